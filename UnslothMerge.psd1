@@ -1,0 +1,21 @@
+@{
+    RootModule           = 'bin/UnslothMerge.PowerShell.dll'
+    ModuleVersion        = '0.1.0'
+    GUID                 = '5b0f7c0e-6a53-4d0b-9d0e-2f1c9b1a7e64'
+    Author               = 'UnslothMerge contributors'
+    CompanyName          = 'UnslothMerge'
+    Copyright            = '(c) UnslothMerge contributors. MIT License.'
+    Description          = 'Merges LoRA adapters into model checkpoints: streaming, exact, without Python.'
+    CompatiblePSEditions = @('Core')
+    PowerShellVersion    = '7.6'
+    CmdletsToExport      = @('Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel')
+    FunctionsToExport    = @()
+    AliasesToExport      = @()
+    VariablesToExport    = @()
+    PrivateData          = @{
+        PSData = @{
+            Tags       = @('LoRA', 'PEFT', 'Unsloth', 'safetensors', 'merge', 'LLM', 'PSEdition_Core')
+            LicenseUri = 'https://opensource.org/license/mit'
+        }
+    }
+}

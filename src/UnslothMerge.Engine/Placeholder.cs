@@ -1,0 +1,1 @@
+namespace UnslothMerge; internal static class Placeholder { }

@@ -1,0 +1,1 @@
+namespace UnslothMerge.PowerShell; internal static class Placeholder { }
