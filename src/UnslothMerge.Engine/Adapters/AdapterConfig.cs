@@ -1,0 +1,104 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
+using UnslothMerge.Models;
+
+namespace UnslothMerge.Adapters;
+
+/// <summary>adapter_config.json as PEFT writes it. Only what enters the math, or decides whether it can be done, is read. Source: PEFT 0.21.</summary>
+public sealed class AdapterConfig
+{
+    private readonly JsonObject _json;
+    private readonly string _path;
+
+    /// <summary>Wraps the content of an adapter_config.json.</summary>
+    /// <param name="json">The content.</param>
+    /// <param name="path">Where it came from, for errors.</param>
+    public AdapterConfig(JsonObject json, string path)
+    {
+        _json = json;
+        _path = path;
+        PeftType = json.String("peft_type")?.ToUpperInvariant()
+            ?? throw new MergeException(MergeError.InvalidAdapter, $"'{path}' has no peft_type, so it is not the config of a PEFT adapter.", path);
+    }
+
+    /// <summary>The kind of adapter: <c>LORA</c>, <c>IA3</c> …</summary>
+    public string PeftType { get; }
+
+    /// <summary>The model the adapter was trained on, as its author called it.</summary>
+    public string? BaseModel => _json.String("base_model_name_or_path") is { Length: > 0 } name ? name : null;
+
+    /// <summary>The task: <c>CAUSAL_LM</c>, <c>SEQ_CLS</c> …</summary>
+    public string? TaskType => _json.String("task_type");
+
+    /// <summary>True if the scaling is alpha / √r instead of alpha / r (rsLoRA, arXiv 2312.03732).</summary>
+    public bool UseRsLora => _json.Bool("use_rslora") ?? false;
+
+    /// <summary>The rank for modules that no pattern matches; null if the file has none.</summary>
+    public int? Rank => (int?)_json.Number("r");
+
+    /// <summary>The alpha for modules that no pattern matches. Not always a whole number: converted PiSSA adapters have alpha·√2.</summary>
+    public double? Alpha => _json.Number("lora_alpha");
+
+    /// <summary>The raw content.</summary>
+    public JsonObject Json => _json;
+
+    /// <summary>The rank that the config gives a module.</summary>
+    public int? RankOf(string module) => Pattern("rank_pattern", module) is { } rank ? (int)rank : Rank;
+
+    /// <summary>The alpha that the config gives a module.</summary>
+    public double AlphaOf(string module) => Pattern("alpha_pattern", module) ?? Alpha
+        ?? throw new MergeException(MergeError.InvalidAdapter, $"'{_path}' has no lora_alpha, so the scaling of its deltas is unknown.", _path);
+
+    /// <summary>alpha / r, or alpha / √r with rsLoRA.</summary>
+    /// <param name="module">The module's name without <c>base_model.model.</c></param>
+    /// <param name="rank">The rank of its tensors.</param>
+    public double ScalingOf(string module, int rank) => AlphaOf(module) / (UseRsLora ? Math.Sqrt(rank) : rank);
+
+    /// <summary>True for an option that is set: not absent, null, false, empty or zero.</summary>
+    public bool IsSet(string option) => _json[option] switch
+    {
+        null => false,
+        JsonObject o => o.Count > 0,
+        JsonArray a => a.Count > 0,
+        JsonValue v => v.GetValueKind() switch
+        {
+            JsonValueKind.True => true,
+            JsonValueKind.String => v.GetValue<string>().Length > 0,
+            JsonValueKind.Number => v.GetValue<double>() != 0,
+            _ => false,
+        },
+        _ => false,
+    };
+
+    // PEFT: the first key, in the file's order, for which re.match(r"(.*\.)?(KEY)$", module) matches. Keys are regular expressions.
+    private double? Pattern(string option, string module)
+    {
+        if (_json[option] is not JsonObject patterns)
+        {
+            return null;
+        }
+
+        foreach (var (key, value) in patterns)
+        {
+            bool matches;
+            try
+            {
+                matches = Regex.IsMatch(module, $@"\A(.*\.)?({key})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
+            }
+            catch (Exception e) when (e is ArgumentException or RegexMatchTimeoutException)
+            {
+                throw new MergeException(MergeError.InvalidAdapter, $"'{_path}': the key '{key}' of {option} cannot be used as a regular expression: {e.Message}", _path, inner: e);
+            }
+
+            if (matches)
+            {
+                return value is JsonValue number && number.GetValueKind() == JsonValueKind.Number
+                    ? number.GetValue<double>()
+                    : throw new MergeException(MergeError.InvalidAdapter, $"'{_path}': the value of '{key}' in {option} is not a number.", _path);
+            }
+        }
+
+        return null;
+    }
+}

@@ -1,0 +1,75 @@
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Adapters;
+
+/// <summary>A PEFT adapter directory: its config, and handles of its tensors. Only headers are read: adapters can be gigabytes.</summary>
+public sealed class AdapterDirectory
+{
+    /// <summary>The config's file name.</summary>
+    public const string ConfigName = "adapter_config.json";
+
+    /// <summary>The weights' file name.</summary>
+    public const string WeightsName = "adapter_model.safetensors";
+
+    private AdapterDirectory(string path, AdapterConfig config, SafetensorsFile weights)
+    {
+        Path = path;
+        Config = config;
+        Weights = weights;
+    }
+
+    /// <summary>The full path.</summary>
+    public string Path { get; }
+
+    /// <summary>The directory's own name.</summary>
+    public string Name => System.IO.Path.GetFileName(System.IO.Path.TrimEndingDirectorySeparator(Path));
+
+    /// <summary>The content of adapter_config.json.</summary>
+    public AdapterConfig Config { get; }
+
+    /// <summary>The file of the weights.</summary>
+    public SafetensorsFile Weights { get; }
+
+    /// <summary>Reads an adapter's config and header.</summary>
+    /// <exception cref="MergeException">It is not a complete adapter.</exception>
+    public static AdapterDirectory Open(string path)
+    {
+        var full = System.IO.Path.GetFullPath(path);
+        if (!Directory.Exists(full))
+        {
+            throw new MergeException(MergeError.InvalidAdapter, $"The adapter directory '{path}' does not exist.", path, $"Pass the directory that holds {ConfigName} and {WeightsName}.");
+        }
+
+        var config = System.IO.Path.Combine(full, ConfigName);
+        if (!File.Exists(config))
+        {
+            throw new MergeException(MergeError.InvalidAdapter, $"'{path}' is not an adapter: it has no {ConfigName}.", path, Suggestion(full));
+        }
+
+        var weights = System.IO.Path.Combine(full, WeightsName);
+        if (!File.Exists(weights))
+        {
+            var pickled = File.Exists(System.IO.Path.Combine(full, "adapter_model.bin"));
+            throw new MergeException(
+                MergeError.InvalidAdapter,
+                $"The adapter '{path}' has no {WeightsName}{(pickled ? ", only a pickled adapter_model.bin" : "")}.",
+                path,
+                pickled ? "Load it with PEFT and save it again: save_pretrained writes safetensors." : "Pass the directory that PEFT's save_pretrained wrote.");
+        }
+
+        var adapter = new AdapterDirectory(full, new AdapterConfig(JsonFile.Read(config, MergeError.InvalidAdapter), config), SafetensorsFile.Open(weights));
+        return adapter.Weights.Tensors.Count > 0
+            ? adapter
+            : throw new MergeException(MergeError.InvalidAdapter, $"'{weights}' holds no tensors: merging it would change nothing.", path, "Save the trained adapter again.");
+    }
+
+    // PEFT saves an adapter that is not called 'default' into a folder of its name.
+    private static string Suggestion(string full)
+    {
+        var below = Directory.EnumerateDirectories(full).Where(d => File.Exists(System.IO.Path.Combine(d, ConfigName))).Select(System.IO.Path.GetFileName).Order(StringComparer.Ordinal).ToList();
+        return below.Count > 0
+            ? $"There {(below.Count == 1 ? "is an adapter" : "are adapters")} below it: {string.Join(", ", below)}. Pass that directory."
+            : $"Pass the directory that holds {ConfigName} and {WeightsName}.";
+    }
+}

@@ -1,0 +1,68 @@
+using System.Text.RegularExpressions;
+
+namespace UnslothMerge.Adapters;
+
+/// <summary>
+/// An adapter tensor's name, taken apart: <c>base_model.model.model.layers.0.mlp.up_proj.lora_A.weight</c> is the part
+/// <c>lora_A.weight</c> of the module <c>model.layers.0.mlp.up_proj</c>.
+/// </summary>
+/// <param name="Module">The module's name in the running model.</param>
+/// <param name="Part">Which of the adapter's tensors for that module this is, without an adapter's name in it.</param>
+public sealed record AdapterName(string Module, string Part);
+
+/// <summary>Reads the names that PEFT gives to an adapter's tensors, also those of raw dumps in which the adapter's name was left.</summary>
+public static partial class AdapterNames
+{
+    private const string Prefix = "base_model.model.";
+
+    /// <summary>Takes a name apart.</summary>
+    /// <param name="name">The name in the file.</param>
+    /// <param name="parts">The parts that the known kinds of adapters store, for example <c>lora_A.weight</c>. All others are a module's own parameters.</param>
+    public static AdapterName Parse(string name, IEnumerable<string> parts)
+    {
+        var plain = name.StartsWith(Prefix, StringComparison.Ordinal) ? name[Prefix.Length..] : name;
+        foreach (var part in parts)
+        {
+            if (Ending(plain, part) is { } module)
+            {
+                return new AdapterName(WithoutWrappers(module), part);
+            }
+        }
+
+        var parameter = SavedModulePattern().Replace(plain, ".");
+        var dot = parameter.LastIndexOf('.');
+        return dot < 0 ? new AdapterName("", parameter) : new AdapterName(WithoutWrappers(parameter[..dot]), parameter[(dot + 1)..]);
+    }
+
+    // The module before a part, where the part may have an adapter's name in it: lora_A.default.weight, lora_embedding_A.default.
+    private static string? Ending(string name, string part)
+    {
+        if (name.EndsWith("." + part, StringComparison.Ordinal))
+        {
+            return name[..^(part.Length + 1)];
+        }
+
+        var dot = part.IndexOf('.', StringComparison.Ordinal);
+        var (key, rest) = dot < 0 ? (part, "") : (part[..dot], part[dot..]);
+        var start = name.LastIndexOf("." + key + ".", StringComparison.Ordinal);
+        if (start < 0 || !name.EndsWith(rest, StringComparison.Ordinal))
+        {
+            return null;
+        }
+
+        var infix = start + key.Length + 2;
+        var length = name.Length - rest.Length - infix;
+        return length > 0 && name.AsSpan(infix, length).IndexOf('.') < 0 ? name[..start] : null;
+    }
+
+    // PEFT wraps an adapted layer in one that calls it base_layer.
+    private static string WithoutWrappers(string module)
+    {
+        module = module.Replace(".base_layer.", ".", StringComparison.Ordinal);
+        return module.EndsWith(".base_layer", StringComparison.Ordinal) ? module[..^".base_layer".Length] : module;
+    }
+
+    // modules_to_save are kept as 'X.modules_to_save.<adapter>.weight' while training.
+    [GeneratedRegex(@"\.modules_to_save\.([^.]+\.)?(?=(weight|bias)$)", RegexOptions.ExplicitCapture)]
+    private static partial Regex SavedModulePattern();
+}

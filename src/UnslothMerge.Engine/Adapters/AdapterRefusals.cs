@@ -1,0 +1,33 @@
+namespace UnslothMerge.Adapters;
+
+/// <summary>What makes an adapter one that this program cannot merge. Each refusal is a row of the table: when it holds, why, and what to do.</summary>
+public static class AdapterRefusals
+{
+    private static readonly (Func<AdapterConfig, bool> Holds, string Why)[] Table =
+    [
+        (c => !AdapterKinds.Table.Any(k => k.PeftType == c.PeftType), "adapters of this kind are not supported"),
+        (c => c.IsSet("use_dora"), "DoRA (use_dora) is not supported"),
+        (c => c.IsSet("use_qalora"), "QALoRA (use_qalora) pools its input, which no weight can express"),
+        (c => c.IsSet("alora_invocation_tokens"), "aLoRA (alora_invocation_tokens) acts on some tokens only, which no weight can express"),
+        (c => c.IsSet("arrow_config"), "Arrow (arrow_config) routes by input, which no weight can express"),
+        (c => c.IsSet("layer_replication"), "layer replication (layer_replication) is not supported"),
+        (c => c.IsSet("kasa_config"), "KaSA (kasa_config) is not supported"),
+        (c => c.IsSet("use_bdlora"), "BD-LoRA (use_bdlora) is not supported"),
+        (c => c.Json["init_lora_weights"]?.ToString().Split('_')[0].ToLowerInvariant() is "pissa" or "olora" or "corda" or "lora", "its training changed the base weights (init_lora_weights): it only fits the residual base that was saved with it"),
+    ];
+
+    /// <summary>Refuses an adapter that cannot be merged, with all reasons.</summary>
+    /// <exception cref="MergeException">It cannot.</exception>
+    public static void Check(AdapterDirectory adapter)
+    {
+        var reasons = Table.Where(r => r.Holds(adapter.Config)).Select(r => r.Why).ToList();
+        if (reasons.Count > 0)
+        {
+            throw new MergeException(
+                MergeError.UnsupportedAdapter,
+                $"The adapter '{adapter.Path}' (peft_type {adapter.Config.PeftType}) cannot be merged: {string.Join("; ", reasons)}.",
+                adapter.Path,
+                $"Kinds that can be merged: {string.Join(", ", AdapterKinds.Table.Select(k => k.Name).Distinct())}.") { Details = reasons };
+        }
+    }
+}

@@ -1,0 +1,87 @@
+using UnslothMerge.Formats;
+using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Adapters;
+
+/// <summary>What a delta must have seen before it can be applied to a row.</summary>
+public enum DeltaReach
+{
+    /// <summary>Nothing but the row itself.</summary>
+    RowLocal,
+
+    /// <summary>Every row once, for a sum or a threshold.</summary>
+    ReducingPass,
+
+    /// <summary>The whole tensor at once.</summary>
+    WholeTensor,
+}
+
+/// <summary>
+/// A change that an adapter makes to a tensor. A term is part of a plan: immutable, with handles of the adapter's tensors instead of their
+/// values. <see cref="Open"/> loads what a run needs of them, target by target.
+/// </summary>
+public abstract class DeltaTerm
+{
+    /// <summary>The kind of adapter, as people call it: LoRA …</summary>
+    public abstract string Kind { get; }
+
+    /// <summary>Every adapter tensor that is read.</summary>
+    public abstract IReadOnlyList<StoredTensor> Inputs { get; }
+
+    /// <summary>The rank of the delta, where it has one.</summary>
+    public virtual int? Rank => null;
+
+    /// <summary>The factor that the adapter itself puts before the delta.</summary>
+    public virtual double Scaling => 1;
+
+    /// <summary>True if the change is a sum that can be weighted; false for rotations, magnitudes and replacements.</summary>
+    public virtual bool IsAdditive => true;
+
+    /// <summary>What must be seen before a row can be changed.</summary>
+    public virtual DeltaReach Reach => DeltaReach.RowLocal;
+
+    /// <summary>Tiles begin at multiples of this many rows.</summary>
+    public virtual int RowQuantum => 1;
+
+    /// <summary>True if tiles must hold all columns of their rows.</summary>
+    public virtual bool NeedsWholeRows => false;
+
+    /// <summary>The bytes held while the target is in work, shared by all workers.</summary>
+    public abstract long ResidentBytes { get; }
+
+    /// <summary>The bytes of so many rows: the length of the buffer that <see cref="DeltaReader.Read"/> fills.</summary>
+    public abstract long BytesOf(int rows);
+
+    /// <summary>Loads what is needed to apply the delta, multiplied by a factor.</summary>
+    /// <exception cref="MergeException">The adapter holds values that are not finite.</exception>
+    public abstract DeltaReader Open(InputFiles files, double factor);
+}
+
+/// <summary>Applies one delta during a run; used by several workers at once.</summary>
+public abstract class DeltaReader : IDisposable
+{
+    /// <summary>Reads what the delta needs for some rows.</summary>
+    /// <param name="row">The first row.</param>
+    /// <param name="rows">The number of rows.</param>
+    /// <param name="buffer">Receives it, in an arrangement that only <see cref="Apply"/> needs to know.</param>
+    public abstract void Read(long row, int rows, Span<byte> buffer);
+
+    /// <summary>Adds the delta to a tile.</summary>
+    /// <param name="buffer">What <see cref="Read"/> gave.</param>
+    /// <param name="row">The first row that was read.</param>
+    /// <param name="tile">The rectangle; it lies within those rows.</param>
+    public abstract void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Gives back what the reader holds.</summary>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
+}

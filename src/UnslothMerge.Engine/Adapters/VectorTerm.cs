@@ -1,0 +1,52 @@
+using System.Numerics.Tensors;
+using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Adapters;
+
+/// <summary>Δ = scaling · v for a vector, for example the bias that <c>lora_bias</c> trains.</summary>
+/// <param name="kind">The kind of adapter.</param>
+/// <param name="vector">[n].</param>
+/// <param name="scaling">The factor.</param>
+public sealed class VectorTerm(string kind, StoredTensor vector, double scaling) : DeltaTerm
+{
+    /// <inheritdoc/>
+    public override string Kind => kind;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<StoredTensor> Inputs => [vector];
+
+    /// <inheritdoc/>
+    public override double Scaling => scaling;
+
+    /// <inheritdoc/>
+    public override long ResidentBytes => vector.Shape.Count() * sizeof(float);
+
+    /// <inheritdoc/>
+    public override long BytesOf(int rows) => 0;
+
+    /// <inheritdoc/>
+    public override DeltaReader Open(InputFiles files, double factor) => new Reader(files, new FactorMatrix(vector, Transposed: false), scaling * factor);
+
+    // A vector is one row: it is loaded once.
+    private sealed class Reader : DeltaReader
+    {
+        private readonly float[] _values;
+
+        public Reader(InputFiles files, FactorMatrix vector, double scale)
+        {
+            _values = new float[vector.Rows];
+            vector.ReadRows(files, 0, _values.Length, scale, _values, new byte[vector.ScratchBytes(_values.Length)]);
+        }
+
+        public override void Read(long row, int rows, Span<byte> buffer)
+        {
+        }
+
+        public override void Apply(ReadOnlySpan<byte> buffer, long row, Formats.Tile tile)
+        {
+            var delta = tile.DeltaRow(0);
+            TensorPrimitives.Add(delta, _values.AsSpan(tile.Column, tile.Columns), delta);
+        }
+    }
+}

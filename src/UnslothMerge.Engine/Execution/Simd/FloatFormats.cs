@@ -1,0 +1,86 @@
+using System.Runtime.CompilerServices;
+
+namespace UnslothMerge.Execution.Simd;
+
+/// <summary>Decodes stored floats into an fp32 plane. Exact, except that a double is rounded once.</summary>
+internal static unsafe class FloatFormats
+{
+    /// <summary>
+    /// The positive quiet NaN without payload, as which every NaN is written: which NaN comes out of an addition
+    /// differs between x86 and Arm, and with the order of the operands.
+    /// </summary>
+    public static float QuietNaN => BitConverter.UInt32BitsToSingle(0x7FC0_0000);
+
+    /// <param name="stored">[n] little-endian bfloat16, 2 bytes each.</param>
+    /// <param name="values">[n] fp32.</param>
+    public static void DecodeBFloat16(ReadOnlySpan<byte> stored, Span<float> values) =>
+        Decode<BFloat16Format>(stored, values, SimdWidths.Widest);
+
+    /// <param name="stored">[n] little-endian IEEE halves, 2 bytes each.</param>
+    /// <param name="values">[n] fp32.</param>
+    public static void DecodeHalf(ReadOnlySpan<byte> stored, Span<float> values) =>
+        Decode<HalfFormat>(stored, values, SimdWidths.Widest);
+
+    /// <param name="stored">[n] little-endian fp32, 4 bytes each.</param>
+    /// <param name="values">[n] fp32.</param>
+    public static void DecodeSingle(ReadOnlySpan<byte> stored, Span<float> values) =>
+        Decode<SingleFormat>(stored, values, SimdWidths.Widest);
+
+    /// <param name="stored">[n] little-endian fp64, 8 bytes each.</param>
+    /// <param name="values">[n] fp32, rounded to nearest even.</param>
+    public static void DecodeDouble(ReadOnlySpan<byte> stored, Span<float> values) =>
+        Decode<DoubleFormat>(stored, values, SimdWidths.Widest);
+
+    /// <summary>Decodes with a given width; every width gives the same bits.</summary>
+    internal static void Decode<TFormat>(ReadOnlySpan<byte> stored, Span<float> values, SimdWidth width)
+        where TFormat : struct, IStoredFormat
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(stored.Length, (long)values.Length * TFormat.Size, nameof(stored));
+        fixed (byte* source = stored)
+        fixed (float* destination = values)
+        {
+            switch (width)
+            {
+                case SimdWidth.Vector512: Decode<Lanes512, TFormat>(source, destination, values.Length); break;
+                case SimdWidth.Vector256: Decode<Lanes256, TFormat>(source, destination, values.Length); break;
+                case SimdWidth.Vector128: Decode<Lanes128, TFormat>(source, destination, values.Length); break;
+                default: Decode<LanesScalar, TFormat>(source, destination, values.Length); break;
+            }
+        }
+    }
+
+    private static void Decode<T, TFormat>(byte* source, float* destination, int count)
+        where T : unmanaged, ILanes<T>
+        where TFormat : struct, IStoredFormat
+    {
+        int whole = count & -ILanes<T>.Count;
+        Sixteens<T, TFormat>(source, destination, whole);
+        if (whole < count)
+        {
+            Rest<T, TFormat>(source + ((nint)whole * TFormat.Size), destination + whole, count - whole);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Sixteens<T, TFormat>(byte* source, float* destination, nint count)
+        where T : unmanaged, ILanes<T>
+        where TFormat : struct, IStoredFormat
+    {
+        for (nint i = 0; i < count; i += ILanes<T>.Count)
+        {
+            T.Store(TFormat.Load<T>(source + (i * TFormat.Size)), destination + i);
+        }
+    }
+
+    /// <summary>Less than sixteen elements, in buffers of a full sixteen, so that they are computed as all the others are.</summary>
+    private static void Rest<T, TFormat>(byte* source, float* destination, int count)
+        where T : unmanaged, ILanes<T>
+        where TFormat : struct, IStoredFormat
+    {
+        byte* padded = stackalloc byte[ILanes<T>.Count * sizeof(double)];
+        float* decoded = stackalloc float[ILanes<T>.Count];
+        Unsafe.CopyBlockUnaligned(padded, source, (uint)(count * TFormat.Size));
+        Sixteens<T, TFormat>(padded, decoded, ILanes<T>.Count);
+        Unsafe.CopyBlockUnaligned(destination, decoded, (uint)count * sizeof(float));
+    }
+}

@@ -1,0 +1,125 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
+
+namespace UnslothMerge.Execution.Simd;
+
+/// <summary>Sixteen lanes in one 512-bit register.</summary>
+internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
+{
+    private readonly Vector512<float> _value;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private Lanes512(Vector512<float> value) => _value = value;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private Lanes512(Vector512<uint> bits) => _value = bits.AsSingle();
+
+    private Vector512<uint> Bits
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => _value.AsUInt32();
+    }
+
+    /// <summary>8 × 2 accumulators of 32 registers: enough to hide the latency of two FMA units, few loads per FMA.</summary>
+    public static int LoraRows => 8;
+
+    public static int LoraGroups => 2;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 Broadcast(float value) => new(Vector512.Create(value));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 BroadcastBits(uint bits) => new(Vector512.Create(bits));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 Load(float* source) => new(Vector512.Load(source));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 LoadUInt16(byte* source)
+    {
+        Vector256<ushort> packed = Vector256.Load((ushort*)source);
+        return Avx512F.IsSupported
+            ? new(Avx512F.ConvertToVector512UInt32(packed))
+            : new(Vector512.Create(Vector256.WidenLower(packed), Vector256.WidenUpper(packed)));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 LoadDouble(byte* source) =>
+        new(Vector512.Narrow(Vector512.Load((double*)source), Vector512.Load((double*)source + 8)));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 LookUpNibbles(ulong packed, float* table16)
+    {
+        if (!Avx512F.IsSupported)
+        {
+            float* values = stackalloc float[ILanes<Lanes512>.Count];
+            NibbleTable.LookUp(packed, table16, values);
+            return Load(values);
+        }
+
+        Vector512<uint> words = Vector512.Create(Vector256.Create((uint)packed), Vector256.Create((uint)(packed >> 32)));
+        // The permutation looks at the low four bits of an index only, so the nibbles need no mask.
+        Vector512<uint> codes = Avx512F.ShiftRightLogicalVariable(
+            words,
+            Vector512.Create(4u, 0, 12, 8, 20, 16, 28, 24, 4, 0, 12, 8, 20, 16, 28, 24));
+        return new(Avx512F.PermuteVar16x32(Vector512.Load(table16), codes.AsInt32()));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store(Lanes512 value, float* destination) => value._value.Store(destination);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreUInt16(Lanes512 bits, byte* destination)
+    {
+        Vector256<ushort> packed = Avx512F.IsSupported
+            ? Avx512F.ConvertToVector256UInt16(bits.Bits)
+            : Vector256.Narrow(bits.Bits.GetLower(), bits.Bits.GetUpper());
+        packed.Store((ushort*)destination);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 Add(Lanes512 left, Lanes512 right) => new(left._value + right._value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 Subtract(Lanes512 left, Lanes512 right) => new(left._value - right._value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 Multiply(Lanes512 left, Lanes512 right) => new(left._value * right._value);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 FusedMultiplyAdd(Lanes512 left, Lanes512 right, Lanes512 addend) =>
+        new(Vector512.FusedMultiplyAdd(left._value, right._value, addend._value));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 AddBits(Lanes512 left, Lanes512 right) => new(left.Bits + right.Bits);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 SubtractBits(Lanes512 left, Lanes512 right) => new(left.Bits - right.Bits);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 AndBits(Lanes512 left, Lanes512 right) => new(left.Bits & right.Bits);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 OrBits(Lanes512 left, Lanes512 right) => new(left.Bits | right.Bits);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 MinBits(Lanes512 left, Lanes512 right) => new(Vector512.Min(left.Bits, right.Bits));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 MaxBits(Lanes512 left, Lanes512 right) => new(Vector512.Max(left.Bits, right.Bits));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 ShiftLeftBits(Lanes512 value, int count) => new(value.Bits << count);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 ShiftRightBits(Lanes512 value, int count) => new(value.Bits >>> count);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 GreaterThanBits(Lanes512 left, Lanes512 right) =>
+        new(Vector512.GreaterThan(left.Bits, right.Bits));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 Select(Lanes512 mask, Lanes512 chosen, Lanes512 other) =>
+        new(Vector512.ConditionalSelect(mask._value, chosen._value, other._value));
+}

@@ -1,0 +1,338 @@
+using System.Runtime.CompilerServices;
+
+namespace UnslothMerge.Execution.Simd;
+
+/// <summary>The product of the two LoRA matrices, added into a plane of deltas.</summary>
+internal static unsafe class LoraKernel
+{
+    /// <summary>
+    /// delta[i, j] += Σₖ left[i, k] · right[k, j]. Each sum starts at zero and takes its terms in ascending k, one fused
+    /// multiply-add each, then is added to delta once: the same bits on every width, whatever the size of the region.
+    /// </summary>
+    /// <param name="left">[rows, rank] fp32, row-major, the scaling already in it.</param>
+    /// <param name="right">[columns / <see cref="LoraPanels.Width"/> rounded up, rank, Width] fp32: the panels of the region's columns.</param>
+    /// <param name="delta">[rows, columns] fp32, row-major, rows <paramref name="deltaStride"/> floats apart.</param>
+    public static void Accumulate(
+        ReadOnlySpan<float> left,
+        ReadOnlySpan<float> right,
+        Span<float> delta,
+        int rows,
+        int columns,
+        int rank,
+        int deltaStride) =>
+        Accumulate(left, right, delta, rows, columns, rank, deltaStride, SimdWidths.Widest);
+
+    /// <summary>Accumulates with a given width; every width gives the same bits.</summary>
+    internal static void Accumulate(
+        ReadOnlySpan<float> left,
+        ReadOnlySpan<float> right,
+        Span<float> delta,
+        int rows,
+        int columns,
+        int rank,
+        int deltaStride,
+        SimdWidth width)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(rows);
+        ArgumentOutOfRangeException.ThrowIfNegative(columns);
+        ArgumentOutOfRangeException.ThrowIfNegative(rank);
+        ArgumentOutOfRangeException.ThrowIfLessThan(deltaStride, columns);
+        ArgumentOutOfRangeException.ThrowIfLessThan(left.Length, (long)rows * rank, nameof(left));
+        ArgumentOutOfRangeException.ThrowIfLessThan(right.Length, LoraPanels.Length(rank, columns), nameof(right));
+        if (rows == 0 || columns == 0)
+        {
+            return;
+        }
+
+        ArgumentOutOfRangeException.ThrowIfLessThan(delta.Length, ((rows - 1L) * deltaStride) + columns, nameof(delta));
+        fixed (float* l = left)
+        fixed (float* r = right)
+        fixed (float* d = delta)
+        {
+            switch (width)
+            {
+                case SimdWidth.Vector512: Region<Lanes512>(l, r, d, rows, columns, rank, deltaStride); break;
+                case SimdWidth.Vector256: Region<Lanes256>(l, r, d, rows, columns, rank, deltaStride); break;
+                case SimdWidth.Vector128: Region<Lanes128>(l, r, d, rows, columns, rank, deltaStride); break;
+                default: Region<LanesScalar>(l, r, d, rows, columns, rank, deltaStride); break;
+            }
+        }
+    }
+
+    private static void Region<T>(float* left, float* right, float* delta, int rows, int columns, int rank, int deltaStride)
+        where T : unmanaged, ILanes<T>
+    {
+        int step = T.LoraGroups * ILanes<T>.Count;
+        for (int column = 0; column < columns; column += step)
+        {
+            // The columns outside, so that a panel stays in L1 while all rows pass.
+            int panel = column / LoraPanels.Width;
+            float* source = right + ((nint)panel * LoraPanels.Width * rank) + (column % LoraPanels.Width);
+            if (columns - column >= step)
+            {
+                Rows<T>(left, source, delta + column, rows, rank, deltaStride);
+            }
+            else
+            {
+                RaggedRows<T>(left, source, delta + column, rows, columns - column, rank, deltaStride);
+            }
+        }
+    }
+
+    /// <summary>All rows of the columns of one micro-kernel, in blocks as large as they come.</summary>
+    private static void Rows<T>(float* left, float* right, float* delta, int rows, int rank, nint deltaStride)
+        where T : unmanaged, ILanes<T>
+    {
+        while (rows > 0)
+        {
+            int block = RowBlock<T>(rows);
+            Block<T>(block, left, right, delta, rank, deltaStride);
+            left += (nint)block * rank;
+            delta += block * deltaStride;
+            rows -= block;
+        }
+    }
+
+    /// <summary>The same for the last columns, through a buffer as wide as the micro-kernel.</summary>
+    private static void RaggedRows<T>(
+        float* left, float* right, float* delta, int rows, int columns, int rank, nint deltaStride)
+        where T : unmanaged, ILanes<T>
+    {
+        float* buffer = stackalloc float[LoraPanels.Width * MaximumRows];
+        uint bytes = (uint)columns * sizeof(float);
+        while (rows > 0)
+        {
+            int block = RowBlock<T>(rows);
+            for (int row = 0; row < block; row++)
+            {
+                Unsafe.CopyBlockUnaligned(buffer + (row * LoraPanels.Width), delta + (row * deltaStride), bytes);
+            }
+
+            Block<T>(block, left, right, buffer, rank, LoraPanels.Width);
+            for (int row = 0; row < block; row++)
+            {
+                Unsafe.CopyBlockUnaligned(delta + (row * deltaStride), buffer + (row * LoraPanels.Width), bytes);
+            }
+
+            left += (nint)block * rank;
+            delta += block * deltaStride;
+            rows -= block;
+        }
+    }
+
+    private static int RowBlock<T>(int rows)
+        where T : unmanaged, ILanes<T> =>
+        rows >= T.LoraRows ? T.LoraRows
+        : rows >= 4 ? 4
+        : rows >= 2 ? 2
+        : 1;
+
+    private static void Block<T>(int rows, float* left, float* right, float* delta, int rank, nint deltaStride)
+        where T : unmanaged, ILanes<T>
+    {
+        switch (rows)
+        {
+            case 8: MicroKernel<T, Rows8>(left, right, delta, rank, deltaStride); break;
+            case 6: MicroKernel<T, Rows6>(left, right, delta, rank, deltaStride); break;
+            case 4: MicroKernel<T, Rows4>(left, right, delta, rank, deltaStride); break;
+            case 2: MicroKernel<T, Rows2>(left, right, delta, rank, deltaStride); break;
+            default: MicroKernel<T, Rows1>(left, right, delta, rank, deltaStride); break;
+        }
+    }
+
+    /// <summary>
+    /// TRows rows × T.LoraGroups groups of sixteen columns, all sums in registers over the whole rank.
+    /// Both counts are constants for the JIT, which drops the rows and groups that are not used.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void MicroKernel<T, TRows>(float* left, float* right, float* delta, int rank, nint deltaStride)
+        where T : unmanaged, ILanes<T>
+        where TRows : struct, IRowCount
+    {
+        T sum0a = T.Broadcast(0), sum0b = T.Broadcast(0);
+        T sum1a = T.Broadcast(0), sum1b = T.Broadcast(0);
+        T sum2a = T.Broadcast(0), sum2b = T.Broadcast(0);
+        T sum3a = T.Broadcast(0), sum3b = T.Broadcast(0);
+        T sum4a = T.Broadcast(0), sum4b = T.Broadcast(0);
+        T sum5a = T.Broadcast(0), sum5b = T.Broadcast(0);
+        T sum6a = T.Broadcast(0), sum6b = T.Broadcast(0);
+        T sum7a = T.Broadcast(0), sum7b = T.Broadcast(0);
+
+        // Two pointers and three strides address eight rows; eight pointers would leave no registers for the rest.
+        nint stride = rank;
+        float* first = left;
+        float* second = left + (4 * stride);
+        for (int k = 0; k < rank; k++)
+        {
+            T a = T.Load(right);
+            T b = T.LoraGroups > 1 ? T.Load(right + ILanes<T>.Count) : a;
+            if (TRows.Value > 0)
+            {
+                T factor = T.Broadcast(*first);
+                sum0a = T.FusedMultiplyAdd(factor, a, sum0a);
+                if (T.LoraGroups > 1)
+                {
+                    sum0b = T.FusedMultiplyAdd(factor, b, sum0b);
+                }
+            }
+
+            if (TRows.Value > 1)
+            {
+                T factor = T.Broadcast(first[stride]);
+                sum1a = T.FusedMultiplyAdd(factor, a, sum1a);
+                if (T.LoraGroups > 1)
+                {
+                    sum1b = T.FusedMultiplyAdd(factor, b, sum1b);
+                }
+            }
+
+            if (TRows.Value > 2)
+            {
+                T factor = T.Broadcast(first[2 * stride]);
+                sum2a = T.FusedMultiplyAdd(factor, a, sum2a);
+                if (T.LoraGroups > 1)
+                {
+                    sum2b = T.FusedMultiplyAdd(factor, b, sum2b);
+                }
+            }
+
+            if (TRows.Value > 3)
+            {
+                T factor = T.Broadcast(first[3 * stride]);
+                sum3a = T.FusedMultiplyAdd(factor, a, sum3a);
+                if (T.LoraGroups > 1)
+                {
+                    sum3b = T.FusedMultiplyAdd(factor, b, sum3b);
+                }
+            }
+
+            if (TRows.Value > 4)
+            {
+                T factor = T.Broadcast(*second);
+                sum4a = T.FusedMultiplyAdd(factor, a, sum4a);
+                if (T.LoraGroups > 1)
+                {
+                    sum4b = T.FusedMultiplyAdd(factor, b, sum4b);
+                }
+            }
+
+            if (TRows.Value > 5)
+            {
+                T factor = T.Broadcast(second[stride]);
+                sum5a = T.FusedMultiplyAdd(factor, a, sum5a);
+                if (T.LoraGroups > 1)
+                {
+                    sum5b = T.FusedMultiplyAdd(factor, b, sum5b);
+                }
+            }
+
+            if (TRows.Value > 6)
+            {
+                T factor = T.Broadcast(second[2 * stride]);
+                sum6a = T.FusedMultiplyAdd(factor, a, sum6a);
+                if (T.LoraGroups > 1)
+                {
+                    sum6b = T.FusedMultiplyAdd(factor, b, sum6b);
+                }
+            }
+
+            if (TRows.Value > 7)
+            {
+                T factor = T.Broadcast(second[3 * stride]);
+                sum7a = T.FusedMultiplyAdd(factor, a, sum7a);
+                if (T.LoraGroups > 1)
+                {
+                    sum7b = T.FusedMultiplyAdd(factor, b, sum7b);
+                }
+            }
+
+            right += LoraPanels.Width;
+            first++;
+            second++;
+        }
+
+        if (TRows.Value > 0)
+        {
+            AddRow(delta + (0 * deltaStride), sum0a, sum0b);
+        }
+
+        if (TRows.Value > 1)
+        {
+            AddRow(delta + (1 * deltaStride), sum1a, sum1b);
+        }
+
+        if (TRows.Value > 2)
+        {
+            AddRow(delta + (2 * deltaStride), sum2a, sum2b);
+        }
+
+        if (TRows.Value > 3)
+        {
+            AddRow(delta + (3 * deltaStride), sum3a, sum3b);
+        }
+
+        if (TRows.Value > 4)
+        {
+            AddRow(delta + (4 * deltaStride), sum4a, sum4b);
+        }
+
+        if (TRows.Value > 5)
+        {
+            AddRow(delta + (5 * deltaStride), sum5a, sum5b);
+        }
+
+        if (TRows.Value > 6)
+        {
+            AddRow(delta + (6 * deltaStride), sum6a, sum6b);
+        }
+
+        if (TRows.Value > 7)
+        {
+            AddRow(delta + (7 * deltaStride), sum7a, sum7b);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AddRow<T>(float* delta, T a, T b)
+        where T : unmanaged, ILanes<T>
+    {
+        T.Store(T.Add(T.Load(delta), a), delta);
+        if (T.LoraGroups > 1)
+        {
+            T.Store(T.Add(T.Load(delta + ILanes<T>.Count), b), delta + ILanes<T>.Count);
+        }
+    }
+
+    private const int MaximumRows = 8;
+
+    /// <summary>A number of rows as a type, so that the JIT compiles a micro-kernel for it.</summary>
+    private interface IRowCount
+    {
+        static abstract int Value { get; }
+    }
+
+    private readonly struct Rows1 : IRowCount
+    {
+        public static int Value => 1;
+    }
+
+    private readonly struct Rows2 : IRowCount
+    {
+        public static int Value => 2;
+    }
+
+    private readonly struct Rows4 : IRowCount
+    {
+        public static int Value => 4;
+    }
+
+    private readonly struct Rows6 : IRowCount
+    {
+        public static int Value => 6;
+    }
+
+    private readonly struct Rows8 : IRowCount
+    {
+        public static int Value => 8;
+    }
+}

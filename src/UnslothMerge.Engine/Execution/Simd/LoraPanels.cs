@@ -1,0 +1,44 @@
+namespace UnslothMerge.Execution.Simd;
+
+/// <summary>
+/// The right matrix of a LoRA product, [rank, columns], packed for <see cref="LoraKernel"/>: panels of
+/// <see cref="Width"/> columns, each [rank, Width] row-major, one after the other, the last one padded with zeros.
+/// The inner loop then reads contiguous memory. The layout is the same for every instruction set.
+/// </summary>
+/// <remarks>Align the memory to 64 bytes: a vector across two cache lines costs two loads.</remarks>
+internal static class LoraPanels
+{
+    /// <summary>Columns per panel: two registers of 512 bits.</summary>
+    public const int Width = 32;
+
+    /// <summary>The floats that the packed matrix takes.</summary>
+    public static long Length(int rank, int columns) => ((long)columns + Width - 1) / Width * Width * rank;
+
+    /// <summary>Where, in floats, the panel begins whose first column is <paramref name="column"/>.</summary>
+    /// <param name="column">A multiple of <see cref="Width"/>.</param>
+    public static long Offset(int rank, int column)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(column % Width, 0, nameof(column));
+        return (long)column * rank;
+    }
+
+    /// <summary>Packs one matrix, or the part of it that begins at a panel boundary.</summary>
+    /// <param name="right">[rank, columns] fp32, row-major, rows <paramref name="stride"/> floats apart.</param>
+    /// <param name="packed">[<see cref="Length"/>] fp32.</param>
+    public static void Pack(ReadOnlySpan<float> right, int rank, int columns, int stride, Span<float> packed)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(stride, columns);
+        ArgumentOutOfRangeException.ThrowIfLessThan(packed.Length, Length(rank, columns), nameof(packed));
+        for (int column = 0; column < columns; column += Width)
+        {
+            int used = Math.Min(Width, columns - column);
+            for (int k = 0; k < rank; k++)
+            {
+                Span<float> row = packed[..Width];
+                right.Slice((k * stride) + column, used).CopyTo(row);
+                row[used..].Clear();
+                packed = packed[Width..];
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+namespace UnslothMerge.Execution.Simd;
+
+/// <summary>What a merge tells about a tensor, gathered while its tiles are combined.</summary>
+/// <remarks>
+/// Each row segment is summed in sixteen fp32 partial sums (element i goes to sum i mod 16, in ascending order, fused,
+/// except that a rest of less than sixteen is squared and then added), which are folded pairwise in double. So the sums do not depend on the machine, only on how rows are cut into segments.
+/// </remarks>
+public record struct TileStatistics
+{
+    /// <summary>Σ weight², before the merge.</summary>
+    public double WeightSquares { get; set; }
+
+    /// <summary>Σ delta².</summary>
+    public double DeltaSquares { get; set; }
+
+    /// <summary>Some output is NaN or infinite after rounding to the output format.</summary>
+    public bool NonFinite { get; set; }
+
+    /// <summary>Adds the statistics of another part of the tensor.</summary>
+    public void Add(TileStatistics other)
+    {
+        WeightSquares += other.WeightSquares;
+        DeltaSquares += other.DeltaSquares;
+        NonFinite |= other.NonFinite;
+    }
+}

@@ -1,0 +1,134 @@
+using System.Collections.Immutable;
+using System.Runtime.ExceptionServices;
+using Microsoft.Win32.SafeHandles;
+using UnslothMerge.IO;
+using UnslothMerge.Planning;
+
+namespace UnslothMerge.Execution;
+
+/// <summary>
+/// Writes the tensors of a plan into shards that are already open. Workers take piece after piece, each with its own reads, memory and writes;
+/// they share nothing but the factors of the tensor in work. The caller's thread waits, reports progress and can cancel.
+/// </summary>
+public sealed class StreamingExecutor
+{
+    private static readonly TimeSpan ProgressInterval = TimeSpan.FromMilliseconds(100);
+
+    private readonly WritePlan _plan;
+    private readonly int _workers;
+    private readonly CancellationTokenSource _stop;
+    private readonly Lock _gate = new();
+    private readonly ImmutableArray<TensorJob> _jobs;
+    private int _nextJob;
+    private int _nextPiece;
+    private long _written;
+    private volatile TensorJob? _current;
+    private ExceptionDispatchInfo? _failure;
+
+    private StreamingExecutor(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, InputFiles files, int workers, CancellationToken cancellation)
+    {
+        _plan = plan;
+        _workers = workers;
+        _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        _jobs = [.. plan.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => new TensorJob(t, shard, shards[i], files)))];
+    }
+
+    /// <summary>Writes all tensors.</summary>
+    /// <param name="plan">What to write.</param>
+    /// <param name="shards">One open file per shard of the plan.</param>
+    /// <param name="workers">The number of threads.</param>
+    /// <param name="progress">Called on this thread, about ten times a second.</param>
+    /// <param name="cancellation">Stops every worker within a piece.</param>
+    /// <returns>What became of each tensor, in the order in which they lie in the shards.</returns>
+    /// <exception cref="OperationCanceledException">The caller cancelled.</exception>
+    /// <exception cref="MergeException">A value is not finite, or a file changed.</exception>
+    public static IReadOnlyList<TensorResult> Run(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, int workers, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+    {
+        using var files = new InputFiles();
+        var executor = new StreamingExecutor(plan, shards, files, workers, cancellation);
+        try
+        {
+            executor.Run(progress);
+            cancellation.ThrowIfCancellationRequested();
+            return [.. executor._jobs.Select(j => j.Result)];
+        }
+        finally
+        {
+            executor._stop.Dispose();
+            foreach (var job in executor._jobs)
+            {
+                job.Dispose();
+            }
+        }
+    }
+
+    private void Run(IProgress<MergeProgress>? progress)
+    {
+        var threads = new Thread[_workers];
+        for (var i = 0; i < threads.Length; i++)
+        {
+            threads[i] = new Thread(Work) { IsBackground = true, Name = $"merge {i}" };
+            threads[i].Start();
+        }
+
+        foreach (var thread in threads)
+        {
+            while (!thread.Join(ProgressInterval))
+            {
+                Report(progress);
+            }
+        }
+
+        _failure?.Throw();
+        Report(progress);
+    }
+
+    private void Report(IProgress<MergeProgress>? progress)
+    {
+        if (progress is not null && _current is { } job)
+        {
+            progress.Report(new MergeProgress(Interlocked.Read(ref _written), _plan.Bytes, job.Tensor.Name, job.Shard.Name));
+        }
+    }
+
+    private void Work()
+    {
+        try
+        {
+            using var buffers = new WorkerBuffers(_plan);
+            while (!_stop.IsCancellationRequested && Next() is var (job, piece))
+            {
+                Interlocked.Add(ref _written, job.Run(piece, buffers));
+            }
+        }
+#pragma warning disable CA1031 // rethrown on the caller's thread: the first failure is the one that counts
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            Interlocked.CompareExchange(ref _failure, ExceptionDispatchInfo.Capture(e), null);
+            _stop.Cancel();
+        }
+    }
+
+    // Pieces are handed out in the order of the output, so that writes run forward.
+    private (TensorJob Job, int Piece)? Next()
+    {
+        lock (_gate)
+        {
+            while (_nextJob < _jobs.Length)
+            {
+                var job = _jobs[_nextJob];
+                if (_nextPiece < job.Pieces)
+                {
+                    _current = job;
+                    return (job, _nextPiece++);
+                }
+
+                _nextJob++;
+                _nextPiece = 0;
+            }
+
+            return null;
+        }
+    }
+}

@@ -1,0 +1,205 @@
+using Microsoft.Win32.SafeHandles;
+using UnslothMerge.Adapters;
+using UnslothMerge.Formats;
+using UnslothMerge.IO;
+using UnslothMerge.Planning;
+using UnslothMerge.Safetensors;
+using UnslothMerge.Execution.Simd;
+
+namespace UnslothMerge.Execution;
+
+/// <summary>
+/// One tensor in work: cut into pieces that workers take in any order. What all pieces share (the packed factors of its deltas) is
+/// loaded by the first worker and given back after the last piece.
+/// </summary>
+internal sealed class TensorJob : IDisposable
+{
+    /// <summary>The bytes of a piece where nothing but copying is to be done.</summary>
+    private const long CopyBytes = 4 * 1024 * 1024;
+
+    private readonly WriteTensor _write;
+    private readonly InputFiles _files;
+    private readonly ShardOutput _output;
+    private readonly Lazy<Opened> _opened;
+    private readonly TileStatistics[] _statistics;
+    private int _left;
+
+    public TensorJob(WriteTensor write, WriteShard shard, SafeFileHandle file, InputFiles files)
+    {
+        _write = write;
+        _files = files;
+        Shard = shard;
+        _output = new ShardOutput(file, [.. write.Sink.Outputs.Select(o => shard.Layout.OffsetOf(o.Name))]);
+        Pieces = checked((int)(write.Verbatim is { } stored
+            ? (stored.Length + CopyBytes - 1) / CopyBytes
+            : (write.Tensor.View.Rows + write.Tiling.Rows - 1) / write.Tiling.Rows));
+        _left = Pieces;
+        _statistics = new TileStatistics[write.Verbatim is null ? Pieces : 0];
+        _opened = new Lazy<Opened>(() => new Opened(write, files, _output));
+    }
+
+    /// <summary>The tensor.</summary>
+    public LogicalTensor Tensor => _write.Tensor;
+
+    /// <summary>The shard that it is written to.</summary>
+    public WriteShard Shard { get; }
+
+    /// <summary>The number of pieces; none for a tensor without elements.</summary>
+    public int Pieces { get; }
+
+    /// <summary>What became of it, once every piece is done.</summary>
+    public TensorResult Result
+    {
+        get
+        {
+            // Summed in the order of the pieces, whoever worked on them: the same figure every time.
+            var all = default(TileStatistics);
+            foreach (var piece in _statistics)
+            {
+                all.Add(piece);
+            }
+
+            var changed = _write.Tensor.Terms.Length > 0;
+            return new TensorResult(Tensor, _write.Sink.Outputs[0].Type, _write.Bytes, changed ? Math.Sqrt(all.DeltaSquares / all.WeightSquares) : null);
+        }
+    }
+
+    /// <summary>Does one piece.</summary>
+    /// <param name="piece">Its number.</param>
+    /// <param name="buffers">The worker's memory.</param>
+    /// <returns>The bytes written.</returns>
+    public long Run(int piece, WorkerBuffers buffers)
+    {
+        var written = _write.Verbatim is { } stored ? Copy(stored, piece, buffers) : Merge(piece, buffers);
+        if (Interlocked.Decrement(ref _left) == 0 && _opened.IsValueCreated)
+        {
+            _opened.Value.Writer.Finish();
+            Dispose();
+        }
+
+        return written;
+    }
+
+    public void Dispose()
+    {
+        if (_opened.IsValueCreated)
+        {
+            _opened.Value.Dispose();
+        }
+    }
+
+    private long Copy(StoredTensor stored, int piece, WorkerBuffers buffers)
+    {
+        var start = piece * CopyBytes;
+        var length = Math.Min(CopyBytes, stored.Length - start);
+        FileCopy.Copy(_files, stored, start, length, _output, buffers.Copy);
+        return length;
+    }
+
+    private long Merge(int piece, WorkerBuffers buffers)
+    {
+        var (reader, deltas, writer) = (_opened.Value.Reader, _opened.Value.Deltas, _opened.Value.Writer);
+        var (view, tiling) = (Tensor.View, _write.Tiling);
+        var row = (long)piece * tiling.Rows;
+        var rows = (int)Math.Min(tiling.Rows, view.Rows - row);
+        var source = buffers.Take(0, Tensor.Source.BytesOf(view, rows));
+        var encoded = buffers.Take(tiling.SourceBytes, _write.Sink.BytesOf(view, rows));
+
+        reader.Read(row, rows, source);
+        var at = tiling.SourceBytes + tiling.SinkBytes;
+        for (var i = 0; i < deltas.Length; i++)
+        {
+            var bytes = Tensor.Terms[i].Term.BytesOf(rows);
+            deltas[i].Read(row, rows, buffers.Take(at, bytes));
+            at += Tiling.Align(bytes);
+        }
+
+        var planes = tiling.SourceBytes + tiling.SinkBytes + tiling.TermBytes;
+        var statistics = default(TileStatistics);
+        for (var firstRow = 0; firstRow < rows; firstRow += tiling.TileRows)
+        {
+            for (var column = 0; column < view.Columns; column += tiling.TileColumns)
+            {
+                var (height, width) = (Math.Min(tiling.TileRows, rows - firstRow), Math.Min(tiling.TileColumns, view.Columns - column));
+                var weight = buffers.TakeFloats(planes, height * width);
+                var delta = deltas.Length == 0 ? default : buffers.TakeFloats(planes + tiling.PlaneBytes, height * width);
+                var tile = new Tile(weight, delta, row + firstRow, height, column, width);
+
+                reader.Decode(source, row, rows, tile);
+                delta.Clear();
+                at = tiling.SourceBytes + tiling.SinkBytes;
+                for (var i = 0; i < deltas.Length; i++)
+                {
+                    var bytes = Tensor.Terms[i].Term.BytesOf(rows);
+                    deltas[i].Apply(buffers.Take(at, bytes), row, tile);
+                    at += Tiling.Align(bytes);
+                }
+
+                writer.Encode(tile, row, encoded, ref statistics);
+            }
+        }
+
+        if (statistics.NonFinite)
+        {
+            throw NonFinite();
+        }
+
+        _statistics[piece] = statistics;
+        writer.Write(row, encoded);
+        return encoded.Length;
+    }
+
+    private MergeException NonFinite()
+    {
+        var type = _write.Sink.Outputs[0].Type;
+        return new MergeException(
+            MergeError.NonFiniteResult,
+            $"'{Tensor.Name}' would hold values that {type} cannot: NaN, Inf, or numbers beyond its range.",
+            Tensor.Name,
+            type == TensorType.F16 ? "Save with -DType bfloat16 or float32, whose range is larger." : "Check the base and the adapter for NaN and Inf.");
+    }
+
+    /// <summary>What the pieces of a tensor share.</summary>
+    private sealed class Opened : IDisposable
+    {
+        public Opened(WriteTensor write, InputFiles files, ShardOutput output)
+        {
+            var opened = new List<IDisposable>();
+            try
+            {
+                Reader = write.Tensor.Source.Open(files, write.Tensor.View);
+                opened.Add(Reader);
+                Deltas = new DeltaReader[write.Tensor.Terms.Length];
+                for (var i = 0; i < Deltas.Length; i++)
+                {
+                    var (term, _, weight) = write.Tensor.Terms[i];
+                    Deltas[i] = term.Open(files, weight);
+                    opened.Add(Deltas[i]);
+                }
+
+                Writer = write.Sink.Open(write.Tensor.View, output);
+            }
+            catch
+            {
+                opened.ForEach(o => o.Dispose());
+                throw;
+            }
+        }
+
+        public TensorReader Reader { get; }
+
+        public DeltaReader[] Deltas { get; }
+
+        public TensorWriter Writer { get; }
+
+        public void Dispose()
+        {
+            Reader.Dispose();
+            Writer.Dispose();
+            foreach (var delta in Deltas)
+            {
+                delta.Dispose();
+            }
+        }
+    }
+}

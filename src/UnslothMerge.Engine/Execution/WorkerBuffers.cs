@@ -1,0 +1,26 @@
+using System.Runtime.InteropServices;
+using UnslothMerge.IO;
+using UnslothMerge.Planning;
+
+namespace UnslothMerge.Execution;
+
+/// <summary>One worker's memory, taken once for the whole run: as much as the largest piece needs.</summary>
+internal sealed class WorkerBuffers(WritePlan plan) : IDisposable
+{
+    /// <summary>Pieces of a copy where the kernel cannot do it alone.</summary>
+    private const int CopyBytes = 1024 * 1024;
+
+    private readonly NativeBuffer _buffer = new(Math.Max(CopyBytes, plan.Tensors.Where(t => t.Verbatim is null).Select(t => t.Tiling.WorkerBytes).DefaultIfEmpty().Max()));
+
+    /// <summary>Memory for copying.</summary>
+    public Span<byte> Copy => _buffer.Bytes[..CopyBytes];
+
+    /// <summary>The bytes from a place on.</summary>
+    public Span<byte> Take(long start, long length) => _buffer.Bytes.Slice((int)start, (int)length);
+
+    /// <summary>The fp32 values from a place on.</summary>
+    public Span<float> TakeFloats(long start, int count) => MemoryMarshal.Cast<byte, float>(Take(start, (long)count * sizeof(float)));
+
+    /// <inheritdoc/>
+    public void Dispose() => _buffer.Dispose();
+}

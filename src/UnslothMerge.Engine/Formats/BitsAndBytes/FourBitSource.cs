@@ -1,0 +1,111 @@
+using System.Runtime.InteropServices;
+using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
+using UnslothMerge.Execution.Simd;
+
+namespace UnslothMerge.Formats.BitsAndBytes;
+
+/// <summary>The stored tensors of one 4-bit weight.</summary>
+/// <param name="Packed">Two codes a byte, high nibble first, over the row-major flattened weight; any dtype may hold the bytes.</param>
+/// <param name="AbsMax">F32 [blocks], or U8 [blocks] with double quantization.</param>
+/// <param name="QuantMap">F32 [16]: the value of each code.</param>
+/// <param name="NestedAbsMax">F32 [⌈blocks / nested block size⌉].</param>
+/// <param name="NestedQuantMap">F32 [256]: the value of each absmax code.</param>
+/// <param name="StateJson">U8: the JSON of the <see cref="QuantState"/>.</param>
+public sealed record FourBitTensors(StoredTensor Packed, StoredTensor AbsMax, StoredTensor QuantMap, StoredTensor? NestedAbsMax, StoredTensor? NestedQuantMap, StoredTensor StateJson)
+{
+    /// <summary>All of them.</summary>
+    public IReadOnlyList<StoredTensor> All => NestedAbsMax is null ? [Packed, AbsMax, QuantMap, StateJson] : [Packed, AbsMax, QuantMap, NestedAbsMax, NestedQuantMap!, StateJson];
+}
+
+/// <summary>
+/// A weight that bitsandbytes quantized to NF4 or FP4. Decodes as bitsandbytes does: code · absmax in fp32, rounded once to the dtype that the
+/// weight had. Blocks are flat: they may begin and end within a row. Source: bitsandbytes 0.50, <c>dequantize_4bit</c>; QLoRA (arXiv 2305.14314).
+/// </summary>
+public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : TensorSource
+{
+    /// <inheritdoc/>
+    public override IReadOnlyList<long> Shape => state.Shape;
+
+    /// <inheritdoc/>
+    public override TensorType Type => state.Type;
+
+    /// <inheritdoc/>
+    public override string Format => state.QuantType.ToUpperInvariant();
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<StoredTensor> Inputs => tensors.All;
+
+    /// <inheritdoc/>
+    public override long BytesOf(MatrixView view, int rows)
+    {
+        // Rows may begin and end in the middle of a block. The decoded absmax values follow the codes at an aligned place.
+        var elements = (long)rows * view.Columns;
+        var blocks = (elements / state.BlockSize) + 2;
+        return Align((elements + state.BlockSize) / 2 + 1) + blocks * (sizeof(float) + 1);
+    }
+
+    /// <inheritdoc/>
+    public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(tensors, state, files, view);
+
+    private static long Align(long bytes) => (bytes + 63) & ~63L;
+
+    private sealed class Reader(FourBitTensors tensors, QuantState state, InputFiles files, MatrixView view) : TensorReader
+    {
+        private readonly float[] _map = Floats(files, tensors.QuantMap);
+        private readonly float[]? _nestedMap = tensors.NestedQuantMap is null ? null : Floats(files, tensors.NestedQuantMap);
+        private readonly float[]? _nestedAbsMax = tensors.NestedAbsMax is null ? null : Floats(files, tensors.NestedAbsMax);
+        private readonly RoundTo _roundTo = state.Type switch { TensorType.BF16 => RoundTo.BFloat16, TensorType.F16 => RoundTo.Half, _ => RoundTo.None };
+
+        public override void Read(long row, int rows, Span<byte> stored)
+        {
+            var (firstByte, bytes, firstBlock, blocks) = Extent(row, rows);
+            files.Read(tensors.Packed, firstByte, stored[..bytes]);
+            var absMax = AbsMaxOf(stored, bytes, blocks);
+            if (_nestedMap is null)
+            {
+                files.Read(tensors.AbsMax, firstBlock * sizeof(float), MemoryMarshal.AsBytes(absMax));
+                return;
+            }
+
+            var codes = stored.Slice((int)Align(bytes) + (blocks * sizeof(float)), blocks);
+            files.Read(tensors.AbsMax, firstBlock, codes);
+            FourBit.NestedAbsmax(codes, _nestedMap, _nestedAbsMax, checked((int)firstBlock), state.NestedBlockSize!.Value, state.NestedOffset, absMax);
+        }
+
+        public override void Decode(ReadOnlySpan<byte> stored, long row, int rows, Tile tile)
+        {
+            var (firstByte, bytes, firstBlock, blocks) = Extent(row, rows);
+            var absMax = AbsMaxOf(stored, bytes, blocks);
+            for (var i = 0; i < tile.Rows; i++)
+            {
+                var element = ((tile.Row + i) * view.Columns) + tile.Column;
+                var block = element / state.BlockSize;
+                FourBit.Decode(
+                    stored[(int)((element / 2) - firstByte)..bytes],
+                    element,
+                    _map,
+                    absMax[(int)(block - firstBlock)..],
+                    state.BlockSize,
+                    _roundTo,
+                    tile.WeightRow(i));
+            }
+        }
+
+        // The bytes and blocks that hold some rows. Reading starts at a block's first byte.
+        private (long FirstByte, int Bytes, long FirstBlock, int Blocks) Extent(long row, int rows)
+        {
+            var first = row * view.Columns;
+            var end = first + ((long)rows * view.Columns);
+            var firstBlock = first / state.BlockSize;
+            var firstByte = firstBlock * state.BlockSize / 2;
+            return (firstByte, (int)(((end + 1) / 2) - firstByte), firstBlock, (int)(((end + state.BlockSize - 1) / state.BlockSize) - firstBlock));
+        }
+
+        private static Span<float> AbsMaxOf(Span<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)Align(bytes), blocks * sizeof(float)));
+
+        private static ReadOnlySpan<float> AbsMaxOf(ReadOnlySpan<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)Align(bytes), blocks * sizeof(float)));
+
+        private static float[] Floats(InputFiles files, StoredTensor tensor) => MemoryMarshal.Cast<byte, float>(files.ReadAll(tensor)).ToArray();
+    }
+}

@@ -1,0 +1,109 @@
+using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
+using UnslothMerge.Execution.Simd;
+
+namespace UnslothMerge.Formats;
+
+/// <summary>A tensor stored as plain numbers: F16, BF16, F32, F64; or of any other dtype, if nobody needs its values.</summary>
+public sealed class PlainSource(StoredTensor stored) : TensorSource
+{
+    /// <inheritdoc/>
+    public override IReadOnlyList<long> Shape => stored.Shape;
+
+    /// <inheritdoc/>
+    public override TensorType Type => stored.Type;
+
+    /// <inheritdoc/>
+    public override string Format => stored.Type.ToString();
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<StoredTensor> Inputs => [stored];
+
+    /// <inheritdoc/>
+    public override StoredTensor Verbatim => stored;
+
+    /// <inheritdoc/>
+    public override long BytesOf(MatrixView view, int rows) => (long)rows * view.Columns * stored.Type.Bits() / 8;
+
+    /// <inheritdoc/>
+    public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(stored, files, view);
+
+    private sealed class Reader(StoredTensor stored, InputFiles files, MatrixView view) : TensorReader
+    {
+        private readonly int _width = stored.Type.Bits() / 8;
+        private readonly PlainDecoder _decode = PlainFormat.Decoder(stored.Type);
+
+        public override void Read(long row, int rows, Span<byte> bytes) => files.Read(stored, row * view.Columns * _width, bytes);
+
+        public override void Decode(ReadOnlySpan<byte> bytes, long row, int rows, Tile tile)
+        {
+            for (var i = 0; i < tile.Rows; i++)
+            {
+                var start = ((tile.Row - row + i) * view.Columns + tile.Column) * _width;
+                _decode(bytes.Slice((int)start, tile.Columns * _width), tile.WeightRow(i));
+            }
+        }
+    }
+}
+
+/// <summary>Writes a tensor as plain numbers: F16, BF16 or F32.</summary>
+public sealed class PlainSink(string name, TensorType type, IReadOnlyList<long> shape) : TensorSink
+{
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorSpec> Outputs { get; } = [new TensorSpec(name, type, shape)];
+
+    /// <inheritdoc/>
+    public override string Format => type.ToString();
+
+    /// <inheritdoc/>
+    public override long BytesOf(MatrixView view, int rows) => (long)rows * view.Columns * type.Bits() / 8;
+
+    /// <inheritdoc/>
+    public override TensorWriter Open(MatrixView view, IOutput output) => new Writer(type, view, output);
+
+    private sealed class Writer(TensorType type, MatrixView view, IOutput output) : TensorWriter
+    {
+        private readonly int _width = type.Bits() / 8;
+        private readonly PlainEncoder _encode = PlainFormat.Encoder(type);
+
+        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics)
+        {
+            for (var i = 0; i < tile.Rows; i++)
+            {
+                var start = ((tile.Row - row + i) * view.Columns + tile.Column) * _width;
+                _encode(tile.WeightRow(i), tile.DeltaRow(i), encoded.Slice((int)start, tile.Columns * _width), ref statistics);
+            }
+        }
+
+        public override void Write(long row, ReadOnlySpan<byte> encoded) => output.Write(0, row * view.Columns * _width, encoded);
+    }
+}
+
+/// <summary>Widens stored numbers to fp32.</summary>
+public delegate void PlainDecoder(ReadOnlySpan<byte> stored, Span<float> values);
+
+/// <summary>Adds a delta (or none, if empty) to weights in fp32 and rounds once to the stored dtype.</summary>
+public delegate void PlainEncoder(ReadOnlySpan<float> weight, ReadOnlySpan<float> delta, Span<byte> stored, ref TileStatistics statistics);
+
+/// <summary>The kernels of the plain dtypes.</summary>
+public static class PlainFormat
+{
+    /// <summary>The kernel that reads a dtype.</summary>
+    public static PlainDecoder Decoder(TensorType type) => type switch
+    {
+        TensorType.BF16 => FloatFormats.DecodeBFloat16,
+        TensorType.F16 => FloatFormats.DecodeHalf,
+        TensorType.F32 => FloatFormats.DecodeSingle,
+        TensorType.F64 => FloatFormats.DecodeDouble,
+        _ => throw new ArgumentOutOfRangeException(nameof(type), type, "Only floating-point tensors have values to merge."),
+    };
+
+    /// <summary>The kernel that writes a dtype.</summary>
+    public static PlainEncoder Encoder(TensorType type) => type switch
+    {
+        TensorType.BF16 => Combine.ToBFloat16,
+        TensorType.F16 => Combine.ToHalf,
+        TensorType.F32 => Combine.ToSingle,
+        _ => throw new ArgumentOutOfRangeException(nameof(type), type, "Merged tensors are written as BF16, F16 or F32."),
+    };
+}

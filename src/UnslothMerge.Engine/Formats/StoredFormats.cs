@@ -1,0 +1,78 @@
+using UnslothMerge.Formats.BitsAndBytes;
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Formats;
+
+/// <summary>A logical tensor found in a checkpoint.</summary>
+/// <param name="Name">Its plain name, as a 16-bit checkpoint would have it.</param>
+/// <param name="Source">Where its values come from.</param>
+public sealed record FoundTensor(string Name, TensorSource Source);
+
+/// <summary>A way of storing weights in several tensors: finds the weights that are stored so.</summary>
+public interface IStoredFormat
+{
+    /// <summary>Finds the weights stored in this format.</summary>
+    IEnumerable<FoundTensor> Find(Checkpoint checkpoint, ModelConfig config);
+}
+
+/// <summary>The number formats that can be read, and the logical tensors of a model in any of them.</summary>
+public static class StoredFormats
+{
+    // One row per format. What no row claims is a plain tensor.
+    private static readonly IStoredFormat[] Table = [new FourBitFormat()];
+
+    // quant_method → what it is called; only these bases can be decoded.
+    private static readonly string[] QuantMethods = ["bitsandbytes"];
+
+    /// <summary>The logical tensors of a model, in the order of their weights on disk.</summary>
+    /// <exception cref="MergeException">The model is quantized in a way that is not known.</exception>
+    public static IReadOnlyList<FoundTensor> Read(ModelDirectory model)
+    {
+        var claimed = new HashSet<string>(StringComparer.Ordinal);
+        var byName = new Dictionary<string, FoundTensor>(StringComparer.Ordinal);
+        RefuseUnknownMethod(model);
+        foreach (var found in Table.SelectMany(f => f.Find(model.Checkpoint, model.Config)))
+        {
+            byName.Add(found.Name, found);
+            claimed.UnionWith(found.Source.Inputs.Select(t => t.Name));
+        }
+
+        var tensors = model.Checkpoint.Tensors
+            .Where(t => byName.ContainsKey(t.Name) || !claimed.Contains(t.Name))
+            .Select(t => byName.GetValueOrDefault(t.Name) ?? new FoundTensor(t.Name, new PlainSource(t)))
+            .ToList();
+        RefuseLeftovers(model, tensors);
+        return tensors;
+    }
+
+    private static void RefuseUnknownMethod(ModelDirectory model)
+    {
+        if (model.Config.Quantization is not { } quantization)
+        {
+            return;
+        }
+
+        var method = quantization.String("quant_method") ?? (quantization.Bool("load_in_4bit") == true || quantization.Bool("load_in_8bit") == true ? "bitsandbytes" : "(none)");
+        if (!QuantMethods.Contains(method, StringComparer.OrdinalIgnoreCase))
+        {
+            throw Unsupported(model, $"it is quantized with the method '{method}'");
+        }
+    }
+
+    // A quantized weight without its companions would be copied as if its codes were numbers.
+    private static void RefuseLeftovers(ModelDirectory model, List<FoundTensor> tensors)
+    {
+        var codes = tensors.Where(t => t.Source is PlainSource && !t.Source.Type.IsPlainFloat() && t.Name.EndsWith(".weight", StringComparison.Ordinal)).ToList();
+        if (codes.Count > 0)
+        {
+            throw Unsupported(model, $"{codes.Count} of its weights hold codes instead of numbers, among them '{codes[0].Name}' ({codes[0].Source.Type} {codes[0].Source.Shape.Text()})");
+        }
+    }
+
+    private static MergeException Unsupported(ModelDirectory model, string why) => new(
+        MergeError.UnsupportedFormat,
+        $"The base '{model.Path}' cannot be decoded: {why}. Formats that can be read: F32, F16, BF16, and bitsandbytes' 4-bit NF4 and FP4.",
+        model.Path,
+        "Use the 16-bit original of this model as the base.");
+}

@@ -1,0 +1,69 @@
+using UnslothMerge.Safetensors;
+using UnslothMerge.Execution.Simd;
+
+namespace UnslothMerge.Formats;
+
+/// <summary>
+/// How a logical tensor is stored in the output: as one stored tensor or several. A sink is part of a plan: immutable, without bytes or open
+/// files. <see cref="Open"/> gives the writer that a run works with.
+/// </summary>
+public abstract class TensorSink
+{
+    /// <summary>The stored tensors, the weight first.</summary>
+    public abstract IReadOnlyList<TensorSpec> Outputs { get; }
+
+    /// <summary>What a person would call the format.</summary>
+    public abstract string Format { get; }
+
+    /// <summary>Tiles begin at multiples of this many rows.</summary>
+    public virtual int RowQuantum => 1;
+
+    /// <summary>The bytes of so many rows: the length of the buffer that the writer fills.</summary>
+    public abstract long BytesOf(MatrixView view, int rows);
+
+    /// <summary>Prepares for writing.</summary>
+    public abstract TensorWriter Open(MatrixView view, IOutput output);
+}
+
+/// <summary>Encodes and writes one tensor's rows during a run; used by several workers at once, for different rows.</summary>
+public abstract class TensorWriter : IDisposable
+{
+    /// <summary>Adds weight and delta, rounds once, and encodes.</summary>
+    /// <param name="tile">The rectangle to encode.</param>
+    /// <param name="row">The first row of the buffer.</param>
+    /// <param name="encoded">The buffer: all columns of the rows in work.</param>
+    /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
+    public abstract void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics);
+
+    /// <summary>Writes encoded rows to their place.</summary>
+    /// <param name="row">The first row.</param>
+    /// <param name="encoded">What <see cref="Encode"/> made of them.</param>
+    public abstract void Write(long row, ReadOnlySpan<byte> encoded);
+
+    /// <summary>Writes what can only be known once every row has been seen.</summary>
+    public virtual void Finish()
+    {
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Gives back what the writer holds.</summary>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
+}
+
+/// <summary>Takes the bytes of one tensor's outputs to their place in a shard.</summary>
+public interface IOutput
+{
+    /// <summary>Writes a part of an output.</summary>
+    /// <param name="output">Its index in <see cref="TensorSink.Outputs"/>.</param>
+    /// <param name="start">The first byte, counted from the output's first.</param>
+    /// <param name="bytes">The bytes.</param>
+    void Write(int output, long start, ReadOnlySpan<byte> bytes);
+}

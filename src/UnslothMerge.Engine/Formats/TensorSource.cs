@@ -1,0 +1,64 @@
+using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Formats;
+
+/// <summary>
+/// Where the values of a logical tensor come from: one stored tensor or several, in whatever number format. A source is part of a plan:
+/// immutable, without bytes or open files. <see cref="Open"/> gives the reader that a run works with.
+/// </summary>
+public abstract class TensorSource
+{
+    /// <summary>The logical shape.</summary>
+    public abstract IReadOnlyList<long> Shape { get; }
+
+    /// <summary>The dtype of the values: the stored one, or the one a quantized tensor decodes to.</summary>
+    public abstract TensorType Type { get; }
+
+    /// <summary>What a person would call the stored format: BF16, NF4 …</summary>
+    public abstract string Format { get; }
+
+    /// <summary>Every stored tensor that is read.</summary>
+    public abstract IReadOnlyList<StoredTensor> Inputs { get; }
+
+    /// <summary>The stored tensor whose bytes are the values just as they are, if there is one: it can be copied without being decoded.</summary>
+    public virtual StoredTensor? Verbatim => null;
+
+    /// <summary>Tiles begin at multiples of this many rows.</summary>
+    public virtual int RowQuantum => 1;
+
+    /// <summary>The stored bytes of so many rows, all companions included: the length of the buffer that the reader fills.</summary>
+    public abstract long BytesOf(MatrixView view, int rows);
+
+    /// <summary>Prepares for reading.</summary>
+    public abstract TensorReader Open(InputFiles files, MatrixView view);
+}
+
+/// <summary>Reads one tensor's rows during a run; used by several workers at once.</summary>
+public abstract class TensorReader : IDisposable
+{
+    /// <summary>Reads the stored bytes of some rows.</summary>
+    /// <param name="row">The first row.</param>
+    /// <param name="rows">The number of rows.</param>
+    /// <param name="stored">Receives them, in an arrangement that only <see cref="Decode"/> needs to know.</param>
+    public abstract void Read(long row, int rows, Span<byte> stored);
+
+    /// <summary>Decodes a part of those rows into the tile's weights.</summary>
+    /// <param name="stored">What <see cref="Read"/> gave.</param>
+    /// <param name="row">The first row that was read.</param>
+    /// <param name="rows">The number of rows that were read.</param>
+    /// <param name="tile">The rectangle to fill; it lies within those rows.</param>
+    public abstract void Decode(ReadOnlySpan<byte> stored, long row, int rows, Tile tile);
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Gives back what the reader holds.</summary>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
+}

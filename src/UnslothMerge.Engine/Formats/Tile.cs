@@ -1,0 +1,55 @@
+namespace UnslothMerge.Formats;
+
+/// <summary>
+/// The unit of work: a small rectangle of a tensor's matrix in fp32, two planes of <see cref="Rows"/> × <see cref="Columns"/> values, row-major.
+/// <see cref="Weight"/> is what the base holds; <see cref="Delta"/> collects what is added, so that there is one addition and one rounding at the end.
+/// </summary>
+/// <param name="weight">Receives the decoded values.</param>
+/// <param name="delta">Receives the sum of the deltas; zero at first. Empty where nothing is added.</param>
+/// <param name="row">The first row in the matrix.</param>
+/// <param name="rows">The number of rows.</param>
+/// <param name="column">The first column in the matrix.</param>
+/// <param name="columns">The number of columns, which is also the distance between two rows.</param>
+public readonly ref struct Tile(Span<float> weight, Span<float> delta, long row, int rows, int column, int columns)
+{
+    /// <summary>The decoded values.</summary>
+    public Span<float> Weight { get; } = weight;
+
+    /// <summary>The sum of the deltas.</summary>
+    public Span<float> Delta { get; } = delta;
+
+    /// <summary>The first row in the matrix.</summary>
+    public long Row { get; } = row;
+
+    /// <summary>The number of rows.</summary>
+    public int Rows { get; } = rows;
+
+    /// <summary>The first column in the matrix.</summary>
+    public int Column { get; } = column;
+
+    /// <summary>The number of columns, and the distance between two rows.</summary>
+    public int Columns { get; } = columns;
+
+    /// <summary>One row of <see cref="Weight"/>.</summary>
+    public Span<float> WeightRow(int row) => Weight.Slice(row * Columns, Columns);
+
+    /// <summary>One row of <see cref="Delta"/>; empty where nothing is added.</summary>
+    public Span<float> DeltaRow(int row) => Delta.IsEmpty ? default : Delta.Slice(row * Columns, Columns);
+}
+
+/// <summary>The two-dimensional view of a tensor that tiles are cut from.</summary>
+/// <param name="Rows">The number of rows.</param>
+/// <param name="Columns">The number of columns.</param>
+public readonly record struct MatrixView(long Rows, int Columns)
+{
+    /// <summary>The usual view: the last dimension is the columns, all others are rows; a vector is one row.</summary>
+    public static MatrixView Of(IReadOnlyList<long> shape) => shape.Count switch
+    {
+        0 => new(1, 1),
+        1 => new(1, checked((int)shape[0])),
+        _ => new(shape.Take(shape.Count - 1).Aggregate(1L, (a, b) => checked(a * b)), checked((int)shape[^1])),
+    };
+
+    /// <summary>The number of elements.</summary>
+    public long Count => Rows * Columns;
+}

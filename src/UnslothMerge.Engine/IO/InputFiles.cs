@@ -1,0 +1,85 @@
+using System.Collections.Concurrent;
+using Microsoft.Win32.SafeHandles;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.IO;
+
+/// <summary>
+/// The files a run reads: opened once, for reading only, and checked to be what they were when the plan was made.
+/// Reads are positional, so that workers share the handles and nothing else.
+/// </summary>
+public sealed class InputFiles : IDisposable
+{
+    private readonly ConcurrentDictionary<string, Lazy<SafeFileHandle>> _handles = new(StringComparer.Ordinal);
+
+    /// <summary>The open file.</summary>
+    /// <exception cref="MergeException">The file has gone or has changed since the plan was made.</exception>
+    public SafeFileHandle Open(StoredFile file) => _handles.GetOrAdd(file.Path, _ => new Lazy<SafeFileHandle>(() => OpenUnchanged(file))).Value;
+
+    /// <summary>Reads a part of a tensor.</summary>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="start">The first byte, counted from the tensor's first.</param>
+    /// <param name="destination">Receives as many bytes as it is long.</param>
+    public void Read(StoredTensor tensor, long start, Span<byte> destination)
+    {
+        if (start < 0 || start + destination.Length > tensor.Length)
+        {
+            throw new ArgumentOutOfRangeException(nameof(start), start, $"{tensor.Name} has {tensor.Length} bytes.");
+        }
+
+        var handle = Open(tensor.File);
+        var offset = tensor.Offset + start;
+        while (!destination.IsEmpty)
+        {
+            var read = RandomAccess.Read(handle, destination, offset);
+            if (read == 0)
+            {
+                throw Changed(tensor.File, "it became shorter while it was read");
+            }
+
+            destination = destination[read..];
+            offset += read;
+        }
+    }
+
+    /// <summary>Reads a whole, small tensor.</summary>
+    public byte[] ReadAll(StoredTensor tensor)
+    {
+        var bytes = new byte[tensor.Length];
+        Read(tensor, 0, bytes);
+        return bytes;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var handle in _handles.Values.Where(h => h.IsValueCreated))
+        {
+            handle.Value.Dispose();
+        }
+    }
+
+    private static SafeFileHandle OpenUnchanged(StoredFile file)
+    {
+        SafeFileHandle handle;
+        try
+        {
+            handle = File.OpenHandle(file.Path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new MergeException(MergeError.FileChanged, $"'{file.Path}' can no longer be opened: {e.Message}", file.Path, inner: e);
+        }
+
+        if (RandomAccess.GetLength(handle) != file.Length || File.GetLastWriteTimeUtc(handle) != file.Modified)
+        {
+            handle.Dispose();
+            throw Changed(file, "it was changed after the merge was planned");
+        }
+
+        return handle;
+    }
+
+    private static MergeException Changed(StoredFile file, string how) =>
+        new(MergeError.FileChanged, $"'{file.Path}' is not what it was: {how}.", file.Path, "Run Merge-LoraModel again, and let nothing write to the model meanwhile.");
+}

@@ -1,0 +1,50 @@
+using System.Runtime.InteropServices;
+
+namespace UnslothMerge.IO;
+
+/// <summary>
+/// Memory outside the garbage collector's heap: taken once per worker or target, given back at once. Tiles must neither grow the heap
+/// nor wait for a collection.
+/// </summary>
+public sealed unsafe class NativeBuffer : IDisposable
+{
+    private const nuint Alignment = 64;
+    private void* _pointer;
+
+    /// <summary>Takes memory, aligned to a cache line; its content is undefined.</summary>
+    /// <param name="length">The length in bytes.</param>
+    public NativeBuffer(long length)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(length);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, int.MaxValue);
+        Length = (int)length;
+        _pointer = NativeMemory.AlignedAlloc((nuint)Math.Max(length, 1), Alignment);
+    }
+
+    /// <summary>Gives the memory back if nobody did.</summary>
+    ~NativeBuffer() => Free();
+
+    /// <summary>The length in bytes.</summary>
+    public int Length { get; }
+
+    /// <summary>The memory as bytes.</summary>
+    public Span<byte> Bytes => new(Pointer, Length);
+
+    /// <summary>The memory as fp32 values.</summary>
+    public Span<float> Floats => new(Pointer, Length / sizeof(float));
+
+    private void* Pointer => _pointer is not null ? _pointer : throw new ObjectDisposedException(nameof(NativeBuffer));
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Free();
+        GC.SuppressFinalize(this);
+    }
+
+    private void Free()
+    {
+        NativeMemory.AlignedFree(_pointer);
+        _pointer = null;
+    }
+}

@@ -1,0 +1,71 @@
+namespace UnslothMerge;
+
+/// <summary>What kind of trouble a <see cref="MergeException"/> reports; each has one stable error id.</summary>
+public enum MergeError
+{
+    /// <summary>A file or directory is missing or is not what it should be.</summary>
+    InvalidModel,
+
+    /// <summary>A safetensors file breaks the format's rules.</summary>
+    InvalidSafetensors,
+
+    /// <summary>An adapter directory cannot be read or contradicts itself.</summary>
+    InvalidAdapter,
+
+    /// <summary>An adapter is of a kind that cannot be merged.</summary>
+    UnsupportedAdapter,
+
+    /// <summary>The base is stored in a number format that is not known.</summary>
+    UnsupportedFormat,
+
+    /// <summary>Some adapter tensors have no place in the base.</summary>
+    AdapterDoesNotFit,
+
+    /// <summary>The caller's options contradict each other or the plan.</summary>
+    InvalidOption,
+
+    /// <summary>The set of tensors to save is not a complete model.</summary>
+    IncompleteModel,
+
+    /// <summary>The destination may not be written.</summary>
+    InvalidDestination,
+
+    /// <summary>A merged value is not finite in the output dtype.</summary>
+    NonFiniteResult,
+
+    /// <summary>A file changed, shrank or could not be read while it was in use.</summary>
+    FileChanged,
+
+    /// <summary>There is not enough memory or disk for the plan.</summary>
+    DoesNotFit,
+}
+
+/// <summary>An error a user can act on: it names the file, tensor or option, and says what to do.</summary>
+public class MergeException : Exception
+{
+    /// <summary>Creates the error.</summary>
+    /// <param name="error">What kind it is.</param>
+    /// <param name="message">What is wrong, with names.</param>
+    /// <param name="target">The path or name concerned.</param>
+    /// <param name="advice">What the user can do about it.</param>
+    /// <param name="inner">The cause, if another error is.</param>
+    public MergeException(MergeError error, string message, string? target = null, string? advice = null, Exception? inner = null)
+        : base(message, inner)
+    {
+        Error = error;
+        Target = target;
+        Advice = advice;
+    }
+
+    /// <summary>What kind of trouble this is.</summary>
+    public MergeError Error { get; }
+
+    /// <summary>The path or name concerned.</summary>
+    public string? Target { get; }
+
+    /// <summary>What the user can do about it.</summary>
+    public string? Advice { get; }
+
+    /// <summary>Every single offender, where the message can only show the first of many.</summary>
+    public IReadOnlyList<string> Details { get; init; } = [];
+}

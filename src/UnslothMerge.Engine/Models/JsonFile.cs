@@ -1,0 +1,49 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace UnslothMerge.Models;
+
+/// <summary>
+/// Reads and writes the JSON files of a model directory. A <see cref="JsonObject"/> keeps the order of keys and the spelling of numbers that
+/// nobody touches, so that an edited file differs from the original only where it was edited.
+/// </summary>
+public static class JsonFile
+{
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    private static readonly JsonDocumentOptions Reading = new() { AllowDuplicateProperties = false };
+
+    /// <summary>Reads a file that must hold a JSON object.</summary>
+    /// <exception cref="MergeException">It does not.</exception>
+    public static JsonObject Read(string path, MergeError error)
+    {
+        try
+        {
+            return JsonNode.Parse(File.ReadAllBytes(path), documentOptions: Reading) as JsonObject ?? throw new JsonException("it is not a JSON object.");
+        }
+        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
+        {
+            throw new MergeException(error, $"'{path}' cannot be read: {e.Message}", path, inner: e);
+        }
+    }
+
+    /// <summary>The text of a JSON file as the Hugging Face libraries write it: indented by two, with a final newline.</summary>
+    public static string Text(JsonObject json) => json.ToJsonString(Indented).ReplaceLineEndings("\n") + "\n";
+
+    /// <summary>A member's text, or null if it is absent or no text.</summary>
+    public static string? String(this JsonObject json, string key) => json[key] is JsonValue value && value.TryGetValue(out string? text) ? text : null;
+
+    /// <summary>A member's truth, or null if it is absent or neither true nor false.</summary>
+    public static bool? Bool(this JsonObject json, string key) => json[key] is JsonValue value && value.TryGetValue(out bool truth) ? truth : null;
+
+    /// <summary>A member's number, or null if it is absent or no number.</summary>
+    public static double? Number(this JsonObject json, string key) => json[key] is JsonValue value && value.GetValueKind() == JsonValueKind.Number ? value.GetValue<double>() : null;
+
+    /// <summary>A member's texts: of a list of texts, or of one text; empty if it is absent.</summary>
+    public static IReadOnlyList<string> Strings(this JsonObject json, string key) => json[key] switch
+    {
+        JsonArray array => [.. array.Select(v => v?.ToString() ?? "")],
+        JsonValue value when value.TryGetValue(out string? text) => [text],
+        _ => [],
+    };
+}

@@ -1,0 +1,90 @@
+using System.Text.Json.Nodes;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Models;
+
+/// <summary>What the merge needs to know of a model's config.json. Immutable: every change gives a new config.</summary>
+public sealed class ModelConfig
+{
+    private static readonly string[] DTypeKeys = ["dtype", "torch_dtype"];
+
+    private readonly JsonObject _json;
+
+    /// <summary>Wraps the content of a config.json.</summary>
+    public ModelConfig(JsonObject json) => _json = json;
+
+    /// <summary>The class names, for example <c>LlamaForCausalLM</c>.</summary>
+    public IReadOnlyList<string> Architectures => _json.Strings("architectures");
+
+    /// <summary>The model type, for example <c>llama</c>.</summary>
+    public string? ModelType => _json.String("model_type");
+
+    /// <summary>The name or path of the model it was saved from, if the file says.</summary>
+    public string? NameOrPath => _json.String("_name_or_path");
+
+    /// <summary>True if the output head shares the input embedding. Transformers' default is true, and most configs do not repeat a default.</summary>
+    public bool TiesWordEmbeddings => _json.Bool("tie_word_embeddings") ?? Text?.Bool("tie_word_embeddings") ?? true;
+
+    /// <summary>The dtype that the config names.</summary>
+    public TensorType? DType => TensorTypes.FromTorchName(_json.String("dtype") ?? _json.String("torch_dtype"));
+
+    /// <summary>How the base is quantized, or null if it is not.</summary>
+    public JsonObject? Quantization => _json["quantization_config"] as JsonObject;
+
+    private JsonObject? Text => _json["text_config"] as JsonObject;
+
+    /// <summary>A copy of the JSON.</summary>
+    public JsonObject ToJson() => (JsonObject)_json.DeepClone();
+
+    /// <summary>The same config without its quantization.</summary>
+    public ModelConfig WithoutQuantization() => Edit(json => json.Remove("quantization_config"));
+
+    /// <summary>The same config with the tie between embedding and head undone.</summary>
+    public ModelConfig Untied() => Edit(json =>
+    {
+        json["tie_word_embeddings"] = false;
+        if (json["text_config"] is JsonObject text && text.ContainsKey("tie_word_embeddings"))
+        {
+            text["tie_word_embeddings"] = false;
+        }
+    });
+
+    /// <summary>The same config for another vocabulary size, wherever it states one.</summary>
+    public ModelConfig WithVocabulary(long size) => Edit(json =>
+    {
+        var text = json["text_config"] as JsonObject;
+        if (text is not null)
+        {
+            text["vocab_size"] = size;
+        }
+
+        if (text is null || json.ContainsKey("vocab_size"))
+        {
+            json["vocab_size"] = size;
+        }
+    });
+
+    /// <summary>The same config for another dtype, under the key that it already uses (<c>dtype</c>, or <c>torch_dtype</c> before transformers 5).</summary>
+    public ModelConfig WithDType(TensorType type) => Edit(json =>
+    {
+        foreach (var part in new[] { json, json["text_config"] as JsonObject, json["vision_config"] as JsonObject, json["audio_config"] as JsonObject })
+        {
+            foreach (var key in DTypeKeys.Where(k => part is not null && part.ContainsKey(k)))
+            {
+                part![key] = type.TorchName();
+            }
+        }
+
+        if (!DTypeKeys.Any(json.ContainsKey))
+        {
+            json["dtype"] = type.TorchName();
+        }
+    });
+
+    private ModelConfig Edit(Action<JsonObject> edit)
+    {
+        var copy = ToJson();
+        edit(copy);
+        return new ModelConfig(copy);
+    }
+}

@@ -1,0 +1,51 @@
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Models;
+
+/// <summary>A Hugging Face model directory: its config, its tensors, and the other files that make it a model. Only headers are read.</summary>
+public sealed class ModelDirectory
+{
+    private ModelDirectory(string path, ModelConfig config, Checkpoint checkpoint)
+    {
+        Path = path;
+        Config = config;
+        Checkpoint = checkpoint;
+    }
+
+    /// <summary>The full path.</summary>
+    public string Path { get; }
+
+    /// <summary>The directory's own name.</summary>
+    public string Name => System.IO.Path.GetFileName(System.IO.Path.TrimEndingDirectorySeparator(Path));
+
+    /// <summary>The content of config.json.</summary>
+    public ModelConfig Config { get; }
+
+    /// <summary>The tensors.</summary>
+    public Checkpoint Checkpoint { get; }
+
+    /// <summary>How a person would name the model: its class, or failing that its directory.</summary>
+    public string Title => Config.Architectures.Count > 0 ? Config.Architectures[0] : Config.ModelType ?? Name;
+
+    /// <summary>Reads the config and all headers of a model directory.</summary>
+    /// <exception cref="MergeException">It is not a complete model.</exception>
+    public static ModelDirectory Open(string path)
+    {
+        var full = System.IO.Path.GetFullPath(path);
+        if (!Directory.Exists(full))
+        {
+            throw new MergeException(MergeError.InvalidModel, $"The model directory '{path}' does not exist.", path, "Pass the local directory of a Hugging Face model: config.json and its safetensors files.");
+        }
+
+        var config = System.IO.Path.Combine(full, "config.json");
+        if (!File.Exists(config))
+        {
+            var advice = File.Exists(System.IO.Path.Combine(full, "adapter_config.json"))
+                ? "This is an adapter. Pass the model that it was trained on as the base, and this directory as the adapter."
+                : "Pass the directory that holds config.json and the safetensors files.";
+            throw new MergeException(MergeError.InvalidModel, $"'{path}' is not a model: it has no config.json.", path, advice);
+        }
+
+        return new ModelDirectory(full, new ModelConfig(JsonFile.Read(config, MergeError.InvalidModel)), Checkpoint.Open(full));
+    }
+}

@@ -1,0 +1,53 @@
+using System.Text.RegularExpressions;
+
+namespace UnslothMerge.Models;
+
+/// <summary>What a tensor's name says about its place in the model.</summary>
+public static partial class TensorNames
+{
+    private static readonly string[] InputEmbeddings = ["embed_tokens", "wte", "word_embeddings", "embed_in", "shared", "tok_embeddings"];
+    private static readonly string[] OutputHeads = ["lm_head", "embed_out"];
+
+    /// <summary>The layer's number, or null outside the layers: 3 for <c>model.layers.3.mlp.up_proj.weight</c>.</summary>
+    public static int? Layer(string name)
+    {
+        var match = LayerPattern().Match(name);
+        return match.Success ? int.Parse(match.Groups["n"].ValueSpan, System.Globalization.CultureInfo.InvariantCulture) : null;
+    }
+
+    /// <summary>The module within its layer, or the whole path outside the layers: <c>mlp.up_proj</c>.</summary>
+    public static string Module(string name)
+    {
+        var path = name[..Math.Max(name.LastIndexOf('.'), 0)];
+        var match = LayerPattern().Match(name);
+        return match.Success && match.Index + match.Length <= path.Length ? path[(match.Index + match.Length)..] : path;
+    }
+
+    /// <summary>The part of a multi-modal model: <c>vision</c>, <c>audio</c>, <c>projector</c> or <c>text</c>.</summary>
+    public static string Component(string name) =>
+        name.Contains("projector", StringComparison.Ordinal) || name.Contains("connector", StringComparison.Ordinal) ? "projector"
+        : VisionPattern().IsMatch(name) ? "vision"
+        : AudioPattern().IsMatch(name) ? "audio"
+        : "text";
+
+    /// <summary>True for the weight of the token embedding.</summary>
+    public static bool IsInputEmbedding(string name) => IsWeightOf(name, InputEmbeddings);
+
+    /// <summary>True for the weight of the language-model head.</summary>
+    public static bool IsOutputHead(string name) => IsWeightOf(name, OutputHeads);
+
+    private static bool IsWeightOf(string name, string[] modules)
+    {
+        var parts = name.Split('.');
+        return parts.Length >= 2 && parts[^1] is "weight" && modules.Contains(parts[^2], StringComparer.Ordinal);
+    }
+
+    [GeneratedRegex(@"(^|\.)(layers|layer|h|blocks|block)\.(?<n>\d{1,6})\.", RegexOptions.ExplicitCapture)]
+    private static partial Regex LayerPattern();
+
+    [GeneratedRegex(@"(^|\.)(visual|vision|vision_tower|vision_model|image_encoder|vit)\.", RegexOptions.ExplicitCapture)]
+    private static partial Regex VisionPattern();
+
+    [GeneratedRegex(@"(^|\.)(audio|audio_tower|audio_model|speech_encoder)\.", RegexOptions.ExplicitCapture)]
+    private static partial Regex AudioPattern();
+}

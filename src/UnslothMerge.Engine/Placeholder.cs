@@ -1,1 +1,0 @@
-namespace UnslothMerge; internal static class Placeholder { }

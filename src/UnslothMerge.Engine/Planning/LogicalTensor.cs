@@ -1,0 +1,92 @@
+using System.Collections.Immutable;
+using UnslothMerge.Adapters;
+using UnslothMerge.Formats;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>What happens to a tensor.</summary>
+public enum TensorAction
+{
+    /// <summary>The base's bytes are copied.</summary>
+    Copy,
+
+    /// <summary>A quantized tensor is decoded.</summary>
+    Decode,
+
+    /// <summary>Deltas are added.</summary>
+    Merge,
+
+    /// <summary>An adapter brings the whole tensor.</summary>
+    Replace,
+
+    /// <summary>The base does not have it.</summary>
+    Add,
+}
+
+/// <summary>A delta and the factor that the caller puts before it.</summary>
+/// <param name="Term">The delta, with its own scaling.</param>
+/// <param name="Adapter">The adapter's name.</param>
+/// <param name="Weight">The caller's factor.</param>
+public sealed record WeightedTerm(DeltaTerm Term, string Adapter, double Weight);
+
+/// <summary>A tensor of the merged model: where it comes from and what is done to it. Immutable; no values are read yet.</summary>
+public sealed record LogicalTensor
+{
+    /// <summary>Its place in the plan.</summary>
+    public required int Ordinal { get; init; }
+
+    /// <summary>Its plain name.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Where its values come from before deltas are added.</summary>
+    public required TensorSource Source { get; init; }
+
+    /// <summary>The dtype that it has in the base, or would have.</summary>
+    public required TensorType Type { get; init; }
+
+    /// <summary>What happens to it.</summary>
+    public required TensorAction Action { get; init; }
+
+    /// <summary>The file that its source lies in.</summary>
+    public required string SourceShard { get; init; }
+
+    /// <summary>The deltas to add.</summary>
+    public ImmutableArray<WeightedTerm> Terms { get; init; } = [];
+
+    /// <summary>The adapters that change it.</summary>
+    public ImmutableArray<string> Adapters { get; init; } = [];
+
+    /// <summary>The shape.</summary>
+    public IReadOnlyList<long> Shape => Source.Shape;
+
+    /// <summary>The matrix that tiles are cut from.</summary>
+    public MatrixView View => MatrixView.Of(Shape);
+
+    /// <summary>True if an adapter changes it.</summary>
+    public bool IsChanged => Action is TensorAction.Merge or TensorAction.Replace or TensorAction.Add;
+
+    /// <summary>True if its change can be multiplied by a factor.</summary>
+    public bool IsAdditive => Action is not (TensorAction.Replace or TensorAction.Add) && Terms.All(t => t.Term.IsAdditive);
+
+    /// <summary>The largest rank among its deltas.</summary>
+    public int? Rank => Terms.Max(t => t.Term.Rank);
+
+    /// <summary>The same tensor with a factor on everything that adapters add to it.</summary>
+    /// <exception cref="MergeException">Its change is not a sum.</exception>
+    public LogicalTensor WithStrength(double strength)
+    {
+        if (strength == 1 || !IsChanged)
+        {
+            return this;
+        }
+
+        return !double.IsFinite(strength) ? throw new MergeException(MergeError.InvalidOption, $"The strength of '{Name}' is {strength}; it must be a finite number.", Name)
+            : !IsAdditive ? throw new MergeException(
+                MergeError.InvalidOption,
+                $"The strength of '{Name}' is {strength}, but what adapters do to it is a {(Action == TensorAction.Merge ? Terms.First(t => !t.Term.IsAdditive).Term.Kind : "replacement")}, not a sum that can be weighted.",
+                Name,
+                "Leave its Strength at 1.")
+            : this with { Terms = [.. Terms.Select(t => t with { Weight = t.Weight * strength })] };
+    }
+}

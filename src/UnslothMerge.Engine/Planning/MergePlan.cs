@@ -1,0 +1,62 @@
+using System.Collections.Immutable;
+using UnslothMerge.Adapters;
+using UnslothMerge.Models;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>An adapter and the factor that the caller puts before everything it adds.</summary>
+public sealed record AdapterStep(AdapterDirectory Adapter, double Weight);
+
+/// <summary>What became of an adapter tensor.</summary>
+public enum AdapterOutcome
+{
+    /// <summary>It is part of a delta.</summary>
+    Merged,
+
+    /// <summary>It takes the place of a base tensor.</summary>
+    Replaced,
+
+    /// <summary>The base does not have the tensor that it brings.</summary>
+    Added,
+}
+
+/// <summary>Where one module of an adapter lands.</summary>
+/// <param name="Adapter">The adapter's name.</param>
+/// <param name="Module">The module's name in the running model.</param>
+/// <param name="Kind">The kind of adapter: LoRA …, or SavedModule.</param>
+/// <param name="Rank">The rank, where it has one.</param>
+/// <param name="Scaling">The factor that the adapter puts before its delta, where it has one.</param>
+/// <param name="Outcome">What became of it.</param>
+/// <param name="Tensor">The tensor of the model that it changes.</param>
+/// <param name="Inputs">The adapter tensors.</param>
+public sealed record AdapterTarget(string Adapter, string Module, string Kind, int? Rank, double? Scaling, AdapterOutcome Outcome, string Tensor, ImmutableArray<string> Inputs);
+
+/// <summary>
+/// What a merge will do, tensor by tensor, known from headers alone. Immutable. <see cref="WritePlan"/> adds how the result is stored.
+/// </summary>
+public sealed class MergePlan
+{
+    internal MergePlan(ModelDirectory @base, ImmutableArray<AdapterStep> steps, ImmutableArray<LogicalTensor> tensors, ImmutableArray<AdapterTarget> targets, ModelConfig config)
+    {
+        Base = @base;
+        Steps = steps;
+        Tensors = tensors;
+        Targets = targets;
+        Config = config;
+    }
+
+    /// <summary>The base model.</summary>
+    public ModelDirectory Base { get; }
+
+    /// <summary>The adapters in the order in which they were given.</summary>
+    public ImmutableArray<AdapterStep> Steps { get; }
+
+    /// <summary>The tensors of the merged model.</summary>
+    public ImmutableArray<LogicalTensor> Tensors { get; }
+
+    /// <summary>Where each module of each adapter lands.</summary>
+    public ImmutableArray<AdapterTarget> Targets { get; }
+
+    /// <summary>The merged model's config, before it is known how the tensors are stored.</summary>
+    public ModelConfig Config { get; }
+}

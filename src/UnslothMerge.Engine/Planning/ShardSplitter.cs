@@ -1,0 +1,49 @@
+namespace UnslothMerge.Planning;
+
+/// <summary>
+/// Splits tensors into shards as the Hub's own library does: in the order given; a tensor beyond the limit is a shard of its own, and any other
+/// closes the current shard when it would tip it over. Source: huggingface_hub 1.29, <c>split_state_dict_into_shards_factory</c>.
+/// </summary>
+public static class ShardSplitter
+{
+    /// <summary>Splits sizes into shards; gives the indices of each.</summary>
+    /// <param name="sizes">The bytes of each tensor.</param>
+    /// <param name="limit">The largest shard, in bytes of tensor data.</param>
+    public static IReadOnlyList<IReadOnlyList<int>> Split(IReadOnlyList<long> sizes, long limit)
+    {
+        var shards = new List<IReadOnlyList<int>>();
+        var current = new List<int>();
+        var bytes = 0L;
+        for (var i = 0; i < sizes.Count; i++)
+        {
+            if (sizes[i] > limit)
+            {
+                // The current shard stays open: the next small tensor still joins it.
+                shards.Add([i]);
+                continue;
+            }
+
+            if (bytes + sizes[i] > limit)
+            {
+                shards.Add(current);
+                current = [];
+                bytes = 0;
+            }
+
+            current.Add(i);
+            bytes += sizes[i];
+        }
+
+        if (current.Count > 0)
+        {
+            shards.Add(current);
+        }
+
+        return shards;
+    }
+
+    /// <summary>The file name of a shard.</summary>
+    /// <param name="index">Its place, from 0.</param>
+    /// <param name="count">The number of shards.</param>
+    public static string FileName(int index, int count) => count == 1 ? "model.safetensors" : $"model-{index + 1:D5}-of-{count:D5}.safetensors";
+}

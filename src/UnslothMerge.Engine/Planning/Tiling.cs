@@ -1,0 +1,68 @@
+using UnslothMerge.Formats;
+using UnslothMerge.Execution.Simd;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>
+/// How a tensor is cut. A piece is what one worker reads, changes and writes at a time: whole rows, about <see cref="PieceBytes"/>, so that it
+/// stays in the L2 cache between the kernel's two copies. Within a piece, tiles of a few rows and columns stay in L1.
+/// </summary>
+/// <param name="Rows">The rows of a piece.</param>
+/// <param name="TileRows">The rows of a tile.</param>
+/// <param name="TileColumns">The columns of a tile.</param>
+/// <param name="SourceBytes">The buffer for a piece as it is stored in the base.</param>
+/// <param name="SinkBytes">The buffer for a piece as it is stored in the output.</param>
+/// <param name="TermBytes">The buffer for what the deltas need for a piece.</param>
+public sealed record Tiling(int Rows, int TileRows, int TileColumns, long SourceBytes, long SinkBytes, long TermBytes)
+{
+    /// <summary>The bytes of a piece, about. Larger pieces fall out of the cache between reading and writing; smaller ones cost system calls.</summary>
+    public const int PieceBytes = 512 * 1024;
+
+    /// <summary>The columns of a tile: two fp32 planes of 8 × 256 values take 16 KiB of L1, and as much is left for the delta's factors.</summary>
+    private const int UsualTileColumns = 256;
+
+    /// <summary>The values of a tile where deltas need whole rows: such tiles live in L2.</summary>
+    private const int WholeRowValues = 64 * 1024;
+
+    private const int UsualTileRows = 8;
+
+    /// <summary>The fp32 planes of a tile, in bytes.</summary>
+    public long PlaneBytes => (long)TileRows * TileColumns * sizeof(float);
+
+    /// <summary>All buffers that a worker needs for a piece.</summary>
+    public long WorkerBytes => SourceBytes + SinkBytes + TermBytes + (2 * PlaneBytes);
+
+    /// <summary>Cuts a tensor.</summary>
+    public static Tiling For(LogicalTensor tensor, TensorSink sink)
+    {
+        var view = tensor.View;
+        var quantum = tensor.Terms.Select(t => (long)t.Term.RowQuantum).Append(tensor.Source.RowQuantum).Append(sink.RowQuantum).Aggregate(1L, LeastCommonMultiple);
+        var rowBytes = Math.Max(1, Math.Max(tensor.Source.BytesOf(view, 1), sink.BytesOf(view, 1)));
+        var rows = (int)Math.Min(Math.Max(view.Rows, 1), Math.Max(quantum, PieceBytes / rowBytes / quantum * quantum));
+
+        var wholeRows = tensor.Terms.Any(t => t.Term.NeedsWholeRows);
+        var tileColumns = wholeRows ? view.Columns : Math.Min(view.Columns, UsualTileColumns);
+        var tileRows = wholeRows ? Math.Clamp(WholeRowValues / Math.Max(tileColumns, 1), 1, rows) : Math.Min(UsualTileRows, rows);
+        return new Tiling(
+            rows,
+            tileRows,
+            tileColumns,
+            Align(tensor.Source.BytesOf(view, rows)),
+            Align(sink.BytesOf(view, rows)),
+            tensor.Terms.Sum(t => Align(t.Term.BytesOf(rows))));
+    }
+
+    /// <summary>Rounds up to a cache line.</summary>
+    public static long Align(long bytes) => (bytes + 63) & ~63L;
+
+    private static long LeastCommonMultiple(long a, long b)
+    {
+        var (x, y) = (a, b);
+        while (y != 0)
+        {
+            (x, y) = (y, x % y);
+        }
+
+        return a / x * b;
+    }
+}

@@ -1,0 +1,97 @@
+using System.Collections.Immutable;
+using UnslothMerge.Formats;
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>A tensor and how it is stored.</summary>
+/// <param name="Tensor">What it is, with the caller's strength in its terms.</param>
+/// <param name="Sink">How it is stored.</param>
+/// <param name="Verbatim">The stored tensor whose bytes are copied as they are, if nothing changes.</param>
+/// <param name="Tiling">How it is cut into pieces.</param>
+public sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, StoredTensor? Verbatim, Tiling Tiling)
+{
+    /// <summary>The bytes of all its outputs.</summary>
+    public long Bytes => Sink.Outputs.Sum(o => o.Bytes);
+}
+
+/// <summary>A shard to be written.</summary>
+/// <param name="Name">Its file name.</param>
+/// <param name="Layout">Its header, and where each tensor's bytes go.</param>
+/// <param name="Tensors">Its tensors in the order of their data.</param>
+public sealed record WriteShard(string Name, ShardLayout Layout, ImmutableArray<WriteTensor> Tensors);
+
+/// <summary>How the output is stored.</summary>
+/// <param name="Type">The dtype of all floating-point tensors; null keeps them (see <see cref="WritePlan.Create"/>).</param>
+/// <param name="MaxShardBytes">The largest shard.</param>
+public sealed record WriteOptions(TensorType? Type, long MaxShardBytes);
+
+/// <summary>How the merged model is stored: formats, shards, offsets and file sizes, all known before a byte is written.</summary>
+public sealed class WritePlan
+{
+    private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
+
+    private WritePlan(MergePlan merge, ImmutableArray<WriteShard> shards, ModelConfig config, TensorType? dtype)
+    {
+        Merge = merge;
+        Shards = shards;
+        Config = config;
+        DType = dtype;
+    }
+
+    /// <summary>What is merged.</summary>
+    public MergePlan Merge { get; }
+
+    /// <summary>The files of weights.</summary>
+    public ImmutableArray<WriteShard> Shards { get; }
+
+    /// <summary>The content of config.json.</summary>
+    public ModelConfig Config { get; }
+
+    /// <summary>The dtype of most weights, as the config names it.</summary>
+    public TensorType? DType { get; }
+
+    /// <summary>All tensors, shard by shard.</summary>
+    public IEnumerable<WriteTensor> Tensors => Shards.SelectMany(s => s.Tensors);
+
+    /// <summary>The bytes of all shards.</summary>
+    public long Bytes => Shards.Sum(s => s.Layout.Length);
+
+    /// <summary>
+    /// Plans a save as 16-bit (or 32-bit) tensors. Without a dtype, a model that is a 16-bit one keeps each tensor's dtype, so that its few F32
+    /// tensors stay F32, and a model that is all F32 becomes BF16.
+    /// </summary>
+    /// <param name="merge">What is merged.</param>
+    /// <param name="tensors">The tensors to write, in the plan's order, strengths applied.</param>
+    /// <param name="options">How the output is stored.</param>
+    public static WritePlan Create(MergePlan merge, IReadOnlyList<LogicalTensor> tensors, WriteOptions options)
+    {
+        var has16 = merge.Tensors.Any(t => t.Type.IsHalfWidthFloat());
+        var all32 = !has16 && merge.Tensors.Any(t => t.Type.IsPlainFloat());
+        var type = options.Type ?? (all32 ? TensorType.BF16 : null);
+        var written = tensors.Select(t => Store(t, type)).ToList();
+
+        var split = ShardSplitter.Split([.. written.Select(t => t.Bytes)], options.MaxShardBytes);
+        var shards = split.Select((indices, i) => Shard(ShardSplitter.FileName(i, split.Count), indices.Select(j => written[j]))).ToImmutableArray();
+
+        var config = merge.Config.WithoutQuantization();
+        return new WritePlan(merge, shards, type is { } t && t != config.DType ? config.WithDType(t) : config, type ?? config.DType);
+    }
+
+    private static WriteTensor Store(LogicalTensor tensor, TensorType? type)
+    {
+        var output = !tensor.Type.IsPlainFloat() ? tensor.Type
+            : type ?? (tensor.Type == TensorType.F64 && tensor.Action != TensorAction.Copy ? TensorType.F32 : tensor.Type);
+        var sink = new PlainSink(tensor.Name, output, tensor.Shape);
+        var verbatim = tensor.Action == TensorAction.Copy && output == tensor.Source.Type ? tensor.Source.Verbatim : null;
+        return new WriteTensor(tensor, sink, verbatim, Tiling.For(tensor, sink));
+    }
+
+    private static WriteShard Shard(string name, IEnumerable<WriteTensor> tensors)
+    {
+        var byName = tensors.ToDictionary(t => t.Tensor.Name, StringComparer.Ordinal);
+        var layout = new ShardLayout(byName.Values.SelectMany(t => t.Sink.Outputs), Metadata);
+        return new WriteShard(name, layout, [.. byName.Values.OrderBy(t => layout.OffsetOf(t.Sink.Outputs[0].Name))]);
+    }
+}

@@ -1,0 +1,83 @@
+using System.Collections.Frozen;
+
+namespace UnslothMerge.Safetensors;
+
+/// <summary>All tensors of a model directory, from one <c>model.safetensors</c> or from the shards of an index, in the order in which they lie on disk.</summary>
+public sealed class Checkpoint
+{
+    private readonly FrozenDictionary<string, StoredTensor> _byName;
+
+    private Checkpoint(IReadOnlyList<SafetensorsFile> files)
+    {
+        Files = files;
+        Tensors = [.. files.SelectMany(f => f.Tensors)];
+        _byName = Tensors.ToFrozenDictionary(t => t.Name, StringComparer.Ordinal);
+    }
+
+    /// <summary>The files, by name.</summary>
+    public IReadOnlyList<SafetensorsFile> Files { get; }
+
+    /// <summary>The tensors, shard by shard, in the order of their data.</summary>
+    public IReadOnlyList<StoredTensor> Tensors { get; }
+
+    /// <summary>Finds a tensor by its exact name.</summary>
+    public StoredTensor? Find(string name) => _byName.GetValueOrDefault(name);
+
+    /// <summary>Reads the headers of a model directory.</summary>
+    /// <exception cref="MergeException">A file is missing or broken, or index and shards disagree.</exception>
+    public static Checkpoint Open(string directory)
+    {
+        var single = Path.Combine(directory, "model.safetensors");
+        if (File.Exists(single))
+        {
+            return new Checkpoint([SafetensorsFile.Open(single)]);
+        }
+
+        var index = Path.Combine(directory, ShardIndex.FileName);
+        if (File.Exists(index))
+        {
+            return OpenShards(directory, index);
+        }
+
+        var pickled = Directory.EnumerateFiles(directory, "pytorch_model*.bin").Any();
+        throw new MergeException(
+            MergeError.InvalidModel,
+            $"'{directory}' has neither model.safetensors nor {ShardIndex.FileName}{(pickled ? ", only PyTorch's pickled weights" : "")}.",
+            directory,
+            pickled ? "Convert the model to safetensors first (load it with transformers and save it again)." : "Pass the directory of a complete Hugging Face model.");
+    }
+
+    private static Checkpoint OpenShards(string directory, string index)
+    {
+        var map = ShardIndex.Read(index);
+        var names = map.Values.Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal).ToList();
+        var missing = names.Where(n => !File.Exists(Path.Combine(directory, n))).ToList();
+        if (missing.Count > 0)
+        {
+            throw new MergeException(
+                MergeError.InvalidModel,
+                $"'{directory}' is incomplete: its index names {string.Join(", ", missing)}, but {(missing.Count == 1 ? "that file is" : "those files are")} not there.",
+                directory,
+                "Download the missing shards.") { Details = missing };
+        }
+
+        var files = names.Select(n => SafetensorsFile.Open(Path.Combine(directory, n))).ToList();
+        var home = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var tensor in files.SelectMany(f => f.Tensors))
+        {
+            if (!home.TryAdd(tensor.Name, tensor.File.Name))
+            {
+                throw new MergeException(MergeError.InvalidModel, $"The tensor '{tensor.Name}' is in both '{home[tensor.Name]}' and '{tensor.File.Name}' of '{directory}'.", directory, "Download the model again.");
+            }
+        }
+
+        var strangers = map.Where(e => home.GetValueOrDefault(e.Key) != e.Value).Select(e => $"{e.Key} (in {e.Value})").ToList();
+        return strangers.Count == 0
+            ? new Checkpoint(files)
+            : throw new MergeException(
+                MergeError.InvalidModel,
+                $"The index '{index}' does not agree with its shards: {string.Join(", ", strangers.Take(5))}{(strangers.Count > 5 ? $" and {strangers.Count - 5} more" : "")} are not where it says.",
+                index,
+                "Download index and shards again, from the same revision.") { Details = strangers };
+    }
+}

@@ -1,0 +1,33 @@
+namespace UnslothMerge.Safetensors;
+
+/// <summary>The ways in which a safetensors file can be wrong, named as the reference implementation names them.</summary>
+public enum SafetensorsError
+{
+    HeaderTooSmall,
+    HeaderTooLarge,
+    InvalidHeaderLength,
+    InvalidHeader,
+    InvalidHeaderDeserialization,
+    InvalidOffset,
+    ValidationOverflow,
+    MisalignedSlice,
+    TensorInvalidInfo,
+    MetadataIncompleteBuffer,
+}
+
+/// <summary>A file that is not valid safetensors.</summary>
+public sealed class SafetensorsException(SafetensorsError kind, string path, string detail, string? tensor = null)
+    : MergeException(
+        MergeError.InvalidSafetensors,
+        $"'{path}' is not a valid safetensors file ({kind}{(tensor is null ? "" : $": {tensor}")}): {detail}",
+        path,
+        kind is SafetensorsError.MetadataIncompleteBuffer or SafetensorsError.InvalidHeaderLength
+            ? "The file is probably truncated. Download or copy it again and compare its size."
+            : "Download or copy the file again.")
+{
+    /// <summary>Which rule is broken.</summary>
+    public SafetensorsError Kind { get; } = kind;
+
+    /// <summary>The tensor whose entry is wrong, if one is.</summary>
+    public string? Tensor { get; } = tensor;
+}

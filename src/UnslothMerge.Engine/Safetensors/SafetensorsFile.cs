@@ -1,0 +1,148 @@
+using System.Buffers.Binary;
+using System.Text;
+
+namespace UnslothMerge.Safetensors;
+
+/// <summary>The header of a safetensors file: <c>u64 LE N | N bytes of UTF-8 JSON | data</c>. Reads no tensor data and keeps no file open.</summary>
+public sealed class SafetensorsFile
+{
+    /// <summary>The largest header that the format allows, in bytes.</summary>
+    public const int MaxHeaderLength = 100_000_000;
+
+    private SafetensorsFile(StoredFile file, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<StoredTensor> tensors)
+    {
+        File = file;
+        Metadata = metadata;
+        Tensors = tensors;
+    }
+
+    /// <summary>The file.</summary>
+    public StoredFile File { get; }
+
+    /// <summary>The entries of <c>__metadata__</c>.</summary>
+    public IReadOnlyDictionary<string, string> Metadata { get; }
+
+    /// <summary>The tensors in the order of their data.</summary>
+    public IReadOnlyList<StoredTensor> Tensors { get; }
+
+    /// <summary>Reads and checks a file's header.</summary>
+    /// <exception cref="SafetensorsException">The file breaks a rule of the format.</exception>
+    /// <exception cref="MergeException">The file cannot be opened.</exception>
+    public static SafetensorsFile Open(string path)
+    {
+        try
+        {
+            using var handle = System.IO.File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+            var file = new StoredFile(Path.GetFullPath(path), RandomAccess.GetLength(handle), System.IO.File.GetLastWriteTimeUtc(handle));
+
+            Span<byte> prefix = stackalloc byte[8];
+            if (file.Length < 8 || !ReadFully(handle, prefix, 0))
+            {
+                throw new SafetensorsException(SafetensorsError.HeaderTooSmall, path, $"it has {file.Length} bytes, the length of the header alone takes 8.");
+            }
+
+            var length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
+            if (length > MaxHeaderLength)
+            {
+                throw new SafetensorsException(SafetensorsError.HeaderTooLarge, path, $"its header claims {length} bytes, the format allows {MaxHeaderLength}.");
+            }
+
+            if ((long)length + 8 > file.Length)
+            {
+                throw new SafetensorsException(SafetensorsError.InvalidHeaderLength, path, $"its header claims {length} bytes, the file has {file.Length}.");
+            }
+
+            var json = new byte[length];
+            return ReadFully(handle, json, 8)
+                ? Parse(json, file)
+                : throw new SafetensorsException(SafetensorsError.InvalidHeaderLength, path, "the file ends inside its header.");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new MergeException(MergeError.InvalidModel, $"'{path}' cannot be read: {e.Message}", path, inner: e);
+        }
+    }
+
+    private static SafetensorsFile Parse(byte[] json, StoredFile file)
+    {
+        try
+        {
+            _ = new UTF8Encoding(false, throwOnInvalidBytes: true).GetCharCount(json);
+        }
+        catch (DecoderFallbackException e)
+        {
+            throw new SafetensorsException(SafetensorsError.InvalidHeader, file.Path, $"its header is not UTF-8: {e.Message}");
+        }
+
+        var (metadata, entries) = HeaderJson.Read(json, file.Path);
+        entries.Sort((a, b) => (a.Begin, a.End).CompareTo((b.Begin, b.End)));
+
+        var dataStart = 8L + json.Length;
+        var tensors = new StoredTensor[entries.Count];
+        var position = 0UL;
+        for (var i = 0; i < tensors.Length; i++)
+        {
+            var entry = entries[i];
+            if (entry.Begin != position || entry.End < entry.Begin)
+            {
+                throw new SafetensorsException(SafetensorsError.InvalidOffset, file.Path, $"its data lies at [{entry.Begin}, {entry.End}], but the data before it ends at {position}.", entry.Name);
+            }
+
+            var bytes = Bytes(entry, file.Path);
+            if (bytes != entry.End - entry.Begin)
+            {
+                throw new SafetensorsException(SafetensorsError.TensorInvalidInfo, file.Path, $"{entry.Type} [{string.Join(", ", entry.Shape)}] takes {bytes} bytes, its data has {entry.End - entry.Begin}.", entry.Name);
+            }
+
+            position = entry.End;
+            tensors[i] = new StoredTensor(entry.Name, entry.Type, Array.ConvertAll(entry.Shape, d => (long)d), file, dataStart + (long)entry.Begin, (long)bytes);
+        }
+
+        var expected = (UInt128)position + (ulong)dataStart;
+        return expected == (UInt128)file.Length
+            ? new SafetensorsFile(file, metadata, tensors)
+            : throw new SafetensorsException(SafetensorsError.MetadataIncompleteBuffer, file.Path, $"its header describes {expected} bytes, the file has {file.Length}.");
+    }
+
+    private static ulong Bytes(HeaderEntry entry, string path)
+    {
+        UInt128 bits = 1;
+        foreach (var dimension in entry.Shape)
+        {
+            bits *= dimension;
+            if (bits > ulong.MaxValue)
+            {
+                throw Overflow();
+            }
+        }
+
+        bits *= (uint)entry.Type.Bits();
+        if (bits > ulong.MaxValue || entry.Shape.Any(d => d > long.MaxValue))
+        {
+            throw Overflow();
+        }
+
+        return bits % 8 == 0
+            ? (ulong)(bits / 8)
+            : throw new SafetensorsException(SafetensorsError.MisalignedSlice, path, $"{bits} bits are not a whole number of bytes.", entry.Name);
+
+        SafetensorsException Overflow() => new(SafetensorsError.ValidationOverflow, path, $"the size of {entry.Type} [{string.Join(", ", entry.Shape)}] overflows.", entry.Name);
+    }
+
+    private static bool ReadFully(Microsoft.Win32.SafeHandles.SafeFileHandle handle, Span<byte> buffer, long offset)
+    {
+        while (!buffer.IsEmpty)
+        {
+            var read = RandomAccess.Read(handle, buffer, offset);
+            if (read == 0)
+            {
+                return false;
+            }
+
+            buffer = buffer[read..];
+            offset += read;
+        }
+
+        return true;
+    }
+}

@@ -1,0 +1,62 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace UnslothMerge.Safetensors;
+
+/// <summary>
+/// <c>model.safetensors.index.json</c>: which shard holds which tensor. Source: huggingface_hub 1.29, <c>save_torch_state_dict</c>.
+/// </summary>
+public static class ShardIndex
+{
+    /// <summary>The file's name.</summary>
+    public const string FileName = "model.safetensors.index.json";
+
+    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
+    /// <summary>Reads the weight map: tensor name → shard name.</summary>
+    /// <exception cref="MergeException">The index is not one, or names a shard outside its directory.</exception>
+    public static IReadOnlyDictionary<string, string> Read(string path)
+    {
+        var map = new Dictionary<string, string>(StringComparer.Ordinal);
+        try
+        {
+            using var document = JsonDocument.Parse(File.ReadAllBytes(path), new JsonDocumentOptions { AllowDuplicateProperties = false });
+            foreach (var entry in document.RootElement.GetProperty("weight_map").EnumerateObject())
+            {
+                var shard = entry.Value.GetString() ?? throw new JsonException($"'{entry.Name}' has no shard.");
+                map.Add(entry.Name, IsPlainName(shard) ? shard : throw new JsonException($"'{entry.Name}' lies in '{shard}', which is not the name of a file in the same directory."));
+            }
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException)
+        {
+            throw new MergeException(MergeError.InvalidModel, $"'{path}' is not a valid index: {e.Message}", path, "Download the index again.", e);
+        }
+
+        return map;
+    }
+
+    /// <summary>The text of an index: sorted keys, indented by two, with a final newline.</summary>
+    /// <param name="weightMap">Tensor name → shard name.</param>
+    /// <param name="totalBytes">The bytes of all tensors.</param>
+    /// <param name="totalParameters">The elements of all tensors.</param>
+    public static string Write(IEnumerable<KeyValuePair<string, string>> weightMap, long totalBytes, long totalParameters)
+    {
+        var map = new JsonObject();
+        foreach (var (name, shard) in weightMap.OrderBy(e => e.Key, StringComparer.Ordinal))
+        {
+            map.Add(name, shard);
+        }
+
+        var index = new JsonObject
+        {
+            ["metadata"] = new JsonObject { ["total_parameters"] = totalParameters, ["total_size"] = totalBytes },
+            ["weight_map"] = map,
+        };
+        return index.ToJsonString(Indented).ReplaceLineEndings("\n") + "\n";
+    }
+
+    // Shard names come from a downloaded file: no drive, no root, no "..".
+    private static bool IsPlainName(string shard) =>
+        shard.Length > 0 && shard is not ("." or "..") && shard.AsSpan().IndexOfAny('/', '\\', ':') < 0 && !shard.Contains('\0', StringComparison.Ordinal);
+}

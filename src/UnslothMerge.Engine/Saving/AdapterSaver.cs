@@ -1,0 +1,43 @@
+using UnslothMerge.Adapters;
+using UnslothMerge.IO;
+using UnslothMerge.Models;
+using UnslothMerge.Planning;
+
+namespace UnslothMerge.Saving;
+
+/// <summary>Saves the adapter by itself, with the tokenizer: the method <c>lora</c>.</summary>
+public static class AdapterSaver
+{
+    /// <summary>Writes a plan's one adapter: its tensors in every bit, its config with every key.</summary>
+    /// <returns>The file of the adapter's weights.</returns>
+    /// <exception cref="MergeException">The plan is more than one plain adapter, or cannot be written; nothing has landed.</exception>
+    public static SavedShard Save(MergePlan plan, Destination destination, RunOptions options)
+    {
+        if (plan.Steps is not [{ Weight: 1 } step])
+        {
+            throw new MergeException(
+                MergeError.InvalidOption,
+                $"The method lora saves one adapter as it is, but {(plan.Steps.Length == 1 ? $"its weight is {plan.Steps[0].Weight}" : $"the merge has {plan.Steps.Length} adapters")}.",
+                "Method",
+                "Use merged_16bit, or merge one adapter with the weight 1.");
+        }
+
+        var weights = Path.Combine(step.Adapter.Path, AdapterDirectory.WeightsName);
+        DiskSpace.Require(new FileInfo(weights).Length, destination);
+        using var staging = StagingDirectory.Create(destination);
+        var files = new Dictionary<string, string>(CarriedFiles.Tokenizer(plan.Base.Path, [step.Adapter.Path]), StringComparer.Ordinal)
+        {
+            [AdapterDirectory.WeightsName] = weights,
+            [AdapterDirectory.ConfigName] = Path.Combine(step.Adapter.Path, AdapterDirectory.ConfigName),
+        };
+        CarriedFiles.Copy(files, staging.Path);
+        File.WriteAllText(Path.Combine(staging.Path, ModelCard.FileName), ModelCard.Adapter(plan, Path.GetFileName(destination.Path), ModelCard.LicenseOf(plan.Base.Path)));
+        if (options.Sync)
+        {
+            Durable.FlushTree(staging.Path);
+        }
+
+        staging.Land();
+        return new SavedShard(Path.Combine(destination.Path, AdapterDirectory.WeightsName), new FileInfo(weights).Length, []);
+    }
+}

@@ -1,0 +1,80 @@
+using UnslothMerge.IO;
+using UnslothMerge.Models;
+
+namespace UnslothMerge.Saving;
+
+/// <summary>The directory that a model is saved to, checked before anything is written.</summary>
+public sealed class Destination
+{
+    private Destination(string given, string path)
+    {
+        Given = given;
+        Path = path;
+    }
+
+    /// <summary>The path as the user gave it.</summary>
+    public string Given { get; }
+
+    /// <summary>The real path.</summary>
+    public string Path { get; }
+
+    /// <summary>True if a model is there that will be replaced.</summary>
+    public bool Exists => Directory.Exists(Path);
+
+    /// <summary>Checks a destination.</summary>
+    /// <param name="path">Where the model is to go.</param>
+    /// <param name="inputs">The directories that the merge reads: they are never written to.</param>
+    /// <param name="force">True if an existing model may be replaced.</param>
+    /// <exception cref="MergeException">It may not be written.</exception>
+    public static Destination Check(string path, IEnumerable<(string Role, string Path)> inputs, bool force)
+    {
+        var destination = new Destination(path, RealPath.Of(path));
+        foreach (var (role, input) in inputs)
+        {
+            var real = RealPath.Of(input);
+            var relation = destination.Path == real ? $"is the {role} itself"
+                : RealPath.IsWithin(destination.Path, real) ? $"lies inside the {role} '{input}'"
+                : RealPath.IsWithin(real, destination.Path) ? $"contains the {role} '{input}'"
+                : null;
+            if (relation is not null)
+            {
+                throw new MergeException(MergeError.InvalidDestination, $"The destination '{path}' {relation}, which is never written to.", path, "Choose another -Destination.");
+            }
+        }
+
+        if (File.Exists(destination.Path))
+        {
+            throw new MergeException(MergeError.InvalidDestination, $"The destination '{path}' is a file.", path, "Choose another -Destination.");
+        }
+
+        if (destination.Exists)
+        {
+            destination.CheckExisting(force);
+        }
+
+        return destination;
+    }
+
+    private void CheckExisting(bool force)
+    {
+        if (!Directory.EnumerateFileSystemEntries(Path).Any())
+        {
+            return;
+        }
+
+        if (!force)
+        {
+            throw new MergeException(MergeError.InvalidDestination, $"The destination '{Given}' exists already.", Given, "Use -Force to replace the model there, or choose another -Destination.");
+        }
+
+        var unknown = ModelFiles.Unknown(Path);
+        if (unknown.Count > 0)
+        {
+            throw new MergeException(
+                MergeError.InvalidDestination,
+                $"The destination '{Given}' holds files that do not belong to a model: {string.Join(", ", unknown.Take(5))}{(unknown.Count > 5 ? $" and {unknown.Count - 5} more" : "")}. -Force replaces a model directory; it does not delete anything else.",
+                Given,
+                "Move those files away, or choose another -Destination.") { Details = unknown };
+        }
+    }
+}

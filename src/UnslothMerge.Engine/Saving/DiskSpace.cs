@@ -1,0 +1,38 @@
+namespace UnslothMerge.Saving;
+
+/// <summary>Free space on the destination's file system.</summary>
+public static class DiskSpace
+{
+    /// <summary>The free bytes at a path, or at its nearest parent that exists; null if the system does not say.</summary>
+    public static long? At(string path)
+    {
+        var existing = Path.GetFullPath(path);
+        while (!Directory.Exists(existing) && Path.GetDirectoryName(existing) is { } parent)
+        {
+            existing = parent;
+        }
+
+        try
+        {
+            return new DriveInfo(existing).AvailableFreeSpace;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>Refuses a save for which there is no room. The old model stays until the new one is complete, so its space does not count.</summary>
+    /// <exception cref="MergeException">There is not enough.</exception>
+    public static void Require(long bytes, Destination destination)
+    {
+        if (At(destination.Path) is { } free && free < bytes)
+        {
+            throw new MergeException(
+                MergeError.DoesNotFit,
+                $"The model takes {ByteSize.Text(bytes)}, but only {ByteSize.Text(free)} are free at '{destination.Given}'.",
+                destination.Given,
+                "Free some space, or choose a -Destination on another disk.");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+using System.Collections.Immutable;
+using Microsoft.Win32.SafeHandles;
+using UnslothMerge.Execution;
+using UnslothMerge.IO;
+using UnslothMerge.Models;
+using UnslothMerge.Planning;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Saving;
+
+/// <summary>How a save runs; what it writes is the plan's business.</summary>
+/// <param name="Workers">The number of threads.</param>
+/// <param name="Sync">True to flush everything to the disk before the model gets its final name.</param>
+public sealed record RunOptions(int Workers, bool Sync);
+
+/// <summary>A file of weights that was written.</summary>
+/// <param name="Path">Its final path.</param>
+/// <param name="Bytes">Its length.</param>
+/// <param name="Tensors">What became of its tensors.</param>
+public sealed record SavedShard(string Path, long Bytes, ImmutableArray<TensorResult> Tensors);
+
+/// <summary>Saves a merged model: shards, index, config, the files carried over, and a card; all or nothing.</summary>
+public static class ModelSaver
+{
+    /// <summary>Writes a planned model.</summary>
+    /// <param name="plan">What to write.</param>
+    /// <param name="destination">Where.</param>
+    /// <param name="method">The save method's name, for the card.</param>
+    /// <param name="options">How.</param>
+    /// <param name="progress">Called on this thread.</param>
+    /// <param name="cancellation">Stops the save and removes what was written.</param>
+    /// <exception cref="MergeException">The model cannot be written; nothing has landed.</exception>
+    /// <exception cref="OperationCanceledException">The caller cancelled; nothing has landed.</exception>
+    public static IReadOnlyList<SavedShard> Save(WritePlan plan, Destination destination, string method, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+    {
+        DiskSpace.Require(plan.Bytes, destination);
+        using var staging = StagingDirectory.Create(destination);
+        try
+        {
+            var results = WriteShards(plan, staging.Path, options, progress, cancellation);
+            WriteOthers(plan, staging.Path, destination, method, options.Sync);
+            cancellation.ThrowIfCancellationRequested();
+            staging.Land();
+
+            var byName = results.ToLookup(r => r.Tensor.Name);
+            return [.. plan.Shards.Select(s => new SavedShard(
+                Path.Combine(destination.Path, s.Name),
+                s.Layout.Length,
+                [.. s.Tensors.OrderBy(t => t.Tensor.Ordinal).SelectMany(t => byName[t.Tensor.Name])]))];
+        }
+        catch (IOException e)
+        {
+            throw new MergeException(MergeError.InvalidDestination, $"'{destination.Given}' could not be written: {e.Message}", destination.Given, "Check the free space and the health of the disk.", e);
+        }
+    }
+
+    private static IReadOnlyList<TensorResult> WriteShards(WritePlan plan, string directory, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+    {
+        var files = new List<SafeFileHandle>();
+        try
+        {
+            foreach (var shard in plan.Shards)
+            {
+                // Preallocated: a full disk shows before the work, and writes need not look for space.
+                files.Add(File.OpenHandle(Path.Combine(directory, shard.Name), FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, shard.Layout.Length));
+                RandomAccess.Write(files[^1], shard.Layout.Header, 0);
+            }
+
+            return StreamingExecutor.Run(plan, files, options.Workers, progress, cancellation);
+        }
+        finally
+        {
+            files.ForEach(f => f.Dispose());
+        }
+    }
+
+    private static void WriteOthers(WritePlan plan, string directory, Destination destination, string method, bool sync)
+    {
+        var @base = plan.Merge.Base.Path;
+        CarriedFiles.Copy(CarriedFiles.ForModel(@base, [.. plan.Merge.Steps.Select(s => s.Adapter.Path)]), directory);
+        File.WriteAllText(Path.Combine(directory, "config.json"), JsonFile.Text(plan.Config.ToJson()));
+        File.WriteAllText(
+            Path.Combine(directory, ModelCard.FileName),
+            ModelCard.Merged(plan.Merge, Path.GetFileName(destination.Path), method, ModelCard.LicenseOf(@base), plan.Tensors.Count(t => t.Tensor.IsChanged)));
+        if (plan.Shards.Length > 1)
+        {
+            var map = plan.Shards.SelectMany(s => s.Layout.Tensors.Select(t => KeyValuePair.Create(t.Name, s.Name)));
+            var specs = plan.Shards.SelectMany(s => s.Layout.Tensors).ToList();
+            File.WriteAllText(Path.Combine(directory, ShardIndex.FileName), ShardIndex.Write(map, specs.Sum(t => t.Bytes), specs.Sum(t => t.Shape.Count())));
+        }
+
+        if (sync)
+        {
+            Durable.FlushTree(directory);
+        }
+    }
+}

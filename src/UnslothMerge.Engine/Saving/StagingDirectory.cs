@@ -1,0 +1,149 @@
+using UnslothMerge.IO;
+
+namespace UnslothMerge.Saving;
+
+/// <summary>
+/// Where a model is written until it is complete: a hidden directory beside the destination, which then takes its name in one step. Where the
+/// destination is a mount point, or its parent may not be written, the directory is inside and its files are moved one by one.
+/// Disposed without <see cref="Land"/>, it leaves nothing behind.
+/// </summary>
+public sealed class StagingDirectory : IDisposable
+{
+    private readonly Destination _destination;
+    private readonly bool _inside;
+    private bool _landed;
+
+    private StagingDirectory(Destination destination, string path, bool inside)
+    {
+        _destination = destination;
+        Path = path;
+        _inside = inside;
+    }
+
+    /// <summary>The directory to write to.</summary>
+    public string Path { get; }
+
+    /// <summary>Makes a staging directory on the destination's file system.</summary>
+    /// <exception cref="MergeException">Nothing can be written there.</exception>
+    public static StagingDirectory Create(Destination destination)
+    {
+        var name = $".{System.IO.Path.GetFileName(destination.Path)}.unslothmerge-{Guid.NewGuid().ToString("N")[..8]}";
+        var parent = System.IO.Path.GetDirectoryName(destination.Path);
+        var inside = destination.Exists && (parent is null || IsMountPoint(destination.Path));
+        try
+        {
+            if (!inside)
+            {
+                try
+                {
+                    return new StagingDirectory(destination, Directory.CreateDirectory(System.IO.Path.Combine(parent!, name)).FullName, inside: false);
+                }
+                catch (UnauthorizedAccessException) when (destination.Exists)
+                {
+                    // The parent is not ours; the destination may be.
+                }
+            }
+
+            return new StagingDirectory(destination, Directory.CreateDirectory(System.IO.Path.Combine(destination.Path, name)).FullName, inside: true);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new MergeException(MergeError.InvalidDestination, $"Nothing can be written at '{destination.Given}': {e.Message}", destination.Given, "Choose another -Destination, or make this one writable.", e);
+        }
+    }
+
+    /// <summary>Gives the complete model its final name. What was there before stays until then, and comes back if that fails.</summary>
+    public void Land()
+    {
+        var old = Path + "-old";
+        if (_inside)
+        {
+            LandFiles(old);
+        }
+        else
+        {
+            var replaces = _destination.Exists;
+            if (replaces)
+            {
+                Directory.Move(_destination.Path, old);
+            }
+
+            try
+            {
+                Directory.Move(Path, _destination.Path);
+            }
+            catch when (replaces)
+            {
+                Directory.Move(old, _destination.Path);
+                throw;
+            }
+        }
+
+        _landed = true;
+        Durable.FlushDirectory(System.IO.Path.GetDirectoryName(Path)!);
+        DeleteQuietly(old);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        if (!_landed || _inside)
+        {
+            DeleteQuietly(Path);
+        }
+    }
+
+    // The old files step aside first and step back if a new one cannot take its place.
+    private void LandFiles(string old)
+    {
+        var moved = new Stack<(string From, string To)>();
+        Directory.CreateDirectory(old);
+        try
+        {
+            foreach (var entry in Entries(_destination.Path).Where(e => e != Path && e != old).ToList())
+            {
+                Move(entry, System.IO.Path.Combine(old, System.IO.Path.GetFileName(entry)));
+            }
+
+            foreach (var entry in Entries(Path).ToList())
+            {
+                Move(entry, System.IO.Path.Combine(_destination.Path, System.IO.Path.GetFileName(entry)));
+            }
+        }
+        catch
+        {
+            while (moved.TryPop(out var step))
+            {
+                Directory.Move(step.To, step.From);
+            }
+
+            throw;
+        }
+
+        void Move(string from, string to)
+        {
+            // Moves files as well.
+            Directory.Move(from, to);
+            moved.Push((from, to));
+        }
+    }
+
+    private static IEnumerable<string> Entries(string directory) => Directory.EnumerateFileSystemEntries(directory, "*", new EnumerationOptions { AttributesToSkip = 0 });
+
+    private static bool IsMountPoint(string path) => DriveInfo.GetDrives().Any(d => System.IO.Path.TrimEndingDirectorySeparator(d.Name) == path);
+
+    // Failing to tidy up must not hide why the save failed, nor make a failure of a save that succeeded.
+    private static void DeleteQuietly(string path)
+    {
+        try
+        {
+            if (Directory.Exists(path))
+            {
+                Directory.Delete(path, recursive: true);
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+        }
+    }
+}

@@ -1,0 +1,31 @@
+using System.Text.Json;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Tests.Goldens;
+
+/// <summary>One case of tests/Fixtures/cases: what to merge and what must come out.</summary>
+internal sealed class GoldenCase(string name)
+{
+    private readonly JsonElement _json = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Fixtures.Path, "cases", name, "case.json"))).RootElement;
+
+    public static IReadOnlyList<string> All { get; } =
+        [.. Directory.EnumerateDirectories(Path.Combine(Fixtures.Path, "cases")).Select(d => Path.GetFileName(d)).Order(StringComparer.Ordinal)];
+
+    public string Folder => Path.Combine(Fixtures.Path, "cases", name);
+
+    public string Base => Path.Combine(Fixtures.Path, _json.GetProperty("base").GetString()!);
+
+    public IReadOnlyList<(string Path, double Weight)> Adapters =>
+        [.. _json.GetProperty("adapters").EnumerateArray().Select(a => (Path.Combine(Folder, a.GetProperty("path").GetString()!), a.GetProperty("weight").GetDouble()))];
+
+    public IReadOnlyDictionary<string, JsonElement> Options => _json.GetProperty("options").EnumerateObject().ToDictionary(o => o.Name, o => o.Value);
+
+    public JsonElement Expect => _json.GetProperty("expect");
+
+    public string Outcome => Expect.GetProperty("outcome").GetString()!;
+
+    public IReadOnlyList<string> Names(string key) => Expect.TryGetProperty(key, out var list) ? [.. list.EnumerateArray().Select(e => e.GetString()!)] : [];
+
+    public TensorType TypeOf(string tensor) => Enum.Parse<TensorType>(
+        Expect.TryGetProperty("dtypes", out var types) && types.TryGetProperty(tensor, out var type) ? type.GetString()! : Expect.GetProperty("dtype").GetString()!);
+}

@@ -1,0 +1,153 @@
+using System.Collections.Frozen;
+using System.Text.Json.Nodes;
+using UnslothMerge.Adapters;
+using UnslothMerge.IO;
+using UnslothMerge.Models;
+using UnslothMerge.Planning;
+using UnslothMerge.Safetensors;
+using UnslothMerge.Saving;
+
+namespace UnslothMerge.Tests.Goldens;
+
+/// <summary>Merges every golden case and compares with the float64 truth; what cannot be merged yet must at least be refused.</summary>
+public sealed class GoldenTests
+{
+    // Cases that are refused today although they could be merged. A case that works must leave the list.
+    private static readonly FrozenSet<string> NotYet = File.ReadAllLines(Path.Combine(Fixtures.Path, "not-yet.txt")).Where(l => l.Length > 0 && l[0] != '#').ToFrozenSet();
+
+    private static readonly FrozenSet<string> KnownOptions = new[] { "DType", "Method" }.ToFrozenSet();
+
+    public static TheoryData<string> Cases => [.. GoldenCase.All];
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Case(string name)
+    {
+        var @case = new GoldenCase(name);
+        using var directory = new TemporaryDirectory();
+        var output = directory["out"];
+        if (@case.Outcome == "error")
+        {
+            var error = Assert.ThrowsAny<MergeException>(() => Run(@case, output));
+            if (!NotYet.Contains(name))
+            {
+                Assert.All(@case.Names("names"), part => Assert.Contains(part, error.Message, StringComparison.Ordinal));
+            }
+
+            Assert.Empty(Directory.EnumerateFileSystemEntries(directory.Path));
+            return;
+        }
+
+        try
+        {
+            Run(@case, output);
+        }
+        catch (MergeException e) when (NotYet.Contains(name))
+        {
+            Assert.Empty(Directory.EnumerateFileSystemEntries(directory.Path));
+            Assert.Skip($"Not yet: {e.Message}");
+        }
+
+        Compare(@case, output);
+        Assert.False(NotYet.Contains(name), $"{name} works: take it off tests/Fixtures/not-yet.txt.");
+    }
+
+    private static void Run(GoldenCase @case, string output)
+    {
+        if (@case.Options.Keys.FirstOrDefault(o => !KnownOptions.Contains(o)) is { } option)
+        {
+            throw new MergeException(MergeError.InvalidOption, $"The option {option} is not known.");
+        }
+
+        var adapters = @case.Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight));
+        var plan = MergePlanner.Plan(ModelDirectory.Open(@case.Base), adapters);
+        var method = @case.Options.TryGetValue("Method", out var m) ? m.GetString()! : "merged_16bit";
+        var destination = Destination.Check(output, [("base", @case.Base)], force: false);
+        switch (method)
+        {
+            case "merged_16bit":
+                var type = @case.Options.TryGetValue("DType", out var t) ? TensorTypes.FromTorchName(t.GetString()) : null;
+                var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(type, 5_000_000_000));
+                ModelSaver.Save(write, destination, method, new RunOptions(2, Sync: false), null, TestContext.Current.CancellationToken);
+                break;
+            case "lora":
+                AdapterSaver.Save(plan, destination, new RunOptions(2, Sync: false));
+                break;
+            default:
+                throw new MergeException(MergeError.InvalidOption, $"The method {method} is not known.");
+        }
+    }
+
+    private static void Compare(GoldenCase @case, string output)
+    {
+        switch (@case.Outcome)
+        {
+            case "merged":
+                CompareModel(@case, output);
+                break;
+            case "adapter":
+                CompareAdapter(@case, output);
+                break;
+            default:
+                Assert.Fail($"The outcome {@case.Outcome} is not known.");
+                break;
+        }
+    }
+
+    private static void CompareModel(GoldenCase @case, string output)
+    {
+        using var files = new InputFiles();
+        var actual = Checkpoint.Open(output);
+        var truth = SafetensorsFile.Open(Path.Combine(@case.Folder, "truth.safetensors"));
+        var @base = Checkpoint.Open(@case.Base);
+        var changed = @case.Names("changed").ToHashSet();
+
+        Assert.Equal(truth.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal), actual.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal));
+        Assert.All(@case.Names("absent"), name => Assert.Null(actual.Find(name)));
+        foreach (var expected in truth.Tensors)
+        {
+            var tensor = actual.Find(expected.Name)!;
+            Assert.Equal(@case.TypeOf(tensor.Name), tensor.Type);
+            Assert.Equal(expected.Shape, tensor.Shape);
+            PassRule.Check(tensor.Name, tensor.Type, files.ReadAll(tensor), files.ReadAll(expected));
+            if (!changed.Contains(tensor.Name))
+            {
+                Assert.Equal(files.ReadAll(@base.Find(tensor.Name)!), files.ReadAll(tensor));
+            }
+        }
+
+        CompareConfig(@case, output);
+    }
+
+    private static void CompareConfig(GoldenCase @case, string output)
+    {
+        var before = JsonNode.Parse(File.ReadAllText(Path.Combine(@case.Base, "config.json")))!.AsObject();
+        var after = JsonNode.Parse(File.ReadAllText(Path.Combine(output, "config.json")))!.AsObject();
+        var absent = @case.Names("config_absent");
+        Assert.All(absent, key => Assert.False(after.ContainsKey(key), $"config.json still has {key}"));
+        var expected = @case.Expect.TryGetProperty("config", out var config) ? JsonNode.Parse(config.GetRawText())!.AsObject() : [];
+        foreach (var (key, value) in expected)
+        {
+            Assert.True(JsonNode.DeepEquals(value, after[key]), $"config.json: {key} is {after[key]?.ToJsonString()} instead of {value?.ToJsonString()}");
+        }
+
+        // Untouched keys stay as they were, to the digit.
+        foreach (var (key, value) in before.Where(p => !absent.Contains(p.Key) && !expected.ContainsKey(p.Key) && p.Key is not ("dtype" or "torch_dtype" or "quantization_config")))
+        {
+            Assert.Equal(value?.ToJsonString(), after[key]?.ToJsonString());
+        }
+    }
+
+    private static void CompareAdapter(GoldenCase @case, string output)
+    {
+        Assert.All(@case.Names("files"), file => Assert.True(File.Exists(Path.Combine(output, file)), $"{file} is missing"));
+        Assert.All(@case.Names("absent"), file => Assert.False(File.Exists(Path.Combine(output, file)), $"{file} is there"));
+        using var files = new InputFiles();
+        var expected = SafetensorsFile.Open(Path.Combine(@case.Adapters[0].Path, AdapterDirectory.WeightsName));
+        var actual = SafetensorsFile.Open(Path.Combine(output, AdapterDirectory.WeightsName));
+        Assert.Equal(expected.Tensors.Select(t => (t.Name, t.Type)), actual.Tensors.Select(t => (t.Name, t.Type)));
+        Assert.All(expected.Tensors.Zip(actual.Tensors), pair => Assert.Equal(files.ReadAll(pair.First), files.ReadAll(pair.Second)));
+        var configs = new[] { @case.Adapters[0].Path, output }.Select(d => JsonNode.Parse(File.ReadAllText(Path.Combine(d, AdapterDirectory.ConfigName)))).ToList();
+        Assert.True(JsonNode.DeepEquals(configs[0], configs[1]));
+    }
+}
