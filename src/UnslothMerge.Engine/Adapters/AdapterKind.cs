@@ -1,3 +1,4 @@
+using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
@@ -43,7 +44,11 @@ public interface IAdapterTarget
     TargetTensor? Find(string module, string parameter);
 
     /// <summary>Adds a delta to a tensor; this claims the delta's inputs.</summary>
-    void Add(TargetTensor tensor, string module, DeltaTerm term);
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="module">The adapter's module, for the report.</param>
+    /// <param name="term">The delta.</param>
+    /// <param name="view">The matrix that the delta needs, if not the usual one (see <see cref="MatrixView.Of"/>).</param>
+    void Add(TargetTensor tensor, string module, DeltaTerm term, MatrixView? view = null);
 
     /// <summary>Reports that an adapter tensor cannot be placed.</summary>
     void Problem(StoredTensor tensor, string reason);

@@ -38,7 +38,7 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
     public override long BytesOf(int rows) => (rows * (long)_rank * sizeof(float)) + left.ScratchBytes(rows);
 
     /// <inheritdoc/>
-    public override DeltaReader Open(InputFiles files, double factor) => new Reader(files, left, right, scaling * factor);
+    public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, left, right, scaling * context.Factor);
 
     private sealed class Reader : DeltaReader
     {

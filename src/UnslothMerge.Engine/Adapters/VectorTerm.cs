@@ -26,7 +26,7 @@ public sealed class VectorTerm(string kind, StoredTensor vector, double scaling)
     public override long BytesOf(int rows) => 0;
 
     /// <inheritdoc/>
-    public override DeltaReader Open(InputFiles files, double factor) => new Reader(files, new FactorMatrix(vector, Transposed: false), scaling * factor);
+    public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, new FactorMatrix(vector, Transposed: false), scaling * context.Factor);
 
     // A vector is one row: it is loaded once.
     private sealed class Reader : DeltaReader

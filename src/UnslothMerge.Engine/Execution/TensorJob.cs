@@ -173,7 +173,7 @@ internal sealed class TensorJob : IDisposable
                 for (var i = 0; i < Deltas.Length; i++)
                 {
                     var (term, _, weight) = write.Tensor.Terms[i];
-                    Deltas[i] = term.Open(files, weight);
+                    Deltas[i] = term.Open(new ScanningContext(files, write, weight, Reader, Deltas.AsMemory(0, i)));
                     opened.Add(Deltas[i]);
                 }
 

@@ -50,6 +50,9 @@ public readonly record struct MatrixView(long Rows, int Columns)
         _ => new(shape.Take(shape.Count - 1).Aggregate(1L, (a, b) => checked(a * b)), checked((int)shape[^1])),
     };
 
+    /// <summary>The view of a layer's weight [out, …]: one row per output, all other dimensions flattened. For convolutions.</summary>
+    public static MatrixView ByOutput(IReadOnlyList<long> shape) => new(shape[0], checked((int)shape.Skip(1).Aggregate(1L, (a, b) => a * b)));
+
     /// <summary>The number of elements.</summary>
     public long Count => Rows * Columns;
 }

@@ -60,8 +60,11 @@ public sealed record LogicalTensor
     /// <summary>The shape.</summary>
     public IReadOnlyList<long> Shape => Source.Shape;
 
+    /// <summary>The matrix that tiles are cut from, where the deltas need another one than the usual.</summary>
+    public MatrixView? SpecialView { get; init; }
+
     /// <summary>The matrix that tiles are cut from.</summary>
-    public MatrixView View => MatrixView.Of(Shape);
+    public MatrixView View => SpecialView ?? MatrixView.Of(Shape);
 
     /// <summary>True if an adapter changes it.</summary>
     public bool IsChanged => Action is TensorAction.Merge or TensorAction.Replace or TensorAction.Add;

@@ -137,7 +137,7 @@ public sealed class MergePlanner
         public TargetTensor? Find(string module, string parameter) =>
             plan._names.Find($"{module}.{parameter}") is { } name ? new TargetTensor(name, plan._tensors[_ordinals[name]].Shape) : null;
 
-        public void Add(TargetTensor tensor, string module, DeltaTerm term)
+        public void Add(TargetTensor tensor, string module, DeltaTerm term, MatrixView? view = null)
         {
             var ordinal = _ordinals[tensor.Name];
             var current = plan._tensors[ordinal];
@@ -149,6 +149,12 @@ public sealed class MergePlanner
                 }
             }
 
+            view ??= MatrixView.Of(tensor.Shape);
+            if (current.Terms.Length > 0 && current.View != view)
+            {
+                Problem(term.Inputs[0], $"it sees {current.Name} as another matrix than the other changes to it");
+            }
+
             if (!term.IsAdditive && step.Weight != 1)
             {
                 Problem(term.Inputs[0], $"a {term.Kind} cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
@@ -157,6 +163,7 @@ public sealed class MergePlanner
             plan._tensors[ordinal] = current with
             {
                 Action = current.Action is TensorAction.Replace or TensorAction.Add ? current.Action : TensorAction.Merge,
+                SpecialView = view,
                 Terms = current.Terms.Add(new WeightedTerm(term, step.Adapter.Name, step.Weight)),
                 Adapters = WithThisAdapter(current),
             };
