@@ -19,7 +19,8 @@ public abstract class AdapterKind
     public abstract IReadOnlyList<string> Parts { get; }
 
     /// <summary>Says what the tensors of one module change.</summary>
-    public abstract void Bind(ModuleAdapter module, IAdapterTarget target);
+    /// <returns>False if the base has no parameter of that module that this kind could change; then the next row of the table is asked.</returns>
+    public abstract bool Bind(ModuleAdapter module, IAdapterTarget target);
 }
 
 /// <summary>The tensors that an adapter stores for one module, of one kind.</summary>
@@ -52,16 +53,16 @@ public interface IAdapterTarget
 
     /// <summary>Reports that an adapter tensor cannot be placed.</summary>
     void Problem(StoredTensor tensor, string reason);
-
-    /// <summary>Reports that the base has no such parameter, with the nearest names that it has.</summary>
-    void Unplaced(StoredTensor tensor, string module, string parameter);
 }
 
 /// <summary>The kinds of adapters that can be merged.</summary>
 public static class AdapterKinds
 {
-    /// <summary>One row per kind.</summary>
-    public static IReadOnlyList<AdapterKind> Table { get; } = [new Kinds.LoraLinear()];
+    /// <summary>One row per kind; where several know the same tensors, the first that finds its place takes them.</summary>
+    public static IReadOnlyList<AdapterKind> Table { get; } =
+    [
+        new Kinds.LoraLinear(),
+    ];
 
     /// <summary>Every part that a kind stores, longest first so that none hides another.</summary>
     public static IReadOnlyList<string> Parts { get; } = [.. Table.SelectMany(k => k.Parts).Distinct().OrderByDescending(p => p.Length)];

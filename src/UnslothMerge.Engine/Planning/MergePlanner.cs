@@ -176,19 +176,12 @@ public sealed class MergePlanner
             _problems.TryAdd(tensor.Name, reason);
         }
 
-        public void Unplaced(StoredTensor tensor, string module, string parameter)
-        {
-            var layers = plan._tensors.Max(t => TensorNames.Layer(t.Name));
-            var layer = TensorNames.Layer($"{module}.{parameter}");
-            Problem(tensor, layer > layers ? $"the base has {layers + 1} layers" : $"the base has no {module}.{parameter}");
-        }
-
         private void Bind(List<AdapterKind> kinds, string module, List<(string Part, StoredTensor Tensor)> parts)
         {
             foreach (var kind in kinds)
             {
                 var mine = new Dictionary<string, StoredTensor>(StringComparer.Ordinal);
-                foreach (var (part, tensor) in parts.Where(p => kind.Parts.Contains(p.Part)))
+                foreach (var (part, tensor) in parts.Where(p => kind.Parts.Contains(p.Part) && !_claimed.Contains(p.Tensor.Name)))
                 {
                     if (!mine.TryAdd(part, tensor))
                     {
@@ -201,6 +194,18 @@ public sealed class MergePlanner
                     kind.Bind(new ModuleAdapter(module, step.Adapter.Config, mine), this);
                 }
             }
+
+            foreach (var (_, tensor) in parts.Where(p => !_claimed.Contains(p.Tensor.Name)))
+            {
+                Unplaced(tensor, module, "weight");
+            }
+        }
+
+        private void Unplaced(StoredTensor tensor, string module, string parameter)
+        {
+            var layers = plan._tensors.Max(t => TensorNames.Layer(t.Name));
+            var layer = TensorNames.Layer($"{module}.{parameter}");
+            Problem(tensor, layer > layers ? $"the base has {layers + 1} layers" : $"the base has no {module}.{parameter}");
         }
 
         private void Replace(StoredTensor tensor, string module, string parameter)

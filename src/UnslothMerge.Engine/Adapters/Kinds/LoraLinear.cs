@@ -22,33 +22,29 @@ public sealed class LoraLinear : AdapterKind
     public override IReadOnlyList<string> Parts => [A, B, Bias];
 
     /// <inheritdoc/>
-    public override void Bind(ModuleAdapter module, IAdapterTarget target)
+    public override bool Bind(ModuleAdapter module, IAdapterTarget target)
     {
+        if (target.Find(module.Module, "weight") is not { } weight)
+        {
+            return false;
+        }
+
         if (module.Find(A) is { } a && module.Find(B) is { } b)
         {
-            BindPair(module, target, a, b);
-            return;
+            BindPair(module, target, weight, a, b);
+            return true;
         }
 
         foreach (var (part, tensor) in module.Tensors)
         {
             target.Problem(tensor, $"the module {module.Module} has no {(part == A ? B : A)}, without which its {part} means nothing");
         }
+
+        return true;
     }
 
-    private void BindPair(ModuleAdapter module, IAdapterTarget target, StoredTensor a, StoredTensor b)
+    private void BindPair(ModuleAdapter module, IAdapterTarget target, TargetTensor weight, StoredTensor a, StoredTensor b)
     {
-        var bias = module.Find(Bias);
-        if (target.Find(module.Module, "weight") is not { } weight)
-        {
-            foreach (var tensor in module.Tensors.Values)
-            {
-                target.Unplaced(tensor, module.Module, "weight");
-            }
-
-            return;
-        }
-
         if (Misfit(module, weight, a, b) is { } reason)
         {
             foreach (var tensor in module.Tensors.Values)
@@ -61,7 +57,7 @@ public sealed class LoraLinear : AdapterKind
 
         var scaling = module.Config.ScalingOf(module.Module, (int)a.Shape[0]);
         target.Add(weight, module.Module, new LowRankTerm(Name, new FactorMatrix(b, Transposed: false), new FactorMatrix(a, Transposed: false), scaling));
-        if (bias is not null)
+        if (module.Find(Bias) is { } bias)
         {
             BindBias(module, target, bias, b.Shape[0], scaling);
         }

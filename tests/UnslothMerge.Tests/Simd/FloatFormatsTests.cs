@@ -1,0 +1,106 @@
+using CsCheck;
+using UnslothMerge.Execution.Simd;
+using Xunit;
+using static UnslothMerge.Tests.Simd.StoredFloats;
+
+namespace UnslothMerge.Tests.Simd;
+
+public sealed class FloatFormatsTests
+{
+    private static readonly ushort[] EveryUInt16 = [.. Enumerable.Range(0, 65536).Select(i => (ushort)i)];
+
+    public static TheoryData<int> AllWidths => Widths.All;
+
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void Every_bfloat16_widens_to_its_bits(int width)
+    {
+        float[] values = new float[65536];
+        FloatFormats.Decode<BFloat16Format>(Bytes(EveryUInt16), values, (SimdWidth)width);
+        for (int i = 0; i < values.Length; i++)
+        {
+            Assert.Equal((uint)i << 16, Bits(values[i]));
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void Every_half_widens_as_in_dotnet(int width)
+    {
+        float[] values = new float[65536];
+        FloatFormats.Decode<HalfFormat>(Bytes(EveryUInt16), values, (SimdWidth)width);
+        for (int i = 0; i < values.Length; i++)
+        {
+            float expected = (float)BitConverter.UInt16BitsToHalf((ushort)i);
+            Assert.True(float.IsNaN(expected) ? float.IsNaN(values[i]) : Bits(expected) == Bits(values[i]), $"{i:X4}: {values[i]}");
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void Every_bfloat16_and_half_survives_a_round_trip(int width)
+    {
+        RoundTrip<BFloat16Format>(width, i => float.IsNaN(Single((uint)i << 16)) ? (ushort)0x7FC0 : i);
+        RoundTrip<HalfFormat>(width, i => System.Half.IsNaN(BitConverter.UInt16BitsToHalf(i)) ? (ushort)0x7E00 : i);
+    }
+
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void Singles_keep_their_bits(int width) =>
+        Gen.UInt.Array[0, 70].Sample(bits =>
+        {
+            float[] values = new float[bits.Length];
+            FloatFormats.Decode<SingleFormat>(Bytes(bits), values, (SimdWidth)width);
+            Assert.Equal(bits, values.Select(Bits));
+        });
+
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void Doubles_are_rounded_once(int width) =>
+        Gen.OneOf(Gen.Double, Gen.Float.Select(x => (double)x), Gen.Float.Select(x => x * (1 + Power(-24)))).Array[0, 70].Sample(doubles =>
+        {
+            float[] values = new float[doubles.Length];
+            FloatFormats.Decode<DoubleFormat>(Bytes(doubles), values, (SimdWidth)width);
+            for (int i = 0; i < values.Length; i++)
+            {
+                Assert.True(
+                    double.IsNaN(doubles[i]) ? float.IsNaN(values[i]) : Bits((float)doubles[i]) == Bits(values[i]),
+                    $"{doubles[i]:R}: {values[i]:R}");
+            }
+        });
+
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void Decode_writes_its_elements_and_no_others(int width)
+    {
+        for (int count = 0; count < 50; count++)
+        {
+            float[] values = new float[count + 2];
+            values.AsSpan().Fill(42);
+            FloatFormats.Decode<BFloat16Format>(Bytes(EveryUInt16.AsSpan(0x3F80, count).ToArray()), values.AsSpan(1, count), (SimdWidth)width);
+            Assert.Equal(42, values[0]);
+            Assert.Equal(42, values[^1]);
+            for (int i = 0; i < count; i++)
+            {
+                Assert.Equal((0x3F80u + (uint)i) << 16, Bits(values[i + 1]));
+            }
+        }
+    }
+
+    [Fact]
+    public void Lengths_must_agree() =>
+        Assert.Throws<ArgumentOutOfRangeException>(() => FloatFormats.DecodeBFloat16(new byte[3], new float[1]));
+
+    private static double Power(int exponent) => Math.ScaleB(1, exponent);
+
+    private static void RoundTrip<TFormat>(int width, Func<ushort, ushort> expected)
+        where TFormat : struct, IOutputFormat
+    {
+        float[] values = new float[65536];
+        byte[] stored = new byte[2 * 65536];
+        TileStatistics statistics = default;
+        FloatFormats.Decode<TFormat>(Bytes(EveryUInt16), values, (SimdWidth)width);
+        Combine.To<TFormat>(values, [], stored, ref statistics, (SimdWidth)width);
+        Assert.Equal(EveryUInt16.Select(expected), EveryUInt16.Select(i => BitConverter.ToUInt16(stored, 2 * i)));
+    }
+}

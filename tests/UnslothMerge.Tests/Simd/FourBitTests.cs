@@ -1,0 +1,122 @@
+using CsCheck;
+using UnslothMerge.Execution.Simd;
+using Xunit;
+using static UnslothMerge.Tests.Simd.StoredFloats;
+
+namespace UnslothMerge.Tests.Simd;
+
+public sealed class FourBitTests
+{
+    private static readonly float[] Nf4 =
+    [
+        .. ((uint[])
+        [
+            0xbf800000, 0xbf3239b1, 0xbf066b30, 0xbeca32a0, 0xbe91a24d, 0xbe3d353f, 0xbdba7871, 0x00000000,
+            0x3da2faff, 0x3e24cae3, 0x3e7c04dd, 0x3ead033a, 0x3ee1a4b8, 0x3f1007ab, 0x3f3913b3, 0x3f800000,
+        ]).Select(Single),
+    ];
+
+    public static TheoryData<int> AllWidths => Widths.All;
+
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void Any_part_of_a_tensor_decodes_as_element_by_element(int width) =>
+        Gen.Select(Gen.Int[1, 8].Select(sixteens => 16 * sixteens), Gen.Int[1, 400], Gen.Int, Gen.Enum<RoundTo>()).Sample(
+            (blockSize, elements, seed, roundTo) =>
+            {
+                var random = new Random(seed);
+                byte[] packed = new byte[(elements + 1) / 2];
+                random.NextBytes(packed);
+                float[] absmax = [.. Enumerable.Range(0, (elements + blockSize - 1) / blockSize).Select(_ => Scale(random))];
+
+                int first = random.Next(elements);
+                int count = random.Next(elements - first + 1);
+                float[] values = new float[count + 2];
+                values.AsSpan().Fill(42);
+
+                // Exactly what the part needs, so that reading beyond it is caught by the checks of length.
+                int lastByte = count == 0 ? first / 2 : ((first + count - 1) / 2) + 1;
+                int lastBlock = count == 0 ? first / blockSize : ((first + count - 1) / blockSize) + 1;
+                FourBit.Decode(
+                    packed.AsSpan((first / 2)..lastByte),
+                    first,
+                    Nf4,
+                    absmax.AsSpan((first / blockSize)..lastBlock),
+                    blockSize,
+                    roundTo,
+                    values.AsSpan(1, count),
+                    (SimdWidth)width);
+
+                Assert.Equal((42f, 42f), (values[0], values[^1]));
+                for (int i = 0; i < count; i++)
+                {
+                    int element = first + i;
+                    int code = element % 2 == 0 ? packed[element / 2] >> 4 : packed[element / 2] & 15;
+                    float expected = Rounded(Nf4[code] * absmax[element / blockSize], roundTo);
+                    Assert.True(Bits(expected) == Bits(values[i + 1]), $"{roundTo}, blocks of {blockSize}, element {element} of {first}+{count}");
+                }
+            },
+            iter: 5_000);
+
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void Positions_beyond_two_billion_elements_work(int width)
+    {
+        // Element 2^33 + 67 is the fourth of a block of 64, and the low nibble of its byte.
+        float[] values = new float[2];
+        FourBit.Decode([0x0F, 0x70], (1L << 33) + 67, Nf4, [2f], 64, RoundTo.None, values, (SimdWidth)width);
+        Assert.Equal([2f, 0f], values);
+    }
+
+    [Fact]
+    public void Nested_scales_are_two_rounded_operations()
+    {
+        var random = new Random(3);
+        float[] map = [.. Enumerable.Range(0, 256).Select(_ => random.NextSingle() - 0.5f)];
+        float[] nested = [.. Enumerable.Range(0, 5).Select(_ => random.NextSingle())];
+        byte[] q = new byte[1200];
+        random.NextBytes(q);
+        const float Offset = 0.043f;
+        float[] all = new float[1200];
+        FourBit.NestedAbsmax(q, map, nested, 0, 256, Offset, all);
+        bool differsFromFused = false;
+        for (int i = 0; i < q.Length; i++)
+        {
+            // A product of two floats is exact in double, so the cast is its one rounding.
+            float product = (float)((double)map[q[i]] * nested[i / 256]);
+            float expected = (float)((double)product + Offset);
+            Assert.Equal(Bits(expected), Bits(all[i]));
+            differsFromFused |= expected != MathF.FusedMultiplyAdd(map[q[i]], nested[i / 256], Offset);
+        }
+
+        Assert.True(differsFromFused);
+
+        float[] part = new float[700];
+        FourBit.NestedAbsmax(q.AsSpan(250, 700), map, nested, 250, 256, Offset, part);
+        Assert.Equal(all[250..950], part);
+    }
+
+    [Fact]
+    public void Spans_that_are_too_short_are_refused()
+    {
+        Assert.Throws<ArgumentOutOfRangeException>(() => FourBit.Decode(new byte[1], 1, Nf4, [1f], 64, RoundTo.None, new float[2]));
+        Assert.Throws<ArgumentOutOfRangeException>(() => FourBit.Decode(new byte[2], 63, Nf4, [1f], 64, RoundTo.None, new float[2]));
+        Assert.Throws<ArgumentOutOfRangeException>(() => FourBit.Decode(new byte[1], 0, Nf4, [1f], 24, RoundTo.None, new float[2]));
+    }
+
+    /// <summary>Mostly scales as in a model; some for which a half is denormal or overflows.</summary>
+    private static float Scale(Random random) => random.Next(6) switch
+    {
+        0 => random.NextSingle() * 1e-6f,
+        1 => random.NextSingle() * 2e5f,
+        2 => random.Next(3) switch { 0 => float.NaN, 1 => float.PositiveInfinity, _ => 1e-40f },
+        _ => random.NextSingle(),
+    };
+
+    private static float Rounded(float value, RoundTo roundTo) => float.IsNaN(value) ? Single(0x7FC0_0000) : roundTo switch
+    {
+        RoundTo.BFloat16 => Single((uint)BFloat16(value) << 16),
+        RoundTo.Half => (float)BitConverter.UInt16BitsToHalf(Half(value)),
+        _ => value,
+    };
+}

@@ -1,0 +1,139 @@
+using CsCheck;
+using UnslothMerge.Execution.Simd;
+using Xunit;
+
+namespace UnslothMerge.Tests.Simd;
+
+public sealed class LoraKernelTests
+{
+    private static readonly Gen<(int Rows, int Rank, int Columns, int Seed)> Shapes =
+        Gen.Select(Gen.Int[1, 17], Gen.Int[0, 70], Gen.Int[1, 100], Gen.Int);
+
+    public static TheoryData<int> AllWidths => Widths.All;
+
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void The_sum_is_the_one_of_fused_fp32_in_ascending_order(int width) =>
+        Shapes.Sample(shape => Check(shape.Rows, shape.Rank, shape.Columns, shape.Seed, width), iter: 300);
+
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void Every_count_of_rows_and_columns_works(int width)
+    {
+        for (int rows = 0; rows <= 17; rows++)
+        {
+            for (int columns = 0; columns <= 65; columns++)
+            {
+                Check(rows, 3, columns, (rows * 100) + columns, width);
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void The_error_against_double_is_that_of_fp32(int width)
+    {
+        const int Rows = 9;
+        const int Rank = 256;
+        const int Columns = 40;
+        var random = new Random(7);
+        float[] left = Values(random, Rows * Rank);
+        float[] right = Values(random, Rank * Columns);
+        float[] delta = new float[Rows * Columns];
+        LoraKernel.Accumulate(left, Packed(right, Rank, Columns), delta, Rows, Columns, Rank, Columns, (SimdWidth)width);
+        for (int i = 0; i < Rows; i++)
+        {
+            for (int j = 0; j < Columns; j++)
+            {
+                double exact = 0;
+                double magnitude = 0;
+                for (int k = 0; k < Rank; k++)
+                {
+                    double term = (double)left[(i * Rank) + k] * right[(k * Columns) + j];
+                    exact += term;
+                    magnitude += Math.Abs(term);
+                }
+
+                // The bound is Rank · 2^-24 · Σ|term|; rounding errors mostly cancel, so a tenth of it is ample.
+                Assert.InRange(delta[(i * Columns) + j] - exact, -0.1 * Rank * magnitude / (1 << 24), 0.1 * Rank * magnitude / (1 << 24));
+            }
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void A_region_can_begin_at_any_panel(int width)
+    {
+        const int Rows = 5;
+        const int Rank = 4;
+        const int Columns = 90;
+        var random = new Random(8);
+        float[] left = Values(random, Rows * Rank);
+        float[] packed = Packed(Values(random, Rank * Columns), Rank, Columns);
+        float[] whole = new float[Rows * Columns];
+        LoraKernel.Accumulate(left, packed, whole, Rows, Columns, Rank, Columns, (SimdWidth)width);
+
+        float[] parts = new float[Rows * Columns];
+        LoraKernel.Accumulate(left, packed, parts, Rows, 64, Rank, Columns, (SimdWidth)width);
+        LoraKernel.Accumulate(
+            left, packed.AsSpan((int)LoraPanels.Offset(Rank, 64)), parts.AsSpan(64), Rows, Columns - 64, Rank, Columns, (SimdWidth)width);
+        Assert.Equal(whole, parts);
+    }
+
+    [Fact]
+    public void Panels_are_padded_with_zeros()
+    {
+        float[] right = [.. Enumerable.Range(1, 2 * 33).Select(i => (float)i)];
+        float[] packed = new float[LoraPanels.Length(2, 33)];
+        packed.AsSpan().Fill(float.NaN);
+        LoraPanels.Pack(right, 2, 33, 33, packed);
+        Assert.Equal(2 * 64, packed.Length);
+        Assert.Equal(right[..32], packed[..32]);
+        Assert.Equal(right[33..65], packed[32..64]);
+        Assert.Equal([33f, .. new float[31], 66f, .. new float[31]], packed[64..]);
+    }
+
+    [Fact]
+    public void Spans_that_are_too_short_are_refused()
+    {
+        Assert.Throws<ArgumentOutOfRangeException>(() => LoraKernel.Accumulate(new float[7], new float[64], new float[8], 4, 2, 2, 2));
+        Assert.Throws<ArgumentOutOfRangeException>(() => LoraKernel.Accumulate(new float[8], new float[63], new float[8], 4, 2, 2, 2));
+        Assert.Throws<ArgumentOutOfRangeException>(() => LoraKernel.Accumulate(new float[8], new float[64], new float[7], 4, 2, 2, 2));
+        Assert.Throws<ArgumentOutOfRangeException>(() => LoraPanels.Offset(2, 16));
+    }
+
+    private static void Check(int rows, int rank, int columns, int seed, int width)
+    {
+        var random = new Random(seed);
+        int stride = columns + random.Next(3);
+        float[] left = Values(random, rows * rank);
+        float[] right = Values(random, rank * columns);
+        float[] delta = Values(random, (rows * stride) + 1);
+        float[] expected = [.. delta];
+        for (int i = 0; i < rows; i++)
+        {
+            for (int j = 0; j < columns; j++)
+            {
+                float sum = 0;
+                for (int k = 0; k < rank; k++)
+                {
+                    sum = MathF.FusedMultiplyAdd(left[(i * rank) + k], right[(k * columns) + j], sum);
+                }
+
+                expected[(i * stride) + j] += sum;
+            }
+        }
+
+        LoraKernel.Accumulate(left, Packed(right, rank, columns), delta, rows, columns, rank, stride, (SimdWidth)width);
+        Assert.True(expected.AsSpan().SequenceEqual(delta), $"{rows} rows, rank {rank}, {columns} columns");
+    }
+
+    private static float[] Values(Random random, int count) => [.. Enumerable.Range(0, count).Select(_ => random.NextSingle() - 0.5f)];
+
+    private static float[] Packed(float[] right, int rank, int columns)
+    {
+        float[] packed = new float[LoraPanels.Length(rank, columns)];
+        LoraPanels.Pack(right, rank, columns, columns, packed);
+        return packed;
+    }
+}

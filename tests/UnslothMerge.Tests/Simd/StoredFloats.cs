@@ -1,0 +1,40 @@
+namespace UnslothMerge.Tests.Simd;
+
+/// <summary>What the kernels must give, one element at a time and written in another way than they are.</summary>
+internal static class StoredFloats
+{
+    public static uint Bits(float value) => BitConverter.SingleToUInt32Bits(value);
+
+    public static float Single(uint bits) => BitConverter.UInt32BitsToSingle(bits);
+
+    /// <summary>The nearer of the two neighbours, by distance in double; the even one at a tie.</summary>
+    public static ushort BFloat16(float value)
+    {
+        if (float.IsNaN(value))
+        {
+            return 0x7FC0;
+        }
+
+        uint magnitude = Bits(MathF.Abs(value));
+        uint sign = (Bits(value) & 0x8000_0000) >> 16;
+        uint below = magnitude >> 16;
+        if (float.IsInfinity(value))
+        {
+            return (ushort)(sign | below);
+        }
+
+        double toBelow = Math.Abs((double)value) - Single(below << 16);
+
+        // For the purpose of rounding, the neighbour above the largest finite value is 2^128.
+        double above = below + 1 == 0x7F80 ? Math.ScaleB(1, 128) : Single((below + 1) << 16);
+        double toAbove = above - Math.Abs((double)value);
+        bool up = toAbove < toBelow || (toAbove == toBelow && below % 2 == 1);
+        return (ushort)(sign | (up ? below + 1 : below));
+    }
+
+    public static ushort Half(float value) =>
+        float.IsNaN(value) ? (ushort)0x7E00 : BitConverter.HalfToUInt16Bits((System.Half)value);
+
+    public static byte[] Bytes<T>(params T[] values)
+        where T : unmanaged => System.Runtime.InteropServices.MemoryMarshal.AsBytes(values.AsSpan()).ToArray();
+}
