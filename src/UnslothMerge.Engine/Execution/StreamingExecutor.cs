@@ -15,20 +15,21 @@ public sealed class StreamingExecutor
     private static readonly TimeSpan ProgressInterval = TimeSpan.FromMilliseconds(100);
 
     private readonly WritePlan _plan;
-    private readonly int _workers;
+    private readonly MemoryPlan _memory;
     private readonly CancellationTokenSource _stop;
-    private readonly Lock _gate = new();
+    private readonly object _gate = new();
     private readonly ImmutableArray<TensorJob> _jobs;
     private int _nextJob;
     private int _nextPiece;
+    private long _resident;
     private long _written;
     private volatile TensorJob? _current;
     private ExceptionDispatchInfo? _failure;
 
-    private StreamingExecutor(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, InputFiles files, int workers, CancellationToken cancellation)
+    private StreamingExecutor(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, InputFiles files, MemoryPlan memory, CancellationToken cancellation)
     {
         _plan = plan;
-        _workers = workers;
+        _memory = memory;
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         _jobs = [.. plan.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => new TensorJob(t, shard, shards[i], files)))];
     }
@@ -36,16 +37,16 @@ public sealed class StreamingExecutor
     /// <summary>Writes all tensors.</summary>
     /// <param name="plan">What to write.</param>
     /// <param name="shards">One open file per shard of the plan.</param>
-    /// <param name="workers">The number of threads.</param>
+    /// <param name="memory">The number of threads, and how much their common factors may take.</param>
     /// <param name="progress">Called on this thread, about ten times a second.</param>
     /// <param name="cancellation">Stops every worker within a piece.</param>
     /// <returns>What became of each tensor, in the order in which they lie in the shards.</returns>
     /// <exception cref="OperationCanceledException">The caller cancelled.</exception>
     /// <exception cref="MergeException">A value is not finite, or a file changed.</exception>
-    public static IReadOnlyList<TensorResult> Run(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, int workers, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+    public static IReadOnlyList<TensorResult> Run(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, MemoryPlan memory, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
         using var files = new InputFiles();
-        var executor = new StreamingExecutor(plan, shards, files, workers, cancellation);
+        var executor = new StreamingExecutor(plan, shards, files, memory, cancellation);
         try
         {
             executor.Run(progress);
@@ -64,7 +65,7 @@ public sealed class StreamingExecutor
 
     private void Run(IProgress<MergeProgress>? progress)
     {
-        var threads = new Thread[_workers];
+        var threads = new Thread[_memory.Workers];
         for (var i = 0; i < threads.Length; i++)
         {
             threads[i] = new Thread(Work) { IsBackground = true, Name = $"merge {i}" };
@@ -99,6 +100,10 @@ public sealed class StreamingExecutor
             while (!_stop.IsCancellationRequested && Next() is var (job, piece))
             {
                 Interlocked.Add(ref _written, job.Run(piece, buffers));
+                if (job.IsDone)
+                {
+                    Release(job);
+                }
             }
         }
 #pragma warning disable CA1031 // rethrown on the caller's thread: the first failure is the one that counts
@@ -110,7 +115,17 @@ public sealed class StreamingExecutor
         }
     }
 
-    // Pieces are handed out in the order of the output, so that writes run forward.
+    private void Release(TensorJob job)
+    {
+        lock (_gate)
+        {
+            _resident -= job.ReleaseResident();
+            Monitor.PulseAll(_gate);
+        }
+    }
+
+    // Pieces are handed out in the order of the output, so that writes run forward. A target whose factors would not fit beside those
+    // already loaded waits until an earlier one is done.
     private (TensorJob Job, int Piece)? Next()
     {
         lock (_gate)
@@ -120,6 +135,18 @@ public sealed class StreamingExecutor
                 var job = _jobs[_nextJob];
                 if (_nextPiece < job.Pieces)
                 {
+                    if (_nextPiece == 0 && _resident > 0 && _resident + job.ResidentBytes > _memory.ResidentBytes)
+                    {
+                        Monitor.Wait(_gate, ProgressInterval);
+                        if (_stop.IsCancellationRequested)
+                        {
+                            return null;
+                        }
+
+                        continue;
+                    }
+
+                    _resident += _nextPiece == 0 ? job.ResidentBytes : 0;
                     _current = job;
                     return (job, _nextPiece++);
                 }

@@ -23,6 +23,7 @@ internal sealed class TensorJob : IDisposable
     private readonly Lazy<Opened> _opened;
     private readonly TileStatistics[] _statistics;
     private int _left;
+    private int _released;
 
     public TensorJob(WriteTensor write, WriteShard shard, SafeFileHandle file, InputFiles files)
     {
@@ -46,6 +47,12 @@ internal sealed class TensorJob : IDisposable
 
     /// <summary>The number of pieces; none for a tensor without elements.</summary>
     public int Pieces { get; }
+
+    /// <summary>The bytes that its deltas hold while it is in work.</summary>
+    public long ResidentBytes => MemoryPlan.ResidentOf(_write);
+
+    /// <summary>True once every piece is done.</summary>
+    public bool IsDone => Volatile.Read(ref _left) == 0;
 
     /// <summary>What became of it, once every piece is done.</summary>
     public TensorResult Result
@@ -79,6 +86,9 @@ internal sealed class TensorJob : IDisposable
 
         return written;
     }
+
+    /// <summary>The bytes that it no longer holds; counted once.</summary>
+    public long ReleaseResident() => Interlocked.Exchange(ref _released, 1) == 0 ? ResidentBytes : 0;
 
     public void Dispose()
     {

@@ -11,7 +11,7 @@ public static class AdapterSaver
     /// <summary>Writes a plan's one adapter: its tensors in every bit, its config with every key.</summary>
     /// <returns>The file of the adapter's weights.</returns>
     /// <exception cref="MergeException">The plan is more than one plain adapter, or cannot be written; nothing has landed.</exception>
-    public static SavedShard Save(MergePlan plan, Destination destination, RunOptions options)
+    public static SavedShard Save(MergePlan plan, Destination destination, bool sync)
     {
         if (plan.Steps is not [{ Weight: 1 } step])
         {
@@ -32,7 +32,7 @@ public static class AdapterSaver
         };
         CarriedFiles.Copy(files, staging.Path);
         File.WriteAllText(Path.Combine(staging.Path, ModelCard.FileName), ModelCard.Adapter(plan, Path.GetFileName(destination.Path), ModelCard.LicenseOf(plan.Base.Path)));
-        if (options.Sync)
+        if (sync)
         {
             Durable.FlushTree(staging.Path);
         }

@@ -9,9 +9,9 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Saving;
 
 /// <summary>How a save runs; what it writes is the plan's business.</summary>
-/// <param name="Workers">The number of threads.</param>
+/// <param name="Memory">The number of threads and their memory.</param>
 /// <param name="Sync">True to flush everything to the disk before the model gets its final name.</param>
-public sealed record RunOptions(int Workers, bool Sync);
+public sealed record RunOptions(MemoryPlan Memory, bool Sync);
 
 /// <summary>A file of weights that was written.</summary>
 /// <param name="Path">Its final path.</param>
@@ -66,7 +66,7 @@ public static class ModelSaver
                 RandomAccess.Write(files[^1], shard.Layout.Header, 0);
             }
 
-            return StreamingExecutor.Run(plan, files, options.Workers, progress, cancellation);
+            return StreamingExecutor.Run(plan, files, options.Memory, progress, cancellation);
         }
         finally
         {

@@ -68,10 +68,10 @@ public sealed class GoldenTests
             case "merged_16bit":
                 var type = @case.Options.TryGetValue("DType", out var t) ? TensorTypes.FromTorchName(t.GetString()) : null;
                 var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(type, 5_000_000_000));
-                ModelSaver.Save(write, destination, method, new RunOptions(2, Sync: false), null, TestContext.Current.CancellationToken);
+                ModelSaver.Save(write, destination, method, new RunOptions(MemoryPlan.For(write, new MemoryLimit(long.MaxValue), 2), Sync: false), null, TestContext.Current.CancellationToken);
                 break;
             case "lora":
-                AdapterSaver.Save(plan, destination, new RunOptions(2, Sync: false));
+                AdapterSaver.Save(plan, destination, sync: false);
                 break;
             default:
                 throw new MergeException(MergeError.InvalidOption, $"The method {method} is not known.");

@@ -40,7 +40,7 @@ public sealed class LoraKernelTests
         float[] left = Values(random, Rows * Rank);
         float[] right = Values(random, Rank * Columns);
         float[] delta = new float[Rows * Columns];
-        LoraKernel.Accumulate(left, Packed(right, Rank, Columns), delta, Rows, Columns, Rank, Columns, (SimdWidth)width);
+        LoraKernel.Run(left, Packed(right, Rank, Columns), delta, Rows, Columns, Rank, Columns, assign: false, (SimdWidth)width);
         for (int i = 0; i < Rows; i++)
         {
             for (int j = 0; j < Columns; j++)
@@ -71,12 +71,12 @@ public sealed class LoraKernelTests
         float[] left = Values(random, Rows * Rank);
         float[] packed = Packed(Values(random, Rank * Columns), Rank, Columns);
         float[] whole = new float[Rows * Columns];
-        LoraKernel.Accumulate(left, packed, whole, Rows, Columns, Rank, Columns, (SimdWidth)width);
+        LoraKernel.Run(left, packed, whole, Rows, Columns, Rank, Columns, assign: false, (SimdWidth)width);
 
         float[] parts = new float[Rows * Columns];
-        LoraKernel.Accumulate(left, packed, parts, Rows, 64, Rank, Columns, (SimdWidth)width);
-        LoraKernel.Accumulate(
-            left, packed.AsSpan((int)LoraPanels.Offset(Rank, 64)), parts.AsSpan(64), Rows, Columns - 64, Rank, Columns, (SimdWidth)width);
+        LoraKernel.Run(left, packed, parts, Rows, 64, Rank, Columns, assign: false, (SimdWidth)width);
+        LoraKernel.Run(
+            left, packed.AsSpan((int)LoraPanels.Offset(Rank, 64)), parts.AsSpan(64), Rows, Columns - 64, Rank, Columns, assign: false, (SimdWidth)width);
         Assert.Equal(whole, parts);
     }
 
@@ -124,8 +124,19 @@ public sealed class LoraKernelTests
             }
         }
 
-        LoraKernel.Accumulate(left, Packed(right, rank, columns), delta, rows, columns, rank, stride, (SimdWidth)width);
+        float[] assigned = Values(random, delta.Length);
+        float[] cleared = new float[delta.Length];
+        LoraKernel.Run(left, Packed(right, rank, columns), delta, rows, columns, rank, stride, assign: false, (SimdWidth)width);
         Assert.True(expected.AsSpan().SequenceEqual(delta), $"{rows} rows, rank {rank}, {columns} columns");
+
+        LoraKernel.Run(left, Packed(right, rank, columns), cleared, rows, columns, rank, stride, assign: false, (SimdWidth)width);
+        float beyond = assigned[^1];
+        LoraKernel.Run(left, Packed(right, rank, columns), assigned, rows, columns, rank, stride, assign: true, (SimdWidth)width);
+        Assert.Equal(beyond, assigned[^1]);
+        for (int i = 0; i < rows; i++)
+        {
+            Assert.True(cleared.AsSpan(i * stride, columns).SequenceEqual(assigned.AsSpan(i * stride, columns)), "assigned");
+        }
     }
 
     private static float[] Values(Random random, int count) => [.. Enumerable.Range(0, count).Select(_ => random.NextSingle() - 0.5f)];

@@ -37,6 +37,11 @@ internal static unsafe class FourBit
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(blockSize);
         ArgumentOutOfRangeException.ThrowIfNotEqual(blockSize % 16, 0, nameof(blockSize));
         ArgumentOutOfRangeException.ThrowIfNotEqual(code16.Length, 16, nameof(code16));
+        if (values.IsEmpty)
+        {
+            return;
+        }
+
         long nibbles = (firstElement % 2) + values.Length;
         ArgumentOutOfRangeException.ThrowIfLessThan(packed.Length, (nibbles + 1) / 2, nameof(packed));
         int position = (int)(firstElement % blockSize);

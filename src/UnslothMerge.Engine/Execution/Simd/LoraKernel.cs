@@ -5,6 +5,9 @@ namespace UnslothMerge.Execution.Simd;
 /// <summary>The product of the two LoRA matrices, added into a plane of deltas.</summary>
 internal static unsafe class LoraKernel
 {
+    /// <summary>The most rows that the micro-kernel is written for.</summary>
+    private const int MaximumRows = 8;
+
     /// <summary>
     /// delta[i, j] += Σₖ left[i, k] · right[k, j]. Each sum starts at zero and takes its terms in ascending k, one fused
     /// multiply-add each, then is added to delta once: the same bits on every width, whatever the size of the region.
@@ -20,10 +23,25 @@ internal static unsafe class LoraKernel
         int columns,
         int rank,
         int deltaStride) =>
-        Accumulate(left, right, delta, rows, columns, rank, deltaStride, SimdWidths.Widest);
+        Run(left, right, delta, rows, columns, rank, deltaStride, assign: false, SimdWidths.Widest);
 
-    /// <summary>Accumulates with a given width; every width gives the same bits.</summary>
-    internal static void Accumulate(
+    /// <summary>
+    /// The same as <see cref="Accumulate"/> into a cleared delta, whatever it holds, and faster:
+    /// at rank 16 the clearing takes a tenth of the time.
+    /// </summary>
+    /// <inheritdoc cref="Accumulate"/>
+    public static void Assign(
+        ReadOnlySpan<float> left,
+        ReadOnlySpan<float> right,
+        Span<float> delta,
+        int rows,
+        int columns,
+        int rank,
+        int deltaStride) =>
+        Run(left, right, delta, rows, columns, rank, deltaStride, assign: true, SimdWidths.Widest);
+
+    /// <summary>Runs with a given width; every width gives the same bits.</summary>
+    internal static void Run(
         ReadOnlySpan<float> left,
         ReadOnlySpan<float> right,
         Span<float> delta,
@@ -31,6 +49,7 @@ internal static unsafe class LoraKernel
         int columns,
         int rank,
         int deltaStride,
+        bool assign,
         SimdWidth width)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(rows);
@@ -51,15 +70,15 @@ internal static unsafe class LoraKernel
         {
             switch (width)
             {
-                case SimdWidth.Vector512: Region<Lanes512>(l, r, d, rows, columns, rank, deltaStride); break;
-                case SimdWidth.Vector256: Region<Lanes256>(l, r, d, rows, columns, rank, deltaStride); break;
-                case SimdWidth.Vector128: Region<Lanes128>(l, r, d, rows, columns, rank, deltaStride); break;
-                default: Region<LanesScalar>(l, r, d, rows, columns, rank, deltaStride); break;
+                case SimdWidth.Vector512: Region<Lanes512>(l, r, d, rows, columns, rank, deltaStride, assign); break;
+                case SimdWidth.Vector256: Region<Lanes256>(l, r, d, rows, columns, rank, deltaStride, assign); break;
+                case SimdWidth.Vector128: Region<Lanes128>(l, r, d, rows, columns, rank, deltaStride, assign); break;
+                default: Region<LanesScalar>(l, r, d, rows, columns, rank, deltaStride, assign); break;
             }
         }
     }
 
-    private static void Region<T>(float* left, float* right, float* delta, int rows, int columns, int rank, int deltaStride)
+    private static void Region<T>(float* left, float* right, float* delta, int rows, int columns, int rank, int deltaStride, bool assign)
         where T : unmanaged, ILanes<T>
     {
         int step = T.LoraGroups * ILanes<T>.Count;
@@ -70,23 +89,23 @@ internal static unsafe class LoraKernel
             float* source = right + ((nint)panel * LoraPanels.Width * rank) + (column % LoraPanels.Width);
             if (columns - column >= step)
             {
-                Rows<T>(left, source, delta + column, rows, rank, deltaStride);
+                Rows<T>(left, source, delta + column, rows, rank, deltaStride, assign);
             }
             else
             {
-                RaggedRows<T>(left, source, delta + column, rows, columns - column, rank, deltaStride);
+                RaggedRows<T>(left, source, delta + column, rows, columns - column, rank, deltaStride, assign);
             }
         }
     }
 
     /// <summary>All rows of the columns of one micro-kernel, in blocks as large as they come.</summary>
-    private static void Rows<T>(float* left, float* right, float* delta, int rows, int rank, nint deltaStride)
+    private static void Rows<T>(float* left, float* right, float* delta, int rows, int rank, nint deltaStride, bool assign)
         where T : unmanaged, ILanes<T>
     {
         while (rows > 0)
         {
             int block = RowBlock<T>(rows);
-            Block<T>(block, left, right, delta, rank, deltaStride);
+            Block<T>(block, left, right, delta, rank, deltaStride, assign);
             left += (nint)block * rank;
             delta += block * deltaStride;
             rows -= block;
@@ -95,7 +114,7 @@ internal static unsafe class LoraKernel
 
     /// <summary>The same for the last columns, through a buffer as wide as the micro-kernel.</summary>
     private static void RaggedRows<T>(
-        float* left, float* right, float* delta, int rows, int columns, int rank, nint deltaStride)
+        float* left, float* right, float* delta, int rows, int columns, int rank, nint deltaStride, bool assign)
         where T : unmanaged, ILanes<T>
     {
         float* buffer = stackalloc float[LoraPanels.Width * MaximumRows];
@@ -108,7 +127,7 @@ internal static unsafe class LoraKernel
                 Unsafe.CopyBlockUnaligned(buffer + (row * LoraPanels.Width), delta + (row * deltaStride), bytes);
             }
 
-            Block<T>(block, left, right, buffer, rank, LoraPanels.Width);
+            Block<T>(block, left, right, buffer, rank, LoraPanels.Width, assign);
             for (int row = 0; row < block; row++)
             {
                 Unsafe.CopyBlockUnaligned(delta + (row * deltaStride), buffer + (row * LoraPanels.Width), bytes);
@@ -127,16 +146,16 @@ internal static unsafe class LoraKernel
         : rows >= 2 ? 2
         : 1;
 
-    private static void Block<T>(int rows, float* left, float* right, float* delta, int rank, nint deltaStride)
+    private static void Block<T>(int rows, float* left, float* right, float* delta, int rank, nint deltaStride, bool assign)
         where T : unmanaged, ILanes<T>
     {
         switch (rows)
         {
-            case 8: MicroKernel<T, Rows8>(left, right, delta, rank, deltaStride); break;
-            case 6: MicroKernel<T, Rows6>(left, right, delta, rank, deltaStride); break;
-            case 4: MicroKernel<T, Rows4>(left, right, delta, rank, deltaStride); break;
-            case 2: MicroKernel<T, Rows2>(left, right, delta, rank, deltaStride); break;
-            default: MicroKernel<T, Rows1>(left, right, delta, rank, deltaStride); break;
+            case 8: MicroKernel<T, Rows8>(left, right, delta, rank, deltaStride, assign); break;
+            case 6: MicroKernel<T, Rows6>(left, right, delta, rank, deltaStride, assign); break;
+            case 4: MicroKernel<T, Rows4>(left, right, delta, rank, deltaStride, assign); break;
+            case 2: MicroKernel<T, Rows2>(left, right, delta, rank, deltaStride, assign); break;
+            default: MicroKernel<T, Rows1>(left, right, delta, rank, deltaStride, assign); break;
         }
     }
 
@@ -145,7 +164,7 @@ internal static unsafe class LoraKernel
     /// Both counts are constants for the JIT, which drops the rows and groups that are not used.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void MicroKernel<T, TRows>(float* left, float* right, float* delta, int rank, nint deltaStride)
+    private static void MicroKernel<T, TRows>(float* left, float* right, float* delta, int rank, nint deltaStride, bool assign)
         where T : unmanaged, ILanes<T>
         where TRows : struct, IRowCount
     {
@@ -253,57 +272,57 @@ internal static unsafe class LoraKernel
 
         if (TRows.Value > 0)
         {
-            AddRow(delta + (0 * deltaStride), sum0a, sum0b);
+            AddRow(delta + (0 * deltaStride), sum0a, sum0b, assign);
         }
 
         if (TRows.Value > 1)
         {
-            AddRow(delta + (1 * deltaStride), sum1a, sum1b);
+            AddRow(delta + (1 * deltaStride), sum1a, sum1b, assign);
         }
 
         if (TRows.Value > 2)
         {
-            AddRow(delta + (2 * deltaStride), sum2a, sum2b);
+            AddRow(delta + (2 * deltaStride), sum2a, sum2b, assign);
         }
 
         if (TRows.Value > 3)
         {
-            AddRow(delta + (3 * deltaStride), sum3a, sum3b);
+            AddRow(delta + (3 * deltaStride), sum3a, sum3b, assign);
         }
 
         if (TRows.Value > 4)
         {
-            AddRow(delta + (4 * deltaStride), sum4a, sum4b);
+            AddRow(delta + (4 * deltaStride), sum4a, sum4b, assign);
         }
 
         if (TRows.Value > 5)
         {
-            AddRow(delta + (5 * deltaStride), sum5a, sum5b);
+            AddRow(delta + (5 * deltaStride), sum5a, sum5b, assign);
         }
 
         if (TRows.Value > 6)
         {
-            AddRow(delta + (6 * deltaStride), sum6a, sum6b);
+            AddRow(delta + (6 * deltaStride), sum6a, sum6b, assign);
         }
 
         if (TRows.Value > 7)
         {
-            AddRow(delta + (7 * deltaStride), sum7a, sum7b);
+            AddRow(delta + (7 * deltaStride), sum7a, sum7b, assign);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddRow<T>(float* delta, T a, T b)
+    private static void AddRow<T>(float* delta, T a, T b, bool assign)
         where T : unmanaged, ILanes<T>
     {
-        T.Store(T.Add(T.Load(delta), a), delta);
+        // Even an assigned sum is added to zero, lest a negative zero come out that an accumulated one would not be.
+        T.Store(T.Add(assign ? T.Broadcast(0) : T.Load(delta), a), delta);
         if (T.LoraGroups > 1)
         {
-            T.Store(T.Add(T.Load(delta + ILanes<T>.Count), b), delta + ILanes<T>.Count);
+            delta += ILanes<T>.Count;
+            T.Store(T.Add(assign ? T.Broadcast(0) : T.Load(delta), b), delta);
         }
     }
-
-    private const int MaximumRows = 8;
 
     /// <summary>A number of rows as a type, so that the JIT compiles a micro-kernel for it.</summary>
     private interface IRowCount

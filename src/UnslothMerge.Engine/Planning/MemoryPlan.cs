@@ -1,0 +1,103 @@
+using System.Collections.Immutable;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>What one stage of a merge needs, in bytes.</summary>
+/// <param name="Name">Plan, Adapter, Merge or Copy.</param>
+/// <param name="Read">Read from the base and the adapters.</param>
+/// <param name="Written">Written to the output.</param>
+/// <param name="Host">Held in memory at the same time.</param>
+/// <param name="Device">Held in a device's memory at the same time.</param>
+/// <param name="Disk">Taken on the destination's disk.</param>
+public sealed record MemoryStage(string Name, long Read, long Written, long Host, long Device, long Disk);
+
+/// <summary>What a merge will need, known before anything is written; the executor keeps to it.</summary>
+public sealed class MemoryPlan
+{
+    /// <summary>The shared factors of all targets in work may take this much, or as much as the largest target needs.</summary>
+    private const long UsualResidentBytes = 96L * 1000 * 1000;
+
+    /// <summary>What the runtime itself may grow by while the merge runs: compiled code, thread stacks, small objects.</summary>
+    private const long RuntimeBytes = 48L * 1000 * 1000;
+
+    private MemoryPlan(WritePlan plan, int workers, long residentBytes, long limit, long baseline)
+    {
+        Workers = workers;
+        ResidentBytes = residentBytes;
+        LimitBytes = limit;
+        Stages = [.. StagesOf(plan, workers, residentBytes)];
+        PeakHostBytes = baseline + RuntimeBytes + Stages.Sum(s => s.Host);
+    }
+
+    /// <summary>The number of threads.</summary>
+    public int Workers { get; }
+
+    /// <summary>The most that the factors shared by all workers take at the same time.</summary>
+    public long ResidentBytes { get; }
+
+    /// <summary>The stages.</summary>
+    public ImmutableArray<MemoryStage> Stages { get; }
+
+    /// <summary>The most memory that the process takes, everything included.</summary>
+    public long PeakHostBytes { get; }
+
+    /// <summary>The most memory that the process may take.</summary>
+    public long LimitBytes { get; }
+
+    /// <summary>True if the merge keeps within the limit.</summary>
+    public bool FitsMemory => PeakHostBytes <= LimitBytes;
+
+    /// <summary>Plans for as many workers as the limit allows.</summary>
+    /// <param name="plan">What is written.</param>
+    /// <param name="limit">How much memory may be taken.</param>
+    /// <param name="workers">The most threads.</param>
+    public static MemoryPlan For(WritePlan plan, MemoryLimit limit, int workers)
+    {
+        var baseline = Environment.WorkingSet;
+        var largest = plan.Tensors.Select(ResidentOf).DefaultIfEmpty().Max();
+        var resident = Math.Min(plan.Tensors.Sum(ResidentOf), Math.Max(largest, UsualResidentBytes));
+        var memory = new MemoryPlan(plan, workers, resident, limit.Bytes, baseline);
+        if (!memory.FitsMemory)
+        {
+            memory = new MemoryPlan(plan, workers, largest, limit.Bytes, baseline);
+        }
+
+        while (!memory.FitsMemory && workers > 1)
+        {
+            memory = new MemoryPlan(plan, --workers, largest, limit.Bytes, baseline);
+        }
+
+        return memory;
+    }
+
+    /// <summary>Refuses a merge that does not fit.</summary>
+    /// <exception cref="MergeException">It does not.</exception>
+    public void RequireFit()
+    {
+        if (!FitsMemory)
+        {
+            throw new MergeException(
+                MergeError.DoesNotFit,
+                $"The merge needs {ByteSize.Text(PeakHostBytes)} of memory with one worker, but only {ByteSize.Text(LimitBytes)} may be used.",
+                "MaximumMemoryUsage",
+                $"Raise -MaximumMemoryUsage to {ByteSize.Text(PeakHostBytes)}, or free some memory.");
+        }
+    }
+
+    /// <summary>The bytes that a target's deltas hold while it is in work.</summary>
+    public static long ResidentOf(WriteTensor tensor) => tensor.Tensor.Terms.Sum(t => t.Term.ResidentBytes);
+
+    private static IEnumerable<MemoryStage> StagesOf(WritePlan plan, int workers, long residentBytes)
+    {
+        var tensors = plan.Tensors.ToList();
+        var merged = tensors.Where(t => t.Verbatim is null).ToList();
+        var copied = tensors.Where(t => t.Verbatim is not null).ToList();
+        var headers = plan.Shards.Sum(s => (long)s.Layout.Header.Length);
+        var inputs = merged.SelectMany(t => t.Tensor.Terms).SelectMany(t => t.Term.Inputs).Sum(i => i.Length);
+        yield return new MemoryStage("Plan", headers, headers, 4 * headers, 0, headers);
+        yield return new MemoryStage("Adapter", inputs, 0, residentBytes, 0, 0);
+        var buffers = merged.Select(t => t.Tiling.WorkerBytes).DefaultIfEmpty().Max();
+        yield return new MemoryStage("Merge", merged.Sum(t => t.Tensor.Source.Inputs.Sum(i => i.Length)), merged.Sum(t => t.Bytes), workers * buffers, 0, merged.Sum(t => t.Bytes));
+        yield return new MemoryStage("Copy", copied.Sum(t => t.Bytes), copied.Sum(t => t.Bytes), 0, 0, copied.Sum(t => t.Bytes));
+    }
+}

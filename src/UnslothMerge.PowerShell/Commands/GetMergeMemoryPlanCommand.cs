@@ -1,0 +1,73 @@
+using System.Management.Automation;
+using UnslothMerge.Models;
+using UnslothMerge.Planning;
+using UnslothMerge.PowerShell.Common;
+using UnslothMerge.Saving;
+
+namespace UnslothMerge.PowerShell.Commands;
+
+/// <summary>Tells, before anything is written, what a merge needs and whether it fits. Reads headers only.</summary>
+[Cmdlet(VerbsCommon.Get, "MergeMemoryPlan")]
+[OutputType(typeof(MergeMemoryPlan))]
+public sealed class GetMergeMemoryPlanCommand : EngineCommand
+{
+    /// <summary>The directory of the base model.</summary>
+    [Parameter(Mandatory = true, Position = 0, ValueFromPipelineByPropertyName = true)]
+    [ValidateNotNullOrEmpty]
+    public string Base { get; set; } = "";
+
+    /// <summary>The adapters' directories.</summary>
+    [Parameter(Position = 1, ValueFromPipelineByPropertyName = true)]
+    [ValidateNotNullOrEmpty]
+    public string[]? Adapter { get; set; }
+
+    /// <summary>A factor for each adapter; 1 where none is given.</summary>
+    [Parameter(ValueFromPipelineByPropertyName = true)]
+    public double[]? Weight { get; set; }
+
+    /// <summary>Where the model would be saved; the current location by default. Only its free space is looked at.</summary>
+    [Parameter]
+    [Alias("SaveDirectory", "OutputPath")]
+    [ValidateNotNullOrEmpty]
+    public string Destination { get; set; } = ".";
+
+    /// <summary>What would be saved.</summary>
+    [Parameter]
+    [Alias("SaveMethod")]
+    public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
+
+    /// <summary>The dtype of the floating-point tensors.</summary>
+    [Parameter]
+    [ValidateSet("auto", "bfloat16", "float16", "float32", "BF16", "F16", "F32")]
+    public string DType { get; set; } = OutputOptions.Auto;
+
+    /// <summary>The largest file of weights.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string MaxShardSize { get; set; } = OutputOptions.DefaultMaxShardSize;
+
+    /// <summary>The memory that may be taken: a fraction of what is free, or a size for the whole process.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string MaximumMemoryUsage { get; set; } = MemoryLimit.Default;
+
+    /// <summary>The most threads.</summary>
+    [Parameter]
+    [ValidateRange(1, 1024)]
+    public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
+
+    /// <inheritdoc/>
+    protected override void ProcessRecord()
+    {
+        var path = Resolve(Base, nameof(Base))[0];
+        var adapters = (Adapter ?? []).SelectMany(a => Resolve(a, nameof(Adapter))).ToList();
+        var destination = Unresolved(Destination, nameof(Destination));
+        WriteObject(Engine(() =>
+        {
+            var merge = MergePlanner.Plan(ModelDirectory.Open(path), MergeInput.Steps(adapters, Weight));
+            var write = WritePlan.Create(merge, merge.Tensors, OutputOptions.Read(DType, MaxShardSize));
+            var memory = MemoryPlan.For(write, OutputOptions.ReadLimit(MaximumMemoryUsage), ThrottleLimit);
+            return new MergeMemoryPlan(merge, write, memory, DiskSpace.At(destination));
+        }));
+    }
+}

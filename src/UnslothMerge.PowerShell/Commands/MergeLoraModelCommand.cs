@@ -1,0 +1,78 @@
+using System.Management.Automation;
+using UnslothMerge.Models;
+using UnslothMerge.Planning;
+using UnslothMerge.PowerShell.Common;
+
+namespace UnslothMerge.PowerShell.Commands;
+
+/// <summary>Plans the merge of adapters into a base, and emits one lazy object for each tensor of the merged model. Nothing is computed until they are saved.</summary>
+[Cmdlet(VerbsData.Merge, "LoraModel", DefaultParameterSetName = BaseSet)]
+[OutputType(typeof(MergeTensor))]
+public sealed class MergeLoraModelCommand : EngineCommand
+{
+    private const string BaseSet = "Base";
+    private const string PipelineSet = "Pipeline";
+    private readonly MergeInput _input = new();
+
+    /// <summary>The directory of the base model.</summary>
+    [Parameter(Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
+    [ValidateNotNullOrEmpty]
+    public string Base { get; set; } = "";
+
+    /// <summary>The adapters' directories. Without one, the base is only converted.</summary>
+    [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
+    [Parameter(Mandatory = true, Position = 0, ParameterSetName = PipelineSet)]
+    [ValidateNotNullOrEmpty]
+    public string[]? Adapter { get; set; }
+
+    /// <summary>A factor for each adapter; 1 where none is given. Negative ones subtract.</summary>
+    [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
+    [Parameter(ParameterSetName = PipelineSet)]
+    public double[]? Weight { get; set; }
+
+    /// <summary>The tensors of another merge, on top of which the adapters are merged.</summary>
+    [Parameter(Mandatory = true, ParameterSetName = PipelineSet, ValueFromPipeline = true)]
+    public MergeTensor? InputObject { get; set; }
+
+    /// <inheritdoc/>
+    protected override void ProcessRecord()
+    {
+        if (ParameterSetName == PipelineSet)
+        {
+            _ = Engine(() =>
+            {
+                _input.Add(InputObject);
+                return true;
+            });
+            return;
+        }
+
+        var path = Resolve(Base, nameof(Base))[0];
+        Emit(Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), Steps())));
+    }
+
+    /// <inheritdoc/>
+    protected override void EndProcessing()
+    {
+        if (_input.Plan is not { } plan)
+        {
+            return;
+        }
+
+        // What was filtered out before stays out; what the new adapters add is new.
+        var kept = _input.Tensors.Select(t => t.Ordinal).ToHashSet();
+        var extended = Engine(() => MergePlanner.Extend(plan, _input.Strengths, Steps()));
+        Emit(extended, t => kept.Contains(t.Ordinal) || t.Ordinal >= plan.Tensors.Length);
+    }
+
+    private IReadOnlyList<AdapterStep> Steps() => MergeInput.Steps([.. (Adapter ?? []).SelectMany(a => Resolve(a, nameof(Adapter)))], Weight);
+
+    private void Emit(MergePlan plan, Func<LogicalTensor, bool>? filter = null)
+    {
+        WriteVerbose($"Base '{plan.Base.Path}' ({plan.Base.Title}), {plan.Tensors.Length} tensors, {plan.Tensors.Count(t => t.IsChanged)} of them changed by {plan.Steps.Length} adapter(s).");
+        foreach (var tensor in plan.Tensors.Where(filter ?? (_ => true)))
+        {
+            WriteObject(new MergeTensor(plan, tensor));
+        }
+    }
+}

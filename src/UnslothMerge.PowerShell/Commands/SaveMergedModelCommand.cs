@@ -1,0 +1,144 @@
+using System.Diagnostics;
+using System.Management.Automation;
+using UnslothMerge.Planning;
+using UnslothMerge.PowerShell.Common;
+using UnslothMerge.Saving;
+
+namespace UnslothMerge.PowerShell.Commands;
+
+/// <summary>Saves the tensors of a merge as a model. The model appears at the destination when it is complete, or not at all.</summary>
+[Cmdlet(VerbsData.Save, "MergedModel", SupportsShouldProcess = true)]
+[OutputType(typeof(SavedModelShard))]
+public sealed class SaveMergedModelCommand : EngineCommand
+{
+    private readonly MergeInput _input = new();
+
+    /// <summary>The directory of the saved model.</summary>
+    [Parameter(Mandatory = true, Position = 0)]
+    [Alias("SaveDirectory", "OutputPath")]
+    [ValidateNotNullOrEmpty]
+    public string Destination { get; set; } = "";
+
+    /// <summary>The tensors that Merge-LoraModel emitted.</summary>
+    [Parameter(Mandatory = true, ValueFromPipeline = true)]
+    [AllowNull]
+    public PSObject? InputObject { get; set; }
+
+    /// <summary>What is saved.</summary>
+    [Parameter]
+    [Alias("SaveMethod")]
+    public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
+
+    /// <summary>The dtype of the floating-point tensors. 'auto' keeps each one's own in a 16-bit model, and makes bfloat16 of a float32 one.</summary>
+    [Parameter]
+    [ValidateSet("auto", "bfloat16", "float16", "float32", "BF16", "F16", "F32")]
+    public string DType { get; set; } = OutputOptions.Auto;
+
+    /// <summary>The largest file of weights: 5GB (decimal), 4GiB (binary), or digits for bytes.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string MaxShardSize { get; set; } = OutputOptions.DefaultMaxShardSize;
+
+    /// <summary>The memory that may be taken: a fraction of what is free, or a size for the whole process.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string MaximumMemoryUsage { get; set; } = MemoryLimit.Default;
+
+    /// <summary>The most threads; as many as there are processors by default.</summary>
+    [Parameter]
+    [ValidateRange(1, 1024)]
+    public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
+
+    /// <summary>Writes the tensors that came even if others of the model are missing.</summary>
+    [Parameter]
+    public SwitchParameter AllowPartial { get; set; }
+
+    /// <summary>Replaces a model that is at the destination; it stays until the new one is complete.</summary>
+    [Parameter]
+    public SwitchParameter Force { get; set; }
+
+    /// <summary>Leaves it to the operating system when the files reach the disk, as cp does.</summary>
+    [Parameter]
+    public SwitchParameter NoSync { get; set; }
+
+    /// <inheritdoc/>
+    protected override void ProcessRecord() => Engine(() =>
+    {
+        _input.Add(InputObject);
+        return true;
+    });
+
+    /// <inheritdoc/>
+    protected override void EndProcessing()
+    {
+        if (_input.Plan is not { } plan)
+        {
+            Refuse(nameof(InputObject), "There are no tensors to save.", "Pipe the output of Merge-LoraModel here.");
+            return;
+        }
+
+        var path = Unresolved(Destination, nameof(Destination));
+        var inputs = plan.Steps.Select(s => ("adapter", s.Adapter.Path)).Prepend(("base", plan.Base.Path));
+        var target = Engine(() => Saving.Destination.Check(path, inputs, Force));
+        if (Method == SaveMethod.lora)
+        {
+            SaveAdapter(plan, target);
+        }
+        else
+        {
+            SaveModel(plan, target);
+        }
+    }
+
+    private void SaveAdapter(MergePlan plan, Destination target)
+    {
+        Engine(() =>
+        {
+            if (_input.Strengths.Values.Any(s => s != 1))
+            {
+                throw new MergeException(MergeError.InvalidOption, "The method lora saves an adapter as it is, but some tensors have a Strength other than 1.", nameof(Method), "Use merged_16bit, or leave every Strength at 1.");
+            }
+
+            return true;
+        });
+        if (ShouldProcess(target.Given, "Write lora: the adapter and the tokenizer"))
+        {
+            WriteObject(new SavedModelShard(Engine(() => AdapterSaver.Save(plan, target, !NoSync)), TimeSpan.Zero));
+        }
+    }
+
+    private void SaveModel(MergePlan plan, Destination target)
+    {
+        var write = Engine(() => WritePlan.Create(plan, _input.Select(AllowPartial, target.Given), OutputOptions.Read(DType, MaxShardSize)));
+        var memory = Engine(() => MemoryPlan.For(write, OutputOptions.ReadLimit(MaximumMemoryUsage), ThrottleLimit));
+        Engine(() =>
+        {
+            memory.RequireFit();
+            return true;
+        });
+        if (!ShouldProcess(target.Given, Describe(write)))
+        {
+            return;
+        }
+
+        WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory; {Describe(write)}.");
+        var progress = new MergeProgressRecord(this, $"Saving {target.Given}");
+        var clock = Stopwatch.StartNew();
+        try
+        {
+            var shards = Engine(() => ModelSaver.Save(write, target, Method.ToString(), new RunOptions(memory, !NoSync), progress, Stop));
+            WriteObject(shards.Select(s => new SavedModelShard(s, clock.Elapsed)), enumerateCollection: true);
+        }
+        finally
+        {
+            progress.Complete();
+        }
+    }
+
+    private string Describe(WritePlan plan)
+    {
+        var tensors = plan.Tensors.ToList();
+        var carried = CarriedFiles.ForModel(plan.Merge.Base.Path, [.. plan.Merge.Steps.Select(s => s.Adapter.Path)]).Count;
+        return $"Write {Method}: {plan.Shards.Length} shard{(plan.Shards.Length == 1 ? "" : "s")}, {tensors.Count} tensors ({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, config.json, {carried} file{(carried == 1 ? "" : "s")} carried over";
+    }
+}

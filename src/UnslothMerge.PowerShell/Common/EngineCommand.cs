@@ -1,0 +1,90 @@
+using System.Management.Automation;
+using Microsoft.PowerShell.Commands;
+
+namespace UnslothMerge.PowerShell.Common;
+
+/// <summary>What all commands share: cancellation, errors, and paths as PowerShell means them.</summary>
+public abstract class EngineCommand : PSCmdlet, IDisposable
+{
+    private readonly CancellationTokenSource _stop = new();
+
+    /// <summary>Cancelled when the user presses Ctrl+C.</summary>
+    private protected CancellationToken Stop => _stop.Token;
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        _stop.Dispose();
+        GC.SuppressFinalize(this);
+    }
+
+    /// <inheritdoc/>
+    protected override void StopProcessing() => _stop.Cancel();
+
+    /// <summary>Runs engine code; its errors end the command.</summary>
+    private protected T Engine<T>(Func<T> work)
+    {
+        try
+        {
+            return work();
+        }
+        catch (MergeException e)
+        {
+            ThrowTerminatingError(ErrorRecords.From(e));
+            throw;
+        }
+        catch (OperationCanceledException)
+        {
+            throw new PipelineStoppedException();
+        }
+    }
+
+    /// <summary>Runs engine code for one of several items; its errors concern that item only.</summary>
+    private protected bool TryEngine<T>(Func<T> work, out T result)
+    {
+        try
+        {
+            result = work();
+            return true;
+        }
+        catch (MergeException e)
+        {
+            WriteError(ErrorRecords.From(e));
+            result = default!;
+            return false;
+        }
+    }
+
+    /// <summary>Ends the command because of a bad argument.</summary>
+    private protected void Refuse(string parameter, string message, string? advice = null) => ThrowTerminatingError(ErrorRecords.BadArgument(parameter, message, advice));
+
+    /// <summary>The path of something that may not exist yet.</summary>
+    private protected string Unresolved(string path, string parameter)
+    {
+        var resolved = SessionState.Path.GetUnresolvedProviderPathFromPSPath(path, out var provider, out _);
+        RequireFileSystem(provider, path, parameter);
+        return resolved;
+    }
+
+    /// <summary>The paths that a path means: itself if there is such a thing, else what its wildcards find.</summary>
+    private protected IReadOnlyList<string> Resolve(string path, string parameter, bool literal = false)
+    {
+        var itself = Unresolved(path, parameter);
+        if (literal || Path.Exists(itself) || !WildcardPattern.ContainsWildcardCharacters(path))
+        {
+            return [itself];
+        }
+
+        var found = SessionState.Path.GetResolvedProviderPathFromPSPath(path, out var provider);
+        RequireFileSystem(provider, path, parameter);
+        return [.. found.Order(StringComparer.Ordinal)];
+    }
+
+    private void RequireFileSystem(ProviderInfo provider, string path, string parameter)
+    {
+        if (provider.ImplementingType != typeof(FileSystemProvider))
+        {
+            Refuse(parameter, $"'{path}' is a path of the provider {provider.Name}, not of the file system.");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+using System.Management.Automation;
+using UnslothMerge.Adapters;
+using UnslothMerge.Models;
+using UnslothMerge.Planning;
+
+namespace UnslothMerge.PowerShell.Common;
+
+/// <summary>The tensors of one merge, gathered from the pipeline in whatever order they came.</summary>
+internal sealed class MergeInput
+{
+    private readonly Dictionary<int, MergeTensor> _tensors = [];
+
+    /// <summary>The merge that all of them belong to; null before the first.</summary>
+    public MergePlan? Plan { get; private set; }
+
+    /// <summary>The tensors in the plan's order.</summary>
+    public IEnumerable<MergeTensor> Tensors => _tensors.Values.OrderBy(t => t.Ordinal);
+
+    /// <summary>The factors that the user gave, by ordinal.</summary>
+    public IReadOnlyDictionary<int, double> Strengths => _tensors.Where(t => t.Value.Strength is not null).ToDictionary(t => t.Key, t => t.Value.Strength!.Value);
+
+    /// <summary>Takes one object from the pipeline.</summary>
+    /// <exception cref="MergeException">It is not a tensor of this merge, or came before.</exception>
+    public void Add(object? item)
+    {
+        var value = item is PSObject wrapped ? wrapped.BaseObject : item;
+        if (value is not MergeTensor tensor)
+        {
+            var restored = item is PSObject { TypeNames: var names } && names.Any(n => n == $"Deserialized.{typeof(MergeTensor).FullName}");
+            throw restored
+                ? new MergeException(
+                    MergeError.InvalidOption,
+                    "A tensor that was serialized and restored (by a job, a remote session or Export-Clixml) has lost the merge it belonged to.",
+                    "InputObject",
+                    "Run Merge-LoraModel and Save-MergedModel in the same session.")
+                : new MergeException(
+                    MergeError.InvalidOption,
+                    $"The input is {(value is null ? "null" : $"a {value.GetType().FullName}")}, not a tensor from Merge-LoraModel.",
+                    "InputObject",
+                    "Pipe the output of Merge-LoraModel here, filtered or changed as you like, but as objects of its own kind.");
+        }
+
+        Plan ??= tensor.Plan;
+        if (Plan != tensor.Plan)
+        {
+            throw new MergeException(
+                MergeError.InvalidOption,
+                $"'{tensor.Name}' belongs to another merge than the tensors before it.",
+                tensor.Name,
+                "Save one merge at a time; to combine adapters use Merge-LoraModel … | Merge-LoraModel -Adapter ….");
+        }
+
+        if (!_tensors.TryAdd(tensor.Ordinal, tensor))
+        {
+            throw new MergeException(MergeError.InvalidOption, $"'{tensor.Name}' came twice.", tensor.Name, "Pipe every tensor once.");
+        }
+    }
+
+    /// <summary>The tensors to write, with their strengths.</summary>
+    /// <param name="allowPartial">True if tensors may be missing.</param>
+    /// <param name="destination">Where they go, for the error.</param>
+    /// <exception cref="MergeException">The model would be incomplete, or a strength is not possible.</exception>
+    public IReadOnlyList<LogicalTensor> Select(bool allowPartial, string destination)
+    {
+        var missing = Plan!.Tensors.Where(t => !_tensors.ContainsKey(t.Ordinal)).Select(t => t.Name).ToList();
+        if (missing.Count > 0 && !allowPartial)
+        {
+            throw new MergeException(
+                MergeError.IncompleteModel,
+                $"{missing.Count} of {Plan.Tensors.Length} tensors are missing ({string.Join(", ", missing.Take(2))}{(missing.Count > 2 ? ", …" : "")}), so '{destination}' would not load.",
+                destination,
+                "To leave layers unmerged set their Strength to 0; to write a part of a model use -AllowPartial.") { Details = missing };
+        }
+
+        return [.. Tensors.Select(t => Plan.Tensors[t.Ordinal].WithStrength(t.Strength ?? 1))];
+    }
+
+    /// <summary>Opens a base and adapters, with their weights.</summary>
+    /// <param name="adapters">The adapters' directories.</param>
+    /// <param name="weights">Their weights: none (all 1), or one for each.</param>
+    public static IReadOnlyList<AdapterStep> Steps(IReadOnlyList<string> adapters, double[]? weights) =>
+        weights is null || weights.Length == adapters.Count
+            ? [.. adapters.Select((a, i) => new AdapterStep(AdapterDirectory.Open(a), weights?[i] ?? 1))]
+            : throw new MergeException(
+                MergeError.InvalidOption,
+                $"There are {adapters.Count} adapters but {weights.Length} weights.",
+                "Weight",
+                "Give one -Weight for each -Adapter, in the same order.");
+}

@@ -1,0 +1,40 @@
+using System.Management.Automation;
+using System.Reflection;
+using System.Runtime.Loader;
+
+namespace UnslothMerge.PowerShell.Isolation;
+
+/// <summary>
+/// Keeps the engine and what it depends on out of the session: PowerShell loads only this assembly, and the engine comes from a load context
+/// of its own over <c>bin/engine</c>, so that another module's version of a library never meets ours.
+/// </summary>
+public sealed class EngineLoader : IModuleAssemblyInitializer, IModuleAssemblyCleanup
+{
+    private const string Engine = "UnslothMerge.Engine";
+    private static readonly Lazy<EngineContext> Context = new(() => new EngineContext(Path.Combine(Path.GetDirectoryName(typeof(EngineLoader).Assembly.Location)!, "engine")));
+
+    /// <inheritdoc/>
+    public void OnImport() => AssemblyLoadContext.Default.Resolving += Resolve;
+
+    /// <inheritdoc/>
+    public void OnRemove(PSModuleInfo psModuleInfo) => AssemblyLoadContext.Default.Resolving -= Resolve;
+
+    // The one name that crosses the border; everything behind it is resolved inside.
+    private static Assembly? Resolve(AssemblyLoadContext context, AssemblyName name) =>
+        name.Name == Engine ? Context.Value.LoadFromAssemblyName(name) : null;
+
+    private sealed class EngineContext(string directory) : AssemblyLoadContext(Engine)
+    {
+        protected override Assembly? Load(AssemblyName assemblyName)
+        {
+            var path = Path.Combine(directory, $"{assemblyName.Name}.dll");
+            return File.Exists(path) ? LoadFromAssemblyPath(path) : null;
+        }
+
+        protected override nint LoadUnmanagedDll(string unmanagedDllName)
+        {
+            var path = Path.Combine(directory, unmanagedDllName);
+            return File.Exists(path) ? LoadUnmanagedDllFromPath(path) : 0;
+        }
+    }
+}

@@ -1,0 +1,109 @@
+using UnslothMerge.Adapters;
+using UnslothMerge.Planning;
+
+namespace UnslothMerge.PowerShell;
+
+/// <summary>An adapter, as Get-LoraAdapter shows it.</summary>
+public sealed class LoraAdapter
+{
+    internal LoraAdapter(AdapterDirectory adapter, MergePlan? plan)
+    {
+        Name = adapter.Name;
+        Path = adapter.Path;
+        Kind = adapter.Config.PeftType;
+        Rank = adapter.Config.Rank;
+        Alpha = adapter.Config.Alpha;
+        Scaling = Rank is { } rank && Alpha is { } alpha ? alpha / (adapter.Config.UseRsLora ? Math.Sqrt(rank) : rank) : null;
+        BaseModel = adapter.Config.BaseModel;
+        Bytes = adapter.Weights.File.Length;
+        var names = adapter.Weights.Tensors.Select(t => (t.Name, Module: AdapterNames.Parse(t.Name, AdapterKinds.Parts).Module)).ToList();
+        Tensors = names.Count;
+        Modules = names.Select(n => n.Module).Distinct(StringComparer.Ordinal).Count();
+        Targets = plan is null
+            ? [.. names.GroupBy(n => n.Module).Select(g => new LoraTarget(g.Key, g.Select(n => n.Name)))]
+            : [.. plan.Targets.Select(t => new LoraTarget(t))];
+    }
+
+    /// <summary>The directory's name.</summary>
+    public string Name { get; }
+
+    /// <summary>The kind of adapter: LORA …</summary>
+    public string Kind { get; }
+
+    /// <summary>The rank for modules without one of their own.</summary>
+    public int? Rank { get; }
+
+    /// <summary>The alpha for modules without one of their own.</summary>
+    public double? Alpha { get; }
+
+    /// <summary>alpha / r, or alpha / √r with rsLoRA, for modules without a pattern of their own.</summary>
+    public double? Scaling { get; }
+
+    /// <summary>The number of modules that it has tensors for.</summary>
+    public int Modules { get; }
+
+    /// <summary>The number of tensors.</summary>
+    public int Tensors { get; }
+
+    /// <summary>The length of its weights in bytes.</summary>
+    public long Bytes { get; }
+
+    /// <summary>The model that it was trained on.</summary>
+    public string? BaseModel { get; }
+
+    /// <summary>The full path.</summary>
+    public string Path { get; }
+
+    /// <summary>Its modules; with a base, where each one lands.</summary>
+#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
+    public LoraTarget[] Targets { get; }
+#pragma warning restore CA1819
+
+    /// <inheritdoc/>
+    public override string ToString() => Path;
+}
+
+/// <summary>What an adapter does to one module.</summary>
+public sealed class LoraTarget
+{
+    internal LoraTarget(string module, IEnumerable<string> inputs)
+    {
+        Module = module;
+        Inputs = string.Join(", ", inputs);
+    }
+
+    internal LoraTarget(AdapterTarget target)
+    {
+        Module = target.Module;
+        Kind = target.Kind;
+        Rank = target.Rank;
+        Scaling = target.Scaling;
+        Outcome = target.Outcome.ToString();
+        Tensor = target.Tensor;
+        Inputs = string.Join(", ", target.Inputs);
+    }
+
+    /// <summary>The module's name in the running model.</summary>
+    public string Module { get; }
+
+    /// <summary>The kind of change; null without a base.</summary>
+    public string? Kind { get; }
+
+    /// <summary>The rank, where it has one.</summary>
+    public int? Rank { get; }
+
+    /// <summary>The factor before the delta, where it has one.</summary>
+    public double? Scaling { get; }
+
+    /// <summary>What becomes of it: Merged, Replaced …; null without a base.</summary>
+    public string? Outcome { get; }
+
+    /// <summary>The tensor of the base that it changes; null without a base.</summary>
+    public string? Tensor { get; }
+
+    /// <summary>The adapter's tensors, separated by commas.</summary>
+    public string Inputs { get; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Module;
+}

@@ -1,0 +1,124 @@
+using UnslothMerge.Planning;
+
+namespace UnslothMerge.PowerShell;
+
+/// <summary>What a merge will need. Pipe it to Merge-LoraModel to run that merge.</summary>
+public sealed class MergeMemoryPlan
+{
+    internal MergeMemoryPlan(MergePlan merge, WritePlan write, MemoryPlan memory, long? freeDisk)
+    {
+        Base = merge.Base.Path;
+        Adapter = [.. merge.Steps.Select(s => s.Adapter.Path)];
+        Weight = [.. merge.Steps.Select(s => s.Weight)];
+        Architecture = merge.Base.Title;
+        Parameters = merge.Tensors.Sum(t => t.View.Count);
+        Shards = write.Shards.Length;
+        Workers = memory.Workers;
+        Stages = [.. memory.Stages.Select(s => new MergeMemoryStage(s)), new MergeMemoryStage(new MemoryStage(
+            "Total", memory.Stages.Sum(s => s.Read), memory.Stages.Sum(s => s.Written), memory.PeakHostBytes, memory.Stages.Sum(s => s.Device), memory.Stages.Sum(s => s.Disk)))];
+        PeakHostBytes = memory.PeakHostBytes;
+        PeakDeviceBytes = memory.Stages.Sum(s => s.Device);
+        OutputBytes = write.Bytes;
+        LimitBytes = memory.LimitBytes;
+        FreeHostBytes = HostMemory.Available;
+        FreeDiskBytes = freeDisk;
+        var missing = new List<string>();
+        if (!memory.FitsMemory)
+        {
+            missing.Add($"{ByteSize.Text(memory.PeakHostBytes - memory.LimitBytes)} more memory");
+        }
+
+        if (freeDisk < write.Bytes)
+        {
+            missing.Add($"{ByteSize.Text(write.Bytes - freeDisk.Value)} more disk space");
+        }
+
+        Fits = missing.Count == 0;
+        Missing = Fits ? null : string.Join(" and ", missing);
+    }
+
+    /// <summary>The base's directory.</summary>
+    public string Base { get; }
+
+#pragma warning disable CA1819 // arrays are what binds to Merge-LoraModel's parameters
+    /// <summary>The adapters' directories.</summary>
+    public string[] Adapter { get; }
+
+    /// <summary>The adapters' weights.</summary>
+    public double[] Weight { get; }
+
+    /// <summary>What each stage needs; the last one is the total.</summary>
+    public MergeMemoryStage[] Stages { get; }
+#pragma warning restore CA1819
+
+    /// <summary>The base's class.</summary>
+    public string Architecture { get; }
+
+    /// <summary>The elements of all tensors.</summary>
+    public long Parameters { get; }
+
+    /// <summary>The number of files of weights.</summary>
+    public int Shards { get; }
+
+    /// <summary>The number of threads.</summary>
+    public int Workers { get; }
+
+    /// <summary>The most memory of the process, everything included.</summary>
+    public long PeakHostBytes { get; }
+
+    /// <summary>The most memory of a device.</summary>
+    public long PeakDeviceBytes { get; }
+
+    /// <summary>The bytes of the output's weights.</summary>
+    public long OutputBytes { get; }
+
+    /// <summary>The memory that the process may take.</summary>
+    public long LimitBytes { get; }
+
+    /// <summary>The free memory.</summary>
+    public long FreeHostBytes { get; }
+
+    /// <summary>The free bytes at the destination; null if the system does not say.</summary>
+    public long? FreeDiskBytes { get; }
+
+    /// <summary>True if memory and disk suffice.</summary>
+    public bool Fits { get; }
+
+    /// <summary>What is missing; null if it fits.</summary>
+    public string? Missing { get; }
+}
+
+/// <summary>What one stage of a merge needs, in bytes.</summary>
+public sealed class MergeMemoryStage
+{
+    internal MergeMemoryStage(MemoryStage stage)
+    {
+        Stage = stage.Name;
+        Read = stage.Read;
+        Written = stage.Written;
+        Host = stage.Host;
+        Device = stage.Device;
+        Disk = stage.Disk;
+    }
+
+    /// <summary>The stage: Plan, Adapter, Merge, Copy or Total.</summary>
+    public string Stage { get; }
+
+    /// <summary>Read from the base and the adapters.</summary>
+    public long Read { get; }
+
+    /// <summary>Written to the output.</summary>
+    public long Written { get; }
+
+    /// <summary>Held in memory; in the total also what the process takes besides.</summary>
+    public long Host { get; }
+
+    /// <summary>Held in a device's memory.</summary>
+    public long Device { get; }
+
+    /// <summary>Taken on the destination's disk.</summary>
+    public long Disk { get; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Stage;
+}

@@ -1,1 +1,0 @@
-namespace UnslothMerge.PowerShell; internal static class Placeholder { }
