@@ -60,6 +60,9 @@ public sealed class MergeMemoryPlan
     /// <summary>The number of files of weights.</summary>
     public int Shards { get; }
 
+    /// <summary>Where the arithmetic is done.</summary>
+    public string Device { get; } = "cpu";
+
     /// <summary>The number of threads.</summary>
     public int Workers { get; }
 

@@ -1,0 +1,35 @@
+using System.Globalization;
+
+namespace UnslothMerge.PowerShell;
+
+/// <summary>How views show figures; used by UnslothMerge.format.ps1xml.</summary>
+public static class Display
+{
+    /// <summary>A size as people read it: <c>2.47 GB</c>; a dash for none.</summary>
+    public static string Size(long? bytes) => bytes is null or 0 ? "-" : ByteSize.Text(bytes.Value);
+
+    /// <summary>A number of parameters: <c>1.24 B</c>, <c>7.82 k</c>.</summary>
+    public static string Count(long count)
+    {
+        var value = (double)count;
+        foreach (var unit in new[] { "", " k", " M", " B", " T" })
+        {
+            if (value < 999.5 || unit == " T")
+            {
+                return value.ToString(unit.Length == 0 ? "F0" : value >= 99.95 ? "F0" : value >= 9.995 ? "F1" : "F2", CultureInfo.CurrentCulture) + unit;
+            }
+
+            value /= 1000;
+        }
+
+        throw new System.Diagnostics.UnreachableException();
+    }
+
+    /// <summary>A duration: <c>1.0 s</c>.</summary>
+    public static string Time(TimeSpan time) => time.TotalSeconds < 60
+        ? $"{time.TotalSeconds.ToString("F1", CultureInfo.CurrentCulture)} s"
+        : time.ToString(time.TotalHours < 1 ? @"m\:ss" : @"h\:mm\:ss", CultureInfo.CurrentCulture);
+
+    /// <summary>A ratio with three digits; empty for none.</summary>
+    public static string Ratio(double? ratio) => ratio?.ToString("G3", CultureInfo.CurrentCulture) ?? "";
+}
