@@ -51,6 +51,14 @@ public sealed class GetMergeMemoryPlanCommand : EngineCommand
     [ValidateNotNullOrEmpty]
     public string MaximumMemoryUsage { get; set; } = MemoryLimit.Default;
 
+    /// <summary>
+    /// Where a tensor that cannot be streamed would be spilled; the system's temporary directory by default. The plan tells how much that is
+    /// (nothing, for every kind of change there is today) and how much is free there.
+    /// </summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string TemporaryLocation { get; set; } = Path.GetTempPath();
+
     /// <summary>The most threads.</summary>
     [Parameter]
     [ValidateRange(1, 1024)]
@@ -61,13 +69,17 @@ public sealed class GetMergeMemoryPlanCommand : EngineCommand
     {
         var path = Resolve(Base, nameof(Base))[0];
         var adapters = (Adapter ?? []).SelectMany(a => Resolve(a, nameof(Adapter))).ToList();
-        var destination = Unresolved(Destination, nameof(Destination));
+        var (destination, temporary) = (Unresolved(Destination, nameof(Destination)), Unresolved(TemporaryLocation, nameof(TemporaryLocation)));
         WriteObject(Engine(() =>
         {
             var merge = MergePlanner.Plan(ModelDirectory.Open(path), MergeInput.Steps(adapters, Weight));
-            var write = WritePlan.Create(merge, merge.Tensors, OutputOptions.Read(DType, MaxShardSize));
+
+            // The method lora copies the adapter's files and touches no tensor of the model.
+            var tensors = Method == SaveMethod.lora ? [] : merge.Tensors;
+            var write = WritePlan.Create(merge, tensors, OutputOptions.Read(DType, MaxShardSize));
+            var copied = Method == SaveMethod.lora ? merge.Steps.Sum(s => s.Adapter.Weights.File.Length) : 0;
             var memory = MemoryPlan.For(write, OutputOptions.ReadLimit(MaximumMemoryUsage), ThrottleLimit);
-            return new MergeMemoryPlan(merge, write, memory, DiskSpace.At(destination));
+            return new MergeMemoryPlan(merge, write, memory, copied, DiskSpace.At(destination), DiskSpace.At(temporary));
         }));
     }
 }

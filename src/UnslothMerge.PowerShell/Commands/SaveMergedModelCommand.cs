@@ -44,6 +44,11 @@ public sealed class SaveMergedModelCommand : EngineCommand
     [ValidateNotNullOrEmpty]
     public string MaximumMemoryUsage { get; set; } = MemoryLimit.Default;
 
+    /// <summary>Where a tensor that cannot be streamed would be spilled; the system's temporary directory by default.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string TemporaryLocation { get; set; } = Path.GetTempPath();
+
     /// <summary>The most threads; as many as there are processors by default.</summary>
     [Parameter]
     [ValidateRange(1, 1024)]
@@ -121,6 +126,7 @@ public sealed class SaveMergedModelCommand : EngineCommand
             return;
         }
 
+        WriteVerbose($"Every tensor is streamed; nothing is spilled to '{Unresolved(TemporaryLocation, nameof(TemporaryLocation))}'.");
         WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory; {Describe(write)}.");
         var progress = new MergeProgressRecord(this, $"Saving {target.Given}");
         var clock = Stopwatch.StartNew();

@@ -5,7 +5,7 @@ namespace UnslothMerge.PowerShell;
 /// <summary>What a merge will need. Pipe it to Merge-LoraModel to run that merge.</summary>
 public sealed class MergeMemoryPlan
 {
-    internal MergeMemoryPlan(MergePlan merge, WritePlan write, MemoryPlan memory, long? freeDisk)
+    internal MergeMemoryPlan(MergePlan merge, WritePlan write, MemoryPlan memory, long copiedBytes, long? freeDisk, long? freeTemporary)
     {
         Base = merge.Base.Path;
         Adapter = [.. merge.Steps.Select(s => s.Adapter.Path)];
@@ -14,23 +14,27 @@ public sealed class MergeMemoryPlan
         Parameters = merge.Tensors.Sum(t => t.View.Count);
         Shards = write.Shards.Length;
         Workers = memory.Workers;
-        Stages = [.. memory.Stages.Select(s => new MergeMemoryStage(s)), new MergeMemoryStage(new MemoryStage(
-            "Total", memory.Stages.Sum(s => s.Read), memory.Stages.Sum(s => s.Written), memory.PeakHostBytes, memory.Stages.Sum(s => s.Device), memory.Stages.Sum(s => s.Disk)))];
+        var stages = memory.Stages
+            .Select(s => s.Name == "Copy" ? s with { Read = s.Read + copiedBytes, Written = s.Written + copiedBytes, Disk = s.Disk + copiedBytes } : s)
+            .ToList();
+        stages.Add(new MemoryStage("Total", stages.Sum(s => s.Read), stages.Sum(s => s.Written), memory.PeakHostBytes, stages.Sum(s => s.Device), stages.Sum(s => s.Disk)));
+        Stages = [.. stages.Select(s => new MergeMemoryStage(s))];
         PeakHostBytes = memory.PeakHostBytes;
         PeakDeviceBytes = memory.Stages.Sum(s => s.Device);
-        OutputBytes = write.Bytes;
+        OutputBytes = write.Bytes + copiedBytes;
         LimitBytes = memory.LimitBytes;
         FreeHostBytes = HostMemory.Available;
         FreeDiskBytes = freeDisk;
+        FreeTemporaryBytes = freeTemporary;
         var missing = new List<string>();
         if (!memory.FitsMemory)
         {
             missing.Add($"{ByteSize.Text(memory.PeakHostBytes - memory.LimitBytes)} more memory");
         }
 
-        if (freeDisk < write.Bytes)
+        if (freeDisk < OutputBytes)
         {
-            missing.Add($"{ByteSize.Text(write.Bytes - freeDisk.Value)} more disk space");
+            missing.Add($"{ByteSize.Text(OutputBytes - freeDisk.Value)} more disk space");
         }
 
         Fits = missing.Count == 0;
@@ -83,6 +87,12 @@ public sealed class MergeMemoryPlan
 
     /// <summary>The free bytes at the destination; null if the system does not say.</summary>
     public long? FreeDiskBytes { get; }
+
+    /// <summary>The bytes spilled to the temporary location: none, since every tensor is streamed.</summary>
+    public long TemporaryBytes { get; }
+
+    /// <summary>The free bytes at the temporary location; null if the system does not say.</summary>
+    public long? FreeTemporaryBytes { get; }
 
     /// <summary>True if memory and disk suffice.</summary>
     public bool Fits { get; }
