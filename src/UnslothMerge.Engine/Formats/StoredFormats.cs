@@ -1,4 +1,6 @@
+using System.Text.Json.Nodes;
 using UnslothMerge.Formats.BitsAndBytes;
+using UnslothMerge.Formats.Quantized;
 using UnslothMerge.Models;
 using UnslothMerge.Safetensors;
 
@@ -20,31 +22,41 @@ public interface IStoredFormat
 public static class StoredFormats
 {
     // One row per format. What no row claims is a plain tensor.
-    private static readonly IStoredFormat[] Table = [new FourBitFormat()];
-
-    // quant_method → what it is called; only these bases can be decoded.
-    private static readonly string[] QuantMethods = ["bitsandbytes"];
+    private static readonly IStoredFormat[] Table =
+    [
+        new FourBitFormat(),
+        new Int8Format(),
+        new Fp8Format(),
+        new MxFp4Format(),
+        new GptqFormat(),
+        new AwqFormat(),
+        new CompressedTensorsFormat(),
+    ];
 
     /// <summary>The logical tensors of a model, in the order of their weights on disk.</summary>
     /// <exception cref="MergeException">The model is quantized in a way that is not known.</exception>
     public static IReadOnlyList<FoundTensor> Read(ModelDirectory model)
     {
         var claimed = new HashSet<string>(StringComparer.Ordinal);
-        var byName = new Dictionary<string, FoundTensor>(StringComparer.Ordinal);
+        var byMainTensor = new Dictionary<string, FoundTensor>(StringComparer.Ordinal);
         RefuseUnknownMethod(model);
         foreach (var found in Table.SelectMany(f => f.Find(model.Checkpoint, model.Config)))
         {
-            byName.Add(found.Name, found);
+            byMainTensor.Add(found.Source.Inputs[0].Name, found);
             claimed.UnionWith(found.Source.Inputs.Select(t => t.Name));
         }
 
         var tensors = model.Checkpoint.Tensors
-            .Where(t => byName.ContainsKey(t.Name) || !claimed.Contains(t.Name))
-            .Select(t => byName.GetValueOrDefault(t.Name) ?? new FoundTensor(t.Name, new PlainSource(t)))
+            .Where(t => byMainTensor.ContainsKey(t.Name) || !claimed.Contains(t.Name))
+            .Select(t => byMainTensor.GetValueOrDefault(t.Name) ?? new FoundTensor(t.Name, new PlainSource(t)))
             .ToList();
         RefuseLeftovers(model, tensors);
         return tensors;
     }
+
+    /// <summary>The quantization method that a config names.</summary>
+    internal static string MethodOf(JsonObject quantization) =>
+        quantization.String("quant_method") ?? (quantization.Bool("load_in_4bit") == true || quantization.Bool("load_in_8bit") == true ? "bitsandbytes" : "(none)");
 
     private static void RefuseUnknownMethod(ModelDirectory model)
     {
@@ -53,8 +65,8 @@ public static class StoredFormats
             return;
         }
 
-        var method = quantization.String("quant_method") ?? (quantization.Bool("load_in_4bit") == true || quantization.Bool("load_in_8bit") == true ? "bitsandbytes" : "(none)");
-        if (!QuantMethods.Contains(method, StringComparer.OrdinalIgnoreCase))
+        var method = MethodOf(quantization);
+        if (!Table.OfType<QuantizedFormat>().SelectMany(f => f.Methods).Contains(method, StringComparer.OrdinalIgnoreCase))
         {
             throw Unsupported(model, $"it is quantized with the method '{method}'");
         }
@@ -72,7 +84,7 @@ public static class StoredFormats
 
     private static MergeException Unsupported(ModelDirectory model, string why) => new(
         MergeError.UnsupportedFormat,
-        $"The base '{model.Path}' cannot be decoded: {why}. Formats that can be read: F32, F16, BF16, and bitsandbytes' 4-bit NF4 and FP4.",
+        $"The base '{model.Path}' cannot be decoded: {why}. Formats that can be read: F32, F16, BF16, and the quantization methods {string.Join(", ", Table.OfType<QuantizedFormat>().SelectMany(f => f.Methods).Distinct())}.",
         model.Path,
         "Use the 16-bit original of this model as the base.");
 }

@@ -17,6 +17,9 @@ public sealed class MemoryPlan
     /// <summary>The shared factors of all targets in work may take this much, or as much as the largest target needs.</summary>
     private const long UsualResidentBytes = 96L * 1000 * 1000;
 
+    /// <summary>What a merge takes at most as long as one worker can do with less: more threads than that would not be faster than the disk.</summary>
+    private const long UsualPeakBytes = 512L * 1000 * 1000;
+
     /// <summary>What the runtime itself may grow by while the merge runs: compiled code, thread stacks, small objects.</summary>
     private const long RuntimeBytes = 48L * 1000 * 1000;
 
@@ -62,7 +65,7 @@ public sealed class MemoryPlan
             memory = new MemoryPlan(plan, workers, largest, limit.Bytes, baseline);
         }
 
-        while (!memory.FitsMemory && workers > 1)
+        while ((!memory.FitsMemory || memory.PeakHostBytes > UsualPeakBytes) && workers > 1)
         {
             memory = new MemoryPlan(plan, --workers, largest, limit.Bytes, baseline);
         }

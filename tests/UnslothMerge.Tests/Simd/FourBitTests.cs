@@ -104,12 +104,12 @@ public sealed class FourBitTests
         Assert.Throws<ArgumentOutOfRangeException>(() => FourBit.Decode(new byte[1], 0, Nf4, [1f], 24, RoundTo.None, new float[2]));
     }
 
-    /// <summary>Mostly scales as in a model; some for which a half is denormal or overflows.</summary>
+    /// <summary>Mostly scales as in a model; some for which a half is denormal, overflows, or is at the tie above the largest.</summary>
     private static float Scale(Random random) => random.Next(6) switch
     {
         0 => random.NextSingle() * 1e-6f,
         1 => random.NextSingle() * 2e5f,
-        2 => random.Next(3) switch { 0 => float.NaN, 1 => float.PositiveInfinity, _ => 1e-40f },
+        2 => random.Next(4) switch { 0 => float.NaN, 1 => float.PositiveInfinity, 2 => 65520, _ => 1e-40f },
         _ => random.NextSingle(),
     };
 

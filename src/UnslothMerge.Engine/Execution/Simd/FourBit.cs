@@ -138,11 +138,6 @@ internal static unsafe class FourBit
             values += part;
             packed += ((begun + part) / 2) - (begun / 2);
             position += part;
-            if (position == blockSize)
-            {
-                position = 0;
-                absmax++;
-            }
         }
 
         int rest = count % ILanes<T>.Count;
@@ -156,6 +151,7 @@ internal static unsafe class FourBit
     }
 
     /// <summary>The loop itself, alone in its method: near a call the JIT would keep vectors in memory.</summary>
+    /// <param name="position">Of the first element in the block of the first scale; its end is allowed.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Sixteens<T, TFormat>(
         byte* packed, int position, float* code16, float* absmax, int blockSize, float* values, int count)

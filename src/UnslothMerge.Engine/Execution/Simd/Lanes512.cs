@@ -72,8 +72,8 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void StoreUInt16(Lanes512 bits, byte* destination)
     {
-        Vector256<ushort> packed = Avx512BW.IsSupported
-            ? Avx512BW.PermuteVar32x16(bits.Bits.AsUInt16(), Vector512.Create((ushort)0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)).GetLower()
+        Vector256<ushort> packed = Avx512F.IsSupported
+            ? Avx512F.ConvertToVector256UInt16(bits.Bits)
             : Vector256.Narrow(bits.Bits.GetLower(), bits.Bits.GetUpper());
         packed.Store((ushort*)destination);
     }

@@ -1,0 +1,23 @@
+using System.Text.Json.Nodes;
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Formats.Quantized;
+
+/// <summary>LLM.int8: <c>P.weight</c> I8 [out, in] and <c>P.SCB</c> F32 [out], the largest magnitude of each row; W = q · SCB · (1/127). Source: bitsandbytes 0.50.</summary>
+internal sealed class Int8Format() : QuantizedFormat("bitsandbytes")
+{
+    protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
+    {
+        if (tensor.Type != TensorType.I8 || Stem(tensor.Name, ".weight") is not { } module)
+        {
+            return null;
+        }
+
+        var rowMaxima = Need(checkpoint, $"{module}.SCB", tensor.Name);
+        var grid = ScaleGrid.Fit(rowMaxima, tensor.Shape, null) ?? throw Damaged(tensor.Name, $"'{rowMaxima.Name}' {rowMaxima.Shape.Text()} does not fit {tensor.Shape.Text()}");
+        return new FoundTensor(tensor.Name, new ScaledSource(
+            new ScaledWeight("INT8", tensor, tensor.Shape, Codes.Of(tensor.Type)!, tensor.Shape[^1], grid) { Factor = 1f / 127, Ignored = Others(checkpoint, $"{module}.weight_format") },
+            type));
+    }
+}

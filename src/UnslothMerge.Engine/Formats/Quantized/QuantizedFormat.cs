@@ -1,0 +1,35 @@
+using System.Text.Json.Nodes;
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Formats.Quantized;
+
+/// <summary>What the formats share: finding companions, and complaining about them.</summary>
+internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
+{
+    /// <summary>The <c>quant_method</c>s of config.json that use it.</summary>
+    public IReadOnlyList<string> Methods => methods;
+
+    /// <inheritdoc/>
+    public IEnumerable<FoundTensor> Find(Checkpoint checkpoint, ModelConfig config) =>
+        config.Quantization is { } quantization && methods.Contains(StoredFormats.MethodOf(quantization), StringComparer.OrdinalIgnoreCase)
+            ? checkpoint.Tensors.Select(t => TryRead(t, checkpoint, quantization, config.DType ?? TensorType.BF16)).OfType<FoundTensor>()
+            : [];
+
+    /// <summary>Makes a weight of a stored tensor and its companions; null if it is not the main tensor of one.</summary>
+    protected abstract FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type);
+
+    /// <summary>The name without an ending, or null if it does not end so.</summary>
+    protected static string? Stem(string name, string ending) => name.EndsWith(ending, StringComparison.Ordinal) ? name[..^ending.Length] : null;
+
+    /// <summary>A companion that must be there.</summary>
+    protected static StoredTensor Need(Checkpoint checkpoint, string name, string of) =>
+        checkpoint.Find(name) ?? throw Damaged(of, $"'{name}' is missing, without which it cannot be decoded");
+
+    /// <summary>Companions that only matter to the quantized model, where they are there.</summary>
+    protected static IReadOnlyList<StoredTensor> Others(Checkpoint checkpoint, params string[] names) => [.. names.Select(checkpoint.Find).OfType<StoredTensor>()];
+
+    /// <summary>A weight whose parts do not fit together.</summary>
+    protected static MergeException Damaged(string name, string what) =>
+        new(MergeError.InvalidModel, $"The quantized weight '{name}' is damaged: {what}.", name, "Download the model again, or use its 16-bit original.");
+}

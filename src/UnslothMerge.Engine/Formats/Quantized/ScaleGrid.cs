@@ -1,0 +1,89 @@
+using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Formats.Quantized;
+
+/// <summary>
+/// Scales (or zero points) of a quantized matrix: one for each block of rows and columns. Blocks at the edges may be smaller. Several
+/// matrices stacked on top of each other (experts) have a grid each.
+/// </summary>
+/// <param name="Tensor">The stored grid.</param>
+/// <param name="MatrixRows">The rows of one of the stacked matrices.</param>
+/// <param name="BlockRows">The rows that share a scale.</param>
+/// <param name="BlockColumns">The columns that share a scale.</param>
+/// <param name="Columns">The scales in a row of the grid.</param>
+internal sealed record ScaleGrid(StoredTensor Tensor, long MatrixRows, long BlockRows, int BlockColumns, int Columns)
+{
+    private long GridRowsPerMatrix => (MatrixRows + BlockRows - 1) / BlockRows;
+
+    /// <summary>The row of the grid that a row of the (stacked) matrix uses.</summary>
+    public long GridRow(long row) => (row / MatrixRows * GridRowsPerMatrix) + (row % MatrixRows / BlockRows);
+
+    /// <summary>The most rows of the grid that so many rows can use.</summary>
+    public int MaxGridRows(int rows) => (int)Math.Min(rows, (rows / BlockRows) + 2 + (rows / MatrixRows));
+
+    /// <summary>The bytes for <see cref="Read"/>: the scales as fp32, and as stored.</summary>
+    public long BytesOf(int rows) => MaxGridRows(rows) * (long)Columns * (sizeof(float) + (Tensor.Type.Bits() / 8));
+
+    /// <summary>Reads the scales of some rows as fp32.</summary>
+    public void Read(InputFiles files, long row, int rows, Span<float> scales, Span<byte> stored)
+    {
+        var first = GridRow(row);
+        var count = (int)(GridRow(row + rows - 1) - first + 1) * Columns;
+        var width = Tensor.Type.Bits() / 8;
+        stored = stored[..(count * width)];
+        files.Read(Tensor, first * Columns * width, stored);
+        Decode(stored, scales[..count]);
+    }
+
+    /// <summary>Fits a grid to a matrix.</summary>
+    /// <param name="tensor">The stored grid: a scalar, one value, a vector of rows, or a matrix; one more dimension for stacked matrices.</param>
+    /// <param name="shape">The shape of the weight.</param>
+    /// <param name="block">The rows and columns of a block, where the config states them.</param>
+    /// <returns>Null if it does not fit.</returns>
+    public static ScaleGrid? Fit(StoredTensor tensor, IReadOnlyList<long> shape, (long Rows, int Columns)? block)
+    {
+        var (rows, columns) = (shape[^2], checked((int)shape[^1]));
+        var stacked = shape.Count > 2 ? shape.Take(shape.Count - 2).Aggregate(1L, (a, b) => a * b) : 1;
+        var count = tensor.Shape.Count();
+        if (count == 1)
+        {
+            return new ScaleGrid(tensor, rows * stacked, rows * stacked, columns, 1);
+        }
+
+        if (block is { } b)
+        {
+            var (gridRows, gridColumns) = ((rows + b.Rows - 1) / b.Rows, (columns + b.Columns - 1) / b.Columns);
+            return count == stacked * gridRows * gridColumns ? new ScaleGrid(tensor, rows, b.Rows, b.Columns, gridColumns) : null;
+        }
+
+        if (count == stacked && stacked > 1)
+        {
+            return new ScaleGrid(tensor, rows, rows, columns, 1);
+        }
+
+        // One row of scales for each row of the matrix: a whole number of equal groups.
+        var groups = count % (rows * stacked) == 0 ? count / (rows * stacked) : 0;
+        return groups > 0 && columns % groups == 0 ? new ScaleGrid(tensor, rows, 1, columns / (int)groups, (int)groups) : null;
+    }
+
+    private void Decode(ReadOnlySpan<byte> stored, Span<float> values)
+    {
+        switch (Tensor.Type)
+        {
+            case TensorType.U8 or TensorType.F8_E8M0:
+                for (var i = 0; i < values.Length; i++)
+                {
+                    values[i] = Codes.PowerOfTwo(stored[i]);
+                }
+
+                break;
+            case TensorType.F8_E4M3 or TensorType.F8_E5M2 or TensorType.I8:
+                Codes.Of(Tensor.Type)!(stored, 0, values);
+                break;
+            default:
+                PlainFormat.Decoder(Tensor.Type)(stored, values);
+                break;
+        }
+    }
+}

@@ -1,0 +1,168 @@
+using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
+using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Formats.Quantized;
+
+/// <summary>What a weight of row-major codes with scales is made of.</summary>
+/// <param name="Format">What a person would call the format.</param>
+/// <param name="Codes">The stored codes.</param>
+/// <param name="Shape">The shape of the weight.</param>
+/// <param name="Decoder">Widens codes.</param>
+/// <param name="RowBytes">The bytes of a stored row.</param>
+/// <param name="Scales">The scales.</param>
+internal sealed record ScaledWeight(string Format, StoredTensor Codes, IReadOnlyList<long> Shape, CodeDecoder Decoder, long RowBytes, ScaleGrid Scales)
+{
+    /// <summary>The zero points, a grid like that of the scales; null if symmetric.</summary>
+    public ZeroPoints? Zeros { get; init; }
+
+    /// <summary>I32 [columns]: the group of each column, where they are not in order.</summary>
+    public StoredTensor? GroupIndex { get; init; }
+
+    /// <summary>One value that all scales are divided by.</summary>
+    public StoredTensor? Divisor { get; init; }
+
+    /// <summary>A factor on all scales.</summary>
+    public float Factor { get; init; } = 1;
+
+    /// <summary>Stored tensors that only matter to the quantized model.</summary>
+    public IReadOnlyList<StoredTensor> Ignored { get; init; } = [];
+}
+
+/// <summary>Zero points, in the order of a grid of scales.</summary>
+/// <param name="Tensor">The stored zero points.</param>
+/// <param name="PackedBits">The bits of each, packed into I32 along the rows; 0 if they are not packed.</param>
+internal sealed record ZeroPoints(StoredTensor Tensor, int PackedBits);
+
+/// <summary>
+/// A weight stored as codes with scales, row by row: (code − zero) · scale, in fp32, without an intermediate rounding. LLM.int8, FP8 and
+/// compressed-tensors' formats are of this kind.
+/// </summary>
+internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : TensorSource
+{
+    /// <inheritdoc/>
+    public override IReadOnlyList<long> Shape => weight.Shape;
+
+    /// <inheritdoc/>
+    public override TensorType Type => type;
+
+    /// <inheritdoc/>
+    public override string Format => weight.Format;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<StoredTensor> Inputs =>
+        [.. new[] { weight.Codes, weight.Scales.Tensor, weight.Zeros?.Tensor, weight.GroupIndex, weight.Divisor }.OfType<StoredTensor>().Concat(weight.Ignored)];
+
+    /// <inheritdoc/>
+    public override long BytesOf(MatrixView view, int rows) => Align(rows * weight.RowBytes) + weight.Scales.BytesOf(rows);
+
+    /// <inheritdoc/>
+    public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(weight, files, view);
+
+    private static long Align(long bytes) => (bytes + 63) & ~63L;
+
+    private sealed class Reader : TensorReader
+    {
+        private readonly ScaledWeight _weight;
+        private readonly InputFiles _files;
+        private readonly MatrixView _view;
+        private readonly float _factor;
+        private readonly float[]? _zeros;
+        private readonly int[]? _groups;
+
+        public Reader(ScaledWeight weight, InputFiles files, MatrixView view)
+        {
+            _weight = weight;
+            _files = files;
+            _view = view;
+            _factor = weight.Divisor is null ? weight.Factor : weight.Factor / Single(files, weight.Divisor);
+            _zeros = weight.Zeros is null ? null : Zeros(files, weight.Zeros);
+            _groups = weight.GroupIndex is null ? null : MemoryMarshal.Cast<byte, int>(files.ReadAll(weight.GroupIndex)).ToArray();
+        }
+
+        public override void Read(long row, int rows, Span<byte> stored)
+        {
+            var bytes = (int)(rows * _weight.RowBytes);
+            _files.Read(_weight.Codes, row * _weight.RowBytes, stored[..bytes]);
+            var floats = _weight.Scales.MaxGridRows(rows) * _weight.Scales.Columns * sizeof(float);
+            var rest = stored[(int)Align(bytes)..];
+            var scales = MemoryMarshal.Cast<byte, float>(rest[..floats]);
+            _weight.Scales.Read(_files, row, rows, scales, rest[floats..]);
+            if (_factor != 1)
+            {
+                TensorPrimitives.Multiply(scales, _factor, scales);
+            }
+        }
+
+        public override void Decode(ReadOnlySpan<byte> stored, long row, int rows, Tile tile)
+        {
+            var grid = _weight.Scales;
+            var floats = grid.MaxGridRows(rows) * grid.Columns * sizeof(float);
+            var scales = MemoryMarshal.Cast<byte, float>(stored.Slice((int)Align(rows * _weight.RowBytes), floats));
+            for (var i = 0; i < tile.Rows; i++)
+            {
+                var codes = stored.Slice((int)((tile.Row - row + i) * _weight.RowBytes), (int)_weight.RowBytes);
+                var values = tile.WeightRow(i);
+                _weight.Decoder(codes, tile.Column, values);
+                var gridRow = grid.GridRow(tile.Row + i);
+                Scale(values, tile.Column, scales.Slice((int)(gridRow - grid.GridRow(row)) * grid.Columns, grid.Columns), gridRow * grid.Columns);
+            }
+        }
+
+        private void Scale(Span<float> values, int column, ReadOnlySpan<float> scales, long firstZero)
+        {
+            for (var i = 0; i < values.Length;)
+            {
+                var group = _groups is null ? (column + i) / _weight.Scales.BlockColumns : _groups[column + i];
+                var end = _groups is null ? Math.Min(values.Length, ((group + 1) * _weight.Scales.BlockColumns) - column) : i + 1;
+                var block = values[i..end];
+                if (_zeros is not null)
+                {
+                    TensorPrimitives.Subtract(block, _zeros[firstZero + group], block);
+                }
+
+                TensorPrimitives.Multiply(block, scales[group], block);
+                i = end;
+            }
+        }
+
+        private static float Single(InputFiles files, StoredTensor tensor)
+        {
+            var value = new float[1];
+            PlainFormat.Decoder(tensor.Type)(files.ReadAll(tensor).AsSpan(0, tensor.Type.Bits() / 8), value);
+            return value[0];
+        }
+
+        // Packed along the rows: the fields of one column of the grid follow each other in its words.
+        private float[] Zeros(InputFiles files, ZeroPoints zeros)
+        {
+            var stored = files.ReadAll(zeros.Tensor);
+            var columns = _weight.Scales.Columns;
+            var rows = (int)_weight.Scales.GridRow(_view.Rows - 1) + 1;
+            var values = new float[rows * columns];
+            if (zeros.PackedBits == 0)
+            {
+                (Codes.Of(zeros.Tensor.Type) ?? ((row, column, v) => PlainFormat.Decoder(zeros.Tensor.Type)(row, v)))(stored, 0, values);
+                return values;
+            }
+
+            var words = MemoryMarshal.Cast<byte, uint>(stored);
+            var column = new uint[words.Length / columns];
+            for (var c = 0; c < columns; c++)
+            {
+                for (var w = 0; w < column.Length; w++)
+                {
+                    column[w] = words[(w * columns) + c];
+                }
+
+                for (var r = 0; r < rows; r++)
+                {
+                    values[(r * columns) + c] = Codes.Field(MemoryMarshal.AsBytes(column.AsSpan()), (long)r * zeros.PackedBits, zeros.PackedBits) - (1 << (zeros.PackedBits - 1));
+                }
+            }
+
+            return values;
+        }
+    }
+}
