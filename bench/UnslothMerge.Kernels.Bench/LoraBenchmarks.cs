@@ -1,7 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using BenchmarkDotNet.Attributes;
-using UnslothMerge.Execution.Simd;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Kernels.Bench;
 

@@ -1,5 +1,5 @@
 using BenchmarkDotNet.Attributes;
-using UnslothMerge.Execution.Simd;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Kernels.Bench;
 

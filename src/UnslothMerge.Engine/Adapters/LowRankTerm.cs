@@ -1,5 +1,5 @@
 using System.Runtime.InteropServices;
-using UnslothMerge.Execution.Simd;
+using UnslothMerge.Simd;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 

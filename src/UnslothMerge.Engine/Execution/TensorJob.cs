@@ -4,7 +4,7 @@ using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
-using UnslothMerge.Execution.Simd;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;
 
@@ -22,6 +22,7 @@ internal sealed class TensorJob : IDisposable
     private readonly ShardOutput _output;
     private readonly Lazy<Opened> _opened;
     private readonly TileStatistics[] _statistics;
+    private IReadOnlyList<byte[]> _deferred = [];
     private int _left;
     private int _released;
 
@@ -67,7 +68,12 @@ internal sealed class TensorJob : IDisposable
             }
 
             var changed = _write.Tensor.Terms.Length > 0;
-            return new TensorResult(Tensor, _write.Sink.Outputs[0].Type, _write.Bytes, changed ? Math.Sqrt(all.DeltaSquares / all.WeightSquares) : null);
+            return new TensorResult(_write, _write.Sink.Outputs[0].Type, _write.Bytes, changed ? Ratio(all.DeltaSquares, all.WeightSquares) : null, _deferred)
+            {
+                RelativeError = _write.Sink.Deferred.Count > 0 ? Ratio(all.ErrorSquares, all.WeightSquares) : null,
+            };
+
+            static double Ratio(double part, double whole) => whole > 0 ? Math.Sqrt(part / whole) : 0;
         }
     }
 
@@ -80,7 +86,7 @@ internal sealed class TensorJob : IDisposable
         var written = _write.Verbatim is { } stored ? Copy(stored, piece, buffers) : Merge(piece, buffers);
         if (Interlocked.Decrement(ref _left) == 0 && _opened.IsValueCreated)
         {
-            _opened.Value.Writer.Finish();
+            _deferred = _opened.Value.Writer.Finish();
             Dispose();
         }
 
@@ -154,8 +160,8 @@ internal sealed class TensorJob : IDisposable
             throw NonFinite();
         }
 
+        writer.Write(row, rows, encoded, ref statistics);
         _statistics[piece] = statistics;
-        writer.Write(row, encoded);
         return encoded.Length;
     }
 

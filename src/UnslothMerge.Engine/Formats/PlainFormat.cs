@@ -1,6 +1,6 @@
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
-using UnslothMerge.Execution.Simd;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats;
 
@@ -75,7 +75,7 @@ public sealed class PlainSink(string name, TensorType type, IReadOnlyList<long> 
             }
         }
 
-        public override void Write(long row, ReadOnlySpan<byte> encoded) => output.Write(0, row * view.Columns * _width, encoded);
+        public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics) => output.Write(0, row * view.Columns * _width, encoded);
     }
 }
 

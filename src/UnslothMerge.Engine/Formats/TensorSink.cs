@@ -1,5 +1,5 @@
 using UnslothMerge.Safetensors;
-using UnslothMerge.Execution.Simd;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats;
 
@@ -11,6 +11,12 @@ public abstract class TensorSink
 {
     /// <summary>The stored tensors, the weight first.</summary>
     public abstract IReadOnlyList<TensorSpec> Outputs { get; }
+
+    /// <summary>Stored tensors whose length is only known once every row has been seen.</summary>
+    public virtual IReadOnlyList<DeferredSpec> Deferred => [];
+
+    /// <summary>The bytes that the writer holds while the tensor is in work, shared by all workers.</summary>
+    public virtual long ResidentBytes => 0;
 
     /// <summary>What a person would call the format.</summary>
     public abstract string Format { get; }
@@ -37,13 +43,14 @@ public abstract class TensorWriter : IDisposable
 
     /// <summary>Writes encoded rows to their place.</summary>
     /// <param name="row">The first row.</param>
+    /// <param name="rows">The number of rows.</param>
     /// <param name="encoded">What <see cref="Encode"/> made of them.</param>
-    public abstract void Write(long row, ReadOnlySpan<byte> encoded);
+    /// <param name="statistics">Gathers the error of a quantization.</param>
+    public abstract void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics);
 
     /// <summary>Writes what can only be known once every row has been seen.</summary>
-    public virtual void Finish()
-    {
-    }
+    /// <returns>The content of the <see cref="TensorSink.Deferred"/> tensors.</returns>
+    public virtual IReadOnlyList<byte[]> Finish() => [];
 
     /// <inheritdoc/>
     public void Dispose()

@@ -39,6 +39,9 @@ public sealed class ModelConfig
     /// <summary>The same config without its quantization.</summary>
     public ModelConfig WithoutQuantization() => Edit(json => json.Remove("quantization_config"));
 
+    /// <summary>The same config with a quantization.</summary>
+    public ModelConfig WithQuantization(JsonObject quantization) => Edit(json => json["quantization_config"] = quantization);
+
     /// <summary>The same config with the tie between embedding and head undone.</summary>
     public ModelConfig Untied() => Edit(json =>
     {

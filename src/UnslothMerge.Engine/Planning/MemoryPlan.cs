@@ -87,8 +87,8 @@ public sealed class MemoryPlan
         }
     }
 
-    /// <summary>The bytes that a target's deltas hold while it is in work.</summary>
-    public static long ResidentOf(WriteTensor tensor) => tensor.Tensor.Terms.Sum(t => t.Term.ResidentBytes);
+    /// <summary>The bytes that a tensor's deltas and its writer hold while it is in work.</summary>
+    public static long ResidentOf(WriteTensor tensor) => tensor.Sink.ResidentBytes + tensor.Tensor.Terms.Sum(t => t.Term.ResidentBytes);
 
     private static IEnumerable<MemoryStage> StagesOf(WritePlan plan, int workers, long residentBytes)
     {

@@ -1,5 +1,5 @@
 using UnslothMerge.Formats;
-using UnslothMerge.Execution.Simd;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Planning;
 
@@ -18,13 +18,13 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
     /// <summary>The bytes of a piece, about. Larger pieces fall out of the cache between reading and writing; smaller ones cost system calls.</summary>
     public const int PieceBytes = 512 * 1024;
 
-    /// <summary>The columns of a tile: two fp32 planes of 8 × 256 values take 16 KiB of L1, and as much is left for the delta's factors.</summary>
+    /// <summary>The columns of a tile: two fp32 planes of 16 × 256 values take 32 KiB, which with the delta's factors still stays near the core.</summary>
     private const int UsualTileColumns = 256;
 
     /// <summary>The values of a tile where deltas need whole rows: such tiles live in L2.</summary>
     private const int WholeRowValues = 64 * 1024;
 
-    private const int UsualTileRows = 8;
+    private const int UsualTileRows = 16;
 
     /// <summary>The fp32 planes of a tile, in bytes.</summary>
     public long PlaneBytes => (long)TileRows * TileColumns * sizeof(float);

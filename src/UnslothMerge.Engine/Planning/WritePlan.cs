@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using UnslothMerge.Formats;
+using UnslothMerge.Formats.BitsAndBytes;
 using UnslothMerge.Models;
 using UnslothMerge.Safetensors;
 
@@ -13,7 +14,7 @@ namespace UnslothMerge.Planning;
 public sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, StoredTensor? Verbatim, Tiling Tiling)
 {
     /// <summary>The bytes of all its outputs.</summary>
-    public long Bytes => Sink.Outputs.Sum(o => o.Bytes);
+    public long Bytes => Sink.Outputs.Sum(o => o.Bytes) + Sink.Deferred.Sum(d => d.MaxBytes);
 }
 
 /// <summary>A shard to be written.</summary>
@@ -25,7 +26,11 @@ public sealed record WriteShard(string Name, ShardLayout Layout, ImmutableArray<
 /// <summary>How the output is stored.</summary>
 /// <param name="Type">The dtype of all floating-point tensors; null keeps them (see <see cref="WritePlan.Create"/>).</param>
 /// <param name="MaxShardBytes">The largest shard.</param>
-public sealed record WriteOptions(TensorType? Type, long MaxShardBytes);
+public sealed record WriteOptions(TensorType? Type, long MaxShardBytes)
+{
+    /// <summary>How weights are quantized to 4 bits; null for a 16-bit (or 32-bit) output.</summary>
+    public FourBitRequest? FourBit { get; init; }
+}
 
 /// <summary>How the merged model is stored: formats, shards, offsets and file sizes, all known before a byte is written.</summary>
 public sealed class WritePlan
@@ -59,7 +64,7 @@ public sealed class WritePlan
     public long Bytes => Shards.Sum(s => s.Layout.Length);
 
     /// <summary>
-    /// Plans a save as 16-bit (or 32-bit) tensors. Without a dtype, a model that is a 16-bit one keeps each tensor's dtype, so that its few F32
+    /// Plans a save as 16-bit (or 32-bit) tensors, or as 4-bit ones of what was rounded to 16 bits. Without a dtype, a model that is a 16-bit one keeps each tensor's dtype, so that its few F32
     /// tensors stay F32, and a model that is all F32 becomes BF16.
     /// </summary>
     /// <param name="merge">What is merged.</param>
@@ -70,28 +75,31 @@ public sealed class WritePlan
         var has16 = merge.Tensors.Any(t => t.Type.IsHalfWidthFloat());
         var all32 = !has16 && merge.Tensors.Any(t => t.Type.IsPlainFloat());
         var type = options.Type ?? (all32 ? TensorType.BF16 : null);
-        var written = tensors.Select(t => Store(t, type)).ToList();
+        var fourBit = options.FourBit is null ? null : new FourBitSelection(merge, options.FourBit);
+        var written = tensors.Select(t => Store(t, type, fourBit)).ToList();
 
         var split = ShardSplitter.Split([.. written.Select(t => t.Bytes)], options.MaxShardBytes);
         var shards = split.Select((indices, i) => Shard(ShardSplitter.FileName(i, split.Count), indices.Select(j => written[j]))).ToImmutableArray();
 
         var config = merge.Config.WithoutQuantization();
-        return new WritePlan(merge, shards, type is { } t && t != config.DType ? config.WithDType(t) : config, type ?? config.DType);
+        config = type is { } t && t != config.DType ? config.WithDType(t) : config;
+        config = fourBit is null ? config : config.WithQuantization(fourBit.ToConfig(config.DType ?? TensorType.BF16));
+        return new WritePlan(merge, shards, config, type ?? config.DType);
     }
 
-    private static WriteTensor Store(LogicalTensor tensor, TensorType? type)
+    private static WriteTensor Store(LogicalTensor tensor, TensorType? type, FourBitSelection? fourBit)
     {
         var output = !tensor.Type.IsPlainFloat() ? tensor.Type
             : type ?? (tensor.Type == TensorType.F64 && tensor.Action != TensorAction.Copy ? TensorType.F32 : tensor.Type);
-        var sink = new PlainSink(tensor.Name, output, tensor.Shape);
-        var verbatim = tensor.Action == TensorAction.Copy && output == tensor.Source.Type ? tensor.Source.Verbatim : null;
+        TensorSink sink = fourBit?.For(tensor, output) is { } quantized ? new FourBitSink(tensor.Name, tensor.Shape, quantized) : new PlainSink(tensor.Name, output, tensor.Shape);
+        var verbatim = sink is PlainSink && tensor.Action == TensorAction.Copy && output == tensor.Source.Type ? tensor.Source.Verbatim : null;
         return new WriteTensor(tensor, sink, verbatim, Tiling.For(tensor, sink));
     }
 
     private static WriteShard Shard(string name, IEnumerable<WriteTensor> tensors)
     {
         var byName = tensors.ToDictionary(t => t.Tensor.Name, StringComparer.Ordinal);
-        var layout = new ShardLayout(byName.Values.SelectMany(t => t.Sink.Outputs), Metadata);
+        var layout = new ShardLayout(byName.Values.SelectMany(t => t.Sink.Outputs), Metadata, [.. byName.Values.SelectMany(t => t.Sink.Deferred)]);
         return new WriteShard(name, layout, [.. byName.Values.OrderBy(t => layout.OffsetOf(t.Sink.Outputs[0].Name))]);
     }
 }

@@ -11,23 +11,34 @@ public sealed record TensorSpec(string Name, TensorType Type, IReadOnlyList<long
     public long Bytes => checked(Shape.Count() * Type.Bits()) / 8;
 }
 
+/// <summary>A tensor of bytes (U8) whose length is not known yet.</summary>
+/// <param name="Name">The name.</param>
+/// <param name="MaxBytes">The most that it can take.</param>
+public sealed record DeferredSpec(string Name, int MaxBytes);
+
 /// <summary>
 /// The layout of one safetensors file to be written: the header's bytes, and where each tensor's data will lie.
 /// Tensors are ordered as the reference writer orders them, by dtype (descending) and then by name; the header is compact JSON,
 /// <c>__metadata__</c> first, padded with spaces to a multiple of 8. Source: huggingface/safetensors 0.8, <c>prepare</c>.
+/// Tensors whose length depends on the data come last: the header has room for them, and <see cref="Complete"/> fills it in.
 /// </summary>
 public sealed class ShardLayout
 {
     private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private readonly Dictionary<string, long> _offsets = new(StringComparer.Ordinal);
+    private readonly IReadOnlyList<DeferredSpec> _deferred;
+    private readonly IReadOnlyDictionary<string, string> _metadata;
 
     /// <summary>Lays out a file.</summary>
     /// <param name="tensors">The tensors, in any order; names must differ.</param>
     /// <param name="metadata">The entries of <c>__metadata__</c>.</param>
-    public ShardLayout(IEnumerable<TensorSpec> tensors, IReadOnlyDictionary<string, string> metadata)
+    /// <param name="deferred">Tensors whose length is not known yet.</param>
+    public ShardLayout(IEnumerable<TensorSpec> tensors, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<DeferredSpec>? deferred = null)
     {
+        _metadata = metadata;
+        _deferred = [.. (deferred ?? []).OrderBy(d => d.Name, StringComparer.Ordinal)];
         Tensors = [.. tensors.OrderByDescending(t => t.Type).ThenBy(t => t.Name, StringComparer.Ordinal)];
-        Header = WriteHeader(metadata);
+        Header = WriteHeader(Tensors.Concat(_deferred.Select(d => Bytes(d.Name, d.MaxBytes))), 0);
         var offset = (long)Header.Length;
         foreach (var tensor in Tensors)
         {
@@ -35,32 +46,54 @@ public sealed class ShardLayout
             offset += tensor.Bytes;
         }
 
-        Length = offset;
+        FixedLength = offset;
     }
 
     /// <summary>The tensors in the order of their data.</summary>
     public IReadOnlyList<TensorSpec> Tensors { get; }
 
+    /// <summary>The names of all tensors, those whose length is not known yet among them.</summary>
+    public IEnumerable<string> Names => Tensors.Select(t => t.Name).Concat(_deferred.Select(d => d.Name));
+
     /// <summary>The first bytes of the file: the header's length, the header and its padding.</summary>
     public byte[] Header { get; }
 
-    /// <summary>The length of the whole file in bytes.</summary>
-    public long Length { get; }
+    /// <summary>The length of the file in bytes without the tensors whose length is not known yet.</summary>
+    public long FixedLength { get; }
+
+    /// <summary>The length of the whole file in bytes; with tensors of unknown length, the most that it can be.</summary>
+    public long Length => FixedLength + _deferred.Sum(d => (long)d.MaxBytes);
+
+    /// <summary>True if some tensor's length is not known yet.</summary>
+    public bool IsDeferred => _deferred.Count > 0;
 
     /// <summary>The position of a tensor's first byte in the file.</summary>
     public long OffsetOf(string name) => _offsets[name];
 
-    private byte[] WriteHeader(IReadOnlyDictionary<string, string> metadata)
+    /// <summary>Fills in the tensors whose length was not known.</summary>
+    /// <param name="contents">Their bytes, by name.</param>
+    /// <returns>The final header, as long as <see cref="Header"/>, and the bytes that follow at <see cref="FixedLength"/>.</returns>
+    public (byte[] Header, byte[] Tail) Complete(IReadOnlyDictionary<string, byte[]> contents)
+    {
+        var header = WriteHeader(Tensors.Concat(_deferred.Select(d => Bytes(d.Name, contents[d.Name].Length))), Header.Length);
+        return header.Length == Header.Length
+            ? (header, [.. _deferred.SelectMany(d => contents[d.Name])])
+            : throw new InvalidOperationException("The header has outgrown the space that was left for it.");
+    }
+
+    private static TensorSpec Bytes(string name, int length) => new(name, TensorType.U8, [length]);
+
+    private byte[] WriteHeader(IEnumerable<TensorSpec> tensors, int length)
     {
         using var stream = new MemoryStream();
         stream.Write(stackalloc byte[8]);
         using (var json = new Utf8JsonWriter(stream, Compact))
         {
             json.WriteStartObject();
-            if (metadata.Count > 0)
+            if (_metadata.Count > 0)
             {
                 json.WriteStartObject("__metadata__");
-                foreach (var (key, value) in metadata)
+                foreach (var (key, value) in _metadata)
                 {
                     json.WriteString(key, value);
                 }
@@ -69,7 +102,7 @@ public sealed class ShardLayout
             }
 
             var begin = 0L;
-            foreach (var tensor in Tensors)
+            foreach (var tensor in tensors)
             {
                 json.WriteStartObject(tensor.Name);
                 json.WriteString("dtype", tensor.Type.ToString());
@@ -82,7 +115,7 @@ public sealed class ShardLayout
             json.WriteEndObject();
         }
 
-        while (stream.Length % 8 != 0)
+        while (stream.Length % 8 != 0 || stream.Length < length)
         {
             stream.WriteByte((byte)' ');
         }

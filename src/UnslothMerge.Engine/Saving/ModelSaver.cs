@@ -38,7 +38,7 @@ public static class ModelSaver
         try
         {
             var results = WriteShards(plan, staging.Path, options, progress, cancellation);
-            WriteOthers(plan, staging.Path, destination, method, options.Sync);
+            WriteOthers(plan, results, staging.Path, destination, method, options.Sync);
             cancellation.ThrowIfCancellationRequested();
             staging.Land();
 
@@ -62,11 +62,13 @@ public static class ModelSaver
             foreach (var shard in plan.Shards)
             {
                 // Preallocated: a full disk shows before the work, and writes need not look for space.
-                files.Add(File.OpenHandle(Path.Combine(directory, shard.Name), FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, shard.Layout.Length));
+                files.Add(File.OpenHandle(Path.Combine(directory, shard.Name), FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, shard.Layout.FixedLength));
                 RandomAccess.Write(files[^1], shard.Layout.Header, 0);
             }
 
-            return StreamingExecutor.Run(plan, files, options.Memory, progress, cancellation);
+            var results = StreamingExecutor.Run(plan, files, options.Memory, progress, cancellation);
+            Complete(plan, files, results);
+            return results;
         }
         finally
         {
@@ -74,7 +76,19 @@ public static class ModelSaver
         }
     }
 
-    private static void WriteOthers(WritePlan plan, string directory, Destination destination, string method, bool sync)
+    // What depends on the data comes last: the tail of each shard, then the header that describes it.
+    private static void Complete(WritePlan plan, List<SafeFileHandle> files, IReadOnlyList<TensorResult> results)
+    {
+        var byName = results.SelectMany(r => r.Written.Sink.Deferred.Zip(r.Deferred)).ToDictionary(d => d.First.Name, d => d.Second, StringComparer.Ordinal);
+        foreach (var (shard, file) in plan.Shards.Zip(files).Where(s => s.First.Layout.IsDeferred))
+        {
+            var (header, tail) = shard.Layout.Complete(byName);
+            RandomAccess.Write(file, tail, shard.Layout.FixedLength);
+            RandomAccess.Write(file, header, 0);
+        }
+    }
+
+    private static void WriteOthers(WritePlan plan, IReadOnlyList<TensorResult> results, string directory, Destination destination, string method, bool sync)
     {
         var @base = plan.Merge.Base.Path;
         CarriedFiles.Copy(CarriedFiles.ForModel(@base, [.. plan.Merge.Steps.Select(s => s.Adapter.Path)]), directory);
@@ -84,9 +98,9 @@ public static class ModelSaver
             ModelCard.Merged(plan.Merge, Path.GetFileName(destination.Path), method, ModelCard.LicenseOf(@base), plan.Tensors.Count(t => t.Tensor.IsChanged)));
         if (plan.Shards.Length > 1)
         {
-            var map = plan.Shards.SelectMany(s => s.Layout.Tensors.Select(t => KeyValuePair.Create(t.Name, s.Name)));
-            var specs = plan.Shards.SelectMany(s => s.Layout.Tensors).ToList();
-            File.WriteAllText(Path.Combine(directory, ShardIndex.FileName), ShardIndex.Write(map, specs.Sum(t => t.Bytes), specs.Sum(t => t.Shape.Count())));
+            var map = plan.Shards.SelectMany(s => s.Layout.Names.Select(n => KeyValuePair.Create(n, s.Name)));
+            var bytes = plan.Tensors.Sum(t => t.Sink.Outputs.Sum(o => o.Bytes)) + results.Sum(r => r.Deferred.Sum(d => (long)d.Length));
+            File.WriteAllText(Path.Combine(directory, ShardIndex.FileName), ShardIndex.Write(map, bytes, plan.Tensors.Sum(t => t.Tensor.View.Count)));
         }
 
         if (sync)

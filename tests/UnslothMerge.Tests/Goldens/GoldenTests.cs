@@ -15,7 +15,7 @@ public sealed class GoldenTests
     // Cases that are refused today although they could be merged. A case that works must leave the list.
     private static readonly FrozenSet<string> NotYet = File.ReadAllLines(Path.Combine(Fixtures.Path, "not-yet.txt")).Where(l => l.Length > 0 && l[0] != '#').ToFrozenSet();
 
-    private static readonly FrozenSet<string> KnownOptions = new[] { "DType", "Method" }.ToFrozenSet();
+    private static readonly FrozenSet<string> KnownOptions = new[] { "DType", "Method", "DoubleQuantization" }.ToFrozenSet();
 
     public static TheoryData<string> Cases => [.. GoldenCase.All];
 
@@ -65,9 +65,12 @@ public sealed class GoldenTests
         var destination = Destination.Check(output, [("base", @case.Base)], force: false);
         switch (method)
         {
-            case "merged_16bit":
+            case "merged_16bit" or "merged_4bit":
                 var type = @case.Options.TryGetValue("DType", out var t) ? TensorTypes.FromTorchName(t.GetString()) : null;
-                var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(type, 5_000_000_000));
+                var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(type, 5_000_000_000)
+                {
+                    FourBit = method == "merged_4bit" ? new FourBitRequest(null, @case.Options.TryGetValue("DoubleQuantization", out var d) ? d.GetBoolean() : null, null, null) : null,
+                });
                 ModelSaver.Save(write, destination, method, new RunOptions(MemoryPlan.For(write, new MemoryLimit(long.MaxValue), 2), Sync: false), null, TestContext.Current.CancellationToken);
                 break;
             case "lora":
@@ -84,6 +87,9 @@ public sealed class GoldenTests
         {
             case "merged":
                 CompareModel(@case, output);
+                break;
+            case "quantized":
+                CompareQuantized(@case, output);
                 break;
             case "adapter":
                 CompareAdapter(@case, output);
@@ -117,6 +123,63 @@ public sealed class GoldenTests
         }
 
         CompareConfig(@case, output);
+    }
+
+    // Within the tolerances that the case states: codes and absmax may differ where a merged value lies at a rounding tie.
+    private static void CompareQuantized(GoldenCase @case, string output)
+    {
+        using var files = new InputFiles();
+        var expected = SafetensorsFile.Open(Path.Combine(@case.Folder, @case.Expect.GetProperty("path").GetString()!, "model.safetensors"));
+        var actual = Checkpoint.Open(output);
+        Assert.Equal(expected.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal), actual.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal));
+        foreach (var tensor in expected.Tensors)
+        {
+            var mine = actual.Find(tensor.Name)!;
+            var (e, a) = (files.ReadAll(tensor), files.ReadAll(mine));
+            Assert.Equal(tensor.Type, mine.Type);
+            var suffix = tensor.Name[(tensor.Name.LastIndexOf(".weight", StringComparison.Ordinal) + ".weight".Length)..];
+            switch (suffix)
+            {
+                case ".quant_map" or ".nested_quant_map":
+                    Assert.Equal(e, a);
+                    break;
+                case ".nested_absmax":
+                    Assert.All(PassRule.Decode(TensorType.F32, e).Zip(PassRule.Decode(TensorType.F32, a)), p => Assert.Equal(p.First, p.Second, Math.Abs(p.First) * 1e-4));
+                    break;
+                case ".absmax" when tensor.Type == TensorType.U8:
+                    Assert.True(e.Zip(a).Count(p => p.First != p.Second) <= Math.Max(3, e.Length / 50), tensor.Name);
+                    break;
+                case ".absmax":
+                    var blocks = PassRule.Decode(TensorType.F32, e).Zip(PassRule.Decode(TensorType.F32, a)).ToList();
+                    Assert.True(blocks.Count(p => p.First != p.Second) <= Math.Max(1, blocks.Count / 200), tensor.Name);
+                    Assert.All(blocks, p => Assert.Equal(p.First, p.Second, Math.Abs(p.First) / 128));
+                    break;
+                case var state when state.StartsWith(".quant_state", StringComparison.Ordinal):
+                    var (se, sa) = (JsonNode.Parse(e)!.AsObject(), JsonNode.Parse(a)!.AsObject());
+                    Assert.Equal(se.Select(p => p.Key), sa.Select(p => p.Key));
+                    Assert.All(se, p => Assert.True(p.Key == "nested_offset" ? Math.Abs((double)p.Value! - (double)sa[p.Key]!) <= Math.Abs(1e-5 * (double)p.Value!) : p.Value!.ToJsonString() == sa[p.Key]!.ToJsonString(), $"{tensor.Name}: {p.Key}"));
+                    break;
+                default:
+                    Assert.Equal(tensor.Shape, mine.Shape);
+                    CompareValues(tensor, e, a);
+                    break;
+            }
+        }
+
+        CompareConfig(@case, output);
+    }
+
+    private static void CompareValues(StoredTensor tensor, byte[] expected, byte[] actual)
+    {
+        if (tensor.Type != TensorType.U8)
+        {
+            Assert.True(expected.Zip(actual).Count(p => p.First != p.Second) <= Math.Max(1, tensor.Shape.Count() / 1000), tensor.Name);
+            return;
+        }
+
+        var codes = expected.Zip(actual).SelectMany(p => new[] { (p.First >> 4, p.Second >> 4), (p.First & 15, p.Second & 15) }).ToList();
+        Assert.True(codes.Count(c => c.Item1 != c.Item2) <= Math.Max(4, codes.Count / 500), tensor.Name);
+        Assert.All(codes, c => Assert.InRange(c.Item1 - c.Item2, -1, 1));
     }
 
     private static void CompareConfig(GoldenCase @case, string output)

@@ -1,5 +1,5 @@
 using CsCheck;
-using UnslothMerge.Execution.Simd;
+using UnslothMerge.Simd;
 using Xunit;
 using static UnslothMerge.Tests.Simd.StoredFloats;
 

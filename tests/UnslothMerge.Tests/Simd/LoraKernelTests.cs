@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 using CsCheck;
-using UnslothMerge.Execution.Simd;
+using UnslothMerge.Simd;
 using Xunit;
 
 namespace UnslothMerge.Tests.Simd;

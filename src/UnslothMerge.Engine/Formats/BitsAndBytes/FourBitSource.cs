@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
-using UnslothMerge.Execution.Simd;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.BitsAndBytes;
 
@@ -29,6 +29,9 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
 
     /// <inheritdoc/>
     public override TensorType Type => state.Type;
+
+    /// <summary>Elements that share one absmax.</summary>
+    public int BlockSize => state.BlockSize;
 
     /// <inheritdoc/>
     public override string Format => state.QuantType.ToUpperInvariant();

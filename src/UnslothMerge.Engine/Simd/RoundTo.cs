@@ -1,4 +1,4 @@
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>A dtype that decoded values are rounded to, and widened from again.</summary>
 internal enum RoundTo

@@ -1,4 +1,4 @@
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>
 /// The right matrix of a LoRA product, [rank, columns], packed for <see cref="LoraKernel"/>: panels of

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.Arm;
 
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>Sixteen lanes in four 128-bit registers.</summary>
 internal readonly unsafe struct Lanes128 : ILanes<Lanes128>

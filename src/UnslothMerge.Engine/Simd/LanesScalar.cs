@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>Sixteen lanes in sixteen floats, for machines without vectors and as the reference for the others.</summary>
 [InlineArray(16)]

@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>A float format in which elements lie in a file: little endian, one after the other.</summary>
 internal unsafe interface IStoredFormat

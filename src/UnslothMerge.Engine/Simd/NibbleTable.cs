@@ -1,4 +1,4 @@
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>The table lookup of <see cref="ILanes{TSelf}.LookUpNibbles"/> where no permutation does it.</summary>
 internal static unsafe class NibbleTable

@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>
 /// Conversions between fp32 and the 16-bit formats, on integer lanes, exact for every value: to nearest, ties to even.

@@ -1,6 +1,6 @@
 using System.Runtime.Intrinsics;
 
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>The vector width of a kernel, in bits.</summary>
 internal enum SimdWidth

@@ -1,4 +1,4 @@
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>What a merge tells about a tensor, gathered while its tiles are combined.</summary>
 /// <remarks>
@@ -13,6 +13,9 @@ public record struct TileStatistics
     /// <summary>Σ delta².</summary>
     public double DeltaSquares { get; set; }
 
+    /// <summary>Σ (quantized − value)², where the output is quantized.</summary>
+    public double ErrorSquares { get; set; }
+
     /// <summary>Some output is NaN or infinite after rounding to the output format.</summary>
     public bool NonFinite { get; set; }
 
@@ -21,6 +24,7 @@ public record struct TileStatistics
     {
         WeightSquares += other.WeightSquares;
         DeltaSquares += other.DeltaSquares;
+        ErrorSquares += other.ErrorSquares;
         NonFinite |= other.NonFinite;
     }
 }

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>Sixteen lanes in two 256-bit registers.</summary>
 internal readonly unsafe struct Lanes256 : ILanes<Lanes256>

@@ -1,4 +1,4 @@
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>
 /// Sixteen fp32 lanes, the unit in which every kernel works. Each implementation holds them in as many registers

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>Sixteen lanes in one 512-bit register.</summary>
 internal readonly unsafe struct Lanes512 : ILanes<Lanes512>

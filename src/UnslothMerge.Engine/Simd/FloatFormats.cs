@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>Decodes stored floats into an fp32 plane. Exact, except that a double is rounded once.</summary>
 internal static unsafe class FloatFormats

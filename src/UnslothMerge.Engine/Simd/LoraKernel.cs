@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 
-namespace UnslothMerge.Execution.Simd;
+namespace UnslothMerge.Simd;
 
 /// <summary>The product of the two LoRA matrices, added into a plane of deltas.</summary>
 internal static unsafe class LoraKernel

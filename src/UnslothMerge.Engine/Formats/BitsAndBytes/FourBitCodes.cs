@@ -1,0 +1,94 @@
+using System.Numerics;
+
+namespace UnslothMerge.Formats.BitsAndBytes;
+
+/// <summary>
+/// The two 4-bit code books of bitsandbytes and how a value finds its code: it is compared with the thresholds between the values, and a tie
+/// goes down. Source: bitsandbytes 0.50, <c>dQuantizeNF4</c> and <c>dQuantizeFP4</c>.
+/// </summary>
+public sealed class FourBitCodes
+{
+    private readonly float[] _thresholds;
+    private readonly byte[] _codeOfRank;
+    private readonly bool _signed;
+
+    private FourBitCodes(string name, float[] values, float[] thresholds, byte[] codeOfRank, bool signed)
+    {
+        Name = name;
+        Values = values;
+        _thresholds = thresholds;
+        _codeOfRank = codeOfRank;
+        _signed = signed;
+    }
+
+    /// <summary>4-bit NormalFloat: the quantiles of a normal distribution (QLoRA, arXiv 2305.14314).</summary>
+    public static FourBitCodes NF4 { get; } = new(
+        "nf4",
+        [.. new uint[] { 0xbf800000, 0xbf3239b1, 0xbf066b30, 0xbeca32a0, 0xbe91a24d, 0xbe3d353f, 0xbdba7871, 0, 0x3da2faff, 0x3e24cae3, 0x3e7c04dd, 0x3ead033a, 0x3ee1a4b8, 0x3f1007ab, 0x3f3913b3, 0x3f800000 }.Select(BitConverter.UInt32BitsToSingle)],
+        [
+            -0.8480964004993439f, -0.6106329262256622f, -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f, -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f,
+            0.1202552504837513f, 0.2035212516784668f, 0.2920137718319893f, 0.3893125355243683f, 0.5016634166240692f, 0.6427869200706482f, 0.8614784181118011f,
+        ],
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
+        signed: false);
+
+    /// <summary>4-bit floating point: a sign and eight magnitudes, whose codes are not in their order.</summary>
+    public static FourBitCodes FP4 { get; } = new(
+        "fp4",
+        [.. new uint[] { 0, 0x3baaaaab, 0x3f2aaaab, 0x3f800000, 0x3eaaaaab, 0x3f000000, 0x3e2aaaab, 0x3e800000, 0x80000000, 0xbbaaaaab, 0xbf2aaaab, 0xbf800000, 0xbeaaaaab, 0xbf000000, 0xbe2aaaab, 0xbe800000 }.Select(BitConverter.UInt32BitsToSingle)],
+        [0.00260417f, 0.0859375f, 0.20833333f, 0.29166667f, 0.4166667f, 0.583333f, 0.8333333f],
+        [0, 1, 6, 7, 4, 5, 2, 3],
+        signed: true);
+
+    /// <summary>The name in a quantization state: <c>nf4</c> or <c>fp4</c>.</summary>
+    public string Name { get; }
+
+    /// <summary>The value of each code.</summary>
+    public IReadOnlyList<float> Values { get; }
+
+    /// <summary>Finds a code book by its name.</summary>
+    public static FourBitCodes Of(string name) => name == NF4.Name ? NF4 : name == FP4.Name ? FP4 : throw new ArgumentOutOfRangeException(nameof(name), name, "Only nf4 and fp4 are known.");
+
+    /// <summary>Quantizes one block.</summary>
+    /// <param name="values">The values, at most 4096.</param>
+    /// <param name="scale">1 / absmax; each value is multiplied by it in fp32.</param>
+    /// <param name="codes">Receives a code for each.</param>
+    public void Encode(ReadOnlySpan<float> values, float scale, Span<byte> codes)
+    {
+        Span<int> ranks = stackalloc int[Vector<float>.Count];
+        var i = 0;
+        for (; i + Vector<float>.Count <= values.Length; i += Vector<float>.Count)
+        {
+            var x = new Vector<float>(values[i..]) * scale;
+            var magnitude = _signed ? Vector.Abs(x) : x;
+
+            // A comparison gives −1 where it holds.
+            var rank = Vector<int>.Zero;
+            foreach (var threshold in _thresholds)
+            {
+                rank -= Vector.GreaterThan(magnitude, new Vector<float>(threshold));
+            }
+
+            rank.CopyTo(ranks);
+            for (var j = 0; j < ranks.Length; j++)
+            {
+                codes[i + j] = Code(ranks[j], x[j]);
+            }
+        }
+
+        for (; i < values.Length; i++)
+        {
+            var x = values[i] * scale;
+            var magnitude = _signed ? MathF.Abs(x) : x;
+            var rank = 0;
+            foreach (var threshold in _thresholds)
+            {
+                rank += magnitude > threshold ? 1 : 0;
+            }
+
+            codes[i] = Code(rank, x);
+        }
+    }
+
+    private byte Code(int rank, float x) => (byte)(_codeOfRank[rank] | (_signed && x < 0 ? 8 : 0));
+}

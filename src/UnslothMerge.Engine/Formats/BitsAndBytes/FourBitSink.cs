@@ -1,0 +1,240 @@
+using System.Globalization;
+using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
+using System.Text;
+using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
+
+namespace UnslothMerge.Formats.BitsAndBytes;
+
+/// <summary>How a weight is quantized to 4 bits.</summary>
+/// <param name="Codes">NF4 or FP4.</param>
+/// <param name="BlockSize">Elements that share one absmax.</param>
+/// <param name="Nested">True to quantize the absmax values too, with 8 bits.</param>
+/// <param name="Type">The 16-bit dtype that the merge is rounded to first, and that the weight decodes to.</param>
+public sealed record FourBitOptions(FourBitCodes Codes, int BlockSize, bool Nested, TensorType Type)
+{
+    /// <summary>Absmax values that share one nested absmax.</summary>
+    public const int NestedBlockSize = 256;
+}
+
+/// <summary>
+/// Writes a weight as bitsandbytes does: the merge is rounded to the model's 16-bit dtype and then quantized in flat blocks; all companions lie in
+/// the weight's shard. The quantization state's JSON depends on the data, so it comes last. Source: bitsandbytes 0.50, <c>quantize_4bit</c>.
+/// </summary>
+/// <param name="name">The weight's name.</param>
+/// <param name="shape">Its shape.</param>
+/// <param name="options">How it is quantized.</param>
+public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitOptions options) : TensorSink
+{
+    private const int QuantMapOutput = 2;
+    private const int NestedAbsMaxOutput = 3;
+    private const int NestedQuantMapOutput = 4;
+
+    private readonly long _elements = shape.Count();
+    private readonly long _blocks = (shape.Count() + options.BlockSize - 1) / options.BlockSize;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorSpec> Outputs =>
+    [
+        new(name, TensorType.U8, [(_elements + 1) / 2, 1]),
+        new($"{name}.absmax", options.Nested ? TensorType.U8 : TensorType.F32, [_blocks]),
+        new($"{name}.quant_map", TensorType.F32, [16]),
+        .. options.Nested
+            ? new TensorSpec[] { new($"{name}.nested_absmax", TensorType.F32, [NestedBlocks]), new($"{name}.nested_quant_map", TensorType.F32, [256]) }
+            : [],
+    ];
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<DeferredSpec> Deferred => [new($"{name}.quant_state.bitsandbytes__{options.Codes.Name}", State(-1.2345678901234567e-30).Length)];
+
+    /// <inheritdoc/>
+    public override string Format => options.Codes.Name.ToUpperInvariant();
+
+    /// <inheritdoc/>
+    public override long ResidentBytes => _blocks * sizeof(float);
+
+    /// <inheritdoc/>
+    public override int RowQuantum
+    {
+        get
+        {
+            // Pieces end where blocks end. Block sizes are powers of two.
+            var columns = MatrixView.Of(shape).Columns;
+            var quantum = 1;
+            while ((long)quantum * columns % options.BlockSize != 0)
+            {
+                quantum *= 2;
+            }
+
+            return quantum;
+        }
+    }
+
+    private long NestedBlocks => (_blocks + FourBitOptions.NestedBlockSize - 1) / FourBitOptions.NestedBlockSize;
+
+    /// <inheritdoc/>
+    public override long BytesOf(MatrixView view, int rows)
+    {
+        // The rounded values, then the codes that they become.
+        var elements = (long)rows * view.Columns;
+        return Align(elements * sizeof(ushort)) + ((elements + 1) / 2);
+    }
+
+    /// <inheritdoc/>
+    public override TensorWriter Open(MatrixView view, IOutput output) => new Writer(this, options, view, output);
+
+    private static long Align(long bytes) => (bytes + 63) & ~63L;
+
+    // Python's json.dumps, in the order of bitsandbytes.
+    private byte[] State(double nestedOffset)
+    {
+        var text = new StringBuilder();
+        text.Append(CultureInfo.InvariantCulture, $"{{\"quant_type\": \"{options.Codes.Name}\", \"blocksize\": {options.BlockSize}, \"dtype\": \"{options.Type.TorchName()}\", \"shape\": [{string.Join(", ", shape)}]");
+        if (options.Nested)
+        {
+            text.Append(CultureInfo.InvariantCulture, $", \"nested_blocksize\": {FourBitOptions.NestedBlockSize}, \"nested_dtype\": \"float32\", \"nested_offset\": {PythonFloat(nestedOffset)}");
+        }
+
+        return Encoding.UTF8.GetBytes(text.Append('}').ToString());
+    }
+
+    private static string PythonFloat(double value)
+    {
+        // The shortest digits that read back as the same double, with an exponent below 1e-4 as Python has it.
+        var text = value.ToString("R", CultureInfo.InvariantCulture).ToLowerInvariant();
+        return text.AsSpan().IndexOfAny('.', 'e') < 0 ? text + ".0" : text;
+    }
+
+    private sealed class Writer(FourBitSink sink, FourBitOptions options, MatrixView view, IOutput output) : TensorWriter
+    {
+        private readonly PlainEncoder _round = PlainFormat.Encoder(options.Type);
+        private readonly PlainDecoder _widen = PlainFormat.Decoder(options.Type);
+        private readonly NativeBuffer _absMax = new(sink._blocks * sizeof(float));
+
+        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics)
+        {
+            for (var i = 0; i < tile.Rows; i++)
+            {
+                var start = (((tile.Row - row + i) * view.Columns) + tile.Column) * sizeof(ushort);
+                _round(tile.WeightRow(i), tile.DeltaRow(i), encoded.Slice((int)start, tile.Columns * sizeof(ushort)), ref statistics);
+            }
+        }
+
+        public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics)
+        {
+            // The buffer holds the rounded values of whole rows, then the space for their codes.
+            var elements = rows * view.Columns;
+            var rounded = encoded[..(elements * sizeof(ushort))];
+            var packed = encoded.Slice((int)Align(elements * sizeof(ushort)), (elements + 1) / 2);
+            Span<float> values = stackalloc float[options.BlockSize];
+            Span<byte> codes = stackalloc byte[options.BlockSize + 1];
+            var block = row * view.Columns / options.BlockSize;
+            for (var start = 0; start < elements; start += options.BlockSize, block++)
+            {
+                var count = Math.Min(options.BlockSize, elements - start);
+                _widen(rounded.Slice(start * sizeof(ushort), count * sizeof(ushort)), values[..count]);
+                var largest = MathF.Abs(TensorPrimitives.MaxMagnitude<float>(values[..count]));
+                var clamped = Math.Max(largest, 1e-38f);
+
+                // In a last, partial block bitsandbytes stores the clamped absmax; in a full one the true one.
+                var stored = count < options.BlockSize ? clamped : largest;
+                _absMax.Floats[(int)block] = stored;
+                codes[count] = 0;
+                options.Codes.Encode(values[..count], 1 / clamped, codes);
+                Pack(codes, count, packed[(start / 2)..]);
+                statistics.ErrorSquares += Error(values[..count], codes, stored);
+            }
+
+            output.Write(0, row * view.Columns / 2, packed);
+        }
+
+        public override IReadOnlyList<byte[]> Finish()
+        {
+            var absMax = _absMax.Floats[..(int)sink._blocks];
+            output.Write(QuantMapOutput, 0, MemoryMarshal.AsBytes(options.Codes.Values.ToArray().AsSpan()));
+            if (!options.Nested)
+            {
+                output.Write(1, 0, MemoryMarshal.AsBytes(absMax));
+                return [sink.State(0)];
+            }
+
+            var sum = 0.0;
+            foreach (var value in absMax)
+            {
+                sum += value;
+            }
+
+            var offset = (float)(sum / absMax.Length);
+            WriteNested(absMax, offset);
+            return [sink.State(offset)];
+        }
+
+        protected override void Dispose(bool disposing)
+        {
+            _absMax.Dispose();
+            base.Dispose(disposing);
+        }
+
+        // What is left of absmax over its mean, in blocks of 256, each value at the nearest of the map's.
+        private void WriteNested(ReadOnlySpan<float> absMax, float offset)
+        {
+            var map = DynamicMap.Values.ToArray();
+            var codes = new byte[absMax.Length];
+            var nested = new float[sink.NestedBlocks];
+            for (var b = 0; b < nested.Length; b++)
+            {
+                var start = b * FourBitOptions.NestedBlockSize;
+                var block = absMax.Slice(start, Math.Min(FourBitOptions.NestedBlockSize, absMax.Length - start));
+                foreach (var value in block)
+                {
+                    nested[b] = Math.Max(nested[b], MathF.Abs(value - offset));
+                }
+
+                var scale = nested[b] > 0 ? 1 / nested[b] : 0;
+                for (var i = 0; i < block.Length; i++)
+                {
+                    codes[start + i] = Nearest(map, (block[i] - offset) * scale);
+                }
+            }
+
+            output.Write(1, 0, codes);
+            output.Write(NestedAbsMaxOutput, 0, MemoryMarshal.AsBytes(nested.AsSpan()));
+            output.Write(NestedQuantMapOutput, 0, MemoryMarshal.AsBytes(map.AsSpan()));
+        }
+
+        private static byte Nearest(float[] map, float value)
+        {
+            var index = Array.BinarySearch(map, value);
+            if (index >= 0)
+            {
+                return (byte)index;
+            }
+
+            var above = Math.Min(~index, map.Length - 1);
+            var below = Math.Max(~index - 1, 0);
+            return (byte)(value - map[below] <= map[above] - value ? below : above);
+        }
+
+        private static void Pack(ReadOnlySpan<byte> codes, int count, Span<byte> packed)
+        {
+            for (var i = 0; i < (count + 1) / 2; i++)
+            {
+                packed[i] = (byte)((codes[2 * i] << 4) | codes[(2 * i) + 1]);
+            }
+        }
+
+        private double Error(ReadOnlySpan<float> values, ReadOnlySpan<byte> codes, float absMax)
+        {
+            var sum = 0f;
+            for (var i = 0; i < values.Length; i++)
+            {
+                var error = values[i] - (options.Codes.Values[codes[i]] * absMax);
+                sum += error * error;
+            }
+
+            return sum;
+        }
+    }
+}
