@@ -39,6 +39,24 @@ public sealed class SaveMergedModelCommand : EngineCommand
     [ValidateNotNullOrEmpty]
     public string MaxShardSize { get; set; } = OutputOptions.DefaultMaxShardSize;
 
+    /// <summary>The code book of a 4-bit output: the base's own, else nf4.</summary>
+    [Parameter]
+    [ValidateSet("nf4", "fp4")]
+    public string? QuantType { get; set; }
+
+    /// <summary>Whether a 4-bit output quantizes its absmax values too: as the base does, else yes. Write -DoubleQuantization:$false for no.</summary>
+    [Parameter]
+    public SwitchParameter DoubleQuantization { get; set; }
+
+    /// <summary>The elements that share one absmax in a 4-bit output: as in the base, else 64.</summary>
+    [Parameter]
+    public int? BlockSize { get; set; }
+
+    /// <summary>The dtype in which a loaded 4-bit model computes: as in the base, else the model's own.</summary>
+    [Parameter]
+    [ValidateSet("bfloat16", "float16", "float32", "BF16", "F16", "F32")]
+    public string? ComputeDType { get; set; }
+
     /// <summary>The memory that may be taken: a fraction of what is free, or a size for the whole process.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
@@ -114,7 +132,11 @@ public sealed class SaveMergedModelCommand : EngineCommand
 
     private void SaveModel(MergePlan plan, Destination target)
     {
-        var write = Engine(() => WritePlan.Create(plan, _input.Select(AllowPartial, target.Given), OutputOptions.Read(DType, MaxShardSize)));
+        var doubleQuantization = MyInvocation.BoundParameters.ContainsKey(nameof(DoubleQuantization)) ? (bool?)DoubleQuantization : null;
+        var write = Engine(() => WritePlan.Create(
+            plan,
+            _input.Select(AllowPartial, target.Given),
+            OutputOptions.Read(DType, MaxShardSize) with { FourBit = OutputOptions.ReadFourBit(Method, QuantType, doubleQuantization, BlockSize, ComputeDType) }));
         var memory = Engine(() => MemoryPlan.For(write, OutputOptions.ReadLimit(MaximumMemoryUsage), ThrottleLimit));
         Engine(() =>
         {
@@ -133,11 +155,22 @@ public sealed class SaveMergedModelCommand : EngineCommand
         try
         {
             var shards = Engine(() => ModelSaver.Save(write, target, Method.ToString(), new RunOptions(memory, !NoSync), progress, Stop));
-            WriteObject(shards.Select(s => new SavedModelShard(s, clock.Elapsed)), enumerateCollection: true);
+            var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
+            WarnOfQuantization(saved);
+            WriteObject(saved, enumerateCollection: true);
         }
         finally
         {
             progress.Complete();
+        }
+    }
+
+    private void WarnOfQuantization(List<SavedModelShard> shards)
+    {
+        var worst = shards.SelectMany(s => s.Tensors).Where(t => t.RelativeError is not null).OrderByDescending(t => t.RelativeError).Take(3).ToList();
+        if (worst.Count > 0)
+        {
+            WriteWarning($"Merging into 4 bits costs accuracy. The relative error is largest in {string.Join(", ", worst.Select(t => $"{t.Name} ({t.RelativeError:P1})"))}; RelativeError has it for every tensor.");
         }
     }
 

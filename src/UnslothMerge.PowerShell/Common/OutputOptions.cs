@@ -24,6 +24,25 @@ internal static class OutputOptions
             : throw Bad("MaxShardSize", $"'{maxShardSize}' is not a size of a shard.", "Write it as 5GB, 500MB or 4GiB; digits alone are bytes.");
     }
 
+    /// <summary>Reads the parameters of a 4-bit output.</summary>
+    /// <exception cref="MergeException">The method is another one, or a value cannot be used.</exception>
+    public static FourBitRequest? ReadFourBit(SaveMethod method, string? quantType, bool? doubleQuantization, int? blockSize, string? computeType)
+    {
+        if (method != SaveMethod.merged_4bit)
+        {
+            return quantType is null && doubleQuantization is null && blockSize is null && computeType is null
+                ? null
+                : throw Bad("Method", $"-QuantType, -DoubleQuantization, -BlockSize and -ComputeDType belong to a 4-bit output, but the method is {method}.", "Use -Method merged_4bit, or leave them out.");
+        }
+
+        if (blockSize is { } size && (size is < 32 or > 4096 || !System.Numerics.BitOperations.IsPow2(size)))
+        {
+            throw Bad("BlockSize", $"A block cannot have {size} elements.", "Use a power of two from 32 to 4096.");
+        }
+
+        return new FourBitRequest(quantType?.ToLowerInvariant(), doubleQuantization, blockSize, computeType is null ? null : TensorTypes.FromTorchName(computeType));
+    }
+
     /// <summary>Reads -MaximumMemoryUsage.</summary>
     /// <exception cref="MergeException">It cannot be read.</exception>
     public static MemoryLimit ReadLimit(string text) =>

@@ -46,6 +46,7 @@ public sealed class SavedTensor
         DType = result.Type.ToString();
         Bytes = result.Bytes;
         RelativeChange = result.RelativeChange;
+        RelativeError = result.RelativeError;
         Shard = shard;
     }
 
@@ -66,6 +67,9 @@ public sealed class SavedTensor
 
     /// <summary>‖Δ‖ / ‖W‖, Frobenius norms, where deltas were added; null elsewhere.</summary>
     public double? RelativeChange { get; }
+
+    /// <summary>‖Q(W) − W‖ / ‖W‖, Frobenius norms, where the output is quantized; null elsewhere.</summary>
+    public double? RelativeError { get; }
 
     /// <summary>The file that holds it.</summary>
     public string Shard { get; }
