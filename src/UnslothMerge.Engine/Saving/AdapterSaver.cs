@@ -1,4 +1,5 @@
 using UnslothMerge.Adapters;
+using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Execution;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
@@ -26,6 +27,11 @@ public static class AdapterSaver
                 $"The method lora saves one adapter as it is, but {(plan.Steps.Length == 1 ? $"its weight is {plan.Steps[0].Weight}" : $"the merge has {plan.Steps.Length} adapters")}.",
                 "Method",
                 "Use merged_16bit, or merge one adapter with the weight 1.");
+        }
+
+        if (plan.Tensors.SelectMany(t => t.Terms).Select(t => t.Term).OfType<CombinedTerm>().FirstOrDefault() is { } combined)
+        {
+            throw new MergeException(MergeError.InvalidOption, $"The method lora saves one adapter as it is, but the merge thins it out by {combined.Description}.", "Method", "Use merged_16bit, or merge without a combination type.");
         }
 
         var weights = step.Adapter.Weights;

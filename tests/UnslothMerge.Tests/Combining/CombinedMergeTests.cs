@@ -27,6 +27,7 @@ public sealed class CombinedMergeTests
         Save(plan, plan.Tensors, directory["one"], workers: 1);
         Save(plan, plan.Tensors, directory["many"], workers: 3);
         Assert.Equal(File.ReadAllBytes(Path.Combine(directory["one"], "model.safetensors")), File.ReadAllBytes(Path.Combine(directory["many"], "model.safetensors")));
+        Assert.Contains($"- Combined by {type.Name()} (density 0.3", File.ReadAllText(Path.Combine(directory["one"], "README.md")), StringComparison.Ordinal);
         Compare(directory["one"], (tensor, deltas) => CombinationReference.Combine(type, 0.3, 5, tensor, deltas));
     }
 
@@ -53,6 +54,16 @@ public sealed class CombinedMergeTests
             var after = CombinationReference.Combine(CombinationType.Ties, 0.5, 0, tensor, [.. deltas.Skip(1)]);
             return [.. before.Zip(after, (a, b) => a + b)];
         });
+    }
+
+    [Fact]
+    public void AThinnedAdapterIsNotSavedAsItWas()
+    {
+        using var directory = new TemporaryDirectory();
+        var plan = MergePlanner.Plan(Base, [new AdapterStep(Steps[0].Adapter, 1)], new PlanOptions { Combination = CombinationType.DareLinear, Density = 0.5, Seed = 8 });
+        var error = Assert.Throws<MergeException>(() => AdapterSaver.Save(plan, Destination.Check(directory["out"], [], force: false), new RunOptions(1, Sync: false)));
+        Assert.Contains("dare_linear (density 0.5, seed 8)", error.Message, StringComparison.Ordinal);
+        Assert.Empty(Directory.EnumerateFileSystemEntries(directory.Path));
     }
 
     [Theory]

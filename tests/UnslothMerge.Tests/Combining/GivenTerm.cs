@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using UnslothMerge.Adapters;
 using UnslothMerge.Formats;
@@ -36,10 +37,8 @@ internal sealed class GivenTerm(float[] values, int columns) : DeltaTerm
             var floats = MemoryMarshal.Cast<byte, float>(buffer);
             for (var i = 0; i < tile.Rows; i++)
             {
-                for (var j = 0; j < tile.Columns; j++)
-                {
-                    tile.DeltaRow(i)[j] += floats[(int)((tile.Row - row + i) * columns) + tile.Column + j];
-                }
+                var delta = tile.DeltaRow(i);
+                TensorPrimitives.Add(delta, floats.Slice((int)((tile.Row - row + i) * columns) + tile.Column, tile.Columns), delta);
             }
         }
     }

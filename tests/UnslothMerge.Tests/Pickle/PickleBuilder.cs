@@ -7,10 +7,10 @@ namespace UnslothMerge.Tests.Pickle;
 /// <summary>Writes pickles opcode by opcode, as torch.save does, and as nobody should.</summary>
 internal sealed class PickleBuilder
 {
-    private readonly MemoryStream _bytes = new();
+    private readonly List<byte> _bytes = [];
     private int _kept;
 
-    public byte[] Bytes => _bytes.ToArray();
+    public byte[] Bytes => [.. _bytes];
 
     /// <summary>The archive of a whole file.</summary>
     public static void Save(string path, byte[] pickle, IEnumerable<(string Key, byte[] Data)> storages, string? byteOrder = "little", CompressionLevel level = CompressionLevel.NoCompression)
@@ -38,7 +38,7 @@ internal sealed class PickleBuilder
 
     public PickleBuilder Raw(params byte[] bytes)
     {
-        _bytes.Write(bytes);
+        _bytes.AddRange(bytes);
         return this;
     }
 

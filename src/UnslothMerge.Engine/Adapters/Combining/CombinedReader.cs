@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Numerics;
 using System.Runtime.InteropServices;
 using UnslothMerge.Formats;
 
@@ -11,7 +12,7 @@ internal sealed class CombinedReader : DeltaReader
     private const int Line = 64;
 
     private readonly CombinedTerm _term;
-    private readonly double _factor;
+    private readonly float _factor;
     private readonly int _columns;
     private readonly List<Part> _parts = [];
     private readonly MagnitudeCutoff[] _cutoffs = [];
@@ -20,7 +21,7 @@ internal sealed class CombinedReader : DeltaReader
     public CombinedReader(CombinedTerm term, DeltaContext context)
     {
         _term = term;
-        _factor = context.Factor;
+        _factor = (float)context.Factor;
         _columns = context.View.Columns;
         try
         {
@@ -114,24 +115,39 @@ internal sealed class CombinedReader : DeltaReader
         }
     }
 
-    // In double and in the order of the adapters: the same sum however the tensor is cut.
+    // Element by element in the order of the adapters, fp32 in every step: the same result however the tensor is cut and whatever the vectors' width.
     private void Combine(ReadOnlySpan<float> planes, Span<float> sum)
     {
         var elects = _term.Type.ElectsSigns();
-        for (var i = 0; i < sum.Length; i++)
+        var sums = MemoryMarshal.Cast<float, Vector<float>>(sum);
+        for (var i = 0; i < sums.Length; i++)
         {
-            var (total, plus, minus) = (0.0, 0.0, 0.0);
-            for (var at = i; at < planes.Length; at += sum.Length)
+            var (total, plus, minus) = (Vector<float>.Zero, Vector<float>.Zero, Vector<float>.Zero);
+            for (var at = i * Vector<float>.Count; at < planes.Length; at += sum.Length)
             {
-                double value = planes[at];
+                var value = new Vector<float>(planes[at..]);
                 total += value;
-                plus += Math.Max(value, 0);
-                minus += Math.Min(value, 0);
+                plus += Vector.Max(value, Vector<float>.Zero);
+                minus += Vector.Min(value, Vector<float>.Zero);
             }
 
             // NaN and infinities are left in, so that they are found when the tensor is written.
-            var combined = !elects || !double.IsFinite(total) ? total : total >= 0 ? plus : minus;
-            sum[i] += (float)(combined * _factor);
+            var elected = Vector.ConditionalSelect(Vector.GreaterThanOrEqual(total, Vector<float>.Zero), plus, minus);
+            sums[i] += _factor * (elects ? Vector.ConditionalSelect(Vector.IsFinite(total), elected, total) : total);
+        }
+
+        for (var i = sums.Length * Vector<float>.Count; i < sum.Length; i++)
+        {
+            var (total, plus, minus) = (0f, 0f, 0f);
+            for (var at = i; at < planes.Length; at += sum.Length)
+            {
+                var value = planes[at];
+                total += value;
+                plus += MathF.Max(value, 0);
+                minus += MathF.Min(value, 0);
+            }
+
+            sum[i] += _factor * (!elects || !float.IsFinite(total) ? total : total >= 0 ? plus : minus);
         }
     }
 

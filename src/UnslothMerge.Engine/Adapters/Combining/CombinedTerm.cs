@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using System.Globalization;
 using System.Numerics;
 using UnslothMerge.Safetensors;
 
@@ -21,11 +22,8 @@ public sealed record AdapterDelta(int Adapter, double Weight, ImmutableArray<Del
 /// <param name="deltas">One delta per adapter.</param>
 public sealed class CombinedTerm(CombinationType type, double density, int seed, string tensor, ImmutableArray<AdapterDelta> deltas) : DeltaTerm
 {
-    /// <summary>The rule.</summary>
-    public CombinationType Type => type;
-
-    /// <summary>The share of elements that stay.</summary>
-    public double Density => density;
+    /// <summary>The rule with its numbers, as a person would note them.</summary>
+    public string Description => string.Create(CultureInfo.InvariantCulture, $"{type.Name()} (density {density}{(type is CombinationType.DareLinear or CombinationType.DareTies ? $", seed {seed}" : "")})");
 
     /// <summary>One delta per adapter.</summary>
     public ImmutableArray<AdapterDelta> Deltas => deltas;
@@ -50,6 +48,12 @@ public sealed class CombinedTerm(CombinationType type, double density, int seed,
 
     /// <inheritdoc/>
     public override long ResidentBytes => Terms.Sum(t => t.ResidentBytes) + (DropsSmallest ? deltas.Length * LargestMagnitudes.Bytes : 0);
+
+    /// <summary>The rule.</summary>
+    internal CombinationType Type => type;
+
+    /// <summary>The share of elements that stay.</summary>
+    internal double Density => density;
 
     /// <summary>Every term of every adapter.</summary>
     internal IEnumerable<DeltaTerm> Terms => deltas.SelectMany(d => d.Terms);

@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.InteropServices;
 
 namespace UnslothMerge.Adapters.Combining;
@@ -15,10 +16,23 @@ internal readonly record struct MagnitudeCutoff(uint Bits, long LastEqual)
     /// <param name="values">The elements.</param>
     public void Apply(long index, Span<float> values)
     {
-        for (var i = 0; i < values.Length; i++)
+        var withEqual = (int)Math.Clamp(LastEqual - index, -1, values.Length - 1) + 1;
+        DropBelow(Bits, values[..withEqual]);
+        DropBelow(Bits + 1, values[withEqual..]);
+    }
+
+    private static void DropBelow(uint smallest, Span<float> values)
+    {
+        var bits = MemoryMarshal.Cast<float, uint>(values);
+        var vectors = MemoryMarshal.Cast<uint, Vector<uint>>(bits);
+        foreach (ref var vector in vectors)
         {
-            var bits = BitConverter.SingleToUInt32Bits(values[i]) & Magnitude;
-            values[i] = bits > Bits || (bits == Bits && index + i <= LastEqual) ? values[i] : 0;
+            vector &= Vector.GreaterThanOrEqual(vector & new Vector<uint>(Magnitude), new Vector<uint>(smallest));
+        }
+
+        foreach (ref var value in bits[(vectors.Length * Vector<uint>.Count)..])
+        {
+            value = (value & Magnitude) >= smallest ? value : 0;
         }
     }
 }
@@ -61,12 +75,13 @@ internal sealed class LargestMagnitudes(long keep)
     public void See(ReadOnlySpan<float> values)
     {
         var magnitudes = MemoryMarshal.Cast<float, uint>(values);
+        var counts = _counts;
         switch (_pass)
         {
             case Pass.High:
                 foreach (var bits in magnitudes)
                 {
-                    _counts[(bits & MagnitudeCutoff.Magnitude) >> LowBits]++;
+                    counts[(bits & MagnitudeCutoff.Magnitude) >> LowBits]++;
                 }
 
                 break;
@@ -76,7 +91,7 @@ internal sealed class LargestMagnitudes(long keep)
                     var low = (bits & MagnitudeCutoff.Magnitude) - _bits;
                     if (low < 1 << LowBits)
                     {
-                        _counts[low]++;
+                        counts[low]++;
                     }
                 }
 

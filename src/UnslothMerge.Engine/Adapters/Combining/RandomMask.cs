@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace UnslothMerge.Adapters.Combining;
 
 /// <summary>
@@ -36,9 +38,11 @@ internal readonly struct RandomMask
     /// <param name="values">The elements.</param>
     public void Apply(long index, Span<float> values)
     {
-        for (var i = 0; i < values.Length; i++)
+        // As integers, which need no branch: half of the time it would be predicted wrongly.
+        var stored = MemoryMarshal.Cast<float, uint>(values);
+        for (var i = 0; i < stored.Length; i++)
         {
-            values[i] = Mix(_key + ((ulong)(index + i) * Golden)) >> (64 - Bits) < _limit ? values[i] : 0;
+            stored[i] &= Mix(_key + ((ulong)(index + i) * Golden)) >> (64 - Bits) < _limit ? uint.MaxValue : 0;
         }
     }
 
