@@ -14,8 +14,13 @@ internal sealed record PickledTensor(PickledStorage Storage, long Offset, long[]
     {
         get
         {
+            if (Shape.Contains(0))
+            {
+                return true;
+            }
+
             var expected = 1L;
-            for (var i = Shape.Length - 1; i >= 0 && !Shape.Contains(0); i--)
+            for (var i = Shape.Length - 1; i >= 0; i--)
             {
                 if (Shape[i] != 1 && Strides[i] != expected)
                 {

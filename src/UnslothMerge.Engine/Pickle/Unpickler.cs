@@ -6,11 +6,14 @@ namespace UnslothMerge.Pickle;
 /// <summary>
 /// Reads the pickle of a flat state dict (str → tensor) with only the opcodes that torch.save writes for one, and only the globals of
 /// <see cref="PickledGlobals"/>. Everything else is an error, so that no code of the file is ever executed. Nothing here recurses, and every
-/// opcode adds at most one value: time and memory are bounded by the length of the pickle.
+/// opcode adds at most one value, so that the bounds on opcodes and length bound time and memory.
 /// Source: CPython 3.13, <c>pickletools</c>.
 /// </summary>
 internal sealed class Unpickler
 {
+    /// <summary>The opcodes that are followed: enough for 400,000 tensors.</summary>
+    private const int MaxOpcodes = 1 << 24;
+
     /// <summary>The values that may be on the stack at once; torch.save sets a dict's items a thousand at a time.</summary>
     private const int MaxStack = 1 << 16;
 
@@ -59,7 +62,7 @@ internal sealed class Unpickler
 
     private object? Run()
     {
-        while (true)
+        for (var count = 0; count < MaxOpcodes; count++)
         {
             var at = _position;
             var opcode = (char)Bytes(1)[0];
@@ -161,6 +164,8 @@ internal sealed class Unpickler
                     throw Wrong($"its pickle holds the opcode 0x{(int)opcode:x2} at {at}, which no flat dict of tensors needs.");
             }
         }
+
+        throw Wrong($"its pickle has more than {MaxOpcodes} opcodes.");
     }
 
     private ReadOnlySpan<byte> Bytes(uint count)

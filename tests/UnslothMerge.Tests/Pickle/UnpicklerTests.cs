@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using CsCheck;
 using UnslothMerge.Pickle;
 using UnslothMerge.Safetensors;
@@ -110,6 +111,15 @@ public sealed class UnpicklerTests
 
         Assert.Contains("values left over", Refusal(bomb.Op(".")), StringComparison.Ordinal);
         Assert.Contains("'a' is not a tensor", Refusal(new PickleBuilder().Proto().Op("}q").Raw(0).Text("a").Op("h").Raw(0).Op("s.")), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void EndlessPicklesEnd()
+    {
+        // Nothing but PROTO 2.
+        var pickle = new byte[1 << 25];
+        MemoryMarshal.Cast<byte, ushort>(pickle.AsSpan()).Fill(0x0280);
+        Assert.Contains("opcodes", Assert.Throws<PickleException>(() => Unpickler.Read(pickle, "x.bin")).Message, StringComparison.Ordinal);
     }
 
     [Fact]
