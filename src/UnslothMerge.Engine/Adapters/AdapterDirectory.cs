@@ -1,7 +1,17 @@
 using UnslothMerge.Models;
+using UnslothMerge.Pickle;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
+
+/// <summary>The weights of an adapter.</summary>
+/// <param name="Path">The file that holds them: safetensors, or a pickle of torch.save.</param>
+/// <param name="Tensors">Their handles.</param>
+public sealed record AdapterWeights(string Path, IReadOnlyList<StoredTensor> Tensors)
+{
+    /// <summary>True if the file is safetensors.</summary>
+    public bool IsSafetensors => System.IO.Path.GetFileName(Path) == AdapterDirectory.WeightsName;
+}
 
 /// <summary>A PEFT adapter directory: its config, and handles of its tensors. Only headers are read: adapters can be gigabytes.</summary>
 public sealed class AdapterDirectory
@@ -12,7 +22,10 @@ public sealed class AdapterDirectory
     /// <summary>The weights' file name.</summary>
     public const string WeightsName = "adapter_model.safetensors";
 
-    private AdapterDirectory(string path, AdapterConfig config, SafetensorsFile weights)
+    /// <summary>The weights' file name in adapters that were saved as a pickle; read only where there is no <see cref="WeightsName"/>.</summary>
+    public const string PickledWeightsName = "adapter_model.bin";
+
+    private AdapterDirectory(string path, AdapterConfig config, AdapterWeights weights)
     {
         Path = path;
         Config = config;
@@ -28,8 +41,8 @@ public sealed class AdapterDirectory
     /// <summary>The content of adapter_config.json.</summary>
     public AdapterConfig Config { get; }
 
-    /// <summary>The file of the weights.</summary>
-    public SafetensorsFile Weights { get; }
+    /// <summary>The weights.</summary>
+    public AdapterWeights Weights { get; }
 
     /// <summary>Reads an adapter's config and header.</summary>
     /// <exception cref="MergeException">It is not a complete adapter.</exception>
@@ -47,21 +60,24 @@ public sealed class AdapterDirectory
             throw new MergeException(MergeError.InvalidAdapter, $"'{path}' is not an adapter: it has no {ConfigName}.", path, Suggestion(full));
         }
 
-        var weights = System.IO.Path.Combine(full, WeightsName);
-        if (!File.Exists(weights))
-        {
-            var pickled = File.Exists(System.IO.Path.Combine(full, "adapter_model.bin"));
-            throw new MergeException(
-                MergeError.InvalidAdapter,
-                $"The adapter '{path}' has no {WeightsName}{(pickled ? ", only a pickled adapter_model.bin" : "")}.",
-                path,
-                pickled ? "Load it with PEFT and save it again: save_pretrained writes safetensors." : "Pass the directory that PEFT's save_pretrained wrote.");
-        }
-
-        var adapter = new AdapterDirectory(full, new AdapterConfig(JsonFile.Read(config, MergeError.InvalidAdapter), config), SafetensorsFile.Open(weights));
+        var adapter = new AdapterDirectory(full, new AdapterConfig(JsonFile.Read(config, MergeError.InvalidAdapter), config), OpenWeights(full));
         return adapter.Weights.Tensors.Count > 0
             ? adapter
-            : throw new MergeException(MergeError.InvalidAdapter, $"'{weights}' holds no tensors: merging it would change nothing.", path, "Save the trained adapter again.");
+            : throw new MergeException(MergeError.InvalidAdapter, $"'{adapter.Weights.Path}' holds no tensors: merging it would change nothing.", path, "Save the trained adapter again.");
+    }
+
+    private static AdapterWeights OpenWeights(string full)
+    {
+        var weights = System.IO.Path.Combine(full, WeightsName);
+        if (File.Exists(weights))
+        {
+            return new AdapterWeights(weights, SafetensorsFile.Open(weights).Tensors);
+        }
+
+        var pickled = System.IO.Path.Combine(full, PickledWeightsName);
+        return File.Exists(pickled)
+            ? new AdapterWeights(pickled, TorchFile.Open(pickled))
+            : throw new MergeException(MergeError.InvalidAdapter, $"The adapter '{full}' has neither {WeightsName} nor {PickledWeightsName}.", full, "Pass the directory that PEFT's save_pretrained wrote.");
     }
 
     // PEFT saves an adapter that is not called 'default' into a folder of its name.

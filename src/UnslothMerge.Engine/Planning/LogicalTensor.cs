@@ -26,7 +26,7 @@ public enum TensorAction
 
 /// <summary>A delta and the factor that the caller puts before it.</summary>
 /// <param name="Term">The delta, with its own scaling.</param>
-/// <param name="Adapter">The adapter's name.</param>
+/// <param name="Adapter">The name of the adapter, or of the rule that combines several.</param>
 /// <param name="Weight">The caller's factor.</param>
 public sealed record WeightedTerm(DeltaTerm Term, string Adapter, double Weight);
 

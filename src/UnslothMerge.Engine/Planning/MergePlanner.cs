@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using UnslothMerge.Adapters;
+using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
 using UnslothMerge.Safetensors;
@@ -16,23 +17,31 @@ public sealed class MergePlanner
     private readonly List<AdapterStep> _steps;
     private readonly List<AdapterTarget> _targets;
     private readonly CheckpointNames _names;
+    private readonly PlanOptions _options;
+    private readonly int _firstStep;
     private ModelConfig _config;
 
-    private MergePlanner(ModelDirectory @base, IEnumerable<LogicalTensor> tensors, IEnumerable<AdapterStep> steps, IEnumerable<AdapterTarget> targets, ModelConfig config)
+    private MergePlanner(ModelDirectory @base, IEnumerable<LogicalTensor> tensors, IEnumerable<AdapterStep> steps, IEnumerable<AdapterTarget> targets, ModelConfig config, PlanOptions? options)
     {
         _base = @base;
         _tensors = [.. tensors];
         _steps = [.. steps];
         _targets = [.. targets];
         _config = config;
+        _options = options ?? new PlanOptions();
+        _options.Check();
+        _firstStep = _steps.Count;
         _names = new CheckpointNames(_tensors.Select(t => t.Name), config);
     }
 
     /// <summary>Plans a merge of adapters into a base; without adapters, a plain conversion.</summary>
+    /// <param name="base">The base.</param>
+    /// <param name="steps">The adapters.</param>
+    /// <param name="options">What else shapes their deltas; null for the defaults.</param>
     /// <exception cref="MergeException">An adapter cannot be merged, or does not fit.</exception>
-    public static MergePlan Plan(ModelDirectory @base, IEnumerable<AdapterStep> steps)
+    public static MergePlan Plan(ModelDirectory @base, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
     {
-        var planner = new MergePlanner(@base, StoredFormats.Read(@base).Select(FromBase), [], [], @base.Config);
+        var planner = new MergePlanner(@base, StoredFormats.Read(@base).Select(FromBase), [], [], @base.Config, options);
         return planner.Finish(steps);
     }
 
@@ -40,10 +49,11 @@ public sealed class MergePlanner
     /// <param name="plan">The merge to build on.</param>
     /// <param name="strengths">Factors on what that merge adds, by ordinal; 1 where absent.</param>
     /// <param name="steps">The adapters to add.</param>
-    public static MergePlan Extend(MergePlan plan, IReadOnlyDictionary<int, double> strengths, IEnumerable<AdapterStep> steps)
+    /// <param name="options">What else shapes their deltas: only theirs, which are then added to what the other merge adds. Null for the defaults.</param>
+    public static MergePlan Extend(MergePlan plan, IReadOnlyDictionary<int, double> strengths, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
     {
         var tensors = plan.Tensors.Select(t => t.WithStrength(strengths.GetValueOrDefault(t.Ordinal, 1)));
-        return new MergePlanner(plan.Base, tensors, plan.Steps, plan.Targets, plan.Config).Finish(steps);
+        return new MergePlanner(plan.Base, tensors, plan.Steps, plan.Targets, plan.Config, options).Finish(steps);
     }
 
     private static LogicalTensor FromBase(FoundTensor found, int ordinal) => new()
@@ -160,11 +170,16 @@ public sealed class MergePlanner
                 Problem(term.Inputs[0], $"a {term.Kind} cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
             }
 
+            if (!term.IsAdditive && plan._options.Combination != CombinationType.Sum)
+            {
+                Problem(term.Inputs[0], $"a {term.Kind} is not a sum, so {plan._options.Combination.Name()} cannot combine it");
+            }
+
             plan._tensors[ordinal] = current with
             {
                 Action = current.Action is TensorAction.Replace or TensorAction.Add ? current.Action : TensorAction.Merge,
                 SpecialView = view,
-                Terms = current.Terms.Add(new WeightedTerm(term, step.Adapter.Name, step.Weight)),
+                Terms = WithTerm(current, term),
                 Adapters = WithThisAdapter(current),
             };
             plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, term.Kind, term.Rank, term.Scaling, AdapterOutcome.Merged, current.Name, [.. term.Inputs.Select(i => i.Name)]));
@@ -258,6 +273,20 @@ public sealed class MergePlanner
 
             _problems.TryAdd(tensor.Name, "two rules claim it");
             return false;
+        }
+
+        // All terms of this run on a tensor are one, unless they are simply added.
+        private ImmutableArray<WeightedTerm> WithTerm(LogicalTensor current, DeltaTerm term)
+        {
+            if (plan._options is not { Combination: not CombinationType.Sum and var type, Density: { } density, Seed: var seed })
+            {
+                return current.Terms.Add(new WeightedTerm(term, step.Adapter.Name, step.Weight));
+            }
+
+            var adapter = plan._steps.Count - 1;
+            return current.Terms is [.. var before, { Term: CombinedTerm combined } last] && combined.Deltas[0].Adapter >= plan._firstStep
+                ? [.. before, last with { Term = combined.With(adapter, step.Weight, term) }]
+                : current.Terms.Add(new WeightedTerm(new CombinedTerm(type, density, seed, current.Name, [new AdapterDelta(adapter, step.Weight, [term])]), type.Name(), 1));
         }
 
         private ImmutableArray<string> WithThisAdapter(LogicalTensor tensor) =>

@@ -1,13 +1,20 @@
 using UnslothMerge.Adapters;
+using UnslothMerge.Adapters.Combining;
+using UnslothMerge.Execution;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
+using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Saving;
 
 /// <summary>Saves the adapter by itself, with the tokenizer: the method <c>lora</c>.</summary>
 public static class AdapterSaver
 {
+    private const int CopyBytes = 1024 * 1024;
+
+    private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
+
     /// <summary>Writes a plan's one adapter: its tensors in every bit, its config with every key.</summary>
     /// <returns>The file of the adapter's weights.</returns>
     /// <exception cref="MergeException">The plan is more than one plain adapter, or cannot be written; nothing has landed.</exception>
@@ -22,14 +29,29 @@ public static class AdapterSaver
                 "Use merged_16bit, or merge one adapter with the weight 1.");
         }
 
-        var weights = Path.Combine(step.Adapter.Path, AdapterDirectory.WeightsName);
-        DiskSpace.Require(new FileInfo(weights).Length, destination);
+        if (plan.Tensors.SelectMany(t => t.Terms).Select(t => t.Term).OfType<CombinedTerm>().FirstOrDefault() is { } combined)
+        {
+            throw new MergeException(MergeError.InvalidOption, $"The method lora saves one adapter as it is, but the merge thins it out by {combined.Description}.", "Method", "Use merged_16bit, or merge without a combination type.");
+        }
+
+        var weights = step.Adapter.Weights;
+        var layout = weights.IsSafetensors ? null : new ShardLayout(weights.Tensors.Select(t => new TensorSpec(t.Name, t.Type, t.Shape)), Metadata);
+        var bytes = layout?.Length ?? new FileInfo(weights.Path).Length;
+        DiskSpace.Require(bytes, destination);
         using var staging = StagingDirectory.Create(destination);
         var files = new Dictionary<string, string>(CarriedFiles.Tokenizer(plan.Base.Path, [step.Adapter.Path]), StringComparer.Ordinal)
         {
-            [AdapterDirectory.WeightsName] = weights,
             [AdapterDirectory.ConfigName] = Path.Combine(step.Adapter.Path, AdapterDirectory.ConfigName),
         };
+        if (layout is null)
+        {
+            files[AdapterDirectory.WeightsName] = weights.Path;
+        }
+        else
+        {
+            Convert(weights, layout, Path.Combine(staging.Path, AdapterDirectory.WeightsName));
+        }
+
         CarriedFiles.Copy(files, staging.Path);
         File.WriteAllText(Path.Combine(staging.Path, ModelCard.FileName), ModelCard.Adapter(plan, Path.GetFileName(destination.Path), ModelCard.LicenseOf(plan.Base.Path)));
         if (sync)
@@ -38,6 +60,19 @@ public static class AdapterSaver
         }
 
         staging.Land();
-        return new SavedShard(Path.Combine(destination.Path, AdapterDirectory.WeightsName), new FileInfo(weights).Length, []);
+        return new SavedShard(Path.Combine(destination.Path, AdapterDirectory.WeightsName), bytes, []);
+    }
+
+    // A pickled adapter becomes a safetensors file of the same tensors.
+    private static void Convert(AdapterWeights weights, ShardLayout layout, string path)
+    {
+        using var files = new InputFiles();
+        using var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, layout.Length);
+        RandomAccess.Write(file, layout.Header, 0);
+        var buffer = new byte[CopyBytes];
+        foreach (var tensor in weights.Tensors)
+        {
+            FileCopy.Copy(files, tensor, 0, tensor.Length, new ShardOutput(file, [layout.OffsetOf(tensor.Name)]), buffer);
+        }
     }
 }

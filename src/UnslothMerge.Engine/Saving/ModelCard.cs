@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text;
+using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
@@ -25,6 +26,11 @@ public static class ModelCard
         foreach (var step in plan.Steps)
         {
             card.Append(CultureInfo.InvariantCulture, $"- Adapter: {step.Adapter.Name} ({step.Adapter.Config.PeftType}, weight {step.Weight})\n");
+        }
+
+        foreach (var rule in plan.Tensors.SelectMany(t => t.Terms).Select(t => t.Term).OfType<CombinedTerm>().Select(t => t.Description).Distinct())
+        {
+            card.Append(CultureInfo.InvariantCulture, $"- Combined by {rule}\n");
         }
 
         return card.ToString();

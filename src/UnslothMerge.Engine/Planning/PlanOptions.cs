@@ -1,0 +1,35 @@
+using UnslothMerge.Adapters.Combining;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>What shapes the deltas of a merge beyond the adapters themselves.</summary>
+public sealed record PlanOptions
+{
+    /// <summary>How the deltas of several adapters on one tensor become one. Replacements of whole tensors are not deltas and stay as they are.</summary>
+    public CombinationType Combination { get; init; } = CombinationType.Sum;
+
+    /// <summary>The share of each delta's elements that stays, in (0, 1]; needed by all combinations but the sum.</summary>
+    public double? Density { get; init; }
+
+    /// <summary>The seed of the combinations that drop at random: the same seed gives the same model.</summary>
+    public int Seed { get; init; }
+
+    /// <summary>Checks that the options agree.</summary>
+    /// <exception cref="MergeException">They do not.</exception>
+    internal void Check()
+    {
+        if (Combination == CombinationType.Sum && Density is not null)
+        {
+            throw new MergeException(MergeError.InvalidOption, "A density is given, but the sum of adapters drops nothing.", nameof(Density), "Choose another combination (ties, dare_linear, dare_ties, magnitude_prune), or give no density.");
+        }
+
+        if (Combination != CombinationType.Sum && Density is not (> 0 and <= 1))
+        {
+            throw new MergeException(
+                MergeError.InvalidOption,
+                Density is { } density ? $"The density is {density}; it must be greater than 0 and at most 1." : $"{Combination.Name()} needs a density, the share of each delta that stays.",
+                nameof(Density),
+                "The authors of TIES use 0.2, those of DARE 0.1 and more.");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+using System.Text.Json.Nodes;
+using UnslothMerge.Adapters;
+using UnslothMerge.Adapters.Combining;
+using UnslothMerge.IO;
+using UnslothMerge.Models;
+using UnslothMerge.Planning;
+using UnslothMerge.Safetensors;
+using UnslothMerge.Saving;
+using UnslothMerge.Tests.Goldens;
+
+namespace UnslothMerge.Tests.Combining;
+
+/// <summary>Whole merges of adapters with different ranks and targets, compared with the formula in double.</summary>
+public sealed class CombinedMergeTests
+{
+    private static readonly ModelDirectory Base = ModelDirectory.Open(Fixtures.Base("llama-fp32"));
+
+    // Weights, also negative ones, as the case gives them.
+    private static readonly List<AdapterStep> Steps = [.. new GoldenCase("weighted-three").Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight))];
+
+    [Theory]
+    [MemberData(nameof(CombinedTermTests.Types), MemberType = typeof(CombinedTermTests))]
+    public void IsTheFormulaOnEveryTensor(CombinationType type)
+    {
+        using var directory = new TemporaryDirectory();
+        var plan = MergePlanner.Plan(Base, Steps, new PlanOptions { Combination = type, Density = 0.3, Seed = 5 });
+        Save(plan, plan.Tensors, directory["one"], workers: 1);
+        Save(plan, plan.Tensors, directory["many"], workers: 3);
+        Assert.Equal(File.ReadAllBytes(Path.Combine(directory["one"], "model.safetensors")), File.ReadAllBytes(Path.Combine(directory["many"], "model.safetensors")));
+        Assert.Contains($"- Combined by {type.Name()} (density 0.3", File.ReadAllText(Path.Combine(directory["one"], "README.md")), StringComparison.Ordinal);
+        Compare(directory["one"], (tensor, deltas) => CombinationReference.Combine(type, 0.3, 5, tensor, deltas));
+    }
+
+    [Fact]
+    public void StrengthMultipliesTheCombinedDelta()
+    {
+        using var directory = new TemporaryDirectory();
+        var plan = MergePlanner.Plan(Base, Steps, new PlanOptions { Combination = CombinationType.Ties, Density = 0.5 });
+        Save(plan, [.. plan.Tensors.Select(t => t.WithStrength(-0.25))], directory["out"], workers: 2);
+        Compare(directory["out"], (tensor, deltas) => [.. CombinationReference.Combine(CombinationType.Ties, 0.5, 0, tensor, deltas).Select(v => -0.25 * v)]);
+    }
+
+    [Fact]
+    public void ExtendingAMergeCombinesOnlyTheNewAdapters()
+    {
+        using var directory = new TemporaryDirectory();
+        var options = new PlanOptions { Combination = CombinationType.Ties, Density = 0.5 };
+        var first = MergePlanner.Plan(Base, Steps[..1], options);
+        var second = MergePlanner.Extend(first, new Dictionary<int, double>(), Steps[1..], options);
+        Save(second, second.Tensors, directory["out"], workers: 2);
+        Compare(directory["out"], (tensor, deltas) =>
+        {
+            var before = CombinationReference.Combine(CombinationType.Ties, 0.5, 0, tensor, [.. deltas.Take(1)]);
+            var after = CombinationReference.Combine(CombinationType.Ties, 0.5, 0, tensor, [.. deltas.Skip(1)]);
+            return [.. before.Zip(after, (a, b) => a + b)];
+        });
+    }
+
+    [Fact]
+    public void AThinnedAdapterIsNotSavedAsItWas()
+    {
+        using var directory = new TemporaryDirectory();
+        var plan = MergePlanner.Plan(Base, [new AdapterStep(Steps[0].Adapter, 1)], new PlanOptions { Combination = CombinationType.DareLinear, Density = 0.5, Seed = 8 });
+        var error = Assert.Throws<MergeException>(() => AdapterSaver.Save(plan, Destination.Check(directory["out"], [], force: false), new RunOptions(1, Sync: false)));
+        Assert.Contains("dare_linear (density 0.5, seed 8)", error.Message, StringComparison.Ordinal);
+        Assert.Empty(Directory.EnumerateFileSystemEntries(directory.Path));
+    }
+
+    [Theory]
+    [InlineData(CombinationType.Sum, 0.5)]
+    [InlineData(CombinationType.Ties, null)]
+    [InlineData(CombinationType.Ties, 0.0)]
+    [InlineData(CombinationType.DareLinear, 1.5)]
+    [InlineData(CombinationType.DareTies, double.NaN)]
+    public void RefusesDensitiesThatMeanNothing(CombinationType type, double? density)
+    {
+        var error = Assert.Throws<MergeException>(() => MergePlanner.Plan(Base, Steps, new PlanOptions { Combination = type, Density = density }));
+        Assert.Equal((MergeError.InvalidOption, "Density"), (error.Error, error.Target));
+    }
+
+    [Fact]
+    public void TypesHaveTheNamesOfPeft()
+    {
+        Assert.Equal(["sum", "ties", "dare_linear", "dare_ties", "magnitude_prune"], Enum.GetValues<CombinationType>().Select(t => t.Name()));
+        Assert.All(Enum.GetValues<CombinationType>(), t => Assert.Equal(t, CombinationTypes.FromName(t.Name().ToUpperInvariant())));
+        Assert.Null(CombinationTypes.FromName("cat"));
+    }
+
+    private static void Save(MergePlan plan, IReadOnlyList<LogicalTensor> tensors, string output, int workers) => ModelSaver.Save(
+        WritePlan.Create(plan, tensors, new WriteOptions(TensorType.F32, 5_000_000_000)),
+        Destination.Check(output, [], force: false),
+        "merged_16bit",
+        new RunOptions(workers, Sync: false),
+        null,
+        TestContext.Current.CancellationToken);
+
+    private static void Compare(string output, Func<string, IReadOnlyList<(double Weight, double[] Values)>, double[]> combine)
+    {
+        using var files = new InputFiles();
+        var actual = Checkpoint.Open(output);
+        var compared = 0;
+        foreach (var tensor in Base.Checkpoint.Tensors)
+        {
+            var expected = Values(files, tensor);
+            var module = $"base_model.model.{tensor.Name[..^".weight".Length]}";
+
+            // An adapter that does not touch the tensor has a delta of zeros, which changes no combination.
+            var deltas = Steps.Select(s => (s.Weight, Delta(files, s.Adapter, module, expected.Length))).ToList();
+            if (deltas.Exists(d => d.Item2.Any(v => v != 0)))
+            {
+                compared++;
+                expected = [.. expected.Zip(combine(tensor.Name, deltas), (w, d) => w + d)];
+            }
+
+            var merged = Values(files, actual.Find(tensor.Name)!);
+            var slack = 2e-6 * expected.Max(Math.Abs);
+            Assert.All(expected.Zip(merged), pair => Assert.InRange(pair.Second, pair.First - slack, pair.First + slack));
+        }
+
+        Assert.True(compared >= 4);
+    }
+
+    private static double[] Delta(InputFiles files, AdapterDirectory adapter, string module, int count)
+    {
+        if (adapter.Weights.Tensors.FirstOrDefault(t => t.Name == $"{module}.lora_A.weight") is not { } a)
+        {
+            return new double[count];
+        }
+
+        var b = adapter.Weights.Tensors.Single(t => t.Name == $"{module}.lora_B.weight");
+        var (right, left) = (Values(files, a), Values(files, b));
+        var (rank, columns) = ((int)a.Shape[0], (int)a.Shape[1]);
+        var json = adapter.Config.Json;
+        var scaling = json["lora_alpha"]!.GetValue<double>() / (json["use_rslora"]!.GetValue<bool>() ? Math.Sqrt(rank) : rank);
+        return [.. Enumerable.Range(0, count).Select(i => scaling * Enumerable.Range(0, rank).Sum(k => left[(i / columns * rank) + k] * right[(k * columns) + (i % columns)]))];
+    }
+
+    private static double[] Values(InputFiles files, StoredTensor tensor) => PassRule.Decode(tensor.Type, files.ReadAll(tensor));
+}
