@@ -12,9 +12,6 @@ public readonly record struct LayerLayout(long Outputs, long Inputs, bool InputF
     /// <summary>The matrix that tiles are cut from.</summary>
     public MatrixView View => InputFirst ? new MatrixView(Inputs, checked((int)Outputs)) : new MatrixView(Outputs, checked((int)Inputs));
 
-    /// <summary>True if the whole weight can be held at once.</summary>
-    public bool FitsInMemory => Outputs * Inputs * sizeof(float) <= int.MaxValue;
-
     /// <summary>Finds out how a weight is stored.</summary>
     /// <param name="module">The adapter's module.</param>
     /// <param name="target">The plan in the making.</param>

@@ -1,5 +1,4 @@
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
@@ -40,7 +39,7 @@ public sealed class Glora : AdapterKind
         var e = Path(module, target, 'E', outputs, 1);
         if ((a ?? b) is not null)
         {
-            target.Add(weight, module.Module, new GloraTerm(Name, a, b, (int?)(a ?? b)!.Right?.Shape[0]));
+            target.Add(weight, module.Module, new GloraTerm(Name, a, b, ofBias: false));
         }
 
         BindBias(module, target, weight, c, d, e);
@@ -61,15 +60,14 @@ public sealed class Glora : AdapterKind
             return;
         }
 
-        var column = new MatrixView(weight.Shape[0], 1);
         if ((d ?? e) is not null)
         {
-            target.Add(bias, module.Module, new GloraTerm(Name, d, e, rank: null), column);
+            target.Add(bias, module.Module, new GloraTerm(Name, d, e, ofBias: true));
         }
 
         if (c is not null)
         {
-            target.Add(bias, module.Module, new WeightProductTerm(Name, weight.Source, c), column);
+            target.Add(bias, module.Module, new WeightProductTerm(Name, weight.Source, c));
         }
     }
 
@@ -88,7 +86,9 @@ public sealed class Glora : AdapterKind
             (null, null, not null) => new GloraPath(alone, null),
             _ => null,
         };
-        var reason = path is null ? $"glora_{support} of {module.Module} is neither Xd and Xu nor X alone" : path.Misfit(rows, columns);
+        var reason = path is null ? $"glora_{support} of {module.Module} is neither Xd and Xu nor X alone"
+            : path.Right is not null && support > 'C' ? $"glora_{support} is a product, but the bias takes vectors and numbers only"
+            : path.Misfit(rows, columns);
         if (reason is null)
         {
             return path;

@@ -68,7 +68,7 @@ public sealed class Ia3 : AdapterKind
         var (outputs, inputs, length) = (weight.Shape[0], weight.Shape[1], vector.Shape.Count());
 
         // Each group of outputs sees its own channels of the input, and the weight holds only those.
-        var groups = feedForward && inputs > 0 ? length / inputs : 1;
+        var groups = inputs > 0 ? length / inputs : 0;
         if (feedForward ? groups < 1 || length % inputs != 0 || outputs % groups != 0 : length != outputs)
         {
             target.Problem(vector, Misfit(vector, weight, feedForward));

@@ -45,17 +45,16 @@ public class Oft : AdapterKind
         var size = BlockSize(triangles.Shape[1]);
         var blocks = triangles.Shape[0];
 
-        // One block is shared by all.
-        var layout = blocks > 1 ? LayerLayout.Of(module, target, weight, null, blocks * size)
-            : LayerLayout.Of(module, target, weight, null, size) ?? (LayerLayout.Of(module, target, weight, null, null) is { } shared && shared.Inputs % size == 0 ? shared : null);
-        if (size * (size - 1) / 2 != triangles.Shape[1] || layout is not { } known || (OfOutput && known.InputFirst))
+        var shared = blocks == 1 && module.Config.IsSet("block_share");
+        if (size * (size - 1) / 2 != triangles.Shape[1] || LayerLayout.Of(module, target, weight, null, shared ? null : blocks * size) is not { } layout
+            || layout.Inputs % size != 0 || (OfOutput && layout.InputFirst))
         {
             target.Problem(triangles, $"{blocks} rotation{(blocks == 1 ? "" : "s")} of {size} inputs do{(blocks == 1 ? "es" : "")} not fit {weight.Name} {weight.Shape.Text()}");
             return true;
         }
 
         var options = new OftOptions((int)size, Coefficients(module.Config), MaxNorm(module.Config, blocks), OfOutput);
-        target.Add(weight, module.Module, new OftTerm(Name, triangles, options, known), known.View);
+        target.Add(weight, module.Module, new OftTerm(Name, triangles, options, layout), layout.View);
         return true;
     }
 

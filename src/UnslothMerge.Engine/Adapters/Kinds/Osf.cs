@@ -32,6 +32,7 @@ public sealed class Osf : AdapterKind
             target.Problem(module, $"the module {module.Module} has not all of {U}, {S} and {V}");
         }
         else if (weight.Shape is not [var outputs, var inputs] || s.Shape is not [var low] || low > Math.Min(outputs, inputs)
+            || weight.Shape.Count() > int.MaxValue
             || !u.Shape.SequenceEqual([outputs, low]) || !v.Shape.SequenceEqual([low, inputs]))
         {
             target.Problem(module, $"{u.Shape.Text()}, {s.Shape.Text()} and {v.Shape.Text()} are not singular components of {weight.Name} {weight.Shape.Text()}");

@@ -31,7 +31,7 @@ public sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout layou
     public override DeltaComposition Composition => DeltaComposition.Sum;
 
     /// <inheritdoc/>
-    public override DeltaReach Reach => DeltaReach.WholeTensor;
+    public override DeltaReach Reach => Layout.InputFirst ? DeltaReach.WholeTensor : DeltaReach.ReducingPass;
 
     /// <inheritdoc/>
     protected override long MapBytes => 3L * _n * _n * sizeof(double);

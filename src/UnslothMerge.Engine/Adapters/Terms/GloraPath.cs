@@ -33,6 +33,19 @@ public sealed record GloraPath(StoredTensor Left, StoredTensor? Right)
     /// <summary>Its values.</summary>
     internal sealed class Values(double[] left, double[]? right, int columns)
     {
+        /// <summary>A part of a vector: of a support without a product.</summary>
+        public void Elements(int first, Span<double> values)
+        {
+            if (left.Length == 1)
+            {
+                values.Fill(left[0]);
+            }
+            else
+            {
+                left.AsSpan(first, values.Length).CopyTo(values);
+            }
+        }
+
         /// <summary>Computes a part of a row.</summary>
         public void Row(long row, int column, Span<double> values)
         {

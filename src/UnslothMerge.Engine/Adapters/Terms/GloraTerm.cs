@@ -4,12 +4,12 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>Δ = W⊙A + B for a weight [out, in]; Δ = b⊙D + E for a bias [out], seen as a column. Source: GLoRA (arXiv 2306.07967); PEFT 0.21, <c>GloraLinear</c>.</summary>
+/// <summary>Δ = W⊙A + B for a weight [out, in]; Δ = b⊙D + E for a bias [out]. Source: GLoRA (arXiv 2306.07967); PEFT 0.21, <c>GloraLinear</c>.</summary>
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="factor">A or D; null for none.</param>
 /// <param name="offset">B or E; null for none.</param>
-/// <param name="rank">The rank, where it has one.</param>
-public sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offset, int? rank) : DeltaTerm
+/// <param name="ofBias">True for a bias, whose supports are no products.</param>
+public sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offset, bool ofBias) : DeltaTerm
 {
     /// <inheritdoc/>
     public override string Kind => kind;
@@ -18,7 +18,7 @@ public sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offset,
     public override IReadOnlyList<StoredTensor> Inputs => [.. (factor?.Inputs ?? []).Concat(offset?.Inputs ?? [])];
 
     /// <inheritdoc/>
-    public override int? Rank => rank;
+    public override int? Rank => (int?)(factor ?? offset)?.Right?.Shape[0];
 
     /// <inheritdoc/>
     public override long ResidentBytes => (factor?.Bytes ?? 0) + (offset?.Bytes ?? 0);
@@ -27,9 +27,9 @@ public sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offset,
     public override long BytesOf(int rows) => 0;
 
     /// <inheritdoc/>
-    public override DeltaReader Open(DeltaContext context) => new Reader(factor?.Load(context.Files), offset?.Load(context.Files), context.Factor);
+    public override DeltaReader Open(DeltaContext context) => new Reader(factor?.Load(context.Files), offset?.Load(context.Files), ofBias, context.Factor);
 
-    private sealed class Reader(GloraPath.Values? factor, GloraPath.Values? offset, double weight) : DeltaReader
+    private sealed class Reader(GloraPath.Values? factor, GloraPath.Values? offset, bool ofBias, double weight) : DeltaReader
     {
         public override void Read(long row, int rows, Span<byte> buffer)
         {
@@ -44,8 +44,8 @@ public sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offset,
             offsets.Clear();
             for (var i = 0; i < tile.Rows; i++)
             {
-                factor?.Row(tile.Row + i, tile.Column, factors);
-                offset?.Row(tile.Row + i, tile.Column, offsets);
+                Load(factor, tile, i, factors);
+                Load(offset, tile, i, offsets);
                 var weights = tile.WeightRow(i);
                 var deltas = tile.DeltaRow(i);
                 for (var c = 0; c < weights.Length; c++)
@@ -55,6 +55,18 @@ public sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offset,
             }
 
             ArrayPool<double>.Shared.Return(rented);
+        }
+
+        private void Load(GloraPath.Values? path, Tile tile, int row, Span<double> values)
+        {
+            if (ofBias)
+            {
+                path?.Elements(tile.Column, values);
+            }
+            else
+            {
+                path?.Row(tile.Row + row, tile.Column, values);
+            }
         }
     }
 }

@@ -59,19 +59,28 @@ public sealed class OsfTerm(string kind, StoredTensor u, StoredTensor s, StoredT
             }
         });
 
+        if (_low > 0)
+        {
+            ReplaceLow(weight, context.Files);
+        }
+
+        return new Reader(weight);
+    }
+
+    private void ReplaceLow(DenseMatrix weight, InputFiles files)
+    {
         // The shorter side's Gram matrix has all singular directions of W; eigenvalues come in ascending order.
         var byInput = _inputs <= _outputs;
         var gram = byInput ? weight.TransposeThisAndMultiply(weight) : weight.TransposeAndMultiply(weight);
         var lowest = gram.Evd(Symmetricity.Symmetric).EigenVectors.SubMatrix(0, gram.RowCount, 0, _low);
         var low = byInput ? (weight * lowest).TransposeAndMultiply(lowest) : lowest * lowest.TransposeThisAndMultiply(weight);
 
-        var left = Matrix(context.Files, u, _outputs, _low);
-        var right = Matrix(context.Files, v, _low, _inputs);
-        var scales = AdapterValues.Read(context.Files, s);
+        var left = Matrix(files, u, _outputs, _low);
+        var right = Matrix(files, v, _low, _inputs);
+        var scales = AdapterValues.Read(files, s);
         left.MapIndexedInplace((_, j, value) => value * scales[j]);
         weight.Subtract(low, weight);
         weight.Add(left * right, weight);
-        return new Reader(weight);
     }
 
     private static DenseMatrix Matrix(InputFiles files, StoredTensor tensor, int rows, int columns)

@@ -12,6 +12,9 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="layout">How the weight is stored.</param>
 public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
 {
+    /// <summary>How the weight is stored.</summary>
+    protected LayerLayout Layout { get; } = layout;
+
     /// <summary>Sees the base's weights of one output.</summary>
     private protected delegate void RowVisitor(long output, ReadOnlySpan<double> row);
 
@@ -22,13 +25,13 @@ public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
     public override DeltaComposition Composition => DeltaComposition.After;
 
     /// <inheritdoc/>
-    public override DeltaReach Reach => layout.InputFirst ? DeltaReach.WholeTensor : DeltaReach.RowLocal;
+    public override DeltaReach Reach => Layout.InputFirst ? DeltaReach.WholeTensor : DeltaReach.RowLocal;
 
     /// <inheritdoc/>
-    public override bool NeedsWholeRows => !layout.InputFirst;
+    public override bool NeedsWholeRows => !Layout.InputFirst;
 
     /// <inheritdoc/>
-    public sealed override long ResidentBytes => MapBytes + (layout.InputFirst ? layout.Outputs * layout.Inputs * sizeof(float) : 0);
+    public sealed override long ResidentBytes => MapBytes + (Layout.InputFirst ? Layout.Outputs * Layout.Inputs * sizeof(float) : 0);
 
     /// <summary>The bytes of the map.</summary>
     protected abstract long MapBytes { get; }
@@ -40,18 +43,18 @@ public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
     public sealed override DeltaReader Open(DeltaContext context)
     {
         var sum = Composition == DeltaComposition.Sum;
-        if (!layout.InputFirst)
+        if (!Layout.InputFirst)
         {
             return new RowReader(Load(context.Files, visitor => VisitRows(context, visitor)), sum, context.Factor);
         }
 
-        var weights = new NativeBuffer(layout.Outputs * layout.Inputs * sizeof(float));
+        var weights = new NativeBuffer(Layout.Outputs * Layout.Inputs * sizeof(float));
         try
         {
             Gather(context, sum, weights);
             var map = Load(context.Files, visitor => VisitColumns(weights, visitor));
             MapColumns(weights, map);
-            return new ColumnReader(weights, (int)layout.Inputs, sum, context.Factor);
+            return new ColumnReader(weights, (int)Layout.Inputs, sum, context.Factor);
         }
         catch
         {
@@ -80,9 +83,9 @@ public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
 
     private void VisitColumns(NativeBuffer weights, RowVisitor visitor)
     {
-        var inputs = (int)layout.Inputs;
+        var inputs = (int)Layout.Inputs;
         var row = new double[inputs];
-        for (var output = 0; output < layout.Outputs; output++)
+        for (var output = 0; output < Layout.Outputs; output++)
         {
             Widen(weights.Floats.Slice(output * inputs, inputs), row);
             visitor(output, row);
@@ -99,16 +102,16 @@ public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
             var delta = tile.DeltaRow(i);
             for (var c = 0; c < row.Length; c++)
             {
-                values[(int)((c * layout.Inputs) + tile.Row + i)] = sum ? row[c] : row[c] + delta[c];
+                values[(int)((c * Layout.Inputs) + tile.Row + i)] = sum ? row[c] : row[c] + delta[c];
             }
         }
     });
 
     private void MapColumns(NativeBuffer weights, RowMap map)
     {
-        var inputs = (int)layout.Inputs;
+        var inputs = (int)Layout.Inputs;
         var (row, scratch) = (new double[inputs], new double[inputs]);
-        for (var output = 0; output < layout.Outputs; output++)
+        for (var output = 0; output < Layout.Outputs; output++)
         {
             var values = weights.Floats.Slice(output * inputs, inputs);
             Widen(values, row);

@@ -4,7 +4,7 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>Δb = W·C for a bias [out], seen as a column, with the base's weight W [out, in] and C [in]. Source: GLoRA (arXiv 2306.07967).</summary>
+/// <summary>Δb = W·C for a bias [out], with the base's weight W [out, in] and C [in]. Source: GLoRA (arXiv 2306.07967).</summary>
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="weight">W.</param>
 /// <param name="path">C, as [in, 1].</param>
@@ -81,9 +81,10 @@ public sealed class WeightProductTerm(string kind, TensorSource weight, GloraPat
 
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
-            for (var i = 0; i < tile.Rows; i++)
+            var deltas = tile.DeltaRow(0);
+            for (var c = 0; c < deltas.Length; c++)
             {
-                tile.DeltaRow(i)[0] += (float)product[tile.Row + i];
+                deltas[c] += (float)product[tile.Column + c];
             }
         }
     }
