@@ -27,11 +27,14 @@ public readonly record struct LayerLayout(long Outputs, long Inputs, bool InputF
         }
 
         var (first, rest) = (weight.Shape[0], weight.Shape.Count() / weight.Shape[0]);
-        return Orientation.IsTransposed(weight, target.Find(module.Module, "bias"), module.Config, outputs, inputs) switch
+        var bias = target.Find(module.Module, "bias");
+        return Orientation.IsTransposed(weight, bias, module.Config, outputs, inputs) switch
         {
-            null => null,
-            true => new LayerLayout(rest, first, InputFirst: true),
             false => new LayerLayout(first, rest, InputFirst: false),
+
+            // Conv1D always has a bias: what only fits the wrong way round was trained on another model.
+            true when bias?.Shape.Count() == rest => new LayerLayout(rest, first, InputFirst: true),
+            _ => null,
         };
     }
 }
