@@ -18,6 +18,9 @@ public abstract class AdapterKind
     /// <summary>The tensors of one module, without the module's name: <c>lora_A.weight</c> …</summary>
     public abstract IReadOnlyList<string> Parts { get; }
 
+    /// <summary>The tensors that all modules share, without <c>base_model.</c>: <c>vera_A</c> …; their names may go on after a dot.</summary>
+    public virtual IReadOnlyList<string> SharedParts => [];
+
     /// <summary>Says what the tensors of one module change.</summary>
     /// <returns>False if the base has no parameter of that module that this kind could change; then the next row of the table is asked.</returns>
     public abstract bool Bind(ModuleAdapter module, IAdapterTarget target);
@@ -27,7 +30,8 @@ public abstract class AdapterKind
 /// <param name="Module">The module's name in the running model.</param>
 /// <param name="Config">The adapter's config.</param>
 /// <param name="Tensors">The stored tensors by part.</param>
-public sealed record ModuleAdapter(string Module, AdapterConfig Config, IReadOnlyDictionary<string, StoredTensor> Tensors)
+/// <param name="Shared">The stored tensors that all modules share, by name without <c>base_model.</c></param>
+public sealed record ModuleAdapter(string Module, AdapterConfig Config, IReadOnlyDictionary<string, StoredTensor> Tensors, IReadOnlyDictionary<string, StoredTensor> Shared)
 {
     /// <summary>A part's tensor, or null if the file has none.</summary>
     public StoredTensor? Find(string part) => Tensors.GetValueOrDefault(part);
@@ -36,7 +40,8 @@ public sealed record ModuleAdapter(string Module, AdapterConfig Config, IReadOnl
 /// <summary>A tensor of the model in the making, as an adapter sees it.</summary>
 /// <param name="Name">The name in the checkpoint.</param>
 /// <param name="Shape">The shape that it will have.</param>
-public sealed record TargetTensor(string Name, IReadOnlyList<long> Shape);
+/// <param name="Source">Where its values come from before deltas are added.</param>
+public sealed record TargetTensor(string Name, IReadOnlyList<long> Shape, TensorSource Source);
 
 /// <summary>The plan in the making, as an adapter kind sees it. Every tensor of the adapter is claimed once or reported as a problem.</summary>
 public interface IAdapterTarget
@@ -53,6 +58,15 @@ public interface IAdapterTarget
 
     /// <summary>Reports that an adapter tensor cannot be placed.</summary>
     void Problem(StoredTensor tensor, string reason);
+
+    /// <summary>Reports that none of a module's tensors can be placed.</summary>
+    void Problem(ModuleAdapter module, string reason)
+    {
+        foreach (var tensor in module.Tensors.Values)
+        {
+            Problem(tensor, reason);
+        }
+    }
 }
 
 /// <summary>The kinds of adapters that can be merged.</summary>
@@ -62,6 +76,17 @@ public static class AdapterKinds
     public static IReadOnlyList<AdapterKind> Table { get; } =
     [
         new Kinds.LoraLinear(),
+        new Kinds.Ia3(),
+        new Kinds.LnTuning(),
+        new Kinds.Beft(),
+        new Kinds.Oft(),
+        new Kinds.OftEmbedding(),
+        new Kinds.Boft(),
+        new Kinds.Hra(),
+        new Kinds.Road(),
+        new Kinds.Glora(),
+        new Kinds.Osf(),
+        new Kinds.Frod(),
     ];
 
     /// <summary>Every part that a kind stores, longest first so that none hides another.</summary>

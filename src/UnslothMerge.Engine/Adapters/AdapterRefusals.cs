@@ -1,11 +1,36 @@
+using UnslothMerge.Models;
+
 namespace UnslothMerge.Adapters;
 
 /// <summary>What makes an adapter one that this program cannot merge. Each refusal is a row of the table: when it holds, why, and what to do.</summary>
 public static class AdapterRefusals
 {
+    private const string VirtualTokens = "it puts trained tokens before the input, which no weight can express";
+    private const string VirtualCache = "it puts trained keys and values before those of the input, which no weight can express";
+    private const string Routes = "it mixes its parts by the input, which no weight can express";
+
+    // Kinds that cannot be merged, whatever their config.
+    private static readonly (string PeftType, string Why)[] Kinds =
+    [
+        ("PROMPT_TUNING", VirtualTokens),
+        ("MULTITASK_PROMPT_TUNING", VirtualTokens),
+        ("P_TUNING", VirtualTokens),
+        ("CPT", VirtualTokens),
+        ("PREFIX_TUNING", VirtualCache),
+        ("CARTRIDGE", VirtualCache),
+        ("ADAPTION_PROMPT", "it adds a gated attention over trained prompts, which no weight can express"),
+        ("XLORA", Routes),
+        ("POLY", "it mixes its parts by the task of each input, which no weight can express"),
+        ("LILY", Routes),
+        ("ADAMSS", "the rows that its parts change come from a clustering (scikit-learn's KMeans) that is not saved"),
+        ("PSOFT", "it works in singular vectors of the base's weights that are not saved, and their signs are a matter of chance"),
+    ];
+
     private static readonly (Func<AdapterConfig, bool> Holds, string Why)[] Table =
     [
-        (c => !AdapterKinds.Table.Any(k => k.PeftType == c.PeftType), "adapters of this kind are not supported"),
+        .. Kinds.Select(k => ((Func<AdapterConfig, bool>)(c => c.PeftType == k.PeftType), k.Why)),
+        (c => !AdapterKinds.Table.Any(k => k.PeftType == c.PeftType) && !Kinds.Any(k => k.PeftType == c.PeftType), "adapters of this kind are not known"),
+        (c => c.PeftType == "FROD" && c.Json.Bool("save_projection") == false, "its projections were not saved (save_projection is false)"),
         (c => c.IsSet("use_dora"), "DoRA (use_dora) is not supported"),
         (c => c.IsSet("use_qalora"), "QALoRA (use_qalora) pools its input, which no weight can express"),
         (c => c.IsSet("alora_invocation_tokens"), "aLoRA (alora_invocation_tokens) acts on some tokens only, which no weight can express"),

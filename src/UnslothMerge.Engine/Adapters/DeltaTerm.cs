@@ -17,6 +17,22 @@ public enum DeltaReach
     WholeTensor,
 }
 
+/// <summary>How a change meets the changes that adapters given earlier make to the same tensor.</summary>
+public enum DeltaComposition
+{
+    /// <summary>Each is taken on the base's values, and they add.</summary>
+    Sum,
+
+    /// <summary>It cannot be combined with another.</summary>
+    Alone,
+
+    /// <summary>It changes what earlier ones of its kind made.</summary>
+    After,
+
+    /// <summary>It changes the base's values, and earlier ones of its kind change the result. So do changes of a layer's input: the first one sees it first.</summary>
+    Before,
+}
+
 /// <summary>
 /// A change that an adapter makes to a tensor. A term is part of a plan: immutable, with handles of the adapter's tensors instead of their
 /// values. <see cref="Open"/> loads what a run needs of them, target by target.
@@ -37,6 +53,9 @@ public abstract class DeltaTerm
 
     /// <summary>True if the change is a sum that can be weighted; false for rotations, magnitudes and replacements.</summary>
     public virtual bool IsAdditive => true;
+
+    /// <summary>How it meets the changes that other adapters make to the tensor.</summary>
+    public virtual DeltaComposition Composition => IsAdditive ? DeltaComposition.Sum : DeltaComposition.Alone;
 
     /// <summary>What must be seen before a row can be changed.</summary>
     public virtual DeltaReach Reach => DeltaReach.RowLocal;

@@ -6,7 +6,7 @@ namespace UnslothMerge.Adapters;
 
 /// <summary>Δ = scaling · v for a vector, for example the bias that <c>lora_bias</c> trains.</summary>
 /// <param name="kind">The kind of adapter.</param>
-/// <param name="vector">[n].</param>
+/// <param name="vector">[n], or [1, n].</param>
 /// <param name="scaling">The factor.</param>
 public sealed class VectorTerm(string kind, StoredTensor vector, double scaling) : DeltaTerm
 {
@@ -35,8 +35,8 @@ public sealed class VectorTerm(string kind, StoredTensor vector, double scaling)
 
         public Reader(InputFiles files, FactorMatrix vector, double scale)
         {
-            _values = new float[vector.Rows];
-            vector.ReadRows(files, 0, _values.Length, scale, _values, new byte[vector.ScratchBytes(_values.Length)]);
+            _values = new float[vector.Rows * vector.Columns];
+            vector.ReadRows(files, 0, (int)vector.Rows, scale, _values, new byte[vector.ScratchBytes((int)vector.Rows)]);
         }
 
         public override void Read(long row, int rows, Span<byte> buffer)

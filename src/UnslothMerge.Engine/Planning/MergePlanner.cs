@@ -110,7 +110,12 @@ public sealed class MergePlanner
     private sealed class AdapterPlacement(MergePlanner plan, AdapterStep step) : IAdapterTarget
     {
         private readonly Dictionary<string, string> _problems = new(StringComparer.Ordinal);
-        private readonly HashSet<string> _claimed = new(StringComparer.Ordinal);
+        private readonly Dictionary<string, int> _claimed = new(StringComparer.Ordinal);
+        private readonly Dictionary<string, StoredTensor> _shared = new(StringComparer.Ordinal);
+
+        // Counts the rules as they are asked: a rule may use a tensor in several deltas, two rules may not.
+        private int _rule;
+
         private readonly Dictionary<string, int> _ordinals = plan._tensors.ToDictionary(t => t.Name, t => t.Ordinal, StringComparer.Ordinal);
 
         // What earlier adapters replaced must not be changed again, and what this one replaces takes its own deltas on top.
@@ -120,7 +125,16 @@ public sealed class MergePlanner
         public void Place()
         {
             var kinds = AdapterKinds.Table.Where(k => k.PeftType == step.Adapter.Config.PeftType).ToList();
-            var parsed = step.Adapter.Weights.Tensors.Select(t => (Tensor: t, Name: AdapterNames.Parse(t.Name, AdapterKinds.Parts))).ToList();
+            var sharedParts = kinds.SelectMany(k => k.SharedParts).ToList();
+            foreach (var tensor in step.Adapter.Weights.Tensors)
+            {
+                if (AdapterNames.Shared(tensor.Name, sharedParts) is { } name)
+                {
+                    _shared.Add(name, tensor);
+                }
+            }
+
+            var parsed = step.Adapter.Weights.Tensors.Except(_shared.Values).Select(t => (Tensor: t, Name: AdapterNames.Parse(t.Name, AdapterKinds.Parts))).ToList();
 
             // Saved modules first: deltas are added to what they bring.
             foreach (var (tensor, name) in parsed.Where(p => !AdapterKinds.Parts.Contains(p.Name.Part)))
@@ -133,7 +147,7 @@ public sealed class MergePlanner
                 Bind(kinds, module.Key, [.. module.Select(p => (p.Name.Part, p.Tensor))]);
             }
 
-            foreach (var tensor in step.Adapter.Weights.Tensors.Where(t => !_claimed.Contains(t.Name)))
+            foreach (var tensor in step.Adapter.Weights.Tensors.Where(t => !_claimed.ContainsKey(t.Name)))
             {
                 _problems.TryAdd(tensor.Name, "no rule knows what to do with it");
             }
@@ -145,7 +159,7 @@ public sealed class MergePlanner
         }
 
         public TargetTensor? Find(string module, string parameter) =>
-            plan._names.Find($"{module}.{parameter}") is { } name ? new TargetTensor(name, plan._tensors[_ordinals[name]].Shape) : null;
+            plan._names.Find($"{module}.{parameter}") is { } name ? new TargetTensor(name, plan._tensors[_ordinals[name]].Shape, plan._tensors[_ordinals[name]].Source) : null;
 
         public void Add(TargetTensor tensor, string module, DeltaTerm term, MatrixView? view = null)
         {
@@ -153,9 +167,9 @@ public sealed class MergePlanner
             var current = plan._tensors[ordinal];
             foreach (var input in term.Inputs.Where(i => Claim(i)))
             {
-                if (_changedBefore.Contains(current.Name) && !(current.IsAdditive && term.IsAdditive))
+                if (_changedBefore.Contains(current.Name) && !Composes(current, term))
                 {
-                    Problem(input, $"{current.Name} is changed by {string.Join(", ", current.Adapters)} too, and only sums can be combined, not a {(term.IsAdditive ? "replacement" : term.Kind)}");
+                    Problem(input, $"{current.Name} is changed by {string.Join(", ", current.Adapters)} too, and only sums, or changes of one kind that act one after the other, can be combined, not a {(term.IsAdditive ? "replacement" : term.Kind)}");
                 }
             }
 
@@ -187,7 +201,7 @@ public sealed class MergePlanner
 
         public void Problem(StoredTensor tensor, string reason)
         {
-            _claimed.Add(tensor.Name);
+            _claimed.TryAdd(tensor.Name, _rule);
             _problems.TryAdd(tensor.Name, reason);
         }
 
@@ -196,7 +210,7 @@ public sealed class MergePlanner
             foreach (var kind in kinds)
             {
                 var mine = new Dictionary<string, StoredTensor>(StringComparer.Ordinal);
-                foreach (var (part, tensor) in parts.Where(p => kind.Parts.Contains(p.Part) && !_claimed.Contains(p.Tensor.Name)))
+                foreach (var (part, tensor) in parts.Where(p => kind.Parts.Contains(p.Part) && !_claimed.ContainsKey(p.Tensor.Name)))
                 {
                     if (!mine.TryAdd(part, tensor))
                     {
@@ -206,11 +220,12 @@ public sealed class MergePlanner
 
                 if (mine.Count > 0)
                 {
-                    kind.Bind(new ModuleAdapter(module, step.Adapter.Config, mine), this);
+                    _rule++;
+                    kind.Bind(new ModuleAdapter(module, step.Adapter.Config, mine, _shared), this);
                 }
             }
 
-            foreach (var (_, tensor) in parts.Where(p => !_claimed.Contains(p.Tensor.Name)))
+            foreach (var (_, tensor) in parts.Where(p => !_claimed.ContainsKey(p.Tensor.Name)))
             {
                 Unplaced(tensor, module, "weight");
             }
@@ -225,6 +240,7 @@ public sealed class MergePlanner
 
         private void Replace(StoredTensor tensor, string module, string parameter)
         {
+            _rule++;
             if (plan._names.Find(module.Length > 0 ? $"{module}.{parameter}" : parameter) is not { } name)
             {
                 Unplaced(tensor, module, parameter);
@@ -264,9 +280,15 @@ public sealed class MergePlanner
             current.Shape.SequenceEqual(tensor.Shape)
             || ((TensorNames.IsInputEmbedding(current.Name) || TensorNames.IsOutputHead(current.Name)) && current.Shape.Skip(1).SequenceEqual(tensor.Shape.Skip(1)));
 
+        private static bool Composes(LogicalTensor current, DeltaTerm term) =>
+            (current.IsAdditive && term.IsAdditive)
+            || (current.Action == TensorAction.Merge
+                && term.Composition is DeltaComposition.After or DeltaComposition.Before
+                && current.Terms.All(t => t.Term.Kind == term.Kind && t.Term.Composition == term.Composition));
+
         private bool Claim(StoredTensor tensor)
         {
-            if (_claimed.Add(tensor.Name))
+            if (_claimed.TryAdd(tensor.Name, _rule) || _claimed[tensor.Name] == _rule || _shared.ContainsValue(tensor))
             {
                 return true;
             }
@@ -280,7 +302,7 @@ public sealed class MergePlanner
         {
             if (plan._options is not { Combination: not CombinationType.Sum and var type, Density: { } density, Seed: var seed })
             {
-                return current.Terms.Add(new WeightedTerm(term, step.Adapter.Name, step.Weight));
+                return current.Terms.Insert(term.Composition == DeltaComposition.Before ? 0 : current.Terms.Length, new WeightedTerm(term, step.Adapter.Name, step.Weight));
             }
 
             var adapter = plan._steps.Count - 1;

@@ -42,7 +42,9 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
 
         var wholeRows = tensor.Terms.Any(t => t.Term.NeedsWholeRows);
         var tileColumns = wholeRows ? view.Columns : Math.Min(view.Columns, UsualTileColumns);
-        var tileRows = wholeRows ? Math.Clamp(WholeRowValues / Math.Max(tileColumns, 1), 1, rows) : Math.Min(UsualTileRows, rows);
+        var usualRows = wholeRows ? Math.Clamp(WholeRowValues / Math.Max(tileColumns, 1), 1, rows) : Math.Min(UsualTileRows, rows);
+        var termQuantum = (int)tensor.Terms.Aggregate(1L, (a, t) => LeastCommonMultiple(a, t.Term.RowQuantum));
+        var tileRows = Math.Min(rows, Math.Max(termQuantum, usualRows / termQuantum * termQuantum));
         return new Tiling(
             rows,
             tileRows,

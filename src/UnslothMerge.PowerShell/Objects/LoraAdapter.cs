@@ -15,7 +15,7 @@ public sealed class LoraAdapter
         Alpha = adapter.Config.Alpha;
         Scaling = Rank is { } rank && Alpha is { } alpha ? alpha / (adapter.Config.UseRsLora ? Math.Sqrt(rank) : rank) : null;
         BaseModel = adapter.Config.BaseModel;
-        Bytes = adapter.Weights.File.Length;
+        Bytes = new FileInfo(adapter.Weights.Path).Length;
         var names = adapter.Weights.Tensors.Select(t => (t.Name, Module: AdapterNames.Parse(t.Name, AdapterKinds.Parts).Module)).ToList();
         Tensors = names.Count;
         Modules = names.Select(n => n.Module).Distinct(StringComparer.Ordinal).Count();

@@ -1,0 +1,49 @@
+using MathNet.Numerics.LinearAlgebra.Double;
+
+namespace UnslothMerge.Adapters.Terms;
+
+/// <summary>Rotations from skew-symmetric matrices, in double. Matrices are [n, n], row-major.</summary>
+internal static class Cayley
+{
+    /// <summary>(I − Q)(I + Q)⁻¹.</summary>
+    public static double[] Exact(double[] skew, int n)
+    {
+        // I + Q has no eigenvalue below 1, and the two factors commute.
+        var plus = DenseMatrix.Create(n, n, (i, j) => (i == j ? 1 : 0) + skew[(i * n) + j]);
+        var minus = DenseMatrix.Create(n, n, (i, j) => (i == j ? 1 : 0) - skew[(i * n) + j]);
+        return plus.LU().Solve(minus).ToRowMajorArray();
+    }
+
+    /// <summary>I + Σ cₖQᵏ, k ≥ 1: a truncated Neumann series of the exact rotation.</summary>
+    /// <param name="skew">Q.</param>
+    /// <param name="n">Its size.</param>
+    /// <param name="coefficients">c₁, c₂, …</param>
+    public static double[] Neumann(double[] skew, int n, IReadOnlyList<double> coefficients)
+    {
+        var q = DenseMatrix.Create(n, n, (i, j) => skew[(i * n) + j]);
+        var sum = DenseMatrix.CreateIdentity(n);
+        var power = DenseMatrix.CreateIdentity(n);
+        foreach (var coefficient in coefficients)
+        {
+            power *= q;
+            sum += coefficient * power;
+        }
+
+        return sum.ToRowMajorArray();
+    }
+
+    /// <summary>Swaps rows and columns.</summary>
+    public static double[] Transpose(double[] matrix, int n)
+    {
+        var transposed = new double[n * n];
+        for (var i = 0; i < n; i++)
+        {
+            for (var j = 0; j < n; j++)
+            {
+                transposed[(j * n) + i] = matrix[(i * n) + j];
+            }
+        }
+
+        return transposed;
+    }
+}

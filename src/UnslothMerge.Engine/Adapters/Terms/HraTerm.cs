@@ -1,0 +1,89 @@
+using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Adapters.Terms;
+
+/// <summary>
+/// W' = W·H₀H₁…H_{r−1}: Householder reflections H = I − 2uuᵀ with unit vectors u.
+/// Source: HRA (arXiv 2405.17484); PEFT 0.21, <c>HRALinear</c>, <c>HRAConv2d</c>.
+/// </summary>
+/// <param name="kind">The kind of adapter.</param>
+/// <param name="vectors">[inputs, r]: the vectors, not yet of unit length, as columns.</param>
+/// <param name="orthogonal">True to make them orthogonal first (Gram-Schmidt).</param>
+/// <param name="layout">How the weight is stored.</param>
+public sealed class HraTerm(string kind, StoredTensor vectors, bool orthogonal, LayerLayout layout) : RowMapTerm(layout)
+{
+    // What is left of a vector that depends on the others is the rounding noise of fp32.
+    private const double Noise = 1e-6;
+
+    /// <inheritdoc/>
+    public override string Kind => kind;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<StoredTensor> Inputs => [vectors];
+
+    /// <inheritdoc/>
+    public override int? Rank => (int)vectors.Shape[1];
+
+    /// <inheritdoc/>
+    protected override long MapBytes => vectors.Shape.Count() * sizeof(double);
+
+    private protected override RowMap Load(InputFiles files, Action<RowVisitor> visitRows)
+    {
+        var values = AdapterValues.Read(files, vectors);
+        var (inputs, rank) = ((int)vectors.Shape[0], (int)vectors.Shape[1]);
+        var units = new double[rank][];
+        for (var k = 0; k < rank; k++)
+        {
+            var unit = new double[inputs];
+            for (var i = 0; i < inputs; i++)
+            {
+                unit[i] = values[(i * rank) + k];
+            }
+
+            var length = Math.Sqrt(Dot(unit, unit));
+            for (var j = 0; orthogonal && j < k; j++)
+            {
+                AddMultiple(unit, -Dot(units[j], unit), units[j]);
+            }
+
+            var left = Math.Sqrt(Dot(unit, unit));
+            if (left <= length * Noise)
+            {
+                throw new MergeException(
+                    MergeError.InvalidAdapter,
+                    $"The adapter tensor '{vectors.Name}' has a column ({k}) that {(length == 0 ? "is zero" : "depends on those before it")}: its reflection has no direction.",
+                    vectors.File.Path);
+            }
+
+            units[k] = Array.ConvertAll(unit, u => u / left);
+        }
+
+        return new Map(units);
+    }
+
+    private static double Dot(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
+    {
+        var sum = 0.0;
+        for (var i = 0; i < a.Length; i++)
+        {
+            sum = Math.FusedMultiplyAdd(a[i], b[i], sum);
+        }
+
+        return sum;
+    }
+
+    private static void AddMultiple(Span<double> values, double factor, ReadOnlySpan<double> vector) =>
+        System.Numerics.Tensors.TensorPrimitives.FusedMultiplyAdd(vector, factor, values, values);
+
+    private sealed class Map(double[][] units) : RowMap
+    {
+        public override void Apply(long output, Span<double> row, Span<double> scratch)
+        {
+            foreach (var unit in units)
+            {
+                AddMultiple(row, -2 * Dot(row, unit), unit);
+            }
+        }
+    }
+}

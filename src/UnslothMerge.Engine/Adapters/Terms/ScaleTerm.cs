@@ -1,0 +1,71 @@
+using UnslothMerge.Formats;
+using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Adapters.Terms;
+
+/// <summary>Which element of a vector scales the value at a row and column: row / RowSpan · RowStep + column / ColumnSpan · ColumnStep.</summary>
+/// <param name="RowSpan">Rows that share an element.</param>
+/// <param name="RowStep">Elements from one such run of rows to the next.</param>
+/// <param name="ColumnSpan">Columns that share an element.</param>
+/// <param name="ColumnStep">Elements from one such run of columns to the next.</param>
+public readonly record struct ScaleIndex(long RowSpan, long RowStep, long ColumnSpan, long ColumnStep)
+{
+    /// <summary>One element per row.</summary>
+    public static ScaleIndex ByRow => new(1, 1, 1, 0);
+
+    /// <summary>One element per column.</summary>
+    public static ScaleIndex ByColumn => new(1, 0, 1, 1);
+}
+
+/// <summary>W' = l ⊙ W: every value is multiplied by one element of a vector. Source: IA3 (arXiv 2205.05638).</summary>
+/// <param name="kind">The kind of adapter.</param>
+/// <param name="vector">The factors.</param>
+/// <param name="index">Which factor belongs to which value.</param>
+public sealed class ScaleTerm(string kind, StoredTensor vector, ScaleIndex index) : DeltaTerm
+{
+    /// <inheritdoc/>
+    public override string Kind => kind;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<StoredTensor> Inputs => [vector];
+
+    /// <inheritdoc/>
+    public override bool IsAdditive => false;
+
+    /// <inheritdoc/>
+    public override DeltaComposition Composition => DeltaComposition.After;
+
+    /// <inheritdoc/>
+    public override long ResidentBytes => vector.Shape.Count() * sizeof(double);
+
+    /// <inheritdoc/>
+    public override long BytesOf(int rows) => 0;
+
+    /// <inheritdoc/>
+    public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, vector, index);
+
+    private sealed class Reader(InputFiles files, StoredTensor vector, ScaleIndex index) : DeltaReader
+    {
+        private readonly double[] _factors = AdapterValues.Read(files, vector);
+
+        public override void Read(long row, int rows, Span<byte> buffer)
+        {
+        }
+
+        public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
+        {
+            for (var i = 0; i < tile.Rows; i++)
+            {
+                var weights = tile.WeightRow(i);
+                var deltas = tile.DeltaRow(i);
+                var first = (tile.Row + i) / index.RowSpan * index.RowStep;
+                for (var c = 0; c < weights.Length; c++)
+                {
+                    var factor = _factors[first + ((tile.Column + c) / index.ColumnSpan * index.ColumnStep)];
+                    TileValue.Set(ref weights[c], ref deltas[c], ((double)weights[c] + deltas[c]) * factor);
+                }
+            }
+        }
+    }
+}
