@@ -18,6 +18,9 @@ public abstract class AdapterKind
     /// <summary>The tensors of one module, without the module's name: <c>lora_A.weight</c> …</summary>
     public abstract IReadOnlyList<string> Parts { get; }
 
+    /// <summary>The tensors that all modules share, without <c>base_model.</c>: <c>vera_A</c> …; their names may go on after a dot.</summary>
+    public virtual IReadOnlyList<string> SharedParts => [];
+
     /// <summary>Says what the tensors of one module change.</summary>
     /// <returns>False if the base has no parameter of that module that this kind could change; then the next row of the table is asked.</returns>
     public abstract bool Bind(ModuleAdapter module, IAdapterTarget target);
@@ -27,10 +30,21 @@ public abstract class AdapterKind
 /// <param name="Module">The module's name in the running model.</param>
 /// <param name="Config">The adapter's config.</param>
 /// <param name="Tensors">The stored tensors by part.</param>
-public sealed record ModuleAdapter(string Module, AdapterConfig Config, IReadOnlyDictionary<string, StoredTensor> Tensors)
+/// <param name="Shared">The stored tensors that all modules share, by name without <c>base_model.</c></param>
+public sealed record ModuleAdapter(string Module, AdapterConfig Config, IReadOnlyDictionary<string, StoredTensor> Tensors, IReadOnlyDictionary<string, StoredTensor> Shared)
 {
+    /// <summary>The number of modules that the adapter has tensors of this kind for.</summary>
+    public int Modules { get; init; } = 1;
+
     /// <summary>A part's tensor, or null if the file has none.</summary>
     public StoredTensor? Find(string part) => Tensors.GetValueOrDefault(part);
+
+    /// <summary>A tensor that all modules share, or null if the file has none (or several, of which none has that very name).</summary>
+    public StoredTensor? FindShared(string name) => Shared.GetValueOrDefault(name) ?? (FindSharedList(name) is [var only] ? only : null);
+
+    /// <summary>The tensors whose names are this one and more after a dot, numbers in their order.</summary>
+    public IReadOnlyList<StoredTensor> FindSharedList(string name) =>
+        [.. Shared.Where(t => t.Key.StartsWith(name + ".", StringComparison.Ordinal)).OrderBy(t => t.Key.Length).ThenBy(t => t.Key, StringComparer.Ordinal).Select(t => t.Value)];
 }
 
 /// <summary>A tensor of the model in the making, as an adapter sees it.</summary>
@@ -62,6 +76,27 @@ public static class AdapterKinds
     public static IReadOnlyList<AdapterKind> Table { get; } =
     [
         new Kinds.LoraLinear(),
+        new Kinds.AdaLora(),
+        new Kinds.C3A(),
+        new Kinds.Deft(),
+        new Kinds.DeLora(),
+        new Kinds.FourierFt(),
+        new Kinds.GraLora(),
+        new Kinds.Hira(),
+        new Kinds.HiraEmbedding(),
+        new Kinds.LoHa(),
+        new Kinds.LoKr(),
+        new Kinds.Miss(),
+        new Kinds.Peanut(),
+        new Kinds.Pvera(),
+        new Kinds.RandLora(),
+        new Kinds.Shira(),
+        new Kinds.SuperTuning(),
+        new Kinds.TinyLora(),
+        new Kinds.UniLora(),
+        new Kinds.VbLora(),
+        new Kinds.Vera(),
+        new Kinds.WaveFt(),
     ];
 
     /// <summary>Every part that a kind stores, longest first so that none hides another.</summary>

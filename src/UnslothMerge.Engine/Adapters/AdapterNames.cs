@@ -14,6 +14,7 @@ public sealed record AdapterName(string Module, string Part);
 public static partial class AdapterNames
 {
     private const string Prefix = "base_model.model.";
+    private const string SharedPrefix = "base_model.";
 
     /// <summary>Takes a name apart.</summary>
     /// <param name="name">The name in the file.</param>
@@ -32,6 +33,20 @@ public static partial class AdapterNames
         var parameter = SavedModulePattern().Replace(plain, ".");
         var dot = parameter.LastIndexOf('.');
         return dot < 0 ? new AdapterName("", parameter) : new AdapterName(WithoutWrappers(parameter[..dot]), parameter[(dot + 1)..]);
+    }
+
+    /// <summary>The name of a tensor that all modules of an adapter share, without <c>base_model.</c>; null for all others.</summary>
+    /// <param name="name">The name in the file.</param>
+    /// <param name="shared">The shared tensors that the adapter's kind knows: <c>vera_A</c> …</param>
+    public static string? Shared(string name, IEnumerable<string> shared)
+    {
+        if (!name.StartsWith(SharedPrefix, StringComparison.Ordinal) || name.StartsWith(Prefix, StringComparison.Ordinal))
+        {
+            return null;
+        }
+
+        var plain = name[SharedPrefix.Length..];
+        return shared.Any(s => plain == s || plain.StartsWith(s + ".", StringComparison.Ordinal)) ? plain : null;
     }
 
     // The module before a part, where the part may have an adapter's name in it: lora_A.default.weight, lora_embedding_A.default.

@@ -1,3 +1,5 @@
+using UnslothMerge.Models;
+
 namespace UnslothMerge.Adapters;
 
 /// <summary>What makes an adapter one that this program cannot merge. Each refusal is a row of the table: when it holds, why, and what to do.</summary>
@@ -6,6 +8,10 @@ public static class AdapterRefusals
     private static readonly (Func<AdapterConfig, bool> Holds, string Why)[] Table =
     [
         (c => !AdapterKinds.Table.Any(k => k.PeftType == c.PeftType), "adapters of this kind are not supported"),
+        (c => c.PeftType is "VERA" or "PVERA" or "RANDLORA" or "TINYLORA" && c.Json.Bool("save_projection") == false, "its random projections were not saved (save_projection is false)"),
+        (c => c.PeftType == "PVERA" && c.IsSet("sample_at_inference"), "it draws random numbers in every forward pass (sample_at_inference), which no weight can express"),
+        (c => c.PeftType == "UNILORA" && c.Json.Bool("save_indices") != true, "UNILORA's indices were not saved (save_indices is false)"),
+        (c => c.PeftType == "SUPERTUNING" && c.Json.Bool("save_precomputed_indices") == false, "its indices were not saved (save_precomputed_indices is false)"),
         (c => c.IsSet("use_dora"), "DoRA (use_dora) is not supported"),
         (c => c.IsSet("use_qalora"), "QALoRA (use_qalora) pools its input, which no weight can express"),
         (c => c.IsSet("alora_invocation_tokens"), "aLoRA (alora_invocation_tokens) acts on some tokens only, which no weight can express"),

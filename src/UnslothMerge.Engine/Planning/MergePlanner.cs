@@ -101,6 +101,7 @@ public sealed class MergePlanner
     {
         private readonly Dictionary<string, string> _problems = new(StringComparer.Ordinal);
         private readonly HashSet<string> _claimed = new(StringComparer.Ordinal);
+        private readonly Dictionary<string, StoredTensor> _shared = new(StringComparer.Ordinal);
         private readonly Dictionary<string, int> _ordinals = plan._tensors.ToDictionary(t => t.Name, t => t.Ordinal, StringComparer.Ordinal);
 
         // What earlier adapters replaced must not be changed again, and what this one replaces takes its own deltas on top.
@@ -110,7 +111,16 @@ public sealed class MergePlanner
         public void Place()
         {
             var kinds = AdapterKinds.Table.Where(k => k.PeftType == step.Adapter.Config.PeftType).ToList();
-            var parsed = step.Adapter.Weights.Tensors.Select(t => (Tensor: t, Name: AdapterNames.Parse(t.Name, AdapterKinds.Parts))).ToList();
+            var sharedParts = kinds.SelectMany(k => k.SharedParts).ToList();
+            foreach (var tensor in step.Adapter.Weights.Tensors)
+            {
+                if (AdapterNames.Shared(tensor.Name, sharedParts) is { } name)
+                {
+                    _shared.Add(name, tensor);
+                }
+            }
+
+            var parsed = step.Adapter.Weights.Tensors.Except(_shared.Values).Select(t => (Tensor: t, Name: AdapterNames.Parse(t.Name, AdapterKinds.Parts))).ToList();
 
             // Saved modules first: deltas are added to what they bring.
             foreach (var (tensor, name) in parsed.Where(p => !AdapterKinds.Parts.Contains(p.Name.Part)))
@@ -118,9 +128,10 @@ public sealed class MergePlanner
                 Replace(tensor, name.Module, name.Part);
             }
 
-            foreach (var module in parsed.Where(p => AdapterKinds.Parts.Contains(p.Name.Part)).GroupBy(p => p.Name.Module))
+            var modules = parsed.Where(p => AdapterKinds.Parts.Contains(p.Name.Part)).GroupBy(p => p.Name.Module).ToList();
+            foreach (var module in modules)
             {
-                Bind(kinds, module.Key, [.. module.Select(p => (p.Name.Part, p.Tensor))]);
+                Bind(kinds, module.Key, modules.Count, [.. module.Select(p => (p.Name.Part, p.Tensor))]);
             }
 
             foreach (var tensor in step.Adapter.Weights.Tensors.Where(t => !_claimed.Contains(t.Name)))
@@ -176,7 +187,7 @@ public sealed class MergePlanner
             _problems.TryAdd(tensor.Name, reason);
         }
 
-        private void Bind(List<AdapterKind> kinds, string module, List<(string Part, StoredTensor Tensor)> parts)
+        private void Bind(List<AdapterKind> kinds, string module, int modules, List<(string Part, StoredTensor Tensor)> parts)
         {
             foreach (var kind in kinds)
             {
@@ -191,7 +202,7 @@ public sealed class MergePlanner
 
                 if (mine.Count > 0)
                 {
-                    kind.Bind(new ModuleAdapter(module, step.Adapter.Config, mine), this);
+                    kind.Bind(new ModuleAdapter(module, step.Adapter.Config, mine, _shared) { Modules = modules }, this);
                 }
             }
 
@@ -251,7 +262,7 @@ public sealed class MergePlanner
 
         private bool Claim(StoredTensor tensor)
         {
-            if (_claimed.Add(tensor.Name))
+            if (_claimed.Add(tensor.Name) || _shared.ContainsValue(tensor))
             {
                 return true;
             }
