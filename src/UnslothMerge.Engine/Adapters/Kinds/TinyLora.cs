@@ -55,16 +55,17 @@ public sealed class TinyLora : MatrixKind
         var deviation = 1 / Math.Sqrt(p.Shape[1]);
         for (var i = 0; i < parts.Modules; i++)
         {
-            var drawn = RandomNormals.First(seed + i, p.Shape.Count());
-
-            // P may have been rounded to the base's dtype.
-            if (drawn.Zip(first).All(z => Math.Abs((z.First * deviation) - z.Second) <= deviation * 0.02))
+            if (IsDrawn(seed + i, inDouble: false) || IsDrawn(seed + i, inDouble: true))
             {
                 return Math.Min(i / Math.Max(1, parts.Modules / groups), groups - 1);
             }
         }
 
         throw new MisfitException($"there are {groups} {Vectors}, and its {Projection} was not drawn with projection_seed {seed}, so it cannot be told which one it uses");
+
+        // P may have been rounded to the base's dtype.
+        bool IsDrawn(long drawnWith, bool inDouble) =>
+            RandomNormals.First(drawnWith, p.Shape.Count(), inDouble).Zip(first).All(z => Math.Abs((z.First * deviation) - z.Second) <= deviation * 0.02);
     }
 
     private static double[] FirstValues(StoredTensor p)
