@@ -40,14 +40,14 @@ public sealed class Deft : MatrixKind
         return new MatrixDelta(r is null ? [p] : [p, r], from =>
         {
             var left = from.Read(p);
-            var project = (double[])left.Clone();
+            double[] project;
             if (method == "qr")
             {
                 left = project = Householder.Orthogonal(left, outputs, rank);
             }
             else
             {
-                Array.ForEach(Enumerable.Range(0, project.Length).ToArray(), i => project[i] = Math.Max(project[i], 0));
+                project = Array.ConvertAll(left, x => Math.Max(x, 0));
             }
 
             var right = from.TimesWeight(TermInputs.Transpose(project, outputs, rank), rank);

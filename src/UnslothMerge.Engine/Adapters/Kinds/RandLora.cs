@@ -43,7 +43,7 @@ public sealed class RandLora : MatrixKind
         }
 
         return new MatrixDelta([lambda, gamma, a, b, .. copies.OfType<StoredTensor>()], from => new WeightedBases(
-            TermInputs.Corner(from.Read(b), (int)(b.Shape[1] * rank), most, bases * rank),
+            Array.ConvertAll(from.ReadCorner(b, most, bases * rank), x => (float)x),
             from.ReadCorner(a, rank, least),
             from.Read(lambda),
             from.Read(gamma),
@@ -52,12 +52,13 @@ public sealed class RandLora : MatrixKind
             IsTransposed = transposed,
             IsTurned = outputs < inputs,
             Rank = Math.Min(rank * bases, least),
+            HeldBytes = ((long)most * bases * rank * sizeof(float)) + ((long)(rank + bases) * least * sizeof(double)),
             Scaling = parts.Config.ValueOf(parts.Module, "randlora_alpha") / rank,
         };
     }
 
     // D[o, i] = Σ_j γ[j, i]·Σ_k L[o, k·n + j]·λ[k, j]·A[k, i]: M need not be made.
-    private sealed class WeightedBases(double[] l, double[] a, double[] lambda, double[] gamma, (int Rank, int Bases, int Columns) size) : DeltaMatrix
+    private sealed class WeightedBases(float[] l, double[] a, double[] lambda, double[] gamma, (int Rank, int Bases, int Columns) size) : DeltaMatrix
     {
         public override void Fill(Block block, Span<double> values)
         {

@@ -25,7 +25,7 @@ public sealed class Shira : MatrixKind
         return new MatrixDelta([indices, weight], from =>
         {
             var (places, values) = (from.ReadIndices(indices, outputs, inputs), from.Read(weight));
-            return new SparseMatrix(outputs, [.. values.Select((v, i) => (places[i], places[count + i], v))]);
+            return new SparseMatrix(outputs, count, i => (places[i], places[count + i], values[i]));
         });
     }
 }

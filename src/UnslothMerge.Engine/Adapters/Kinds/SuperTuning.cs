@@ -29,8 +29,8 @@ public sealed class SuperTuning : MatrixKind
         var (outputs, inputs) = parts.Features(transposed: false);
         var sparse = new MatrixDelta([indices, values], from =>
         {
-            var places = from.ReadIndices(indices, (long)outputs * inputs);
-            return new SparseMatrix(outputs, [.. from.Read(values).Select((v, i) => (places[i] / inputs, places[i] % inputs, v))]);
+            var (places, changes) = (from.ReadIndices(indices, (long)outputs * inputs), from.Read(values));
+            return new SparseMatrix(outputs, places.Length, i => (places[i] / inputs, places[i] % inputs, changes[i]));
         });
         if (!parts.Has(A) && !parts.Has(B))
         {

@@ -66,6 +66,6 @@ internal static class SharedProjections
             Products.ScaleRows(from.ReadCorner(a, rank, inputs), from.Read(inner).AsSpan(0, rank)),
             rank,
             inputs))
-        { IsTransposed = transposed, Rank = rank };
+        { IsTransposed = transposed, Rank = rank, HeldBytes = (long)rank * (outputs + inputs) * sizeof(double) };
     }
 }

@@ -37,7 +37,12 @@ public sealed class WaveFt : MatrixKind
         return new MatrixDelta([spectrum], from =>
         {
             var places = RandomPlaces.Draw(seed, outputs, inputs, from.Read(spectrum));
-            return new SparseMatrix(outputs, inverse ? [.. Expand(places, outputs, inputs, filters!.Value)] : places);
+            if (inverse)
+            {
+                places = [.. Expand(places, outputs, inputs, filters!.Value)];
+            }
+
+            return new SparseMatrix(outputs, places.Length, i => places[i]);
         })
         {
             IsTransposed = transposed,

@@ -30,6 +30,9 @@ public sealed record MatrixDelta(IReadOnlyList<StoredTensor> Inputs, Func<TermIn
 
     /// <summary>The bytes that are held beside the inputs in double.</summary>
     public long ExtraBytes { get; init; }
+
+    /// <summary>All bytes that are held, where that is not the inputs in double and <see cref="ExtraBytes"/>.</summary>
+    public long? HeldBytes { get; init; }
 }
 
 /// <summary>
@@ -57,7 +60,7 @@ public sealed class MatrixTerm(string kind, MatrixDelta delta, MatrixView view) 
     public override DeltaReach Reach => delta.Reach;
 
     /// <inheritdoc/>
-    public override long ResidentBytes => (delta.Inputs.Sum(i => i.Shape.Count()) * sizeof(double)) + delta.ExtraBytes;
+    public override long ResidentBytes => delta.HeldBytes ?? (delta.Inputs.Sum(i => i.Shape.Count()) * sizeof(double)) + delta.ExtraBytes;
 
     /// <inheritdoc/>
     public override long BytesOf(int rows) => (long)rows * view.Columns * sizeof(float);

@@ -9,15 +9,16 @@ public sealed class SparseMatrix : DeltaMatrix
 
     /// <summary>Sorts the values into rows.</summary>
     /// <param name="rows">The number of rows of the matrix.</param>
-    /// <param name="places">The place of each value, row by row.</param>
-    public SparseMatrix(int rows, IReadOnlyCollection<(int Row, int Column, double Value)> places)
+    /// <param name="count">The number of values.</param>
+    /// <param name="place">Gives the place of each, and the value.</param>
+    public SparseMatrix(int rows, int count, Func<int, (int Row, int Column, double Value)> place)
     {
         _starts = new int[rows + 1];
-        _columns = new int[places.Count];
-        _values = new float[places.Count];
-        foreach (var (row, _, _) in places)
+        _columns = new int[count];
+        _values = new float[count];
+        for (var i = 0; i < count; i++)
         {
-            _starts[row + 1]++;
+            _starts[place(i).Row + 1]++;
         }
 
         for (var row = 0; row < rows; row++)
@@ -26,8 +27,9 @@ public sealed class SparseMatrix : DeltaMatrix
         }
 
         var next = _starts[..rows];
-        foreach (var (row, column, value) in places)
+        for (var i = 0; i < count; i++)
         {
+            var (row, column, value) = place(i);
             var at = next[row]++;
             _columns[at] = column;
             _values[at] = (float)value;

@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using UnslothMerge.Formats;
@@ -10,38 +11,44 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="transposed">True if the target is stored as [in, out].</param>
 public sealed class TermInputs(DeltaContext context, bool transposed)
 {
+    // Values that are decoded at a time: no second copy of a large tensor.
+    private const int ChunkValues = 64 * 1024;
+
     /// <summary>Reads a tensor in double.</summary>
     /// <exception cref="MergeException">A value is NaN or infinite.</exception>
     public double[] Read(StoredTensor tensor)
     {
         var values = ReadUnchecked(tensor);
-        return TensorPrimitives.IsFiniteAll<double>(values)
-            ? values
-            : throw new MergeException(
-                MergeError.InvalidAdapter,
-                $"The adapter tensor '{tensor.Name}' holds NaN or Inf: merging it would ruin the model.",
-                tensor.File.Path,
-                "The training diverged. Use an earlier checkpoint of the adapter.");
+        RequireFinite(tensor, values);
+        return values;
     }
 
     /// <summary>Reads a tensor in double in which infinities may have a meaning.</summary>
     public double[] ReadUnchecked(StoredTensor tensor)
     {
-        var stored = context.Files.ReadAll(tensor);
-        if (tensor.Type == TensorType.F64)
+        var values = new double[tensor.Shape.Count()];
+        for (var at = 0; at < values.Length; at += ChunkValues)
         {
-            return MemoryMarshal.Cast<byte, double>(stored).ToArray();
+            Decode(tensor, at, values.AsSpan(at, Math.Min(ChunkValues, values.Length - at)));
         }
 
-        var singles = new float[tensor.Shape.Count()];
-        PlainFormat.Decoder(tensor.Type)(stored, singles);
-        var values = new double[singles.Length];
-        TensorPrimitives.ConvertTruncating<float, double>(singles, values);
         return values;
     }
 
-    /// <summary>Reads the first rows and columns of a tensor [rows, columns].</summary>
-    public double[] ReadCorner(StoredTensor tensor, int rows, int columns) => Corner(Read(tensor), (int)tensor.Shape[^1], rows, columns);
+    /// <summary>Reads the upper left corner of a tensor as a matrix; all its dimensions but the first are its columns.</summary>
+    /// <exception cref="MergeException">A value is NaN or infinite.</exception>
+    public double[] ReadCorner(StoredTensor tensor, int rows, int columns)
+    {
+        var width = tensor.Shape.Count() / tensor.Shape[0];
+        var corner = new double[rows * columns];
+        for (var row = 0; row < rows; row++)
+        {
+            Decode(tensor, row * width, corner.AsSpan(row * columns, columns));
+        }
+
+        RequireFinite(tensor, corner);
+        return corner;
+    }
 
     /// <summary>Reads whole numbers that must lie in a range.</summary>
     /// <param name="tensor">The tensor.</param>
@@ -50,21 +57,20 @@ public sealed class TermInputs(DeltaContext context, bool transposed)
     public int[] ReadIndices(StoredTensor tensor, params long[] limits)
     {
         var stored = context.Files.ReadAll(tensor);
-        long[] values = tensor.Type switch
+        var indices = new int[tensor.Shape.Count()];
+        for (var i = 0; i < indices.Length; i++)
         {
-            TensorType.U8 => [.. stored.Select(v => (long)v)],
-            TensorType.I16 => Widen<short>(stored, v => v),
-            TensorType.I32 => Widen<int>(stored, v => v),
-            TensorType.I64 => Widen<long>(stored, v => v),
-            _ => throw new ArgumentOutOfRangeException(nameof(tensor), tensor.Type, "Not a dtype of indices."),
-        };
-        var indices = new int[values.Length];
-        for (var i = 0; i < values.Length; i++)
-        {
-            var limit = limits[(long)i * limits.Length / values.Length];
-            indices[i] = values[i] >= 0 && values[i] < limit
-                ? checked((int)values[i])
-                : throw new MergeException(MergeError.InvalidAdapter, $"The adapter tensor '{tensor.Name}' holds the index {values[i]}, which must lie from 0 to {limit - 1}.", tensor.File.Path);
+            long value = tensor.Type switch
+            {
+                TensorType.U8 => stored[i],
+                TensorType.I16 => BinaryPrimitives.ReadInt16LittleEndian(stored.AsSpan(2 * i)),
+                TensorType.I32 => BinaryPrimitives.ReadInt32LittleEndian(stored.AsSpan(4 * i)),
+                _ => BinaryPrimitives.ReadInt64LittleEndian(stored.AsSpan(8 * i)),
+            };
+            var limit = Math.Min(limits[(long)i * limits.Length / indices.Length], int.MaxValue);
+            indices[i] = value >= 0 && value < limit
+                ? (int)value
+                : throw new MergeException(MergeError.InvalidAdapter, $"The adapter tensor '{tensor.Name}' holds the index {value}, which must lie from 0 to {limit - 1}.", tensor.File.Path);
         }
 
         return indices;
@@ -103,23 +109,6 @@ public sealed class TermInputs(DeltaContext context, bool transposed)
         return product;
     }
 
-    /// <summary>The first rows and columns of a matrix with so many columns.</summary>
-    public static double[] Corner(double[] matrix, int width, int rows, int columns)
-    {
-        if (width == columns)
-        {
-            return matrix[..(rows * columns)];
-        }
-
-        var corner = new double[rows * columns];
-        for (var row = 0; row < rows; row++)
-        {
-            matrix.AsSpan(row * width, columns).CopyTo(corner.AsSpan(row * columns));
-        }
-
-        return corner;
-    }
-
     /// <summary>The transpose of a matrix [rows, columns].</summary>
     public static double[] Transpose(double[] matrix, int rows, int columns)
     {
@@ -155,6 +144,31 @@ public sealed class TermInputs(DeltaContext context, bool transposed)
         return sum;
     }
 
-    private static long[] Widen<T>(byte[] stored, Converter<T, long> widen)
-        where T : unmanaged => Array.ConvertAll(MemoryMarshal.Cast<byte, T>(stored).ToArray(), widen);
+    private void Decode(StoredTensor tensor, long start, Span<double> values)
+    {
+        var width = tensor.Type.Bits() / 8;
+        var stored = new byte[values.Length * width];
+        context.Files.Read(tensor, start * width, stored);
+        if (tensor.Type == TensorType.F64)
+        {
+            MemoryMarshal.Cast<byte, double>(stored).CopyTo(values);
+            return;
+        }
+
+        var singles = new float[values.Length];
+        PlainFormat.Decoder(tensor.Type)(stored, singles);
+        TensorPrimitives.ConvertTruncating<float, double>(singles, values);
+    }
+
+    private static void RequireFinite(StoredTensor tensor, ReadOnlySpan<double> values)
+    {
+        if (!values.IsEmpty && !TensorPrimitives.IsFiniteAll(values))
+        {
+            throw new MergeException(
+                MergeError.InvalidAdapter,
+                $"The adapter tensor '{tensor.Name}' holds NaN or Inf: merging it would ruin the model.",
+                tensor.File.Path,
+                "The training diverged. Use an earlier checkpoint of the adapter.");
+        }
+    }
 }
