@@ -127,7 +127,7 @@ public sealed class MatrixKindsTests
         var (lambda, gamma) = (Random(r, n), Random(n, min));
         using var merge = new TinyMerge("RANDLORA", """{"randlora_alpha": 3, "r": 2}""", transposed ? Random(inputs, outputs) : Random(outputs, inputs), Random(outputs));
         merge.With("randlora_A", a).With("randlora_B", b).Part("randlora_A", a).Part("randlora_B", b).Part("randlora_lambda", lambda).Part("randlora_gamma", gamma)
-            .Expect((o, i) => 1.5 * Sum(n * r, q => b[Math.Max(o, i) == o || outputs >= inputs ? Long(o, i) : i, q / r, q % r] * lambda[q / n, q % n] * gamma[q % n, Short(o, i)] * a[q / n, 0, Short(o, i)]), transposed);
+            .Expect((o, i) => 1.5 * Sum(n * r, q => b[Long(o, i), q / r, q % r] * lambda[q / n, q % n] * gamma[q % n, Short(o, i)] * a[q / n, 0, Short(o, i)]), transposed);
 
         int Long(int o, int i) => outputs >= inputs ? o : i;
         int Short(int o, int i) => outputs >= inputs ? i : o;

@@ -42,7 +42,7 @@ internal sealed class TinyMerge : IDisposable
 
     public TinyMerge With(string name, Values values)
     {
-        _adapter["base_model." + name] = ([.. values.Data.Select(v => (float)v)], values.Shape, "F32");
+        _adapter["base_model." + name] = (values.Data.Select(v => (float)v).ToArray(), values.Shape, "F32");
         return this;
     }
 
