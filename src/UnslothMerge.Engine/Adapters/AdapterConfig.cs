@@ -50,6 +50,13 @@ public sealed class AdapterConfig
     public double AlphaOf(string module) => Pattern("alpha_pattern", module) ?? Alpha
         ?? throw new MergeException(MergeError.InvalidAdapter, $"'{_path}' has no lora_alpha, so the scaling of its deltas is unknown.", _path);
 
+    /// <summary>A number of the config, or of a pattern beside it, for a module.</summary>
+    /// <param name="module">The module's name without <c>base_model.model.</c></param>
+    /// <param name="option">The option: <c>alpha</c> …</param>
+    /// <param name="pattern">The option with other values for some modules, where there is one: <c>alpha_pattern</c> …</param>
+    public double ValueOf(string module, string option, string? pattern = null) => (pattern is null ? null : Pattern(pattern, module)) ?? _json.Number(option)
+        ?? throw new MergeException(MergeError.InvalidAdapter, $"'{_path}' has no {option}, which the deltas of its kind need.", _path);
+
     /// <summary>alpha / r, or alpha / √r with rsLoRA.</summary>
     /// <param name="module">The module's name without <c>base_model.model.</c></param>
     /// <param name="rank">The rank of its tensors.</param>

@@ -33,8 +33,18 @@ public abstract class AdapterKind
 /// <param name="Shared">The stored tensors that all modules share, by name without <c>base_model.</c></param>
 public sealed record ModuleAdapter(string Module, AdapterConfig Config, IReadOnlyDictionary<string, StoredTensor> Tensors, IReadOnlyDictionary<string, StoredTensor> Shared)
 {
+    /// <summary>The number of modules that the adapter has tensors of this kind for.</summary>
+    public int Modules { get; init; } = 1;
+
     /// <summary>A part's tensor, or null if the file has none.</summary>
     public StoredTensor? Find(string part) => Tensors.GetValueOrDefault(part);
+
+    /// <summary>A tensor that all modules share, or null if the file has none (or several, of which none has that very name).</summary>
+    public StoredTensor? FindShared(string name) => Shared.GetValueOrDefault(name) ?? (FindSharedList(name) is [var only] ? only : null);
+
+    /// <summary>The tensors whose names are this one and more after a dot, numbers in their order.</summary>
+    public IReadOnlyList<StoredTensor> FindSharedList(string name) =>
+        [.. Shared.Where(t => t.Key.StartsWith(name + ".", StringComparison.Ordinal)).OrderBy(t => t.Key.Length).ThenBy(t => t.Key, StringComparer.Ordinal).Select(t => t.Value)];
 }
 
 /// <summary>A tensor of the model in the making, as an adapter sees it.</summary>
@@ -87,6 +97,27 @@ public static class AdapterKinds
         new Kinds.Glora(),
         new Kinds.Osf(),
         new Kinds.Frod(),
+        new Kinds.AdaLora(),
+        new Kinds.C3A(),
+        new Kinds.Deft(),
+        new Kinds.DeLora(),
+        new Kinds.FourierFt(),
+        new Kinds.GraLora(),
+        new Kinds.Hira(),
+        new Kinds.HiraEmbedding(),
+        new Kinds.LoHa(),
+        new Kinds.LoKr(),
+        new Kinds.Miss(),
+        new Kinds.Peanut(),
+        new Kinds.Pvera(),
+        new Kinds.RandLora(),
+        new Kinds.Shira(),
+        new Kinds.SuperTuning(),
+        new Kinds.TinyLora(),
+        new Kinds.UniLora(),
+        new Kinds.VbLora(),
+        new Kinds.Vera(),
+        new Kinds.WaveFt(),
     ];
 
     /// <summary>Every part that a kind stores, longest first so that none hides another.</summary>

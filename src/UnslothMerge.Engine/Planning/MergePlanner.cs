@@ -142,9 +142,10 @@ public sealed class MergePlanner
                 Replace(tensor, name.Module, name.Part);
             }
 
-            foreach (var module in parsed.Where(p => AdapterKinds.Parts.Contains(p.Name.Part)).GroupBy(p => p.Name.Module))
+            var modules = parsed.Where(p => AdapterKinds.Parts.Contains(p.Name.Part)).GroupBy(p => p.Name.Module).ToList();
+            foreach (var module in modules)
             {
-                Bind(kinds, module.Key, [.. module.Select(p => (p.Name.Part, p.Tensor))]);
+                Bind(kinds, module.Key, modules.Count, [.. module.Select(p => (p.Name.Part, p.Tensor))]);
             }
 
             foreach (var tensor in step.Adapter.Weights.Tensors.Where(t => !_claimed.ContainsKey(t.Name)))
@@ -205,7 +206,7 @@ public sealed class MergePlanner
             _problems.TryAdd(tensor.Name, reason);
         }
 
-        private void Bind(List<AdapterKind> kinds, string module, List<(string Part, StoredTensor Tensor)> parts)
+        private void Bind(List<AdapterKind> kinds, string module, int modules, List<(string Part, StoredTensor Tensor)> parts)
         {
             foreach (var kind in kinds)
             {
@@ -221,7 +222,7 @@ public sealed class MergePlanner
                 if (mine.Count > 0)
                 {
                     _rule++;
-                    kind.Bind(new ModuleAdapter(module, step.Adapter.Config, mine, _shared), this);
+                    kind.Bind(new ModuleAdapter(module, step.Adapter.Config, mine, _shared) { Modules = modules }, this);
                 }
             }
 

@@ -1,0 +1,59 @@
+using UnslothMerge.Adapters.Terms;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Adapters.Kinds;
+
+/// <summary>
+/// DeLoRA: W + B·diag(λ/(r·max(‖Aᵢ‖, 1e-4)·max(‖Bⁱ‖, 1e-4)))·A·diag(w_norm), with A [r, in], B [out, r]; w_norm [in] is the file's, not the
+/// base's. Source: arXiv 2503.18225; PEFT 0.21, <c>delora</c>.
+/// </summary>
+public sealed class DeLora : MatrixKind
+{
+    private const double LeastNorm = 1e-4;
+
+    /// <inheritdoc/>
+    public override string Name => "DeLoRA";
+
+    /// <inheritdoc/>
+    public override string PeftType => "DELORA";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> Parts => ["delora_A", "delora_B", "delora_lambda", "delora_w_norm"];
+
+    /// <inheritdoc/>
+    protected override MatrixDelta Build(ModuleParts parts)
+    {
+        var (a, b, bound, norms) = (parts.Numbers("delora_A", 2), parts.Numbers("delora_B", 2), parts.Numbers("delora_lambda"), parts.Numbers("delora_w_norm", 1));
+        var (rank, inputs) = (parts.CheckRank(a.Shape[0]), (int)a.Shape[1]);
+        ModuleParts.Require(
+            b.Shape[1] == rank && bound.Shape.Count() == 1 && norms.Shape[0] == inputs,
+            $"delora_A {a.Shape.Text()}, delora_B {b.Shape.Text()}, delora_lambda {bound.Shape.Text()} and delora_w_norm {norms.Shape.Text()} do not fit together");
+        parts.Fit(b.Shape[0], inputs);
+        return new MatrixDelta([a, b, bound, norms], from =>
+        {
+            var (right, left) = (from.Read(a), from.Read(b));
+            var columns = TermInputs.Transpose(left, (int)b.Shape[0], rank);
+            var factors = new double[rank];
+            for (var i = 0; i < rank; i++)
+            {
+                var (rowNorm, columnNorm) = (Norm(right, i, rank), Norm(columns, i, rank));
+                factors[i] = from.Read(bound)[0] / rank / (rowNorm * columnNorm);
+            }
+
+            return new ProductMatrix(Products.ScaleColumns(left, factors), Products.ScaleColumns(right, from.Read(norms)), rank, inputs);
+        })
+        { Rank = rank };
+    }
+
+    private static double Norm(double[] matrix, int row, int rows)
+    {
+        var length = matrix.Length / rows;
+        var sum = 0.0;
+        foreach (var value in matrix.AsSpan(row * length, length))
+        {
+            sum += value * value;
+        }
+
+        return Math.Max(Math.Sqrt(sum), LeastNorm);
+    }
+}

@@ -1,0 +1,57 @@
+using UnslothMerge.Adapters.Terms;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Adapters.Kinds;
+
+/// <summary>
+/// HiRA on Linear layers and convolutions: W + W⊙(BA) with A [r, in, k…] and B [out, r, 1…], without a scale. Source: "HiRA" (ICLR 2025); PEFT 0.21,
+/// <c>hira</c>.
+/// </summary>
+public sealed class Hira : MatrixKind
+{
+    /// <inheritdoc/>
+    public override string Name => "HiRA";
+
+    /// <inheritdoc/>
+    public override string PeftType => "HIRA";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> Parts => ["hira_A", "hira_B"];
+
+    /// <inheritdoc/>
+    protected override MatrixDelta Build(ModuleParts parts)
+    {
+        var (a, b) = (parts.Numbers("hira_A"), parts.Numbers("hira_B"));
+        ModuleParts.Require(a.Shape.Count >= 2 && b.Shape.Count >= 2 && b.Shape.Count() == b.Shape[0] * a.Shape[0], $"hira_A {a.Shape.Text()} and hira_B {b.Shape.Text()} are not of one rank");
+        var (rank, columns) = (parts.CheckRank(a.Shape[0]), (int)a.Shape.Skip(1).Aggregate(1L, (x, y) => x * y));
+        return new MatrixDelta([a, b], from => new ProductMatrix(from.Read(b), from.Read(a), rank, columns))
+        {
+            IsTransposed = parts.Orient(b.Shape[0], columns),
+            IsRelative = true,
+            Rank = rank,
+        };
+    }
+}
+
+/// <summary>HiRA on an Embedding: W + W⊙(BA)ᵀ with A [r, V] and B [D, r].</summary>
+public sealed class HiraEmbedding : MatrixKind
+{
+    /// <inheritdoc/>
+    public override string Name => "HiRA";
+
+    /// <inheritdoc/>
+    public override string PeftType => "HIRA";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> Parts => ["hira_embedding_A", "hira_embedding_B"];
+
+    /// <inheritdoc/>
+    protected override MatrixDelta Build(ModuleParts parts)
+    {
+        var (a, b) = (parts.Numbers("hira_embedding_A", 2), parts.Numbers("hira_embedding_B", 2));
+        ModuleParts.Require(b.Shape[1] == a.Shape[0], $"hira_embedding_A {a.Shape.Text()} and hira_embedding_B {b.Shape.Text()} are not of one rank");
+        parts.Fit(a.Shape[1], b.Shape[0]);
+        var (rank, columns) = (parts.CheckRank(a.Shape[0]), (int)a.Shape[1]);
+        return new MatrixDelta([a, b], from => new ProductMatrix(from.Read(b), from.Read(a), rank, columns)) { IsTransposed = true, IsRelative = true, Rank = rank };
+    }
+}

@@ -1,0 +1,31 @@
+using System.Numerics.Tensors;
+
+namespace UnslothMerge.Adapters.Terms;
+
+/// <summary>The element-wise product of two matrices.</summary>
+public sealed class HadamardMatrix(DeltaMatrix first, DeltaMatrix second) : DeltaMatrix
+{
+    /// <inheritdoc/>
+    public override void Fill(Block block, Span<double> values)
+    {
+        Span<double> other = stackalloc double[Block.MaxValues];
+        other = other[..block.Count];
+        first.Fill(block, values);
+        second.Fill(block, other);
+        TensorPrimitives.Multiply(values, other, values);
+    }
+}
+
+/// <summary>The sum of two matrices.</summary>
+public sealed class SumMatrix(DeltaMatrix first, DeltaMatrix second) : DeltaMatrix
+{
+    /// <inheritdoc/>
+    public override void Fill(Block block, Span<double> values)
+    {
+        Span<double> other = stackalloc double[Block.MaxValues];
+        other = other[..block.Count];
+        first.Fill(block, values);
+        second.Fill(block, other);
+        TensorPrimitives.Add(values, other, values);
+    }
+}

@@ -1,0 +1,26 @@
+using System.Numerics.Tensors;
+
+namespace UnslothMerge.Adapters.Terms;
+
+/// <summary>left · right, with left [rows, rank] and right [rank, columns], row-major. Each value is summed over the rank in double, in order.</summary>
+/// <param name="left">[rows, rank].</param>
+/// <param name="right">[rank, columns].</param>
+/// <param name="rank">The inner dimension.</param>
+/// <param name="columns">The number of columns of the product.</param>
+public sealed class ProductMatrix(double[] left, double[] right, int rank, int columns) : DeltaMatrix
+{
+    /// <inheritdoc/>
+    public override void Fill(Block block, Span<double> values)
+    {
+        for (var i = 0; i < block.Rows; i++)
+        {
+            var row = values.Slice(i * block.Columns, block.Columns);
+            row.Clear();
+            var factors = left.AsSpan((block.Row + i) * rank, rank);
+            for (var k = 0; k < rank; k++)
+            {
+                TensorPrimitives.FusedMultiplyAdd(right.AsSpan((k * columns) + block.Column, block.Columns), factors[k], row, row);
+            }
+        }
+    }
+}
