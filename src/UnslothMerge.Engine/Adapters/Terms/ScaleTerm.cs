@@ -59,10 +59,17 @@ public sealed class ScaleTerm(string kind, StoredTensor vector, ScaleIndex index
             {
                 var weights = tile.WeightRow(i);
                 var deltas = tile.DeltaRow(i);
-                var first = (tile.Row + i) / index.RowSpan * index.RowStep;
-                for (var c = 0; c < weights.Length; c++)
+                var at = ((tile.Row + i) / index.RowSpan * index.RowStep) + (tile.Column / index.ColumnSpan * index.ColumnStep);
+                var left = index.ColumnSpan - (tile.Column % index.ColumnSpan);
+                for (var c = 0; c < weights.Length; c++, left--)
                 {
-                    var factor = _factors[first + ((tile.Column + c) / index.ColumnSpan * index.ColumnStep)];
+                    if (left == 0)
+                    {
+                        at += index.ColumnStep;
+                        left = index.ColumnSpan;
+                    }
+
+                    var factor = _factors[at];
                     TileValue.Set(ref weights[c], ref deltas[c], ((double)weights[c] + deltas[c]) * factor);
                 }
             }
