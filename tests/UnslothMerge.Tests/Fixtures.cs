@@ -1,3 +1,6 @@
+using UnslothMerge.Planning;
+using UnslothMerge.Saving;
+
 namespace UnslothMerge.Tests;
 
 /// <summary>Where the fixtures are, and places to write to.</summary>
@@ -33,4 +36,10 @@ internal sealed class TemporaryDirectory : IDisposable
     public string this[string name] => System.IO.Path.Combine(Path, name);
 
     public void Dispose() => Directory.Delete(Path, recursive: true);
+}
+
+/// <summary>How tests run a save: without flushing, with as much memory as it likes.</summary>
+internal static class Runs
+{
+    public static RunOptions Of(WritePlan plan, int workers = 2) => new(MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: false);
 }

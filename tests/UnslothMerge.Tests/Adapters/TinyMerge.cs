@@ -75,7 +75,8 @@ internal sealed class TinyMerge : IDisposable
         File.WriteAllText(Path.Combine(_directory["adapter"], AdapterDirectory.ConfigName), _config.ToJsonString());
         var plan = MergePlanner.Plan(ModelDirectory.Open(_directory["base"]), [new AdapterStep(AdapterDirectory.Open(_directory["adapter"]), 1)]);
         var destination = Destination.Check(_directory["out"], [], force: true);
-        ModelSaver.Save(WritePlan.Create(plan, plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000)), destination, "merged_16bit", new RunOptions(2, Sync: false), null, TestContext.Current.CancellationToken);
+        var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
+        ModelSaver.Save(write, destination, "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
         using var files = new InputFiles();
         return [.. MemoryMarshal.Cast<byte, float>(files.ReadAll(Checkpoint.Open(_directory["out"]).Find(name)!)).ToArray().Select(v => (double)v)];
     }

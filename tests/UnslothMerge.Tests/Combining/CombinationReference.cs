@@ -19,7 +19,14 @@ internal static class CombinationReference
         {
             var weighted = thinned.Select((v, adapter) => deltas[adapter].Weight * v[i]).ToList();
             var sign = weighted.Sum() >= 0 ? 1 : -1;
-            result[i] = type is CombinationType.Ties or CombinationType.DareTies ? weighted.Where(v => Math.Sign(v) == sign).Sum() : weighted.Sum();
+            var agreeing = weighted.Select((v, adapter) => (Value: v, deltas[adapter].Weight)).Where(v => Math.Sign(v.Value) == sign).ToList();
+            var weights = agreeing.Sum(v => v.Weight);
+            result[i] = type switch
+            {
+                CombinationType.Ties => agreeing.Sum(v => v.Value) / (weights == 0 ? 1 : weights),
+                CombinationType.DareTies => agreeing.Sum(v => v.Value),
+                _ => weighted.Sum(),
+            };
         }
 
         return result;

@@ -61,7 +61,7 @@ public sealed class CombinedMergeTests
     {
         using var directory = new TemporaryDirectory();
         var plan = MergePlanner.Plan(Base, [new AdapterStep(Steps[0].Adapter, 1)], new PlanOptions { Combination = CombinationType.DareLinear, Density = 0.5, Seed = 8 });
-        var error = Assert.Throws<MergeException>(() => AdapterSaver.Save(plan, Destination.Check(directory["out"], [], force: false), new RunOptions(1, Sync: false)));
+        var error = Assert.Throws<MergeException>(() => AdapterSaver.Save(plan, Destination.Check(directory["out"], [], force: false), sync: false));
         Assert.Contains("dare_linear (density 0.5, seed 8)", error.Message, StringComparison.Ordinal);
         Assert.Empty(Directory.EnumerateFileSystemEntries(directory.Path));
     }
@@ -86,13 +86,11 @@ public sealed class CombinedMergeTests
         Assert.Null(CombinationTypes.FromName("cat"));
     }
 
-    private static void Save(MergePlan plan, IReadOnlyList<LogicalTensor> tensors, string output, int workers) => ModelSaver.Save(
-        WritePlan.Create(plan, tensors, new WriteOptions(TensorType.F32, 5_000_000_000)),
-        Destination.Check(output, [], force: false),
-        "merged_16bit",
-        new RunOptions(workers, Sync: false),
-        null,
-        TestContext.Current.CancellationToken);
+    private static void Save(MergePlan plan, IReadOnlyList<LogicalTensor> tensors, string output, int workers)
+    {
+        var write = WritePlan.Create(plan, tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
+        ModelSaver.Save(write, Destination.Check(output, [], force: false), "merged_16bit", Runs.Of(write, workers), null, TestContext.Current.CancellationToken);
+    }
 
     private static void Compare(string output, Func<string, IReadOnlyList<(double Weight, double[] Values)>, double[]> combine)
     {

@@ -183,7 +183,7 @@ public sealed class TorchFileTests
         var @base = ModelDirectory.Open(Fixtures.Base("llama-bf16"));
         var adapter = AdapterDirectory.Open(Fixtures.Adapter("bin-adapter"));
         var destination = Destination.Check(directory["out"], [], force: false);
-        AdapterSaver.Save(MergePlanner.Plan(@base, [new AdapterStep(adapter, 1)]), destination, new RunOptions(1, Sync: false));
+        AdapterSaver.Save(MergePlanner.Plan(@base, [new AdapterStep(adapter, 1)]), destination, sync: false);
 
         var saved = AdapterDirectory.Open(destination.Path);
         Assert.True(saved.Weights.IsSafetensors);

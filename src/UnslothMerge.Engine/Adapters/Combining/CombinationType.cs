@@ -11,15 +11,15 @@ public enum CombinationType
 
     /// <summary>
     /// Of each δᵢ the ⌊density·n⌋ elements of largest magnitude stay. An element's sign is that of the sum of all wᵢδᵢ (plus if it is zero), and only
-    /// those wᵢδᵢ that have it are summed. Source: TIES (arXiv 2306.01708), with weights as in mergekit's <c>ties</c> with <c>normalize: false</c>;
-    /// the paper takes the mean of the agreeing ones, which is this with weights of 1 / (number of agreeing adapters).
+    /// those wᵢδᵢ that have it are summed and divided by the sum of their weights: the mean of the agreeing ones, where all weights are 1.
+    /// Source: TIES (arXiv 2306.01708), with weights as in mergekit's <c>ties</c>.
     /// </summary>
     Ties,
 
     /// <summary>Each element of δᵢ stays with the probability density and is divided by it; then Σ wᵢδᵢ. Source: DARE (arXiv 2311.03099).</summary>
     DareLinear,
 
-    /// <summary>Elements are dropped and rescaled as by <see cref="DareLinear"/>, and signs elected as by <see cref="Ties"/>.</summary>
+    /// <summary>Elements are dropped and rescaled as by <see cref="DareLinear"/>, and signs elected as by <see cref="Ties"/>, and those that agree are summed. Source: mergekit's <c>dare_ties</c>.</summary>
     DareTies,
 
     /// <summary>Of each δᵢ the ⌊density·n⌋ elements of largest magnitude stay; then Σ wᵢδᵢ. Source: PEFT 0.21, <c>add_weighted_adapter</c>.</summary>
@@ -46,4 +46,7 @@ public static class CombinationTypes
 
     /// <summary>True if only elements of the elected sign are summed.</summary>
     public static bool ElectsSigns(this CombinationType type) => type is CombinationType.Ties or CombinationType.DareTies;
+
+    /// <summary>True if what agrees is averaged instead of summed.</summary>
+    public static bool Averages(this CombinationType type) => type is CombinationType.Ties;
 }

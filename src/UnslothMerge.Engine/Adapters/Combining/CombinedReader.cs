@@ -14,6 +14,7 @@ internal sealed class CombinedReader : DeltaReader
     private readonly CombinedTerm _term;
     private readonly float _factor;
     private readonly int _columns;
+    private readonly float[] _weights;
     private readonly List<Part> _parts = [];
     private readonly MagnitudeCutoff[] _cutoffs = [];
     private readonly RandomMask[] _masks = [];
@@ -23,6 +24,7 @@ internal sealed class CombinedReader : DeltaReader
         _term = term;
         _factor = (float)context.Factor;
         _columns = context.View.Columns;
+        _weights = [.. term.Deltas.Select(d => (float)d.Weight)];
         try
         {
             for (var i = 0; i < term.Deltas.Length; i++)
@@ -119,35 +121,47 @@ internal sealed class CombinedReader : DeltaReader
     private void Combine(ReadOnlySpan<float> planes, Span<float> sum)
     {
         var elects = _term.Type.ElectsSigns();
+        var averages = _term.Type.Averages();
+        var (one, none) = (Vector<float>.One, Vector<float>.Zero);
         var sums = MemoryMarshal.Cast<float, Vector<float>>(sum);
         for (var i = 0; i < sums.Length; i++)
         {
-            var (total, plus, minus) = (Vector<float>.Zero, Vector<float>.Zero, Vector<float>.Zero);
-            for (var at = i * Vector<float>.Count; at < planes.Length; at += sum.Length)
+            var (total, plus, minus, plusWeight, minusWeight) = (none, none, none, none, none);
+            for (var (at, delta) = (i * Vector<float>.Count, 0); at < planes.Length; at += sum.Length, delta++)
             {
                 var value = new Vector<float>(planes[at..]);
+                var weight = new Vector<float>(_weights[delta]);
                 total += value;
-                plus += Vector.Max(value, Vector<float>.Zero);
-                minus += Vector.Min(value, Vector<float>.Zero);
+                plus += Vector.Max(value, none);
+                minus += Vector.Min(value, none);
+                plusWeight += Vector.ConditionalSelect(Vector.GreaterThan(value, none), weight, none);
+                minusWeight += Vector.ConditionalSelect(Vector.LessThan(value, none), weight, none);
             }
 
             // NaN and infinities are left in, so that they are found when the tensor is written.
-            var elected = Vector.ConditionalSelect(Vector.GreaterThanOrEqual(total, Vector<float>.Zero), plus, minus);
+            var isPlus = Vector.GreaterThanOrEqual(total, none);
+            var divisor = Vector.ConditionalSelect(isPlus, plusWeight, minusWeight);
+            divisor = averages ? Vector.ConditionalSelect(Vector.Equals(divisor, none), one, divisor) : one;
+            var elected = Vector.ConditionalSelect(isPlus, plus, minus) / divisor;
             sums[i] += _factor * (elects ? Vector.ConditionalSelect(Vector.IsFinite(total), elected, total) : total);
         }
 
         for (var i = sums.Length * Vector<float>.Count; i < sum.Length; i++)
         {
-            var (total, plus, minus) = (0f, 0f, 0f);
-            for (var at = i; at < planes.Length; at += sum.Length)
+            var (total, plus, minus, plusWeight, minusWeight) = (0f, 0f, 0f, 0f, 0f);
+            for (var (at, delta) = (i, 0); at < planes.Length; at += sum.Length, delta++)
             {
                 var value = planes[at];
                 total += value;
                 plus += MathF.Max(value, 0);
                 minus += MathF.Min(value, 0);
+                plusWeight += value > 0 ? _weights[delta] : 0;
+                minusWeight += value < 0 ? _weights[delta] : 0;
             }
 
-            sum[i] += _factor * (!elects || !float.IsFinite(total) ? total : total >= 0 ? plus : minus);
+            var divisor = total >= 0 ? plusWeight : minusWeight;
+            var elected = (total >= 0 ? plus : minus) / (averages && divisor != 0 ? divisor : 1);
+            sum[i] += _factor * (!elects || !float.IsFinite(total) ? total : elected);
         }
     }
 

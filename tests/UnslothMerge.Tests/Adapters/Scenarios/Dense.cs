@@ -1,4 +1,4 @@
-namespace UnslothMerge.Tests.Adapters;
+namespace UnslothMerge.Tests.Adapters.Scenarios;
 
 /// <summary>Textbook linear algebra in double, to compare with.</summary>
 internal static class Dense

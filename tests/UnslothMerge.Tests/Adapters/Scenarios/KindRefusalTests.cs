@@ -1,6 +1,6 @@
 using System.Text.Json.Nodes;
 
-namespace UnslothMerge.Tests.Adapters;
+namespace UnslothMerge.Tests.Adapters.Scenarios;
 
 /// <summary>What cannot be merged is refused by name, with the reason.</summary>
 public sealed class KindRefusalTests

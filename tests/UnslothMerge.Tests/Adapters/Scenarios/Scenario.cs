@@ -7,7 +7,7 @@ using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
 using UnslothMerge.Saving;
 
-namespace UnslothMerge.Tests.Adapters;
+namespace UnslothMerge.Tests.Adapters.Scenarios;
 
 /// <summary>A tensor of a test: F32, or I64 where the values are indices.</summary>
 internal sealed record Values(long[] Shape, double[] Numbers, bool AreIndices = false)
@@ -44,7 +44,7 @@ internal sealed class Scenario(Dictionary<string, Values> @base)
 
         var plan = MergePlanner.Plan(ModelDirectory.Open(directory["base"]), steps);
         var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(write, Destination.Check(directory["out"], [], force: false), "merged_16bit", new RunOptions(2, Sync: false), null, TestContext.Current.CancellationToken);
+        ModelSaver.Save(write, Destination.Check(directory["out"], [], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
 
         using var files = new InputFiles();
         return Checkpoint.Open(directory["out"]).Tensors.ToDictionary(

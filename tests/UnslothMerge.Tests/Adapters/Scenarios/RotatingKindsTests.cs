@@ -1,6 +1,6 @@
 using System.Text.Json.Nodes;
 
-namespace UnslothMerge.Tests.Adapters;
+namespace UnslothMerge.Tests.Adapters.Scenarios;
 
 /// <summary>OFT, BOFT, HRA, OSF and FRoD: changes by linear algebra.</summary>
 public sealed class RotatingKindsTests
