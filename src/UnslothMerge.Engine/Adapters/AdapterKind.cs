@@ -1,4 +1,5 @@
 using UnslothMerge.Formats;
+using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
@@ -18,6 +19,9 @@ public abstract class AdapterKind
     /// <summary>The tensors of one module, without the module's name: <c>lora_A.weight</c> …</summary>
     public abstract IReadOnlyList<string> Parts { get; }
 
+    /// <summary>True if a module may have these parts several times, one wrapper around the other (see <see cref="ModuleAdapter.Levels"/>).</summary>
+    public virtual bool Nests => false;
+
     /// <summary>Says what the tensors of one module change.</summary>
     /// <returns>False if the base has no parameter of that module that this kind could change; then the next row of the table is asked.</returns>
     public abstract bool Bind(ModuleAdapter module, IAdapterTarget target);
@@ -29,6 +33,9 @@ public abstract class AdapterKind
 /// <param name="Tensors">The stored tensors by part.</param>
 public sealed record ModuleAdapter(string Module, AdapterConfig Config, IReadOnlyDictionary<string, StoredTensor> Tensors)
 {
+    /// <summary>The stored tensors by part and wrapper, the outermost wrapper first; more than one only for kinds that nest.</summary>
+    public IReadOnlyList<IReadOnlyDictionary<string, StoredTensor>> Levels { get; init; } = [Tensors];
+
     /// <summary>A part's tensor, or null if the file has none.</summary>
     public StoredTensor? Find(string part) => Tensors.GetValueOrDefault(part);
 }
@@ -38,11 +45,39 @@ public sealed record ModuleAdapter(string Module, AdapterConfig Config, IReadOnl
 /// <param name="Shape">The shape that it will have.</param>
 public sealed record TargetTensor(string Name, IReadOnlyList<long> Shape);
 
+/// <summary>A tensor of the model that one expert has to itself.</summary>
+/// <param name="Expert">The expert's number.</param>
+/// <param name="Part">The module within the expert: <c>gate_proj</c>.</param>
+/// <param name="Tensor">The tensor.</param>
+public sealed record ExpertTarget(int Expert, string Part, TargetTensor Tensor);
+
+/// <summary>A delta and the tensor that it changes.</summary>
+/// <param name="Tensor">The tensor.</param>
+/// <param name="Term">The delta.</param>
+public sealed record TargetDelta(TargetTensor Tensor, DeltaTerm Term);
+
 /// <summary>The plan in the making, as an adapter kind sees it. Every tensor of the adapter is claimed once or reported as a problem.</summary>
 public interface IAdapterTarget
 {
     /// <summary>Finds a parameter of a module; null if the base has none.</summary>
     TargetTensor? Find(string module, string parameter);
+
+    /// <summary>What the caller said about the adapter.</summary>
+    PlanOptions Options { get; }
+
+    /// <summary>The model types of the base and of the models inside it.</summary>
+    IReadOnlySet<string> ModelTypes { get; }
+
+    /// <summary>The parameters that a module has itself, by their name in the module.</summary>
+    IReadOnlyDictionary<string, TargetTensor> Parameters(string module);
+
+    /// <summary>The tensors of a module's experts, where each expert has tensors of its own.</summary>
+    IReadOnlyList<ExpertTarget> Experts(string module);
+
+    /// <summary>Adds several deltas with the same inputs: those of the parts that one adapted parameter has in the model, or of its experts.</summary>
+    /// <param name="module">The adapter's module, for the report.</param>
+    /// <param name="deltas">The deltas.</param>
+    void Add(string module, IReadOnlyList<TargetDelta> deltas);
 
     /// <summary>Adds a delta to a tensor; this claims the delta's inputs.</summary>
     /// <param name="tensor">The tensor.</param>
@@ -61,6 +96,8 @@ public static class AdapterKinds
     /// <summary>One row per kind; where several know the same tensors, the first that finds its place takes them.</summary>
     public static IReadOnlyList<AdapterKind> Table { get; } =
     [
+        new Kinds.LoraParameters(),
+        new Kinds.LoraExpert(),
         new Kinds.LoraLinear(),
     ];
 

@@ -10,7 +10,12 @@ namespace UnslothMerge.IO;
 /// </summary>
 public sealed class InputFiles : IDisposable
 {
+    private const long SharedBytes = 256L * 1024 * 1024;
+
     private readonly ConcurrentDictionary<string, Lazy<SafeFileHandle>> _handles = new(StringComparer.Ordinal);
+
+    /// <summary>What several targets read from memory.</summary>
+    public SharedBuffers Shared { get; } = new(SharedBytes);
 
     /// <summary>The open file.</summary>
     /// <exception cref="MergeException">The file has gone or has changed since the plan was made.</exception>
@@ -53,6 +58,7 @@ public sealed class InputFiles : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        Shared.Dispose();
         foreach (var handle in _handles.Values.Where(h => h.IsValueCreated))
         {
             handle.Value.Dispose();

@@ -16,11 +16,13 @@ public sealed class MergePlanner
     private readonly List<AdapterStep> _steps;
     private readonly List<AdapterTarget> _targets;
     private readonly CheckpointNames _names;
+    private readonly PlanOptions _options;
     private ModelConfig _config;
 
-    private MergePlanner(ModelDirectory @base, IEnumerable<LogicalTensor> tensors, IEnumerable<AdapterStep> steps, IEnumerable<AdapterTarget> targets, ModelConfig config)
+    private MergePlanner(ModelDirectory @base, IEnumerable<LogicalTensor> tensors, IEnumerable<AdapterStep> steps, IEnumerable<AdapterTarget> targets, ModelConfig config, PlanOptions? options)
     {
         _base = @base;
+        _options = options ?? PlanOptions.None;
         _tensors = [.. tensors];
         _steps = [.. steps];
         _targets = [.. targets];
@@ -29,10 +31,13 @@ public sealed class MergePlanner
     }
 
     /// <summary>Plans a merge of adapters into a base; without adapters, a plain conversion.</summary>
+    /// <param name="base">The base model.</param>
+    /// <param name="steps">The adapters.</param>
+    /// <param name="options">What the caller knows about them.</param>
     /// <exception cref="MergeException">An adapter cannot be merged, or does not fit.</exception>
-    public static MergePlan Plan(ModelDirectory @base, IEnumerable<AdapterStep> steps)
+    public static MergePlan Plan(ModelDirectory @base, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
     {
-        var planner = new MergePlanner(@base, StoredFormats.Read(@base).Select(FromBase), [], [], @base.Config);
+        var planner = new MergePlanner(@base, StoredFormats.Read(@base).Select(FromBase), [], [], @base.Config, options);
         return planner.Finish(steps);
     }
 
@@ -40,10 +45,11 @@ public sealed class MergePlanner
     /// <param name="plan">The merge to build on.</param>
     /// <param name="strengths">Factors on what that merge adds, by ordinal; 1 where absent.</param>
     /// <param name="steps">The adapters to add.</param>
-    public static MergePlan Extend(MergePlan plan, IReadOnlyDictionary<int, double> strengths, IEnumerable<AdapterStep> steps)
+    /// <param name="options">What the caller knows about them.</param>
+    public static MergePlan Extend(MergePlan plan, IReadOnlyDictionary<int, double> strengths, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
     {
         var tensors = plan.Tensors.Select(t => t.WithStrength(strengths.GetValueOrDefault(t.Ordinal, 1)));
-        return new MergePlanner(plan.Base, tensors, plan.Steps, plan.Targets, plan.Config).Finish(steps);
+        return new MergePlanner(plan.Base, tensors, plan.Steps, plan.Targets, plan.Config, options).Finish(steps);
     }
 
     private static LogicalTensor FromBase(FoundTensor found, int ordinal) => new()
@@ -120,7 +126,7 @@ public sealed class MergePlanner
 
             foreach (var module in parsed.Where(p => AdapterKinds.Parts.Contains(p.Name.Part)).GroupBy(p => p.Name.Module))
             {
-                Bind(kinds, module.Key, [.. module.Select(p => (p.Name.Part, p.Tensor))]);
+                Bind(kinds, module.Key, [.. module.Select(p => (p.Name, p.Tensor))]);
             }
 
             foreach (var tensor in step.Adapter.Weights.Tensors.Where(t => !_claimed.Contains(t.Name)))
@@ -134,14 +140,56 @@ public sealed class MergePlanner
             }
         }
 
-        public TargetTensor? Find(string module, string parameter) =>
-            plan._names.Find($"{module}.{parameter}") is { } name ? new TargetTensor(name, plan._tensors[_ordinals[name]].Shape) : null;
+        public PlanOptions Options => plan._options;
+
+        public IReadOnlySet<string> ModelTypes { get; } = plan._config.ModelTypes;
+
+        public TargetTensor? Find(string module, string parameter) => plan._names.Find($"{module}.{parameter}") is { } name ? Target(name) : null;
+
+        public IReadOnlyDictionary<string, TargetTensor> Parameters(string module) =>
+            plan._names.Parameters(module).Select(p => p.Parameter).Distinct().ToDictionary(p => p, p => Find(module, p)!);
+
+        public IReadOnlyList<ExpertTarget> Experts(string module) => [.. plan._names.Experts(module).Select(e => new ExpertTarget(e.Expert, e.Part, Target(e.Name)))];
+
+        public void Add(string module, IReadOnlyList<TargetDelta> deltas)
+        {
+            foreach (var input in deltas.SelectMany(d => d.Term.Inputs).Distinct())
+            {
+                Claim(input);
+            }
+
+            foreach (var delta in deltas)
+            {
+                Change(delta.Tensor, delta.Term, null);
+            }
+
+            foreach (var delta in deltas.DistinctBy(d => d.Tensor.Name))
+            {
+                Report(delta.Tensor, module, delta.Term);
+            }
+        }
 
         public void Add(TargetTensor tensor, string module, DeltaTerm term, MatrixView? view = null)
         {
+            foreach (var input in term.Inputs)
+            {
+                Claim(input);
+            }
+
+            Change(tensor, term, view);
+            Report(tensor, module, term);
+        }
+
+        private TargetTensor Target(string name) => new(name, plan._tensors[_ordinals[name]].Shape);
+
+        private void Report(TargetTensor tensor, string module, DeltaTerm term) =>
+            plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, term.Kind, term.Rank, term.Scaling, AdapterOutcome.Merged, tensor.Name, [.. term.Inputs.Select(i => i.Name)]));
+
+        private void Change(TargetTensor tensor, DeltaTerm term, MatrixView? view)
+        {
             var ordinal = _ordinals[tensor.Name];
             var current = plan._tensors[ordinal];
-            foreach (var input in term.Inputs.Where(i => Claim(i)))
+            foreach (var input in term.Inputs)
             {
                 if (_changedBefore.Contains(current.Name) && !(current.IsAdditive && term.IsAdditive))
                 {
@@ -167,7 +215,6 @@ public sealed class MergePlanner
                 Terms = current.Terms.Add(new WeightedTerm(term, step.Adapter.Name, step.Weight)),
                 Adapters = WithThisAdapter(current),
             };
-            plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, term.Kind, term.Rank, term.Scaling, AdapterOutcome.Merged, current.Name, [.. term.Inputs.Select(i => i.Name)]));
         }
 
         public void Problem(StoredTensor tensor, string reason)
@@ -176,22 +223,28 @@ public sealed class MergePlanner
             _problems.TryAdd(tensor.Name, reason);
         }
 
-        private void Bind(List<AdapterKind> kinds, string module, List<(string Part, StoredTensor Tensor)> parts)
+        private void Bind(List<AdapterKind> kinds, string module, List<(AdapterName Name, StoredTensor Tensor)> parts)
         {
             foreach (var kind in kinds)
             {
-                var mine = new Dictionary<string, StoredTensor>(StringComparer.Ordinal);
-                foreach (var (part, tensor) in parts.Where(p => kind.Parts.Contains(p.Part) && !_claimed.Contains(p.Tensor.Name)))
+                var levels = new SortedDictionary<int, Dictionary<string, StoredTensor>>();
+                foreach (var (name, tensor) in parts.Where(p => kind.Parts.Contains(p.Name.Part) && !_claimed.Contains(p.Tensor.Name)))
                 {
-                    if (!mine.TryAdd(part, tensor))
+                    var depth = kind.Nests ? name.Depth : 0;
+                    if (!levels.TryGetValue(depth, out var mine))
                     {
-                        Problem(tensor, $"it is the second {part} of {module}; the file holds more than one adapter");
+                        levels.Add(depth, mine = new(StringComparer.Ordinal));
+                    }
+
+                    if (!mine.TryAdd(name.Part, tensor))
+                    {
+                        Problem(tensor, $"it is the second {name.Part} of {module}; the file holds more than one adapter");
                     }
                 }
 
-                if (mine.Count > 0)
+                if (levels.Count > 0)
                 {
-                    kind.Bind(new ModuleAdapter(module, step.Adapter.Config, mine), this);
+                    kind.Bind(new ModuleAdapter(module, step.Adapter.Config, levels.Values.First()) { Levels = [.. levels.Values] }, this);
                 }
             }
 
