@@ -76,7 +76,7 @@ public sealed class SharedBuffers(long limit) : IDisposable
     /// <summary>Memory on loan.</summary>
     public readonly struct Loan : IDisposable
     {
-        private readonly SharedBuffers _owner;
+        private readonly SharedBuffers? _owner;
         private readonly Entry _entry;
 
         internal Loan(SharedBuffers owner, Entry entry, NativeBuffer buffer)
@@ -89,7 +89,7 @@ public sealed class SharedBuffers(long limit) : IDisposable
         public NativeBuffer Buffer { get; }
 
         /// <inheritdoc/>
-        public void Dispose() => _owner.Release(_entry);
+        public void Dispose() => _owner?.Release(_entry);
     }
 
     internal sealed class Entry(object key, long bytes)

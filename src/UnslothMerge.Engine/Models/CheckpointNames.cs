@@ -17,6 +17,7 @@ public sealed record ExpertTensor(int Expert, string Part, string Name);
 public sealed partial class CheckpointNames
 {
     private readonly IReadOnlyList<(Regex Older, string Newer)> _rules;
+    private readonly IReadOnlyList<(string From, string To)> _wrappings;
     private readonly Dictionary<string, List<string>> _byName = new(StringComparer.Ordinal);
     private readonly Dictionary<string, List<(string Parameter, string Name)>> _parameters = new(StringComparer.Ordinal);
     private readonly Dictionary<string, List<ExpertTensor>> _experts = new(StringComparer.Ordinal);
@@ -36,6 +37,14 @@ public sealed partial class CheckpointNames
                 Into(_experts, match.Groups["module"].Value).Add(new ExpertTensor(int.Parse(match.Groups["expert"].ValueSpan, CultureInfo.InvariantCulture), match.Groups["part"].Value, name));
             }
         }
+
+        // Only what the checkpoint has can be missing in an adapter; what an adapter has too much shows in its name.
+        var wrappers = NameRules.Wrappers(config.ModelType);
+        _wrappings =
+        [
+            .. wrappers.Where(w => _byName.Keys.Any(k => k.StartsWith(w.Wrapped, StringComparison.Ordinal) || k.StartsWith(Newest(w.Wrapped), StringComparison.Ordinal))),
+            .. wrappers.Select(w => (w.Wrapped, w.Bare)),
+        ];
     }
 
     /// <summary>The checkpoint's name of a tensor, or null if it has none.</summary>
@@ -56,9 +65,14 @@ public sealed partial class CheckpointNames
     public IReadOnlyList<ExpertTensor> Experts(string module) => Below(module, _experts);
 
     /// <summary>The names of the checkpoint that are most like a name that it has not; best first.</summary>
-    public IReadOnlyList<string> Nearest(string runtimeName, int count = 3) =>
-        [.. _byName.SelectMany(p => p.Value.Select(n => (Name: n, Distance: Math.Min(Distance(runtimeName, n), Distance(Newest(runtimeName), p.Key)))))
-            .Where(n => n.Distance <= runtimeName.Length / 3).OrderBy(n => n.Distance).ThenBy(n => n.Name, StringComparer.Ordinal).Take(count).Select(n => n.Name)];
+    public IReadOnlyList<string> Nearest(string runtimeName, int count = 3)
+    {
+        var newest = Newest(runtimeName);
+        var limit = newest.Length / 3;
+        return [.. _byName.Where(p => Math.Abs(p.Key.Length - newest.Length) <= limit)
+            .Select(p => (Name: p.Value[0], Distance: Distance(newest, p.Key)))
+            .Where(n => n.Distance <= limit).OrderBy(n => n.Distance).Take(count).Select(n => n.Name)];
+    }
 
     // The rules know the names of tensors: a module is looked up as if it had one without a name.
     private List<T> Below<T>(string module, Dictionary<string, List<T>> index)
@@ -71,18 +85,12 @@ public sealed partial class CheckpointNames
     private List<T>? Wrapped<T>(string name, Dictionary<string, List<T>> index, Func<string, string> key)
     {
         var hits = new Dictionary<string, List<T>>(StringComparer.Ordinal);
-        foreach (var (bare, wrapped) in NameRules.Wrappers)
+        foreach (var (from, to) in _wrappings.Where(w => name.StartsWith(w.From, StringComparison.Ordinal)))
         {
-            foreach (var (from, to) in new[] { (bare, wrapped), (wrapped, bare) })
+            var other = key(Newest(to + name[from.Length..]));
+            if (index.TryGetValue(other, out var found))
             {
-                if (name.StartsWith(from, StringComparison.Ordinal))
-                {
-                    var other = key(Newest(to + name[from.Length..]));
-                    if (index.TryGetValue(other, out var found))
-                    {
-                        hits[other] = found;
-                    }
-                }
+                hits[other] = found;
             }
         }
 

@@ -106,17 +106,33 @@ internal static class NameRules
         (null, @"\.LayerNorm\.beta$", ".LayerNorm.bias"),
     ];
 
-    /// <summary>
-    /// What a model class puts before the names of the model that it wraps: a checkpoint or an adapter of the wrapped model lacks it, or the
-    /// other way round. Source: <c>base_model_prefix</c> of transformers' classes; the text model inside a multi-modal one.
-    /// </summary>
-    public static IReadOnlyList<(string Bare, string Wrapped)> Wrappers { get; } =
+    // A tower that stands alone: its class put one more level around it until transformers 5.2x.
+    private static readonly string[] VisionTower =
     [
-        ("", "model."), ("", "transformer."), ("", "gpt_neox."), ("", "bert."), ("", "roberta."), ("", "distilbert."), ("", "electra."), ("", "deberta."), ("", "albert."),
-        ("", "mpnet."), ("", "camembert."), ("", "xlm_roberta."), ("", "backbone."), ("", "vit."), ("", "deit."), ("", "beit."), ("", "dinov2."), ("", "convnext."), ("", "swin."),
-        ("", "resnet."), ("", "whisper."), ("", "wav2vec2."), ("", "hubert."), ("", "wavlm."), ("", "esm."), ("", "rwkv."), ("", "language_model."), ("", "thinker."),
-        ("", "vision_model."), ("", "text_model."), ("model.", "model.language_model."), ("model.", "model.text_model."),
+        "clip_vision_model", "siglip_vision_model", "siglip2_vision_model", "altclip_vision_model", "chinese_clip_vision_model", "clipseg_vision_model", "metaclip_2_vision_model",
+        "mlcd", "mlcd_vision", "mlcd_vision_model", "xclip_vision_model",
     ];
+
+    private static readonly string[] TextTower = ["clip_text_model", "clipseg_text_model", "metaclip_2_text_model", "siglip_text_model", "siglip2_text_model", "xclip_text_model"];
+
+    // What a model class puts before the names of the model that it wraps: a checkpoint or an adapter of the wrapped model lacks it, or the other
+    // way round. Source: base_model_prefix of transformers' classes; the last rows are the text model inside a multi-modal one.
+    private static readonly (string[]? ModelTypes, string Bare, string Wrapped)[] WrapperTable =
+    [
+        .. new[]
+        {
+            "model.", "transformer.", "backbone.", "language_model.", "thinker.", "gpt_neox.", "rwkv.", "bert.", "roberta.", "xlm_roberta.", "camembert.", "distilbert.", "electra.", "deberta.",
+            "albert.", "mpnet.", "esm.", "vit.", "deit.", "beit.", "dinov2.", "convnext.", "swin.", "resnet.", "wav2vec2.", "hubert.", "wavlm.",
+        }.Select(prefix => ((string[]?)null, "", prefix)),
+        (VisionTower, "", "vision_model."),
+        (TextTower, "", "text_model."),
+        (null, "model.", "model.language_model."),
+        (null, "model.", "model.text_model."),
+    ];
+
+    /// <summary>What may stand before the names of a model of some type, and what may stand there instead.</summary>
+    public static IReadOnlyList<(string Bare, string Wrapped)> Wrappers(string? modelType) =>
+        [.. WrapperTable.Where(r => r.ModelTypes is null || r.ModelTypes.Contains(modelType)).Select(r => (r.Bare, r.Wrapped))];
 
     /// <summary>The rules of a model, with its sub-models' types among its own.</summary>
     public static IReadOnlyList<(Regex Older, string Newer)> For(IReadOnlySet<string> modelTypes) =>

@@ -56,12 +56,14 @@ public sealed class CheckpointNamesTests
     [InlineData("llama", "language_model.model.layers.0.q.weight", "model.language_model.layers.0.q.weight")]
     [InlineData("qwen2", "model.layers.0.mlp.gate.weight", "model.layers.0.block_sparse_moe.gate.weight")]
     [InlineData("llama", "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_projection.weight")]
+    [InlineData("clip", "vision_model.encoder.layers.0.fc1.weight", "encoder.layers.0.fc1.weight")]
+    [InlineData("bert", "encoder.layers.0.fc1.weight", "text_model.encoder.layers.0.fc1.weight")]
     public void A_rule_of_another_model_does_not_hold(string modelType, string stored, string asked) =>
         Assert.Null(Names(modelType, stored).Find(asked));
 
     [Theory]
     [InlineData("gemma3", "model.language_model.norm.weight", "model.language_model.norm.weight", "language_model.model.norm.weight")]
-    [InlineData("clip", "encoder.layers.0.fc1.weight", "vision_model.encoder.layers.0.fc1.weight", "text_model.encoder.layers.0.fc1.weight")]
+    [InlineData("dual", "encoder.layers.0.fc1.weight", "bert.encoder.layers.0.fc1.weight", "vit.encoder.layers.0.fc1.weight")]
     public void A_name_that_fits_two_tensors_is_an_error(string modelType, string asked, params string[] stored)
     {
         var error = Assert.Throws<MergeException>(() => Names(modelType, stored).Find(asked));
