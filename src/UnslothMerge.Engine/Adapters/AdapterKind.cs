@@ -1,5 +1,4 @@
 using UnslothMerge.Formats;
-using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
@@ -62,8 +61,11 @@ public interface IAdapterTarget
     /// <summary>Finds a parameter of a module; null if the base has none.</summary>
     TargetTensor? Find(string module, string parameter);
 
-    /// <summary>What the caller said about the adapter.</summary>
-    PlanOptions Options { get; }
+    /// <summary>What the caller said of the orientation of square expert parameters.</summary>
+    MoeOrientation? MoeOrientation { get; }
+
+    /// <summary>What the caller said of the arrangement of B of fused experts.</summary>
+    MoeLoraLayout? MoeLoraLayout { get; }
 
     /// <summary>The model types of the base and of the models inside it.</summary>
     IReadOnlySet<string> ModelTypes { get; }
@@ -97,7 +99,7 @@ public static class AdapterKinds
     public static IReadOnlyList<AdapterKind> Table { get; } =
     [
         new Kinds.LoraParameters(),
-        new Kinds.LoraExpert(),
+        new Kinds.LoraSlice(),
         new Kinds.LoraLinear(),
     ];
 

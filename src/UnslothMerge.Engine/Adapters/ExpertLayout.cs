@@ -25,16 +25,16 @@ internal sealed record ModuleParameter(string Name, int? Experts, long Rows, lon
     public string Shape => Experts is { } e ? $"[{e}, {Rows}, {Columns}]" : $"[{Rows}, {Columns}]";
 }
 
-/// <summary>The place of one expert's module in a fused parameter.</summary>
+/// <summary>The place of a module's matrix in a parameter that holds several.</summary>
 /// <param name="Module">The module that has the parameter.</param>
-/// <param name="Expert">The expert's number.</param>
 /// <param name="Parameter">The parameter: <c>gate_up_proj</c>.</param>
+/// <param name="Expert">The expert's number; null for a parameter without experts.</param>
 /// <param name="Index">Which of the matrices that are fused it is.</param>
 /// <param name="Count">How many are fused.</param>
-internal sealed record ExpertModule(string Module, int Expert, string Parameter, int Index, int Count);
+internal sealed record FusedPlace(string Module, string Parameter, int? Expert, int Index, int Count);
 
 /// <summary>
-/// How the matrices of a layer's experts are kept: each in a tensor of its own, or all in one per projection. Which of them a checkpoint or an
+/// How matrices that belong together are kept, above all those of a layer's experts: each in a tensor of its own, or all in one per projection. Which of them a checkpoint or an
 /// adapter has is independent of each other. Source: transformers 5, <c>conversion_mapping.py</c>; Unsloth for gpt-oss.
 /// </summary>
 internal static partial class ExpertLayout
@@ -49,6 +49,14 @@ internal static partial class ExpertLayout
         ("down_proj", ["down_proj"]),
         ("down_proj", ["w2"]),
         ("down_proj", ["down_projs"]),
+    ];
+
+    // Projections that the checkpoint keeps in one matrix, rows after rows, and the running model apart.
+    private static readonly (string ModelType, string Owner, string[] Parts, string Fused)[] Projections =
+    [
+        ("nomic_bert", ".self_attn.", ["q_proj", "k_proj", "v_proj"], ".attn.Wqkv"),
+        ("jina_embeddings_v3", ".self_attn.", ["q_proj", "k_proj", "v_proj"], ".mixer.Wqkv"),
+        ("qianfan_ocr", ".attention.", ["q_proj", "k_proj", "v_proj"], ".attn.qkv"),
     ];
 
     // Modules register their parameters in this order, as far as they have them. Source: transformers 5, modeling files.
@@ -69,17 +77,29 @@ internal static partial class ExpertLayout
     /// <summary>Where a parameter stands in the order in which its module registers them; null if that is not known.</summary>
     public static int? Order(string parameter) => Array.IndexOf(Registration, parameter) is var index and >= 0 ? index : null;
 
-    /// <summary>The fused parameter that an expert's module may be a part of. Several, because namings share names.</summary>
-    public static IEnumerable<ExpertModule> Fused(string module)
+    /// <summary>The parameters that may hold a module's matrix among others. Several, because namings share names.</summary>
+    public static IEnumerable<FusedPlace> Fused(string module, IReadOnlySet<string> modelTypes)
     {
-        if (ModulePattern().Match(module) is not { Success: true } match)
+        if (ModulePattern().Match(module) is { Success: true } match)
         {
-            return [];
+            var expert = int.Parse(match.Groups["expert"].ValueSpan, CultureInfo.InvariantCulture);
+            var part = match.Groups["part"].Value;
+            foreach (var row in Table.Where(r => r.Parts.Contains(part)))
+            {
+                yield return new FusedPlace(match.Groups["module"].Value, row.Parameter, expert, Array.IndexOf(row.Parts, part), row.Parts.Length);
+            }
         }
 
-        var expert = int.Parse(match.Groups["expert"].ValueSpan, CultureInfo.InvariantCulture);
-        var part = match.Groups["part"].Value;
-        return Table.Where(r => r.Parts.Contains(part)).Select(r => new ExpertModule(match.Groups["module"].Value, expert, r.Parameter, Array.IndexOf(r.Parts, part), r.Parts.Length));
+        foreach (var row in Projections.Where(r => modelTypes.Contains(r.ModelType)))
+        {
+            for (var i = 0; i < row.Parts.Length; i++)
+            {
+                if (module.EndsWith(row.Owner + row.Parts[i], StringComparison.Ordinal))
+                {
+                    yield return new FusedPlace(module[..^(row.Owner.Length + row.Parts[i].Length)] + row.Fused, "weight", null, i, row.Parts.Length);
+                }
+            }
+        }
     }
 
     /// <summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Adapters;
 
 /// <summary>
@@ -21,7 +19,7 @@ internal static class MoeOrientations
     public static bool? IsLast(AdapterConfig config, IAdapterTarget target, int experts)
     {
         var transposed = Transposed.Any(target.ModelTypes.Contains);
-        return target.Options.MoeOrientation is { } said ? said == MoeOrientation.InLast
+        return target.MoeOrientation is { } said ? said == MoeOrientation.InLast
             : experts == 1 ? true // a stack of one is adapted as a matrix
             : config.PeftVersion is not { } version ? (transposed ? false : null) // before 0.18, which wrote no version, always the second
             : version >= SwappedPlain ? !transposed

@@ -140,7 +140,9 @@ public sealed class MergePlanner
             }
         }
 
-        public PlanOptions Options => plan._options;
+        public MoeOrientation? MoeOrientation => plan._options.MoeOrientation;
+
+        public MoeLoraLayout? MoeLoraLayout => plan._options.MoeLoraLayout;
 
         public IReadOnlySet<string> ModelTypes { get; } = plan._config.ModelTypes;
 

@@ -107,6 +107,45 @@ public sealed class ExpertMergeTests
         Compare(directory["out"], expected);
     }
 
+    // Square down_proj alone: gate_up_proj beside it shows how the checkpoint keeps both, the release how A lies at run time.
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_neighbour_tells_how_a_square_parameter_is_stored(bool transposed)
+    {
+        using var directory = new TemporaryDirectory();
+        var model = new TinyModel();
+        model.Add($"{Experts}.gate_up_proj", transposed ? [2, 4, 8] : [2, 8, 4], _ => 0);
+        model.Add($"{Experts}.down_proj", [2, 4, 4], _ => 0);
+        var adapter = new TinyModel();
+        adapter.Add($"base_model.model.{Experts}.lora_A.weight", [2, 4], i => i[0] + i[1] + 1);
+        adapter.Add($"base_model.model.{Experts}.lora_B.weight", [4, 2], i => (i[0] * 10) + i[1]);
+        var config = Config(1, 1, "down_proj");
+        config["peft_version"] = "0.21.2";
+        Merge(model.WriteModel(directory["base"], new JsonObject { ["model_type"] = "qwen3_vl_moe", ["dtype"] = "float32" }), adapter.WriteAdapter(directory["adapter"], config), directory["out"]);
+
+        var expected = new TinyModel();
+        expected.Add($"{Experts}.gate_up_proj", transposed ? [2, 4, 8] : [2, 8, 4], _ => 0);
+        expected.Add($"{Experts}.down_proj", [2, 4, 4], i => (((transposed ? i[2] : i[1]) * 10) + i[0]) * (i[0] + (transposed ? i[1] : i[2]) + 1));
+        Compare(directory["out"], expected);
+    }
+
+    [Fact]
+    public void A_projection_lands_in_its_third_of_a_fused_matrix()
+    {
+        using var directory = new TemporaryDirectory();
+        var model = new TinyModel();
+        model.Add("encoder.layers.0.attn.Wqkv.weight", [3 * I, H], i => Weight(0, 0, i[0], i[1]));
+        var adapter = new TinyModel();
+        adapter.Add("base_model.model.layers.0.self_attn.k_proj.lora_A.weight", [R, H], i => FactorA(0, 0, i[0], i[1]));
+        adapter.Add("base_model.model.layers.0.self_attn.k_proj.lora_B.weight", [I, R], i => FactorB(0, 0, I + i[0], i[1]));
+        Merge(model.WriteModel(directory["base"], new JsonObject { ["model_type"] = "nomic_bert", ["dtype"] = "float32" }), adapter.WriteAdapter(directory["adapter"], Config(R, Alpha)), directory["out"]);
+
+        var expected = new TinyModel();
+        expected.Add("encoder.layers.0.attn.Wqkv.weight", [3 * I, H], i => i[0] / I == 1 ? Truth(0, 0, i[0], i[1]) : Weight(0, 0, i[0], i[1]));
+        Compare(directory["out"], expected);
+    }
+
     [Fact]
     public void An_expert_beyond_the_fused_ones_is_a_problem()
     {

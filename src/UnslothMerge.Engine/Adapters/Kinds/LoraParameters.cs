@@ -1,4 +1,3 @@
-using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
@@ -148,7 +147,7 @@ public sealed class LoraParameters : AdapterKind
             "GROUPED" or "EXPERTMAJOR" => MoeLoraLayout.Grouped,
             _ => (MoeLoraLayout?)null,
         };
-        var layout = target.Options.MoeLoraLayout ?? known;
+        var layout = target.MoeLoraLayout ?? known;
         problem = layout is null ? $"adapter_config.json's lora_B_layout is '{stated}', which is not known; say -MoeLoraLayout RankMajor or Grouped" : null;
         return layout;
     }
@@ -163,7 +162,7 @@ public sealed class LoraParameters : AdapterKind
         }
 
         // All parameters of a module are adapted alike.
-        if (target.Options.MoeOrientation is null && adapted.FirstOrDefault(o => o.Parameter.Experts is not null && !o.Parameter.IsSquare) is { } other)
+        if (target.MoeOrientation is null && adapted.FirstOrDefault(o => o.Parameter.Experts is not null && !o.Parameter.IsSquare) is { } other)
         {
             return IsCrossed(other.Pair, other.Parameter);
         }

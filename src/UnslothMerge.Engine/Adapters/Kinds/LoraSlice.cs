@@ -3,10 +3,10 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// LoRA on the Linear layer of one expert (transformers 4, or Unsloth's split gpt-oss) over a base that keeps all experts in one tensor:
-/// the delta s·BA goes into the expert's slice. Source: transformers 5, <c>conversion_mapping.py</c>.
+/// LoRA on a Linear layer whose weight the base keeps in one tensor with others: one expert of many (adapters of transformers 4, or of Unsloth's
+/// split gpt-oss), or one projection of three. The delta s·BA goes into its slice. Source: transformers 5, <c>conversion_mapping.py</c>.
 /// </summary>
-public sealed class LoraExpert : AdapterKind
+public sealed class LoraSlice : AdapterKind
 {
     private const string A = "lora_A.weight";
     private const string B = "lora_B.weight";
@@ -28,11 +28,11 @@ public sealed class LoraExpert : AdapterKind
             return false;
         }
 
-        foreach (var part in ExpertLayout.Fused(module.Module))
+        foreach (var place in ExpertLayout.Fused(module.Module, target.ModelTypes))
         {
-            if (target.Parameters(part.Module).GetValueOrDefault(part.Parameter) is { Shape.Count: 3 } fused)
+            if (target.Parameters(place.Module).GetValueOrDefault(place.Parameter) is { } fused && fused.Shape.Count == (place.Expert is null ? 2 : 3))
             {
-                if (Place(module, target, part, fused, a, b) is { } reason)
+                if (Place(module, target, place, fused, a, b) is { } reason)
                 {
                     target.Problem(a, reason);
                     target.Problem(b, reason);
@@ -45,10 +45,11 @@ public sealed class LoraExpert : AdapterKind
         return false;
     }
 
-    private string? Place(ModuleAdapter module, IAdapterTarget target, ExpertModule part, TargetTensor fused, StoredTensor a, StoredTensor b)
+    private string? Place(ModuleAdapter module, IAdapterTarget target, FusedPlace place, TargetTensor fused, StoredTensor a, StoredTensor b)
     {
         var rank = a.Shape[0];
-        var (experts, rows, columns) = (fused.Shape[0], fused.Shape[1], fused.Shape[2]);
+        var (experts, rows, columns) = (place.Expert is null ? 1 : fused.Shape[0], fused.Shape[^2], fused.Shape[^1]);
+        var expert = place.Expert ?? 0;
         var (inputs, outputs) = (a.Shape[1], b.Shape[0]);
         if (rank != b.Shape[1] || rank < 1)
         {
@@ -60,37 +61,38 @@ public sealed class LoraExpert : AdapterKind
             return $"its rank is {rank}, but adapter_config.json gives {module.Module} the rank {expected}";
         }
 
-        if (part.Expert >= experts)
+        if (expert >= experts)
         {
             return $"{fused.Name} holds {experts} experts, so there is no {module.Module}";
         }
 
         if (module.Config.IsSet("use_dora"))
         {
-            return $"DoRA (use_dora) on an expert that shares {fused.Name} with the others is not supported";
+            return $"DoRA (use_dora) on a module that shares {fused.Name} with others is not supported";
         }
 
-        if (part.Count > 1 && target.ModelTypes.Contains("gpt_oss"))
+        if (place.Count > 1 && target.ModelTypes.Contains("gpt_oss"))
         {
             return $"{fused.Name} interleaves gate and up, so {module.Module} has no slice of its own in it";
         }
 
-        var plain = rows == part.Count * outputs && columns == inputs;
-        var transposed = rows == inputs && columns == part.Count * outputs;
+        var plain = rows == place.Count * outputs && columns == inputs;
+        var transposed = place.Expert is not null && rows == inputs && columns == place.Count * outputs;
         if (!plain && !transposed)
         {
-            return $"the delta is [{outputs}, {inputs}], of which {fused.Name} {fused.Shape.Text()} should hold {part.Count} per expert";
+            return $"the delta is [{outputs}, {inputs}], and {fused.Name} {fused.Shape.Text()} does not hold {place.Count} of them{(place.Expert is null ? "" : " per expert")}";
         }
 
         if (plain && transposed)
         {
-            transposed = ExpertLayout.IsStoredTransposed(target, part.Module) ?? false;
+            // Models that do not say otherwise keep [out, in].
+            transposed = ExpertLayout.IsStoredTransposed(target, place.Module) ?? false;
         }
 
         var scaling = module.Config.ScalingOf(module.Module, (int)rank);
         var term = transposed
-            ? new LowRankTerm(Name, new FactorMatrix(a, Transposed: true), new FactorMatrix(b, Transposed: true), scaling, new MatrixPlace(part.Expert * rows, checked((int)(part.Index * outputs))))
-            : new LowRankTerm(Name, new FactorMatrix(b, Transposed: false), new FactorMatrix(a, Transposed: false), scaling, new MatrixPlace((part.Expert * rows) + (part.Index * outputs), 0));
+            ? new LowRankTerm(Name, new FactorMatrix(a, Transposed: true), new FactorMatrix(b, Transposed: true), scaling, new MatrixPlace(expert * rows, checked((int)(place.Index * outputs))))
+            : new LowRankTerm(Name, new FactorMatrix(b, Transposed: false), new FactorMatrix(a, Transposed: false), scaling, new MatrixPlace((expert * rows) + (place.Index * outputs), 0));
         target.Add(fused, module.Module, term);
         return null;
     }
