@@ -58,7 +58,12 @@ public sealed partial class CheckpointNames
 
     /// <summary>The parameters that a module has itself, by their name in the module.</summary>
     /// <exception cref="MergeException">Several modules of the checkpoint answer to the name.</exception>
-    public IReadOnlyList<(string Parameter, string Name)> Parameters(string module) => Below(module, _parameters);
+    public IReadOnlyList<(string Parameter, string Name)> Parameters(string module)
+    {
+        var found = Below(module, _parameters);
+        var twice = found.GroupBy(p => p.Parameter).FirstOrDefault(g => g.Count() > 1);
+        return twice is null ? found : throw Ambiguous($"{module}.{twice.Key}", twice.Select(p => p.Name));
+    }
 
     /// <summary>The tensors of a module's experts, where each has tensors of its own.</summary>
     /// <exception cref="MergeException">Several modules of the checkpoint answer to the name.</exception>

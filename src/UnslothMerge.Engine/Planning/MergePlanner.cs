@@ -149,7 +149,7 @@ public sealed class MergePlanner
         public TargetTensor? Find(string module, string parameter) => plan._names.Find($"{module}.{parameter}") is { } name ? Target(name) : null;
 
         public IReadOnlyDictionary<string, TargetTensor> Parameters(string module) =>
-            plan._names.Parameters(module).Select(p => p.Parameter).Distinct().ToDictionary(p => p, p => Find(module, p)!);
+            plan._names.Parameters(module).ToDictionary(p => p.Parameter, p => Target(p.Name));
 
         public IReadOnlyList<ExpertTarget> Experts(string module) => [.. plan._names.Experts(module).Select(e => new ExpertTarget(e.Expert, e.Part, Target(e.Name)))];
 
