@@ -6,7 +6,7 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Adapters;
 
 /// <summary>adapter_config.json as PEFT writes it. Only what enters the math, or decides whether it can be done, is read. Source: PEFT 0.21.</summary>
-public sealed class AdapterConfig
+public sealed partial class AdapterConfig
 {
     private readonly JsonObject _json;
     private readonly string _path;
@@ -39,6 +39,16 @@ public sealed class AdapterConfig
 
     /// <summary>The alpha for modules that no pattern matches. Not always a whole number: converted PiSSA adapters have alpha·√2.</summary>
     public double? Alpha => _json.Number("lora_alpha");
+
+    /// <summary>The parameters, by name or the end of it, that were adapted themselves instead of their modules.</summary>
+    public IReadOnlyList<string> TargetParameters => _json.Strings("target_parameters");
+
+    /// <summary>The release of PEFT that wrote the adapter, without what follows its numbers; null before 0.18.</summary>
+    public Version? PeftVersion =>
+        _json.String("peft_version") is { } text && VersionPattern().Match(text) is { Success: true } match ? Version.Parse(match.Value) : null;
+
+    /// <summary>True if a parameter was adapted itself. Source: PEFT 0.21, <c>_inject_parameters</c>.</summary>
+    public bool TargetsParameter(string name) => TargetParameters.Any(t => name == t || name.EndsWith("." + t, StringComparison.Ordinal));
 
     /// <summary>The raw content.</summary>
     public JsonObject Json => _json;
@@ -108,4 +118,7 @@ public sealed class AdapterConfig
 
         return null;
     }
+
+    [GeneratedRegex(@"^\d+\.\d+(\.\d+)?", RegexOptions.ExplicitCapture)]
+    private static partial Regex VersionPattern();
 }

@@ -21,6 +21,9 @@ public abstract class AdapterKind
     /// <summary>The tensors that all modules share, without <c>base_model.</c>: <c>vera_A</c> …; their names may go on after a dot.</summary>
     public virtual IReadOnlyList<string> SharedParts => [];
 
+    /// <summary>True if a module may have these parts several times, one wrapper around the other (see <see cref="ModuleAdapter.Levels"/>).</summary>
+    public virtual bool Nests => false;
+
     /// <summary>Says what the tensors of one module change.</summary>
     /// <returns>False if the base has no parameter of that module that this kind could change; then the next row of the table is asked.</returns>
     public abstract bool Bind(ModuleAdapter module, IAdapterTarget target);
@@ -35,6 +38,9 @@ public sealed record ModuleAdapter(string Module, AdapterConfig Config, IReadOnl
 {
     /// <summary>The number of modules that the adapter has tensors of this kind for.</summary>
     public int Modules { get; init; } = 1;
+
+    /// <summary>The stored tensors by part and wrapper, the outermost wrapper first; more than one only for kinds that nest.</summary>
+    public IReadOnlyList<IReadOnlyDictionary<string, StoredTensor>> Levels { get; init; } = [Tensors];
 
     /// <summary>A part's tensor, or null if the file has none.</summary>
     public StoredTensor? Find(string part) => Tensors.GetValueOrDefault(part);
@@ -53,11 +59,42 @@ public sealed record ModuleAdapter(string Module, AdapterConfig Config, IReadOnl
 /// <param name="Source">Where its values come from before deltas are added.</param>
 public sealed record TargetTensor(string Name, IReadOnlyList<long> Shape, TensorSource Source);
 
+/// <summary>A tensor of the model that one expert has to itself.</summary>
+/// <param name="Expert">The expert's number.</param>
+/// <param name="Part">The module within the expert: <c>gate_proj</c>.</param>
+/// <param name="Tensor">The tensor.</param>
+public sealed record ExpertTarget(int Expert, string Part, TargetTensor Tensor);
+
+/// <summary>A delta and the tensor that it changes.</summary>
+/// <param name="Tensor">The tensor.</param>
+/// <param name="Term">The delta.</param>
+public sealed record TargetDelta(TargetTensor Tensor, DeltaTerm Term);
+
 /// <summary>The plan in the making, as an adapter kind sees it. Every tensor of the adapter is claimed once or reported as a problem.</summary>
 public interface IAdapterTarget
 {
     /// <summary>Finds a parameter of a module; null if the base has none.</summary>
     TargetTensor? Find(string module, string parameter);
+
+    /// <summary>What the caller said of the orientation of square expert parameters.</summary>
+    MoeOrientation? MoeOrientation { get; }
+
+    /// <summary>What the caller said of the arrangement of B of fused experts.</summary>
+    MoeLoraLayout? MoeLoraLayout { get; }
+
+    /// <summary>The model types of the base and of the models inside it.</summary>
+    IReadOnlySet<string> ModelTypes { get; }
+
+    /// <summary>The parameters that a module has itself, by their name in the module.</summary>
+    IReadOnlyDictionary<string, TargetTensor> Parameters(string module);
+
+    /// <summary>The tensors of a module's experts, where each expert has tensors of its own.</summary>
+    IReadOnlyList<ExpertTarget> Experts(string module);
+
+    /// <summary>Adds several deltas with the same inputs: those of the parts that one adapted parameter has in the model, or of its experts.</summary>
+    /// <param name="module">The adapter's module, for the report.</param>
+    /// <param name="deltas">The deltas.</param>
+    void Add(string module, IReadOnlyList<TargetDelta> deltas);
 
     /// <summary>Adds a delta to a tensor; this claims the delta's inputs.</summary>
     /// <param name="tensor">The tensor.</param>
@@ -85,6 +122,8 @@ public static class AdapterKinds
     /// <summary>One row per kind; where several know the same tensors, the first that finds its place takes them.</summary>
     public static IReadOnlyList<AdapterKind> Table { get; } =
     [
+        new Kinds.LoraParameters(),
+        new Kinds.LoraSlice(),
         new Kinds.LoraLinear(),
         new Kinds.Ia3(),
         new Kinds.LnTuning(),

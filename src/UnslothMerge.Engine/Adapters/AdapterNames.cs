@@ -8,13 +8,15 @@ namespace UnslothMerge.Adapters;
 /// </summary>
 /// <param name="Module">The module's name in the running model.</param>
 /// <param name="Part">Which of the adapter's tensors for that module this is, without an adapter's name in it.</param>
-public sealed record AdapterName(string Module, string Part);
+/// <param name="Depth">How many wrappers of the same module lie around the one that it belongs to: PEFT nests one wrapper per parameter.</param>
+public sealed record AdapterName(string Module, string Part, int Depth = 0);
 
 /// <summary>Reads the names that PEFT gives to an adapter's tensors, also those of raw dumps in which the adapter's name was left.</summary>
 public static partial class AdapterNames
 {
     private const string Prefix = "base_model.model.";
     private const string SharedPrefix = "base_model.";
+    private const string Wrapper = "base_layer";
 
     /// <summary>Takes a name apart.</summary>
     /// <param name="name">The name in the file.</param>
@@ -26,7 +28,7 @@ public static partial class AdapterNames
         {
             if (Ending(plain, part) is { } module)
             {
-                return new AdapterName(WithoutWrappers(module), part);
+                return new AdapterName(WithoutWrappers(module), part, Depth(module));
             }
         }
 
@@ -73,9 +75,11 @@ public static partial class AdapterNames
     // PEFT wraps an adapted layer in one that calls it base_layer.
     private static string WithoutWrappers(string module)
     {
-        module = module.Replace(".base_layer.", ".", StringComparison.Ordinal);
-        return module.EndsWith(".base_layer", StringComparison.Ordinal) ? module[..^".base_layer".Length] : module;
+        var segments = module.Split('.');
+        return string.Join('.', segments.Where((s, i) => i == 0 || s != Wrapper));
     }
+
+    private static int Depth(string module) => module.Split('.').Reverse().TakeWhile(s => s == Wrapper).Count();
 
     // modules_to_save are kept as 'X.modules_to_save.<adapter>.weight' while training.
     [GeneratedRegex(@"\.modules_to_save\.([^.]+\.)?(?=(weight|bias)$)", RegexOptions.ExplicitCapture)]

@@ -33,6 +33,15 @@ public enum DeltaComposition
     Before,
 }
 
+/// <summary>Some rows of a matrix, one after the other.</summary>
+/// <param name="First">The first row.</param>
+/// <param name="Count">The number of rows.</param>
+public readonly record struct RowRange(long First, long Count)
+{
+    /// <summary>True if it has a row in common with others.</summary>
+    public bool Overlaps(long first, long count) => First < first + count && first < First + Count;
+}
+
 /// <summary>
 /// A change that an adapter makes to a tensor. A term is part of a plan: immutable, with handles of the adapter's tensors instead of their
 /// values. <see cref="Open"/> loads what a run needs of them, target by target.
@@ -60,6 +69,9 @@ public abstract class DeltaTerm
     /// <summary>What must be seen before a row can be changed.</summary>
     public virtual DeltaReach Reach => DeltaReach.RowLocal;
 
+    /// <summary>The rows that it changes; null for all of them. Pieces that have none of them are spared the term.</summary>
+    public virtual RowRange? Rows => null;
+
     /// <summary>Tiles begin at multiples of this many rows.</summary>
     public virtual int RowQuantum => 1;
 
@@ -71,6 +83,9 @@ public abstract class DeltaTerm
 
     /// <summary>The bytes of so many rows: the length of the buffer that <see cref="DeltaReader.Read"/> fills.</summary>
     public abstract long BytesOf(int rows);
+
+    /// <summary>True if it changes any of these rows.</summary>
+    public bool Touches(long row, int rows) => Rows is not { } range || range.Overlaps(row, rows);
 
     /// <summary>Loads what is needed to apply the delta. What must have seen other rows first (see <see cref="Reach"/>) scans them here.</summary>
     /// <exception cref="MergeException">The adapter holds values that are not finite.</exception>

@@ -1,32 +1,48 @@
 using System.Numerics.Tensors;
-using System.Runtime.InteropServices;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
 
+/// <summary>Some rows or columns of a stored matrix: <see cref="Start"/>, then every <see cref="Stride"/>-th.</summary>
+/// <param name="Start">The first.</param>
+/// <param name="Count">The number.</param>
+/// <param name="Stride">The distance between two.</param>
+public readonly record struct Slice(long Start, long Count, long Stride = 1)
+{
+    /// <summary>Where the n-th lies.</summary>
+    public long At(long n) => Start + (n * Stride);
+}
+
 /// <summary>
-/// One of the two factors of a low-rank delta, as a matrix [<see cref="Rows"/>, <see cref="Columns"/>] that may be stored the other way round.
-/// Rows are read as they are needed: the factors of a large vocabulary take hundreds of megabytes.
+/// One of the two factors of a low-rank delta, as a matrix [<see cref="Rows"/>, <see cref="Columns"/>] that may be a part of a stored tensor, and
+/// may be stored the other way round. Rows are read as they are needed: the factors of a large vocabulary take hundreds of megabytes.
 /// </summary>
 /// <param name="Tensor">The stored tensor; dimensions after the second are flattened into it.</param>
 /// <param name="Transposed">True if the tensor is stored as [<see cref="Columns"/>, <see cref="Rows"/>].</param>
 public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
 {
-    private readonly long _first = Tensor.Shape[0];
-    private readonly long _rest = Tensor.Shape.Skip(1).Aggregate(1L, (a, b) => checked(a * b));
+    private readonly long _stored = Tensor.Shape.Skip(1).Aggregate(1L, (a, b) => checked(a * b));
+
+    /// <summary>The rows of the stored tensor that belong to the factor, one after the other; all, if not said.</summary>
+    public Slice StoredRows { get; init; } = new(0, Tensor.Shape[0]);
+
+    /// <summary>The columns of the stored tensor that belong to the factor; all, if not said.</summary>
+    public Slice StoredColumns { get; init; } = new(0, Tensor.Shape.Skip(1).Aggregate(1L, (a, b) => a * b));
 
     /// <summary>The number of rows.</summary>
-    public long Rows => Transposed ? _rest : _first;
+    public long Rows => Transposed ? StoredColumns.Count : StoredRows.Count;
 
     /// <summary>The number of columns.</summary>
-    public long Columns => Transposed ? _first : _rest;
+    public long Columns => Transposed ? StoredRows.Count : StoredColumns.Count;
+
+    private bool IsScattered => StoredColumns.Count < _stored;
 
     private int Width => Tensor.Type.Bits() / 8;
 
     /// <summary>The bytes that <see cref="ReadRows"/> needs beside its result.</summary>
-    public long ScratchBytes(int rows) => rows * Columns * Width;
+    public long ScratchBytes(int rows) => IsScattered ? ((rows * Columns) + _stored) * Width : Transposed ? (long)rows * Width : rows * Columns * Width;
 
     /// <summary>Reads rows as fp32.</summary>
     /// <param name="files">The open files.</param>
@@ -38,28 +54,18 @@ public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
     /// <exception cref="MergeException">A value is NaN or infinite.</exception>
     public void ReadRows(InputFiles files, long row, int rows, double scale, Span<float> values, Span<byte> scratch)
     {
-        var columns = (int)Columns;
-        values = values[..(rows * columns)];
-        var decode = PlainFormat.Decoder(Tensor.Type);
-        if (!Transposed)
+        values = values[..(int)(rows * Columns)];
+        if (IsScattered)
         {
-            var stored = scratch[..(values.Length * Width)];
-            files.Read(Tensor, row * columns * Width, stored);
-            decode(stored, values);
+            ReadScattered(files, row, rows, values, scratch);
+        }
+        else if (Transposed)
+        {
+            ReadTransposed(files, row, rows, values, scratch);
         }
         else
         {
-            var stored = scratch[..(rows * Width)];
-            var line = rows <= 1024 ? stackalloc float[rows] : new float[rows];
-            for (var column = 0; column < columns; column++)
-            {
-                files.Read(Tensor, (((long)column * Rows) + row) * Width, stored);
-                decode(stored, line);
-                for (var i = 0; i < rows; i++)
-                {
-                    values[(i * columns) + column] = line[i];
-                }
-            }
+            ReadPlain(files, row, values, scratch);
         }
 
         RequireFinite(values);
@@ -69,6 +75,72 @@ public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
             {
                 values[i] = (float)(values[i] * scale);
             }
+        }
+    }
+
+    private void ReadPlain(InputFiles files, long row, Span<float> values, Span<byte> scratch)
+    {
+        var stored = scratch[..(values.Length * Width)];
+        files.Read(Tensor, StoredRows.At(row) * _stored * Width, stored);
+        PlainFormat.Decoder(Tensor.Type)(stored, values);
+    }
+
+    private void ReadTransposed(InputFiles files, long row, int rows, Span<float> values, Span<byte> scratch)
+    {
+        var columns = (int)Columns;
+        var decode = PlainFormat.Decoder(Tensor.Type);
+        var stored = scratch[..(rows * Width)];
+        var line = rows <= 1024 ? stackalloc float[rows] : new float[rows];
+        for (var column = 0; column < columns; column++)
+        {
+            files.Read(Tensor, ((StoredRows.At(column) * _stored) + StoredColumns.At(row)) * Width, stored);
+            decode(stored, line);
+            for (var i = 0; i < rows; i++)
+            {
+                values[(i * columns) + column] = line[i];
+            }
+        }
+    }
+
+    // For B of fused experts, in which every expert has a few numbers of every stored row: the tensor is read once for all of them.
+    private void ReadScattered(InputFiles files, long row, int rows, Span<float> values, Span<byte> scratch)
+    {
+        var columns = (int)Columns;
+        var gathered = scratch[..(values.Length * Width)];
+        var line = scratch.Slice(gathered.Length, (int)_stored * Width);
+        var shared = Tensor.Length <= files.Shared.Limit;
+        using var whole = shared ? files.Shared.Take(Tensor, Tensor.Length, b => files.Read(Tensor, 0, b.Bytes)) : default;
+        for (var i = 0; i < (Transposed ? columns : rows); i++)
+        {
+            var at = StoredRows.At(Transposed ? i : row + i) * line.Length;
+            if (shared)
+            {
+                line = whole.Buffer.Bytes.Slice((int)at, line.Length);
+            }
+            else
+            {
+                files.Read(Tensor, at, line);
+            }
+
+            if (Transposed)
+            {
+                Gather(line, StoredColumns.At(row), StoredColumns.Stride, gathered, i, columns, rows);
+            }
+            else
+            {
+                Gather(line, StoredColumns.Start, StoredColumns.Stride, gathered, i * columns, 1, columns);
+            }
+        }
+
+        PlainFormat.Decoder(Tensor.Type)(gathered, values);
+    }
+
+    // Every stride-th number of a line, from a start, into every other place of the destination.
+    private void Gather(ReadOnlySpan<byte> line, long start, long stride, Span<byte> to, int first, int distance, int count)
+    {
+        for (var i = 0; i < count; i++)
+        {
+            line.Slice((int)(start + (i * stride)) * Width, Width).CopyTo(to[((first + (i * distance)) * Width)..]);
         }
     }
 

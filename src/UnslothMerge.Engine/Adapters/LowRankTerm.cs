@@ -5,6 +5,11 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
 
+/// <summary>A place in a target's matrix.</summary>
+/// <param name="Row">The row.</param>
+/// <param name="Column">The column.</param>
+public readonly record struct MatrixPlace(long Row, int Column);
+
 /// <summary>
 /// Δ = scaling · left · right, with left [rows, rank] and right [rank, columns]. For a Linear layer left is B and right is A.
 /// Each element of the product is summed over the rank in fp32 with fused multiply-adds, then added to the other deltas.
@@ -14,7 +19,8 @@ namespace UnslothMerge.Adapters;
 /// <param name="left">[rows, rank].</param>
 /// <param name="right">[rank, columns].</param>
 /// <param name="scaling">alpha / r, or alpha / √r.</param>
-public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix right, double scaling) : DeltaTerm
+/// <param name="place">Where the delta begins in the target, if it is not the whole of it: one expert of many, or one of two fused matrices.</param>
+public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix right, double scaling, MatrixPlace? place = null) : DeltaTerm
 {
     private readonly int _rank = checked((int)right.Rows);
     private readonly int _columns = checked((int)right.Columns);
@@ -32,13 +38,23 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
     public override double Scaling => scaling;
 
     /// <inheritdoc/>
-    public override long ResidentBytes => LoraPanels.Length(_rank, _columns) * sizeof(float);
+    public override RowRange? Rows => place is { } p ? new RowRange(p.Row, left.Rows) : null;
 
     /// <inheritdoc/>
-    public override long BytesOf(int rows) => (rows * (long)_rank * sizeof(float)) + left.ScratchBytes(rows);
+    public override long ResidentBytes => LoraPanels.Length(_rank, _columns + Margin(place)) * sizeof(float);
 
     /// <inheritdoc/>
-    public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, left, right, scaling * context.Factor);
+    public override long BytesOf(int rows)
+    {
+        var mine = place is null ? rows : (int)Math.Min(rows, left.Rows);
+        return (mine * (long)_rank * sizeof(float)) + left.ScratchBytes(mine);
+    }
+
+    /// <inheritdoc/>
+    public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, left, right, scaling * context.Factor, place);
+
+    // Panels begin at the target's own multiples of their width, wherever the delta does.
+    private static int Margin(MatrixPlace? place) => (place?.Column ?? 0) % LoraPanels.Width;
 
     private sealed class Reader : DeltaReader
     {
@@ -47,71 +63,119 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
 
         private readonly InputFiles _files;
         private readonly FactorMatrix _left;
+        private readonly FactorMatrix _right;
         private readonly double _scale;
+        private readonly MatrixPlace _place;
         private readonly int _rank;
-        private readonly NativeBuffer _panels;
+        private readonly int _margin;
+        private readonly bool _partial;
+        private readonly Lock _gate = new();
+        private NativeBuffer? _panels;
+        private long _todo;
 
-        public Reader(InputFiles files, FactorMatrix left, FactorMatrix right, double scale)
+        public Reader(InputFiles files, FactorMatrix left, FactorMatrix right, double scale, MatrixPlace? place)
         {
-            _files = files;
-            _left = left;
-            _scale = scale;
+            (_files, _left, _right, _scale) = (files, left, right, scale);
+            (_place, _partial) = (place ?? default, place is not null);
             _rank = (int)right.Rows;
-            _panels = new NativeBuffer(LoraPanels.Length(_rank, (int)right.Columns) * sizeof(float));
-            try
-            {
-                Pack(right);
-            }
-            catch
-            {
-                _panels.Dispose();
-                throw;
-            }
+            _margin = Margin(place);
+            _todo = left.Rows * right.Columns;
         }
 
         public override void Read(long row, int rows, Span<byte> buffer)
         {
-            var bytes = rows * _rank * sizeof(float);
-            _left.ReadRows(_files, row, rows, _scale, MemoryMarshal.Cast<byte, float>(buffer[..bytes]), buffer[bytes..]);
+            lock (_gate)
+            {
+                _panels ??= Pack();
+            }
+
+            var (first, count) = Mine(row, rows);
+            var bytes = count * _rank * sizeof(float);
+            _left.ReadRows(_files, first - _place.Row, count, _scale, MemoryMarshal.Cast<byte, float>(buffer[..bytes]), buffer[bytes..]);
         }
 
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Formats.Tile tile)
         {
-            var left = MemoryMarshal.Cast<byte, float>(buffer).Slice((int)(tile.Row - row) * _rank, tile.Rows * _rank);
-            LoraKernel.Accumulate(left, _panels.Floats[(int)LoraPanels.Offset(_rank, tile.Column)..], tile.Delta, tile.Rows, tile.Columns, _rank, tile.Columns);
+            var (first, count) = Mine(tile.Row, tile.Rows);
+            var begin = Math.Max(tile.Column, _place.Column - _margin);
+            var end = (int)Math.Min(tile.Column + tile.Columns, _place.Column + _right.Columns);
+            if (count <= 0 || begin >= end)
+            {
+                return;
+            }
+
+            var left = MemoryMarshal.Cast<byte, float>(buffer).Slice((int)(first - Math.Max(row, _place.Row)) * _rank, count * _rank);
+            var panels = _panels!.Floats[(int)LoraPanels.Offset(_rank, begin - _place.Column + _margin)..];
+            var delta = tile.Delta[(((int)(first - tile.Row) * tile.Columns) + begin - tile.Column)..];
+            LoraKernel.Accumulate(left, panels, delta, count, end - begin, _rank, tile.Columns);
+            if (_partial)
+            {
+                Done(count * (long)(end - Math.Max(begin, _place.Column)));
+            }
         }
 
         protected override void Dispose(bool disposing)
         {
-            _panels.Dispose();
+            _panels?.Dispose();
             base.Dispose(disposing);
         }
 
-        private void Pack(FactorMatrix right)
+        private (long First, int Count) Mine(long row, int rows)
         {
-            var columns = (int)right.Columns;
-            using var rows = new NativeBuffer((long)PackedRows * columns * sizeof(float));
-            using var scratch = new NativeBuffer(right.ScratchBytes(PackedRows));
-            for (var first = 0; first < _rank; first += PackedRows)
+            var first = Math.Max(row, _place.Row);
+            return (first, (int)(Math.Min(row + rows, _place.Row + _left.Rows) - first));
+        }
+
+        // A tensor of many experts has as many deltas: each gives its memory back as soon as its part of the tensor is done.
+        private void Done(long values)
+        {
+            if (Interlocked.Add(ref _todo, -values) == 0)
             {
-                var count = Math.Min(PackedRows, _rank - first);
-                right.ReadRows(_files, first, count, 1, rows.Floats, scratch.Bytes);
-                for (var k = 0; k < count; k++)
+                lock (_gate)
                 {
-                    PackRow(rows.Floats.Slice(k * columns, columns), first + k);
+                    _panels?.Dispose();
+                    _panels = null;
+                    _todo = _left.Rows * _right.Columns;
                 }
             }
         }
 
-        // See LoraPanels: panels of Width columns, each [rank, Width], the last one padded with zeros.
-        private void PackRow(ReadOnlySpan<float> row, int k)
+        private NativeBuffer Pack()
         {
-            for (var column = 0; column < row.Length; column += LoraPanels.Width)
+            var columns = (int)_right.Columns;
+            var panels = new NativeBuffer(LoraPanels.Length(_rank, columns + _margin) * sizeof(float));
+            try
             {
-                var used = Math.Min(LoraPanels.Width, row.Length - column);
-                var packed = _panels.Floats.Slice((int)LoraPanels.Offset(_rank, column) + (k * LoraPanels.Width), LoraPanels.Width);
-                row.Slice(column, used).CopyTo(packed);
-                packed[used..].Clear();
+                using var rows = new NativeBuffer((long)PackedRows * columns * sizeof(float));
+                using var scratch = new NativeBuffer(_right.ScratchBytes(PackedRows));
+                for (var first = 0; first < _rank; first += PackedRows)
+                {
+                    var count = Math.Min(PackedRows, _rank - first);
+                    _right.ReadRows(_files, first, count, 1, rows.Floats, scratch.Bytes);
+                    for (var k = 0; k < count; k++)
+                    {
+                        PackRow(panels, rows.Floats.Slice(k * columns, columns), first + k);
+                    }
+                }
+
+                return panels;
+            }
+            catch
+            {
+                panels.Dispose();
+                throw;
+            }
+        }
+
+        // See LoraPanels: panels of Width columns, each [rank, Width], padded with zeros before the first column and after the last.
+        private void PackRow(NativeBuffer panels, ReadOnlySpan<float> row, int k)
+        {
+            for (var column = -_margin; column < row.Length; column += LoraPanels.Width)
+            {
+                var packed = panels.Floats.Slice((int)LoraPanels.Offset(_rank, column + _margin) + (k * LoraPanels.Width), LoraPanels.Width);
+                packed.Clear();
+                var begin = Math.Max(column, 0);
+                row[begin..Math.Min(column + LoraPanels.Width, row.Length)].CopyTo(packed[(begin - column)..]);
             }
         }
     }

@@ -34,9 +34,12 @@ internal sealed class ScanningContext(InputFiles files, WriteTensor write, doubl
                 tile.Delta.Clear();
                 for (var i = 0; i < buffers.Length; i++)
                 {
-                    var bytes = buffers[i].Bytes[..(int)tensor.Terms[i].Term.BytesOf(count)];
-                    before.Span[i].Read(row, count, bytes);
-                    before.Span[i].Apply(bytes, row, tile);
+                    if (tensor.Terms[i].Term is var term && term.Touches(row, count))
+                    {
+                        var bytes = buffers[i].Bytes[..(int)term.BytesOf(count)];
+                        before.Span[i].Read(row, count, bytes);
+                        before.Span[i].Apply(bytes, row, tile);
+                    }
                 }
 
                 visitor(tile);

@@ -123,7 +123,8 @@ internal sealed class TensorJob : IDisposable
 
         reader.Read(row, rows, source);
         var at = tiling.SourceBytes + tiling.SinkBytes;
-        for (var i = 0; i < deltas.Length; i++)
+        int[] touching = [.. Enumerable.Range(0, deltas.Length).Where(i => Tensor.Terms[i].Term.Touches(row, rows))];
+        foreach (var i in touching)
         {
             var bytes = Tensor.Terms[i].Term.BytesOf(rows);
             deltas[i].Read(row, rows, buffers.Take(at, bytes));
@@ -138,13 +139,13 @@ internal sealed class TensorJob : IDisposable
             {
                 var (height, width) = (Math.Min(tiling.TileRows, rows - firstRow), Math.Min(tiling.TileColumns, view.Columns - column));
                 var weight = buffers.TakeFloats(planes, height * width);
-                var delta = deltas.Length == 0 ? default : buffers.TakeFloats(planes + tiling.PlaneBytes, height * width);
+                var delta = touching.Length == 0 ? default : buffers.TakeFloats(planes + tiling.PlaneBytes, height * width);
                 var tile = new Tile(weight, delta, row + firstRow, height, column, width);
 
                 reader.Decode(source, row, rows, tile);
                 delta.Clear();
                 at = tiling.SourceBytes + tiling.SinkBytes;
-                for (var i = 0; i < deltas.Length; i++)
+                foreach (var i in touching)
                 {
                     var bytes = Tensor.Terms[i].Term.BytesOf(rows);
                     deltas[i].Apply(buffers.Take(at, bytes), row, tile);

@@ -8,9 +8,15 @@ namespace UnslothMerge.IO;
 /// The files a run reads: opened once, for reading only, and checked to be what they were when the plan was made.
 /// Reads are positional, so that workers share the handles and nothing else.
 /// </summary>
-public sealed class InputFiles : IDisposable
+/// <param name="sharedBytes">The memory for what several targets need, in bytes.</param>
+public sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : IDisposable
 {
+    private const long SharedBytes = 256L * 1024 * 1024;
+
     private readonly ConcurrentDictionary<string, Lazy<SafeFileHandle>> _handles = new(StringComparer.Ordinal);
+
+    /// <summary>What several targets read from memory.</summary>
+    public SharedBuffers Shared { get; } = new(sharedBytes);
 
     /// <summary>The open file.</summary>
     /// <exception cref="MergeException">The file has gone or has changed since the plan was made.</exception>
@@ -53,6 +59,7 @@ public sealed class InputFiles : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        Shared.Dispose();
         foreach (var handle in _handles.Values.Where(h => h.IsValueCreated))
         {
             handle.Value.Dispose();

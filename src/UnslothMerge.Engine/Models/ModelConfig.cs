@@ -19,6 +19,9 @@ public sealed class ModelConfig
     /// <summary>The model type, for example <c>llama</c>.</summary>
     public string? ModelType => _json.String("model_type");
 
+    /// <summary>The model types of the model and of the models inside it: <c>gemma3</c>, <c>gemma3_text</c>, <c>siglip_vision_model</c>.</summary>
+    public IReadOnlySet<string> ModelTypes => Types(_json).ToHashSet(StringComparer.Ordinal);
+
     /// <summary>The name or path of the model it was saved from, if the file says.</summary>
     public string? NameOrPath => _json.String("_name_or_path");
 
@@ -83,6 +86,9 @@ public sealed class ModelConfig
             json["dtype"] = type.TorchName();
         }
     });
+
+    private static IEnumerable<string> Types(JsonObject config) =>
+        config.Select(p => p.Value).OfType<JsonObject>().SelectMany(Types).Concat(config.String("model_type") is { } type ? [type] : []);
 
     private ModelConfig Edit(Action<JsonObject> edit)
     {

@@ -5,7 +5,7 @@ namespace UnslothMerge.Models;
 /// <summary>What a tensor's name says about its place in the model.</summary>
 public static partial class TensorNames
 {
-    private static readonly string[] InputEmbeddings = ["embed_tokens", "wte", "word_embeddings", "embed_in", "shared", "tok_embeddings"];
+    private static readonly string[] InputEmbeddings = ["embed_tokens", "wte", "word_embeddings", "embed_in", "shared", "tok_embeddings", "embeddings"];
     private static readonly string[] OutputHeads = ["lm_head", "embed_out"];
 
     /// <summary>The layer's number, or null outside the layers: 3 for <c>model.layers.3.mlp.up_proj.weight</c>.</summary>
@@ -25,7 +25,7 @@ public static partial class TensorNames
 
     /// <summary>The part of a multi-modal model: <c>vision</c>, <c>audio</c>, <c>projector</c> or <c>text</c>.</summary>
     public static string Component(string name) =>
-        name.Contains("projector", StringComparison.Ordinal) || name.Contains("connector", StringComparison.Ordinal) ? "projector"
+        ProjectorPattern().IsMatch(name) ? "projector"
         : VisionPattern().IsMatch(name) ? "vision"
         : AudioPattern().IsMatch(name) ? "audio"
         : "text";
@@ -45,7 +45,11 @@ public static partial class TensorNames
     [GeneratedRegex(@"(^|\.)(layers|layer|h|blocks|block)\.(?<n>\d{1,6})\.", RegexOptions.ExplicitCapture)]
     private static partial Regex LayerPattern();
 
-    [GeneratedRegex(@"(^|\.)(visual|vision|vision_tower|vision_model|image_encoder|vit)\.", RegexOptions.ExplicitCapture)]
+    // What lies between a tower and the language model; embed_vision and embed_audio are gemma3n's, mlp_AR paddleocr_vl's, mlp1 InternVL's.
+    [GeneratedRegex(@"projector|connector|(^|\.)(embed_vision|embed_audio|mlp_AR|mlp1)\.", RegexOptions.ExplicitCapture)]
+    private static partial Regex ProjectorPattern();
+
+    [GeneratedRegex(@"(^|\.)(visual|vision|vision_tower|vision_model|vision_encoder|vision_embed_tokens|image_tower|video_tower|image_encoder|image_newline|vqmodel|vit)(\.|$)", RegexOptions.ExplicitCapture)]
     private static partial Regex VisionPattern();
 
     [GeneratedRegex(@"(^|\.)(audio|audio_tower|audio_model|speech_encoder)\.", RegexOptions.ExplicitCapture)]

@@ -145,7 +145,7 @@ public sealed class MergePlanner
             var modules = parsed.Where(p => AdapterKinds.Parts.Contains(p.Name.Part)).GroupBy(p => p.Name.Module).ToList();
             foreach (var module in modules)
             {
-                Bind(kinds, module.Key, modules.Count, [.. module.Select(p => (p.Name.Part, p.Tensor))]);
+                Bind(kinds, module.Key, modules.Count, [.. module.Select(p => (p.Name, p.Tensor))]);
             }
 
             foreach (var tensor in step.Adapter.Weights.Tensors.Where(t => !_claimed.ContainsKey(t.Name)))
@@ -159,14 +159,58 @@ public sealed class MergePlanner
             }
         }
 
-        public TargetTensor? Find(string module, string parameter) =>
-            plan._names.Find($"{module}.{parameter}") is { } name ? new TargetTensor(name, plan._tensors[_ordinals[name]].Shape, plan._tensors[_ordinals[name]].Source) : null;
+        public MoeOrientation? MoeOrientation => plan._options.MoeOrientation;
+
+        public MoeLoraLayout? MoeLoraLayout => plan._options.MoeLoraLayout;
+
+        public IReadOnlySet<string> ModelTypes { get; } = plan._config.ModelTypes;
+
+        public TargetTensor? Find(string module, string parameter) => plan._names.Find($"{module}.{parameter}") is { } name ? Target(name) : null;
+
+        public IReadOnlyDictionary<string, TargetTensor> Parameters(string module) =>
+            plan._names.Parameters(module).ToDictionary(p => p.Parameter, p => Target(p.Name));
+
+        public IReadOnlyList<ExpertTarget> Experts(string module) => [.. plan._names.Experts(module).Select(e => new ExpertTarget(e.Expert, e.Part, Target(e.Name)))];
+
+        public void Add(string module, IReadOnlyList<TargetDelta> deltas)
+        {
+            foreach (var input in deltas.SelectMany(d => d.Term.Inputs).Distinct())
+            {
+                Claim(input);
+            }
+
+            foreach (var delta in deltas)
+            {
+                Change(delta.Tensor, delta.Term, null);
+            }
+
+            foreach (var delta in deltas.DistinctBy(d => d.Tensor.Name))
+            {
+                Report(delta.Tensor, module, delta.Term);
+            }
+        }
 
         public void Add(TargetTensor tensor, string module, DeltaTerm term, MatrixView? view = null)
         {
+            foreach (var input in term.Inputs)
+            {
+                Claim(input);
+            }
+
+            Change(tensor, term, view);
+            Report(tensor, module, term);
+        }
+
+        private TargetTensor Target(string name) => new(name, plan._tensors[_ordinals[name]].Shape, plan._tensors[_ordinals[name]].Source);
+
+        private void Report(TargetTensor tensor, string module, DeltaTerm term) =>
+            plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, term.Kind, term.Rank, term.Scaling, AdapterOutcome.Merged, tensor.Name, [.. term.Inputs.Select(i => i.Name)]));
+
+        private void Change(TargetTensor tensor, DeltaTerm term, MatrixView? view)
+        {
             var ordinal = _ordinals[tensor.Name];
             var current = plan._tensors[ordinal];
-            foreach (var input in term.Inputs.Where(i => Claim(i)))
+            foreach (var input in term.Inputs)
             {
                 if (_changedBefore.Contains(current.Name) && !Composes(current, term))
                 {
@@ -197,7 +241,6 @@ public sealed class MergePlanner
                 Terms = WithTerm(current, term),
                 Adapters = WithThisAdapter(current),
             };
-            plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, term.Kind, term.Rank, term.Scaling, AdapterOutcome.Merged, current.Name, [.. term.Inputs.Select(i => i.Name)]));
         }
 
         public void Problem(StoredTensor tensor, string reason)
@@ -206,23 +249,29 @@ public sealed class MergePlanner
             _problems.TryAdd(tensor.Name, reason);
         }
 
-        private void Bind(List<AdapterKind> kinds, string module, int modules, List<(string Part, StoredTensor Tensor)> parts)
+        private void Bind(List<AdapterKind> kinds, string module, int modules, List<(AdapterName Name, StoredTensor Tensor)> parts)
         {
             foreach (var kind in kinds)
             {
-                var mine = new Dictionary<string, StoredTensor>(StringComparer.Ordinal);
-                foreach (var (part, tensor) in parts.Where(p => kind.Parts.Contains(p.Part) && !_claimed.ContainsKey(p.Tensor.Name)))
+                var levels = new SortedDictionary<int, Dictionary<string, StoredTensor>>();
+                foreach (var (name, tensor) in parts.Where(p => kind.Parts.Contains(p.Name.Part) && !_claimed.ContainsKey(p.Tensor.Name)))
                 {
-                    if (!mine.TryAdd(part, tensor))
+                    var depth = kind.Nests ? name.Depth : 0;
+                    if (!levels.TryGetValue(depth, out var mine))
                     {
-                        Problem(tensor, $"it is the second {part} of {module}; the file holds more than one adapter");
+                        levels.Add(depth, mine = new(StringComparer.Ordinal));
+                    }
+
+                    if (!mine.TryAdd(name.Part, tensor))
+                    {
+                        Problem(tensor, $"it is the second {name.Part} of {module}; the file holds more than one adapter");
                     }
                 }
 
-                if (mine.Count > 0)
+                if (levels.Count > 0)
                 {
                     _rule++;
-                    kind.Bind(new ModuleAdapter(module, step.Adapter.Config, mine, _shared) { Modules = modules }, this);
+                    kind.Bind(new ModuleAdapter(module, step.Adapter.Config, levels.Values.First(), _shared) { Modules = modules, Levels = [.. levels.Values] }, this);
                 }
             }
 

@@ -1,8 +1,9 @@
+using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Combining;
 
 namespace UnslothMerge.Planning;
 
-/// <summary>What shapes the deltas of a merge beyond the adapters themselves.</summary>
+/// <summary>What shapes the deltas of a merge beyond the adapters themselves, and what only the caller can know about them.</summary>
 public sealed record PlanOptions
 {
     /// <summary>How the deltas of several adapters on one tensor become one. Replacements of whole tensors are not deltas and stay as they are.</summary>
@@ -13,6 +14,12 @@ public sealed record PlanOptions
 
     /// <summary>The seed of the combinations that drop at random: the same seed gives the same model.</summary>
     public int Seed { get; init; }
+
+    /// <summary>How expert parameters are adapted that are square, so that their shape does not tell.</summary>
+    public MoeOrientation? MoeOrientation { get; init; }
+
+    /// <summary>How B of fused experts is arranged; if not said, as adapter_config.json's <c>lora_B_layout</c> says, or rank by rank.</summary>
+    public MoeLoraLayout? MoeLoraLayout { get; init; }
 
     /// <summary>Checks that the options agree.</summary>
     /// <exception cref="MergeException">They do not.</exception>

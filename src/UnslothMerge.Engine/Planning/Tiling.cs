@@ -51,7 +51,36 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
             tileColumns,
             Align(tensor.Source.BytesOf(view, rows)),
             Align(sink.BytesOf(view, rows)),
-            tensor.Terms.Sum(t => Align(t.Term.BytesOf(rows))));
+            BytesOfTerms(tensor, rows));
+    }
+
+    // The buffers of the terms that meet in one piece: of many experts, only those whose rows it has.
+    private static long BytesOfTerms(LogicalTensor tensor, int rows)
+    {
+        var all = 0L;
+        var changes = new SortedDictionary<long, long>();
+        foreach (var (term, _, _) in tensor.Terms)
+        {
+            var bytes = Align(term.BytesOf(rows));
+            if (term.Rows is not { } range)
+            {
+                all += bytes;
+                continue;
+            }
+
+            var (first, end) = (range.First / rows, ((range.First + range.Count - 1) / rows) + 1);
+            changes[first] = changes.GetValueOrDefault(first) + bytes;
+            changes[end] = changes.GetValueOrDefault(end) - bytes;
+        }
+
+        var (now, most) = (0L, 0L);
+        foreach (var change in changes.Values)
+        {
+            now += change;
+            most = Math.Max(most, now);
+        }
+
+        return all + most;
     }
 
     /// <summary>Rounds up to a cache line.</summary>

@@ -15,7 +15,7 @@ public sealed class GoldenTests
     // Cases that are refused today although they could be merged. A case that works must leave the list.
     private static readonly FrozenSet<string> NotYet = File.ReadAllLines(Path.Combine(Fixtures.Path, "not-yet.txt")).Where(l => l.Length > 0 && l[0] != '#').ToFrozenSet();
 
-    private static readonly FrozenSet<string> KnownOptions = new[] { "DType", "Method", "DoubleQuantization" }.ToFrozenSet();
+    private static readonly FrozenSet<string> KnownOptions = new[] { "DType", "Method", "DoubleQuantization", "MoeLoraLayout", "MoeOrientation" }.ToFrozenSet();
 
     public static TheoryData<string> Cases => [.. GoldenCase.All];
 
@@ -60,7 +60,12 @@ public sealed class GoldenTests
         }
 
         var adapters = @case.Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight));
-        var plan = MergePlanner.Plan(ModelDirectory.Open(@case.Base), adapters);
+        var options = new PlanOptions
+        {
+            MoeLoraLayout = Parse<MoeLoraLayout>(@case, "MoeLoraLayout"),
+            MoeOrientation = Parse<MoeOrientation>(@case, "MoeOrientation"),
+        };
+        var plan = MergePlanner.Plan(ModelDirectory.Open(@case.Base), adapters, options);
         var method = @case.Options.TryGetValue("Method", out var m) ? m.GetString()! : "merged_16bit";
         var destination = Destination.Check(output, [("base", @case.Base)], force: false);
         switch (method)
@@ -80,6 +85,9 @@ public sealed class GoldenTests
                 throw new MergeException(MergeError.InvalidOption, $"The method {method} is not known.");
         }
     }
+
+    private static T? Parse<T>(GoldenCase @case, string option)
+        where T : struct, Enum => @case.Options.TryGetValue(option, out var value) ? Enum.Parse<T>(value.GetString()!, ignoreCase: true) : null;
 
     private static void Compare(GoldenCase @case, string output)
     {

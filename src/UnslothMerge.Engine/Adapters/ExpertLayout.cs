@@ -1,0 +1,155 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
+
+namespace UnslothMerge.Adapters;
+
+/// <summary>A part of a parameter: some rows of one expert's matrix, and where they lie in the model.</summary>
+/// <param name="Tensor">The tensor of the model.</param>
+/// <param name="Row">The first row in the expert's matrix.</param>
+/// <param name="Rows">The number of rows.</param>
+/// <param name="Place">Where they begin in the tensor; null if they are all of it.</param>
+internal sealed record ParameterPart(TargetTensor Tensor, long Row, long Rows, MatrixPlace? Place);
+
+/// <summary>A parameter of a module as the running model has it, over one stored tensor or over those of single experts.</summary>
+/// <param name="Name">Its name in the module: <c>gate_up_proj</c>.</param>
+/// <param name="Experts">The number of experts; null for a matrix.</param>
+/// <param name="Rows">The rows of an expert's matrix as stored.</param>
+/// <param name="Columns">The columns of an expert's matrix as stored.</param>
+/// <param name="PartsOf">The parts of an expert's matrix.</param>
+internal sealed record ModuleParameter(string Name, int? Experts, long Rows, long Columns, Func<int, IReadOnlyList<ParameterPart>> PartsOf)
+{
+    /// <summary>True if the shape does not tell rows from columns.</summary>
+    public bool IsSquare => Rows == Columns;
+
+    /// <summary>Its shape, for errors.</summary>
+    public string Shape => Experts is { } e ? $"[{e}, {Rows}, {Columns}]" : $"[{Rows}, {Columns}]";
+}
+
+/// <summary>The place of a module's matrix in a parameter that holds several.</summary>
+/// <param name="Module">The module that has the parameter.</param>
+/// <param name="Parameter">The parameter: <c>gate_up_proj</c>.</param>
+/// <param name="Expert">The expert's number; null for a parameter without experts.</param>
+/// <param name="Index">Which of the matrices that are fused it is.</param>
+/// <param name="Count">How many are fused.</param>
+internal sealed record FusedPlace(string Module, string Parameter, int? Expert, int Index, int Count);
+
+/// <summary>
+/// How matrices that belong together are kept, above all those of a layer's experts: each in a tensor of its own, or all in one per projection. Which of them a checkpoint or an
+/// adapter has is independent of each other. Source: transformers 5, <c>conversion_mapping.py</c>; Unsloth for gpt-oss.
+/// </summary>
+internal static partial class ExpertLayout
+{
+    // The fused parameter, and the experts' own modules whose rows it holds, in order. One row per naming.
+    private static readonly (string Parameter, string[] Parts)[] Table =
+    [
+        ("gate_up_proj", ["gate_proj", "up_proj"]), // qwen2_moe and most others
+        ("gate_up_proj", ["w1", "w3"]),             // mixtral, phimoe, lfm2_moe, deepseek_v4
+        ("gate_up_proj", ["gate_up_projs"]),        // gpt_oss split by Unsloth
+        ("up_proj", ["up_proj"]),                   // nemotron_h, which has no gate
+        ("down_proj", ["down_proj"]),
+        ("down_proj", ["w2"]),
+        ("down_proj", ["down_projs"]),
+    ];
+
+    // Projections that the checkpoint keeps in one matrix, rows after rows, and the running model apart.
+    private static readonly (string ModelType, string Owner, string[] Parts, string Fused)[] Projections =
+    [
+        ("nomic_bert", ".self_attn.", ["q_proj", "k_proj", "v_proj"], ".attn.Wqkv"),
+        ("jina_embeddings_v3", ".self_attn.", ["q_proj", "k_proj", "v_proj"], ".mixer.Wqkv"),
+        ("qianfan_ocr", ".attention.", ["q_proj", "k_proj", "v_proj"], ".attn.qkv"),
+    ];
+
+    // Modules register their parameters in this order, as far as they have them. Source: transformers 5, modeling files.
+    private static readonly string[] Registration =
+        ["gate_up_proj", "gate_up_proj_bias", "gate_proj", "up_proj", "up_proj_bias", "down_proj", "down_proj_bias", "w1", "v1", "w2", "weight", "bias"];
+
+    // Experts stored [in, out] whatever the adapter. Source: transformers 5, is_transposed of gpt_oss and aria; Llama4TextExperts.
+    private static readonly string[] StoredTransposed = ["gpt_oss", "aria", "aria_text", "llama4", "llama4_text"];
+
+    /// <summary>The matrices and stacks of matrices among a module's parameters, those of single experts as the fused ones they are at run time.</summary>
+    public static IReadOnlyList<ModuleParameter> Parameters(IAdapterTarget target, string module)
+    {
+        var own = target.Parameters(module).Where(p => p.Value.Shape.Count is 2 or 3).Select(p => Stored(p.Key, p.Value));
+        var experts = target.Experts(module).GroupBy(e => e.Part).ToDictionary(g => g.Key, g => g.OrderBy(e => e.Expert).ToList());
+        return [.. own.Concat(Table.Where(r => !(r.Parameter == "up_proj" && experts.ContainsKey("gate_proj"))).Select(r => Split(r.Parameter, r.Parts, experts)).OfType<ModuleParameter>())];
+    }
+
+    /// <summary>Where a parameter stands in the order in which its module registers them; null if that is not known.</summary>
+    public static int? Order(string parameter) => Array.IndexOf(Registration, parameter) is var index and >= 0 ? index : null;
+
+    /// <summary>The parameters that may hold a module's matrix among others. Several, because namings share names.</summary>
+    public static IEnumerable<FusedPlace> Fused(string module, IReadOnlySet<string> modelTypes)
+    {
+        if (ModulePattern().Match(module) is { Success: true } match)
+        {
+            var expert = int.Parse(match.Groups["expert"].ValueSpan, CultureInfo.InvariantCulture);
+            var part = match.Groups["part"].Value;
+            foreach (var row in Table.Where(r => r.Parts.Contains(part)))
+            {
+                yield return new FusedPlace(match.Groups["module"].Value, row.Parameter, expert, Array.IndexOf(row.Parts, part), row.Parts.Length);
+            }
+        }
+
+        foreach (var row in Projections.Where(r => modelTypes.Contains(r.ModelType)))
+        {
+            for (var i = 0; i < row.Parts.Length; i++)
+            {
+                if (module.EndsWith(row.Owner + row.Parts[i], StringComparison.Ordinal))
+                {
+                    yield return new FusedPlace(module[..^(row.Owner.Length + row.Parts[i].Length)] + row.Fused, "weight", null, i, row.Parts.Length);
+                }
+            }
+        }
+    }
+
+    /// <summary>
+    /// True if a module's experts are stored [in, out], false if [out, in], null if nothing tells. gate_up_proj has twice the outputs of what
+    /// down_proj takes, and down_proj's outputs are what gate_up_proj takes.
+    /// </summary>
+    public static bool? IsStoredTransposed(IAdapterTarget target, string module)
+    {
+        var parameters = Parameters(target, module);
+        if (parameters.FirstOrDefault(p => p.Name == "gate_up_proj") is { } up && parameters.FirstOrDefault(p => p.Name == "down_proj") is { } down)
+        {
+            var plain = up.Rows == 2 * down.Columns && up.Columns == down.Rows;
+            var transposed = up.Columns == 2 * down.Rows && up.Rows == down.Columns;
+            if (plain != transposed)
+            {
+                return transposed;
+            }
+        }
+
+        return StoredTransposed.Any(target.ModelTypes.Contains) ? true : null;
+    }
+
+    private static ModuleParameter Stored(string name, TargetTensor tensor)
+    {
+        var (rows, columns) = (tensor.Shape[^2], tensor.Shape[^1]);
+        return tensor.Shape.Count == 2
+            ? new ModuleParameter(name, null, rows, columns, _ => [new ParameterPart(tensor, 0, rows, null)])
+            : new ModuleParameter(name, checked((int)tensor.Shape[0]), rows, columns, e => [new ParameterPart(tensor, 0, rows, new MatrixPlace(e * rows, 0))]);
+    }
+
+    // Null unless every expert has every part, all of one shape.
+    private static ModuleParameter? Split(string parameter, string[] parts, Dictionary<string, List<ExpertTarget>> experts)
+    {
+        var lists = parts.Select(p => experts.GetValueOrDefault(p)).OfType<List<ExpertTarget>>().ToList();
+        if (lists.Count < parts.Length || lists.Any(l => l.Count != lists[0].Count || l.Where((t, e) => t.Expert != e || !t.Tensor.Shape.SequenceEqual(l[0].Tensor.Shape)).Any()))
+        {
+            return null;
+        }
+
+        var shapes = lists.Select(l => l[0].Tensor.Shape).ToList();
+        if (shapes.Any(s => s.Count != 2 || s[1] != shapes[0][1]))
+        {
+            return null;
+        }
+
+        IReadOnlyList<ParameterPart> PartsOf(int expert) =>
+            [.. lists.Select((l, i) => new ParameterPart(l[expert].Tensor, shapes.Take(i).Sum(s => s[0]), shapes[i][0], null))];
+        return new ModuleParameter(parameter, lists[0].Count, shapes.Sum(s => s[0]), shapes[0][1], PartsOf);
+    }
+
+    [GeneratedRegex(@"^(?<module>.*)\.((?<expert>\d{1,6})\.(?<part>[^.]+)|(?<part>[^.]+)\.(?<expert>\d{1,6}))$", RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant)]
+    private static partial Regex ModulePattern();
+}

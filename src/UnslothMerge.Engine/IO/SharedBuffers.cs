@@ -1,0 +1,132 @@
+namespace UnslothMerge.IO;
+
+/// <summary>
+/// Memory that several targets of a run read from, loaded once and bounded: what nobody uses and was used longest ago makes room.
+/// For tensors of which every target needs a part that lies scattered over the whole.
+/// </summary>
+/// <param name="limit">The bytes that are held at most, but for what is in use.</param>
+public sealed class SharedBuffers(long limit) : IDisposable
+{
+    private readonly Lock _gate = new();
+    private readonly LinkedList<Entry> _entries = [];
+
+    /// <summary>The bytes that are held at most.</summary>
+    public long Limit => limit;
+
+    /// <summary>Borrows the memory of a key; give it back by disposing the loan.</summary>
+    /// <param name="key">Whose memory it is, by reference.</param>
+    /// <param name="bytes">Its length.</param>
+    /// <param name="fill">Fills it, the first time.</param>
+    public Loan Take(object key, long bytes, Action<NativeBuffer> fill)
+    {
+        Entry entry;
+        lock (_gate)
+        {
+            entry = _entries.FirstOrDefault(e => ReferenceEquals(e.Key, key)) ?? new Entry(key, bytes);
+            _entries.Remove(entry);
+            entry.Users++;
+            MakeRoom(bytes);
+            _entries.AddLast(entry);
+        }
+
+        try
+        {
+            return new Loan(this, entry, entry.Fill(fill));
+        }
+        catch
+        {
+            Release(entry);
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        foreach (var entry in _entries)
+        {
+            entry.Buffer?.Dispose();
+        }
+
+        _entries.Clear();
+    }
+
+    private void MakeRoom(long bytes)
+    {
+        foreach (var idle in _entries.Where(e => e.Users == 0).ToList())
+        {
+            if (_entries.Sum(e => e.Bytes) + bytes <= limit)
+            {
+                return;
+            }
+
+            _entries.Remove(idle);
+            idle.Buffer?.Dispose();
+        }
+    }
+
+    private void Release(Entry entry)
+    {
+        lock (_gate)
+        {
+            entry.Users--;
+        }
+    }
+
+    /// <summary>Memory on loan.</summary>
+    public readonly struct Loan : IDisposable
+    {
+        private readonly SharedBuffers? _owner;
+        private readonly Entry _entry;
+
+        internal Loan(SharedBuffers owner, Entry entry, NativeBuffer buffer)
+        {
+            (_owner, _entry) = (owner, entry);
+            Buffer = buffer;
+        }
+
+        /// <summary>The memory; to be read only.</summary>
+        public NativeBuffer Buffer { get; }
+
+        /// <inheritdoc/>
+        public void Dispose() => _owner?.Release(_entry);
+    }
+
+    internal sealed class Entry(object key, long bytes)
+    {
+        private readonly Lock _filling = new();
+
+        public object Key => key;
+
+        public long Bytes => bytes;
+
+        public int Users { get; set; }
+
+        public NativeBuffer? Buffer { get; private set; }
+
+        public NativeBuffer Fill(Action<NativeBuffer> fill)
+        {
+            lock (_filling)
+            {
+                if (Buffer is null)
+                {
+                    var buffer = new NativeBuffer(bytes);
+                    try
+                    {
+                        fill(buffer);
+                        Buffer = buffer;
+                    }
+                    finally
+                    {
+                        if (Buffer is null)
+                        {
+                            buffer.Dispose();
+                        }
+                    }
+                }
+
+                return Buffer;
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+using System.Text.Json.Nodes;
+using UnslothMerge.Models;
+
+namespace UnslothMerge.Tests.Models;
+
+public sealed class CheckpointNamesTests
+{
+    [Theory]
+    [InlineData("llava", "language_model.model.layers.0.q.weight", "model.language_model.layers.0.q.weight")]
+    [InlineData("llava", "language_model.model.layers.0.q.weight", "language_model.model.layers.0.q.weight")]
+    [InlineData("llava", "model.language_model.layers.0.q.weight", "language_model.model.layers.0.q.weight")]
+    [InlineData("llava", "language_model.lm_head.weight", "lm_head.weight")]
+    [InlineData("llava", "lm_head.weight", "language_model.lm_head.weight")]
+    [InlineData("llava_next", "image_newline", "model.image_newline")]
+    [InlineData("gemma3", "vision_tower.vision_model.encoder.layers.0.fc1.weight", "model.vision_tower.encoder.layers.0.fc1.weight")]
+    [InlineData("gemma3", "model.vision_tower.encoder.layers.0.fc1.weight", "vision_tower.vision_model.encoder.layers.0.fc1.weight")]
+    [InlineData("gemma3", "language_model.model.layers.0.q.weight", "model.layers.0.q.weight")]
+    [InlineData("mistral3", "multi_modal_projector.linear_1.weight", "model.multi_modal_projector.linear_1.weight")]
+    [InlineData("video_llava", "video_tower.vision_model.encoder.layers.0.fc1.weight", "model.video_tower.encoder.layers.0.fc1.weight")]
+    [InlineData("mllama", "vision_model.transformer.layers.0.fc1.weight", "model.vision_model.transformer.layers.0.fc1.weight")]
+    [InlineData("mllama", "language_model.model.layers.3.cross_attn.q_proj.weight", "model.layers.3.cross_attn.q_proj.weight")]
+    [InlineData("qwen2_vl", "model.layers.0.q.weight", "model.language_model.layers.0.q.weight")]
+    [InlineData("qwen2_5_vl", "visual.blocks.0.attn.qkv.weight", "model.visual.blocks.0.attn.qkv.weight")]
+    [InlineData("qwen2_5_vl", "model.language_model.layers.0.q.weight", "model.layers.0.q.weight")]
+    [InlineData("qwen2_5_vl", "model.visual.merger.mlp.0.weight", "visual.merger.mlp.0.weight")]
+    [InlineData("qwen2_vl", "model.layers.0.q.weight", "layers.0.q.weight")]
+    [InlineData("colqwen2", "vlm.model.visual.blocks.0.weight", "vlm.visual.blocks.0.weight")]
+    [InlineData("colqwen2", "vlm.model.layers.0.q.weight", "vlm.language_model.layers.0.q.weight")]
+    [InlineData("colpali", "vlm.language_model.model.layers.0.q.weight", "vlm.model.language_model.layers.0.q.weight")]
+    [InlineData("shieldgemma2", "model.language_model.model.layers.0.q.weight", "model.model.language_model.layers.0.q.weight")]
+    [InlineData("emu3", "text_model.model.layers.0.q.weight", "model.text_model.layers.0.q.weight")]
+    [InlineData("qwen3_5", "model.language_model.layers.0.q.weight", "model.layers.0.q.weight")]
+    [InlineData("gemma3n", "model.language_model.layers.0.q.weight", "model.layers.0.q.weight")]
+    [InlineData("llama4", "language_model.model.layers.0.q.weight", "model.layers.0.q.weight")]
+    [InlineData("mixtral", "model.layers.0.block_sparse_moe.gate.weight", "model.layers.0.mlp.gate.weight")]
+    [InlineData("mixtral", "model.layers.0.mlp.gate.weight", "model.layers.0.block_sparse_moe.gate.weight")]
+    [InlineData("phimoe", "model.layers.0.block_sparse_moe.gate.weight", "model.layers.0.mlp.router.weight")]
+    [InlineData("ernie4_5_moe", "model.layers.0.mlp.moe_statics.e_score_correction_bias", "model.layers.0.mlp.gate.moe_statics.e_score_correction_bias")]
+    [InlineData("nemotron_h", "backbone.layers.0.mixer.in_proj.weight", "model.layers.0.mixer.in_proj.weight")]
+    [InlineData("nemotron_h", "backbone.embedding.weight", "model.embeddings.weight")]
+    [InlineData("gpt_neox", "embed_out.weight", "lm_head.weight")]
+    [InlineData("vit", "vit.encoder.layer.0.attention.attention.query.weight", "vit.layers.0.attention.q_proj.weight")]
+    [InlineData("vit", "vit.encoder.layer.0.output.dense.weight", "vit.layers.0.mlp.fc2.weight")]
+    [InlineData("vit", "vit.encoder.layer.0.attention.output.dense.bias", "layers.0.attention.o_proj.bias")]
+    [InlineData("bert", "bert.encoder.layer.0.output.LayerNorm.gamma", "encoder.layer.0.output.LayerNorm.weight")]
+    [InlineData("siglip_vision_model", "vision_model.encoder.layers.0.fc1.weight", "encoder.layers.0.fc1.weight")]
+    [InlineData("llama", "model.layers.0.q.weight", "layers.0.q.weight")]
+    [InlineData("gpt2", "h.0.attn.c_attn.weight", "transformer.h.0.attn.c_attn.weight")]
+    public void Every_spelling_finds_the_tensor(string modelType, string stored, string asked)
+    {
+        Assert.Equal(stored, Names(modelType, stored, "other.weight").Find(asked));
+        Assert.Null(Names(modelType, "other.weight").Find(asked));
+    }
+
+    [Theory]
+    [InlineData("llama", "language_model.model.layers.0.q.weight", "model.language_model.layers.0.q.weight")]
+    [InlineData("qwen2", "model.layers.0.mlp.gate.weight", "model.layers.0.block_sparse_moe.gate.weight")]
+    [InlineData("llama", "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_projection.weight")]
+    [InlineData("clip", "vision_model.encoder.layers.0.fc1.weight", "encoder.layers.0.fc1.weight")]
+    [InlineData("bert", "encoder.layers.0.fc1.weight", "text_model.encoder.layers.0.fc1.weight")]
+    public void A_rule_of_another_model_does_not_hold(string modelType, string stored, string asked) =>
+        Assert.Null(Names(modelType, stored).Find(asked));
+
+    [Theory]
+    [InlineData("gemma3", "model.language_model.norm.weight", "model.language_model.norm.weight", "language_model.model.norm.weight")]
+    [InlineData("dual", "encoder.layers.0.fc1.weight", "bert.encoder.layers.0.fc1.weight", "vit.encoder.layers.0.fc1.weight")]
+    public void A_name_that_fits_two_tensors_is_an_error(string modelType, string asked, params string[] stored)
+    {
+        var error = Assert.Throws<MergeException>(() => Names(modelType, stored).Find(asked));
+        Assert.All(stored, name => Assert.Contains(name, error.Message, StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void The_types_of_inner_models_bring_their_rules()
+    {
+        var config = new ModelConfig(new JsonObject { ["model_type"] = "llava", ["text_config"] = new JsonObject { ["model_type"] = "mixtral" } });
+        var names = new CheckpointNames(["language_model.model.layers.0.block_sparse_moe.experts.3.w1.weight"], config);
+        Assert.Equal([new ExpertTensor(3, "w1", "language_model.model.layers.0.block_sparse_moe.experts.3.w1.weight")], names.Experts("model.language_model.layers.0.mlp.experts"));
+    }
+
+    private static CheckpointNames Names(string modelType, params string[] stored) => new(stored, new ModelConfig(new JsonObject { ["model_type"] = modelType }));
+}
