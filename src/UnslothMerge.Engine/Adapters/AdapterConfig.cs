@@ -6,7 +6,7 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Adapters;
 
 /// <summary>adapter_config.json as PEFT writes it. Only what enters the math, or decides whether it can be done, is read. Source: PEFT 0.21.</summary>
-public sealed class AdapterConfig
+public sealed partial class AdapterConfig
 {
     private readonly JsonObject _json;
     private readonly string _path;
@@ -39,6 +39,9 @@ public sealed class AdapterConfig
 
     /// <summary>The alpha for modules that no pattern matches. Not always a whole number: converted PiSSA adapters have alpha·√2.</summary>
     public double? Alpha => _json.Number("lora_alpha");
+
+    /// <summary>The version of PEFT that wrote the file, without what follows its three numbers; null before 0.18, which did not say.</summary>
+    public Version? PeftVersion => _json.String("peft_version") is { } text && Version.TryParse(VersionPattern().Match(text).Value, out var version) ? version : null;
 
     /// <summary>The raw content.</summary>
     public JsonObject Json => _json;
@@ -101,4 +104,7 @@ public sealed class AdapterConfig
 
         return null;
     }
+
+    [GeneratedRegex(@"^\d{1,9}(\.\d{1,9}){1,2}", RegexOptions.ExplicitCapture)]
+    private static partial Regex VersionPattern();
 }

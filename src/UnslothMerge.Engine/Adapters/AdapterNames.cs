@@ -1,3 +1,4 @@
+using System.Collections.Frozen;
 using System.Text.RegularExpressions;
 
 namespace UnslothMerge.Adapters;
@@ -14,6 +15,8 @@ public sealed record AdapterName(string Module, string Part);
 public static partial class AdapterNames
 {
     private const string Prefix = "base_model.model.";
+
+    private static readonly FrozenSet<string> Wrappers = new[] { "base_layer", "original_module", "token_adapter" }.ToFrozenSet();
 
     /// <summary>Takes a name apart.</summary>
     /// <param name="name">The name in the file.</param>
@@ -55,11 +58,12 @@ public static partial class AdapterNames
         return length > 0 && name.AsSpan(infix, length).IndexOf('.') < 0 ? name[..start] : null;
     }
 
-    // PEFT wraps an adapted layer in one that calls it base_layer.
+    // PEFT wraps an adapted layer in one that calls it base_layer, a saved one in one that calls it original_module, and one with trained
+    // tokens in two.
     private static string WithoutWrappers(string module)
     {
-        module = module.Replace(".base_layer.", ".", StringComparison.Ordinal);
-        return module.EndsWith(".base_layer", StringComparison.Ordinal) ? module[..^".base_layer".Length] : module;
+        var parts = module.Split('.');
+        return parts.Skip(1).Any(Wrappers.Contains) ? string.Join('.', parts.Where((p, i) => i == 0 || !Wrappers.Contains(p))) : module;
     }
 
     // modules_to_save are kept as 'X.modules_to_save.<adapter>.weight' while training.

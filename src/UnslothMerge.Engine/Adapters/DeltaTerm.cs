@@ -38,6 +38,9 @@ public abstract class DeltaTerm
     /// <summary>True if the change is a sum that can be weighted; false for rotations, magnitudes and replacements.</summary>
     public virtual bool IsAdditive => true;
 
+    /// <summary>True if the change and another adapter's change of the same tensor do not disturb each other, in whatever order they come.</summary>
+    public virtual bool CombinesWith(DeltaTerm other) => IsAdditive && other.IsAdditive;
+
     /// <summary>What must be seen before a row can be changed.</summary>
     public virtual DeltaReach Reach => DeltaReach.RowLocal;
 

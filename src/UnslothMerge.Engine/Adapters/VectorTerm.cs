@@ -1,5 +1,4 @@
 using System.Numerics.Tensors;
-using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
@@ -26,19 +25,11 @@ public sealed class VectorTerm(string kind, StoredTensor vector, double scaling)
     public override long BytesOf(int rows) => 0;
 
     /// <inheritdoc/>
-    public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, new FactorMatrix(vector, Transposed: false), scaling * context.Factor);
+    public override DeltaReader Open(DeltaContext context) => new Reader(FactorMatrix.ReadVector(context.Files, vector, scaling * context.Factor));
 
     // A vector is one row: it is loaded once.
-    private sealed class Reader : DeltaReader
+    private sealed class Reader(float[] values) : DeltaReader
     {
-        private readonly float[] _values;
-
-        public Reader(InputFiles files, FactorMatrix vector, double scale)
-        {
-            _values = new float[vector.Rows];
-            vector.ReadRows(files, 0, _values.Length, scale, _values, new byte[vector.ScratchBytes(_values.Length)]);
-        }
-
         public override void Read(long row, int rows, Span<byte> buffer)
         {
         }
@@ -46,7 +37,7 @@ public sealed class VectorTerm(string kind, StoredTensor vector, double scaling)
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Formats.Tile tile)
         {
             var delta = tile.DeltaRow(0);
-            TensorPrimitives.Add(delta, _values.AsSpan(tile.Column, tile.Columns), delta);
+            TensorPrimitives.Add(delta, values.AsSpan(tile.Column, tile.Columns), delta);
         }
     }
 }

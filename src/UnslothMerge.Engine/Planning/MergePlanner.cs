@@ -15,35 +15,43 @@ public sealed class MergePlanner
     private readonly List<LogicalTensor> _tensors;
     private readonly List<AdapterStep> _steps;
     private readonly List<AdapterTarget> _targets;
+    private readonly List<string> _warnings;
     private readonly CheckpointNames _names;
+    private readonly LayerTypes _layers;
     private ModelConfig _config;
 
-    private MergePlanner(ModelDirectory @base, IEnumerable<LogicalTensor> tensors, IEnumerable<AdapterStep> steps, IEnumerable<AdapterTarget> targets, ModelConfig config)
+    private MergePlanner(ModelDirectory @base, IEnumerable<LogicalTensor> tensors, IEnumerable<AdapterStep> steps, IEnumerable<AdapterTarget> targets, IEnumerable<string> warnings, ModelConfig config)
     {
         _base = @base;
         _tensors = [.. tensors];
         _steps = [.. steps];
         _targets = [.. targets];
+        _warnings = [.. warnings];
         _config = config;
+        _layers = new LayerTypes(config);
         _names = new CheckpointNames(_tensors.Select(t => t.Name), config);
     }
 
     /// <summary>Plans a merge of adapters into a base; without adapters, a plain conversion.</summary>
+    /// <param name="base">The model.</param>
+    /// <param name="steps">The adapters.</param>
+    /// <param name="options">What the caller decides about the deltas.</param>
     /// <exception cref="MergeException">An adapter cannot be merged, or does not fit.</exception>
-    public static MergePlan Plan(ModelDirectory @base, IEnumerable<AdapterStep> steps)
+    public static MergePlan Plan(ModelDirectory @base, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
     {
-        var planner = new MergePlanner(@base, StoredFormats.Read(@base).Select(FromBase), [], [], @base.Config);
-        return planner.Finish(steps);
+        var planner = new MergePlanner(@base, StoredFormats.Read(@base).Select(FromBase), [], [], [], @base.Config);
+        return planner.Finish(steps, options ?? PlanOptions.Default);
     }
 
     /// <summary>Plans the merge of more adapters on top of another merge.</summary>
     /// <param name="plan">The merge to build on.</param>
     /// <param name="strengths">Factors on what that merge adds, by ordinal; 1 where absent.</param>
     /// <param name="steps">The adapters to add.</param>
-    public static MergePlan Extend(MergePlan plan, IReadOnlyDictionary<int, double> strengths, IEnumerable<AdapterStep> steps)
+    /// <param name="options">What the caller decides about the deltas.</param>
+    public static MergePlan Extend(MergePlan plan, IReadOnlyDictionary<int, double> strengths, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
     {
         var tensors = plan.Tensors.Select(t => t.WithStrength(strengths.GetValueOrDefault(t.Ordinal, 1)));
-        return new MergePlanner(plan.Base, tensors, plan.Steps, plan.Targets, plan.Config).Finish(steps);
+        return new MergePlanner(plan.Base, tensors, plan.Steps, plan.Targets, plan.Warnings, plan.Config).Finish(steps, options ?? PlanOptions.Default);
     }
 
     private static LogicalTensor FromBase(FoundTensor found, int ordinal) => new()
@@ -56,22 +64,34 @@ public sealed class MergePlanner
         SourceShard = found.Source.Inputs[0].File.Name,
     };
 
-    private MergePlan Finish(IEnumerable<AdapterStep> steps)
+    private MergePlan Finish(IEnumerable<AdapterStep> steps, PlanOptions options)
     {
         foreach (var step in steps)
         {
-            AdapterRefusals.Check(step.Adapter);
+            AdapterRefusals.Check(step.Adapter, options.BaseIsResidual);
             if (!double.IsFinite(step.Weight))
             {
                 throw new MergeException(MergeError.InvalidOption, $"The weight of the adapter '{step.Adapter.Path}' is {step.Weight}; it must be a finite number.", step.Adapter.Path);
             }
 
             _steps.Add(step);
+            _warnings.AddRange(AdapterRefusals.Warnings(step.Adapter));
             new AdapterPlacement(this, step).Place();
         }
 
+        Ties();
         Vocabulary();
-        return new MergePlan(_base, [.. _steps], [.. _tensors], [.. _targets], _config);
+        return new MergePlan(_base, [.. _steps], [.. _tensors], [.. _targets], [.. _warnings], _config);
+    }
+
+    // Where the checkpoint has one tensor for both, new rows belong to both; any other change belongs to one side, and the tie would break.
+    private void Ties()
+    {
+        var embedding = _tensors.Find(t => TensorNames.IsInputEmbedding(t.Name) && t.IsChanged && (t.Action != TensorAction.Merge || t.Terms.Any(d => d.Term is not RowReplacementTerm)));
+        if (embedding is not null && _base.Config is { TiesWordEmbeddings: true, IsOfTransformers: true } && !_tensors.Any(t => TensorNames.IsOutputHead(t.Name)))
+        {
+            throw new MergeException(MergeError.UnsupportedAdapter, $"An adapter changes '{embedding.Name}', which the head of the base '{_base.Path}' shares; tied weights cannot be changed yet.", _base.Path);
+        }
     }
 
     // An embedding that came back with more rows or fewer means another vocabulary; the head must follow.
@@ -105,7 +125,10 @@ public sealed class MergePlanner
 
         // What earlier adapters replaced must not be changed again, and what this one replaces takes its own deltas on top.
         private readonly HashSet<string> _replacedHere = new(StringComparer.Ordinal);
+        private readonly ImmutableArray<LogicalTensor> _before = [.. plan._tensors];
         private readonly HashSet<string> _changedBefore = plan._tensors.Where(t => t.IsChanged).Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+
+        public LayerTypes Layers => plan._layers;
 
         public void Place()
         {
@@ -141,9 +164,11 @@ public sealed class MergePlanner
         {
             var ordinal = _ordinals[tensor.Name];
             var current = plan._tensors[ordinal];
+            var before = _before[ordinal];
+            var combines = before.Action is not (TensorAction.Replace or TensorAction.Add) && before.Terms.All(t => t.Term.CombinesWith(term));
             foreach (var input in term.Inputs.Where(i => Claim(i)))
             {
-                if (_changedBefore.Contains(current.Name) && !(current.IsAdditive && term.IsAdditive))
+                if (!combines)
                 {
                     Problem(input, $"{current.Name} is changed by {string.Join(", ", current.Adapters)} too, and only sums can be combined, not a {(term.IsAdditive ? "replacement" : term.Kind)}");
                 }
@@ -169,6 +194,16 @@ public sealed class MergePlanner
             };
             plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, term.Kind, term.Rank, term.Scaling, AdapterOutcome.Merged, current.Name, [.. term.Inputs.Select(i => i.Name)]));
         }
+
+        public void Ignore(StoredTensor tensor, string module, string reason)
+        {
+            if (Claim(tensor))
+            {
+                plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, reason, null, null, AdapterOutcome.NotNeeded, null, [tensor.Name]));
+            }
+        }
+
+        public void Warn(string message) => plan._warnings.Add(message);
 
         public void Problem(StoredTensor tensor, string reason)
         {
@@ -197,7 +232,10 @@ public sealed class MergePlanner
 
             foreach (var (_, tensor) in parts.Where(p => !_claimed.Contains(p.Tensor.Name)))
             {
-                Unplaced(tensor, module, "weight");
+                if (Find(module, "weight") is null)
+                {
+                    Unplaced(tensor, module, "weight");
+                }
             }
         }
 
@@ -225,6 +263,10 @@ public sealed class MergePlanner
             {
                 Problem(tensor, $"its dtype {tensor.Type} is not one of a saved module");
             }
+            else if (SavedCopy.IsCopy(_before[current.Ordinal].Source, tensor))
+            {
+                Copied(tensor, module, name);
+            }
             else if (step.Weight != 1)
             {
                 Problem(tensor, $"it replaces {name}, and a replacement cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
@@ -241,6 +283,14 @@ public sealed class MergePlanner
             {
                 plan._tensors[current.Ordinal] = current with { Source = new PlainSource(tensor), Action = TensorAction.Replace, SourceShard = tensor.File.Name, Adapters = WithThisAdapter(current) };
                 plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.Replaced, name, [tensor.Name]));
+            }
+        }
+
+        private void Copied(StoredTensor tensor, string module, string name)
+        {
+            if (Claim(tensor))
+            {
+                plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.BaseCopy, name, [tensor.Name]));
             }
         }
 

@@ -15,7 +15,7 @@ public sealed class GoldenTests
     // Cases that are refused today although they could be merged. A case that works must leave the list.
     private static readonly FrozenSet<string> NotYet = File.ReadAllLines(Path.Combine(Fixtures.Path, "not-yet.txt")).Where(l => l.Length > 0 && l[0] != '#').ToFrozenSet();
 
-    private static readonly FrozenSet<string> KnownOptions = new[] { "DType", "Method" }.ToFrozenSet();
+    private static readonly FrozenSet<string> KnownOptions = new[] { "BaseIsResidual", "DType", "Method" }.ToFrozenSet();
 
     public static TheoryData<string> Cases => [.. GoldenCase.All];
 
@@ -60,7 +60,8 @@ public sealed class GoldenTests
         }
 
         var adapters = @case.Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight));
-        var plan = MergePlanner.Plan(ModelDirectory.Open(@case.Base), adapters);
+        var options = new PlanOptions { BaseIsResidual = @case.Options.TryGetValue("BaseIsResidual", out var residual) && residual.GetBoolean() };
+        var plan = MergePlanner.Plan(ModelDirectory.Open(@case.Base), adapters, options);
         var method = @case.Options.TryGetValue("Method", out var m) ? m.GetString()! : "merged_16bit";
         var destination = Destination.Check(output, [("base", @case.Base)], force: false);
         switch (method)

@@ -1,0 +1,135 @@
+using System.Numerics.Tensors;
+using MathNet.Numerics.LinearAlgebra;
+using UnslothMerge.Formats;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Adapters;
+
+/// <summary>
+/// Drops the r smallest singular components of a weight, then adds a low-rank update of rank r. In double: with M the weight or its transpose,
+/// whichever has fewer rows, and U the eigenvectors of M·Mᵀ with the r smallest eigenvalues, what is dropped is U·(UᵀM).
+/// Source: KaSA (arXiv 2412.06071); PEFT 0.21, <c>KasaLinearVariant</c>.
+/// </summary>
+/// <param name="update">The update; its rank is r.</param>
+public sealed class KasaTerm(LowRankTerm update) : DeltaTerm
+{
+    /// <inheritdoc/>
+    public override string Kind => "KaSA";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<StoredTensor> Inputs => update.Inputs;
+
+    /// <inheritdoc/>
+    public override int? Rank => update.Rank;
+
+    /// <inheritdoc/>
+    public override double Scaling => update.Scaling;
+
+    /// <inheritdoc/>
+    public override bool IsAdditive => false;
+
+    /// <inheritdoc/>
+    public override DeltaReach Reach => DeltaReach.WholeTensor;
+
+    /// <inheritdoc/>
+    public override long ResidentBytes => update.ResidentBytes;
+
+    /// <inheritdoc/>
+    public override long BytesOf(int rows) => update.BytesOf(rows);
+
+    /// <inheritdoc/>
+    public override DeltaReader Open(DeltaContext context)
+    {
+        var (left, right) = SmallestComponents(context, update.Rank!.Value);
+        return new Reader(update.Open(context), left, right);
+    }
+
+    // The sum of the r smallest singular components as [rows][r] times [r][columns].
+    private static (double[][] Left, double[][] Right) SmallestComponents(DeltaContext context, int rank)
+    {
+        var (rows, columns) = (checked((int)context.View.Rows), context.View.Columns);
+        var transposed = rows > columns;
+        var (small, large) = transposed ? (columns, rows) : (rows, columns);
+        var m = new double[small][];
+        for (var i = 0; i < small; i++)
+        {
+            m[i] = new double[large];
+        }
+
+        context.Scan(tile =>
+        {
+            for (var i = 0; i < tile.Rows; i++)
+            {
+                var weight = tile.WeightRow(i);
+                for (var j = 0; j < columns; j++)
+                {
+                    var row = (int)tile.Row + i;
+                    (transposed ? ref m[j][row] : ref m[row][j]) = weight[j];
+                }
+            }
+        });
+
+        var gram = Matrix<double>.Build.Dense(small, small);
+        for (var i = 0; i < small; i++)
+        {
+            for (var j = 0; j <= i; j++)
+            {
+                gram[i, j] = gram[j, i] = TensorPrimitives.Dot<double>(m[i], m[j]);
+            }
+        }
+
+        var eigen = gram.Evd(Symmetricity.Symmetric);
+        var smallest = Enumerable.Range(0, small).OrderBy(i => eigen.EigenValues[i].Real).Take(rank).ToArray();
+        var u = new double[small][];
+        for (var i = 0; i < small; i++)
+        {
+            u[i] = [.. smallest.Select(k => eigen.EigenVectors[i, k])];
+        }
+
+        var projected = new double[rank][];
+        for (var k = 0; k < rank; k++)
+        {
+            projected[k] = new double[large];
+            for (var i = 0; i < small; i++)
+            {
+                TensorPrimitives.MultiplyAdd(m[i], u[i][k], projected[k], projected[k]);
+            }
+        }
+
+        return transposed ? (Transpose(projected), Transpose(u)) : (u, projected);
+    }
+
+    private static double[][] Transpose(double[][] matrix) =>
+        [.. Enumerable.Range(0, matrix[0].Length).Select(j => Array.ConvertAll(matrix, row => row[j]))];
+
+    private sealed class Reader(DeltaReader update, double[][] left, double[][] right) : DeltaReader
+    {
+        public override void Read(long row, int rows, Span<byte> buffer) => update.Read(row, rows, buffer);
+
+        public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
+        {
+            update.Apply(buffer, row, tile);
+            for (var i = 0; i < tile.Rows; i++)
+            {
+                var factors = left[tile.Row + i];
+                var delta = tile.DeltaRow(i);
+                for (var j = 0; j < delta.Length; j++)
+                {
+                    var dropped = 0.0;
+                    for (var k = 0; k < factors.Length; k++)
+                    {
+                        dropped += factors[k] * right[k][tile.Column + j];
+                    }
+
+                    delta[j] = (float)(delta[j] - dropped);
+                }
+            }
+        }
+
+        protected override void Dispose(bool disposing)
+        {
+            update.Dispose();
+            base.Dispose(disposing);
+        }
+    }
+}
