@@ -40,8 +40,9 @@ public sealed partial class AdapterConfig
     /// <summary>The alpha for modules that no pattern matches. Not always a whole number: converted PiSSA adapters have alpha·√2.</summary>
     public double? Alpha => _json.Number("lora_alpha");
 
-    /// <summary>The version of PEFT that wrote the file, without what follows its three numbers; null before 0.18, which did not say.</summary>
-    public Version? PeftVersion => _json.String("peft_version") is { } text && Version.TryParse(VersionPattern().Match(text).Value, out var version) ? version : null;
+    /// <summary>The release of PEFT that wrote the adapter, without what follows its numbers; null before 0.18.</summary>
+    public Version? PeftVersion =>
+        _json.String("peft_version") is { } text && Version.TryParse(VersionPattern().Match(text).Value, out var version) ? version : null;
 
     /// <summary>The raw content.</summary>
     public JsonObject Json => _json;
@@ -105,6 +106,6 @@ public sealed partial class AdapterConfig
         return null;
     }
 
-    [GeneratedRegex(@"^\d{1,9}(\.\d{1,9}){1,2}", RegexOptions.ExplicitCapture)]
+    [GeneratedRegex(@"^\d+\.\d+(\.\d+)?", RegexOptions.ExplicitCapture)]
     private static partial Regex VersionPattern();
 }

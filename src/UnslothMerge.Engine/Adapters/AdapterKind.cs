@@ -66,6 +66,15 @@ public interface IAdapterTarget
 
     /// <summary>Reports that an adapter tensor cannot be placed.</summary>
     void Problem(StoredTensor tensor, string reason);
+
+    /// <summary>Reports that none of a module's tensors can be placed.</summary>
+    void Problem(ModuleAdapter module, string reason)
+    {
+        foreach (var tensor in module.Tensors.Values)
+        {
+            Problem(tensor, reason);
+        }
+    }
 }
 
 /// <summary>The kinds of adapters that can be merged.</summary>

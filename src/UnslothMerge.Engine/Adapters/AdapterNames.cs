@@ -62,8 +62,8 @@ public static partial class AdapterNames
     // tokens in two.
     private static string WithoutWrappers(string module)
     {
-        var parts = module.Split('.');
-        return parts.Skip(1).Any(Wrappers.Contains) ? string.Join('.', parts.Where((p, i) => i == 0 || !Wrappers.Contains(p))) : module;
+        var segments = module.Split('.');
+        return string.Join('.', segments.Where((s, i) => i == 0 || !Wrappers.Contains(s)));
     }
 
     // modules_to_save are kept as 'X.modules_to_save.<adapter>.weight' while training.

@@ -10,20 +10,25 @@ namespace UnslothMerge.Adapters;
 /// whichever has fewer rows, and U the eigenvectors of M·Mᵀ with the r smallest eigenvalues, what is dropped is U·(UᵀM).
 /// Source: KaSA (arXiv 2412.06071); PEFT 0.21, <c>KasaLinearVariant</c>.
 /// </summary>
-/// <param name="update">The update; its rank is r.</param>
-public sealed class KasaTerm(LowRankTerm update) : DeltaTerm
+/// <param name="left">B [out, r].</param>
+/// <param name="diagonal">d [r].</param>
+/// <param name="right">A [r, in].</param>
+/// <param name="scaling">alpha / r, or alpha / √r; the update is scaling · B · diag(d) · A.</param>
+public sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTensor right, double scaling) : DeltaTerm
 {
+    private readonly int _rank = checked((int)right.Shape[0]);
+
     /// <inheritdoc/>
     public override string Kind => "KaSA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<StoredTensor> Inputs => update.Inputs;
+    public override IReadOnlyList<StoredTensor> Inputs => [right, diagonal, left];
 
     /// <inheritdoc/>
-    public override int? Rank => update.Rank;
+    public override int? Rank => _rank;
 
     /// <inheritdoc/>
-    public override double Scaling => update.Scaling;
+    public override double Scaling => scaling;
 
     /// <inheritdoc/>
     public override bool IsAdditive => false;
@@ -32,16 +37,21 @@ public sealed class KasaTerm(LowRankTerm update) : DeltaTerm
     public override DeltaReach Reach => DeltaReach.WholeTensor;
 
     /// <inheritdoc/>
-    public override long ResidentBytes => update.ResidentBytes;
+    public override long ResidentBytes => (left.Shape[0] * right.Shape[1] * sizeof(double)) + (2 * _rank * (left.Shape[0] + right.Shape[1]) * sizeof(double));
 
     /// <inheritdoc/>
-    public override long BytesOf(int rows) => update.BytesOf(rows);
+    public override long BytesOf(int rows) => 0;
 
     /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context)
     {
-        var (left, right) = SmallestComponents(context, update.Rank!.Value);
-        return new Reader(update.Open(context), left, right);
+        var (droppedLeft, droppedRight) = SmallestComponents(context, _rank);
+        var (a, b, d) = (VectorTerm.ReadWhole(context.Files, right), VectorTerm.ReadWhole(context.Files, left), VectorTerm.ReadWhole(context.Files, diagonal));
+
+        // One product of twice the rank: [-U | s·B·diag(d)] · [UᵀM; A].
+        var rows = droppedLeft.Select((u, i) => (double[])[.. u.Select(v => -v), .. d.Select((v, k) => scaling * b[(i * _rank) + k] * v)]).ToArray();
+        var columns = (double[][])[.. droppedRight, .. a.Chunk(a.Length / _rank).Select(row => Array.ConvertAll(row, v => (double)v))];
+        return new Reader(rows, columns);
     }
 
     // The sum of the r smallest singular components as [rows][r] times [r][columns].
@@ -102,34 +112,29 @@ public sealed class KasaTerm(LowRankTerm update) : DeltaTerm
     private static double[][] Transpose(double[][] matrix) =>
         [.. Enumerable.Range(0, matrix[0].Length).Select(j => Array.ConvertAll(matrix, row => row[j]))];
 
-    private sealed class Reader(DeltaReader update, double[][] left, double[][] right) : DeltaReader
+    private sealed class Reader(double[][] left, double[][] right) : DeltaReader
     {
-        public override void Read(long row, int rows, Span<byte> buffer) => update.Read(row, rows, buffer);
+        public override void Read(long row, int rows, Span<byte> buffer)
+        {
+        }
 
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
-            update.Apply(buffer, row, tile);
             for (var i = 0; i < tile.Rows; i++)
             {
                 var factors = left[tile.Row + i];
                 var delta = tile.DeltaRow(i);
                 for (var j = 0; j < delta.Length; j++)
                 {
-                    var dropped = 0.0;
+                    var change = (double)delta[j];
                     for (var k = 0; k < factors.Length; k++)
                     {
-                        dropped += factors[k] * right[k][tile.Column + j];
+                        change += factors[k] * right[k][tile.Column + j];
                     }
 
-                    delta[j] = (float)(delta[j] - dropped);
+                    delta[j] = (float)change;
                 }
             }
-        }
-
-        protected override void Dispose(bool disposing)
-        {
-            update.Dispose();
-            base.Dispose(disposing);
         }
     }
 }

@@ -1,4 +1,3 @@
-using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using UnslothMerge.Execution.Simd;
 using UnslothMerge.IO;
@@ -7,7 +6,7 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters;
 
 /// <summary>
-/// Δ = scaling · left · (diagonal ·) right, with left [rows, rank] and right [rank, columns]. For a Linear layer left is B and right is A.
+/// Δ = scaling · left · right, with left [rows, rank] and right [rank, columns]. For a Linear layer left is B and right is A.
 /// Each element of the product is summed over the rank in fp32 with fused multiply-adds, then added to the other deltas.
 /// Source: LoRA (arXiv 2106.09685).
 /// </summary>
@@ -15,8 +14,7 @@ namespace UnslothMerge.Adapters;
 /// <param name="left">[rows, rank].</param>
 /// <param name="right">[rank, columns].</param>
 /// <param name="scaling">alpha / r, or alpha / √r.</param>
-/// <param name="diagonal">One factor for each row of the right matrix, or null.</param>
-public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix right, double scaling, StoredTensor? diagonal = null) : DeltaTerm
+public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix right, double scaling) : DeltaTerm
 {
     private readonly int _rank = checked((int)right.Rows);
     private readonly int _columns = checked((int)right.Columns);
@@ -25,7 +23,7 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
     public override string Kind => kind;
 
     /// <inheritdoc/>
-    public override IReadOnlyList<StoredTensor> Inputs => diagonal is null ? [right.Tensor, left.Tensor] : [right.Tensor, left.Tensor, diagonal];
+    public override IReadOnlyList<StoredTensor> Inputs => [right.Tensor, left.Tensor];
 
     /// <inheritdoc/>
     public override int? Rank => _rank;
@@ -40,7 +38,7 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
     public override long BytesOf(int rows) => (rows * (long)_rank * sizeof(float)) + left.ScratchBytes(rows);
 
     /// <inheritdoc/>
-    public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, left, right, scaling * context.Factor, diagonal);
+    public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, left, right, scaling * context.Factor);
 
     private sealed class Reader : DeltaReader
     {
@@ -53,7 +51,7 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
         private readonly int _rank;
         private readonly NativeBuffer _panels;
 
-        public Reader(InputFiles files, FactorMatrix left, FactorMatrix right, double scale, StoredTensor? diagonal)
+        public Reader(InputFiles files, FactorMatrix left, FactorMatrix right, double scale)
         {
             _files = files;
             _left = left;
@@ -62,7 +60,7 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
             _panels = new NativeBuffer(LoraPanels.Length(_rank, (int)right.Columns) * sizeof(float));
             try
             {
-                Pack(right, diagonal is null ? null : FactorMatrix.ReadVector(files, diagonal));
+                Pack(right);
             }
             catch
             {
@@ -89,7 +87,7 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
             base.Dispose(disposing);
         }
 
-        private void Pack(FactorMatrix right, float[]? diagonal)
+        private void Pack(FactorMatrix right)
         {
             var columns = (int)right.Columns;
             using var rows = new NativeBuffer((long)PackedRows * columns * sizeof(float));
@@ -100,13 +98,7 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
                 right.ReadRows(_files, first, count, 1, rows.Floats, scratch.Bytes);
                 for (var k = 0; k < count; k++)
                 {
-                    var row = rows.Floats.Slice(k * columns, columns);
-                    if (diagonal is not null)
-                    {
-                        TensorPrimitives.Multiply(row, diagonal[first + k], row);
-                    }
-
-                    PackRow(row, first + k);
+                    PackRow(rows.Floats.Slice(k * columns, columns), first + k);
                 }
             }
         }

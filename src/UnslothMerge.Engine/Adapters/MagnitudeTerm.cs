@@ -35,7 +35,7 @@ public sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : Delta
     /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context)
     {
-        var magnitudes = Array.ConvertAll(FactorMatrix.ReadVector(context.Files, magnitude), m => (double)m);
+        var magnitudes = Array.ConvertAll(VectorTerm.ReadWhole(context.Files, magnitude), m => (double)m);
         return byColumn ? new ColumnReader(context, magnitudes) : new RowReader(magnitudes);
     }
 

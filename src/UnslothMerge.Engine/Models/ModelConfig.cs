@@ -19,9 +19,9 @@ public sealed class ModelConfig
     /// <summary>The model type, for example <c>llama</c>.</summary>
     public string? ModelType => _json.String("model_type");
 
-    /// <summary>The model type and those of the models that it is made of.</summary>
-    public IReadOnlyList<string> ModelTypes =>
-        [.. _json.Select(p => p.Value).OfType<JsonObject>().Prepend(_json).Select(o => o.String("model_type")).OfType<string>()];
+    /// <summary>The model types of the model and of the models inside it: <c>gemma3</c>, <c>gemma3_text</c>, <c>siglip_vision_model</c>.</summary>
+    public IReadOnlySet<string> ModelTypes =>
+        _json.Select(p => p.Value).OfType<JsonObject>().Prepend(_json).Select(j => j.String("model_type")).OfType<string>().ToHashSet(StringComparer.Ordinal);
 
     /// <summary>True if transformers itself has the model's code: the model type is stated, and the repository brings no code of its own.</summary>
     public bool IsOfTransformers => ModelType is not (null or "" or "custom") && _json["auto_map"] is null;

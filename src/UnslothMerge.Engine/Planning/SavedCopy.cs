@@ -23,7 +23,7 @@ internal static class SavedCopy
         }
 
         var view = MatrixView.Of(saved.Shape);
-        var rows = (int)Math.Clamp(PieceValues / Math.Max(view.Columns, 1) / source.RowQuantum * source.RowQuantum, source.RowQuantum, Math.Max(view.Rows, 1));
+        var rows = Math.Max(1, PieceValues / Math.Max(view.Columns, 1) / source.RowQuantum) * source.RowQuantum;
         var values = new float[rows * view.Columns];
         var stored = new byte[source.BytesOf(view, rows)];
         var (mine, rounded) = (new byte[values.Length * saved.Type.Bits() / 8], new byte[values.Length * saved.Type.Bits() / 8]);

@@ -1,4 +1,3 @@
-using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
@@ -52,14 +51,14 @@ public sealed class LoraAttention : AdapterKind
             return true;
         }
 
-        long[] delta = [pair.B.Rows, pair.A.Columns];
+        long[] delta = [pair.Outputs, pair.Inputs];
         if (!weight.Shape.SequenceEqual(delta))
         {
-            LoraPair.Report(module, target, $"the delta is {delta.Text()}, the weight {weight.Name} is {weight.Shape.Text()}");
+            target.Problem(module, $"the delta is {delta.Text()}, the weight {weight.Name} is {weight.Shape.Text()}");
             return true;
         }
 
-        target.Add(weight, module.Module, new LowRankTerm(Name, pair.B, pair.A, pair.Scaling));
+        target.Add(weight, module.Module, new LowRankTerm(Name, pair.MatrixB, pair.MatrixA, pair.Scaling));
         if (module.Find(LoraLayer.Bias) is { } bias)
         {
             target.Ignore(bias, module.Module, "PEFT does not use the lora_bias of in_proj");

@@ -1,4 +1,3 @@
-using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
@@ -34,16 +33,16 @@ public sealed class LoraEmbedding : AdapterKind
             return true;
         }
 
-        long[] delta = [pair.A.Columns, pair.B.Rows];
+        long[] delta = [pair.Inputs, pair.Outputs];
         if (!weight.Shape.SequenceEqual(delta))
         {
-            LoraPair.Report(module, target, $"the delta is {delta.Text()}, the weight {weight.Name} is {weight.Shape.Text()}");
+            target.Problem(module, $"the delta is {delta.Text()}, the weight {weight.Name} is {weight.Shape.Text()}");
             return true;
         }
 
         var kind = Magnitude.Find(module) is null ? Name : "DoRA";
-        target.Add(weight, module.Module, new LowRankTerm(kind, pair.A.Transpose(), pair.B.Transpose(), pair.Scaling));
-        Magnitude.Bind(module, target, weight, byColumn: true, pair.B.Rows, MatrixView.Of(weight.Shape));
+        target.Add(weight, module.Module, new LowRankTerm(kind, pair.MatrixA.Transpose(), pair.MatrixB.Transpose(), pair.Scaling));
+        Magnitude.Bind(module, target, weight, byColumn: true, pair.Outputs);
         return true;
     }
 }

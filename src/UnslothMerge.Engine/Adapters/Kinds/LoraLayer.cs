@@ -36,14 +36,15 @@ public sealed class LoraLayer : AdapterKind
 
         if (LoraPair.Find(module, target, A, B) is { } pair)
         {
-            var type = target.Layers.Of(module.Module, weight.Shape, pair.B.Rows, pair.A.Tensor.Shape[1] * pair.A.Blocks, module.Config.IsSet("fan_in_fan_out"));
+            var type = target.Layers.Of(module.Module, weight.Shape, pair.Outputs, pair.Inputs, module.Config.IsSet("fan_in_fan_out"));
             if (Misfit(type, weight, pair) is { } reason)
             {
-                LoraPair.Report(module, target, reason);
+                target.Problem(module, reason);
             }
             else
             {
-                BindPair(module, target, weight, type, pair);
+                BindPair(module, target, weight, type, pair with { Scaling = pair.Scaling * LoraAttention.Times(module, target) });
+                BindBias(module, target, pair);
             }
         }
 
@@ -52,62 +53,75 @@ public sealed class LoraLayer : AdapterKind
 
     private void BindPair(ModuleAdapter module, IAdapterTarget target, TargetTensor weight, LayerType type, LoraPair pair)
     {
-        var transposed = type == LayerType.TransposedLinear;
-        var view = type == LayerType.Convolution ? MatrixView.ByOutput(weight.Shape) : MatrixView.Of(weight.Shape);
-        var magnitude = Magnitude.Find(module);
-        var diagonal = module.Find(Diagonal);
-        var (left, right) = transposed ? (pair.A.Transpose(), pair.B.Transpose()) : (pair.B, pair.A);
-        var update = new LowRankTerm(magnitude is not null ? "DoRA" : Name, left, right, pair.Scaling * LoraAttention.Times(module, target), diagonal);
-        if (diagonal is null && !module.Config.IsSet("kasa_config"))
+        var kind = Magnitude.Find(module) is null ? Name : "DoRA";
+        if (module.Find(Diagonal) is not null || module.Config.IsSet("kasa_config"))
         {
-            target.Add(weight, module.Module, update, view);
+            BindKasa(module, target, weight, type, pair);
         }
-        else if (diagonal is null || diagonal.Shape.Count() != pair.Rank || pair.Rank >= Math.Min(view.Rows, view.Columns) || type != LayerType.Linear)
+        else if (pair.BlocksA > 1 || pair.BlocksB > 1)
         {
-            LoraPair.Report(module, target, $"KaSA needs {Diagonal} [{pair.Rank}] and a Linear layer with a weight of a higher rank; {module.Module} has {diagonal?.Shape.Text() ?? "none"} and {weight.Name} {weight.Shape.Text()}");
-            return;
+            target.Add(weight, module.Module, new BlockDiagonalTerm(kind, pair.B, pair.BlocksB, pair.A, pair.BlocksA, pair.Scaling));
+        }
+        else if (type == LayerType.TransposedLinear)
+        {
+            target.Add(weight, module.Module, new LowRankTerm(kind, pair.MatrixA.Transpose(), pair.MatrixB.Transpose(), pair.Scaling));
         }
         else
         {
-            target.Add(weight, module.Module, new KasaTerm(update), view);
+            target.Add(weight, module.Module, new LowRankTerm(kind, pair.MatrixB, pair.MatrixA, pair.Scaling), MatrixView.ByOutput(weight.Shape));
         }
 
-        Magnitude.Bind(module, target, weight, byColumn: transposed, pair.B.Rows, view);
-        if (module.Find(Bias) is { } bias)
+        Magnitude.Bind(module, target, weight, byColumn: type == LayerType.TransposedLinear, pair.Outputs);
+    }
+
+    private static void BindKasa(ModuleAdapter module, IAdapterTarget target, TargetTensor weight, LayerType type, LoraPair pair)
+    {
+        if (module.Find(Diagonal) is { } diagonal && diagonal.Shape.Count() == pair.Rank && pair.Rank < weight.Shape.Min() && type == LayerType.Linear)
         {
-            BindBias(module, target, bias, pair.B.Rows, pair.Scaling);
+            target.Add(weight, module.Module, new KasaTerm(pair.B, diagonal, pair.A, pair.Scaling));
+        }
+        else
+        {
+            target.Problem(module, $"KaSA needs a {Diagonal} [{pair.Rank}] and a Linear layer with more than {pair.Rank} inputs and outputs; {module.Module} has {module.Find(Diagonal)?.Shape.Text() ?? "none"} and {weight.Name} {weight.Shape.Text()}");
         }
     }
 
-    private void BindBias(ModuleAdapter module, IAdapterTarget target, StoredTensor bias, long outputs, double scaling)
+    private void BindBias(ModuleAdapter module, IAdapterTarget target, LoraPair pair)
     {
+        if (module.Find(Bias) is not { } bias)
+        {
+            return;
+        }
+
         if (target.Find(module.Module, "bias") is not { } tensor)
         {
             target.Problem(bias, $"{module.Module} has no bias in the base that it could be added to");
         }
-        else if (bias.Shape.Count() != outputs || tensor.Shape.Count() != outputs)
+        else if (bias.Shape.Count() != pair.Outputs || tensor.Shape.Count() != pair.Outputs)
         {
             target.Problem(bias, $"{bias.Shape.Text()} does not fit {tensor.Name} {tensor.Shape.Text()}");
         }
         else
         {
-            target.Add(tensor, module.Module, new VectorTerm(Name, bias, scaling));
+            target.Add(tensor, module.Module, new VectorTerm(Name, bias, module.Config.ScalingOf(module.Module, (int)pair.Rank)));
         }
     }
 
     private static string? Misfit(LayerType type, TargetTensor weight, LoraPair pair)
     {
-        var (a, b) = (pair.A.Tensor.Shape, pair.B.Tensor.Shape);
+        var (a, b) = (pair.A.Shape, pair.B.Shape);
         if (type != LayerType.Convolution)
         {
-            long[] delta = type == LayerType.TransposedLinear ? [pair.A.Columns, pair.B.Rows] : [pair.B.Rows, pair.A.Columns];
-            return a.Count == 2 && b.Count == 2 && weight.Shape.SequenceEqual(delta) ? null : $"the delta is {delta.Text()}, the weight {weight.Name} is {weight.Shape.Text()}";
+            long[] delta = type == LayerType.TransposedLinear ? [pair.Inputs, pair.Outputs] : [pair.Outputs, pair.Inputs];
+            return a.Count != 2 || b.Count != 2 || !weight.Shape.SequenceEqual(delta) ? $"the delta is {delta.Text()}, the weight {weight.Name} is {weight.Shape.Text()}"
+                : type == LayerType.TransposedLinear && (pair.BlocksA > 1 || pair.BlocksB > 1) ? "BD-LoRA (use_bdlora) is for Linear layers only"
+                : null;
         }
 
         if (a.Count == weight.Shape.Count && b[0] == weight.Shape[0] && b.Skip(2).All(k => k == 1) && a.Skip(2).SequenceEqual(weight.Shape.Skip(2)))
         {
             return a[1] == weight.Shape[1] ? null
-                : $"{weight.Name} {weight.Shape.Text()} is a convolution with groups: lora_A {a.Text()} reads all {a[1]} input channels, the weight only {weight.Shape[1]}, so it cannot hold the delta";
+                : $"{weight.Name} {weight.Shape.Text()} is a convolution with groups: lora_A {a.Text()} reads {a[1]} input channels, the weight only {weight.Shape[1]}, so it cannot hold the delta";
         }
 
         return $"lora_A {a.Text()} and lora_B {b.Text()} do not make a delta for the convolution {weight.Name} {weight.Shape.Text()}";

@@ -21,13 +21,12 @@ internal static class Magnitude
     /// <param name="weight">The weight.</param>
     /// <param name="byColumn">True if an output is a column of the weight instead of a row.</param>
     /// <param name="outputs">The number of outputs.</param>
-    /// <param name="view">The matrix that the delta was added to.</param>
-    public static void Bind(ModuleAdapter module, IAdapterTarget target, TargetTensor weight, bool byColumn, long outputs, MatrixView view)
+    public static void Bind(ModuleAdapter module, IAdapterTarget target, TargetTensor weight, bool byColumn, long outputs)
     {
         var magnitude = Find(module);
         if (magnitude is not null && magnitude.Shape.Count() == outputs)
         {
-            target.Add(weight, module.Module, new MagnitudeTerm(magnitude, byColumn), view);
+            target.Add(weight, module.Module, new MagnitudeTerm(magnitude, byColumn), byColumn ? null : MatrixView.ByOutput(weight.Shape));
         }
         else if (magnitude is not null)
         {
@@ -35,7 +34,7 @@ internal static class Magnitude
         }
         else if (module.Config.IsSet("use_dora"))
         {
-            LoraPair.Report(module, target, $"the adapter is a DoRA (use_dora), but {module.Module} has no {Vector}");
+            target.Problem(module, $"the adapter is a DoRA (use_dora), but {module.Module} has no {Vector}");
         }
     }
 }
