@@ -36,8 +36,16 @@ public sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTen
     /// <inheritdoc/>
     public override DeltaReach Reach => DeltaReach.WholeTensor;
 
-    /// <inheritdoc/>
-    public override long ResidentBytes => (left.Shape[0] * right.Shape[1] * sizeof(double)) + (2 * _rank * (left.Shape[0] + right.Shape[1]) * sizeof(double));
+    /// <summary>The weight, M·Mᵀ and its eigenvectors, and the factors, all in double.</summary>
+    public override long ResidentBytes
+    {
+        get
+        {
+            var (rows, columns) = (left.Shape[0], right.Shape[1]);
+            var small = Math.Min(rows, columns);
+            return sizeof(double) * ((rows * columns) + (2 * small * small) + (2 * _rank * (rows + columns)));
+        }
+    }
 
     /// <inheritdoc/>
     public override long BytesOf(int rows) => 0;

@@ -88,7 +88,8 @@ public sealed class MergePlanner
     private void Ties()
     {
         var embedding = _tensors.Find(t => TensorNames.IsInputEmbedding(t.Name) && t.IsChanged && (t.Action != TensorAction.Merge || t.Terms.Any(d => d.Term is not RowReplacementTerm)));
-        if (embedding is not null && _base.Config is { TiesWordEmbeddings: true, IsOfTransformers: true } && !_tensors.Any(t => TensorNames.IsOutputHead(t.Name)))
+        var hasHead = _base.Config.Architectures.Any(a => a.EndsWith("ForCausalLM", StringComparison.Ordinal) || a.EndsWith("LMHeadModel", StringComparison.Ordinal) || a.EndsWith("ForConditionalGeneration", StringComparison.Ordinal));
+        if (embedding is not null && hasHead && _base.Config.TiesWordEmbeddings && !_tensors.Any(t => TensorNames.IsOutputHead(t.Name)))
         {
             throw new MergeException(MergeError.UnsupportedAdapter, $"An adapter changes '{embedding.Name}', which the head of the base '{_base.Path}' shares; tied weights cannot be changed yet.", _base.Path);
         }
