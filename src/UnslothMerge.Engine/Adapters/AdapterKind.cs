@@ -61,7 +61,7 @@ public interface IAdapterTarget
     /// <param name="reason">Why it is not needed.</param>
     void Ignore(StoredTensor tensor, string module, string reason);
 
-    /// <summary>Tells the caller what to know about a merge that succeeds.</summary>
+    /// <summary>Tells the caller what to know about a merge that succeeds; the same message only once.</summary>
     void Warn(string message);
 
     /// <summary>Reports that an adapter tensor cannot be placed.</summary>

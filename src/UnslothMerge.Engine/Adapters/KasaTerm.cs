@@ -1,5 +1,4 @@
 using System.Numerics.Tensors;
-using MathNet.Numerics.LinearAlgebra;
 using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
 
@@ -36,14 +35,14 @@ public sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTen
     /// <inheritdoc/>
     public override DeltaReach Reach => DeltaReach.WholeTensor;
 
-    /// <summary>The weight, M·Mᵀ and its eigenvectors, and the factors, all in double.</summary>
+    /// <summary>The weight, M·Mᵀ and the factors, all in double.</summary>
     public override long ResidentBytes
     {
         get
         {
             var (rows, columns) = (left.Shape[0], right.Shape[1]);
             var small = Math.Min(rows, columns);
-            return sizeof(double) * ((rows * columns) + (2 * small * small) + (2 * _rank * (rows + columns)));
+            return sizeof(double) * ((rows * columns) + (small * small) + (2 * _rank * (rows + columns)));
         }
     }
 
@@ -78,43 +77,29 @@ public sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTen
         {
             for (var i = 0; i < tile.Rows; i++)
             {
+                var row = (int)tile.Row + i;
                 var weight = tile.WeightRow(i);
                 for (var j = 0; j < columns; j++)
                 {
-                    var row = (int)tile.Row + i;
                     (transposed ? ref m[j][row] : ref m[row][j]) = weight[j];
                 }
             }
         });
 
-        var gram = Matrix<double>.Build.Dense(small, small);
-        for (var i = 0; i < small; i++)
-        {
-            for (var j = 0; j <= i; j++)
-            {
-                gram[i, j] = gram[j, i] = TensorPrimitives.Dot<double>(m[i], m[j]);
-            }
-        }
-
-        var eigen = gram.Evd(Symmetricity.Symmetric);
-        var smallest = Enumerable.Range(0, small).OrderBy(i => eigen.EigenValues[i].Real).Take(rank).ToArray();
-        var u = new double[small][];
-        for (var i = 0; i < small; i++)
-        {
-            u[i] = [.. smallest.Select(k => eigen.EigenVectors[i, k])];
-        }
-
+        var gram = new double[small][];
+        Parallel.For(0, small, i => gram[i] = Array.ConvertAll(m, other => TensorPrimitives.Dot<double>(m[i], other)));
+        var u = SmallestEigenvectors.Find(gram, rank);
         var projected = new double[rank][];
         for (var k = 0; k < rank; k++)
         {
             projected[k] = new double[large];
             for (var i = 0; i < small; i++)
             {
-                TensorPrimitives.MultiplyAdd(m[i], u[i][k], projected[k], projected[k]);
+                TensorPrimitives.MultiplyAdd(m[i], u[k][i], projected[k], projected[k]);
             }
         }
 
-        return transposed ? (Transpose(projected), Transpose(u)) : (u, projected);
+        return transposed ? (Transpose(projected), u) : (Transpose(u), projected);
     }
 
     private static double[][] Transpose(double[][] matrix) =>

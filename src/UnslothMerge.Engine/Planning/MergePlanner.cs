@@ -204,7 +204,13 @@ public sealed class MergePlanner
             }
         }
 
-        public void Warn(string message) => plan._warnings.Add(message);
+        public void Warn(string message)
+        {
+            if (!plan._warnings.Contains(message))
+            {
+                plan._warnings.Add(message);
+            }
+        }
 
         public void Problem(StoredTensor tensor, string reason)
         {

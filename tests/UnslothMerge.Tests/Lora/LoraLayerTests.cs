@@ -95,6 +95,8 @@ public sealed class LoraLayerTests
     [InlineData(5, 9)]
     [InlineData(7, 7)]
     [InlineData(300, 40)]
+    [InlineData(120, 120)]
+    [InlineData(4, 200)]
     public void KasaDropsTheSmallestSingularComponents(int outputs, int inputs)
     {
         const int Rank = 3;

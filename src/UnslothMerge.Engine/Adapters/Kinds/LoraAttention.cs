@@ -34,7 +34,7 @@ public sealed class LoraAttention : AdapterKind
             return 1;
         }
 
-        target.Warn($"The delta of {module.Module} is added twice: the PEFT that trained the adapter (peft_version {version?.ToString() ?? "unknown"}) did so in its forward pass.");
+        target.Warn($"The deltas of MultiheadAttention's out_proj are added twice: the PEFT that trained the adapter (peft_version {version?.ToString() ?? "unknown"}) did so in its forward pass.");
         return 2;
     }
 
