@@ -58,8 +58,8 @@ public interface IAdapterTarget
     /// <summary>Claims an adapter tensor that does not enter the merged model.</summary>
     /// <param name="tensor">The tensor.</param>
     /// <param name="module">The adapter's module, for the report.</param>
-    /// <param name="reason">Why it is not needed.</param>
-    void Ignore(StoredTensor tensor, string module, string reason);
+    /// <param name="kind">The kind of adapter, for the report.</param>
+    void Ignore(StoredTensor tensor, string module, string kind);
 
     /// <summary>Tells the caller what to know about a merge that succeeds; the same message only once.</summary>
     void Warn(string message);

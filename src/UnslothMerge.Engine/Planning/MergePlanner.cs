@@ -196,11 +196,11 @@ public sealed class MergePlanner
             plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, term.Kind, term.Rank, term.Scaling, AdapterOutcome.Merged, current.Name, [.. term.Inputs.Select(i => i.Name)]));
         }
 
-        public void Ignore(StoredTensor tensor, string module, string reason)
+        public void Ignore(StoredTensor tensor, string module, string kind)
         {
             if (Claim(tensor))
             {
-                plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, reason, null, null, AdapterOutcome.NotNeeded, null, [tensor.Name]));
+                plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, kind, null, null, AdapterOutcome.NotNeeded, null, [tensor.Name]));
             }
         }
 

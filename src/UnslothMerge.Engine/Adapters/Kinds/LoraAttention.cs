@@ -61,7 +61,8 @@ public sealed class LoraAttention : AdapterKind
         target.Add(weight, module.Module, new LowRankTerm(Name, pair.MatrixB, pair.MatrixA, pair.Scaling));
         if (module.Find(LoraLayer.Bias) is { } bias)
         {
-            target.Ignore(bias, module.Module, "PEFT does not use the lora_bias of in_proj");
+            // PEFT trains it, but no forward pass reads it.
+            target.Ignore(bias, module.Module, Name);
         }
 
         return true;

@@ -27,7 +27,7 @@ public sealed class LoraTrainingState : AdapterKind
     {
         foreach (var tensor in module.Tensors.Values)
         {
-            target.Ignore(tensor, module.Module, "it shaped the training only");
+            target.Ignore(tensor, module.Module, Name);
         }
 
         return true;
