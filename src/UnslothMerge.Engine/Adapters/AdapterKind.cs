@@ -1,4 +1,5 @@
 using UnslothMerge.Formats;
+using UnslothMerge.Models;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
@@ -103,6 +104,18 @@ public interface IAdapterTarget
     /// <param name="view">The matrix that the delta needs, if not the usual one (see <see cref="MatrixView.Of"/>).</param>
     void Add(TargetTensor tensor, string module, DeltaTerm term, MatrixView? view = null);
 
+    /// <summary>How the model's modules store their weights.</summary>
+    LayerTypes Layers { get; }
+
+    /// <summary>Claims an adapter tensor that does not enter the merged model.</summary>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="module">The adapter's module, for the report.</param>
+    /// <param name="kind">The kind of adapter, for the report.</param>
+    void Ignore(StoredTensor tensor, string module, string kind);
+
+    /// <summary>Tells the caller what to know about a merge that succeeds; the same message only once.</summary>
+    void Warn(string message);
+
     /// <summary>Reports that an adapter tensor cannot be placed.</summary>
     void Problem(StoredTensor tensor, string reason);
 
@@ -124,7 +137,12 @@ public static class AdapterKinds
     [
         new Kinds.LoraParameters(),
         new Kinds.LoraSlice(),
-        new Kinds.LoraLinear(),
+        new Kinds.LoraLayer(),
+        new Kinds.LoraAttention(),
+        new Kinds.LoraEmbedding(),
+        new Kinds.LoraTrainingState(),
+        new Kinds.TrainedTokens("LORA", "trainable_token_indices"),
+        new Kinds.TrainedTokens("TRAINABLE_TOKENS", "token_indices"),
         new Kinds.Ia3(),
         new Kinds.LnTuning(),
         new Kinds.Beft(),

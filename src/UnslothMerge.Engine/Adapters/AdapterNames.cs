@@ -1,3 +1,4 @@
+using System.Collections.Frozen;
 using System.Text.RegularExpressions;
 
 namespace UnslothMerge.Adapters;
@@ -17,6 +18,8 @@ public static partial class AdapterNames
     private const string Prefix = "base_model.model.";
     private const string SharedPrefix = "base_model.";
     private const string Wrapper = "base_layer";
+
+    private static readonly FrozenSet<string> Wrappers = new[] { "base_layer", "original_module", "token_adapter" }.ToFrozenSet();
 
     /// <summary>Takes a name apart.</summary>
     /// <param name="name">The name in the file.</param>
@@ -72,11 +75,12 @@ public static partial class AdapterNames
         return length > 0 && name.AsSpan(infix, length).IndexOf('.') < 0 ? name[..start] : null;
     }
 
-    // PEFT wraps an adapted layer in one that calls it base_layer.
+    // PEFT wraps an adapted layer in one that calls it base_layer, a saved one in one that calls it original_module, and one with trained
+    // tokens in two.
     private static string WithoutWrappers(string module)
     {
         var segments = module.Split('.');
-        return string.Join('.', segments.Where((s, i) => i == 0 || s != Wrapper));
+        return string.Join('.', segments.Where((s, i) => i == 0 || !Wrappers.Contains(s)));
     }
 
     private static int Depth(string module) => module.Split('.').Reverse().TakeWhile(s => s == Wrapper).Count();

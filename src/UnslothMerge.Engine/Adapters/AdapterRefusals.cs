@@ -35,21 +35,27 @@ public static class AdapterRefusals
         (c => c.PeftType == "PVERA" && c.IsSet("sample_at_inference"), "it draws random numbers in every forward pass (sample_at_inference), which no weight can express"),
         (c => c.PeftType == "UNILORA" && c.Json.Bool("save_indices") != true, "UNILORA's indices were not saved (save_indices is false)"),
         (c => c.PeftType == "SUPERTUNING" && c.Json.Bool("save_precomputed_indices") == false, "its indices were not saved (save_precomputed_indices is false)"),
-        (c => c.IsSet("use_dora"), "DoRA (use_dora) is not supported"),
         (c => c.IsSet("use_qalora"), "QALoRA (use_qalora) pools its input, which no weight can express"),
         (c => c.IsSet("alora_invocation_tokens"), "aLoRA (alora_invocation_tokens) acts on some tokens only, which no weight can express"),
         (c => c.IsSet("arrow_config"), "Arrow (arrow_config) routes by input, which no weight can express"),
         (c => c.IsSet("layer_replication"), "layer replication (layer_replication) is not supported"),
-        (c => c.IsSet("kasa_config"), "KaSA (kasa_config) is not supported"),
-        (c => c.IsSet("use_bdlora"), "BD-LoRA (use_bdlora) is not supported"),
-        (c => c.Json["init_lora_weights"]?.ToString().Split('_')[0].ToLowerInvariant() is "pissa" or "olora" or "corda" or "lora", "its training changed the base weights (init_lora_weights): it only fits the residual base that was saved with it"),
     ];
 
+    // Initialisations that take the adapter's start out of the base: PiSSA, OLoRA, CorDA, LoRA-GA. PiSSA's name may go on with a count of iterations.
+    private static readonly string[] ResidualStarts = ["pissa", "olora", "corda", "lora_ga"];
+
     /// <summary>Refuses an adapter that cannot be merged, with all reasons.</summary>
+    /// <param name="adapter">The adapter.</param>
+    /// <param name="baseIsResidual">True if the caller says that the base is the residual one that belongs to the adapter.</param>
     /// <exception cref="MergeException">It cannot.</exception>
-    public static void Check(AdapterDirectory adapter)
+    public static void Check(AdapterDirectory adapter, bool baseIsResidual)
     {
         var reasons = Table.Where(r => r.Holds(adapter.Config)).Select(r => r.Why).ToList();
+        if (!baseIsResidual && Start(adapter.Config) is { } start && ResidualStarts.Any(s => start.StartsWith(s, StringComparison.OrdinalIgnoreCase)))
+        {
+            reasons.Add($"its start took a part out of the base weights (init_lora_weights is '{start}'): it fits only the residual base that was saved with it; if this is that base, say so with -BaseIsResidual");
+        }
+
         if (reasons.Count > 0)
         {
             throw new MergeException(
@@ -59,4 +65,15 @@ public static class AdapterRefusals
                 $"Kinds that can be merged: {string.Join(", ", AdapterKinds.Table.Select(k => k.Name).Distinct())}.") { Details = reasons };
         }
     }
+
+    /// <summary>What the caller should know about an adapter that can be merged.</summary>
+    public static IEnumerable<string> Warnings(AdapterDirectory adapter)
+    {
+        if (string.Equals(Start(adapter.Config), "loftq", StringComparison.OrdinalIgnoreCase))
+        {
+            yield return $"The adapter '{adapter.Path}' was started by LoftQ, which trained it on a quantized base. Merge it into the dequantized weights of that base: on the original ones the result is another.";
+        }
+    }
+
+    private static string? Start(AdapterConfig config) => config.Json["init_lora_weights"]?.ToString();
 }

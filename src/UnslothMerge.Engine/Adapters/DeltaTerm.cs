@@ -66,6 +66,11 @@ public abstract class DeltaTerm
     /// <summary>How it meets the changes that other adapters make to the tensor.</summary>
     public virtual DeltaComposition Composition => IsAdditive ? DeltaComposition.Sum : DeltaComposition.Alone;
 
+    /// <summary>True if it can be combined with another adapter's change of the same tensor: both are sums, or act one after the other.</summary>
+    public virtual bool CombinesWith(DeltaTerm other) =>
+        (IsAdditive && other.IsAdditive)
+        || (Composition is DeltaComposition.After or DeltaComposition.Before && other.Kind == Kind && other.Composition == Composition);
+
     /// <summary>What must be seen before a row can be changed.</summary>
     public virtual DeltaReach Reach => DeltaReach.RowLocal;
 

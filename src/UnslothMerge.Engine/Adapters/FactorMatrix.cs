@@ -44,6 +44,9 @@ public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
     /// <summary>The bytes that <see cref="ReadRows"/> needs beside its result.</summary>
     public long ScratchBytes(int rows) => IsScattered ? ((rows * Columns) + _stored) * Width : Transposed ? (long)rows * Width : rows * Columns * Width;
 
+    /// <summary>The same matrix, rows for columns.</summary>
+    public FactorMatrix Transpose() => this with { Transposed = !Transposed };
+
     /// <summary>Reads rows as fp32.</summary>
     /// <param name="files">The open files.</param>
     /// <param name="row">The first row.</param>

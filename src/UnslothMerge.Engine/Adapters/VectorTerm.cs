@@ -26,19 +26,24 @@ public sealed class VectorTerm(string kind, StoredTensor vector, double scaling)
     public override long BytesOf(int rows) => 0;
 
     /// <inheritdoc/>
-    public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, new FactorMatrix(vector, Transposed: false), scaling * context.Factor);
+    public override DeltaReader Open(DeltaContext context) => new Reader(ReadWhole(context.Files, vector, scaling * context.Factor));
+
+    /// <summary>Reads a whole, small tensor of any shape as fp32.</summary>
+    /// <param name="files">The open files.</param>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="scale">A factor, multiplied in double and rounded once.</param>
+    /// <exception cref="MergeException">A value is NaN or infinite.</exception>
+    internal static float[] ReadWhole(InputFiles files, StoredTensor tensor, double scale = 1)
+    {
+        var vector = new FactorMatrix(tensor with { Shape = [tensor.Shape.Count()] }, Transposed: false);
+        var values = new float[vector.Rows];
+        vector.ReadRows(files, 0, values.Length, scale, values, new byte[vector.ScratchBytes(values.Length)]);
+        return values;
+    }
 
     // A vector is one row: it is loaded once.
-    private sealed class Reader : DeltaReader
+    private sealed class Reader(float[] values) : DeltaReader
     {
-        private readonly float[] _values;
-
-        public Reader(InputFiles files, FactorMatrix vector, double scale)
-        {
-            _values = new float[vector.Rows * vector.Columns];
-            vector.ReadRows(files, 0, (int)vector.Rows, scale, _values, new byte[vector.ScratchBytes((int)vector.Rows)]);
-        }
-
         public override void Read(long row, int rows, Span<byte> buffer)
         {
         }
@@ -46,7 +51,7 @@ public sealed class VectorTerm(string kind, StoredTensor vector, double scaling)
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Formats.Tile tile)
         {
             var delta = tile.DeltaRow(0);
-            TensorPrimitives.Add(delta, _values.AsSpan(tile.Column, tile.Columns), delta);
+            TensorPrimitives.Add(delta, values.AsSpan(tile.Column, tile.Columns), delta);
         }
     }
 }

@@ -22,6 +22,9 @@ public sealed class ModelConfig
     /// <summary>The model types of the model and of the models inside it: <c>gemma3</c>, <c>gemma3_text</c>, <c>siglip_vision_model</c>.</summary>
     public IReadOnlySet<string> ModelTypes => Types(_json).ToHashSet(StringComparer.Ordinal);
 
+    /// <summary>True if transformers itself has the model's code: the model type is stated, and the repository brings no code of its own.</summary>
+    public bool IsOfTransformers => ModelType is not (null or "" or "custom") && _json["auto_map"] is null;
+
     /// <summary>The name or path of the model it was saved from, if the file says.</summary>
     public string? NameOrPath => _json.String("_name_or_path");
 

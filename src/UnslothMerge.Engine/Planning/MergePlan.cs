@@ -18,6 +18,12 @@ public enum AdapterOutcome
 
     /// <summary>The base does not have the tensor that it brings.</summary>
     Added,
+
+    /// <summary>It holds what the base holds, and changes nothing.</summary>
+    BaseCopy,
+
+    /// <summary>The merged model does not need it.</summary>
+    NotNeeded,
 }
 
 /// <summary>Where one module of an adapter lands.</summary>
@@ -27,21 +33,22 @@ public enum AdapterOutcome
 /// <param name="Rank">The rank, where it has one.</param>
 /// <param name="Scaling">The factor that the adapter puts before its delta, where it has one.</param>
 /// <param name="Outcome">What became of it.</param>
-/// <param name="Tensor">The tensor of the model that it changes.</param>
+/// <param name="Tensor">The tensor of the model that it changes or copies; null if there is none.</param>
 /// <param name="Inputs">The adapter tensors.</param>
-public sealed record AdapterTarget(string Adapter, string Module, string Kind, int? Rank, double? Scaling, AdapterOutcome Outcome, string Tensor, ImmutableArray<string> Inputs);
+public sealed record AdapterTarget(string Adapter, string Module, string Kind, int? Rank, double? Scaling, AdapterOutcome Outcome, string? Tensor, ImmutableArray<string> Inputs);
 
 /// <summary>
 /// What a merge will do, tensor by tensor, known from headers alone. Immutable. <see cref="WritePlan"/> adds how the result is stored.
 /// </summary>
 public sealed class MergePlan
 {
-    internal MergePlan(ModelDirectory @base, ImmutableArray<AdapterStep> steps, ImmutableArray<LogicalTensor> tensors, ImmutableArray<AdapterTarget> targets, ModelConfig config)
+    internal MergePlan(ModelDirectory @base, ImmutableArray<AdapterStep> steps, ImmutableArray<LogicalTensor> tensors, ImmutableArray<AdapterTarget> targets, ImmutableArray<string> warnings, ModelConfig config)
     {
         Base = @base;
         Steps = steps;
         Tensors = tensors;
         Targets = targets;
+        Warnings = warnings;
         Config = config;
     }
 
@@ -56,6 +63,9 @@ public sealed class MergePlan
 
     /// <summary>Where each module of each adapter lands.</summary>
     public ImmutableArray<AdapterTarget> Targets { get; }
+
+    /// <summary>What the caller should know.</summary>
+    public ImmutableArray<string> Warnings { get; }
 
     /// <summary>The merged model's config, before it is known how the tensors are stored.</summary>
     public ModelConfig Config { get; }

@@ -16,21 +16,25 @@ public sealed class MergePlanner
     private readonly List<LogicalTensor> _tensors;
     private readonly List<AdapterStep> _steps;
     private readonly List<AdapterTarget> _targets;
+    private readonly List<string> _warnings;
     private readonly CheckpointNames _names;
+    private readonly LayerTypes _layers;
     private readonly PlanOptions _options;
     private readonly int _firstStep;
     private ModelConfig _config;
 
-    private MergePlanner(ModelDirectory @base, IEnumerable<LogicalTensor> tensors, IEnumerable<AdapterStep> steps, IEnumerable<AdapterTarget> targets, ModelConfig config, PlanOptions? options)
+    private MergePlanner(ModelDirectory @base, IEnumerable<LogicalTensor> tensors, IEnumerable<AdapterStep> steps, IEnumerable<AdapterTarget> targets, IEnumerable<string> warnings, ModelConfig config, PlanOptions? options)
     {
         _base = @base;
         _tensors = [.. tensors];
         _steps = [.. steps];
         _targets = [.. targets];
+        _warnings = [.. warnings];
         _config = config;
         _options = options ?? new PlanOptions();
         _options.Check();
         _firstStep = _steps.Count;
+        _layers = new LayerTypes(config);
         _names = new CheckpointNames(_tensors.Select(t => t.Name), config);
     }
 
@@ -41,7 +45,7 @@ public sealed class MergePlanner
     /// <exception cref="MergeException">An adapter cannot be merged, or does not fit.</exception>
     public static MergePlan Plan(ModelDirectory @base, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
     {
-        var planner = new MergePlanner(@base, StoredFormats.Read(@base).Select(FromBase), [], [], @base.Config, options);
+        var planner = new MergePlanner(@base, StoredFormats.Read(@base).Select(FromBase), [], [], [], @base.Config, options);
         return planner.Finish(steps);
     }
 
@@ -53,7 +57,7 @@ public sealed class MergePlanner
     public static MergePlan Extend(MergePlan plan, IReadOnlyDictionary<int, double> strengths, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
     {
         var tensors = plan.Tensors.Select(t => t.WithStrength(strengths.GetValueOrDefault(t.Ordinal, 1)));
-        return new MergePlanner(plan.Base, tensors, plan.Steps, plan.Targets, plan.Config, options).Finish(steps);
+        return new MergePlanner(plan.Base, tensors, plan.Steps, plan.Targets, plan.Warnings, plan.Config, options).Finish(steps);
     }
 
     private static LogicalTensor FromBase(FoundTensor found, int ordinal) => new()
@@ -70,18 +74,31 @@ public sealed class MergePlanner
     {
         foreach (var step in steps)
         {
-            AdapterRefusals.Check(step.Adapter);
+            AdapterRefusals.Check(step.Adapter, _options.BaseIsResidual);
             if (!double.IsFinite(step.Weight))
             {
                 throw new MergeException(MergeError.InvalidOption, $"The weight of the adapter '{step.Adapter.Path}' is {step.Weight}; it must be a finite number.", step.Adapter.Path);
             }
 
             _steps.Add(step);
+            _warnings.AddRange(AdapterRefusals.Warnings(step.Adapter));
             new AdapterPlacement(this, step).Place();
         }
 
+        Ties();
         Vocabulary();
-        return new MergePlan(_base, [.. _steps], [.. _tensors], [.. _targets], _config);
+        return new MergePlan(_base, [.. _steps], [.. _tensors], [.. _targets], [.. _warnings], _config);
+    }
+
+    // Where the checkpoint has one tensor for both, new rows belong to both; any other change belongs to one side, and the tie would break.
+    private void Ties()
+    {
+        var embedding = _tensors.Find(t => TensorNames.IsInputEmbedding(t.Name) && t.IsChanged && (t.Action != TensorAction.Merge || t.Terms.Any(d => d.Term is not RowReplacementTerm)));
+        var hasHead = _base.Config.Architectures.Any(a => a.EndsWith("ForCausalLM", StringComparison.Ordinal) || a.EndsWith("LMHeadModel", StringComparison.Ordinal) || a.EndsWith("ForConditionalGeneration", StringComparison.Ordinal));
+        if (embedding is not null && hasHead && _base.Config.TiesWordEmbeddings && !_tensors.Any(t => TensorNames.IsOutputHead(t.Name)))
+        {
+            throw new MergeException(MergeError.UnsupportedAdapter, $"An adapter changes '{embedding.Name}', which the head of the base '{_base.Path}' shares; tied weights cannot be changed yet.", _base.Path);
+        }
     }
 
     // An embedding that came back with more rows or fewer means another vocabulary; the head must follow.
@@ -120,7 +137,10 @@ public sealed class MergePlanner
 
         // What earlier adapters replaced must not be changed again, and what this one replaces takes its own deltas on top.
         private readonly HashSet<string> _replacedHere = new(StringComparer.Ordinal);
+        private readonly ImmutableArray<LogicalTensor> _before = [.. plan._tensors];
         private readonly HashSet<string> _changedBefore = plan._tensors.Where(t => t.IsChanged).Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+
+        public LayerTypes Layers => plan._layers;
 
         public void Place()
         {
@@ -210,9 +230,11 @@ public sealed class MergePlanner
         {
             var ordinal = _ordinals[tensor.Name];
             var current = plan._tensors[ordinal];
+            var before = _before[ordinal];
+            var combines = before.Action is not (TensorAction.Replace or TensorAction.Add) && before.Terms.All(t => t.Term.CombinesWith(term));
             foreach (var input in term.Inputs)
             {
-                if (_changedBefore.Contains(current.Name) && !Composes(current, term))
+                if (!combines)
                 {
                     Problem(input, $"{current.Name} is changed by {string.Join(", ", current.Adapters)} too, and only sums, or changes of one kind that act one after the other, can be combined, not a {(term.IsAdditive ? "replacement" : term.Kind)}");
                 }
@@ -241,6 +263,22 @@ public sealed class MergePlanner
                 Terms = WithTerm(current, term),
                 Adapters = WithThisAdapter(current),
             };
+        }
+
+        public void Ignore(StoredTensor tensor, string module, string kind)
+        {
+            if (Claim(tensor))
+            {
+                plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, kind, null, null, AdapterOutcome.NotNeeded, null, [tensor.Name]));
+            }
+        }
+
+        public void Warn(string message)
+        {
+            if (!plan._warnings.Contains(message))
+            {
+                plan._warnings.Add(message);
+            }
         }
 
         public void Problem(StoredTensor tensor, string reason)
@@ -277,7 +315,10 @@ public sealed class MergePlanner
 
             foreach (var (_, tensor) in parts.Where(p => !_claimed.ContainsKey(p.Tensor.Name)))
             {
-                Unplaced(tensor, module, "weight");
+                if (Find(module, "weight") is null)
+                {
+                    Unplaced(tensor, module, "weight");
+                }
             }
         }
 
@@ -306,6 +347,10 @@ public sealed class MergePlanner
             {
                 Problem(tensor, $"its dtype {tensor.Type} is not one of a saved module");
             }
+            else if (SavedCopy.IsCopy(_before[current.Ordinal].Source, tensor))
+            {
+                Copied(tensor, module, name);
+            }
             else if (step.Weight != 1)
             {
                 Problem(tensor, $"it replaces {name}, and a replacement cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
@@ -325,16 +370,18 @@ public sealed class MergePlanner
             }
         }
 
+        private void Copied(StoredTensor tensor, string module, string name)
+        {
+            if (Claim(tensor))
+            {
+                plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.BaseCopy, name, [tensor.Name]));
+            }
+        }
+
         // Only a vocabulary may grow or shrink.
         private static bool SameOrResized(LogicalTensor current, StoredTensor tensor) =>
             current.Shape.SequenceEqual(tensor.Shape)
             || ((TensorNames.IsInputEmbedding(current.Name) || TensorNames.IsOutputHead(current.Name)) && current.Shape.Skip(1).SequenceEqual(tensor.Shape.Skip(1)));
-
-        private static bool Composes(LogicalTensor current, DeltaTerm term) =>
-            (current.IsAdditive && term.IsAdditive)
-            || (current.Action == TensorAction.Merge
-                && term.Composition is DeltaComposition.After or DeltaComposition.Before
-                && current.Terms.All(t => t.Term.Kind == term.Kind && t.Term.Composition == term.Composition));
 
         private bool Claim(StoredTensor tensor)
         {

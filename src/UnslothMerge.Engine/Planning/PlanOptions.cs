@@ -21,6 +21,9 @@ public sealed record PlanOptions
     /// <summary>How B of fused experts is arranged; if not said, as adapter_config.json's <c>lora_B_layout</c> says, or rank by rank.</summary>
     public MoeLoraLayout? MoeLoraLayout { get; init; }
 
+    /// <summary>True if the base is the residual one that was saved when the adapter was initialised, for kinds whose start changes the base (PiSSA …).</summary>
+    public bool BaseIsResidual { get; init; }
+
     /// <summary>Checks that the options agree.</summary>
     /// <exception cref="MergeException">They do not.</exception>
     internal void Check()

@@ -15,7 +15,7 @@ public sealed class GoldenTests
     // Cases that are refused today although they could be merged. A case that works must leave the list.
     private static readonly FrozenSet<string> NotYet = File.ReadAllLines(Path.Combine(Fixtures.Path, "not-yet.txt")).Where(l => l.Length > 0 && l[0] != '#').ToFrozenSet();
 
-    private static readonly FrozenSet<string> KnownOptions = new[] { "DType", "Method", "DoubleQuantization", "MoeLoraLayout", "MoeOrientation" }.ToFrozenSet();
+    private static readonly FrozenSet<string> KnownOptions = new[] { "BaseIsResidual", "DType", "Method", "DoubleQuantization", "MoeLoraLayout", "MoeOrientation" }.ToFrozenSet();
 
     public static TheoryData<string> Cases => [.. GoldenCase.All];
 
@@ -62,6 +62,7 @@ public sealed class GoldenTests
         var adapters = @case.Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight));
         var options = new PlanOptions
         {
+            BaseIsResidual = @case.Options.TryGetValue("BaseIsResidual", out var residual) && residual.GetBoolean(),
             MoeLoraLayout = Parse<MoeLoraLayout>(@case, "MoeLoraLayout"),
             MoeOrientation = Parse<MoeOrientation>(@case, "MoeOrientation"),
         };

@@ -1,0 +1,133 @@
+using System.Numerics.Tensors;
+using UnslothMerge.Formats;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Adapters;
+
+/// <summary>
+/// Drops the r smallest singular components of a weight, then adds a low-rank update of rank r. In double: with M the weight or its transpose,
+/// whichever has fewer rows, and U the eigenvectors of M·Mᵀ with the r smallest eigenvalues, what is dropped is U·(UᵀM).
+/// Source: KaSA (arXiv 2412.06071); PEFT 0.21, <c>KasaLinearVariant</c>.
+/// </summary>
+/// <param name="left">B [out, r].</param>
+/// <param name="diagonal">d [r].</param>
+/// <param name="right">A [r, in].</param>
+/// <param name="scaling">alpha / r, or alpha / √r; the update is scaling · B · diag(d) · A.</param>
+public sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTensor right, double scaling) : DeltaTerm
+{
+    private readonly int _rank = checked((int)right.Shape[0]);
+
+    /// <inheritdoc/>
+    public override string Kind => "KaSA";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<StoredTensor> Inputs => [right, diagonal, left];
+
+    /// <inheritdoc/>
+    public override int? Rank => _rank;
+
+    /// <inheritdoc/>
+    public override double Scaling => scaling;
+
+    /// <inheritdoc/>
+    public override bool IsAdditive => false;
+
+    /// <inheritdoc/>
+    public override DeltaReach Reach => DeltaReach.WholeTensor;
+
+    /// <summary>The weight, M·Mᵀ and the factors, all in double.</summary>
+    public override long ResidentBytes
+    {
+        get
+        {
+            var (rows, columns) = (left.Shape[0], right.Shape[1]);
+            var small = Math.Min(rows, columns);
+            return sizeof(double) * ((rows * columns) + (small * small) + (2 * _rank * (rows + columns)));
+        }
+    }
+
+    /// <inheritdoc/>
+    public override long BytesOf(int rows) => 0;
+
+    /// <inheritdoc/>
+    public override DeltaReader Open(DeltaContext context)
+    {
+        var (droppedLeft, droppedRight) = SmallestComponents(context, _rank);
+        var (a, b, d) = (VectorTerm.ReadWhole(context.Files, right), VectorTerm.ReadWhole(context.Files, left), VectorTerm.ReadWhole(context.Files, diagonal));
+
+        // One product of twice the rank: [-U | s·B·diag(d)] · [UᵀM; A].
+        var rows = droppedLeft.Select((u, i) => (double[])[.. u.Select(v => -v), .. d.Select((v, k) => scaling * b[(i * _rank) + k] * v)]).ToArray();
+        var columns = (double[][])[.. droppedRight, .. a.Chunk(a.Length / _rank).Select(row => Array.ConvertAll(row, v => (double)v))];
+        return new Reader(rows, columns);
+    }
+
+    // The sum of the r smallest singular components as [rows][r] times [r][columns].
+    private static (double[][] Left, double[][] Right) SmallestComponents(DeltaContext context, int rank)
+    {
+        var (rows, columns) = (checked((int)context.View.Rows), context.View.Columns);
+        var transposed = rows > columns;
+        var (small, large) = transposed ? (columns, rows) : (rows, columns);
+        var m = new double[small][];
+        for (var i = 0; i < small; i++)
+        {
+            m[i] = new double[large];
+        }
+
+        context.Scan(tile =>
+        {
+            for (var i = 0; i < tile.Rows; i++)
+            {
+                var row = (int)tile.Row + i;
+                var weight = tile.WeightRow(i);
+                for (var j = 0; j < columns; j++)
+                {
+                    (transposed ? ref m[j][row] : ref m[row][j]) = weight[j];
+                }
+            }
+        });
+
+        var gram = new double[small][];
+        Parallel.For(0, small, i => gram[i] = Array.ConvertAll(m, other => TensorPrimitives.Dot<double>(m[i], other)));
+        var u = SmallestEigenvectors.Find(gram, rank);
+        var projected = new double[rank][];
+        for (var k = 0; k < rank; k++)
+        {
+            projected[k] = new double[large];
+            for (var i = 0; i < small; i++)
+            {
+                TensorPrimitives.MultiplyAdd(m[i], u[k][i], projected[k], projected[k]);
+            }
+        }
+
+        return transposed ? (Transpose(projected), u) : (Transpose(u), projected);
+    }
+
+    private static double[][] Transpose(double[][] matrix) =>
+        [.. Enumerable.Range(0, matrix[0].Length).Select(j => Array.ConvertAll(matrix, row => row[j]))];
+
+    private sealed class Reader(double[][] left, double[][] right) : DeltaReader
+    {
+        public override void Read(long row, int rows, Span<byte> buffer)
+        {
+        }
+
+        public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
+        {
+            for (var i = 0; i < tile.Rows; i++)
+            {
+                var factors = left[tile.Row + i];
+                var delta = tile.DeltaRow(i);
+                for (var j = 0; j < delta.Length; j++)
+                {
+                    var change = (double)delta[j];
+                    for (var k = 0; k < factors.Length; k++)
+                    {
+                        change += factors[k] * right[k][tile.Column + j];
+                    }
+
+                    delta[j] = (float)change;
+                }
+            }
+        }
+    }
+}

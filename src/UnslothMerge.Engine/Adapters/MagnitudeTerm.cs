@@ -1,0 +1,113 @@
+using UnslothMerge.Formats;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Adapters;
+
+/// <summary>
+/// Gives every output of a layer a magnitude: (m / ‖W + Δ‖₂) ⊙ (W + Δ), with Δ what the terms before this one add and the norm taken over the
+/// weights of that output, without an epsilon. Norms and products are in double. Source: DoRA (arXiv 2402.09353).
+/// </summary>
+/// <param name="magnitude">One magnitude per output, of any shape.</param>
+/// <param name="byColumn">True if an output is a column of the weight (Conv1D, embeddings); false if it is a row.</param>
+public sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : DeltaTerm
+{
+    /// <inheritdoc/>
+    public override string Kind => "DoRA";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<StoredTensor> Inputs => [magnitude];
+
+    /// <inheritdoc/>
+    public override bool IsAdditive => false;
+
+    /// <inheritdoc/>
+    public override DeltaReach Reach => byColumn ? DeltaReach.ReducingPass : DeltaReach.RowLocal;
+
+    /// <inheritdoc/>
+    public override bool NeedsWholeRows => !byColumn;
+
+    /// <inheritdoc/>
+    public override long ResidentBytes => magnitude.Shape.Count() * sizeof(double);
+
+    /// <inheritdoc/>
+    public override long BytesOf(int rows) => 0;
+
+    /// <inheritdoc/>
+    public override DeltaReader Open(DeltaContext context)
+    {
+        var magnitudes = Array.ConvertAll(VectorTerm.ReadWhole(context.Files, magnitude), m => (double)m);
+        return byColumn ? new ColumnReader(context, magnitudes) : new RowReader(magnitudes);
+    }
+
+    // What the result differs from the weight, so that the weight's own digits stay.
+    private static float Change(float weight, float delta, double factor) => (float)((factor * ((double)weight + delta)) - weight);
+
+    private sealed class RowReader(double[] magnitudes) : DeltaReader
+    {
+        public override void Read(long row, int rows, Span<byte> buffer)
+        {
+        }
+
+        public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
+        {
+            for (var i = 0; i < tile.Rows; i++)
+            {
+                var weight = tile.WeightRow(i);
+                var delta = tile.DeltaRow(i);
+                var squares = 0.0;
+                for (var j = 0; j < weight.Length; j++)
+                {
+                    var value = (double)weight[j] + delta[j];
+                    squares += value * value;
+                }
+
+                var factor = magnitudes[tile.Row + i] / Math.Sqrt(squares);
+                for (var j = 0; j < weight.Length; j++)
+                {
+                    delta[j] = Change(weight[j], delta[j], factor);
+                }
+            }
+        }
+    }
+
+    private sealed class ColumnReader : DeltaReader
+    {
+        private readonly double[] _factors;
+
+        public ColumnReader(DeltaContext context, double[] magnitudes)
+        {
+            var squares = new double[magnitudes.Length];
+            context.Scan(tile =>
+            {
+                for (var i = 0; i < tile.Rows; i++)
+                {
+                    var weight = tile.WeightRow(i);
+                    var delta = tile.DeltaRow(i);
+                    for (var j = 0; j < weight.Length; j++)
+                    {
+                        var value = (double)weight[j] + delta[j];
+                        squares[j] += value * value;
+                    }
+                }
+            });
+            _factors = [.. magnitudes.Zip(squares, (m, s) => m / Math.Sqrt(s))];
+        }
+
+        public override void Read(long row, int rows, Span<byte> buffer)
+        {
+        }
+
+        public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
+        {
+            for (var i = 0; i < tile.Rows; i++)
+            {
+                var weight = tile.WeightRow(i);
+                var delta = tile.DeltaRow(i);
+                for (var j = 0; j < weight.Length; j++)
+                {
+                    delta[j] = Change(weight[j], delta[j], _factors[tile.Column + j]);
+                }
+            }
+        }
+    }
+}

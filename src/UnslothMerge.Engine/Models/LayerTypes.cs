@@ -1,0 +1,63 @@
+using System.Text.RegularExpressions;
+
+namespace UnslothMerge.Models;
+
+/// <summary>What a module is, as far as the layout of its weight is concerned.</summary>
+public enum LayerType
+{
+    /// <summary>torch's Linear: the weight is [out, in].</summary>
+    Linear,
+
+    /// <summary>transformers' Conv1D, a Linear in spite of its name: the weight is [in, out].</summary>
+    TransposedLinear,
+
+    /// <summary>A convolution over one, two or three dimensions: the weight is [out, in, …].</summary>
+    Convolution,
+}
+
+/// <summary>
+/// Says how a module stores its weight. The architecture decides; where it is not known, the shape does, and for a square weight the adapter's
+/// <c>fan_in_fan_out</c>, which is what the last adapted module left there. Source: transformers 5, <c>pytorch_utils.Conv1D</c> and the models that use it.
+/// </summary>
+public sealed class LayerTypes
+{
+    // The architectures of transformers with Conv1D layers, and those layers' names.
+    private static readonly (string ModelType, Regex Modules)[] Conv1DModels =
+    [
+        ("gpt2", Names(@"(attn|crossattention)\.(c_attn|q_attn|c_proj)|mlp\.(c_fc|c_proj)")), // GPT2Attention, GPT2MLP
+        ("openai-gpt", Names(@"attn\.(c_attn|c_proj)|mlp\.(c_fc|c_proj)")), // openai: Attention, MLP
+        ("imagegpt", Names(@"(attn|crossattention)\.(c_attn|q_attn|c_proj)|mlp\.(c_fc|c_proj)")), // ImageGPTAttention, ImageGPTMLP
+        ("decision_transformer", Names(@"(attn|crossattention)\.(c_attn|q_attn|c_proj)|mlp\.(c_fc|c_proj)")), // DecisionTransformerGPT2Attention, …MLP
+        ("clvp_decoder", Names(@"mlp\.(c_fc|c_proj)")), // ClvpDecoderMLP
+    ];
+
+    private readonly List<Regex> _conv1D;
+    private readonly bool _known;
+
+    /// <summary>Looks the model up.</summary>
+    public LayerTypes(ModelConfig config)
+    {
+        _conv1D = [.. Conv1DModels.Where(m => config.ModelTypes.Contains(m.ModelType)).Select(m => m.Modules)];
+        _known = _conv1D.Count > 0 || config.IsOfTransformers;
+    }
+
+    /// <summary>The type of a module that has a weight and is no embedding.</summary>
+    /// <param name="module">The module's name in the running model.</param>
+    /// <param name="weight">The shape of its weight.</param>
+    /// <param name="outputs">The number of its outputs, as an adapter sees it.</param>
+    /// <param name="inputs">The number of its inputs, as an adapter sees it.</param>
+    /// <param name="fanInFanOut">The adapter's <c>fan_in_fan_out</c>.</param>
+    public LayerType Of(string module, IReadOnlyList<long> weight, long outputs, long inputs, bool fanInFanOut)
+    {
+        if (weight.Count > 2)
+        {
+            return LayerType.Convolution;
+        }
+
+        var transposed = _known ? _conv1D.Any(r => r.IsMatch(module))
+            : weight.Count == 2 && weight[0] == inputs && weight[1] == outputs && (inputs != outputs || fanInFanOut);
+        return transposed ? LayerType.TransposedLinear : LayerType.Linear;
+    }
+
+    private static Regex Names(string alternatives) => new($@"(^|\.)({alternatives})$", RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant);
+}
