@@ -1,5 +1,6 @@
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Formats;
+using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
 
@@ -9,13 +10,14 @@ public abstract class MatrixKind : AdapterKind
     /// <inheritdoc/>
     public sealed override bool Bind(ModuleAdapter module, IAdapterTarget target)
     {
-        if (target.Find(module.Module, "weight") is not { } weight || weight.Shape.Count < 2)
+        if (target.Find(module.Module, "weight") is not { } weight)
         {
             return false;
         }
 
         try
         {
+            ModuleParts.Require(weight.Shape.Count >= 2, $"the weight {weight.Name} {weight.Shape.Text()} is not a matrix");
             var delta = Build(new ModuleParts(module, weight, target.Find(module.Module, "bias")));
             var view = MatrixView.ByOutput(weight.Shape);
             target.Add(weight, module.Module, Term(delta, view), view);

@@ -32,7 +32,23 @@ public sealed class NumericsTests
         Gen.Select(Gen.Int[1, 200], Gen.Long).Sample((length, seed) =>
         {
             var all = RandomPermutation.First(seed, length, length);
-            return all.Order().SequenceEqual(Enumerable.Range(0, length)) && RandomPermutation.First(seed, length, length / 2).SequenceEqual(all.Take(length / 2));
+            return all.Order().SequenceEqual(Enumerable.Range(0, length).Select(i => (long)i)) && RandomPermutation.First(seed, length, length / 2).SequenceEqual(all.Take(length / 2));
+        });
+
+    [Fact]
+    public void LongPermutationsAreShuffledInsideOut() =>
+        Gen.Select(Gen.Int[1, 100], Gen.Long).Sample((length, seed) =>
+        {
+            var generator = new MersenneTwister(seed);
+            var all = new long[length];
+            for (var i = 0; i < length; i++)
+            {
+                var place = (int)(generator.Next64() % (ulong)(i + 1));
+                all[i] = all[place];
+                all[place] = i;
+            }
+
+            return RandomPermutation.InsideOut(new MersenneTwister(seed), length, length / 2).SequenceEqual(all.Take(length / 2));
         });
 
     [Fact]

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Numerics;
 using UnslothMerge.Adapters.Numerics;
 using UnslothMerge.Adapters.Terms;
@@ -51,10 +52,11 @@ public sealed class FourierFt : MatrixKind
 
         public override void Fill(Block block, Span<double> values)
         {
-            var line = new Complex[_transform.WorkLength];
+            var rented = ArrayPool<Complex>.Shared.Rent(_transform.WorkLength);
+            var line = rented.AsSpan(0, _transform.WorkLength);
             for (var i = 0; i < block.Rows; i++)
             {
-                Array.Clear(line);
+                line.Clear();
                 foreach (var (row, column, value) in places)
                 {
                     // The product can pass 2³¹; its remainder keeps the angle exact.
@@ -68,6 +70,8 @@ public sealed class FourierFt : MatrixKind
                     values[(i * columns) + j] = line[j].Real;
                 }
             }
+
+            ArrayPool<Complex>.Shared.Return(rented);
         }
     }
 }

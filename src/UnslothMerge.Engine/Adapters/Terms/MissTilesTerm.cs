@@ -1,3 +1,4 @@
+using System.Buffers;
 using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
 
@@ -44,7 +45,7 @@ public sealed class MissTilesTerm(string kind, StoredTensor blocks, MatrixView v
 
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
-            var now = new double[columns];
+            var now = ArrayPool<double>.Shared.Rent(columns);
             for (var i = 0; i < tile.Rows; i++)
             {
                 var weight = tile.WeightRow(i);
@@ -68,6 +69,8 @@ public sealed class MissTilesTerm(string kind, StoredTensor blocks, MatrixView v
                     delta[j] = (float)(delta[j] + change);
                 }
             }
+
+            ArrayPool<double>.Shared.Return(now);
         }
     }
 }
