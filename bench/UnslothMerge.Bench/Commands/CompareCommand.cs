@@ -26,7 +26,7 @@ internal static class CompareCommand
                 foreach (var rank in parsed.GetValue(ranks)!)
                 {
                     // Beside the model: inside it they would be copied with it.
-                    made.Add($"{@base}-lora-r{rank}-{Guid.NewGuid():N}"[..^24]);
+                    made.Add($"{@base}-lora-r{rank}-{Guid.NewGuid().ToString("N")[..8]}");
                     AdapterGenerator.Generate(ShapeOf(@base), rank, made[^1], Safetensors.TensorType.F32, dora: false, cancellation);
                 }
 
