@@ -1,0 +1,82 @@
+using System.CommandLine;
+using UnslothMerge.Bench.Generating;
+using UnslothMerge.Bench.Measuring;
+using UnslothMerge.Models;
+
+namespace UnslothMerge.Bench.Commands;
+
+/// <summary><c>compare</c>: merges a model with adapters, against copying it.</summary>
+internal static class CompareCommand
+{
+    public static Command Create()
+    {
+        var model = new Option<string>("--model") { Description = "The base model.", Required = true };
+        var adapters = new Option<string[]>("--adapter") { Description = "An adapter; may be given several times.", DefaultValueFactory = _ => [] };
+        var directory = new Option<string?>("--out") { Description = "Where outputs go for the time being; beside the model by default." };
+        var (ranks, rounds, sync, peft) = (Options.Ranks(), Options.Rounds(), Options.Sync(), Options.Peft());
+
+        var command = new Command("compare", "Measures merges of a model against cp -r of it.") { model, adapters, ranks, rounds, directory, sync, peft };
+        command.SetAction((parsed, cancellation) =>
+        {
+            var @base = Path.TrimEndingDirectorySeparator(Path.GetFullPath(parsed.GetValue(model)!));
+            var outputs = parsed.GetValue(directory) ?? Path.GetDirectoryName(@base)!;
+            var made = new List<string>();
+            try
+            {
+                foreach (var rank in parsed.GetValue(ranks)!)
+                {
+                    // Beside the model: inside it they would be copied with it.
+                    made.Add($"{@base}-lora-r{rank}-{Guid.NewGuid().ToString("N")[..8]}");
+                    AdapterGenerator.Generate(ShapeOf(@base), rank, made[^1], Safetensors.TensorType.F32, dora: false, cancellation);
+                }
+
+                var named = parsed.GetValue(adapters)!.Select(a => (Path.GetFileName(Path.TrimEndingDirectorySeparator(a)), Path.GetFullPath(a)))
+                    .Concat(parsed.GetValue(ranks)!.Zip(made, (rank, path) => ($"r={rank}", path)));
+                Directory.CreateDirectory(outputs);
+                Compare(@base, [.. named], parsed.GetValue(rounds), outputs, parsed.GetValue(sync)!, parsed.GetValue(peft), cancellation);
+            }
+            finally
+            {
+                made.Where(Directory.Exists).ToList().ForEach(d => Directory.Delete(d, recursive: true));
+            }
+
+            return Task.CompletedTask;
+        });
+        return command;
+    }
+
+    /// <summary>Measures and prints.</summary>
+    /// <param name="model">The base model.</param>
+    /// <param name="adapters">Adapters and what the table calls them.</param>
+    /// <param name="rounds">The number of rounds.</param>
+    /// <param name="outputs">Where outputs go.</param>
+    /// <param name="sync">none, both or each.</param>
+    /// <param name="peft">True to measure PEFT as well.</param>
+    /// <param name="cancellation">Stops after the run at hand.</param>
+    public static void Compare(string model, IReadOnlyList<(string Name, string Path)> adapters, int rounds, string outputs, string sync, bool peft, CancellationToken cancellation)
+    {
+        var withPeft = peft && PeftContender.IsInstalled;
+        var contenders = new List<Contender>();
+        foreach (var synced in sync == "each" ? new[] { false, true } : [sync == "both"])
+        {
+            contenders.Add(new CopyContender(model, synced));
+            contenders.AddRange(adapters.Select(a => new MergeContender($"merge {a.Name}", model, a.Path, synced)));
+            contenders.AddRange(adapters.Where(_ => withPeft).Select(a => new PeftContender($"PEFT {a.Name}", model, a.Path, synced)));
+        }
+
+        if (peft && !withPeft)
+        {
+            Console.WriteLine("PEFT: not found.\n");
+        }
+
+        ResultTable.Print(contenders, Comparison.Run(contenders, rounds, outputs, cancellation));
+    }
+
+    // The shapes differ in their hidden size.
+    private static ModelShape ShapeOf(string model)
+    {
+        var hidden = JsonFile.Read(Path.Combine(model, "config.json"), MergeError.InvalidModel).Number("hidden_size");
+        return ModelShape.Known.FirstOrDefault(s => s.Hidden == hidden)
+            ?? throw new InvalidOperationException($"'{model}' is none of the shapes {string.Join(", ", ModelShape.Known.Select(s => s.Name))}: give it an --adapter.");
+    }
+}

@@ -1,0 +1,68 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
+using UnslothMerge.Bench.Generating;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Bench.Commands;
+
+/// <summary>Options that several commands have.</summary>
+internal static class Options
+{
+    /// <summary>--shape.</summary>
+    public static Option<string> Shape()
+    {
+        var option = new Option<string>("--shape") { Description = "The model's dimensions.", DefaultValueFactory = _ => "1b" };
+        return option.AcceptOnlyFromAmong([.. ModelShape.Known.Select(s => s.Name)]);
+    }
+
+    /// <summary>--dtype.</summary>
+    public static Option<string> DType(params string[] names)
+    {
+        var option = new Option<string>("--dtype") { Description = "The dtype of the tensors.", DefaultValueFactory = _ => names[0] };
+        return option.AcceptOnlyFromAmong(names);
+    }
+
+    /// <summary>--out, a directory that is made if need be.</summary>
+    public static Option<string> Out() => new("--out") { Description = "The directory to write.", Required = true };
+
+    /// <summary>--rounds.</summary>
+    public static Option<int> Rounds() => new("--rounds") { Description = "How often everything is measured.", DefaultValueFactory = _ => 5 };
+
+    /// <summary>--sync.</summary>
+    public static Option<string> Sync()
+    {
+        var option = new Option<string>("--sync")
+        {
+            Description = "none: nobody waits for the disk; both: copy and merge wait until all is on the disk; each: measure it either way.",
+            DefaultValueFactory = _ => "none",
+        };
+        return option.AcceptOnlyFromAmong("none", "both", "each");
+    }
+
+    /// <summary>--ranks, separated by commas.</summary>
+    public static Option<int[]> Ranks(params int[] usual) => new("--ranks")
+    {
+        Description = "Ranks of adapters to make and merge, such as 16,64,256.",
+        DefaultValueFactory = _ => usual,
+        CustomParser = ReadRanks,
+    };
+
+    /// <summary>--peft.</summary>
+    public static Option<bool> Peft() => new("--peft") { Description = "Measure PEFT's own merge too, if python3 has it." };
+
+    /// <summary>The dtype of a name that <see cref="DType"/> accepted.</summary>
+    public static TensorType TypeOf(string name) => TensorTypes.FromTorchName(name)!.Value;
+
+    private static int[] ReadRanks(ArgumentResult result)
+    {
+        var parts = result.Tokens.SelectMany(t => t.Value.Split(',')).ToArray();
+        var ranks = Array.ConvertAll(parts, p => int.TryParse(p, CultureInfo.InvariantCulture, out var rank) ? rank : 0);
+        if (ranks.Any(r => r < 1))
+        {
+            result.AddError($"'{string.Join(',', parts)}' are not ranks.");
+        }
+
+        return ranks;
+    }
+}

@@ -1,0 +1,63 @@
+using System.Text.Json.Nodes;
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Bench.Generating;
+
+/// <summary>Makes a LoRA adapter on all linear layers, as PEFT's <c>save_pretrained</c> writes it.</summary>
+internal static class AdapterGenerator
+{
+    /// <summary>Makes an adapter.</summary>
+    /// <param name="shape">The base model's dimensions.</param>
+    /// <param name="rank">The rank of every delta.</param>
+    /// <param name="directory">Where; made if need be.</param>
+    /// <param name="type">The dtype of its tensors.</param>
+    /// <param name="dora">True for magnitude vectors as well (DoRA).</param>
+    /// <param name="cancellation">Stops the writing.</param>
+    /// <returns>The bytes of its tensors' file.</returns>
+    public static long Generate(ModelShape shape, int rank, string directory, TensorType type, bool dora, CancellationToken cancellation)
+    {
+        Directory.CreateDirectory(directory);
+        var config = new JsonObject
+        {
+            ["auto_mapping"] = null,
+            ["base_model_name_or_path"] = $"bench/{shape.Name}",
+            ["bias"] = "none",
+            ["fan_in_fan_out"] = false,
+            ["inference_mode"] = true,
+            ["init_lora_weights"] = true,
+            ["lora_alpha"] = 2 * rank,
+            ["lora_dropout"] = 0.0,
+            ["modules_to_save"] = null,
+            ["peft_type"] = "LORA",
+            ["r"] = rank,
+            ["revision"] = null,
+            ["target_modules"] = new JsonArray([.. shape.Linears.Select(l => JsonValue.Create(l.Module.Split('.')[1]))]),
+            ["task_type"] = "CAUSAL_LM",
+            ["use_dora"] = dora,
+            ["use_rslora"] = false,
+        };
+        File.WriteAllText(Path.Combine(directory, "adapter_config.json"), JsonFile.Text(config));
+
+        // So small that even the sum over a large rank stays below the weights.
+        var block = new RandomBlock(type, 0.01, seed: 2 + rank);
+        return TensorFiles.Write(Path.Combine(directory, "adapter_model.safetensors"), Tensors(shape, rank, type, dora), block, cancellation);
+    }
+
+    private static IEnumerable<TensorSpec> Tensors(ModelShape shape, int rank, TensorType type, bool dora)
+    {
+        for (var layer = 0; layer < shape.Layers; layer++)
+        {
+            foreach (var (module, rows, columns) in shape.Linears)
+            {
+                var prefix = $"base_model.model.model.layers.{layer}.{module}";
+                yield return new TensorSpec($"{prefix}.lora_A.weight", type, [rank, columns]);
+                yield return new TensorSpec($"{prefix}.lora_B.weight", type, [rows, rank]);
+                if (dora)
+                {
+                    yield return new TensorSpec($"{prefix}.lora_magnitude_vector", type, [rows]);
+                }
+            }
+        }
+    }
+}

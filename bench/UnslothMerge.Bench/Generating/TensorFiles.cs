@@ -1,0 +1,32 @@
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Bench.Generating;
+
+/// <summary>Writes safetensors files full of random numbers.</summary>
+internal static class TensorFiles
+{
+    private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
+
+    /// <summary>Writes one file.</summary>
+    /// <param name="path">Where.</param>
+    /// <param name="tensors">Its tensors.</param>
+    /// <param name="block">The numbers; null leaves a hole in their place.</param>
+    /// <param name="cancellation">Stops the writing.</param>
+    /// <returns>The file's length.</returns>
+    public static long Write(string path, IEnumerable<TensorSpec> tensors, RandomBlock? block, CancellationToken cancellation)
+    {
+        var layout = new ShardLayout(tensors, Metadata);
+        using var file = File.OpenHandle(path, FileMode.Create, FileAccess.Write);
+        RandomAccess.Write(file, layout.Header, 0);
+        for (var offset = (long)layout.Header.Length; block is not null && offset < layout.Length;)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var bytes = block.Take(layout.Length - offset);
+            RandomAccess.Write(file, bytes.Span, offset);
+            offset += bytes.Length;
+        }
+
+        RandomAccess.SetLength(file, layout.Length);
+        return layout.Length;
+    }
+}

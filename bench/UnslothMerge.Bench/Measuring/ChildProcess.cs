@@ -1,0 +1,22 @@
+using System.Diagnostics;
+
+namespace UnslothMerge.Bench.Measuring;
+
+/// <summary>Runs a program to its end.</summary>
+internal static class ChildProcess
+{
+    /// <summary>Runs a program and gives what it wrote to its standard output, and how long it took from start to end.</summary>
+    /// <exception cref="InvalidOperationException">It failed.</exception>
+    public static (string Output, double Seconds) Run(string program, params IEnumerable<string> arguments)
+    {
+        var clock = Stopwatch.StartNew();
+        using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        var error = process.StandardError.ReadToEndAsync();
+        var output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        var seconds = clock.Elapsed.TotalSeconds;
+        return process.ExitCode == 0
+            ? (output, seconds)
+            : throw new InvalidOperationException($"{program} failed with exit code {process.ExitCode}.\n{error.Result}{output}");
+    }
+}

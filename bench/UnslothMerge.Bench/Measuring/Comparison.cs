@@ -1,0 +1,56 @@
+using UnslothMerge.IO;
+
+namespace UnslothMerge.Bench.Measuring;
+
+/// <summary>
+/// Runs contenders in interleaved rounds, so that what else the machine does meets all of them, with another one first in every round.
+/// Deletions and the first reading of the inputs are off the clock.
+/// </summary>
+internal static class Comparison
+{
+    /// <summary>Measures each contender once per round, after one round that does not count.</summary>
+    /// <param name="contenders">Who takes part.</param>
+    /// <param name="rounds">The number of rounds.</param>
+    /// <param name="directory">Where the outputs go, one at a time; it must exist.</param>
+    /// <param name="cancellation">Stops after the run at hand.</param>
+    /// <returns>For each contender its measurements, by round.</returns>
+    public static Measurement[][] Run(IReadOnlyList<Contender> contenders, int rounds, string directory, CancellationToken cancellation)
+    {
+        var results = contenders.Select(_ => new Measurement[rounds]).ToArray();
+        for (var round = -1; round < rounds; round++)
+        {
+            Console.Error.WriteLine(round < 0 ? "warming up" : $"round {round + 1} of {rounds}");
+            for (var i = 0; i < contenders.Count; i++)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                var turn = (i + Math.Max(round, 0)) % contenders.Count;
+                var measurement = RunOnce(contenders[turn], directory);
+                if (round >= 0)
+                {
+                    results[turn][round] = measurement;
+                }
+            }
+        }
+
+        return results;
+    }
+
+    private static Measurement RunOnce(Contender contender, string directory)
+    {
+        var output = Path.Combine(directory, $"bench-{Guid.NewGuid():N}");
+        try
+        {
+            return contender.Run(output);
+        }
+        finally
+        {
+            if (Directory.Exists(output))
+            {
+                Directory.Delete(output, recursive: true);
+            }
+
+            // The file system has forgotten the output before the next one starts.
+            Durable.FlushDirectory(directory);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+using System.CommandLine;
+using UnslothMerge;
+using UnslothMerge.Bench.Commands;
+
+var root = new RootCommand("Makes models and adapters of real shapes, and measures the merge against cp. Without a command: run.")
+{
+    RunCommand.Create(), CompareCommand.Create(), GenerateCommand.Create(), AdapterCommand.Create(),
+};
+
+try
+{
+    return await root.Parse(args.Length == 0 ? ["run"] : args).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+}
+catch (Exception e) when (e is MergeException or IOException or InvalidOperationException)
+{
+    await Console.Error.WriteLineAsync(e.Message);
+    return 1;
+}
+catch (OperationCanceledException)
+{
+    return 130;
+}
