@@ -22,13 +22,25 @@ public static class AdapterSaver
                 "Use merged_16bit, or merge one adapter with the weight 1.");
         }
 
-        var weights = Path.Combine(step.Adapter.Path, AdapterDirectory.WeightsName);
+        try
+        {
+            return Write(plan, step.Adapter, destination, sync);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw destination.NotWritten(e);
+        }
+    }
+
+    private static SavedShard Write(MergePlan plan, AdapterDirectory adapter, Destination destination, bool sync)
+    {
+        var weights = Path.Combine(adapter.Path, AdapterDirectory.WeightsName);
         DiskSpace.Require(new FileInfo(weights).Length, destination);
         using var staging = StagingDirectory.Create(destination);
-        var files = new Dictionary<string, string>(CarriedFiles.Tokenizer(plan.Base.Path, [step.Adapter.Path]), StringComparer.Ordinal)
+        var files = new Dictionary<string, string>(CarriedFiles.Tokenizer(plan.Base.Path, [adapter.Path]), StringComparer.Ordinal)
         {
             [AdapterDirectory.WeightsName] = weights,
-            [AdapterDirectory.ConfigName] = Path.Combine(step.Adapter.Path, AdapterDirectory.ConfigName),
+            [AdapterDirectory.ConfigName] = Path.Combine(adapter.Path, AdapterDirectory.ConfigName),
         };
         CarriedFiles.Copy(files, staging.Path);
         File.WriteAllText(Path.Combine(staging.Path, ModelCard.FileName), ModelCard.Adapter(plan, Path.GetFileName(destination.Path), ModelCard.LicenseOf(plan.Base.Path)));

@@ -48,9 +48,9 @@ public static class ModelSaver
                 s.Layout.Length,
                 [.. s.Tensors.OrderBy(t => t.Tensor.Ordinal).SelectMany(t => byName[t.Tensor.Name])]))];
         }
-        catch (IOException e)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new MergeException(MergeError.InvalidDestination, $"'{destination.Given}' could not be written: {e.Message}", destination.Given, "Check the free space and the health of the disk.", e);
+            throw destination.NotWritten(e);
         }
     }
 

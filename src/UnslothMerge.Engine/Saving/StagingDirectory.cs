@@ -53,8 +53,10 @@ public sealed class StagingDirectory : IDisposable
     }
 
     /// <summary>Gives the complete model its final name. What was there before stays until then, and comes back if that fails.</summary>
+    /// <exception cref="MergeException">Something has appeared at the destination that may not be replaced.</exception>
     public void Land()
     {
+        _destination.RequireReplaceable(Path);
         var old = Path + "-old";
         if (_inside)
         {
