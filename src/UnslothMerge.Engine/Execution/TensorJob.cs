@@ -67,7 +67,7 @@ internal sealed class TensorJob : IDisposable
             }
 
             var changed = _write.Tensor.Terms.Length > 0;
-            return new TensorResult(Tensor, _write.Sink.Outputs[0].Type, _write.Bytes, changed ? Math.Sqrt(all.DeltaSquares / all.WeightSquares) : null);
+            return new TensorResult(Tensor, _write.Sink.Outputs[0].Type, _write.Bytes, !changed ? null : all.DeltaSquares == 0 ? 0 : Math.Sqrt(all.DeltaSquares / all.WeightSquares));
         }
     }
 
