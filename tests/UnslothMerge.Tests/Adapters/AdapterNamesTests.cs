@@ -17,9 +17,6 @@ public sealed class AdapterNamesTests
     [InlineData("base_model.model.wte.lora_embedding_A.default", "wte", "lora_embedding_A")]
     [InlineData("model.q.lora_A.weight", "model.q", "lora_A.weight")]
 
-    // An adapter called like a part.
-    [InlineData("base_model.model.q.lora_A.lora_A.weight", "q", "lora_A.weight")]
-
     // Wrappers of PEFT's.
     [InlineData("base_model.model.q.base_layer.lora_A.weight", "q", "lora_A.weight")]
     [InlineData("base_model.model.experts.base_layer.base_layer.lora_A.weight", "experts", "lora_A.weight")]

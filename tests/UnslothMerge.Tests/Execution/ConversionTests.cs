@@ -38,8 +38,9 @@ public sealed class ConversionTests : IDisposable
     [MemberData(nameof(Pairs))]
     public void Values_are_rounded_once(TensorType from, TensorType to)
     {
-        var stored = Values.Select(v => Decode(Encode(v, from), from)).ToArray();
-        var saved = Save(to, new TinyTensor("m.weight", from, [Values.Length], [.. Values.SelectMany(v => Encode(v, from))]));
+        // BF16 has no 65504: it becomes 65536, which F16 has not.
+        var stored = Values.Select(v => Decode(Encode(v, from), from)).Where(v => to != TensorType.F16 || Math.Abs(v) < 65520).ToArray();
+        var saved = Save(to, new TinyTensor("m.weight", from, [stored.Length], [.. stored.SelectMany(v => Encode(v, from))]));
         Assert.Equal(to, saved.Type);
         Assert.Equal(stored.SelectMany(v => Encode(v, to)), Read(saved));
     }
