@@ -35,13 +35,14 @@ public static class AdapterSaver
     private static SavedShard Write(MergePlan plan, AdapterDirectory adapter, Destination destination, bool sync)
     {
         var weights = Path.Combine(adapter.Path, AdapterDirectory.WeightsName);
-        DiskSpace.Require(new FileInfo(weights).Length, destination);
-        using var staging = StagingDirectory.Create(destination);
         var files = new Dictionary<string, string>(CarriedFiles.Tokenizer(plan.Base.Path, [adapter.Path]), StringComparer.Ordinal)
         {
             [AdapterDirectory.WeightsName] = weights,
             [AdapterDirectory.ConfigName] = Path.Combine(adapter.Path, AdapterDirectory.ConfigName),
         };
+        CarriedFiles.RequireReadable(files);
+        DiskSpace.Require(new FileInfo(weights).Length, destination);
+        using var staging = StagingDirectory.Create(destination);
         CarriedFiles.Copy(files, staging.Path);
         File.WriteAllText(Path.Combine(staging.Path, ModelCard.FileName), ModelCard.Adapter(plan, Path.GetFileName(destination.Path), ModelCard.LicenseOf(plan.Base.Path)));
         if (sync)
