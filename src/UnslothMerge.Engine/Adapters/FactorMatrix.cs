@@ -14,7 +14,7 @@ namespace UnslothMerge.Adapters;
 /// <param name="Transposed">True if the tensor is stored as [<see cref="Columns"/>, <see cref="Rows"/>].</param>
 public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
 {
-    private readonly long _first = Tensor.Shape[0];
+    private readonly long _first = RequireFloats(Tensor).Shape[0];
     private readonly long _rest = Tensor.Shape.Skip(1).Aggregate(1L, (a, b) => checked(a * b));
 
     /// <summary>The number of rows.</summary>
@@ -71,6 +71,14 @@ public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
             }
         }
     }
+
+    private static StoredTensor RequireFloats(StoredTensor tensor) => tensor.Type.IsPlainFloat()
+        ? tensor
+        : throw new MergeException(
+            MergeError.InvalidAdapter,
+            $"The adapter tensor '{tensor.Name}' is stored as {tensor.Type}; only F16, BF16, F32 and F64 can be merged.",
+            tensor.File.Path,
+            "Save the adapter again in one of those dtypes.");
 
     private void RequireFinite(ReadOnlySpan<float> values)
     {

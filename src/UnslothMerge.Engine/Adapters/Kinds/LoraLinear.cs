@@ -69,7 +69,7 @@ public sealed class LoraLinear : AdapterKind
         {
             target.Problem(bias, $"{module.Module} has no bias in the base that it could be added to");
         }
-        else if (bias.Shape.Count() != outputs || tensor.Shape.Count() != outputs)
+        else if (!bias.Shape.SequenceEqual([outputs]) || tensor.Shape.Count() != outputs)
         {
             target.Problem(bias, $"{bias.Shape.Text()} does not fit {tensor.Name} {tensor.Shape.Text()}");
         }
