@@ -19,6 +19,15 @@ public sealed class ModelConfigTests
           "negative_zero": -0.0,
           "torch_dtype": "float32",
           "name": "é+<&'層",
+          "time_step_limit": [
+            0.0,
+            Infinity
+          ],
+          "others": [
+            -Infinity,
+            NaN
+          ],
+          "words": "Infinity, \"NaN\" and -Infinity \\",
           "nothing": null,
           "empty": {},
           "list": [],
@@ -40,7 +49,7 @@ public sealed class ModelConfigTests
     [Fact]
     public void An_edit_leaves_the_original_alone()
     {
-        var config = Read(Text);
+        var config = Load(Text);
         _ = config.WithDType(TensorType.F16).WithVocabulary(7).Untied();
         Assert.Equal(Text, JsonFile.Text(config.ToJson()));
     }
@@ -78,6 +87,9 @@ public sealed class ModelConfigTests
     [InlineData("")]
     [InlineData("{\"a\":1,\"a\":2}")]
     [InlineData("{\"a\":1,}")]
+    [InlineData("{\"a\":Infinityy}")]
+    [InlineData("{NaN:1}")]
+    [InlineData("{\"a\":+Infinity}")]
     public void A_file_that_is_no_json_object_is_named(string text)
     {
         using var directory = new TemporaryDirectory();
@@ -89,10 +101,12 @@ public sealed class ModelConfigTests
 
     private static ModelConfig Read(string json) => new((JsonObject)JsonNode.Parse(json)!);
 
-    private static string Edited(Func<ModelConfig, ModelConfig> edit)
+    private static string Edited(Func<ModelConfig, ModelConfig> edit) => JsonFile.Text(edit(Load(Text)).ToJson());
+
+    private static ModelConfig Load(string text)
     {
         using var directory = new TemporaryDirectory();
-        File.WriteAllText(directory["config.json"], Text);
-        return JsonFile.Text(edit(new ModelConfig(JsonFile.Read(directory["config.json"], MergeError.InvalidModel))).ToJson());
+        File.WriteAllText(directory["config.json"], text);
+        return new ModelConfig(JsonFile.Read(directory["config.json"], MergeError.InvalidModel));
     }
 }

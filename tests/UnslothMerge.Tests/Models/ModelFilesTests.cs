@@ -68,6 +68,18 @@ public sealed class ModelFilesTests
         Assert.Equal([second["added_tokens.json"], first["chat_template.jinja"], @base["tokenizer.json"]], files.Values);
     }
 
+    [Fact]
+    public void A_file_that_cannot_be_carried_over_is_named_before_anything_is_written()
+    {
+        using var directory = new TemporaryDirectory();
+        TinyModel.Base(directory["base"], TinyTensor.F32("m.weight", [1], 1));
+        File.CreateSymbolicLink(directory["base/tokenizer.json"], "/nowhere/tokenizer.json");
+        var error = Assert.Throws<MergeException>(() => TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(directory["base"])), directory["out"]));
+        Assert.Equal(MergeError.InvalidModel, error.Error);
+        Assert.Contains("base/tokenizer.json", error.Message, StringComparison.Ordinal);
+        Assert.Equal([directory["base"]], Directory.EnumerateFileSystemEntries(directory.Path));
+    }
+
     private static TemporaryDirectory Filled(params string[] files)
     {
         var directory = new TemporaryDirectory();

@@ -91,6 +91,18 @@ public sealed partial class StagingDirectoryTests : IDisposable
     }
 
     [Fact]
+    public void Parents_that_were_made_for_nothing_are_taken_away()
+    {
+        Directory.CreateDirectory(_directory["a"]);
+        using (var staging = StagingDirectory.Create(Destination.Check(_directory["a/b/c/out"], [], force: false)))
+        {
+            Fill(staging.Path, "new");
+        }
+
+        Assert.Equal([_directory["a"]], Directory.EnumerateFileSystemEntries(_directory.Path, "*", SearchOption.AllDirectories));
+    }
+
+    [Fact]
     public void A_place_below_a_file_is_refused()
     {
         File.WriteAllText(_directory["file"], "");
