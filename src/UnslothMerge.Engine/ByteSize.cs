@@ -23,6 +23,7 @@ public static class ByteSize
             "MB" or "M" => 1e6m,
             "GB" or "G" => 1e9m,
             "TB" or "T" => 1e12m,
+            "PB" or "P" => 1e15m,
             "KIB" => 1024m,
             "MIB" => 1024m * 1024,
             "GIB" => 1024m * 1024 * 1024,

@@ -51,7 +51,7 @@ public sealed class AdapterDirectory
         var full = System.IO.Path.GetFullPath(path);
         if (!Directory.Exists(full))
         {
-            throw new MergeException(MergeError.InvalidAdapter, $"The adapter directory '{path}' does not exist.", path, $"Pass the directory that holds {ConfigName} and {WeightsName}.");
+            throw new MergeException(MergeError.InvalidAdapter, $"The adapter directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path, $"Pass the directory that holds {ConfigName} and {WeightsName}.");
         }
 
         var config = System.IO.Path.Combine(full, ConfigName);

@@ -23,7 +23,7 @@ public readonly record struct Slice(long Start, long Count, long Stride = 1)
 /// <param name="Transposed">True if the tensor is stored as [<see cref="Columns"/>, <see cref="Rows"/>].</param>
 public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
 {
-    private readonly long _stored = Tensor.Shape.Skip(1).Aggregate(1L, (a, b) => checked(a * b));
+    private readonly long _stored = RequireFloats(Tensor).Shape.Skip(1).Aggregate(1L, (a, b) => checked(a * b));
 
     /// <summary>The rows of the stored tensor that belong to the factor, one after the other; all, if not said.</summary>
     public Slice StoredRows { get; init; } = new(0, Tensor.Shape[0]);
@@ -146,6 +146,14 @@ public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
             line.Slice((int)(start + (i * stride)) * Width, Width).CopyTo(to[((first + (i * distance)) * Width)..]);
         }
     }
+
+    private static StoredTensor RequireFloats(StoredTensor tensor) => tensor.Type.IsPlainFloat()
+        ? tensor
+        : throw new MergeException(
+            MergeError.InvalidAdapter,
+            $"The adapter tensor '{tensor.Name}' is stored as {tensor.Type}; only F16, BF16, F32 and F64 can be merged.",
+            tensor.File.Path,
+            "Save the adapter again in one of those dtypes.");
 
     private void RequireFinite(ReadOnlySpan<float> values)
     {

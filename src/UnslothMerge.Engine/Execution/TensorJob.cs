@@ -73,7 +73,7 @@ internal sealed class TensorJob : IDisposable
                 RelativeError = _write.Sink.Deferred.Count > 0 ? Ratio(all.ErrorSquares, all.WeightSquares) : null,
             };
 
-            static double Ratio(double part, double whole) => whole > 0 ? Math.Sqrt(part / whole) : 0;
+            static double Ratio(double part, double whole) => part == 0 ? 0 : Math.Sqrt(part / whole);
         }
     }
 

@@ -1,6 +1,8 @@
+using System.Text;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 
 namespace UnslothMerge.Models;
 
@@ -8,10 +10,14 @@ namespace UnslothMerge.Models;
 /// Reads and writes the JSON files of a model directory. A <see cref="JsonObject"/> keeps the order of keys and the spelling of numbers that
 /// nobody touches, so that an edited file differs from the original only where it was edited.
 /// </summary>
-public static class JsonFile
+public static partial class JsonFile
 {
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private static readonly JsonDocumentOptions Reading = new() { AllowDuplicateProperties = false };
+    private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
+    // Stands before a number that JSON does not have, while it is kept as a text.
+    private const string NumberMark = "unslothmerge:number:";
 
     /// <summary>Reads a file that must hold a JSON object.</summary>
     /// <exception cref="MergeException">It does not.</exception>
@@ -19,16 +25,27 @@ public static class JsonFile
     {
         try
         {
-            return JsonNode.Parse(File.ReadAllBytes(path), documentOptions: Reading) as JsonObject ?? throw new JsonException("it is not a JSON object.");
+            return JsonNode.Parse(HidePythonNumbers(StrictUtf8.GetString(File.ReadAllBytes(path))), documentOptions: Reading) as JsonObject ?? throw new JsonException("it is not a JSON object.");
         }
-        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException or DecoderFallbackException)
         {
             throw new MergeException(error, $"'{path}' cannot be read: {e.Message}", path, inner: e);
         }
     }
 
     /// <summary>The text of a JSON file as the Hugging Face libraries write it: indented by two, with a final newline.</summary>
-    public static string Text(JsonObject json) => json.ToJsonString(Indented).ReplaceLineEndings("\n") + "\n";
+    public static string Text(JsonObject json) => ShowPythonNumbers(json.ToJsonString(Indented).ReplaceLineEndings("\n")) + "\n";
+
+    // Python writes NaN, Infinity and -Infinity, which JSON does not have, and some configs hold them (time_step_limit of Mamba 2).
+    private static string HidePythonNumbers(string json) => StringOrPythonNumber().Replace(json, m => m.Groups["number"].Success ? $"\"{NumberMark}{m.Value}\"" : m.Value);
+
+    private static string ShowPythonNumbers(string json) => HiddenNumber().Replace(json, "${number}");
+
+    [GeneratedRegex("""\"(\\.|[^\"\\])*\"|(?<number>-?Infinity|NaN)(?!\s*:)""", RegexOptions.ExplicitCapture | RegexOptions.Singleline)]
+    private static partial Regex StringOrPythonNumber();
+
+    [GeneratedRegex($"\"{NumberMark}(?<number>-?Infinity|NaN)\"")]
+    private static partial Regex HiddenNumber();
 
     /// <summary>A member's text, or null if it is absent or no text.</summary>
     public static string? String(this JsonObject json, string key) => json[key] is JsonValue value && value.TryGetValue(out string? text) ? text : null;

@@ -34,7 +34,7 @@ public sealed class ModelDirectory
         var full = System.IO.Path.GetFullPath(path);
         if (!Directory.Exists(full))
         {
-            throw new MergeException(MergeError.InvalidModel, $"The model directory '{path}' does not exist.", path, "Pass the local directory of a Hugging Face model: config.json and its safetensors files.");
+            throw new MergeException(MergeError.InvalidModel, $"The model directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path, "Pass the local directory of a Hugging Face model: config.json and its safetensors files.");
         }
 
         var config = System.IO.Path.Combine(full, "config.json");

@@ -79,11 +79,13 @@ public sealed class MemoryPlan
     {
         if (!FitsMemory)
         {
+            // Somewhat more than the figure: it is rounded, and the next plan finds the process a little larger.
+            var enough = PeakHostBytes + (PeakHostBytes / 20);
             throw new MergeException(
                 MergeError.DoesNotFit,
                 $"The merge needs {ByteSize.Text(PeakHostBytes)} of memory with one worker, but only {ByteSize.Text(LimitBytes)} may be used.",
                 "MaximumMemoryUsage",
-                $"Raise -MaximumMemoryUsage to {ByteSize.Text(PeakHostBytes)}, or free some memory.");
+                $"Raise -MaximumMemoryUsage to {ByteSize.Text(enough)}, or free some memory.");
         }
     }
 

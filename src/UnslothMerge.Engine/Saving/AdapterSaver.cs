@@ -34,20 +34,34 @@ public static class AdapterSaver
             throw new MergeException(MergeError.InvalidOption, $"The method lora saves one adapter as it is, but the merge thins it out by {combined.Description}.", "Method", "Use merged_16bit, or merge without a combination type.");
         }
 
-        var weights = step.Adapter.Weights;
+        try
+        {
+            return Write(plan, step.Adapter, destination, sync);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw destination.NotWritten(e);
+        }
+    }
+
+    private static SavedShard Write(MergePlan plan, AdapterDirectory adapter, Destination destination, bool sync)
+    {
+        var weights = adapter.Weights;
         var layout = weights.IsSafetensors ? null : new ShardLayout(weights.Tensors.Select(t => new TensorSpec(t.Name, t.Type, t.Shape)), Metadata);
         var bytes = layout?.Length ?? new FileInfo(weights.Path).Length;
-        DiskSpace.Require(bytes, destination);
-        using var staging = StagingDirectory.Create(destination);
-        var files = new Dictionary<string, string>(CarriedFiles.Tokenizer(plan.Base.Path, [step.Adapter.Path]), StringComparer.Ordinal)
+        var files = new Dictionary<string, string>(CarriedFiles.Tokenizer(plan.Base.Path, [adapter.Path]), StringComparer.Ordinal)
         {
-            [AdapterDirectory.ConfigName] = Path.Combine(step.Adapter.Path, AdapterDirectory.ConfigName),
+            [AdapterDirectory.ConfigName] = Path.Combine(adapter.Path, AdapterDirectory.ConfigName),
         };
         if (layout is null)
         {
             files[AdapterDirectory.WeightsName] = weights.Path;
         }
-        else
+
+        CarriedFiles.RequireReadable(files);
+        DiskSpace.Require(bytes, destination);
+        using var staging = StagingDirectory.Create(destination);
+        if (layout is not null)
         {
             Convert(weights, layout, Path.Combine(staging.Path, AdapterDirectory.WeightsName));
         }

@@ -42,6 +42,23 @@ public static class CarriedFiles
         return files;
     }
 
+    /// <summary>Makes sure that files can be copied, before the work that would be lost if they could not.</summary>
+    /// <exception cref="MergeException">One of them cannot be opened; a link may lead nowhere.</exception>
+    public static void RequireReadable(IReadOnlyDictionary<string, string> files)
+    {
+        foreach (var path in files.Values)
+        {
+            try
+            {
+                File.OpenHandle(path, share: FileShare.ReadWrite).Dispose();
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                throw new MergeException(MergeError.InvalidModel, $"'{path}' cannot be read, and would be missing in the saved model: {e.Message}", path, "Download it again, or remove it if it is a link that leads nowhere.", e);
+            }
+        }
+    }
+
     /// <summary>Copies files into a directory.</summary>
     public static void Copy(IReadOnlyDictionary<string, string> files, string directory)
     {

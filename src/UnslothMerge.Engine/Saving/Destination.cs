@@ -6,10 +6,13 @@ namespace UnslothMerge.Saving;
 /// <summary>The directory that a model is saved to, checked before anything is written.</summary>
 public sealed class Destination
 {
-    private Destination(string given, string path)
+    private readonly bool _force;
+
+    private Destination(string given, string path, bool force)
     {
         Given = given;
         Path = path;
+        _force = force;
     }
 
     /// <summary>The path as the user gave it.</summary>
@@ -28,7 +31,7 @@ public sealed class Destination
     /// <exception cref="MergeException">It may not be written.</exception>
     public static Destination Check(string path, IEnumerable<(string Role, string Path)> inputs, bool force)
     {
-        var destination = new Destination(path, RealPath.Of(path));
+        var destination = new Destination(path, RealPath.Of(path), force);
         foreach (var (role, input) in inputs)
         {
             var real = RealPath.Of(input);
@@ -47,27 +50,31 @@ public sealed class Destination
             throw new MergeException(MergeError.InvalidDestination, $"The destination '{path}' is a file.", path, "Choose another -Destination.");
         }
 
-        if (destination.Exists)
-        {
-            destination.CheckExisting(force);
-        }
-
+        destination.RequireReplaceable();
         return destination;
     }
 
-    private void CheckExisting(bool force)
+    /// <summary>The error of a save that the system did not let finish.</summary>
+    internal MergeException NotWritten(Exception cause) =>
+        new(MergeError.InvalidDestination, $"'{Given}' could not be written: {cause.Message}", Given, "Check the free space and the health of the disk.", cause);
+
+    /// <summary>Checks that what is at the destination may be replaced. A save takes long, so it asks again before it does.</summary>
+    /// <param name="staging">The directory of the save itself, which may lie inside.</param>
+    /// <exception cref="MergeException">It may not.</exception>
+    public void RequireReplaceable(string? staging = null)
     {
-        if (!Directory.EnumerateFileSystemEntries(Path).Any())
+        if (!Exists || !Directory.EnumerateFileSystemEntries(Path).Any(e => e != staging))
         {
             return;
         }
 
-        if (!force)
+        if (!_force)
         {
             throw new MergeException(MergeError.InvalidDestination, $"The destination '{Given}' exists already.", Given, "Use -Force to replace the model there, or choose another -Destination.");
         }
 
-        var unknown = ModelFiles.Unknown(Path);
+        var own = staging is null ? null : System.IO.Path.GetFileName(staging) + '/';
+        var unknown = ModelFiles.Unknown(Path).Where(f => own is null || !f.StartsWith(own, StringComparison.Ordinal)).ToList();
         if (unknown.Count > 0)
         {
             throw new MergeException(

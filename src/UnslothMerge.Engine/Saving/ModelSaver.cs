@@ -33,12 +33,14 @@ public static class ModelSaver
     /// <exception cref="OperationCanceledException">The caller cancelled; nothing has landed.</exception>
     public static IReadOnlyList<SavedShard> Save(WritePlan plan, Destination destination, string method, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
+        var carried = CarriedFiles.ForModel(plan.Merge.Base.Path, [.. plan.Merge.Steps.Select(s => s.Adapter.Path)]);
+        CarriedFiles.RequireReadable(carried);
         DiskSpace.Require(plan.Bytes, destination);
         using var staging = StagingDirectory.Create(destination);
         try
         {
             var results = WriteShards(plan, staging.Path, options, progress, cancellation);
-            WriteOthers(plan, results, staging.Path, destination, method, options.Sync);
+            WriteOthers(plan, results, carried, staging.Path, destination, method, options.Sync);
             cancellation.ThrowIfCancellationRequested();
             staging.Land();
 
@@ -48,9 +50,9 @@ public static class ModelSaver
                 s.Layout.Length,
                 [.. s.Tensors.OrderBy(t => t.Tensor.Ordinal).SelectMany(t => byName[t.Tensor.Name])]))];
         }
-        catch (IOException e)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new MergeException(MergeError.InvalidDestination, $"'{destination.Given}' could not be written: {e.Message}", destination.Given, "Check the free space and the health of the disk.", e);
+            throw destination.NotWritten(e);
         }
     }
 
@@ -88,14 +90,13 @@ public static class ModelSaver
         }
     }
 
-    private static void WriteOthers(WritePlan plan, IReadOnlyList<TensorResult> results, string directory, Destination destination, string method, bool sync)
+    private static void WriteOthers(WritePlan plan, IReadOnlyList<TensorResult> results, IReadOnlyDictionary<string, string> carried, string directory, Destination destination, string method, bool sync)
     {
-        var @base = plan.Merge.Base.Path;
-        CarriedFiles.Copy(CarriedFiles.ForModel(@base, [.. plan.Merge.Steps.Select(s => s.Adapter.Path)]), directory);
+        CarriedFiles.Copy(carried, directory);
         File.WriteAllText(Path.Combine(directory, "config.json"), JsonFile.Text(plan.Config.ToJson()));
         File.WriteAllText(
             Path.Combine(directory, ModelCard.FileName),
-            ModelCard.Merged(plan.Merge, Path.GetFileName(destination.Path), method, ModelCard.LicenseOf(@base), plan.Tensors.Count(t => t.Tensor.IsChanged)));
+            ModelCard.Merged(plan.Merge, Path.GetFileName(destination.Path), method, ModelCard.LicenseOf(plan.Merge.Base.Path), plan.Tensors.Count(t => t.Tensor.IsChanged)));
         if (plan.Shards.Length > 1)
         {
             var map = plan.Shards.SelectMany(s => s.Layout.Names.Select(n => KeyValuePair.Create(n, s.Name)));

@@ -11,13 +11,15 @@ public sealed class StagingDirectory : IDisposable
 {
     private readonly Destination _destination;
     private readonly bool _inside;
+    private readonly IReadOnlyList<string> _newParents;
     private bool _landed;
 
     private StagingDirectory(Destination destination, string path, bool inside)
     {
         _destination = destination;
-        Path = path;
         _inside = inside;
+        _newParents = MissingParents(path);
+        Path = Directory.CreateDirectory(path).FullName;
     }
 
     /// <summary>The directory to write to.</summary>
@@ -36,7 +38,7 @@ public sealed class StagingDirectory : IDisposable
             {
                 try
                 {
-                    return new StagingDirectory(destination, Directory.CreateDirectory(System.IO.Path.Combine(parent!, name)).FullName, inside: false);
+                    return new StagingDirectory(destination, System.IO.Path.Combine(parent!, name), inside: false);
                 }
                 catch (UnauthorizedAccessException) when (destination.Exists)
                 {
@@ -44,7 +46,7 @@ public sealed class StagingDirectory : IDisposable
                 }
             }
 
-            return new StagingDirectory(destination, Directory.CreateDirectory(System.IO.Path.Combine(destination.Path, name)).FullName, inside: true);
+            return new StagingDirectory(destination, System.IO.Path.Combine(destination.Path, name), inside: true);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -53,8 +55,10 @@ public sealed class StagingDirectory : IDisposable
     }
 
     /// <summary>Gives the complete model its final name. What was there before stays until then, and comes back if that fails.</summary>
+    /// <exception cref="MergeException">Something has appeared at the destination that may not be replaced.</exception>
     public void Land()
     {
+        _destination.RequireReplaceable(Path);
         var old = Path + "-old";
         if (_inside)
         {
@@ -90,6 +94,11 @@ public sealed class StagingDirectory : IDisposable
         if (!_landed || _inside)
         {
             DeleteQuietly(Path);
+        }
+
+        foreach (var parent in _landed ? [] : _newParents)
+        {
+            DeleteQuietly(parent, recursive: false);
         }
     }
 
@@ -128,18 +137,30 @@ public sealed class StagingDirectory : IDisposable
         }
     }
 
+    // The directories that making one makes as well, the innermost first.
+    private static List<string> MissingParents(string path)
+    {
+        var missing = new List<string>();
+        for (var parent = System.IO.Path.GetDirectoryName(path); parent is not null && !Directory.Exists(parent); parent = System.IO.Path.GetDirectoryName(parent))
+        {
+            missing.Add(parent);
+        }
+
+        return missing;
+    }
+
     private static IEnumerable<string> Entries(string directory) => Directory.EnumerateFileSystemEntries(directory, "*", new EnumerationOptions { AttributesToSkip = 0 });
 
     private static bool IsMountPoint(string path) => DriveInfo.GetDrives().Any(d => System.IO.Path.TrimEndingDirectorySeparator(d.Name) == path);
 
     // Failing to tidy up must not hide why the save failed, nor make a failure of a save that succeeded.
-    private static void DeleteQuietly(string path)
+    private static void DeleteQuietly(string path, bool recursive = true)
     {
         try
         {
             if (Directory.Exists(path))
             {
-                Directory.Delete(path, recursive: true);
+                Directory.Delete(path, recursive);
             }
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

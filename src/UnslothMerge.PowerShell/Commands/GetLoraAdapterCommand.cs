@@ -35,7 +35,7 @@ public sealed class GetLoraAdapterCommand : EngineCommand
     {
         if (Base is not null)
         {
-            var path = Resolve(Base, nameof(Base))[0];
+            var path = ResolveOne(Base, nameof(Base));
             _base = Engine(() => ModelDirectory.Open(path));
         }
     }

@@ -67,8 +67,8 @@ public sealed class GetMergeMemoryPlanCommand : EngineCommand
     /// <inheritdoc/>
     protected override void ProcessRecord()
     {
-        var path = Resolve(Base, nameof(Base))[0];
-        var adapters = (Adapter ?? []).SelectMany(a => Resolve(a, nameof(Adapter))).ToList();
+        var path = ResolveOne(Base, nameof(Base));
+        var adapters = ResolveSome(Adapter ?? [], nameof(Adapter));
         var (destination, temporary) = (Unresolved(Destination, nameof(Destination)), Unresolved(TemporaryLocation, nameof(TemporaryLocation)));
         WriteObject(Engine(() =>
         {

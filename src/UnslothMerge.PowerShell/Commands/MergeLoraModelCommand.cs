@@ -5,8 +5,12 @@ using UnslothMerge.PowerShell.Common;
 
 namespace UnslothMerge.PowerShell.Commands;
 
+// The default set is the one that takes its input by value: with the other as the default, PowerShell settles on it before it has seen
+// the input whenever only -Adapter is given, and then cannot bind the tensors of another merge. Nothing else may be mandatory in it, so that
+// a plan can still bind by its properties.
+
 /// <summary>Plans the merge of adapters into a base, and emits one lazy object for each tensor of the merged model. Nothing is computed until they are saved.</summary>
-[Cmdlet(VerbsData.Merge, "LoraModel", DefaultParameterSetName = BaseSet)]
+[Cmdlet(VerbsData.Merge, "LoraModel", DefaultParameterSetName = PipelineSet)]
 [OutputType(typeof(MergeTensor))]
 public sealed class MergeLoraModelCommand : EngineCommand
 {
@@ -21,8 +25,8 @@ public sealed class MergeLoraModelCommand : EngineCommand
 
     /// <summary>The adapters' directories. Without one, the base is only converted.</summary>
     [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
-    [Parameter(Mandatory = true, Position = 0, ParameterSetName = PipelineSet)]
-    [ValidateNotNullOrEmpty]
+    [Parameter(ParameterSetName = PipelineSet)]
+    [ValidateNotNull]
     public string[]? Adapter { get; set; }
 
     /// <summary>A factor for each adapter; 1 where none is given. Negative ones subtract.</summary>
@@ -35,10 +39,25 @@ public sealed class MergeLoraModelCommand : EngineCommand
     public MergeTensor? InputObject { get; set; }
 
     /// <inheritdoc/>
+    protected override void BeginProcessing()
+    {
+        // A plan from the pipeline may have no adapters; a list that was given and turned out empty is a slip that would save the plain base.
+        if (MyInvocation.BoundParameters.ContainsKey(nameof(Adapter)) && Adapter is { Length: 0 })
+        {
+            Refuse(nameof(Adapter), "-Adapter is an empty list.", "Give at least one adapter, or leave -Adapter out to convert the base only.");
+        }
+    }
+
+    /// <inheritdoc/>
     protected override void ProcessRecord()
     {
         if (ParameterSetName == PipelineSet)
         {
+            if (Adapter is null)
+            {
+                Refuse(nameof(Adapter), "There is no adapter to merge on top of those tensors.", "Give -Adapter.");
+            }
+
             _ = Engine(() =>
             {
                 _input.Add(InputObject);
@@ -47,7 +66,7 @@ public sealed class MergeLoraModelCommand : EngineCommand
             return;
         }
 
-        var path = Resolve(Base, nameof(Base))[0];
+        var path = ResolveOne(Base, nameof(Base));
         Emit(Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), Steps())));
     }
 
@@ -65,7 +84,7 @@ public sealed class MergeLoraModelCommand : EngineCommand
         Emit(extended, t => kept.Contains(t.Ordinal) || t.Ordinal >= plan.Tensors.Length);
     }
 
-    private IReadOnlyList<AdapterStep> Steps() => MergeInput.Steps([.. (Adapter ?? []).SelectMany(a => Resolve(a, nameof(Adapter)))], Weight);
+    private IReadOnlyList<AdapterStep> Steps() => MergeInput.Steps(ResolveSome(Adapter ?? [], nameof(Adapter)), Weight);
 
     private void Emit(MergePlan plan, Func<LogicalTensor, bool>? filter = null)
     {

@@ -117,6 +117,11 @@ public sealed class SaveMergedModelCommand : EngineCommand
     {
         Engine(() =>
         {
+            if (_input.Tensors.Count() < plan.Tensors.Length)
+            {
+                throw new MergeException(MergeError.InvalidOption, $"The method lora saves an adapter as it is, but only {_input.Tensors.Count()} of the merge's {plan.Tensors.Length} tensors came.", nameof(Method), "Use merged_16bit with -AllowPartial, or pipe every tensor.");
+            }
+
             if (_input.Strengths.Values.Any(s => s != 1))
             {
                 throw new MergeException(MergeError.InvalidOption, "The method lora saves an adapter as it is, but some tensors have a Strength other than 1.", nameof(Method), "Use merged_16bit, or leave every Strength at 1.");

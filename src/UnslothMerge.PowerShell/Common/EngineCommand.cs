@@ -80,6 +80,41 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
         return [.. found.Order(StringComparer.Ordinal)];
     }
 
+    /// <summary>The one path that a path means.</summary>
+    private protected string ResolveOne(string path, string parameter)
+    {
+        var found = ResolveSome([path], parameter);
+        if (found.Count > 1)
+        {
+            Refuse(parameter, $"'{path}' matches {found.Count} paths ({string.Join(", ", found.Take(3))}{(found.Count > 3 ? ", …" : "")}), but only one can be used.", $"Give -{parameter} without wildcards.");
+        }
+
+        return found[0];
+    }
+
+    /// <summary>The paths that several paths mean; each must mean something, or what was asked for would silently be left out.</summary>
+    private protected IReadOnlyList<string> ResolveSome(IEnumerable<string> paths, string parameter)
+    {
+        var all = new List<string>();
+        foreach (var path in paths)
+        {
+            if (path.Length == 0)
+            {
+                Refuse(parameter, $"-{parameter} is an empty path.");
+            }
+
+            var found = Resolve(path, parameter);
+            if (found.Count == 0)
+            {
+                Refuse(parameter, $"'{path}' matches nothing.", $"Check the path given to -{parameter}.");
+            }
+
+            all.AddRange(found);
+        }
+
+        return all;
+    }
+
     private void RequireFileSystem(ProviderInfo provider, string path, string parameter)
     {
         if (provider.ImplementingType != typeof(FileSystemProvider))

@@ -16,7 +16,8 @@ internal static class ErrorRecords
     private static ErrorRecord Make(Exception exception, string id, ErrorCategory category, object? target, string? advice, string more = "") =>
         new(exception, id, category, target)
         {
-            ErrorDetails = new ErrorDetails($"{exception.Message}{(advice is null ? "" : $"\n  {advice}")}{more}") { RecommendedAction = advice ?? "" },
+            // PowerShell shows the recommendation below the message by itself.
+            ErrorDetails = new ErrorDetails(exception.Message + more) { RecommendedAction = advice ?? "" },
         };
 
     private static ErrorCategory CategoryOf(MergeError error) => error switch

@@ -16,7 +16,8 @@ public sealed class TensorShape : IComparable, IEquatable<TensorShape>
     public long Count => _dimensions.Aggregate(1L, (a, b) => a * b);
 
     /// <summary>A dimension; negative indices count from the end.</summary>
-    public long this[int index] => _dimensions[index < 0 ? _dimensions.Length + index : index];
+    /// <remarks>The index is a long because PowerShell takes an int index together with <see cref="Count"/> for a list, whose Count it expects to be an int.</remarks>
+    public long this[long index] => _dimensions[index < 0 ? _dimensions.Length + index : index];
 
     /// <inheritdoc/>
     public override string ToString() => _dimensions.Length == 0 ? "scalar" : string.Join('×', _dimensions);

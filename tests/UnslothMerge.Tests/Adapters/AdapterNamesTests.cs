@@ -4,6 +4,8 @@ namespace UnslothMerge.Tests.Adapters;
 
 public sealed class AdapterNamesTests
 {
+    private static readonly string[] Parts = ["lora_embedding_A", "lora_A.weight", "lora_B.weight", "lora_B.bias"];
+
     [Theory]
     [InlineData("base_model.model.m.experts.lora_A.weight", "m.experts", "lora_A.weight", 0)]
     [InlineData("base_model.model.m.experts.base_layer.lora_A.weight", "m.experts", "lora_A.weight", 1)]
@@ -13,4 +15,36 @@ public sealed class AdapterNamesTests
     [InlineData("base_model.model.lm_head.base_layer.weight", "lm_head", "weight", 0)]
     public void Wrappers_are_taken_off_and_counted(string name, string module, string part, int depth) =>
         Assert.Equal(new AdapterName(module, part, depth), AdapterNames.Parse(name, AdapterKinds.Parts));
+
+    [Theory]
+    [InlineData("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight", "model.layers.0.mlp.up_proj", "lora_A.weight")]
+    [InlineData("base_model.model.lm_head.lora_B.bias", "lm_head", "lora_B.bias")]
+    [InlineData("base_model.model.wte.lora_embedding_A", "wte", "lora_embedding_A")]
+
+    // Raw dumps: the adapter's name is left in, and no prefix may be there.
+    [InlineData("base_model.model.q.lora_A.default.weight", "q", "lora_A.weight")]
+    [InlineData("base_model.model.q.lora_B.my-adapter_2.bias", "q", "lora_B.bias")]
+    [InlineData("base_model.model.wte.lora_embedding_A.default", "wte", "lora_embedding_A")]
+    [InlineData("model.q.lora_A.weight", "model.q", "lora_A.weight")]
+
+    // Wrappers of PEFT's.
+    [InlineData("base_model.model.q.base_layer.lora_A.weight", "q", "lora_A.weight")]
+    [InlineData("base_model.model.experts.base_layer.base_layer.lora_A.weight", "experts", "lora_A.weight")]
+    [InlineData("base_model.model.q.base_layer.weight", "q", "weight")]
+
+    // Modules that were trained whole.
+    [InlineData("base_model.model.lm_head.weight", "lm_head", "weight")]
+    [InlineData("base_model.model.lm_head.modules_to_save.default.weight", "lm_head", "weight")]
+    [InlineData("base_model.model.lm_head.modules_to_save.weight", "lm_head", "weight")]
+    [InlineData("base_model.model.model.norm.modules_to_save.other.bias", "model.norm", "bias")]
+    [InlineData("base_model.model.logit_scale", "", "logit_scale")]
+
+    // Not parts, only like them.
+    [InlineData("base_model.model.q.lora_A.default.extra.weight", "q.lora_A.default.extra", "weight")]
+    [InlineData("base_model.model.q.my_lora_A.weight", "q.my_lora_A", "weight")]
+    public void A_name_is_taken_apart(string name, string module, string part)
+    {
+        var parsed = AdapterNames.Parse(name, Parts);
+        Assert.Equal((module, part), (parsed.Module, parsed.Part));
+    }
 }

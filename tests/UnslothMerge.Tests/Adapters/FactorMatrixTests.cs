@@ -16,7 +16,7 @@ public sealed class FactorMatrixTests
     public void Any_window_of_a_stored_matrix_is_read_either_way_round()
     {
         using var directory = new TemporaryDirectory();
-        var model = new TinyModel();
+        var model = new TinyTensors();
         model.Add("t", [Rows, Columns], i => (i[0] * 100) + i[1]);
         var tensor = SafetensorsFile.Open(Path.Combine(model.WriteAdapter(directory["a"], new JsonObject()), "adapter_model.safetensors")).Tensors[0];
         var windows =

@@ -73,8 +73,8 @@ public sealed class NumericsTests
                 }
             }
 
-            // The first diagonal element is the norm with the other sign than the pivot; a matrix of one row is not reflected at all.
-            Assert.Equal(rows == 1 ? p[0] : -Math.CopySign(Math.Sqrt(Dot(p, 0, p, 0)), p[0]), Dot(q, 0, p, 0), 1e-9);
+            // The first diagonal element is the norm with the other sign than the pivot; a column with zeros below it is not reflected at all.
+            Assert.Equal(Enumerable.Range(1, rows - 1).All(k => p[k * columns] == 0) ? p[0] : -Math.CopySign(Math.Sqrt(Dot(p, 0, p, 0)), p[0]), Dot(q, 0, p, 0), 1e-9);
         });
 
     [Theory]

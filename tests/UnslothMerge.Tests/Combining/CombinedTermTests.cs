@@ -25,6 +25,12 @@ public sealed class CombinedTermTests
                 coarse ? Gen.Int[0, 3].Select(v => Math.ScaleB(1, -v)) : Gen.Double[0.01, 1],
                 Gen.Select(Gen.Int, Gen.Int[1, 9], Gen.Int[1, 9], Gen.Int[1, 17]))).Sample((shape, deltas, density, cut) =>
         {
+            // Where weights of both signs nearly cancel, so does what their mean is divided by: no precision is left to compare.
+            if (type is CombinationType.Ties && !shape.coarse)
+            {
+                deltas = [.. deltas.Select(d => (0.1 + Math.Abs(d.Item1), d.Item2, d.Item3))];
+            }
+
             // Every adapter has two terms; their sum is its delta.
             var (seed, scanHeight, tileHeight, tileWidth) = cut;
             List<(double, double[])> given = [.. deltas.Select(d => (d.Item1, d.Item2.Zip(d.Item3, (a, b) => Exact(d.Item1, a, b)).ToArray()))];

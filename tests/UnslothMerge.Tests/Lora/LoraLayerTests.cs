@@ -162,7 +162,7 @@ public sealed class LoraLayerTests
 
     [Theory]
     [InlineData(0.5, "so the adapter's weight must be 1")]
-    [InlineData(1, "only sums can be combined")]
+    [InlineData(1, "can be combined")]
     public void DoraIsNeitherWeightedNorCombined(double weight, string why)
     {
         var random = new Random(2);

@@ -55,7 +55,7 @@ internal sealed class TinyMerge : IDisposable
     {
         Plan = MergePlanner.Plan(ModelDirectory.Open(_directory["base"]), _steps, options);
         var write = WritePlan.Create(Plan, Plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(write, Destination.Check(_directory["out"], [], force: false), "merged_16bit", new RunOptions(2, Sync: false), null, TestContext.Current.CancellationToken);
+        ModelSaver.Save(write, Destination.Check(_directory["out"], [], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
         using var files = new InputFiles();
         return Checkpoint.Open(_directory["out"]).Tensors.ToDictionary(t => t.Name, t => MemoryMarshal.Cast<byte, float>(files.ReadAll(t)).ToArray().Select(v => (double)v).ToArray());
     }

@@ -87,9 +87,9 @@ public sealed class ExpertMergeTests
     public void The_release_tells_the_orientation_of_a_square_parameter(string modelType, string? version, bool? last)
     {
         using var directory = new TemporaryDirectory();
-        var model = new TinyModel();
+        var model = new TinyTensors();
         model.Add($"{Experts}.down_proj", [2, 4, 4], _ => 0);
-        var adapter = new TinyModel();
+        var adapter = new TinyTensors();
         adapter.Add($"base_model.model.{Experts}.lora_A.weight", [2, 4], i => i[0] + i[1] + 1);
         adapter.Add($"base_model.model.{Experts}.lora_B.weight", [4, 2], i => (i[0] * 10) + i[1]);
         var config = Config(1, 1, "down_proj");
@@ -102,7 +102,7 @@ public sealed class ExpertMergeTests
         }
 
         Merge(@base, files, directory["out"]);
-        var expected = new TinyModel();
+        var expected = new TinyTensors();
         expected.Add($"{Experts}.down_proj", [2, 4, 4], i => last.Value ? ((i[1] * 10) + i[0]) * (i[0] + i[2] + 1) : ((i[2] * 10) + i[0]) * (i[0] + i[1] + 1));
         Compare(directory["out"], expected);
     }
@@ -114,17 +114,17 @@ public sealed class ExpertMergeTests
     public void A_neighbour_tells_how_a_square_parameter_is_stored(bool transposed)
     {
         using var directory = new TemporaryDirectory();
-        var model = new TinyModel();
+        var model = new TinyTensors();
         model.Add($"{Experts}.gate_up_proj", transposed ? [2, 4, 8] : [2, 8, 4], _ => 0);
         model.Add($"{Experts}.down_proj", [2, 4, 4], _ => 0);
-        var adapter = new TinyModel();
+        var adapter = new TinyTensors();
         adapter.Add($"base_model.model.{Experts}.lora_A.weight", [2, 4], i => i[0] + i[1] + 1);
         adapter.Add($"base_model.model.{Experts}.lora_B.weight", [4, 2], i => (i[0] * 10) + i[1]);
         var config = Config(1, 1, "down_proj");
         config["peft_version"] = "0.21.2";
         Merge(model.WriteModel(directory["base"], new JsonObject { ["model_type"] = "qwen3_vl_moe", ["dtype"] = "float32" }), adapter.WriteAdapter(directory["adapter"], config), directory["out"]);
 
-        var expected = new TinyModel();
+        var expected = new TinyTensors();
         expected.Add($"{Experts}.gate_up_proj", transposed ? [2, 4, 8] : [2, 8, 4], _ => 0);
         expected.Add($"{Experts}.down_proj", [2, 4, 4], i => (((transposed ? i[2] : i[1]) * 10) + i[0]) * (i[0] + (transposed ? i[1] : i[2]) + 1));
         Compare(directory["out"], expected);
@@ -134,14 +134,14 @@ public sealed class ExpertMergeTests
     public void A_projection_lands_in_its_third_of_a_fused_matrix()
     {
         using var directory = new TemporaryDirectory();
-        var model = new TinyModel();
+        var model = new TinyTensors();
         model.Add("encoder.layers.0.attn.Wqkv.weight", [3 * I, H], i => Weight(0, 0, i[0], i[1]));
-        var adapter = new TinyModel();
+        var adapter = new TinyTensors();
         adapter.Add("base_model.model.layers.0.self_attn.k_proj.lora_A.weight", [R, H], i => FactorA(0, 0, i[0], i[1]));
         adapter.Add("base_model.model.layers.0.self_attn.k_proj.lora_B.weight", [I, R], i => FactorB(0, 0, I + i[0], i[1]));
         Merge(model.WriteModel(directory["base"], new JsonObject { ["model_type"] = "nomic_bert", ["dtype"] = "float32" }), adapter.WriteAdapter(directory["adapter"], Config(R, Alpha)), directory["out"]);
 
-        var expected = new TinyModel();
+        var expected = new TinyTensors();
         expected.Add("encoder.layers.0.attn.Wqkv.weight", [3 * I, H], i => i[0] / I == 1 ? Truth(0, 0, i[0], i[1]) : Weight(0, 0, i[0], i[1]));
         Compare(directory["out"], expected);
     }
@@ -151,7 +151,7 @@ public sealed class ExpertMergeTests
     {
         using var directory = new TemporaryDirectory();
         var @base = Base(Stored.Fused).WriteModel(directory["base"], new JsonObject { ["model_type"] = "qwen3_moe" });
-        var adapter = new TinyModel();
+        var adapter = new TinyTensors();
         adapter.Add($"base_model.model.{Experts}.{E}.down_proj.lora_A.weight", [R, I], _ => 1);
         adapter.Add($"base_model.model.{Experts}.{E}.down_proj.lora_B.weight", [H, R], _ => 1);
         var error = Assert.Throws<MergeException>(() => Merge(@base, adapter.WriteAdapter(directory["adapter"], Config(R, Alpha)), directory["out"]));
@@ -162,10 +162,10 @@ public sealed class ExpertMergeTests
     {
         var plan = MergePlanner.Plan(ModelDirectory.Open(@base), [new AdapterStep(AdapterDirectory.Open(adapter), weight)]);
         var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(write, Destination.Check(output, [("base", @base)], force: false), "merged_16bit", new RunOptions(2, Sync: false), null, TestContext.Current.CancellationToken);
+        ModelSaver.Save(write, Destination.Check(output, [("base", @base)], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
     }
 
-    private static void Compare(string output, TinyModel expected)
+    private static void Compare(string output, TinyTensors expected)
     {
         using var files = new InputFiles();
         var actual = Checkpoint.Open(output);
@@ -190,10 +190,10 @@ public sealed class ExpertMergeTests
     private static double Truth(int projection, int e, int o, int i) =>
         Weight(projection, e, o, i) + (Alpha / R * Enumerable.Range(0, R).Sum(k => FactorB(projection, e, o, k) * FactorA(projection, e, k, i)));
 
-    private static TinyModel Base(Stored stored, Func<int, int, int, int, double>? value = null)
+    private static TinyTensors Base(Stored stored, Func<int, int, int, int, double>? value = null)
     {
         value ??= Weight;
-        var model = new TinyModel();
+        var model = new TinyTensors();
         if (stored == Stored.Fused)
         {
             model.Add($"{Experts}.gate_up_proj", [E, 2 * I, H], i => value(0, i[0], i[1], i[2]));
@@ -220,9 +220,9 @@ public sealed class ExpertMergeTests
         return model;
     }
 
-    private static TinyModel Adapter(Trained trained, out JsonObject config)
+    private static TinyTensors Adapter(Trained trained, out JsonObject config)
     {
-        var adapter = new TinyModel();
+        var adapter = new TinyTensors();
         config = Config(R, Alpha);
         if (trained is Trained.GateUp or Trained.W1W3 or Trained.UnslothSplit)
         {

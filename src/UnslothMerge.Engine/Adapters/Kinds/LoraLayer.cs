@@ -97,7 +97,7 @@ public sealed class LoraLayer : AdapterKind
         {
             target.Problem(bias, $"{module.Module} has no bias in the base that it could be added to");
         }
-        else if (bias.Shape.Count() != pair.Outputs || tensor.Shape.Count() != pair.Outputs)
+        else if (!bias.Shape.SequenceEqual([pair.Outputs]) || tensor.Shape.Count() != pair.Outputs)
         {
             target.Problem(bias, $"{bias.Shape.Text()} does not fit {tensor.Name} {tensor.Shape.Text()}");
         }

@@ -1,0 +1,124 @@
+BeforeAll {
+    . "$PSScriptRoot/Session.ps1"
+
+    $base = [IO.Path]::Combine($Fixtures, 'bases', 'llama-bf16')
+    $adapter = [IO.Path]::Combine($Fixtures, 'cases', 'lora-all-linear', 'adapter')
+    $cross = [char] 0xD7
+}
+
+Describe 'Get-ModelTensor' {
+    It 'lists the tensors of a model' {
+        $tensors = @(Get-ModelTensor $base)
+        $tensors | Should -HaveCount 21
+        $head = $tensors | Where-Object Name -eq 'lm_head.weight'
+        "$($head.Shape)" | Should -Be "43${cross}20"
+        $head.DType | Should -Be 'BF16'
+        $head.Format | Should -Be 'BF16'
+        $head.Bytes | Should -Be 1720
+        $head.Parameters | Should -Be 860
+        $head.Shard | Should -Be 'model.safetensors'
+        $head.Path | Should -Exist
+        $null -eq $head.Layer | Should -BeTrue
+        ($tensors | Where-Object Layer -eq 1) | Should -HaveCount 9
+    }
+
+    It 'shows quantized weights as what they mean' {
+        $weight = Get-ModelTensor ([IO.Path]::Combine($Fixtures, 'bases', 'q-nf4')) | Where-Object Name -like '*layers.0*down_proj.weight'
+        $weight | Should -HaveCount 1
+        $weight.Format | Should -Match 'NF4'
+        $weight.DType | Should -Be 'BF16'
+        $weight.Shape.Rank | Should -Be 2
+        $weight.Bytes | Should -BeLessThan (2 * $weight.Parameters)
+    }
+
+    It 'takes many models, from the pipeline and by wildcard' {
+        @($base, "$base" | Get-ModelTensor) | Should -HaveCount 42
+        @(Get-ModelTensor ([IO.Path]::Combine($Fixtures, 'bases', 'llama-bf1?'))) | Should -HaveCount 21
+        @(Get-ModelTensor ([IO.Path]::Combine($Fixtures, 'bases', 'no-such-*'))) | Should -HaveCount 0
+    }
+
+    It 'goes on after a bad one' {
+        $tensors = @($base, '/nowhere', $base | Get-ModelTensor -ErrorAction SilentlyContinue -ErrorVariable failures)
+        $tensors | Should -HaveCount 42
+        $failures | Should -HaveCount 1
+        $failures[0].FullyQualifiedErrorId | Should -Be 'InvalidModel,UnslothMerge.PowerShell.Commands.GetModelTensorCommand'
+        $failures[0].TargetObject | Should -Be '/nowhere'
+    }
+}
+
+Describe 'Get-LoraAdapter' {
+    It 'tells what an adapter is' {
+        $lora = Get-LoraAdapter $adapter
+        $lora.Name | Should -Be 'adapter'
+        "$lora" | Should -Be $adapter
+        $lora.Kind | Should -Be 'LORA'
+        $lora.Rank | Should -BeGreaterThan 0
+        $lora.Scaling | Should -Be ($lora.Alpha / $lora.Rank)
+        $lora.Modules | Should -Be 14
+        $lora.Tensors | Should -Be 28
+        $lora.Bytes | Should -Be ([IO.FileInfo] "$adapter/adapter_model.safetensors").Length
+        $lora.Targets | Should -HaveCount 14
+        $lora.Targets[0].Inputs | Should -Match 'lora_A.weight, .*lora_B.weight'
+        $null -eq $lora.Targets[0].Tensor | Should -BeTrue
+    }
+
+    It 'divides by the root of the rank with rsLoRA' {
+        $lora = Get-LoraAdapter ([IO.Path]::Combine($Fixtures, 'cases', 'rslora', 'adapter'))
+        $lora.Scaling | Should -Be ($lora.Alpha / [Math]::Sqrt($lora.Rank))
+    }
+
+    It 'tells where each module lands in a base' {
+        $targets = (Get-LoraAdapter $adapter -Base $base).Targets
+        $targets | Should -HaveCount 14
+        $targets.Outcome | Where-Object { $_ -ne 'Merged' } | Should -BeNullOrEmpty
+        $target = $targets | Where-Object Module -eq 'model.layers.0.mlp.up_proj'
+        $target.Tensor | Should -Be 'model.layers.0.mlp.up_proj.weight'
+        $target.Kind | Should -Be 'LoRA'
+        $target.Rank | Should -BeGreaterThan 0
+        $target.Scaling | Should -BeGreaterThan 0
+    }
+
+    It 'tells what replaces a tensor' {
+        $targets = (Get-LoraAdapter ([IO.Path]::Combine($Fixtures, 'cases', 'save-lm-head', 'adapter')) -Base $base).Targets
+        ($targets | Where-Object Outcome -eq 'Replaced').Tensor | Should -Be 'lm_head.weight'
+    }
+
+    It 'says why an adapter does not fit the base' {
+        $failure = { Get-LoraAdapter ([IO.Path]::Combine($Fixtures, 'cases', 'refuse-shape', 'adapter')) -Base $base -ErrorAction Stop } |
+            Should -Throw -ErrorId 'AdapterDoesNotFit,UnslothMerge.PowerShell.Commands.GetLoraAdapterCommand' -PassThru
+        $failure.Exception.Details | Should -Not -BeNullOrEmpty
+    }
+}
+
+Describe 'Get-MergeMemoryPlan' {
+    It 'tells what a merge needs' {
+        $plan = Get-MergeMemoryPlan $base $adapter
+        $plan.Base | Should -Be $base
+        $plan.Adapter | Should -Be $adapter
+        $plan.Weight | Should -Be 1
+        $plan.Architecture | Should -Be 'LlamaForCausalLM'
+        $plan.Parameters | Should -Be 7820
+        $plan.Shards | Should -Be 1
+        $plan.Stages.Stage | Should -Be 'Plan', 'Adapter', 'Merge', 'Copy', 'Total'
+        $plan.Fits | Should -BeTrue
+        $plan.Missing | Should -BeNullOrEmpty
+        $plan.PeakHostBytes | Should -BeGreaterThan 0
+        $plan.PeakDeviceBytes | Should -Be 0
+    }
+
+    It 'tells the size of the output to the byte' {
+        foreach ($options in @{}, @{ DType = 'F32' }, @{ MaxShardSize = '5kB' }) {
+            $out = [IO.Path]::Combine($TestDrive, 'exact')
+            $written = 0
+            foreach ($shard in Merge-LoraModel $base $adapter | Save-MergedModel $out -Force @options) { $written += $shard.Bytes }
+            (Get-MergeMemoryPlan $base $adapter @options).OutputBytes | Should -Be $written
+        }
+    }
+
+    It 'says what is missing' {
+        $plan = Get-MergeMemoryPlan $base $adapter -MaximumMemoryUsage 1MB
+        $plan.Fits | Should -BeFalse
+        $plan.Missing | Should -Match 'more memory'
+        $plan.LimitBytes | Should -Be 1000000
+    }
+}

@@ -1,0 +1,150 @@
+using System.Runtime.InteropServices;
+using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Tests.Execution;
+
+/// <summary>A save without adapters: the dtype changes, with one rounding, or the bytes stay.</summary>
+public sealed class ConversionTests : IDisposable
+{
+    // Ties, both sides of them, subnormal numbers of every dtype, the largest of F16, signed zeros.
+    private static readonly double[] Values =
+    [
+        0, -0.0, 1, -1, 1.00390625, 1.005859375, 1.01171875, 1 + 1.0 / 2048, 1 + 3.0 / 2048, 1.0000001, 0.1, -0.3, 65504, 65519, -65504, 6.1e-5, 5.96e-8, 2.98e-8, 2.99e-8, 1e-10, 1e-40, 1 / 3.0, 3.14159265358979,
+    ];
+
+    private readonly TemporaryDirectory _directory = new();
+
+    public static TheoryData<TensorType, TensorType> Pairs
+    {
+        get
+        {
+            var pairs = new TheoryData<TensorType, TensorType>();
+            foreach (var from in new[] { TensorType.F16, TensorType.BF16, TensorType.F32, TensorType.F64 })
+            {
+                foreach (var to in new[] { TensorType.F16, TensorType.BF16, TensorType.F32 })
+                {
+                    pairs.Add(from, to);
+                }
+            }
+
+            return pairs;
+        }
+    }
+
+    public void Dispose() => _directory.Dispose();
+
+    [Theory]
+    [MemberData(nameof(Pairs))]
+    public void Values_are_rounded_once(TensorType from, TensorType to)
+    {
+        // BF16 has no 65504: it becomes 65536, which F16 has not.
+        var stored = Values.Select(v => Decode(Encode(v, from), from)).Where(v => to != TensorType.F16 || Math.Abs(v) < 65520).ToArray();
+        var saved = Save(to, new TinyTensor("m.weight", from, [stored.Length], [.. stored.SelectMany(v => Encode(v, from))]));
+        Assert.Equal(to, saved.Type);
+        Assert.Equal(stored.SelectMany(v => Encode(v, to)), Read(saved));
+    }
+
+    [Theory]
+    [InlineData(TensorType.F16, TensorType.BF16)]
+    [InlineData(TensorType.F16, TensorType.F32)]
+    [InlineData(TensorType.BF16, TensorType.F16)]
+    [InlineData(TensorType.BF16, TensorType.F32)]
+    [InlineData(TensorType.F32, TensorType.BF16)]
+    [InlineData(TensorType.F64, TensorType.F32)]
+    public void A_base_that_is_not_finite_is_named_when_it_must_be_converted(TensorType from, TensorType to)
+    {
+        foreach (var value in new[] { double.NaN, double.PositiveInfinity, double.NegativeInfinity })
+        {
+            var error = Assert.Throws<MergeException>(() => Save(to, new TinyTensor("m.weight", from, [2], [.. Encode(1, from), .. Encode(value, from)])));
+            Assert.Equal(MergeError.NonFiniteResult, error.Error);
+            Assert.Contains("'m.weight'", error.Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Theory]
+    [InlineData(TensorType.F32, 65520)]
+    [InlineData(TensorType.BF16, 70000)]
+    [InlineData(TensorType.F64, -1e300)]
+    public void A_value_beyond_the_range_is_named(TensorType from, double value)
+    {
+        var error = Assert.Throws<MergeException>(() => Save(TensorType.F16, new TinyTensor("m.weight", from, [1], Encode(value, from))));
+        Assert.Equal(MergeError.NonFiniteResult, error.Error);
+        Assert.Contains("bfloat16", error.Advice, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(TensorType.F16)]
+    [InlineData(TensorType.BF16)]
+    [InlineData(TensorType.F32)]
+    public void A_tensor_that_stays_as_it_is_keeps_even_its_nans(TensorType type)
+    {
+        byte[] bits = [.. Encode(double.NaN, type), .. Encode(double.PositiveInfinity, type), .. Enumerable.Repeat((byte)0xFF, type.Bits() / 8)];
+        Assert.Equal(bits, Read(Save(type, new TinyTensor("m.weight", type, [3], bits))));
+    }
+
+    [Fact]
+    public void Without_a_dtype_a_16_bit_model_keeps_each_tensors_own_and_a_32_bit_one_becomes_bf16()
+    {
+        TinyModel.Base(_directory["mixed"], TinyTensor.BF16("a.weight", [1], 0x3F80), TinyTensor.F32("b.weight", [1], 1.0000001f));
+        TinyModel.Base(_directory["wide"], TinyTensor.F32("b.weight", [1], 1.0000001f));
+        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["mixed"])), _directory["out1"]);
+        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["wide"])), _directory["out2"]);
+        Assert.Equal([TensorType.F32, TensorType.BF16], Checkpoint.Open(_directory["out1"]).Tensors.Select(t => t.Type));
+        Assert.Equal([TensorType.BF16], Checkpoint.Open(_directory["out2"]).Tensors.Select(t => t.Type));
+        Assert.Contains("\"bfloat16\"", File.ReadAllText(_directory["out2/config.json"]), StringComparison.Ordinal);
+    }
+
+    private StoredTensor Save(TensorType to, TinyTensor tensor)
+    {
+        using var fresh = new TemporaryDirectory();
+        var output = Path.Combine(_directory.Path, Path.GetFileName(fresh.Path));
+        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(TinyModel.Base(fresh["base"], tensor)), to), output);
+        return Checkpoint.Open(output).Find(tensor.Name)!;
+    }
+
+    private static byte[] Read(StoredTensor tensor)
+    {
+        using var files = new InputFiles();
+        return files.ReadAll(tensor);
+    }
+
+    // .NET's own conversions round to nearest, ties to even. BF16 is rounded from the double by hand, on its bits.
+    private static byte[] Encode(double value, TensorType type) => type switch
+    {
+        TensorType.F16 => BitConverter.GetBytes((Half)value),
+        TensorType.BF16 => BitConverter.GetBytes(BFloat16(value)),
+        TensorType.F32 => BitConverter.GetBytes((float)value),
+        _ => BitConverter.GetBytes(value),
+    };
+
+    private static double Decode(byte[] bytes, TensorType type) => type switch
+    {
+        TensorType.F16 => (double)MemoryMarshal.Read<Half>(bytes),
+        TensorType.BF16 => BitConverter.UInt32BitsToSingle((uint)MemoryMarshal.Read<ushort>(bytes) << 16),
+        TensorType.F32 => MemoryMarshal.Read<float>(bytes),
+        _ => MemoryMarshal.Read<double>(bytes),
+    };
+
+    private static ushort BFloat16(double value)
+    {
+        if (!double.IsFinite(value))
+        {
+            return (ushort)(BitConverter.SingleToUInt32Bits((float)value) >> 16);
+        }
+
+        // The two neighbours are those that a cut fp32 gives; the nearer wins, and of two equally near ones the even.
+        var toward = BitConverter.SingleToUInt32Bits((float)value);
+        if (Math.Abs((double)BitConverter.UInt32BitsToSingle(toward)) > Math.Abs(value))
+        {
+            toward--;
+        }
+
+        var low = (ushort)(toward >> 16);
+        var (below, above) = (Math.Abs((double)Single(low)), Math.Abs((double)Single((ushort)(low + 1))));
+        var (down, up) = (Math.Abs(value) - below, above - Math.Abs(value));
+        return down < up || (down == up && low % 2 == 0) ? low : (ushort)(low + 1);
+
+        static float Single(ushort bits) => BitConverter.UInt32BitsToSingle((uint)bits << 16);
+    }
+}

@@ -1,0 +1,99 @@
+using CsCheck;
+using UnslothMerge.Planning;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Tests.Planning;
+
+/// <summary>No adapter tensor is ever lost: each has its place in the plan, or there is no plan.</summary>
+public sealed class PlacementTests : IDisposable
+{
+    private readonly TemporaryDirectory _directory = new();
+
+    public PlacementTests() => TinyModel.Base(
+        _directory["base"],
+        TinyTensor.Random("model.embed_tokens.weight", [5, 3], 0),
+        TinyTensor.Random("model.layers.0.q.weight", [4, 3], 1),
+        TinyTensor.Random("model.layers.0.q.bias", [4], 2),
+        TinyTensor.Random("model.layers.1.q.weight", [4, 3], 3),
+        TinyTensor.Random("model.norm.weight", [3], 4),
+        TinyTensor.Random("lm_head.weight", [5, 3], 5));
+
+    public void Dispose() => _directory.Dispose();
+
+    [Fact]
+    public void Every_tensor_is_placed_once_or_refused()
+    {
+        string[] modules = ["model.layers.0.q", "model.layers.1.q", "model.layers.2.q", "model.norm", "lm_head", "model.embed_tokens", "q", "modle.norm"];
+        string[] parts = ["lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_A.default.weight", "lora_B.default.weight", "weight", "bias", "modules_to_save.default.weight", "base_layer.weight", "lora_C.weight"];
+        long[][] shapes = [[2, 3], [4, 2], [4, 3], [4], [3], [5, 3], [1, 4], []];
+        TensorType[] types = [TensorType.F32, TensorType.F32, TensorType.F32, TensorType.BF16, TensorType.I64];
+        var tensor = Gen.Select(Index(modules), Index(parts), Index(shapes), Index(types), (m, p, s, t) => (Name: $"base_model.model.{m}.{p}", Shape: s, Type: t));
+
+        // Pairs that fit, so that there is something to merge, and strangers among them.
+        var pair = Index([0, 1]).Select(Pair);
+        var (placed, refused) = (0, 0);
+        Gen.Select(pair, tensor.Array[0, 2]).Sample(
+            (some, others) =>
+            {
+                var tensors = some.Concat(others).DistinctBy(t => t.Name).Select(t => new TinyTensor(t.Name, t.Type, t.Shape, new byte[t.Shape.Count() * t.Type.Bits() / 8])).ToArray();
+                var adapter = TinyModel.Lora(_directory["adapter"], 2, tensors);
+                MergePlan plan;
+                try
+                {
+                    plan = TinyModel.Plan(_directory["base"], adapter);
+                }
+                catch (MergeException e)
+                {
+                    Assert.Contains(tensors, t => e.Message.Contains(t.Name, StringComparison.Ordinal) || e.Message.Contains("model.embed_tokens.weight", StringComparison.Ordinal));
+                    refused++;
+                    return;
+                }
+
+                Assert.Equal(tensors.Select(t => t.Name).Order(StringComparer.Ordinal), plan.Targets.SelectMany(t => t.Inputs).Order(StringComparer.Ordinal));
+                Assert.All(plan.Targets, t => Assert.True(plan.Tensors.Single(p => p.Name == t.Tensor).IsChanged));
+                placed++;
+            },
+            iter: 1000,
+            threads: 1);
+        Assert.True(placed > 50 && refused > 50, $"{placed} were placed, {refused} refused.");
+    }
+
+    [Theory]
+    [InlineData(TensorType.F8_E4M3)]
+    [InlineData(TensorType.I8)]
+    [InlineData(TensorType.I32)]
+    public void Factors_that_are_no_floating_point_numbers_are_refused_before_anything_is_written(TensorType type)
+    {
+        var adapter = TinyModel.Lora(
+            _directory["adapter"],
+            2,
+            new TinyTensor("base_model.model.model.layers.0.q.lora_A.weight", type, [2, 3], new byte[6 * type.Bits() / 8]),
+            TinyTensor.Random("base_model.model.model.layers.0.q.lora_B.weight", [4, 2], 6));
+        var error = Assert.Throws<MergeException>(() => TinyModel.Plan(_directory["base"], adapter));
+        Assert.Contains("q.lora_A.weight", error.Message, StringComparison.Ordinal);
+        Assert.Contains(type.ToString(), error.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(1, 4)]
+    [InlineData(4, 1)]
+    [InlineData(2, 2)]
+    public void A_bias_that_is_no_vector_is_refused(long rows, long columns)
+    {
+        var adapter = TinyModel.Lora(
+            _directory["adapter"],
+            2,
+            TinyTensor.Random("base_model.model.model.layers.0.q.lora_A.weight", [2, 3], 5),
+            TinyTensor.Random("base_model.model.model.layers.0.q.lora_B.weight", [4, 2], 6),
+            TinyTensor.Random("base_model.model.model.layers.0.q.lora_B.bias", [rows, columns], 7));
+        Assert.Contains("q.lora_B.bias", Assert.Throws<MergeException>(() => TinyModel.Plan(_directory["base"], adapter)).Message, StringComparison.Ordinal);
+    }
+
+    private static (string Name, long[] Shape, TensorType Type)[] Pair(int layer) =>
+    [
+        ($"base_model.model.model.layers.{layer}.q.lora_A.weight", [2, 3], TensorType.F32),
+        ($"base_model.model.model.layers.{layer}.q.lora_B.weight", [4, 2], TensorType.F32),
+    ];
+
+    private static Gen<T> Index<T>(T[] values) => Gen.Int[0, values.Length - 1].Select(i => values[i]);
+}

@@ -1,0 +1,95 @@
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Tests.Safetensors;
+
+public sealed class CheckpointTests
+{
+    private static readonly TinyTensor A = TinyTensor.F32("a", [1], 1);
+    private static readonly TinyTensor B = TinyTensor.F32("b", [1], 2);
+
+    [Theory]
+    [InlineData("../model-00001-of-00001.safetensors")]
+    [InlineData("..\\\\model.safetensors")]
+    [InlineData("sub/model.safetensors")]
+    [InlineData("/etc/passwd")]
+    [InlineData("C:model.safetensors")]
+    [InlineData("C:\\\\model.safetensors")]
+    [InlineData("..")]
+    [InlineData(".")]
+    [InlineData("")]
+    [InlineData("x\\u0000y")]
+    public void A_shard_outside_the_directory_is_refused(string shard)
+    {
+        using var directory = new TemporaryDirectory();
+        Index(directory, """{"weight_map":{"a":"SHARD"}}""".Replace("SHARD", shard, StringComparison.Ordinal));
+        var error = Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path));
+        Assert.Equal(MergeError.InvalidModel, error.Error);
+        Assert.Contains("'a'", error.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("[]")]
+    [InlineData("{}")]
+    [InlineData("""{"weight_map":[]}""")]
+    [InlineData("""{"weight_map":{"a":1}}""")]
+    [InlineData("""{"weight_map":{"a":null}}""")]
+    [InlineData("""{"weight_map":{"a":"1.safetensors","a":"1.safetensors"}}""")]
+    [InlineData("""{"weight_map":{"a":"1.safetensors"},"weight_map":{}}""")]
+    public void A_broken_index_is_named(string json)
+    {
+        using var directory = new TemporaryDirectory();
+        TinyModel.WriteFile(directory["1.safetensors"], A);
+        Index(directory, json);
+        Assert.Contains(ShardIndex.FileName, Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_missing_shard_is_named()
+    {
+        using var directory = new TemporaryDirectory();
+        TinyModel.WriteFile(directory["1.safetensors"], A);
+        Index(directory, """{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}""");
+        Assert.Equal(["2.safetensors"], Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Details);
+    }
+
+    [Fact]
+    public void A_tensor_that_is_not_where_the_index_says_is_named()
+    {
+        using var directory = new TemporaryDirectory();
+        TinyModel.WriteFile(directory["1.safetensors"], A);
+        TinyModel.WriteFile(directory["2.safetensors"], B);
+        Index(directory, """{"weight_map":{"a":"2.safetensors","b":"2.safetensors","c":"1.safetensors"}}""");
+        Assert.Equal(["a (in 2.safetensors)", "c (in 1.safetensors)"], Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Details);
+    }
+
+    [Fact]
+    public void A_tensor_in_two_shards_is_named()
+    {
+        using var directory = new TemporaryDirectory();
+        TinyModel.WriteFile(directory["1.safetensors"], A, B);
+        TinyModel.WriteFile(directory["2.safetensors"], B);
+        Index(directory, """{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}""");
+        var error = Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path));
+        Assert.Contains("'b' is in both '1.safetensors' and '2.safetensors'", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Shards_are_read_in_the_order_of_their_names()
+    {
+        using var directory = new TemporaryDirectory();
+        TinyModel.WriteFile(directory["2.safetensors"], A);
+        TinyModel.WriteFile(directory["1.safetensors"], B);
+        Index(directory, """{"weight_map":{"a":"2.safetensors","b":"1.safetensors"}}""");
+        Assert.Equal(["b", "a"], Checkpoint.Open(directory.Path).Tensors.Select(t => t.Name));
+    }
+
+    [Fact]
+    public void An_index_is_written_as_the_hub_writes_it()
+    {
+        var text = ShardIndex.Write([new("b", "2.safetensors"), new("a\"é", "1.safetensors")], 12, 3);
+        Assert.Equal("{\n  \"metadata\": {\n    \"total_parameters\": 3,\n    \"total_size\": 12\n  },\n  \"weight_map\": {\n    \"a\\\"é\": \"1.safetensors\",\n    \"b\": \"2.safetensors\"\n  }\n}\n", text);
+    }
+
+    private static void Index(TemporaryDirectory directory, string json) => File.WriteAllText(directory[ShardIndex.FileName], json);
+}

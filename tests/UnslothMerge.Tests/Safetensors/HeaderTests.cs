@@ -1,0 +1,194 @@
+using System.Buffers.Binary;
+using System.Text;
+using CsCheck;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Tests.Safetensors;
+
+/// <summary>Every rule of the format, in the order in which the reference implementation checks them.</summary>
+public sealed class HeaderTests
+{
+    // The header, the bytes of data after it, and the first rule that it breaks.
+    public static TheoryData<string, int, SafetensorsError> Broken => new()
+    {
+        // JSON
+        { "", 0, SafetensorsError.InvalidHeaderDeserialization },
+        { "[]", 0, SafetensorsError.InvalidHeaderDeserialization },
+        { "null", 0, SafetensorsError.InvalidHeaderDeserialization },
+        { "{", 0, SafetensorsError.InvalidHeaderDeserialization },
+        { "{}{}", 0, SafetensorsError.InvalidHeaderDeserialization },
+        { "{} x", 0, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},}""", 1, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":5}""", 0, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"F128","shape":[],"data_offsets":[0,16]}}""", 16, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"f32","shape":[],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":7,"shape":[],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"shape":[],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"F32","data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"F32","shape":[]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"F32","shape":null,"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"F32","shape":[1e0],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"F32","shape":["1"],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"F32","shape":[18446744073709551616],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"F32","shape":[],"data_offsets":[0]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4,8]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"__metadata__":{"format":1}}""", 0, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"__metadata__":[]}""", 0, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"\ud800":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+
+        // Duplicate keys of any kind.
+        { """{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[],"data_offsets":[1,2]}}""", 2, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"\u0061":{"dtype":"U8","shape":[],"data_offsets":[1,2]}}""", 2, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"__metadata__":{},"__metadata__":{}}""", 0, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"__metadata__":{"a":"1","a":"2"}}""", 0, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"U8","dtype":"U8","shape":[],"data_offsets":[0,1]}}""", 1, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"U8","shape":[],"sh\u0061pe":[],"data_offsets":[0,1]}}""", 1, SafetensorsError.InvalidHeaderDeserialization },
+
+        // A bad dtype is found before bad offsets.
+        { """{"a":{"dtype":"U8","shape":[9],"data_offsets":[3,1]},"b":{"dtype":"X","shape":[],"data_offsets":[0,1]}}""", 1, SafetensorsError.InvalidHeaderDeserialization },
+
+        // Offsets: not from 0, a gap, an overlap, backwards; found before anything that the shape says.
+        { """{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}""", 2, SafetensorsError.InvalidOffset },
+        { """{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}}""", 3, SafetensorsError.InvalidOffset },
+        { """{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}""", 3, SafetensorsError.InvalidOffset },
+        { """{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}""", 2, SafetensorsError.InvalidOffset },
+        { """{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,1]}}""", 2, SafetensorsError.InvalidOffset },
+        { """{"a":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[1,2]}}""", 2, SafetensorsError.InvalidOffset },
+
+        // Overflow of the elements, of the bits, of a dimension.
+        { """{"a":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,0]}}""", 0, SafetensorsError.ValidationOverflow },
+        { """{"a":{"dtype":"U8","shape":[4294967296,4294967296,0],"data_offsets":[0,0]}}""", 0, SafetensorsError.ValidationOverflow },
+        { """{"a":{"dtype":"U8","shape":[2305843009213693952],"data_offsets":[0,0]}}""", 0, SafetensorsError.ValidationOverflow },
+        { """{"a":{"dtype":"F4","shape":[9223372036854775807],"data_offsets":[0,0]}}""", 0, SafetensorsError.ValidationOverflow },
+
+        // Bits that are no bytes are found before the length is compared.
+        { """{"a":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}}""", 2, SafetensorsError.MisalignedSlice },
+        { """{"a":{"dtype":"F6_E2M3","shape":[2],"data_offsets":[0,9]}}""", 9, SafetensorsError.MisalignedSlice },
+
+        { """{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}""", 4, SafetensorsError.TensorInvalidInfo },
+        { """{"a":{"dtype":"F32","shape":[],"data_offsets":[0,0]}}""", 0, SafetensorsError.TensorInvalidInfo },
+        { """{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,4]}}""", 4, SafetensorsError.TensorInvalidInfo },
+        { """{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}""", 100, SafetensorsError.TensorInvalidInfo },
+
+        { """{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}""", 7, SafetensorsError.MetadataIncompleteBuffer },
+        { """{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}""", 9, SafetensorsError.MetadataIncompleteBuffer },
+        { "{}", 1, SafetensorsError.MetadataIncompleteBuffer },
+        { """{"a":{"dtype":"U8","shape":[2305843009213693951],"data_offsets":[0,2305843009213693951]}}""", 7, SafetensorsError.MetadataIncompleteBuffer },
+    };
+
+    [Theory]
+    [MemberData(nameof(Broken))]
+    public void A_broken_header_is_named_for_the_first_rule_that_it_breaks(string json, int data, SafetensorsError expected)
+    {
+        using var directory = new TemporaryDirectory();
+        TinyModel.WriteRaw(directory["f.safetensors"], Encoding.UTF8.GetBytes(json), data);
+        var error = Assert.Throws<SafetensorsException>(() => SafetensorsFile.Open(directory["f.safetensors"]));
+        Assert.Equal(expected, error.Kind);
+        Assert.Contains("f.safetensors", error.Message, StringComparison.Ordinal);
+        if (expected is >= SafetensorsError.InvalidOffset and <= SafetensorsError.TensorInvalidInfo)
+        {
+            Assert.Contains(error.Tensor, new[] { "a", "b" });
+        }
+    }
+
+    [Theory]
+    [InlineData("", SafetensorsError.HeaderTooSmall)]
+    [InlineData("00000000000000", SafetensorsError.HeaderTooSmall)]
+    [InlineData("FFFFFFFFFFFFFFFF", SafetensorsError.HeaderTooLarge)]
+    [InlineData("01E1F50500000000", SafetensorsError.HeaderTooLarge)] // 100,000,001
+    [InlineData("00E1F50500000000", SafetensorsError.InvalidHeaderLength)] // 100,000,000
+    [InlineData("03000000000000007B7D", SafetensorsError.InvalidHeaderLength)]
+    [InlineData("0300000000000000FF7B7D", SafetensorsError.InvalidHeader)]
+    [InlineData("030000000000000022C022", SafetensorsError.InvalidHeader)]
+    public void A_broken_beginning_is_named(string hex, SafetensorsError expected)
+    {
+        using var directory = new TemporaryDirectory();
+        File.WriteAllBytes(directory["f.safetensors"], Convert.FromHexString(hex));
+        Assert.Equal(expected, Assert.Throws<SafetensorsException>(() => SafetensorsFile.Open(directory["f.safetensors"])).Kind);
+    }
+
+    [Theory]
+    [InlineData("{}", 0, 0)]
+    [InlineData("  {}  ", 0, 0)]
+    [InlineData("""{"__metadata__":{}}""", 0, 0)]
+    [InlineData("""{"s":{"dtype":"F64","shape":[],"data_offsets":[0,8]}}""", 8, 1)]
+    [InlineData("""{"z":{"dtype":"F32","shape":[0,1099511627776],"data_offsets":[0,0]}}""", 0, 1)]
+    [InlineData("""{"z":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"y":{"dtype":"F32","shape":[5,0],"data_offsets":[1,1]}}""", 1, 3)]
+    [InlineData("""{"h":{"dtype":"F4","shape":[4],"data_offsets":[0,2],"more":{"x":[1,{}]}}}""", 2, 1)]
+    public void What_the_format_allows_is_read(string json, int data, int tensors)
+    {
+        using var directory = new TemporaryDirectory();
+        TinyModel.WriteRaw(directory["f.safetensors"], Encoding.UTF8.GetBytes(json), data);
+        Assert.Equal(tensors, SafetensorsFile.Open(directory["f.safetensors"]).Tensors.Count);
+    }
+
+    [Fact]
+    public void A_file_that_is_not_there_is_named()
+    {
+        var error = Assert.Throws<MergeException>(() => SafetensorsFile.Open("/nowhere/model.safetensors"));
+        Assert.Contains("/nowhere/model.safetensors", error.Message, StringComparison.Ordinal);
+    }
+
+    // Whatever is done to a valid file, the reader says what is wrong or reads something consistent; it never fails in another way.
+    [Fact]
+    public void Damaged_files_give_a_safetensors_error_or_a_consistent_header()
+    {
+        using var directory = new TemporaryDirectory();
+        const string json = """{"__metadata__":{"format":"pt"},"model.a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},"b\u00e9":{"dtype":"F32","shape":[],"data_offsets":[12,16]}}""";
+        TinyModel.WriteRaw(directory["valid"], Encoding.UTF8.GetBytes(json), 16);
+        var valid = File.ReadAllBytes(directory["valid"]);
+        byte[] telling = [.. "{}[],:\"\\0123456789-.eE \ntfnulBF"u8];
+
+        var change = Gen.Select(Gen.Int[0, valid.Length - 1], Gen.OneOf(Gen.Byte, Gen.Int[0, telling.Length - 1].Select(i => telling[i])));
+        var path = directory["damaged"];
+        Gen.Select(change.Array[0, 6], Gen.Int[0, valid.Length], Gen.Bool, Gen.Byte.Array[0, 4]).Sample(
+            (changes, length, cut, tail) =>
+            {
+                var bytes = valid.ToArray();
+                foreach (var (position, value) in changes)
+                {
+                    bytes[position] = value;
+                }
+
+                File.WriteAllBytes(path, [.. cut ? bytes[..length] : bytes, .. cut ? [] : tail]);
+                Check(path);
+            },
+            iter: 3000,
+            threads: 1);
+    }
+
+    [Fact]
+    public void Random_headers_give_a_safetensors_error_or_a_consistent_header()
+    {
+        using var directory = new TemporaryDirectory();
+        var path = directory["random"];
+        string[] words = ["{", "}", "[", "]", ",", ":", "\"a\"", "\"b\"", "\"__metadata__\"", "\"dtype\"", "\"shape\"", "\"data_offsets\"", "\"F32\"", "\"F4\"", "0", "1", "4", "-1", "1e9", "18446744073709551615", "null", "\"\\ud83d\"", "é"];
+        Gen.OneOf(Gen.Byte.Array[0, 60], Gen.Int[0, words.Length - 1].Array[0, 24].Select(w => Encoding.UTF8.GetBytes(string.Concat(w.Select(i => words[i]))))).Sample(
+            header =>
+            {
+                TinyModel.WriteRaw(path, header, 4);
+                Check(path);
+            },
+            iter: 3000,
+            threads: 1);
+    }
+
+    private static void Check(string path)
+    {
+        SafetensorsFile file;
+        try
+        {
+            file = SafetensorsFile.Open(path);
+        }
+        catch (SafetensorsException)
+        {
+            return;
+        }
+
+        var header = 8 + BinaryPrimitives.ReadInt64LittleEndian(File.ReadAllBytes(path));
+        Assert.Equal(file.File.Length, header + file.Tensors.Sum(t => t.Length));
+        Assert.All(file.Tensors, t => Assert.Equal(t.Length * 8, t.Shape.Count() * t.Type.Bits()));
+    }
+}

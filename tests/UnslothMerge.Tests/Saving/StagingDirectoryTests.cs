@@ -1,0 +1,190 @@
+using System.Runtime.InteropServices;
+using UnslothMerge.Saving;
+
+namespace UnslothMerge.Tests.Saving;
+
+public sealed partial class StagingDirectoryTests : IDisposable
+{
+    private readonly TemporaryDirectory _directory = new();
+    private readonly string _out;
+
+    public StagingDirectoryTests() => _out = _directory["out"];
+
+    public void Dispose() => _directory.Dispose();
+
+    [Fact]
+    public void A_new_model_lands_whole()
+    {
+        using (var staging = Stage())
+        {
+            Assert.Equal(_directory.Path, Path.GetDirectoryName(staging.Path));
+            Fill(staging.Path, "new");
+            Assert.False(Directory.Exists(_out));
+            staging.Land();
+        }
+
+        AssertOnly("new");
+    }
+
+    [Fact]
+    public void An_old_model_is_there_until_the_new_one_is()
+    {
+        Fill(_out, "old");
+        using (var staging = Stage(force: true))
+        {
+            Fill(staging.Path, "new");
+            Assert.Equal("old", File.ReadAllText(Path.Combine(_out, "config.json")));
+            staging.Land();
+        }
+
+        AssertOnly("new");
+    }
+
+    [Fact]
+    public void Without_landing_nothing_is_left()
+    {
+        Fill(_out, "old");
+        using (var staging = Stage(force: true))
+        {
+            Fill(staging.Path, "new");
+        }
+
+        AssertOnly("old");
+    }
+
+    [Fact]
+    public void A_model_that_cannot_land_leaves_the_old_one()
+    {
+        Fill(_out, "old");
+        using (var staging = Stage(force: true))
+        {
+            // As if something had taken the new model away: it can no longer be renamed.
+            Directory.Delete(staging.Path);
+            Assert.ThrowsAny<IOException>(staging.Land);
+        }
+
+        AssertOnly("old");
+    }
+
+    [Fact]
+    public void What_appeared_at_the_destination_meanwhile_is_not_replaced_without_force()
+    {
+        using (var staging = Stage())
+        {
+            Fill(staging.Path, "new");
+            Fill(_out, "somebody else's");
+            var error = Assert.Throws<MergeException>(staging.Land);
+            Assert.Equal(MergeError.InvalidDestination, error.Error);
+        }
+
+        AssertOnly("somebody else's");
+    }
+
+    [Fact]
+    public void Missing_parents_are_made()
+    {
+        var deep = _directory["a/b/out"];
+        using var staging = StagingDirectory.Create(Destination.Check(deep, [], force: false));
+        Fill(staging.Path, "new");
+        staging.Land();
+        Assert.Equal("new", File.ReadAllText(Path.Combine(deep, "config.json")));
+    }
+
+    [Fact]
+    public void Parents_that_were_made_for_nothing_are_taken_away()
+    {
+        Directory.CreateDirectory(_directory["a"]);
+        using (var staging = StagingDirectory.Create(Destination.Check(_directory["a/b/c/out"], [], force: false)))
+        {
+            Fill(staging.Path, "new");
+        }
+
+        Assert.Equal([_directory["a"]], Directory.EnumerateFileSystemEntries(_directory.Path, "*", SearchOption.AllDirectories));
+    }
+
+    [Fact]
+    public void A_place_below_a_file_is_refused()
+    {
+        File.WriteAllText(_directory["file"], "");
+        var error = Assert.Throws<MergeException>(() => StagingDirectory.Create(Destination.Check(_directory["file/out"], [], force: false)));
+        Assert.Equal(MergeError.InvalidDestination, error.Error);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_mount_point_keeps_its_directory(bool lands)
+    {
+        using var mount = new Mount(_out);
+        Fill(_out, "old");
+        File.WriteAllText(Path.Combine(_out, "tokenizer.json"), "");
+        using (var staging = Stage(force: true))
+        {
+            Assert.Equal(_out, Path.GetDirectoryName(staging.Path));
+            Fill(staging.Path, "new");
+            Directory.CreateDirectory(Path.Combine(staging.Path, "1_Pooling"));
+            if (lands)
+            {
+                staging.Land();
+            }
+        }
+
+        Assert.Equal(lands ? "new" : "old", File.ReadAllText(Path.Combine(_out, "config.json")));
+        Assert.Equal(
+            lands ? ["1_Pooling", "config.json"] : ["config.json", "tokenizer.json"],
+            Directory.EnumerateFileSystemEntries(_out).Select(Path.GetFileName).Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public void A_mount_point_gets_its_old_files_back_if_the_new_ones_cannot_land()
+    {
+        using var mount = new Mount(_out);
+        Fill(_out, "old");
+        using (var staging = Stage(force: true))
+        {
+            Directory.Delete(staging.Path);
+            Assert.ThrowsAny<IOException>(staging.Land);
+        }
+
+        Assert.Equal("old", File.ReadAllText(Path.Combine(_out, "config.json")));
+        Assert.Equal(["config.json"], Directory.EnumerateFiles(_out).Select(Path.GetFileName));
+    }
+
+    private StagingDirectory Stage(bool force = false) => StagingDirectory.Create(Destination.Check(_out, [], force));
+
+    private static void Fill(string directory, string text)
+    {
+        Directory.CreateDirectory(directory);
+        File.WriteAllText(Path.Combine(directory, "config.json"), text);
+    }
+
+    private void AssertOnly(string text)
+    {
+        Assert.Equal([_out], Directory.EnumerateFileSystemEntries(_directory.Path));
+        Assert.Equal(text, File.ReadAllText(Path.Combine(_out, "config.json")));
+        Assert.Single(Directory.EnumerateFileSystemEntries(_out));
+    }
+
+    // A file system in memory; only root may mount one.
+    private sealed partial class Mount : IDisposable
+    {
+        private readonly string _path;
+
+        public Mount(string path)
+        {
+            _path = Directory.CreateDirectory(path).FullName;
+            if (!OperatingSystem.IsLinux() || MountAt("tmpfs", _path, "tmpfs", 0, "size=1m") != 0)
+            {
+                Assert.Skip("Nothing can be mounted here.");
+            }
+        }
+
+        public void Dispose() => _ = Unmount(_path);
+
+        [LibraryImport("libc", EntryPoint = "mount", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
+        private static partial int MountAt(string source, string target, string type, nuint flags, string data);
+
+        [LibraryImport("libc", EntryPoint = "umount", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
+        private static partial int Unmount(string target);
+    }
+}
