@@ -38,7 +38,6 @@ public static class AdapterRefusals
         (c => c.IsSet("use_qalora"), "QALoRA (use_qalora) pools its input, which no weight can express"),
         (c => c.IsSet("alora_invocation_tokens"), "aLoRA (alora_invocation_tokens) acts on some tokens only, which no weight can express"),
         (c => c.IsSet("arrow_config"), "Arrow (arrow_config) routes by input, which no weight can express"),
-        (c => c.IsSet("layer_replication"), "layer replication (layer_replication) is not supported"),
     ];
 
     // Initialisations that take the adapter's start out of the base: PiSSA, OLoRA, CorDA, LoRA-GA. PiSSA's name may go on with a count of iterations.

@@ -25,6 +25,12 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
     private readonly int _rank = checked((int)right.Rows);
     private readonly int _columns = checked((int)right.Columns);
 
+    /// <summary>[rows, rank].</summary>
+    public FactorMatrix Left => left;
+
+    /// <summary>[rank, columns].</summary>
+    public FactorMatrix Right => right;
+
     /// <inheritdoc/>
     public override string Kind => kind;
 

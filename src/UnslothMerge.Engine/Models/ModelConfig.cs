@@ -4,8 +4,9 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Models;
 
 /// <summary>What the merge needs to know of a model's config.json. Immutable: every change gives a new config.</summary>
-public sealed class ModelConfig
+public sealed partial class ModelConfig
 {
+    private static readonly string[] LayerCountKeys = ["num_hidden_layers", "n_layer", "num_layers", "n_layers"];
     private static readonly string[] DTypeKeys = ["dtype", "torch_dtype"];
 
     private readonly JsonObject _json;
@@ -73,6 +74,37 @@ public sealed class ModelConfig
         }
     });
 
+    /// <summary>The same config for a model whose layers are copies of others, wherever it states their number or lists one value for each.</summary>
+    /// <param name="sources">The source of each layer.</param>
+    public ModelConfig WithLayers(IReadOnlyList<int> sources) => Edit(json =>
+    {
+        foreach (var part in new[] { json, json["text_config"] as JsonObject }.OfType<JsonObject>())
+        {
+            foreach (var key in LayerCountKeys.Where(part.ContainsKey))
+            {
+                part[key] = sources.Count;
+            }
+
+            if (part["layer_types"] is JsonArray types)
+            {
+                part["layer_types"] = new JsonArray([.. sources.Select(s => types[s]?.DeepClone())]);
+            }
+        }
+    });
+
+    /// <summary>The same config for another task: the class's ending, and the labels, unless there are as many already.</summary>
+    public ModelConfig ForTask(string classEnding, long labels) => Edit(json =>
+    {
+        json["architectures"] = new JsonArray([.. Architectures.Select(a => (JsonNode)LanguageModelClass().Replace(a, classEnding))]);
+        if ((json["id2label"] as JsonObject)?.Count != labels)
+        {
+            json["id2label"] = new JsonObject([.. Range(labels).Select(i => KeyValuePair.Create($"{i}", (JsonNode?)$"LABEL_{i}"))]);
+            json["label2id"] = new JsonObject([.. Range(labels).Select(i => KeyValuePair.Create($"LABEL_{i}", (JsonNode?)i))]);
+        }
+
+        static IEnumerable<int> Range(long count) => Enumerable.Range(0, checked((int)count));
+    });
+
     /// <summary>The same config for another dtype, under the key that it already uses (<c>dtype</c>, or <c>torch_dtype</c> before transformers 5).</summary>
     public ModelConfig WithDType(TensorType type) => Edit(json =>
     {
@@ -99,4 +131,7 @@ public sealed class ModelConfig
         edit(copy);
         return new ModelConfig(copy);
     }
+
+    [System.Text.RegularExpressions.GeneratedRegex("(ForCausalLM|LMHeadModel)$")]
+    private static partial System.Text.RegularExpressions.Regex LanguageModelClass();
 }

@@ -15,6 +15,13 @@ public static partial class TensorNames
         return match.Success ? int.Parse(match.Groups["n"].ValueSpan, System.Globalization.CultureInfo.InvariantCulture) : null;
     }
 
+    /// <summary>The name of the same tensor in another layer.</summary>
+    public static string WithLayer(string name, int layer)
+    {
+        var number = LayerPattern().Match(name).Groups["n"];
+        return $"{name[..number.Index]}{layer}{name[(number.Index + number.Length)..]}";
+    }
+
     /// <summary>The module within its layer, or the whole path outside the layers: <c>mlp.up_proj</c>.</summary>
     public static string Module(string name)
     {

@@ -17,7 +17,9 @@ public sealed class MergePlanner
     private readonly List<AdapterStep> _steps;
     private readonly List<AdapterTarget> _targets;
     private readonly List<string> _warnings;
-    private readonly CheckpointNames _names;
+    private CheckpointNames _names;
+    private TiedHead? _tiedHead;
+    private bool _hasTaskHead;
     private readonly LayerTypes _layers;
     private readonly PlanOptions _options;
     private readonly int _firstStep;
@@ -35,7 +37,7 @@ public sealed class MergePlanner
         _options.Check();
         _firstStep = _steps.Count;
         _layers = new LayerTypes(config);
-        _names = new CheckpointNames(_tensors.Select(t => t.Name), config);
+        Index();
     }
 
     /// <summary>Plans a merge of adapters into a base; without adapters, a plain conversion.</summary>
@@ -81,24 +83,57 @@ public sealed class MergePlanner
             }
 
             _steps.Add(step);
+            Replicate(step.Adapter);
             _warnings.AddRange(AdapterRefusals.Warnings(step.Adapter));
             new AdapterPlacement(this, step).Place();
         }
 
-        Ties();
+        if (_hasTaskHead)
+        {
+            // The new head takes the place of the language model's, tied or not.
+            _tensors.RemoveAll(t => TensorNames.IsOutputHead(t.Name));
+        }
+        else if (_tiedHead?.Resolve(_tensors, _options.KeepTied, _warnings) == true)
+        {
+            _config = _config.Untied();
+        }
+
         Vocabulary();
-        return new MergePlan(_base, [.. _steps], [.. _tensors], [.. _targets], [.. _warnings], _config);
+        return new MergePlan(_base, [.. _steps], [.. _tensors.Select((t, ordinal) => t with { Ordinal = ordinal })], [.. _targets], [.. _warnings], _config);
     }
 
-    // Where the checkpoint has one tensor for both, new rows belong to both; any other change belongs to one side, and the tie would break.
-    private void Ties()
+    // Names and ordinals are those of the deeper model from here on.
+    private void Replicate(AdapterDirectory adapter)
     {
-        var embedding = _tensors.Find(t => TensorNames.IsInputEmbedding(t.Name) && t.IsChanged && (t.Action != TensorAction.Merge || t.Terms.Any(d => d.Term is not RowReplacementTerm)));
-        var hasHead = _base.Config.Architectures.Any(a => a.EndsWith("ForCausalLM", StringComparison.Ordinal) || a.EndsWith("LMHeadModel", StringComparison.Ordinal) || a.EndsWith("ForConditionalGeneration", StringComparison.Ordinal));
-        if (embedding is not null && hasHead && _base.Config.TiesWordEmbeddings && !_tensors.Any(t => TensorNames.IsOutputHead(t.Name)))
+        var head = _tensors.Find(t => t.Name == _tiedHead?.Name);
+        if (LayerReplication.Of(adapter, _tensors) is not { } sources)
         {
-            throw new MergeException(MergeError.UnsupportedAdapter, $"An adapter changes '{embedding.Name}', which the head of the base '{_base.Path}' shares; tied weights cannot be changed yet.", _base.Path);
+            return;
         }
+
+        if (_steps.Count > 1)
+        {
+            throw new MergeException(MergeError.UnsupportedAdapter, $"The adapter '{adapter.Path}' replicates layers, which only the first of several adapters can do.", adapter.Path, "Merge it first, and the others into the result.");
+        }
+
+        var deeper = LayerReplication.Apply([.. _tensors.Where(t => t != head)], sources);
+        _tensors.Clear();
+        _tensors.AddRange(deeper);
+        _config = LayerReplication.Apply(_config, sources);
+        Index();
+    }
+
+    // The tied head, if there is one, comes last, so that it can go again without moving another tensor.
+    [System.Diagnostics.CodeAnalysis.MemberNotNull(nameof(_names))]
+    private void Index()
+    {
+        _tiedHead = TiedHead.Find(_tensors, _config);
+        if (_tiedHead is not null)
+        {
+            _tensors.Add(_tiedHead.ToTensor(_tensors.Count));
+        }
+
+        _names = new CheckpointNames(_tensors.Select(t => t.Name), _config);
     }
 
     // An embedding that came back with more rows or fewer means another vocabulary; the head must follow.
@@ -334,7 +369,15 @@ public sealed class MergePlanner
             _rule++;
             if (plan._names.Find(module.Length > 0 ? $"{module}.{parameter}" : parameter) is not { } name)
             {
-                Unplaced(tensor, module, parameter);
+                if (TaskHead.Is(step.Adapter.Config, plan._config, module) && tensor.Type.IsPlainFloat() && Claim(tensor))
+                {
+                    AddTaskHead(tensor, module, parameter);
+                }
+                else
+                {
+                    Unplaced(tensor, module, parameter);
+                }
+
                 return;
             }
 
@@ -376,6 +419,24 @@ public sealed class MergePlanner
             {
                 plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.BaseCopy, name, [tensor.Name]));
             }
+        }
+
+        private void AddTaskHead(StoredTensor tensor, string module, string parameter)
+        {
+            var name = $"{module}.{parameter}";
+            plan._tensors.Add(new LogicalTensor
+            {
+                Ordinal = plan._tensors.Count,
+                Name = name,
+                Source = new PlainSource(tensor),
+                Type = plan._tensors.Find(t => TensorNames.IsInputEmbedding(t.Name))?.Type ?? tensor.Type,
+                Action = TensorAction.Add,
+                SourceShard = tensor.File.Name,
+                Adapters = [step.Adapter.Name],
+            });
+            plan._targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.Added, name, [tensor.Name]));
+            plan._config = TaskHead.Apply(plan._config, step.Adapter.Config, tensor.Shape[0]);
+            plan._hasTaskHead = true;
         }
 
         // Only a vocabulary may grow or shrink.

@@ -24,6 +24,9 @@ public sealed record PlanOptions
     /// <summary>True if the base is the residual one that was saved when the adapter was initialised, for kinds whose start changes the base (PiSSA …).</summary>
     public bool BaseIsResidual { get; init; }
 
+    /// <summary>True to keep head and embedding tied: a change of one side is folded into the shared weight.</summary>
+    public bool KeepTied { get; init; }
+
     /// <summary>Checks that the options agree.</summary>
     /// <exception cref="MergeException">They do not.</exception>
     internal void Check()

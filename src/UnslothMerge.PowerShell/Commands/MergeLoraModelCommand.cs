@@ -79,9 +79,9 @@ public sealed class MergeLoraModelCommand : EngineCommand
         }
 
         // What was filtered out before stays out; what the new adapters add is new.
-        var kept = _input.Tensors.Select(t => t.Ordinal).ToHashSet();
+        var left = plan.Tensors.Select(t => t.Name).Except(_input.Tensors.Select(t => t.Name)).ToHashSet(StringComparer.Ordinal);
         var extended = Engine(() => MergePlanner.Extend(plan, _input.Strengths, Steps()));
-        Emit(extended, t => kept.Contains(t.Ordinal) || t.Ordinal >= plan.Tensors.Length);
+        Emit(extended, t => !left.Contains(t.Name));
     }
 
     private IReadOnlyList<AdapterStep> Steps() => MergeInput.Steps(ResolveSome(Adapter ?? [], nameof(Adapter)), Weight);

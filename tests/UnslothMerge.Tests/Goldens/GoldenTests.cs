@@ -9,12 +9,9 @@ using UnslothMerge.Saving;
 
 namespace UnslothMerge.Tests.Goldens;
 
-/// <summary>Merges every golden case and compares with the float64 truth; what cannot be merged yet must at least be refused.</summary>
+/// <summary>Merges every golden case and compares with the float64 truth, or with what the real tools wrote; what must be refused, is.</summary>
 public sealed class GoldenTests
 {
-    // Cases that are refused today although they could be merged. A case that works must leave the list.
-    private static readonly FrozenSet<string> NotYet = File.ReadAllLines(Path.Combine(Fixtures.Path, "not-yet.txt")).Where(l => l.Length > 0 && l[0] != '#').ToFrozenSet();
-
     private static readonly FrozenSet<string> KnownOptions = new[] { "BaseIsResidual", "DType", "Method", "DoubleQuantization", "MoeLoraLayout", "MoeOrientation" }.ToFrozenSet();
 
     public static TheoryData<string> Cases => [.. GoldenCase.All];
@@ -29,27 +26,13 @@ public sealed class GoldenTests
         if (@case.Outcome == "error")
         {
             var error = Assert.ThrowsAny<MergeException>(() => Run(@case, output));
-            if (!NotYet.Contains(name))
-            {
-                Assert.All(@case.Names("names"), part => Assert.Contains(part, error.Message, StringComparison.Ordinal));
-            }
-
+            Assert.All(@case.Names("names"), part => Assert.Contains(part, error.Message, StringComparison.Ordinal));
             Assert.Empty(Directory.EnumerateFileSystemEntries(directory.Path));
             return;
         }
 
-        try
-        {
-            Run(@case, output);
-        }
-        catch (MergeException e) when (NotYet.Contains(name))
-        {
-            Assert.Empty(Directory.EnumerateFileSystemEntries(directory.Path));
-            Assert.Skip($"Not yet: {e.Message}");
-        }
-
+        Run(@case, output);
         Compare(@case, output);
-        Assert.False(NotYet.Contains(name), $"{name} works: take it off tests/Fixtures/not-yet.txt.");
     }
 
     private static void Run(GoldenCase @case, string output)

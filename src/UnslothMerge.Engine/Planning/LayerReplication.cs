@@ -1,0 +1,54 @@
+using System.Text.Json.Nodes;
+using UnslothMerge.Adapters;
+using UnslothMerge.Models;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>
+/// PEFT's <c>layer_replication</c>: ranges of layers that the adapter stacks into a deeper model. The copies share their weights while training,
+/// but each has deltas of its own, so each becomes a layer of its own. Source: PEFT 0.21, <c>replicate_layers</c>.
+/// </summary>
+internal static class LayerReplication
+{
+    private const string Option = "layer_replication";
+
+    /// <summary>The source of each new layer, in order; null if the adapter replicates none.</summary>
+    /// <exception cref="MergeException">The ranges do not fit the base.</exception>
+    public static IReadOnlyList<int>? Of(AdapterDirectory adapter, IReadOnlyList<LogicalTensor> tensors)
+    {
+        if (adapter.Config.Json[Option] is not JsonArray { Count: > 0 } ranges)
+        {
+            return null;
+        }
+
+        var layers = Layers(tensors).Select(t => TensorNames.Layer(t.Name)!.Value).DefaultIfEmpty(-1).Max() + 1;
+        var sources = new List<int>();
+        foreach (var range in ranges)
+        {
+            if (range is not JsonArray { Count: 2 } pair || pair[0]!.GetValue<int>() is var start && (start < 0 || pair[1]!.GetValue<int>() <= start || pair[1]!.GetValue<int>() > layers))
+            {
+                throw new MergeException(MergeError.InvalidAdapter, $"The adapter '{adapter.Path}' replicates the layers {range?.ToJsonString()}, but the base has {layers}.", adapter.Path, "Pass the model that the adapter was trained on as the base.");
+            }
+
+            sources.AddRange(Enumerable.Range(start, pair[1]!.GetValue<int>() - start));
+        }
+
+        return sources;
+    }
+
+    /// <summary>The tensors of the deeper model; each copy reads the base's tensor.</summary>
+    public static IReadOnlyList<LogicalTensor> Apply(IReadOnlyList<LogicalTensor> tensors, IReadOnlyList<int> sources)
+    {
+        var layers = Layers(tensors).ToLookup(t => TensorNames.Layer(t.Name)!.Value);
+        var first = tensors.TakeWhile(t => !IsLayer(t)).Count();
+        var deeper = sources.SelectMany((source, layer) => layers[source].Select(t => t with { Name = TensorNames.WithLayer(t.Name, layer) }));
+        return [.. tensors.Take(first).Concat(deeper).Concat(tensors.Skip(first).Where(t => !IsLayer(t))).Select((t, ordinal) => t with { Ordinal = ordinal })];
+    }
+
+    /// <summary>The config of the deeper model.</summary>
+    public static ModelConfig Apply(ModelConfig config, IReadOnlyList<int> sources) => config.WithLayers(sources);
+
+    private static IEnumerable<LogicalTensor> Layers(IReadOnlyList<LogicalTensor> tensors) => tensors.Where(IsLayer);
+
+    private static bool IsLayer(LogicalTensor tensor) => TensorNames.Layer(tensor.Name) is not null && TensorNames.Component(tensor.Name) == "text";
+}

@@ -1,0 +1,159 @@
+using UnslothMerge.Adapters;
+using UnslothMerge.Formats;
+using UnslothMerge.IO;
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>
+/// The output head of a model that shares its weight with the input embedding and has no tensor of its own. While adapters are placed it is a tensor
+/// like any other; afterwards it is written only if the two sides have become different. What PEFT's forward pass does decides: LoRA on one side,
+/// or a saved module, changes that side only; new token rows change both.
+/// </summary>
+internal sealed class TiedHead
+{
+    private static readonly string[] HeadedClasses = ["ForCausalLM", "LMHeadModel", "ForConditionalGeneration"];
+
+    private readonly LogicalTensor _embedding;
+    private readonly string _name;
+
+    /// <summary>The head's name.</summary>
+    public string Name => _name;
+
+    private TiedHead(LogicalTensor embedding, string name)
+    {
+        _embedding = embedding;
+        _name = name;
+    }
+
+    /// <summary>Finds the tied head of a model; null if it has a head of its own, or none.</summary>
+    public static TiedHead? Find(IReadOnlyList<LogicalTensor> tensors, ModelConfig config)
+    {
+        if (!config.TiesWordEmbeddings || !config.Architectures.Any(a => HeadedClasses.Any(c => a.EndsWith(c, StringComparison.Ordinal))) || tensors.Any(t => TensorNames.IsOutputHead(t.Name)))
+        {
+            return null;
+        }
+
+        var embedding = tensors.Where(t => TensorNames.IsInputEmbedding(t.Name) && TensorNames.Component(t.Name) == "text").MinBy(t => t.Name.Length);
+        if (embedding is null)
+        {
+            return null;
+        }
+
+        // Older multi-modal checkpoints keep the whole language model, head included, below one prefix.
+        const string prefix = "language_model.";
+        var name = config.ModelType == "gpt_neox" ? "embed_out.weight" : embedding.Name.StartsWith(prefix, StringComparison.Ordinal) ? prefix + "lm_head.weight" : "lm_head.weight";
+        return new TiedHead(embedding, name);
+    }
+
+    /// <summary>The head as a tensor: what the embedding is.</summary>
+    public LogicalTensor ToTensor(int ordinal) => _embedding with { Name = _name, Ordinal = ordinal };
+
+    /// <summary>Decides, once all adapters are placed, what becomes of the tie.</summary>
+    /// <param name="tensors">The tensors; the head goes, or stays as a tensor of its own.</param>
+    /// <param name="keepTied">True to fold a change of one side into the shared weight.</param>
+    /// <param name="warnings">What the user should know.</param>
+    /// <returns>True if the two sides are no longer tied.</returns>
+    /// <exception cref="MergeException">The tie cannot be kept.</exception>
+    public bool Resolve(List<LogicalTensor> tensors, bool keepTied, ICollection<string> warnings)
+    {
+        var embedding = tensors[_embedding.Ordinal];
+        var head = WithTokenRows(tensors.Single(t => t.Name == _name), embedding);
+        tensors.RemoveAll(t => t.Name == _name);
+        if (AreSame(embedding, head))
+        {
+            return false;
+        }
+
+        if (keepTied)
+        {
+            tensors[_embedding.Ordinal] = Fold(embedding, head);
+            warnings.Add($"'{embedding.Name}' and the head stay tied, so that a change of one side changes the other too: the merged model computes something else than base and adapter did.");
+            return false;
+        }
+
+        warnings.Add($"'{embedding.Name}' and '{_name}' are no longer the same: both are written, and tie_word_embeddings becomes false. Use -KeepTied to fold a change of one side into the shared weight.");
+        tensors.Add(head with { Ordinal = tensors.Count, Action = head.Action is TensorAction.Copy or TensorAction.Decode ? head.Action : head.Action == TensorAction.Replace ? TensorAction.Replace : TensorAction.Merge });
+        return embedding.Shape.SequenceEqual(head.Shape)
+            ? true
+            : throw new MergeException(
+                MergeError.AdapterDoesNotFit,
+                $"An adapter resizes '{embedding.Name}' to {embedding.Shape.Text()}, but the tied head '{_name}' would keep {head.Shape.Text()}.",
+                embedding.Name,
+                "Use -KeepTied, if the head was trained with the embedding; else save the adapter with both in modules_to_save.");
+    }
+
+    // PEFT mirrors trained token rows of the embedding to the tied head.
+    private static LogicalTensor WithTokenRows(LogicalTensor head, LogicalTensor embedding)
+    {
+        var rows = embedding.Terms.Where(t => t.Term is RowReplacementTerm && !head.Terms.Contains(t)).ToList();
+        return rows.Count == 0 ? head : head with { Terms = [.. head.Terms, .. rows], Action = head.Action is TensorAction.Replace ? head.Action : TensorAction.Merge, Adapters = [.. head.Adapters.Union(embedding.Adapters)], SpecialView = embedding.SpecialView };
+    }
+
+    private LogicalTensor Fold(LogicalTensor embedding, LogicalTensor head)
+    {
+        var (first, second) = (AreSame(embedding, _embedding), AreSame(head, _embedding));
+        return first ? head with { Name = embedding.Name, Ordinal = embedding.Ordinal }
+            : second ? embedding
+            : throw new MergeException(
+                MergeError.InvalidOption,
+                $"'{embedding.Name}' and its tied head were changed in different ways, which one shared weight cannot hold.",
+                embedding.Name,
+                "Merge without -KeepTied.");
+    }
+
+    private static bool AreSame(LogicalTensor a, LogicalTensor b) =>
+        SameSource(a.Source, b.Source) && a.Terms.Length == b.Terms.Length && a.Terms.Zip(b.Terms).All(p => SameTerm(p.First, p.Second));
+
+    private static bool SameSource(TensorSource a, TensorSource b) => ReferenceEquals(a, b)
+        || (a.Shape.SequenceEqual(b.Shape) && a.Verbatim is { } x && b.Verbatim is { } y && x.Type == y.Type && SameBytes(x, y));
+
+    // With ensure_weight_tying the head's A and B are the embedding's B and A, transposed: the same delta, seen from the other side.
+    private static bool SameTerm(WeightedTerm a, WeightedTerm b) => a == b || ReferenceEquals(a.Term, b.Term)
+        || (a.Weight == b.Weight && a.Term is LowRankTerm x && b.Term is LowRankTerm y && x.Scaling == y.Scaling && SameFactor(x.Left, y.Left) && SameFactor(x.Right, y.Right));
+
+    private static bool SameFactor(FactorMatrix a, FactorMatrix b)
+    {
+        if (a.Rows != b.Rows || a.Columns != b.Columns)
+        {
+            return false;
+        }
+
+        const int values = 1 << 18;
+        using var files = new InputFiles();
+        var rows = (int)Math.Clamp(values / Math.Max(a.Columns, 1), 1, Math.Max(a.Rows, 1));
+        var (x, y) = (new float[rows * a.Columns], new float[rows * a.Columns]);
+        for (var row = 0L; row < a.Rows; row += rows)
+        {
+            var count = (int)Math.Min(rows, a.Rows - row);
+            a.ReadRows(files, row, count, 1, x, new byte[a.ScratchBytes(count)]);
+            b.ReadRows(files, row, count, 1, y, new byte[b.ScratchBytes(count)]);
+            if (!x.AsSpan(0, (int)(count * a.Columns)).SequenceEqual(y.AsSpan(0, (int)(count * a.Columns))))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
+    private static bool SameBytes(StoredTensor a, StoredTensor b)
+    {
+        const int piece = 1 << 20;
+        using var files = new InputFiles();
+        var (x, y) = (new byte[piece], new byte[piece]);
+        for (var at = 0L; at < a.Length; at += piece)
+        {
+            var count = (int)Math.Min(piece, a.Length - at);
+            files.Read(a, at, x.AsSpan(0, count));
+            files.Read(b, at, y.AsSpan(0, count));
+            if (!x.AsSpan(0, count).SequenceEqual(y.AsSpan(0, count)))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+}
