@@ -136,7 +136,7 @@ public sealed class MergePlanner
 
             foreach (var tensor in step.Adapter.Weights.Tensors.Where(t => !_claimed.Contains(t.Name)))
             {
-                _problems.TryAdd(tensor.Name, "no rule knows what to do with it");
+                _problems.TryAdd(tensor.Name, _shared.ContainsValue(tensor) ? "no module of the adapter that could be placed uses it" : "no rule knows what to do with it");
             }
 
             if (_problems.Count > 0)

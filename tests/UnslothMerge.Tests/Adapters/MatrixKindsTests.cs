@@ -241,6 +241,19 @@ public sealed class MatrixKindsTests
     }
 
     [Fact]
+    public void TinyLoraTellsItsVectorByTheSeedOfItsProjection()
+    {
+        // Two modules, two vectors: the projection of the second module, by the model's order, was drawn with the second seed.
+        var (a, b) = (Random(2, 5), Random(4, 2));
+        Values[] v = [Random(4), Random(4)];
+        Values[] p = [.. new[] { 42, 43 }.Select(s => new Values([.. RandomNormals.First(s, 16, inDouble: false).Select(x => (double)(float)(x / Math.Sqrt(2)))], 4, 2, 2))];
+        using var merge = new TinyMerge("TINYLORA", """{"r": 2, "u": 4, "projection_seed": 42, "save_projection": true}""", Random(4, 5)).Base("a.weight", Random(4, 5));
+        merge.With("tinylora_v.0", v[0]).With("tinylora_v.1", v[1]).With("model.a.tinylora_A", a).With("model.a.tinylora_B", b).With("model.a.tinylora_P", p[0])
+            .Part("tinylora_A", a).Part("tinylora_B", b).Part("tinylora_P", p[1])
+            .Expect((o, i) => Sum(2, x => Sum(2, y => b[o, x] * Sum(4, n => v[1][n] * p[1][n, x, y]) * a[y, i])));
+    }
+
+    [Fact]
     public void SharedTensorsOfARawDumpAreFound()
     {
         var (a, b, outer, inner) = (Random(3, 9), Random(8, 3), Random(4), Random(3));

@@ -16,18 +16,21 @@ public sealed class AdaLora : MatrixKind
     public override string PeftType => "ADALORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["lora_A", "lora_B", "lora_E"];
+    public override IReadOnlyList<string> Parts => ["lora_A", "lora_B", "lora_E", "ranknum"];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)
     {
         var (a, b, e) = (parts.Numbers("lora_A", 2), parts.Numbers("lora_B", 2), parts.Numbers("lora_E", 2));
+
+        // Raw dumps have the divisor too; PEFT does not save it, because it always is init_r.
+        var divisor = parts.OptionalNumbers("ranknum");
         var rank = (int)a.Shape[0];
         ModuleParts.Require(b.Shape[1] == rank && e.Shape.Count() == rank, $"lora_A {a.Shape.Text()}, lora_B {b.Shape.Text()} and lora_E {e.Shape.Text()} are not of one rank");
         var initial = parts.Config.ValueOf(parts.Module, "init_r");
         var alpha = parts.Config.ValueOf(parts.Module, "lora_alpha");
         var columns = (int)a.Shape[1];
-        return new MatrixDelta([a, b, e], from => new ProductMatrix(Products.ScaleColumns(from.Read(b), from.Read(e)), from.Read(a), rank, columns))
+        return new MatrixDelta(divisor is null ? [a, b, e] : [a, b, e, divisor], from => new ProductMatrix(Products.ScaleColumns(from.Read(b), from.Read(e)), from.Read(a), rank, columns))
         {
             IsTransposed = parts.Orient(b.Shape[0], columns),
             Rank = rank,

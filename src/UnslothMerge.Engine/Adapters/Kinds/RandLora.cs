@@ -43,8 +43,8 @@ public sealed class RandLora : MatrixKind
         }
 
         return new MatrixDelta([lambda, gamma, a, b, .. copies.OfType<StoredTensor>()], from => new WeightedBases(
-            Array.ConvertAll(from.ReadCorner(b, most, bases * rank), x => (float)x),
-            from.ReadCorner(a, rank, least),
+            from.ReadCorner<float>(b, most, bases * rank),
+            from.ReadCorner<double>(a, rank, least),
             from.Read(lambda),
             from.Read(gamma),
             (rank, bases, least)))

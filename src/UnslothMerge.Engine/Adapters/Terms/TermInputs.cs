@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Numerics;
 using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using UnslothMerge.Formats;
@@ -36,17 +37,21 @@ public sealed class TermInputs(DeltaContext context, bool transposed)
     }
 
     /// <summary>Reads the upper left corner of a tensor as a matrix; all its dimensions but the first are its columns.</summary>
+    /// <typeparam name="T">double, or float for large tensors.</typeparam>
     /// <exception cref="MergeException">A value is NaN or infinite.</exception>
-    public double[] ReadCorner(StoredTensor tensor, int rows, int columns)
+    public T[] ReadCorner<T>(StoredTensor tensor, int rows, int columns)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
         var width = tensor.Shape.Count() / tensor.Shape[0];
-        var corner = new double[rows * columns];
+        var corner = new T[rows * columns];
+        var line = new double[columns];
         for (var row = 0; row < rows; row++)
         {
-            Decode(tensor, row * width, corner.AsSpan(row * columns, columns));
+            Decode(tensor, row * width, line);
+            RequireFinite(tensor, line);
+            TensorPrimitives.ConvertTruncating<double, T>(line, corner.AsSpan(row * columns, columns));
         }
 
-        RequireFinite(tensor, corner);
         return corner;
     }
 
