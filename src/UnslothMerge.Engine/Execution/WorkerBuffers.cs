@@ -7,13 +7,10 @@ namespace UnslothMerge.Execution;
 /// <summary>One worker's memory, taken once for the whole run: as much as the largest piece needs.</summary>
 internal sealed class WorkerBuffers(WritePlan plan) : IDisposable
 {
-    /// <summary>Pieces of a copy where the kernel cannot do it alone.</summary>
-    private const int CopyBytes = 1024 * 1024;
-
-    private readonly NativeBuffer _buffer = new(Math.Max(CopyBytes, plan.Tensors.Where(t => t.Verbatim is null).Select(t => t.Tiling.WorkerBytes).DefaultIfEmpty().Max()));
+    private readonly NativeBuffer _buffer = new(Math.Max(MemoryPlan.CopyBytes, plan.Tensors.Where(t => t.Verbatim is null).Select(t => t.Tiling.WorkerBytes).DefaultIfEmpty().Max()));
 
     /// <summary>Memory for copying.</summary>
-    public Span<byte> Copy => _buffer.Bytes[..CopyBytes];
+    public Span<byte> Copy => _buffer.Bytes[..MemoryPlan.CopyBytes];
 
     /// <summary>The bytes from a place on.</summary>
     public Span<byte> Take(long start, long length) => _buffer.Bytes.Slice((int)start, (int)length);

@@ -23,6 +23,9 @@ public sealed class MemoryPlan
     /// <summary>What the runtime itself may grow by while the merge runs: compiled code, thread stacks, small objects.</summary>
     private const long RuntimeBytes = 48L * 1000 * 1000;
 
+    /// <summary>What each worker has at least: the buffer for copies that the kernel cannot do alone.</summary>
+    public const int CopyBytes = 1024 * 1024;
+
     private MemoryPlan(WritePlan plan, int workers, long residentBytes, long limit, long baseline)
     {
         Workers = workers;
@@ -101,7 +104,7 @@ public sealed class MemoryPlan
         var inputs = merged.SelectMany(t => t.Tensor.Terms).SelectMany(t => t.Term.Inputs).Sum(i => i.Length);
         yield return new MemoryStage("Plan", headers, headers, 4 * headers, 0, headers);
         yield return new MemoryStage("Adapter", inputs, 0, residentBytes, 0, 0);
-        var buffers = merged.Select(t => t.Tiling.WorkerBytes).DefaultIfEmpty().Max();
+        var buffers = Math.Max(CopyBytes, merged.Select(t => t.Tiling.WorkerBytes).DefaultIfEmpty().Max());
         yield return new MemoryStage("Merge", merged.Sum(t => t.Tensor.Source.Inputs.Sum(i => i.Length)), merged.Sum(t => t.Bytes), workers * buffers, 0, merged.Sum(t => t.Bytes));
         yield return new MemoryStage("Copy", copied.Sum(t => t.Bytes), copied.Sum(t => t.Bytes), 0, 0, copied.Sum(t => t.Bytes));
     }

@@ -38,6 +38,35 @@ public sealed class MergeLoraModelCommand : EngineCommand
     [Parameter(Mandatory = true, ParameterSetName = PipelineSet, ValueFromPipeline = true)]
     public MergeTensor? InputObject { get; set; }
 
+    /// <summary>How the deltas of several adapters on one tensor become one.</summary>
+    [Parameter]
+    public CombinationType CombinationType { get; set; } = CombinationType.sum;
+
+    /// <summary>The share of each delta's elements that stays (0 &lt; x ≤ 1), for every combination but the sum.</summary>
+    [Parameter]
+    [ValidateRange(double.Epsilon, 1.0)]
+    public double Density { get; set; }
+
+    /// <summary>The seed of the combinations that drop at random: the same seed gives the same model.</summary>
+    [Parameter]
+    public int Seed { get; set; }
+
+    /// <summary>Keeps embedding and head tied: a change of one side is folded into the shared weight. Without it both are written where they differ.</summary>
+    [Parameter]
+    public SwitchParameter KeepTied { get; set; }
+
+    /// <summary>Says that the base is the residual one that was saved when the adapter was initialised (PiSSA, OLoRA, CorDA, LoRA-GA).</summary>
+    [Parameter]
+    public SwitchParameter BaseIsResidual { get; set; }
+
+    /// <summary>Which dimension of square expert parameters is as wide as an adapter's A, where nothing else tells.</summary>
+    [Parameter]
+    public MoeOrientation? MoeOrientation { get; set; }
+
+    /// <summary>How B of fused expert adapters is arranged, where adapter_config.json does not say: rank by rank (PEFT), or expert by expert (older Unsloth).</summary>
+    [Parameter]
+    public MoeLoraLayout? MoeLoraLayout { get; set; }
+
     /// <inheritdoc/>
     protected override void BeginProcessing()
     {
@@ -67,7 +96,7 @@ public sealed class MergeLoraModelCommand : EngineCommand
         }
 
         var path = ResolveOne(Base, nameof(Base));
-        Emit(Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), Steps())));
+        Emit(Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), Steps(), Options())));
     }
 
     /// <inheritdoc/>
@@ -80,14 +109,31 @@ public sealed class MergeLoraModelCommand : EngineCommand
 
         // What was filtered out before stays out; what the new adapters add is new.
         var left = plan.Tensors.Select(t => t.Name).Except(_input.Tensors.Select(t => t.Name)).ToHashSet(StringComparer.Ordinal);
-        var extended = Engine(() => MergePlanner.Extend(plan, _input.Strengths, Steps()));
-        Emit(extended, t => !left.Contains(t.Name));
+        var extended = Engine(() => MergePlanner.Extend(plan, _input.Strengths, Steps(), Options()));
+        Emit(extended, t => !left.Contains(t.Name), plan.Warnings.Length);
     }
 
     private IReadOnlyList<AdapterStep> Steps() => MergeInput.Steps(ResolveSome(Adapter ?? [], nameof(Adapter)), Weight);
 
-    private void Emit(MergePlan plan, Func<LogicalTensor, bool>? filter = null)
+    private PlanOptions Options() => new()
     {
+        Combination = Enum.Parse<Adapters.Combining.CombinationType>(CombinationType.ToString().Replace("_", "", StringComparison.Ordinal), ignoreCase: true),
+        Density = MyInvocation.BoundParameters.ContainsKey(nameof(Density)) ? Density : null,
+        Seed = Seed,
+        KeepTied = KeepTied,
+        BaseIsResidual = BaseIsResidual,
+        MoeOrientation = MoeOrientation is { } orientation ? Enum.Parse<Adapters.MoeOrientation>(orientation.ToString()) : null,
+        MoeLoraLayout = MoeLoraLayout is { } layout ? Enum.Parse<Adapters.MoeLoraLayout>(layout.ToString()) : null,
+    };
+
+    // Warnings that an earlier command of the pipeline has shown are not shown again.
+    private void Emit(MergePlan plan, Func<LogicalTensor, bool>? filter = null, int shown = 0)
+    {
+        foreach (var warning in plan.Warnings.Skip(shown))
+        {
+            WriteWarning(warning);
+        }
+
         WriteVerbose($"Base '{plan.Base.Path}' ({plan.Base.Title}), {plan.Tensors.Length} tensors, {plan.Tensors.Count(t => t.IsChanged)} of them changed by {plan.Steps.Length} adapter(s).");
         foreach (var tensor in plan.Tensors.Where(filter ?? (_ => true)))
         {

@@ -115,6 +115,11 @@ public sealed class SaveMergedModelCommand : EngineCommand
 
     private void SaveAdapter(MergePlan plan, Destination target)
     {
+        if (new[] { nameof(DType), nameof(MaxShardSize) }.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
+        {
+            Refuse(parameter, $"The method lora saves an adapter as it is, so -{parameter} would have no effect.", $"Leave -{parameter} out, or use merged_16bit.");
+        }
+
         Engine(() =>
         {
             if (_input.Tensors.Count() < plan.Tensors.Length)
