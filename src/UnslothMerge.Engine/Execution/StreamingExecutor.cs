@@ -72,12 +72,22 @@ public sealed class StreamingExecutor
             threads[i].Start();
         }
 
-        foreach (var thread in threads)
+        try
         {
-            while (!thread.Join(ProgressInterval))
+            foreach (var thread in threads)
             {
-                Report(progress);
+                while (!thread.Join(ProgressInterval))
+                {
+                    Report(progress);
+                }
             }
+        }
+        catch
+        {
+            // Whoever shows the progress may throw, to stop the merge or by mistake: the workers must be gone before what they use is.
+            _stop.Cancel();
+            Array.ForEach(threads, t => t.Join());
+            throw;
         }
 
         _failure?.Throw();

@@ -163,7 +163,7 @@ internal sealed class TensorJob : IDisposable
 
         writer.Write(row, rows, encoded, ref statistics);
         _statistics[piece] = statistics;
-        return encoded.Length;
+        return _write.Bytes / view.Rows * rows;
     }
 
     private MergeException NonFinite()

@@ -27,8 +27,8 @@ internal sealed class MergeProgressRecord(Cmdlet cmdlet, string activity) : IPro
         cmdlet.WriteProgress(new ProgressRecord(0, activity, $"{ByteSize.Text(value.Written)} of {ByteSize.Text(value.Total)}, {ByteSize.Text((long)rate)}/s")
         {
             CurrentOperation = $"{value.Shard}: {value.Tensor}",
-            PercentComplete = (int)(100 * value.Written / Math.Max(value.Total, 1)),
-            SecondsRemaining = rate > 0 ? (int)((value.Total - value.Written) / rate) : -1,
+            PercentComplete = (int)Math.Clamp(100 * value.Written / Math.Max(value.Total, 1), 0, 100),
+            SecondsRemaining = rate > 0 ? (int)Math.Max(0, (value.Total - value.Written) / rate) : -1,
         });
     }
 

@@ -53,6 +53,14 @@ public sealed class ExecutorTests : IDisposable
         AssertNothing();
     }
 
+    [Fact]
+    public void A_save_whose_progress_cannot_be_shown_leaves_nothing()
+    {
+        var plan = TinyModel.WritePlan(Large());
+        Assert.Throws<InvalidOperationException>(() => TinyModel.Save(plan, _directory["out"], progress: new NoReports()));
+        AssertNothing();
+    }
+
     [Theory]
     [InlineData("longer")]
     [InlineData("shorter")]
@@ -209,6 +217,11 @@ public sealed class ExecutorTests : IDisposable
                 Directory.CreateDirectory(path);
                 break;
         }
+    }
+
+    private sealed class NoReports : IProgress<MergeProgress>
+    {
+        public void Report(MergeProgress value) => throw new InvalidOperationException("Nobody can see this.");
     }
 
     private sealed class Reports(CancellationTokenSource stop) : IProgress<MergeProgress>
