@@ -4,14 +4,18 @@ namespace UnslothMerge.Shell;
 
 /// <summary>
 /// Ctrl+C, SIGTERM and SIGHUP stop the running pipeline rather than the process, so that cmdlets clean up.
-/// A second Ctrl+C while the first is still being obeyed ends the process.
+/// A second Ctrl+C, a second or more after the first and while that is still being obeyed, ends the process; one that follows at once is the
+/// same wish (timeout and some terminals send the signal twice).
 /// </summary>
 internal sealed class Interruption : IDisposable
 {
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+
     private readonly Lock _lock = new();
     private readonly List<PosixSignalRegistration> _registrations = [];
     private readonly Stack<System.Management.Automation.PowerShell> _running = new();
     private bool _stopping;
+    private long _stoppingSince;
 
     public Interruption()
     {
@@ -71,10 +75,11 @@ internal sealed class Interruption : IDisposable
 
             if (_running.TryPeek(out var pipeline))
             {
-                context.Cancel = !(_stopping && interrupt);
+                context.Cancel = !(_stopping && interrupt && System.Diagnostics.Stopwatch.GetElapsedTime(_stoppingSince) > Patience);
                 if (!_stopping)
                 {
                     _stopping = true;
+                    _stoppingSince = System.Diagnostics.Stopwatch.GetTimestamp();
                     pipeline.BeginStop(null, null);
                 }
             }
