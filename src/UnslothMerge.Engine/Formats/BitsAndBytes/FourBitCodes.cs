@@ -37,14 +37,14 @@ public sealed class FourBitCodes
         "fp4",
         [.. new uint[] { 0, 0x3baaaaab, 0x3f2aaaab, 0x3f800000, 0x3eaaaaab, 0x3f000000, 0x3e2aaaab, 0x3e800000, 0x80000000, 0xbbaaaaab, 0xbf2aaaab, 0xbf800000, 0xbeaaaaab, 0xbf000000, 0xbe2aaaab, 0xbe800000 }.Select(BitConverter.UInt32BitsToSingle)],
         [0.00260417f, 0.0859375f, 0.20833333f, 0.29166667f, 0.4166667f, 0.583333f, 0.8333333f],
-        [0, 1, 6, 7, 4, 5, 2, 3],
+        [0, 1, 6, 7, 4, 5, 2, 3, 8, 9, 14, 15, 12, 13, 10, 11],
         signed: true);
 
     /// <summary>The name in a quantization state: <c>nf4</c> or <c>fp4</c>.</summary>
     public string Name { get; }
 
     /// <summary>The value of each code.</summary>
-    public IReadOnlyList<float> Values { get; }
+    public ReadOnlyMemory<float> Values { get; }
 
     /// <summary>Finds a code book by its name.</summary>
     public static FourBitCodes Of(string name) => name == NF4.Name ? NF4 : name == FP4.Name ? FP4 : throw new ArgumentOutOfRangeException(nameof(name), name, "Only nf4 and fp4 are known.");
@@ -69,10 +69,16 @@ public sealed class FourBitCodes
                 rank -= Vector.GreaterThan(magnitude, new Vector<float>(threshold));
             }
 
+            if (_signed)
+            {
+                // The lookup of a magnitude's code, and the sign's bit.
+                rank |= Vector.LessThan(x, Vector<float>.Zero) & new Vector<int>(8);
+            }
+
             rank.CopyTo(ranks);
             for (var j = 0; j < ranks.Length; j++)
             {
-                codes[i + j] = Code(ranks[j], x[j]);
+                codes[i + j] = _codeOfRank[ranks[j]];
             }
         }
 
@@ -86,9 +92,7 @@ public sealed class FourBitCodes
                 rank += magnitude > threshold ? 1 : 0;
             }
 
-            codes[i] = Code(rank, x);
+            codes[i] = _codeOfRank[rank | (_signed && x < 0 ? 8 : 0)];
         }
     }
-
-    private byte Code(int rank, float x) => (byte)(_codeOfRank[rank] | (_signed && x < 0 ? 8 : 0));
 }

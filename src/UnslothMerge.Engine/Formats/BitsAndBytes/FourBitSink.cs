@@ -144,7 +144,7 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
                 codes[count] = 0;
                 options.Codes.Encode(values[..count], 1 / clamped, codes);
                 Pack(codes, count, packed[(start / 2)..]);
-                statistics.ErrorSquares += Error(values[..count], codes, stored);
+                statistics.ErrorSquares += Error(values[..count], codes, options.Codes.Values.Span, stored);
             }
 
             output.Write(0, row * view.Columns / 2, packed);
@@ -153,7 +153,7 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
         public override IReadOnlyList<byte[]> Finish()
         {
             var absMax = _absMax.Floats[..(int)sink._blocks];
-            output.Write(QuantMapOutput, 0, MemoryMarshal.AsBytes(options.Codes.Values.ToArray().AsSpan()));
+            output.Write(QuantMapOutput, 0, MemoryMarshal.AsBytes(options.Codes.Values.Span));
             if (!options.Nested)
             {
                 output.Write(1, 0, MemoryMarshal.AsBytes(absMax));
@@ -225,12 +225,12 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
             }
         }
 
-        private double Error(ReadOnlySpan<float> values, ReadOnlySpan<byte> codes, float absMax)
+        private static double Error(ReadOnlySpan<float> values, ReadOnlySpan<byte> codes, ReadOnlySpan<float> map, float absMax)
         {
             var sum = 0f;
             for (var i = 0; i < values.Length; i++)
             {
-                var error = values[i] - (options.Codes.Values[codes[i]] * absMax);
+                var error = values[i] - (map[codes[i]] * absMax);
                 sum += error * error;
             }
 
