@@ -2,7 +2,7 @@ using System.Numerics.Tensors;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Δ = scaling · v for a vector, for example the bias that <c>lora_bias</c> trains.</summary>
 /// <param name="kind">The kind of adapter.</param>

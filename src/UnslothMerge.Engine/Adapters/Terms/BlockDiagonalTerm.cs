@@ -4,7 +4,7 @@ using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>
 /// Δ = scaling · left · right, where a factor may be block-diagonal: its rows are stored in equal blocks, and block i stands at the i-th place of the

@@ -1,8 +1,9 @@
 using System.Numerics.Tensors;
+using UnslothMerge.Adapters.Numerics;
 using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>
 /// Drops the r smallest singular components of a weight, then adds a low-rank update of rank r. In double: with M the weight or its transpose,

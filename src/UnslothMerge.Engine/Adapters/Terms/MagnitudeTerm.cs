@@ -1,7 +1,7 @@
 using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>
 /// Gives every output of a layer a magnitude: (m / ‖W + Δ‖₂) ⊙ (W + Δ), with Δ what the terms before this one add and the norm taken over the

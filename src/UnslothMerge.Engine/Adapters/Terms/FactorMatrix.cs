@@ -3,7 +3,7 @@ using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Some rows or columns of a stored matrix: <see cref="Start"/>, then every <see cref="Stride"/>-th.</summary>
 /// <param name="Start">The first.</param>

@@ -1,9 +1,9 @@
 using System.Runtime.InteropServices;
-using UnslothMerge.Simd;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>A place in a target's matrix.</summary>
 /// <param name="Row">The row.</param>
