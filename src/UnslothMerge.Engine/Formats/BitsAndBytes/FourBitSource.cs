@@ -45,13 +45,11 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
         // Rows may begin and end in the middle of a block. The decoded absmax values follow the codes at an aligned place.
         var elements = (long)rows * view.Columns;
         var blocks = (elements / state.BlockSize) + 2;
-        return Align((elements + state.BlockSize) / 2 + 1) + blocks * (sizeof(float) + 1);
+        return CacheLine.Align((elements + state.BlockSize) / 2 + 1) + blocks * (sizeof(float) + 1);
     }
 
     /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(tensors, state, files, view);
-
-    private static long Align(long bytes) => (bytes + 63) & ~63L;
 
     private sealed class Reader(FourBitTensors tensors, QuantState state, InputFiles files, MatrixView view) : TensorReader
     {
@@ -71,7 +69,7 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
                 return;
             }
 
-            var codes = stored.Slice((int)Align(bytes) + (blocks * sizeof(float)), blocks);
+            var codes = stored.Slice((int)CacheLine.Align(bytes) + (blocks * sizeof(float)), blocks);
             files.Read(tensors.AbsMax, firstBlock, codes);
             FourBit.NestedAbsmax(codes, _nestedMap, _nestedAbsMax, checked((int)firstBlock), state.NestedBlockSize!.Value, state.NestedOffset, absMax);
         }
@@ -105,9 +103,9 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
             return (firstByte, (int)(((end + 1) / 2) - firstByte), firstBlock, (int)(((end + state.BlockSize - 1) / state.BlockSize) - firstBlock));
         }
 
-        private static Span<float> AbsMaxOf(Span<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)Align(bytes), blocks * sizeof(float)));
+        private static Span<float> AbsMaxOf(Span<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(bytes), blocks * sizeof(float)));
 
-        private static ReadOnlySpan<float> AbsMaxOf(ReadOnlySpan<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)Align(bytes), blocks * sizeof(float)));
+        private static ReadOnlySpan<float> AbsMaxOf(ReadOnlySpan<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(bytes), blocks * sizeof(float)));
 
         private static float[] Floats(InputFiles files, StoredTensor tensor) => MemoryMarshal.Cast<byte, float>(files.ReadAll(tensor)).ToArray();
     }

@@ -83,7 +83,7 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
 
         public int Zeros => (int)Weight.Codes.Shape[0] * CodeStripBytes;
 
-        public int Scales => (Zeros + (Groups * ZeroStripBytes) + 63) & ~63;
+        public int Scales => (int)CacheLine.Align(Zeros + (Groups * ZeroStripBytes));
 
         // The scales are decoded to fp32 in place, from the end of their part.
         public int StoredScales => Scales + (Groups * Rows * sizeof(float));
