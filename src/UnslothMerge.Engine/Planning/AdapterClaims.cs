@@ -1,4 +1,5 @@
 using UnslothMerge.Adapters;
+using UnslothMerge.Models;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
@@ -39,6 +40,14 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
     {
         _claimed.TryAdd(tensor.Name, _rule);
         _problems.TryAdd(tensor.Name, reason);
+    }
+
+    /// <summary>Says that the base has no parameter of a tensor's name.</summary>
+    public void Unplaced(StoredTensor tensor, string module, string parameter)
+    {
+        var layers = plan.Tensors.Max(t => TensorNames.Layer(t.Name));
+        var layer = TensorNames.Layer($"{module}.{parameter}");
+        Problem(tensor, layer > layers ? $"the base has {layers + 1} layers" : $"the base has no {module}.{parameter}");
     }
 
     /// <summary>Makes sure that every tensor of the adapter has found its place.</summary>

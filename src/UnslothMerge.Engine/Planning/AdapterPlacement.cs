@@ -14,12 +14,10 @@ internal sealed class AdapterPlacement(PlanDraft plan, AdapterStep step) : IAdap
     private readonly Dictionary<string, int> _ordinals = plan.Tensors.ToDictionary(t => t.Name, t => t.Ordinal, StringComparer.Ordinal);
 
     // What earlier adapters replaced must not be changed again, and what this one replaces takes its own deltas on top.
-    private readonly HashSet<string> _replacedHere = new(StringComparer.Ordinal);
     private readonly ImmutableArray<LogicalTensor> _before = [.. plan.Tensors];
-    private readonly HashSet<string> _changedBefore = plan.Tensors.Where(t => t.IsChanged).Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
 
-    public LayerTypes Layers => plan.Layers;
-
+    /// <summary>Places them.</summary>
+    /// <exception cref="MergeException">Some have no place.</exception>
     public void Place()
     {
         var kinds = AdapterKinds.Table.Where(k => k.PeftType == step.Adapter.Config.PeftType).ToList();
@@ -35,9 +33,10 @@ internal sealed class AdapterPlacement(PlanDraft plan, AdapterStep step) : IAdap
         var parsed = step.Adapter.Weights.Tensors.Except(_claims.Shared.Values).Select(t => (Tensor: t, Name: AdapterNames.Parse(t.Name, AdapterKinds.Parts))).ToList();
 
         // Saved modules first: deltas are added to what they bring.
+        var saved = new SavedModules(plan, step, _claims);
         foreach (var (tensor, name) in parsed.Where(p => !AdapterKinds.Parts.Contains(p.Name.Part)))
         {
-            Replace(tensor, name.Module, name.Part);
+            saved.Place(tensor, name.Module, name.Part);
         }
 
         var modules = parsed.Where(p => AdapterKinds.Parts.Contains(p.Name.Part)).GroupBy(p => p.Name.Module).ToList();
@@ -48,6 +47,8 @@ internal sealed class AdapterPlacement(PlanDraft plan, AdapterStep step) : IAdap
 
         _claims.RequireAll();
     }
+
+    public LayerTypes Layers => plan.Layers;
 
     public MoeOrientation? MoeOrientation => plan.Options.MoeOrientation;
 
@@ -89,50 +90,6 @@ internal sealed class AdapterPlacement(PlanDraft plan, AdapterStep step) : IAdap
 
         Change(tensor, term, view);
         Report(tensor, module, term);
-    }
-
-    private TargetTensor Target(string name) => new(name, plan.Tensors[_ordinals[name]].Shape, plan.Tensors[_ordinals[name]].Source);
-
-    private void Report(TargetTensor tensor, string module, DeltaTerm term) =>
-        plan.Targets.Add(new AdapterTarget(step.Adapter.Name, module, term.Kind, term.Rank, term.Scaling, AdapterOutcome.Merged, tensor.Name, [.. term.Inputs.Select(i => i.Name)]));
-
-    private void Change(TargetTensor tensor, DeltaTerm term, MatrixView? view)
-    {
-        var ordinal = _ordinals[tensor.Name];
-        var current = plan.Tensors[ordinal];
-        var before = _before[ordinal];
-        var combines = before.Action is not (TensorAction.Replace or TensorAction.Add) && before.Terms.All(t => t.Term.CombinesWith(term));
-        foreach (var input in term.Inputs)
-        {
-            if (!combines)
-            {
-                Problem(input, $"{current.Name} is changed by {string.Join(", ", current.Adapters)} too, and only sums, or changes of one kind that act one after the other, can be combined, not a {(term.IsAdditive ? "replacement" : term.Kind)}");
-            }
-        }
-
-        view ??= MatrixView.Of(tensor.Shape);
-        if (current.Terms.Length > 0 && current.View != view)
-        {
-            Problem(term.Inputs[0], $"it sees {current.Name} as another matrix than the other changes to it");
-        }
-
-        if (!term.IsAdditive && step.Weight != 1)
-        {
-            Problem(term.Inputs[0], $"a {term.Kind} cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
-        }
-
-        if (!term.IsAdditive && plan.Options.Combination != CombinationType.Sum)
-        {
-            Problem(term.Inputs[0], $"a {term.Kind} is not a sum, so {plan.Options.Combination.Name()} cannot combine it");
-        }
-
-        plan.Tensors[ordinal] = current with
-        {
-            Action = current.Action is TensorAction.Replace or TensorAction.Add ? current.Action : TensorAction.Merge,
-            SpecialView = view,
-            Terms = WithTerm(current, term),
-            Adapters = WithThisAdapter(current),
-        };
     }
 
     public void Ignore(StoredTensor tensor, string module, string kind)
@@ -183,97 +140,54 @@ internal sealed class AdapterPlacement(PlanDraft plan, AdapterStep step) : IAdap
         {
             if (Find(module, "weight") is null)
             {
-                Unplaced(tensor, module, "weight");
+                _claims.Unplaced(tensor, module, "weight");
             }
         }
     }
 
-    private void Unplaced(StoredTensor tensor, string module, string parameter)
+    private void Change(TargetTensor tensor, DeltaTerm term, MatrixView? view)
     {
-        var layers = plan.Tensors.Max(t => TensorNames.Layer(t.Name));
-        var layer = TensorNames.Layer($"{module}.{parameter}");
-        Problem(tensor, layer > layers ? $"the base has {layers + 1} layers" : $"the base has no {module}.{parameter}");
-    }
-
-    private void Replace(StoredTensor tensor, string module, string parameter)
-    {
-        _claims.NextRule();
-        if (plan.Names.Find(module.Length > 0 ? $"{module}.{parameter}" : parameter) is not { } name)
+        var ordinal = _ordinals[tensor.Name];
+        var current = plan.Tensors[ordinal];
+        var before = _before[ordinal];
+        var combines = before.Action is not (TensorAction.Replace or TensorAction.Add) && before.Terms.All(t => t.Term.CombinesWith(term));
+        foreach (var input in term.Inputs)
         {
-            if (TaskHead.Is(step.Adapter.Config, plan.Config, module) && tensor.Type.IsPlainFloat() && _claims.Claim(tensor))
+            if (!combines)
             {
-                AddTaskHead(tensor, module, parameter);
+                Problem(input, $"{current.Name} is changed by {string.Join(", ", current.Adapters)} too, and only sums, or changes of one kind that act one after the other, can be combined, not a {(term.IsAdditive ? "replacement" : term.Kind)}");
             }
-            else
-            {
-                Unplaced(tensor, module, parameter);
-            }
-
-            return;
         }
 
-        var current = plan.Tensors[_ordinals[name]];
-        if (!SameOrResized(current, tensor))
+        view ??= MatrixView.Of(tensor.Shape);
+        if (current.Terms.Length > 0 && current.View != view)
         {
-            Problem(tensor, $"{tensor.Shape.Text()} does not fit {name} {current.Shape.Text()}");
+            Problem(term.Inputs[0], $"it sees {current.Name} as another matrix than the other changes to it");
         }
-        else if (!tensor.Type.IsPlainFloat())
+
+        if (!term.IsAdditive && step.Weight != 1)
         {
-            Problem(tensor, $"its dtype {tensor.Type} is not one of a saved module");
+            Problem(term.Inputs[0], $"a {term.Kind} cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
         }
-        else if (SavedCopy.IsCopy(_before[current.Ordinal].Source, tensor))
+
+        if (!term.IsAdditive && plan.Options.Combination != CombinationType.Sum)
         {
-            Copied(tensor, module, name);
+            Problem(term.Inputs[0], $"a {term.Kind} is not a sum, so {plan.Options.Combination.Name()} cannot combine it");
         }
-        else if (step.Weight != 1)
+
+        plan.Tensors[ordinal] = current with
         {
-            Problem(tensor, $"it replaces {name}, and a replacement cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
-        }
-        else if (_changedBefore.Contains(name))
-        {
-            Problem(tensor, $"it replaces {name}, which {string.Join(", ", current.Adapters)} changes too; only sums can be combined");
-        }
-        else if (!_replacedHere.Add(name))
-        {
-            Problem(tensor, $"another tensor of the adapter replaces {name} as well");
-        }
-        else if (_claims.Claim(tensor))
-        {
-            plan.Tensors[current.Ordinal] = current with { Source = new PlainSource(tensor), Action = TensorAction.Replace, SourceShard = tensor.File.Name, Adapters = WithThisAdapter(current) };
-            plan.Targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.Replaced, name, [tensor.Name]));
-        }
+            Action = current.Action is TensorAction.Replace or TensorAction.Add ? current.Action : TensorAction.Merge,
+            SpecialView = view,
+            Terms = WithTerm(current, term),
+            Adapters = current.AdaptersWith(step),
+        };
     }
 
-    private void Copied(StoredTensor tensor, string module, string name)
-    {
-        if (_claims.Claim(tensor))
-        {
-            plan.Targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.BaseCopy, name, [tensor.Name]));
-        }
-    }
+    private void Report(TargetTensor tensor, string module, DeltaTerm term) =>
+        plan.Targets.Add(new AdapterTarget(step.Adapter.Name, module, term.Kind, term.Rank, term.Scaling, AdapterOutcome.Merged, tensor.Name, [.. term.Inputs.Select(i => i.Name)]));
 
-    private void AddTaskHead(StoredTensor tensor, string module, string parameter)
-    {
-        var name = $"{module}.{parameter}";
-        plan.Tensors.Add(new LogicalTensor
-        {
-            Ordinal = plan.Tensors.Count,
-            Name = name,
-            Source = new PlainSource(tensor),
-            Type = plan.Tensors.Find(t => TensorNames.IsInputEmbedding(t.Name))?.Type ?? tensor.Type,
-            Action = TensorAction.Add,
-            SourceShard = tensor.File.Name,
-            Adapters = [step.Adapter.Name],
-        });
-        plan.Targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.Added, name, [tensor.Name]));
-        plan.Config = TaskHead.Apply(plan.Config, step.Adapter.Config, tensor.Shape[0]);
-        plan.HasTaskHead = true;
-    }
-
-    // Only a vocabulary may grow or shrink.
-    private static bool SameOrResized(LogicalTensor current, StoredTensor tensor) =>
-        current.Shape.SequenceEqual(tensor.Shape)
-        || ((TensorNames.IsInputEmbedding(current.Name) || TensorNames.IsOutputHead(current.Name)) && current.Shape.Skip(1).SequenceEqual(tensor.Shape.Skip(1)));
+    private TargetTensor Target(string name) => new(name, plan.Tensors[_ordinals[name]].Shape, plan.Tensors[_ordinals[name]].Source);
 
     // All terms of this run on a tensor are one, unless they are simply added.
     private ImmutableArray<WeightedTerm> WithTerm(LogicalTensor current, DeltaTerm term)
@@ -288,7 +202,4 @@ internal sealed class AdapterPlacement(PlanDraft plan, AdapterStep step) : IAdap
             ? [.. before, last with { Term = combined.With(adapter, step.Weight, term) }]
             : current.Terms.Add(new WeightedTerm(new CombinedTerm(type, density, seed, current.Name, [new AdapterDelta(adapter, step.Weight, [term])]), type.Name(), 1));
     }
-
-    private ImmutableArray<string> WithThisAdapter(LogicalTensor tensor) =>
-        tensor.Adapters.Contains(step.Adapter.Name) ? tensor.Adapters : tensor.Adapters.Add(step.Adapter.Name);
 }

@@ -54,7 +54,7 @@ public sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTen
     public override DeltaReader Open(DeltaContext context)
     {
         var (droppedLeft, droppedRight) = SmallestComponents(context, _rank);
-        var (a, b, d) = (VectorTerm.ReadWhole(context.Files, right), VectorTerm.ReadWhole(context.Files, left), VectorTerm.ReadWhole(context.Files, diagonal));
+        var (a, b, d) = (AdapterValues.ReadFloats(context.Files, right), AdapterValues.ReadFloats(context.Files, left), AdapterValues.ReadFloats(context.Files, diagonal));
 
         // One product of twice the rank: [-U | s·B·diag(d)] · [UᵀM; A].
         var rows = droppedLeft.Select((u, i) => (double[])[.. u.Select(v => -v), .. d.Select((v, k) => scaling * b[(i * _rank) + k] * v)]).ToArray();

@@ -35,7 +35,7 @@ public sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : Delta
     /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context)
     {
-        var magnitudes = Array.ConvertAll(VectorTerm.ReadWhole(context.Files, magnitude), m => (double)m);
+        var magnitudes = AdapterValues.Read(context.Files, magnitude);
         return byColumn ? new ColumnReader(context, magnitudes) : new RowReader(magnitudes);
     }
 

@@ -53,9 +53,9 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
 
     private sealed class Reader(FourBitTensors tensors, QuantState state, InputFiles files, MatrixView view) : TensorReader
     {
-        private readonly float[] _map = Floats(files, tensors.QuantMap);
-        private readonly float[]? _nestedMap = tensors.NestedQuantMap is null ? null : Floats(files, tensors.NestedQuantMap);
-        private readonly float[]? _nestedAbsMax = tensors.NestedAbsMax is null ? null : Floats(files, tensors.NestedAbsMax);
+        private readonly float[] _map = files.ReadAll<float>(tensors.QuantMap);
+        private readonly float[]? _nestedMap = tensors.NestedQuantMap is null ? null : files.ReadAll<float>(tensors.NestedQuantMap);
+        private readonly float[]? _nestedAbsMax = tensors.NestedAbsMax is null ? null : files.ReadAll<float>(tensors.NestedAbsMax);
         private readonly RoundTo _roundTo = state.Type switch { TensorType.BF16 => RoundTo.BFloat16, TensorType.F16 => RoundTo.Half, _ => RoundTo.None };
 
         public override void Read(long row, int rows, Span<byte> stored)
@@ -106,7 +106,5 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
         private static Span<float> AbsMaxOf(Span<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(bytes), blocks * sizeof(float)));
 
         private static ReadOnlySpan<float> AbsMaxOf(ReadOnlySpan<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(bytes), blocks * sizeof(float)));
-
-        private static float[] Floats(InputFiles files, StoredTensor tensor) => MemoryMarshal.Cast<byte, float>(files.ReadAll(tensor)).ToArray();
     }
 }

@@ -93,7 +93,7 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
 
     private sealed class Reader(PanelWeight weight, InputFiles files) : TensorReader
     {
-        private readonly int[]? _groups = weight.GroupIndex is null ? null : MemoryMarshal.Cast<byte, int>(files.ReadAll(weight.GroupIndex)).ToArray();
+        private readonly int[]? _groups = weight.GroupIndex is null ? null : files.ReadAll<int>(weight.GroupIndex);
 
         public override void Read(long row, int rows, Span<byte> stored)
         {

@@ -76,7 +76,7 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
             _view = view;
             _factor = weight.Divisor is null ? weight.Factor : weight.Factor / Single(files, weight.Divisor);
             _zeros = weight.Zeros is null ? null : Zeros(files, weight.Zeros);
-            _groups = weight.GroupIndex is null ? null : MemoryMarshal.Cast<byte, int>(files.ReadAll(weight.GroupIndex)).ToArray();
+            _groups = weight.GroupIndex is null ? null : files.ReadAll<int>(weight.GroupIndex);
         }
 
         public override void Read(long row, int rows, Span<byte> stored)
