@@ -14,6 +14,9 @@ internal sealed record TinyTensor(string Name, TensorType Type, long[] Shape, by
 {
     public static TinyTensor F32(string name, long[] shape, params float[] values) => new(name, TensorType.F32, shape, MemoryMarshal.AsBytes<float>(values).ToArray());
 
+    /// <summary>F32, from values that fp32 can hold.</summary>
+    public static TinyTensor F32(string name, long[] shape, double[] values) => F32(name, shape, Array.ConvertAll(values, v => (float)v));
+
     public static TinyTensor BF16(string name, long[] shape, params ushort[] bits) => new(name, TensorType.BF16, shape, MemoryMarshal.AsBytes<ushort>(bits).ToArray());
 
     /// <summary>Values that look like weights, the same for the same seed.</summary>

@@ -1,6 +1,3 @@
-using System.Runtime.InteropServices;
-using System.Text;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 
 namespace UnslothMerge.Tests;
@@ -38,24 +35,7 @@ internal sealed class TinyTensors : Dictionary<string, (long[] Shape, float[] Va
     {
         Directory.CreateDirectory(directory);
         File.WriteAllText(Path.Combine(directory, configName), config.ToJsonString());
-        var offset = 0L;
-        var header = new JsonObject();
-        foreach (var (name, (shape, values)) in this)
-        {
-            var end = offset + (values.Length * sizeof(float));
-            header[name] = JsonSerializer.SerializeToNode(new { dtype = "F32", shape, data_offsets = new[] { offset, end } });
-            offset = end;
-        }
-
-        using var file = File.Create(Path.Combine(directory, weightsName));
-        var json = Encoding.UTF8.GetBytes(header.ToJsonString());
-        file.Write(BitConverter.GetBytes((long)json.Length));
-        file.Write(json);
-        foreach (var (_, values) in Values)
-        {
-            file.Write(MemoryMarshal.AsBytes<float>(values));
-        }
-
+        TinyModel.WriteFile(Path.Combine(directory, weightsName), [.. this.Select(t => TinyTensor.F32(t.Key, t.Value.Shape, t.Value.Values))]);
         return directory;
     }
 }

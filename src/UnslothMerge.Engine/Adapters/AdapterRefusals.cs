@@ -2,7 +2,7 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
 
-/// <summary>What makes an adapter one that this program cannot merge. Each refusal is a row of the table: when it holds, why, and what to do.</summary>
+/// <summary>What makes an adapter one that this program cannot merge. A kind is refused by a row of the first table, a setting by a row of the second.</summary>
 public static class AdapterRefusals
 {
     private const string VirtualTokens = "it puts trained tokens before the input, which no weight can express";
@@ -26,6 +26,7 @@ public static class AdapterRefusals
         ("PSOFT", "it works in singular vectors of the base's weights that are not saved, and their signs are a matter of chance"),
     ];
 
+    // Settings that cannot be merged: when the refusal holds, and why.
     private static readonly (Func<AdapterConfig, bool> Holds, string Why)[] Table =
     [
         .. Kinds.Select(k => ((Func<AdapterConfig, bool>)(c => c.PeftType == k.PeftType), k.Why)),

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
+using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters;
 

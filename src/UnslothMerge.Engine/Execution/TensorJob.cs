@@ -128,7 +128,7 @@ internal sealed class TensorJob : IDisposable
         {
             var bytes = Tensor.Terms[i].Term.BytesOf(rows);
             deltas[i].Read(row, rows, buffers.Take(at, bytes));
-            at += Tiling.Align(bytes);
+            at += CacheLine.Align(bytes);
         }
 
         var planes = tiling.SourceBytes + tiling.SinkBytes + tiling.TermBytes;
@@ -149,7 +149,7 @@ internal sealed class TensorJob : IDisposable
                 {
                     var bytes = Tensor.Terms[i].Term.BytesOf(rows);
                     deltas[i].Apply(buffers.Take(at, bytes), row, tile);
-                    at += Tiling.Align(bytes);
+                    at += CacheLine.Align(bytes);
                 }
 
                 writer.Encode(tile, row, encoded, ref statistics);

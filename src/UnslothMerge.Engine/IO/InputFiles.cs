@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 using UnslothMerge.Safetensors;
 
@@ -55,6 +56,10 @@ public sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : IDis
         Read(tensor, 0, bytes);
         return bytes;
     }
+
+    /// <summary>Reads a whole, small tensor as numbers of the dtype that it is stored in.</summary>
+    public T[] ReadAll<T>(StoredTensor tensor)
+        where T : unmanaged => MemoryMarshal.Cast<byte, T>(ReadAll(tensor)).ToArray();
 
     /// <inheritdoc/>
     public void Dispose()

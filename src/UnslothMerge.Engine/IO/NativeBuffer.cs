@@ -8,7 +8,6 @@ namespace UnslothMerge.IO;
 /// </summary>
 public sealed unsafe class NativeBuffer : IDisposable
 {
-    private const nuint Alignment = 64;
     private void* _pointer;
 
     /// <summary>Takes memory, aligned to a cache line; its content is undefined.</summary>
@@ -18,7 +17,7 @@ public sealed unsafe class NativeBuffer : IDisposable
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, int.MaxValue);
         Length = (int)length;
-        _pointer = NativeMemory.AlignedAlloc((nuint)Math.Max(length, 1), Alignment);
+        _pointer = NativeMemory.AlignedAlloc((nuint)Math.Max(length, 1), CacheLine.Size);
     }
 
     /// <summary>Gives the memory back if nobody did.</summary>

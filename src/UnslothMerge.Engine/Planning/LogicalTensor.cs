@@ -75,6 +75,9 @@ public sealed record LogicalTensor
     /// <summary>The largest rank among its deltas.</summary>
     public int? Rank => Terms.Max(t => t.Term.Rank);
 
+    /// <summary>The adapters that change it once this one does.</summary>
+    internal ImmutableArray<string> AdaptersWith(AdapterStep step) => Adapters.Contains(step.Adapter.Name) ? Adapters : Adapters.Add(step.Adapter.Name);
+
     /// <summary>The same tensor with a factor on everything that adapters add to it.</summary>
     /// <exception cref="MergeException">Its change is not a sum.</exception>
     public LogicalTensor WithStrength(double strength)

@@ -1,7 +1,7 @@
-using UnslothMerge.Simd;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Planning;
 

@@ -1,4 +1,5 @@
 using UnslothMerge.Adapters;
+using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Models;

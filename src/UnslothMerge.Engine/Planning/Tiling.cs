@@ -1,4 +1,5 @@
 using UnslothMerge.Formats;
+using UnslothMerge.IO;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Planning;
@@ -49,8 +50,8 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
             rows,
             tileRows,
             tileColumns,
-            Align(tensor.Source.BytesOf(view, rows)),
-            Align(sink.BytesOf(view, rows)),
+            CacheLine.Align(tensor.Source.BytesOf(view, rows)),
+            CacheLine.Align(sink.BytesOf(view, rows)),
             BytesOfTerms(tensor, rows));
     }
 
@@ -61,7 +62,7 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
         var changes = new SortedDictionary<long, long>();
         foreach (var (term, _, _) in tensor.Terms)
         {
-            var bytes = Align(term.BytesOf(rows));
+            var bytes = CacheLine.Align(term.BytesOf(rows));
             if (term.Rows is not { } range)
             {
                 all += bytes;
@@ -82,9 +83,6 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
 
         return all + most;
     }
-
-    /// <summary>Rounds up to a cache line.</summary>
-    public static long Align(long bytes) => (bytes + 63) & ~63L;
 
     private static long LeastCommonMultiple(long a, long b)
     {

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using CsCheck;
 using UnslothMerge.Adapters;
+using UnslothMerge.Adapters.Terms;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 

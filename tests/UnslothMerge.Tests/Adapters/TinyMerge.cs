@@ -1,6 +1,4 @@
-using System.Buffers.Binary;
 using System.Runtime.InteropServices;
-using System.Text;
 using System.Text.Json.Nodes;
 using UnslothMerge.Adapters;
 using UnslothMerge.IO;
@@ -25,7 +23,7 @@ internal sealed record Values(double[] Data, params long[] Shape)
 internal sealed class TinyMerge : IDisposable
 {
     private readonly TemporaryDirectory _directory = new();
-    private readonly Dictionary<string, (Array Data, long[] Shape, string Type)> _adapter = [];
+    private readonly List<TinyTensor> _adapter = [];
     private readonly JsonObject _config;
     private readonly Dictionary<string, Values> _base = [];
 
@@ -42,7 +40,7 @@ internal sealed class TinyMerge : IDisposable
 
     public TinyMerge With(string name, Values values)
     {
-        _adapter["base_model." + name] = (values.Data.Select(v => (float)v).ToArray(), values.Shape, "F32");
+        _adapter.Add(TinyTensor.F32("base_model." + name, values.Shape, values.Data));
         return this;
     }
 
@@ -50,13 +48,13 @@ internal sealed class TinyMerge : IDisposable
 
     public TinyMerge Indices(string part, int[] values, params long[] shape)
     {
-        _adapter["base_model.model.layer." + part] = (values, shape, "I32");
+        _adapter.Add(new TinyTensor("base_model.model.layer." + part, TensorType.I32, shape, MemoryMarshal.AsBytes<int>(values).ToArray()));
         return this;
     }
 
     public TinyMerge Bytes(string part, byte[] values, params long[] shape)
     {
-        _adapter["base_model.model.layer." + part] = (values, shape, "U8");
+        _adapter.Add(new TinyTensor("base_model.model.layer." + part, TensorType.U8, shape, values));
         return this;
     }
 
@@ -69,16 +67,18 @@ internal sealed class TinyMerge : IDisposable
     /// <summary>The merged tensor.</summary>
     public double[] Merge(string name = "layer.weight")
     {
-        Write(_directory["base"], "model.safetensors", _base.ToDictionary(t => t.Key, t => ((Array)t.Value.Data.Select(v => (float)v).ToArray(), t.Value.Shape, "F32")));
+        Directory.CreateDirectory(_directory["base"]);
+        Directory.CreateDirectory(_directory["adapter"]);
+        TinyModel.WriteFile(Path.Combine(_directory["base"], "model.safetensors"), [.. _base.Select(t => TinyTensor.F32(t.Key, t.Value.Shape, t.Value.Data))]);
         File.WriteAllText(Path.Combine(_directory["base"], "config.json"), """{"architectures":["Tiny"],"model_type":"custom"}""");
-        Write(_directory["adapter"], AdapterDirectory.WeightsName, _adapter);
+        TinyModel.WriteFile(Path.Combine(_directory["adapter"], AdapterDirectory.WeightsName), [.. _adapter]);
         File.WriteAllText(Path.Combine(_directory["adapter"], AdapterDirectory.ConfigName), _config.ToJsonString());
         var plan = MergePlanner.Plan(ModelDirectory.Open(_directory["base"]), [new AdapterStep(AdapterDirectory.Open(_directory["adapter"]), 1)]);
         var destination = Destination.Check(_directory["out"], [], force: true);
         var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
         ModelSaver.Save(write, destination, "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
         using var files = new InputFiles();
-        return [.. MemoryMarshal.Cast<byte, float>(files.ReadAll(Checkpoint.Open(_directory["out"]).Find(name)!)).ToArray().Select(v => (double)v)];
+        return Array.ConvertAll(files.ReadAll<float>(Checkpoint.Open(_directory["out"]).Find(name)!), v => (double)v);
     }
 
     /// <summary>Merges, and compares with the weight plus a delta [out, in].</summary>
@@ -104,23 +104,4 @@ internal sealed class TinyMerge : IDisposable
     }
 
     public void Dispose() => _directory.Dispose();
-
-    private static void Write(string directory, string file, Dictionary<string, (Array Data, long[] Shape, string Type)> tensors)
-    {
-        Directory.CreateDirectory(directory);
-        var header = new JsonObject();
-        using var data = new MemoryStream();
-        foreach (var (name, (values, shape, type)) in tensors)
-        {
-            var bytes = new byte[Buffer.ByteLength(values)];
-            Buffer.BlockCopy(values, 0, bytes, 0, bytes.Length);
-            header[name] = new JsonObject { ["dtype"] = type, ["shape"] = new JsonArray([.. shape.Select(d => (JsonNode)d)]), ["data_offsets"] = new JsonArray(data.Length, data.Length + bytes.Length) };
-            data.Write(bytes);
-        }
-
-        var text = Encoding.UTF8.GetBytes(header.ToJsonString());
-        var length = new byte[8];
-        BinaryPrimitives.WriteInt64LittleEndian(length, text.Length);
-        File.WriteAllBytes(Path.Combine(directory, file), [.. length, .. text, .. data.ToArray()]);
-    }
 }

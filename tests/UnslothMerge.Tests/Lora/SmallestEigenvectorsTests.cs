@@ -1,6 +1,7 @@
 using CsCheck;
 using MathNet.Numerics.LinearAlgebra;
 using UnslothMerge.Adapters;
+using UnslothMerge.Adapters.Numerics;
 
 namespace UnslothMerge.Tests.Lora;
 

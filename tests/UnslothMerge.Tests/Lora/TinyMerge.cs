@@ -1,6 +1,3 @@
-using System.Buffers.Binary;
-using System.Runtime.InteropServices;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using UnslothMerge.Adapters;
 using UnslothMerge.IO;
@@ -31,7 +28,7 @@ internal sealed class TinyMerge : IDisposable
     {
         Directory.CreateDirectory(_directory["base"]);
         File.WriteAllText(Path.Combine(_directory["base"], "config.json"), config);
-        Write(Path.Combine(_directory["base"], "model.safetensors"), tensors);
+        TinyModel.WriteFile(Path.Combine(_directory["base"], "model.safetensors"), [.. tensors.Select(t => ToFile(t.Name, t.Numbers))]);
     }
 
     public MergePlan? Plan { get; private set; }
@@ -45,7 +42,7 @@ internal sealed class TinyMerge : IDisposable
         json.TryAdd("peft_type", "LORA");
         json.TryAdd("lora_alpha", 1);
         File.WriteAllText(Path.Combine(path, AdapterDirectory.ConfigName), json.ToJsonString());
-        Write(Path.Combine(path, AdapterDirectory.WeightsName), [.. tensors.Select(t => ("base_model.model." + t.Name, t.Numbers))]);
+        TinyModel.WriteFile(Path.Combine(path, AdapterDirectory.WeightsName), [.. tensors.Select(t => ToFile("base_model.model." + t.Name, t.Numbers))]);
         _steps.Add(new AdapterStep(AdapterDirectory.Open(path), weight));
         return this;
     }
@@ -57,7 +54,7 @@ internal sealed class TinyMerge : IDisposable
         var write = WritePlan.Create(Plan, Plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
         ModelSaver.Save(write, Destination.Check(_directory["out"], [], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
         using var files = new InputFiles();
-        return Checkpoint.Open(_directory["out"]).Tensors.ToDictionary(t => t.Name, t => MemoryMarshal.Cast<byte, float>(files.ReadAll(t)).ToArray().Select(v => (double)v).ToArray());
+        return Checkpoint.Open(_directory["out"]).Tensors.ToDictionary(t => t.Name, t => Array.ConvertAll(files.ReadAll<float>(t), v => (double)v));
     }
 
     /// <summary>The error of a merge that must fail.</summary>
@@ -76,19 +73,9 @@ internal sealed class TinyMerge : IDisposable
         }
     }
 
-    private static void Write(string path, (string Name, Numbers Numbers)[] tensors)
+    private static TinyTensor ToFile(string name, Numbers numbers)
     {
-        var offset = 0L;
-        var header = new JsonObject();
-        foreach (var (name, numbers) in tensors)
-        {
-            Assert.Equal(numbers.Shape.Count(), numbers.Values.Length);
-            header[name] = JsonSerializer.SerializeToNode(new { dtype = "F32", shape = numbers.Shape, data_offsets = new[] { offset, offset += 4 * numbers.Values.Length } });
-        }
-
-        var text = JsonSerializer.SerializeToUtf8Bytes(header);
-        var length = new byte[8];
-        BinaryPrimitives.WriteInt64LittleEndian(length, text.Length);
-        File.WriteAllBytes(path, [.. length, .. text, .. tensors.SelectMany(t => t.Numbers.Values).SelectMany(v => BitConverter.GetBytes((float)v))]);
+        Assert.Equal(numbers.Shape.Count(), numbers.Values.Length);
+        return TinyTensor.F32(name, numbers.Shape, numbers.Values);
     }
 }

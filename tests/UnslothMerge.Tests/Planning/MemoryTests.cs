@@ -45,7 +45,8 @@ public sealed class MemoryTests
         Assert.InRange(free.Workers, 2, 63);
         Assert.InRange(free.PeakHostBytes, 512_000_000 - each, 512_000_000);
 
-        var limit = free.PeakHostBytes - ((free.Workers - 1) * each);
+        // One worker's need and half of another's: the process may have grown a little since.
+        var limit = free.PeakHostBytes - ((free.Workers - 1) * each) + (each / 2);
         var memory = MemoryPlan.For(plan, new MemoryLimit(limit), 64);
         memory.RequireFit();
         Assert.Equal(1, memory.Workers);

@@ -2,6 +2,7 @@ using System.Buffers;
 using System.Numerics;
 using System.Runtime.InteropServices;
 using UnslothMerge.Formats;
+using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Combining;
 
@@ -9,7 +10,7 @@ namespace UnslothMerge.Adapters.Combining;
 internal sealed class CombinedReader : DeltaReader
 {
     // A buffer begins with the number of its rows; then the terms' own buffers follow, each on a cache line.
-    private const int Line = 64;
+    private const int Start = CacheLine.Size;
 
     private readonly CombinedTerm _term;
     private readonly float _factor;
@@ -44,17 +45,17 @@ internal sealed class CombinedReader : DeltaReader
     }
 
     /// <summary>The length of the buffer for so many rows.</summary>
-    public static long BytesOf(IEnumerable<DeltaTerm> terms, int rows) => Line + terms.Sum(t => Align(t.BytesOf(rows)));
+    public static long BytesOf(IEnumerable<DeltaTerm> terms, int rows) => Start + terms.Sum(t => CacheLine.Align(t.BytesOf(rows)));
 
     public override void Read(long row, int rows, Span<byte> buffer)
     {
         MemoryMarshal.Write(buffer, rows);
-        var at = Line;
+        var at = Start;
         foreach (var part in _parts)
         {
             var bytes = (int)part.Term.BytesOf(rows);
             part.Reader.Read(row, rows, buffer.Slice(at, bytes));
-            at += (int)Align(bytes);
+            at += (int)CacheLine.Align(bytes);
         }
     }
 
@@ -83,20 +84,18 @@ internal sealed class CombinedReader : DeltaReader
         base.Dispose(disposing);
     }
 
-    private static long Align(long bytes) => (bytes + Line - 1) & -Line;
-
     // Every adapter's delta of the tile, one plane after the other.
     private void Fill(ReadOnlySpan<byte> buffer, long row, Tile tile, Span<float> planes)
     {
         planes.Clear();
         var count = tile.Delta.Length;
         var rows = MemoryMarshal.Read<int>(buffer);
-        var at = Line;
+        var at = Start;
         foreach (var part in _parts)
         {
             var bytes = (int)part.Term.BytesOf(rows);
             part.Reader.Apply(buffer.Slice(at, bytes), row, new Tile(tile.Weight, planes.Slice(part.Delta * count, count), tile.Row, tile.Rows, tile.Column, tile.Columns));
-            at += (int)Align(bytes);
+            at += (int)CacheLine.Align(bytes);
         }
     }
 

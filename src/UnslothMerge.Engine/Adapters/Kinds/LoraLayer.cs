@@ -1,3 +1,4 @@
+using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
 using UnslothMerge.Safetensors;

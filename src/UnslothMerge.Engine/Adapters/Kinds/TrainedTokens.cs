@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;

@@ -53,7 +53,7 @@ public sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout layou
             TensorPrimitives.FusedMultiplyAdd(solved.Values, solved.Values, squares, squares);
         });
 
-        var indices = AdapterValues.ReadIndices(files, tensors.SparseIndices);
+        var indices = files.ReadAll<long>(tensors.SparseIndices);
         if (indices.Any(i => i < 0 || i >= _n))
         {
             throw new MergeException(MergeError.InvalidAdapter, $"The adapter tensor '{tensors.SparseIndices.Name}' points outside of [{_n}, {_n}].", tensors.SparseIndices.File.Path);

@@ -20,7 +20,7 @@ public sealed class TermInputs(DeltaContext context, bool transposed)
     public double[] Read(StoredTensor tensor)
     {
         var values = ReadUnchecked(tensor);
-        RequireFinite(tensor, values);
+        AdapterValues.RequireFinite<double>(tensor, values);
         return values;
     }
 
@@ -48,7 +48,7 @@ public sealed class TermInputs(DeltaContext context, bool transposed)
         for (var row = 0; row < rows; row++)
         {
             Decode(tensor, row * width, line);
-            RequireFinite(tensor, line);
+            AdapterValues.RequireFinite<double>(tensor, line);
             TensorPrimitives.ConvertTruncating<double, T>(line, corner.AsSpan(row * columns, columns));
         }
 
@@ -163,17 +163,5 @@ public sealed class TermInputs(DeltaContext context, bool transposed)
         var singles = new float[values.Length];
         PlainFormat.Decoder(tensor.Type)(stored, singles);
         TensorPrimitives.ConvertTruncating<float, double>(singles, values);
-    }
-
-    private static void RequireFinite(StoredTensor tensor, ReadOnlySpan<double> values)
-    {
-        if (!values.IsEmpty && !TensorPrimitives.IsFiniteAll(values))
-        {
-            throw new MergeException(
-                MergeError.InvalidAdapter,
-                $"The adapter tensor '{tensor.Name}' holds NaN or Inf: merging it would ruin the model.",
-                tensor.File.Path,
-                "The training diverged. Use an earlier checkpoint of the adapter.");
-        }
     }
 }

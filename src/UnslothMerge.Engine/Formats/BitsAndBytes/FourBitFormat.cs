@@ -1,3 +1,4 @@
+using UnslothMerge.IO;
 using UnslothMerge.Models;
 using UnslothMerge.Safetensors;
 
@@ -64,7 +65,7 @@ public sealed class FourBitFormat : IStoredFormat
 
     private static byte[] ReadSmall(StoredTensor tensor)
     {
-        using var files = new IO.InputFiles();
+        using var files = new InputFiles();
         return files.ReadAll(tensor);
     }
 }

@@ -79,13 +79,11 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
     {
         // The rounded values, then the codes that they become.
         var elements = (long)rows * view.Columns;
-        return Align(elements * sizeof(ushort)) + ((elements + 1) / 2);
+        return CacheLine.Align(elements * sizeof(ushort)) + ((elements + 1) / 2);
     }
 
     /// <inheritdoc/>
     public override TensorWriter Open(MatrixView view, IOutput output) => new Writer(this, options, view, output);
-
-    private static long Align(long bytes) => (bytes + 63) & ~63L;
 
     // Python's json.dumps, in the order of bitsandbytes.
     private byte[] State(double nestedOffset)
@@ -127,7 +125,7 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
             // The buffer holds the rounded values of whole rows, then the space for their codes.
             var elements = rows * view.Columns;
             var rounded = encoded[..(elements * sizeof(ushort))];
-            var packed = encoded.Slice((int)Align(elements * sizeof(ushort)), (elements + 1) / 2);
+            var packed = encoded.Slice((int)CacheLine.Align(elements * sizeof(ushort)), (elements + 1) / 2);
             Span<float> values = stackalloc float[options.BlockSize];
             Span<byte> codes = stackalloc byte[options.BlockSize + 1];
             var block = row * view.Columns / options.BlockSize;

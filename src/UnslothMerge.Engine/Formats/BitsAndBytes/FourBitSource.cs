@@ -45,19 +45,17 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
         // Rows may begin and end in the middle of a block. The decoded absmax values follow the codes at an aligned place.
         var elements = (long)rows * view.Columns;
         var blocks = (elements / state.BlockSize) + 2;
-        return Align((elements + state.BlockSize) / 2 + 1) + blocks * (sizeof(float) + 1);
+        return CacheLine.Align((elements + state.BlockSize) / 2 + 1) + blocks * (sizeof(float) + 1);
     }
 
     /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(tensors, state, files, view);
 
-    private static long Align(long bytes) => (bytes + 63) & ~63L;
-
     private sealed class Reader(FourBitTensors tensors, QuantState state, InputFiles files, MatrixView view) : TensorReader
     {
-        private readonly float[] _map = Floats(files, tensors.QuantMap);
-        private readonly float[]? _nestedMap = tensors.NestedQuantMap is null ? null : Floats(files, tensors.NestedQuantMap);
-        private readonly float[]? _nestedAbsMax = tensors.NestedAbsMax is null ? null : Floats(files, tensors.NestedAbsMax);
+        private readonly float[] _map = files.ReadAll<float>(tensors.QuantMap);
+        private readonly float[]? _nestedMap = tensors.NestedQuantMap is null ? null : files.ReadAll<float>(tensors.NestedQuantMap);
+        private readonly float[]? _nestedAbsMax = tensors.NestedAbsMax is null ? null : files.ReadAll<float>(tensors.NestedAbsMax);
         private readonly RoundTo _roundTo = state.Type switch { TensorType.BF16 => RoundTo.BFloat16, TensorType.F16 => RoundTo.Half, _ => RoundTo.None };
 
         public override void Read(long row, int rows, Span<byte> stored)
@@ -71,7 +69,7 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
                 return;
             }
 
-            var codes = stored.Slice((int)Align(bytes) + (blocks * sizeof(float)), blocks);
+            var codes = stored.Slice((int)CacheLine.Align(bytes) + (blocks * sizeof(float)), blocks);
             files.Read(tensors.AbsMax, firstBlock, codes);
             FourBit.NestedAbsmax(codes, _nestedMap, _nestedAbsMax, checked((int)firstBlock), state.NestedBlockSize!.Value, state.NestedOffset, absMax);
         }
@@ -105,10 +103,8 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
             return (firstByte, (int)(((end + 1) / 2) - firstByte), firstBlock, (int)(((end + state.BlockSize - 1) / state.BlockSize) - firstBlock));
         }
 
-        private static Span<float> AbsMaxOf(Span<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)Align(bytes), blocks * sizeof(float)));
+        private static Span<float> AbsMaxOf(Span<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(bytes), blocks * sizeof(float)));
 
-        private static ReadOnlySpan<float> AbsMaxOf(ReadOnlySpan<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)Align(bytes), blocks * sizeof(float)));
-
-        private static float[] Floats(InputFiles files, StoredTensor tensor) => MemoryMarshal.Cast<byte, float>(files.ReadAll(tensor)).ToArray();
+        private static ReadOnlySpan<float> AbsMaxOf(ReadOnlySpan<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(bytes), blocks * sizeof(float)));
     }
 }

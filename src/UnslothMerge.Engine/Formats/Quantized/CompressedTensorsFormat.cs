@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
+using UnslothMerge.IO;
 using UnslothMerge.Models;
 using UnslothMerge.Safetensors;
 
@@ -55,8 +56,8 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
         }
 
         var shapeTensor = Need(checkpoint, module + ".weight_shape", name);
-        using var files = new IO.InputFiles();
-        var shape = shapeTensor.Type == TensorType.I64 ? MemoryMarshal.Cast<byte, long>(files.ReadAll(shapeTensor)).ToArray() : [.. MemoryMarshal.Cast<byte, int>(files.ReadAll(shapeTensor)).ToArray().Select(d => (long)d)];
+        using var files = new InputFiles();
+        var shape = shapeTensor.Type == TensorType.I64 ? files.ReadAll<long>(shapeTensor) : Array.ConvertAll(files.ReadAll<int>(shapeTensor), d => (long)d);
         var bits = Bits(quantization, tensor, shape) ?? throw Damaged(name, $"{tensor.Shape.Text()} words do not hold {shape.Text()} codes");
         var zero = checkpoint.Find(module + ".weight_zero_point");
         return new FoundTensor(name, new ScaledSource(

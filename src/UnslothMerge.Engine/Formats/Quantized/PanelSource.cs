@@ -83,7 +83,7 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
 
         public int Zeros => (int)Weight.Codes.Shape[0] * CodeStripBytes;
 
-        public int Scales => (Zeros + (Groups * ZeroStripBytes) + 63) & ~63;
+        public int Scales => (int)CacheLine.Align(Zeros + (Groups * ZeroStripBytes));
 
         // The scales are decoded to fp32 in place, from the end of their part.
         public int StoredScales => Scales + (Groups * Rows * sizeof(float));
@@ -93,7 +93,7 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
 
     private sealed class Reader(PanelWeight weight, InputFiles files) : TensorReader
     {
-        private readonly int[]? _groups = weight.GroupIndex is null ? null : MemoryMarshal.Cast<byte, int>(files.ReadAll(weight.GroupIndex)).ToArray();
+        private readonly int[]? _groups = weight.GroupIndex is null ? null : files.ReadAll<int>(weight.GroupIndex);
 
         public override void Read(long row, int rows, Span<byte> stored)
         {

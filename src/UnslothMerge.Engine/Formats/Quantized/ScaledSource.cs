@@ -55,12 +55,10 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
         [.. new[] { weight.Codes, weight.Scales.Tensor, weight.Zeros?.Tensor, weight.GroupIndex, weight.Divisor }.OfType<StoredTensor>().Concat(weight.Ignored)];
 
     /// <inheritdoc/>
-    public override long BytesOf(MatrixView view, int rows) => Align(rows * weight.RowBytes) + weight.Scales.BytesOf(rows);
+    public override long BytesOf(MatrixView view, int rows) => CacheLine.Align(rows * weight.RowBytes) + weight.Scales.BytesOf(rows);
 
     /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(weight, files, view);
-
-    private static long Align(long bytes) => (bytes + 63) & ~63L;
 
     private sealed class Reader : TensorReader
     {
@@ -78,7 +76,7 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
             _view = view;
             _factor = weight.Divisor is null ? weight.Factor : weight.Factor / Single(files, weight.Divisor);
             _zeros = weight.Zeros is null ? null : Zeros(files, weight.Zeros);
-            _groups = weight.GroupIndex is null ? null : MemoryMarshal.Cast<byte, int>(files.ReadAll(weight.GroupIndex)).ToArray();
+            _groups = weight.GroupIndex is null ? null : files.ReadAll<int>(weight.GroupIndex);
         }
 
         public override void Read(long row, int rows, Span<byte> stored)
@@ -86,7 +84,7 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
             var bytes = (int)(rows * _weight.RowBytes);
             _files.Read(_weight.Codes, row * _weight.RowBytes, stored[..bytes]);
             var floats = _weight.Scales.MaxGridRows(rows) * _weight.Scales.Columns * sizeof(float);
-            var rest = stored[(int)Align(bytes)..];
+            var rest = stored[(int)CacheLine.Align(bytes)..];
             var scales = MemoryMarshal.Cast<byte, float>(rest[..floats]);
             _weight.Scales.Read(_files, row, rows, scales, rest[floats..]);
             if (_factor != 1)
@@ -99,7 +97,7 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
         {
             var grid = _weight.Scales;
             var floats = grid.MaxGridRows(rows) * grid.Columns * sizeof(float);
-            var scales = MemoryMarshal.Cast<byte, float>(stored.Slice((int)Align(rows * _weight.RowBytes), floats));
+            var scales = MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(rows * _weight.RowBytes), floats));
             for (var i = 0; i < tile.Rows; i++)
             {
                 var codes = stored.Slice((int)((tile.Row - row + i) * _weight.RowBytes), (int)_weight.RowBytes);

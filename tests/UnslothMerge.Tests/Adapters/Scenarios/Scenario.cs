@@ -49,7 +49,7 @@ internal sealed class Scenario(Dictionary<string, Values> @base)
         using var files = new InputFiles();
         return Checkpoint.Open(directory["out"]).Tensors.ToDictionary(
             t => t.Name,
-            t => new Values([.. t.Shape], Array.ConvertAll(MemoryMarshal.Cast<byte, float>(files.ReadAll(t)).ToArray(), v => (double)v)));
+            t => new Values([.. t.Shape], Array.ConvertAll(files.ReadAll<float>(t), v => (double)v)));
     }
 
     /// <summary>The goldens' rule for F32, from a truth in double.</summary>
@@ -66,18 +66,10 @@ internal sealed class Scenario(Dictionary<string, Values> @base)
     private static void Write(string directory, string name, Dictionary<string, Values> tensors)
     {
         Directory.CreateDirectory(directory);
-        var layout = new ShardLayout(tensors.Select(t => new TensorSpec(t.Key, t.Value.AreIndices ? TensorType.I64 : TensorType.F32, t.Value.Shape)), new Dictionary<string, string>());
-        var bytes = new byte[layout.Length];
-        layout.Header.CopyTo(bytes, 0);
-        foreach (var (tensor, values) in tensors)
-        {
-            var at = bytes.AsSpan((int)layout.OffsetOf(tensor));
-            var data = values.AreIndices
-                ? MemoryMarshal.AsBytes<long>(Array.ConvertAll(values.Numbers, v => (long)v))
-                : MemoryMarshal.AsBytes<float>(Array.ConvertAll(values.Numbers, v => (float)v));
-            data.CopyTo(at);
-        }
-
-        File.WriteAllBytes(Path.Combine(directory, name), bytes);
+        TinyModel.WriteFile(Path.Combine(directory, name), [.. tensors.Select(t => ToFile(t.Key, t.Value))]);
     }
+
+    private static TinyTensor ToFile(string name, Values values) => values.AreIndices
+        ? new(name, TensorType.I64, values.Shape, MemoryMarshal.AsBytes<long>(Array.ConvertAll(values.Numbers, v => (long)v)).ToArray())
+        : TinyTensor.F32(name, values.Shape, values.Numbers);
 }

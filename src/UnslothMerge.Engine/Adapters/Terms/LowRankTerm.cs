@@ -1,9 +1,10 @@
 using System.Runtime.InteropServices;
-using UnslothMerge.Simd;
+using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>A place in a target's matrix.</summary>
 /// <param name="Row">The row.</param>
@@ -100,7 +101,7 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
             _left.ReadRows(_files, first - _place.Row, count, _scale, MemoryMarshal.Cast<byte, float>(buffer[..bytes]), buffer[bytes..]);
         }
 
-        public override void Apply(ReadOnlySpan<byte> buffer, long row, Formats.Tile tile)
+        public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
             var (first, count) = Mine(tile.Row, tile.Rows);
             var begin = Math.Max(tile.Column, _place.Column - _margin);

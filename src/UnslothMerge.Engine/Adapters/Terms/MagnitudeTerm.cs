@@ -1,7 +1,7 @@
 using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>
 /// Gives every output of a layer a magnitude: (m / ‖W + Δ‖₂) ⊙ (W + Δ), with Δ what the terms before this one add and the norm taken over the
@@ -35,7 +35,7 @@ public sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : Delta
     /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context)
     {
-        var magnitudes = Array.ConvertAll(VectorTerm.ReadWhole(context.Files, magnitude), m => (double)m);
+        var magnitudes = AdapterValues.Read(context.Files, magnitude);
         return byColumn ? new ColumnReader(context, magnitudes) : new RowReader(magnitudes);
     }
 

@@ -1,8 +1,9 @@
 using System.Numerics.Tensors;
+using UnslothMerge.Adapters.Numerics;
 using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>
 /// Drops the r smallest singular components of a weight, then adds a low-rank update of rank r. In double: with M the weight or its transpose,
@@ -53,7 +54,7 @@ public sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTen
     public override DeltaReader Open(DeltaContext context)
     {
         var (droppedLeft, droppedRight) = SmallestComponents(context, _rank);
-        var (a, b, d) = (VectorTerm.ReadWhole(context.Files, right), VectorTerm.ReadWhole(context.Files, left), VectorTerm.ReadWhole(context.Files, diagonal));
+        var (a, b, d) = (AdapterValues.ReadFloats(context.Files, right), AdapterValues.ReadFloats(context.Files, left), AdapterValues.ReadFloats(context.Files, diagonal));
 
         // One product of twice the rank: [-U | s·B·diag(d)] · [UᵀM; A].
         var rows = droppedLeft.Select((u, i) => (double[])[.. u.Select(v => -v), .. d.Select((v, k) => scaling * b[(i * _rank) + k] * v)]).ToArray();

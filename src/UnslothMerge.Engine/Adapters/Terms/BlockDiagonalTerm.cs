@@ -4,7 +4,7 @@ using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>
 /// Δ = scaling · left · right, where a factor may be block-diagonal: its rows are stored in equal blocks, and block i stands at the i-th place of the
@@ -44,7 +44,7 @@ public sealed class BlockDiagonalTerm(string kind, StoredTensor left, int leftBl
     public override long BytesOf(int rows) => (rows * _left.Columns * sizeof(float)) + _left.ScratchBytes(rows);
 
     /// <inheritdoc/>
-    public override DeltaReader Open(DeltaContext context) => new Reader(this, context.Files, VectorTerm.ReadWhole(context.Files, right), scaling * context.Factor);
+    public override DeltaReader Open(DeltaContext context) => new Reader(this, context.Files, AdapterValues.ReadFloats(context.Files, right), scaling * context.Factor);
 
     private sealed class Reader(BlockDiagonalTerm term, InputFiles files, float[] right, double scale) : DeltaReader
     {

@@ -1,9 +1,8 @@
-using System.Numerics.Tensors;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Some rows or columns of a stored matrix: <see cref="Start"/>, then every <see cref="Stride"/>-th.</summary>
 /// <param name="Start">The first.</param>
@@ -71,7 +70,7 @@ public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
             ReadPlain(files, row, values, scratch);
         }
 
-        RequireFinite(values);
+        AdapterValues.RequireFinite<float>(Tensor, values);
         if (scale != 1)
         {
             for (var i = 0; i < values.Length; i++)
@@ -154,16 +153,4 @@ public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
             $"The adapter tensor '{tensor.Name}' is stored as {tensor.Type}; only F16, BF16, F32 and F64 can be merged.",
             tensor.File.Path,
             "Save the adapter again in one of those dtypes.");
-
-    private void RequireFinite(ReadOnlySpan<float> values)
-    {
-        if (!TensorPrimitives.IsFiniteAll(values))
-        {
-            throw new MergeException(
-                MergeError.InvalidAdapter,
-                $"The adapter tensor '{Tensor.Name}' holds NaN or Inf: merging it would ruin the model.",
-                Tensor.File.Path,
-                "The training diverged. Use an earlier checkpoint of the adapter.");
-        }
-    }
 }

@@ -1,8 +1,8 @@
 using System.Numerics.Tensors;
-using UnslothMerge.IO;
+using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Δ = scaling · v for a vector, for example the bias that <c>lora_bias</c> trains.</summary>
 /// <param name="kind">The kind of adapter.</param>
@@ -26,20 +26,7 @@ public sealed class VectorTerm(string kind, StoredTensor vector, double scaling)
     public override long BytesOf(int rows) => 0;
 
     /// <inheritdoc/>
-    public override DeltaReader Open(DeltaContext context) => new Reader(ReadWhole(context.Files, vector, scaling * context.Factor));
-
-    /// <summary>Reads a whole, small tensor of any shape as fp32.</summary>
-    /// <param name="files">The open files.</param>
-    /// <param name="tensor">The tensor.</param>
-    /// <param name="scale">A factor, multiplied in double and rounded once.</param>
-    /// <exception cref="MergeException">A value is NaN or infinite.</exception>
-    internal static float[] ReadWhole(InputFiles files, StoredTensor tensor, double scale = 1)
-    {
-        var vector = new FactorMatrix(tensor with { Shape = [tensor.Shape.Count()] }, Transposed: false);
-        var values = new float[vector.Rows];
-        vector.ReadRows(files, 0, values.Length, scale, values, new byte[vector.ScratchBytes(values.Length)]);
-        return values;
-    }
+    public override DeltaReader Open(DeltaContext context) => new Reader(AdapterValues.ReadFloats(context.Files, vector, scaling * context.Factor));
 
     // A vector is one row: it is loaded once.
     private sealed class Reader(float[] values) : DeltaReader
@@ -48,7 +35,7 @@ public sealed class VectorTerm(string kind, StoredTensor vector, double scaling)
         {
         }
 
-        public override void Apply(ReadOnlySpan<byte> buffer, long row, Formats.Tile tile)
+        public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
             var delta = tile.DeltaRow(0);
             TensorPrimitives.Add(delta, values.AsSpan(tile.Column, tile.Columns), delta);

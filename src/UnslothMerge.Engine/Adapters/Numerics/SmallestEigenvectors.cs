@@ -1,6 +1,6 @@
 using System.Numerics.Tensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Numerics;
 
 /// <summary>
 /// The eigenvectors of the smallest eigenvalues of a large symmetric matrix: Householder's reduction to a tridiagonal matrix, bisection for the

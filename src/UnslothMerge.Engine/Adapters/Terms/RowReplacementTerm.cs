@@ -3,7 +3,7 @@ using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Puts trained rows in the place of some rows of a matrix. Source: PEFT 0.21, <c>TrainableTokensLayer</c>.</summary>
 public sealed class RowReplacementTerm : DeltaTerm

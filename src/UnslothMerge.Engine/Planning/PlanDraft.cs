@@ -1,0 +1,134 @@
+using System.Diagnostics.CodeAnalysis;
+using UnslothMerge.Adapters;
+using UnslothMerge.Models;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>A plan in the making: what the adapters placed so far have made of the base.</summary>
+internal sealed class PlanDraft
+{
+    private TiedHead? _tiedHead;
+
+    /// <summary>Begins where a base, or another merge, ends.</summary>
+    public PlanDraft(ModelDirectory @base, IEnumerable<LogicalTensor> tensors, IEnumerable<AdapterStep> steps, IEnumerable<AdapterTarget> targets, IEnumerable<string> warnings, ModelConfig config, PlanOptions? options)
+    {
+        Base = @base;
+        Tensors = [.. tensors];
+        Steps = [.. steps];
+        Targets = [.. targets];
+        Warnings = [.. warnings];
+        Config = config;
+        Options = options ?? new PlanOptions();
+        Options.Check();
+        FirstStep = Steps.Count;
+        Layers = new LayerTypes(config);
+        Index();
+    }
+
+    /// <summary>The base.</summary>
+    public ModelDirectory Base { get; }
+
+    /// <summary>The tensors, each at its ordinal.</summary>
+    public List<LogicalTensor> Tensors { get; }
+
+    /// <summary>The adapters, the one that is being placed included.</summary>
+    public List<AdapterStep> Steps { get; }
+
+    /// <summary>What became of the adapters' tensors.</summary>
+    public List<AdapterTarget> Targets { get; }
+
+    /// <summary>What the caller should know.</summary>
+    public List<string> Warnings { get; }
+
+    /// <summary>The config that the merged model will have.</summary>
+    public ModelConfig Config { get; set; }
+
+    /// <summary>What else shapes the deltas.</summary>
+    public PlanOptions Options { get; }
+
+    /// <summary>The first step that this run adds; those before it come from the merge that it extends.</summary>
+    public int FirstStep { get; }
+
+    /// <summary>How the model's modules store their weights.</summary>
+    public LayerTypes Layers { get; }
+
+    /// <summary>The names of the tensors.</summary>
+    public CheckpointNames Names { get; private set; }
+
+    /// <summary>True if an adapter brought the head of a new task.</summary>
+    public bool HasTaskHead { get; set; }
+
+    /// <summary>Repeats the layers of the base, if the adapter wants that. Names and ordinals are those of the deeper model from here on.</summary>
+    /// <exception cref="MergeException">Another adapter came before it.</exception>
+    public void Replicate(AdapterDirectory adapter)
+    {
+        if (LayerReplication.Of(adapter, Tensors) is not { } sources)
+        {
+            return;
+        }
+
+        if (Steps.Count > 1)
+        {
+            throw new MergeException(MergeError.UnsupportedAdapter, $"The adapter '{adapter.Path}' replicates layers, which only the first of several adapters can do.", adapter.Path, "Merge it first, and the others into the result.");
+        }
+
+        var deeper = LayerReplication.Apply([.. Tensors.Where(t => t.Name != _tiedHead?.Name)], sources);
+        Tensors.Clear();
+        Tensors.AddRange(deeper);
+        Config = LayerReplication.Apply(Config, sources);
+        Index();
+    }
+
+    /// <summary>Ends the plan, once all adapters are placed.</summary>
+    /// <exception cref="MergeException">The tie of embedding and head cannot be kept, or they no longer fit each other.</exception>
+    public MergePlan Finish()
+    {
+        if (HasTaskHead)
+        {
+            // The new head takes the place of the language model's, tied or not.
+            Tensors.RemoveAll(t => TensorNames.IsOutputHead(t.Name));
+        }
+        else if (_tiedHead?.Resolve(Tensors, Options.KeepTied, Warnings) == true)
+        {
+            Config = Config.Untied();
+        }
+
+        FollowVocabulary();
+        return new MergePlan(Base, [.. Steps], [.. Tensors.Select((t, ordinal) => t with { Ordinal = ordinal })], [.. Targets], [.. Warnings], Config);
+    }
+
+    // The tied head, if there is one, comes last, so that it can go again without moving another tensor.
+    [MemberNotNull(nameof(Names))]
+    private void Index()
+    {
+        _tiedHead = TiedHead.Find(Tensors, Config);
+        if (_tiedHead is not null)
+        {
+            Tensors.Add(_tiedHead.ToTensor(Tensors.Count));
+        }
+
+        Names = new CheckpointNames(Tensors.Select(t => t.Name), Config);
+    }
+
+    // An embedding that came back with more rows or fewer means another vocabulary; the head must follow.
+    private void FollowVocabulary()
+    {
+        var embedding = Tensors.Find(t => TensorNames.IsInputEmbedding(t.Name) && t.Action == TensorAction.Replace);
+        if (embedding is null || Base.Checkpoint.Find(embedding.Name)?.Shape[0] == embedding.Shape[0])
+        {
+            return;
+        }
+
+        var head = Tensors.Find(t => TensorNames.IsOutputHead(t.Name));
+        if (head is not null && head.Shape[0] != embedding.Shape[0])
+        {
+            throw new MergeException(
+                MergeError.AdapterDoesNotFit,
+                $"The adapter '{Steps[^1].Adapter.Path}' resizes '{embedding.Name}' to {embedding.Shape[0]} rows, but '{head.Name}' has {head.Shape[0]}.",
+                Steps[^1].Adapter.Path,
+                "Save the adapter with both in modules_to_save.");
+        }
+
+        Config = Config.WithVocabulary(embedding.Shape[0]);
+    }
+}

@@ -1,0 +1,103 @@
+using System.Collections.Immutable;
+using UnslothMerge.Adapters;
+using UnslothMerge.Formats;
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>
+/// Places the modules that an adapter saved whole (<c>modules_to_save</c>, resized embeddings, heads): each takes the place of the base's, unless it
+/// is a copy of it.
+/// </summary>
+internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClaims claims)
+{
+    // As earlier adapters left the tensors; every tensor is still at its ordinal.
+    private readonly ImmutableArray<LogicalTensor> _before = [.. plan.Tensors];
+    private readonly Dictionary<string, int> _ordinals = plan.Tensors.ToDictionary(t => t.Name, t => t.Ordinal, StringComparer.Ordinal);
+    private readonly HashSet<string> _replaced = new(StringComparer.Ordinal);
+
+    /// <summary>Places one of them.</summary>
+    /// <param name="tensor">The saved tensor.</param>
+    /// <param name="module">The module's name in the running model.</param>
+    /// <param name="parameter">The parameter's name in the module.</param>
+    public void Place(StoredTensor tensor, string module, string parameter)
+    {
+        claims.NextRule();
+        if (plan.Names.Find(module.Length > 0 ? $"{module}.{parameter}" : parameter) is not { } name)
+        {
+            if (TaskHead.Is(step.Adapter.Config, plan.Config, module) && tensor.Type.IsPlainFloat() && claims.Claim(tensor))
+            {
+                AddTaskHead(tensor, module, parameter);
+            }
+            else
+            {
+                claims.Unplaced(tensor, module, parameter);
+            }
+
+            return;
+        }
+
+        var (before, current) = (_before[_ordinals[name]], plan.Tensors[_ordinals[name]]);
+        if (!SameOrResized(current, tensor))
+        {
+            claims.Problem(tensor, $"{tensor.Shape.Text()} does not fit {name} {current.Shape.Text()}");
+        }
+        else if (!tensor.Type.IsPlainFloat())
+        {
+            claims.Problem(tensor, $"its dtype {tensor.Type} is not one of a saved module");
+        }
+        else if (SavedCopy.IsCopy(before.Source, tensor))
+        {
+            Copied(tensor, module, name);
+        }
+        else if (step.Weight != 1)
+        {
+            claims.Problem(tensor, $"it replaces {name}, and a replacement cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
+        }
+        else if (before.IsChanged)
+        {
+            claims.Problem(tensor, $"it replaces {name}, which {string.Join(", ", current.Adapters)} changes too; only sums can be combined");
+        }
+        else if (!_replaced.Add(name))
+        {
+            claims.Problem(tensor, $"another tensor of the adapter replaces {name} as well");
+        }
+        else if (claims.Claim(tensor))
+        {
+            plan.Tensors[current.Ordinal] = current with { Source = new PlainSource(tensor), Action = TensorAction.Replace, SourceShard = tensor.File.Name, Adapters = current.AdaptersWith(step) };
+            plan.Targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.Replaced, name, [tensor.Name]));
+        }
+    }
+
+    private void Copied(StoredTensor tensor, string module, string name)
+    {
+        if (claims.Claim(tensor))
+        {
+            plan.Targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.BaseCopy, name, [tensor.Name]));
+        }
+    }
+
+    private void AddTaskHead(StoredTensor tensor, string module, string parameter)
+    {
+        var name = $"{module}.{parameter}";
+        plan.Tensors.Add(new LogicalTensor
+        {
+            Ordinal = plan.Tensors.Count,
+            Name = name,
+            Source = new PlainSource(tensor),
+            Type = plan.Tensors.Find(t => TensorNames.IsInputEmbedding(t.Name))?.Type ?? tensor.Type,
+            Action = TensorAction.Add,
+            SourceShard = tensor.File.Name,
+            Adapters = [step.Adapter.Name],
+        });
+        plan.Targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.Added, name, [tensor.Name]));
+        plan.Config = TaskHead.Apply(plan.Config, step.Adapter.Config, tensor.Shape[0]);
+        plan.HasTaskHead = true;
+    }
+
+    // Only a vocabulary may grow or shrink.
+    private static bool SameOrResized(LogicalTensor current, StoredTensor tensor) =>
+        current.Shape.SequenceEqual(tensor.Shape)
+        || ((TensorNames.IsInputEmbedding(current.Name) || TensorNames.IsOutputHead(current.Name)) && current.Shape.Skip(1).SequenceEqual(tensor.Shape.Skip(1)));
+}
