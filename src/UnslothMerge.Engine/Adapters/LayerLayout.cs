@@ -1,4 +1,5 @@
 using UnslothMerge.Formats;
+using UnslothMerge.Models;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
@@ -27,14 +28,10 @@ public readonly record struct LayerLayout(long Outputs, long Inputs, bool InputF
         }
 
         var (first, rest) = (weight.Shape[0], weight.Shape.Count() / weight.Shape[0]);
-        var bias = target.Find(module.Module, "bias");
-        return Orientation.IsTransposed(weight, bias, module.Config, outputs, inputs) switch
-        {
-            false => new LayerLayout(first, rest, InputFirst: false),
-
-            // Conv1D always has a bias: what only fits the wrong way round was trained on another model.
-            true when bias?.Shape.Count() == rest => new LayerLayout(rest, first, InputFirst: true),
-            _ => null,
-        };
+        var bias = target.Find(module.Module, "bias")?.Shape.Count();
+        var layout = target.Layers.Of(module.Module, weight.Shape, bias, outputs, inputs, module.Config.IsSet("fan_in_fan_out")) == LayerType.TransposedLinear
+            ? new LayerLayout(rest, first, InputFirst: true)
+            : new LayerLayout(first, rest, InputFirst: false);
+        return (outputs ?? layout.Outputs) == layout.Outputs && (inputs ?? layout.Inputs) == layout.Inputs ? layout : null;
     }
 }

@@ -18,7 +18,7 @@ public abstract class MatrixKind : AdapterKind
         try
         {
             ModuleParts.Require(weight.Shape.Count >= 2, $"the weight {weight.Name} {weight.Shape.Text()} is not a matrix");
-            var delta = Build(new ModuleParts(module, weight, target.Find(module.Module, "bias")));
+            var delta = Build(new ModuleParts(module, weight, target));
             var view = MatrixView.ByOutput(weight.Shape);
             target.Add(weight, module.Module, Term(delta, view), view);
         }

@@ -6,8 +6,8 @@ namespace UnslothMerge.Adapters;
 /// <summary>The tensors of one module and the weight they change, with the checks that every kind needs.</summary>
 /// <param name="module">The stored tensors.</param>
 /// <param name="weight">The weight.</param>
-/// <param name="bias">The layer's bias, if it has one.</param>
-public sealed class ModuleParts(ModuleAdapter module, TargetTensor weight, TargetTensor? bias)
+/// <param name="target">The plan in the making.</param>
+public sealed class ModuleParts(ModuleAdapter module, TargetTensor weight, IAdapterTarget target)
 {
     /// <summary>The module's name in the running model.</summary>
     public string Module => module.Module;
@@ -84,7 +84,7 @@ public sealed class ModuleParts(ModuleAdapter module, TargetTensor weight, Targe
     /// <param name="outputs">The outputs, if the tensors tell.</param>
     /// <param name="inputs">The inputs (times the kernel), if the tensors tell.</param>
     /// <returns>True if the weight is stored as [in, out].</returns>
-    public bool Orient(long? outputs, long? inputs) => Orientation.IsTransposed(weight, bias, Config, outputs, inputs)
+    public bool Orient(long? outputs, long? inputs) => LayerLayout.Of(module, target, weight, outputs, inputs)?.InputFirst
         ?? throw new MisfitException($"the delta is [{(object?)outputs ?? "?"}, {(object?)inputs ?? "?"}], the weight {weight.Name} is {weight.Shape.Text()}");
 
     /// <summary>The weight's outputs and inputs (times the kernel).</summary>

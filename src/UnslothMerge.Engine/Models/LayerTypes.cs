@@ -16,8 +16,8 @@ public enum LayerType
 }
 
 /// <summary>
-/// Says how a module stores its weight. The architecture decides; where it is not known, the shape does, and for a square weight the adapter's
-/// <c>fan_in_fan_out</c>, which is what the last adapted module left there. Source: transformers 5, <c>pytorch_utils.Conv1D</c> and the models that use it.
+/// Says how a module stores its weight. The architecture decides; where it is not known, the shapes do, and for a square weight with a bias the
+/// adapter's <c>fan_in_fan_out</c>, which is what the last adapted module left there. Source: transformers 5, <c>pytorch_utils.Conv1D</c> and the models that use it.
 /// </summary>
 public sealed class LayerTypes
 {
@@ -41,23 +41,32 @@ public sealed class LayerTypes
         _known = _conv1D.Count > 0 || config.IsOfTransformers;
     }
 
-    /// <summary>The type of a module that has a weight and is no embedding.</summary>
+    /// <summary>The type of a module that has a weight and is no embedding. Whether an adapter's delta fits a layer of that type is not checked.</summary>
     /// <param name="module">The module's name in the running model.</param>
-    /// <param name="weight">The shape of its weight.</param>
-    /// <param name="outputs">The number of its outputs, as an adapter sees it.</param>
-    /// <param name="inputs">The number of its inputs, as an adapter sees it.</param>
+    /// <param name="weight">The shape of its weight, with two dimensions or more.</param>
+    /// <param name="bias">The length of its bias; null if it has none. Conv1D always has one.</param>
+    /// <param name="outputs">The number of its outputs, if the adapter's tensors tell.</param>
+    /// <param name="inputs">The number of its inputs, if the adapter's tensors tell.</param>
     /// <param name="fanInFanOut">The adapter's <c>fan_in_fan_out</c>.</param>
-    public LayerType Of(string module, IReadOnlyList<long> weight, long outputs, long inputs, bool fanInFanOut)
+    public LayerType Of(string module, IReadOnlyList<long> weight, long? bias, long? outputs, long? inputs, bool fanInFanOut)
     {
         if (weight.Count > 2)
         {
             return LayerType.Convolution;
         }
 
-        var transposed = _known ? _conv1D.Any(r => r.IsMatch(module))
-            : weight.Count == 2 && weight[0] == inputs && weight[1] == outputs && (inputs != outputs || fanInFanOut);
+        var transposed = _known ? _conv1D.Any(r => r.IsMatch(module)) : LooksTransposed(weight[0], weight[1], bias, outputs, inputs, fanInFanOut);
         return transposed ? LayerType.TransposedLinear : LayerType.Linear;
     }
+
+    private static bool LooksTransposed(long rows, long columns, long? bias, long? outputs, long? inputs, bool fanInFanOut)
+    {
+        var natural = Fits(outputs, rows) && Fits(inputs, columns);
+        var turned = Fits(outputs, columns) && Fits(inputs, rows);
+        return turned && (bias == columns ? !natural || rows != columns || fanInFanOut : !natural && outputs is not null && inputs is not null);
+    }
+
+    private static bool Fits(long? expected, long actual) => expected is null || expected == actual;
 
     private static Regex Names(string alternatives) => new($@"(^|\.)({alternatives})$", RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant);
 }

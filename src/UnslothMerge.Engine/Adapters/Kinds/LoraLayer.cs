@@ -37,7 +37,8 @@ public sealed class LoraLayer : AdapterKind
 
         if (LoraPair.Find(module, target, A, B) is { } pair)
         {
-            var type = target.Layers.Of(module.Module, weight.Shape, pair.Outputs, pair.Inputs, module.Config.IsSet("fan_in_fan_out"));
+            var bias = target.Find(module.Module, "bias")?.Shape.Count();
+            var type = target.Layers.Of(module.Module, weight.Shape, bias, pair.Outputs, pair.Inputs, module.Config.IsSet("fan_in_fan_out"));
             if (Misfit(type, weight, pair) is { } reason)
             {
                 target.Problem(module, reason);
