@@ -18,7 +18,7 @@ internal static class Fixtures
 
     private static string FindRoot()
     {
-        var directory = Environment.GetEnvironmentVariable("UM_ROOT") ?? AppContext.BaseDirectory;
+        var directory = AppContext.BaseDirectory;
         while (!File.Exists(System.IO.Path.Combine(directory, "UnslothMerge.psd1")))
         {
             directory = System.IO.Path.GetDirectoryName(directory) ?? throw new DirectoryNotFoundException("UnslothMerge.psd1 was not found above the tests.");
