@@ -155,7 +155,8 @@ internal sealed class AdapterPlacement(PlanDraft plan, AdapterStep step) : IAdap
         {
             if (!combines)
             {
-                Problem(input, $"{current.Name} is changed by {string.Join(", ", current.Adapters)} too, and only sums, or changes of one kind that act one after the other, can be combined, not a {(term.IsAdditive ? "replacement" : term.Kind)}");
+                var other = before.Action is TensorAction.Replace or TensorAction.Add ? "a replacement" : string.Join(" and ", before.Terms.Select(t => t.Term.Kind).Distinct());
+                Problem(input, $"{current.Name} is changed by {string.Join(", ", before.Adapters)} too ({other}), and only sums, or changes of one kind that act one after the other, can be combined with a {term.Kind}");
             }
         }
 
