@@ -91,6 +91,14 @@ public sealed class MergePlanner
         if (_hasTaskHead)
         {
             // The new head takes the place of the language model's, tied or not.
+            foreach (var head in _tensors.Where(t => TensorNames.IsOutputHead(t.Name) && t.IsChanged))
+            {
+                _warnings.Add($"'{head.Name}' is changed by {string.Join(", ", head.Adapters)}, but the merged model has the head of another task instead: these changes are not needed.");
+                var changes = _targets.FindAll(t => t.Tensor == head.Name);
+                _targets.RemoveAll(changes.Contains);
+                _targets.AddRange(changes.Select(t => t with { Outcome = AdapterOutcome.NotNeeded, Tensor = null }));
+            }
+
             _tensors.RemoveAll(t => TensorNames.IsOutputHead(t.Name));
         }
         else if (_tiedHead?.Resolve(_tensors, _options.KeepTied, _warnings) == true)
@@ -105,7 +113,7 @@ public sealed class MergePlanner
     // Names and ordinals are those of the deeper model from here on.
     private void Replicate(AdapterDirectory adapter)
     {
-        var head = _tensors.Find(t => t.Name == _tiedHead?.Name);
+        var head = _tiedHead is { IsStored: false } tied ? _tensors.Find(t => t.Name == tied.Name) : null;
         if (LayerReplication.Of(adapter, _tensors) is not { } sources)
         {
             return;
@@ -128,7 +136,7 @@ public sealed class MergePlanner
     private void Index()
     {
         _tiedHead = TiedHead.Find(_tensors, _config);
-        if (_tiedHead is not null)
+        if (_tiedHead is { IsStored: false })
         {
             _tensors.Add(_tiedHead.ToTensor(_tensors.Count));
         }
@@ -369,7 +377,7 @@ public sealed class MergePlanner
             _rule++;
             if (plan._names.Find(module.Length > 0 ? $"{module}.{parameter}" : parameter) is not { } name)
             {
-                if (TaskHead.Is(step.Adapter.Config, plan._config, module) && tensor.Type.IsPlainFloat() && Claim(tensor))
+                if (TaskHead.Is(step.Adapter.Config, plan._config, module) && tensor.Type.IsPlainFloat())
                 {
                     AddTaskHead(tensor, module, parameter);
                 }
@@ -424,6 +432,23 @@ public sealed class MergePlanner
         private void AddTaskHead(StoredTensor tensor, string module, string parameter)
         {
             var name = $"{module}.{parameter}";
+            if (step.Weight != 1)
+            {
+                Problem(tensor, $"it is the head of a new task, which cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
+                return;
+            }
+
+            if (plan._tensors.Find(t => t.Name == name) is { } other)
+            {
+                Problem(tensor, $"{string.Join(", ", other.Adapters)} brings {name} too, and a model has only one head");
+                return;
+            }
+
+            if (!Claim(tensor))
+            {
+                return;
+            }
+
             plan._tensors.Add(new LogicalTensor
             {
                 Ordinal = plan._tensors.Count,
