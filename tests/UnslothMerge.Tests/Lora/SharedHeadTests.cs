@@ -83,7 +83,7 @@ public sealed class SharedHeadTests
     [Fact]
     public void DeltasOfSingleExpertsAreCombined()
     {
-        const int Experts = 3, Out = 40, In = 24, Rank = 2;
+        const int Experts = 3, Out = 2000, In = 256, Rank = 2;
         var fused = Numbers.Random(_random, 1, Experts, 2 * Out, In);
         const string Name = "model.layers.0.mlp.experts.gate_up_proj";
         using var merge = new TinyMerge("""{ "model_type": "qwen3_moe", "tie_word_embeddings": false }""", (Name, fused));
