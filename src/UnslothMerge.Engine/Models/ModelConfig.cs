@@ -7,6 +7,11 @@ namespace UnslothMerge.Models;
 public sealed partial class ModelConfig
 {
     private static readonly string[] LayerCountKeys = ["num_hidden_layers", "n_layer", "num_layers", "n_layers"];
+    private static readonly (string Key, int Harmless)[] PositionalKeys =
+    [
+        ("mlp_only_layers", 0), ("cross_attention_layers", 0), ("moe_layers", 0), ("first_k_dense_replace", 0), ("decoder_sparse_step", 1), ("sliding_window_pattern", 1), ("attn_layer_period", 1), ("expert_layer_period", 1),
+    ];
+
     private static readonly string[] DTypeKeys = ["dtype", "torch_dtype"];
 
     private readonly JsonObject _json;
@@ -39,6 +44,13 @@ public sealed partial class ModelConfig
     public JsonObject? Quantization => _json["quantization_config"] as JsonObject;
 
     private JsonObject? Text => _json["text_config"] as JsonObject;
+
+    /// <summary>The settings that tell layers apart by their position, and so do not survive when layers are repeated.</summary>
+    public IReadOnlyList<string> PositionalSettings =>
+    [
+        .. new[] { _json, Text }.OfType<JsonObject>().SelectMany(part => PositionalKeys.Where(k =>
+            !(k.Key == "sliding_window_pattern" && part.ContainsKey("layer_types")) && (part[k.Key] is JsonArray { Count: > 0 } || part.Number(k.Key) > k.Harmless))).Select(k => k.Key).Distinct(),
+    ];
 
     /// <summary>A copy of the JSON.</summary>
     public JsonObject ToJson() => (JsonObject)_json.DeepClone();
@@ -76,7 +88,8 @@ public sealed partial class ModelConfig
 
     /// <summary>The same config for a model whose layers are copies of others, wherever it states their number or lists one value for each.</summary>
     /// <param name="sources">The source of each layer.</param>
-    public ModelConfig WithLayers(IReadOnlyList<int> sources) => Edit(json =>
+    /// <param name="layers">The number of layers before.</param>
+    public ModelConfig WithLayers(IReadOnlyList<int> sources, int layers) => Edit(json =>
     {
         foreach (var part in new[] { json, json["text_config"] as JsonObject }.OfType<JsonObject>())
         {
@@ -85,9 +98,9 @@ public sealed partial class ModelConfig
                 part[key] = sources.Count;
             }
 
-            if (part["layer_types"] is JsonArray types)
+            foreach (var (key, list) in part.Where(p => p.Value is JsonArray a && a.Count == layers && layers > 1).Select(p => (p.Key, (JsonArray)p.Value!)).ToList())
             {
-                part["layer_types"] = new JsonArray([.. sources.Select(s => types[s]?.DeepClone())]);
+                part[key] = new JsonArray([.. sources.Select(s => list[s]?.DeepClone())]);
             }
         }
     });

@@ -21,7 +21,7 @@ internal static class LayerReplication
             return null;
         }
 
-        var layers = Layers(tensors).Select(t => TensorNames.Layer(t.Name)!.Value).DefaultIfEmpty(-1).Max() + 1;
+        var layers = Count(tensors);
         var sources = new List<int>();
         foreach (var range in ranges)
         {
@@ -46,7 +46,16 @@ internal static class LayerReplication
     }
 
     /// <summary>The config of the deeper model.</summary>
-    public static ModelConfig Apply(ModelConfig config, IReadOnlyList<int> sources) => config.WithLayers(sources);
+    /// <exception cref="MergeException">The config tells layers apart by their position.</exception>
+    public static ModelConfig Apply(ModelConfig config, IReadOnlyList<LogicalTensor> tensors, IReadOnlyList<int> sources)
+    {
+        var positional = config.PositionalSettings;
+        return positional.Count == 0
+            ? config.WithLayers(sources, Count(tensors))
+            : throw new MergeException(MergeError.UnsupportedAdapter, $"Layers cannot be repeated in a model whose config tells them apart by their position ({string.Join(", ", positional)}).", "layer_replication", "Use PEFT to merge this adapter.");
+    }
+
+    private static int Count(IReadOnlyList<LogicalTensor> tensors) => Layers(tensors).Select(t => TensorNames.Layer(t.Name)!.Value).DefaultIfEmpty(-1).Max() + 1;
 
     private static IEnumerable<LogicalTensor> Layers(IReadOnlyList<LogicalTensor> tensors) => tensors.Where(IsLayer);
 

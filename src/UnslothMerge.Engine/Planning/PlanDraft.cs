@@ -72,10 +72,10 @@ internal sealed class PlanDraft
             throw new MergeException(MergeError.UnsupportedAdapter, $"The adapter '{adapter.Path}' replicates layers, which only the first of several adapters can do.", adapter.Path, "Merge it first, and the others into the result.");
         }
 
-        var deeper = LayerReplication.Apply([.. Tensors.Where(t => t.Name != _tiedHead?.Name)], sources);
+        var deeper = LayerReplication.Apply([.. Tensors.Where(t => _tiedHead is not { IsStored: false } head || t.Name != head.Name)], sources);
+        Config = LayerReplication.Apply(Config, Tensors, sources);
         Tensors.Clear();
         Tensors.AddRange(deeper);
-        Config = LayerReplication.Apply(Config, sources);
         Index();
     }
 
@@ -86,6 +86,14 @@ internal sealed class PlanDraft
         if (HasTaskHead)
         {
             // The new head takes the place of the language model's, tied or not.
+            foreach (var head in Tensors.Where(t => TensorNames.IsOutputHead(t.Name) && t.IsChanged))
+            {
+                Warnings.Add($"'{head.Name}' is changed by {string.Join(", ", head.Adapters)}, but the merged model has the head of another task instead: these changes are not needed.");
+                var changes = Targets.FindAll(t => t.Tensor == head.Name);
+                Targets.RemoveAll(changes.Contains);
+                Targets.AddRange(changes.Select(t => t with { Outcome = AdapterOutcome.NotNeeded, Tensor = null }));
+            }
+
             Tensors.RemoveAll(t => TensorNames.IsOutputHead(t.Name));
         }
         else if (_tiedHead?.Resolve(Tensors, Options.KeepTied, Warnings) == true)
@@ -102,7 +110,7 @@ internal sealed class PlanDraft
     private void Index()
     {
         _tiedHead = TiedHead.Find(Tensors, Config);
-        if (_tiedHead is not null)
+        if (_tiedHead is { IsStored: false })
         {
             Tensors.Add(_tiedHead.ToTensor(Tensors.Count));
         }

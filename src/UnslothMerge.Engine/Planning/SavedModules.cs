@@ -26,7 +26,7 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
         claims.NextRule();
         if (plan.Names.Find(module.Length > 0 ? $"{module}.{parameter}" : parameter) is not { } name)
         {
-            if (TaskHead.Is(step.Adapter.Config, plan.Config, module) && tensor.Type.IsPlainFloat() && claims.Claim(tensor))
+            if (TaskHead.Is(step.Adapter.Config, plan.Config, module) && tensor.Type.IsPlainFloat())
             {
                 AddTaskHead(tensor, module, parameter);
             }
@@ -81,6 +81,23 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
     private void AddTaskHead(StoredTensor tensor, string module, string parameter)
     {
         var name = $"{module}.{parameter}";
+        if (step.Weight != 1)
+        {
+            claims.Problem(tensor, $"it is the head of a new task, which cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
+            return;
+        }
+
+        if (plan.Tensors.Find(t => t.Name == name) is { } other)
+        {
+            claims.Problem(tensor, $"{string.Join(", ", other.Adapters)} brings {name} too, and a model has only one head");
+            return;
+        }
+
+        if (!claims.Claim(tensor))
+        {
+            return;
+        }
+
         plan.Tensors.Add(new LogicalTensor
         {
             Ordinal = plan.Tensors.Count,

@@ -8,8 +8,8 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// The output head of a model that shares its weight with the input embedding and has no tensor of its own. While adapters are placed it is a tensor
-/// like any other; afterwards it is written only if the two sides have become different. What PEFT's forward pass does decides: LoRA on one side,
+/// The output head of a model that shares its weight with the input embedding and has no tensor of its own, or one with the same values. While adapters are
+/// placed it is a tensor like any other; afterwards it is written only if the two sides have become different. What PEFT's forward pass does decides: LoRA on one side,
 /// or a saved module, changes that side only; new token rows change both.
 /// </summary>
 internal sealed class TiedHead
@@ -22,16 +22,19 @@ internal sealed class TiedHead
     /// <summary>The head's name.</summary>
     public string Name => _name;
 
+    /// <summary>True if the checkpoint stores the shared weight twice.</summary>
+    public bool IsStored { get; private init; }
+
     private TiedHead(LogicalTensor embedding, string name)
     {
         _embedding = embedding;
         _name = name;
     }
 
-    /// <summary>Finds the tied head of a model; null if it has a head of its own, or none.</summary>
+    /// <summary>Finds the tied head of a model; null if it has a head of its own, or none. Transformers does not tie what is stored with different values.</summary>
     public static TiedHead? Find(IReadOnlyList<LogicalTensor> tensors, ModelConfig config)
     {
-        if (!config.TiesWordEmbeddings || !config.Architectures.Any(a => HeadedClasses.Any(c => a.EndsWith(c, StringComparison.Ordinal))) || tensors.Any(t => TensorNames.IsOutputHead(t.Name)))
+        if (!config.TiesWordEmbeddings || !config.Architectures.Any(a => HeadedClasses.Any(c => a.EndsWith(c, StringComparison.Ordinal))))
         {
             return null;
         }
@@ -40,6 +43,11 @@ internal sealed class TiedHead
         if (embedding is null)
         {
             return null;
+        }
+
+        if (tensors.Where(t => TensorNames.IsOutputHead(t.Name)).ToList() is [var stored, ..] heads)
+        {
+            return heads.Count == 1 && AreSame(embedding, stored) ? new TiedHead(embedding, stored.Name) { IsStored = true } : null;
         }
 
         // Older multi-modal checkpoints keep the whole language model, head included, below one prefix.
@@ -60,22 +68,25 @@ internal sealed class TiedHead
     public bool Resolve(List<LogicalTensor> tensors, bool keepTied, ICollection<string> warnings)
     {
         var embedding = tensors[_embedding.Ordinal];
-        var head = WithTokenRows(tensors.Single(t => t.Name == _name), embedding);
-        tensors.RemoveAll(t => t.Name == _name);
+        var place = tensors.FindIndex(t => t.Name == _name);
+        var head = WithTokenRows(tensors[place], embedding);
         if (AreSame(embedding, head))
         {
+            Put(IsStored ? head : null);
             return false;
         }
 
         if (keepTied)
         {
-            tensors[_embedding.Ordinal] = Fold(embedding, head);
+            var shared = Fold(embedding, head);
+            tensors[_embedding.Ordinal] = shared;
+            Put(IsStored ? shared with { Name = _name, Ordinal = place } : null);
             warnings.Add($"'{embedding.Name}' and the head stay tied, so that a change of one side changes the other too: the merged model computes something else than base and adapter did.");
             return false;
         }
 
         warnings.Add($"'{embedding.Name}' and '{_name}' are no longer the same: both are written, and tie_word_embeddings becomes false. Use -KeepTied to fold a change of one side into the shared weight.");
-        tensors.Add(head with { Ordinal = tensors.Count, Action = head.Action is TensorAction.Copy or TensorAction.Decode ? head.Action : head.Action == TensorAction.Replace ? TensorAction.Replace : TensorAction.Merge });
+        Put(head);
         return embedding.Shape.SequenceEqual(head.Shape)
             ? true
             : throw new MergeException(
@@ -83,6 +94,18 @@ internal sealed class TiedHead
                 $"An adapter resizes '{embedding.Name}' to {embedding.Shape.Text()}, but the tied head '{_name}' would keep {head.Shape.Text()}.",
                 embedding.Name,
                 "Use -KeepTied, if the head was trained with the embedding; else save the adapter with both in modules_to_save.");
+
+        void Put(LogicalTensor? result)
+        {
+            if (result is null)
+            {
+                tensors.RemoveAt(place);
+            }
+            else
+            {
+                tensors[place] = result;
+            }
+        }
     }
 
     // PEFT mirrors trained token rows of the embedding to the tied head.

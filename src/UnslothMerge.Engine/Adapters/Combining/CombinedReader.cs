@@ -54,7 +54,11 @@ internal sealed class CombinedReader : DeltaReader
         foreach (var part in _parts)
         {
             var bytes = (int)part.Term.BytesOf(rows);
-            part.Reader.Read(row, rows, buffer.Slice(at, bytes));
+            if (part.Term.Touches(row, rows))
+            {
+                part.Reader.Read(row, rows, buffer.Slice(at, bytes));
+            }
+
             at += (int)CacheLine.Align(bytes);
         }
     }
@@ -94,7 +98,11 @@ internal sealed class CombinedReader : DeltaReader
         foreach (var part in _parts)
         {
             var bytes = (int)part.Term.BytesOf(rows);
-            part.Reader.Apply(buffer.Slice(at, bytes), row, new Tile(tile.Weight, planes.Slice(part.Delta * count, count), tile.Row, tile.Rows, tile.Column, tile.Columns));
+            if (part.Term.Touches(row, rows))
+            {
+                part.Reader.Apply(buffer.Slice(at, bytes), row, new Tile(tile.Weight, planes.Slice(part.Delta * count, count), tile.Row, tile.Rows, tile.Column, tile.Columns));
+            }
+
             at += (int)CacheLine.Align(bytes);
         }
     }
