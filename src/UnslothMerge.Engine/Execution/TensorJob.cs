@@ -35,6 +35,7 @@ internal sealed class TensorJob : IDisposable
         Pieces = checked((int)(write.Verbatim is { } stored
             ? (stored.Length + CopyBytes - 1) / CopyBytes
             : (write.Tensor.View.Rows + write.Tiling.Rows - 1) / write.Tiling.Rows));
+        ResidentBytes = MemoryPlan.ResidentOf(write);
         _left = Pieces;
         _statistics = new TileStatistics[write.Verbatim is null ? Pieces : 0];
         _opened = new Lazy<Opened>(() => new Opened(write, files, _output));
@@ -50,7 +51,7 @@ internal sealed class TensorJob : IDisposable
     public int Pieces { get; }
 
     /// <summary>The bytes that its deltas hold while it is in work.</summary>
-    public long ResidentBytes => MemoryPlan.ResidentOf(_write);
+    public long ResidentBytes { get; }
 
     /// <summary>True once every piece is done.</summary>
     public bool IsDone => Volatile.Read(ref _left) == 0;
@@ -122,13 +123,10 @@ internal sealed class TensorJob : IDisposable
         var encoded = buffers.Take(tiling.SourceBytes, _write.Sink.BytesOf(view, rows));
 
         reader.Read(row, rows, source);
-        var at = tiling.SourceBytes + tiling.SinkBytes;
-        int[] touching = [.. Enumerable.Range(0, deltas.Length).Where(i => Tensor.Terms[i].Term.Touches(row, rows))];
-        foreach (var i in touching)
+        var touching = Touching(deltas, row, rows);
+        foreach (var (delta, start, length) in touching)
         {
-            var bytes = Tensor.Terms[i].Term.BytesOf(rows);
-            deltas[i].Read(row, rows, buffers.Take(at, bytes));
-            at += CacheLine.Align(bytes);
+            delta.Read(row, rows, buffers.Take(start, length));
         }
 
         var planes = tiling.SourceBytes + tiling.SinkBytes + tiling.TermBytes;
@@ -139,17 +137,14 @@ internal sealed class TensorJob : IDisposable
             {
                 var (height, width) = (Math.Min(tiling.TileRows, rows - firstRow), Math.Min(tiling.TileColumns, view.Columns - column));
                 var weight = buffers.TakeFloats(planes, height * width);
-                var delta = touching.Length == 0 ? default : buffers.TakeFloats(planes + tiling.PlaneBytes, height * width);
-                var tile = new Tile(weight, delta, row + firstRow, height, column, width);
+                var change = touching.Count == 0 ? default : buffers.TakeFloats(planes + tiling.PlaneBytes, height * width);
+                var tile = new Tile(weight, change, row + firstRow, height, column, width);
 
                 reader.Decode(source, row, rows, tile);
-                delta.Clear();
-                at = tiling.SourceBytes + tiling.SinkBytes;
-                foreach (var i in touching)
+                change.Clear();
+                foreach (var (delta, start, length) in touching)
                 {
-                    var bytes = Tensor.Terms[i].Term.BytesOf(rows);
-                    deltas[i].Apply(buffers.Take(at, bytes), row, tile);
-                    at += CacheLine.Align(bytes);
+                    delta.Apply(buffers.Take(start, length), row, tile);
                 }
 
                 writer.Encode(tile, row, encoded, ref statistics);
@@ -164,6 +159,25 @@ internal sealed class TensorJob : IDisposable
         writer.Write(row, rows, encoded, ref statistics);
         _statistics[piece] = statistics;
         return _write.Bytes / view.Rows * rows;
+    }
+
+    // The deltas that change some of a piece's rows, and where each has what it needs for them.
+    private List<(DeltaReader Delta, long Start, long Length)> Touching(DeltaReader[] deltas, long row, int rows)
+    {
+        var touching = new List<(DeltaReader, long, long)>(deltas.Length);
+        var start = _write.Tiling.SourceBytes + _write.Tiling.SinkBytes;
+        for (var i = 0; i < deltas.Length; i++)
+        {
+            var term = Tensor.Terms[i].Term;
+            if (term.Touches(row, rows))
+            {
+                var length = term.BytesOf(rows);
+                touching.Add((deltas[i], start, length));
+                start += CacheLine.Align(length);
+            }
+        }
+
+        return touching;
     }
 
     private MergeException NonFinite()

@@ -37,12 +37,11 @@ public sealed class WritePlan
 {
     private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
 
-    private WritePlan(MergePlan merge, ImmutableArray<WriteShard> shards, ModelConfig config, TensorType? dtype)
+    private WritePlan(MergePlan merge, ImmutableArray<WriteShard> shards, ModelConfig config)
     {
         Merge = merge;
         Shards = shards;
         Config = config;
-        DType = dtype;
     }
 
     /// <summary>What is merged.</summary>
@@ -53,9 +52,6 @@ public sealed class WritePlan
 
     /// <summary>The content of config.json.</summary>
     public ModelConfig Config { get; }
-
-    /// <summary>The dtype of most weights, as the config names it.</summary>
-    public TensorType? DType { get; }
 
     /// <summary>All tensors, shard by shard.</summary>
     public IEnumerable<WriteTensor> Tensors => Shards.SelectMany(s => s.Tensors);
@@ -84,7 +80,7 @@ public sealed class WritePlan
         var config = merge.Config.WithoutQuantization();
         config = type is { } t && t != config.DType ? config.WithDType(t) : config;
         config = fourBit is null ? config : config.WithQuantization(fourBit.ToConfig(config.DType ?? TensorType.BF16));
-        return new WritePlan(merge, shards, config, type ?? config.DType);
+        return new WritePlan(merge, shards, config);
     }
 
     private static WriteTensor Store(LogicalTensor tensor, TensorType? type, FourBitSelection? fourBit)

@@ -9,21 +9,9 @@ namespace UnslothMerge.PowerShell.Commands;
 /// <summary>Shows an adapter: kind, rank, scaling, and its modules; with a base, where each of them lands. Reads headers only.</summary>
 [Cmdlet(VerbsCommon.Get, "LoraAdapter", DefaultParameterSetName = "Path")]
 [OutputType(typeof(LoraAdapter))]
-public sealed class GetLoraAdapterCommand : EngineCommand
+public sealed class GetLoraAdapterCommand : PathCommand
 {
     private ModelDirectory? _base;
-
-    /// <summary>Adapter directories; wildcards are allowed.</summary>
-    [Parameter(Mandatory = true, Position = 0, ParameterSetName = "Path", ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
-    [ValidateNotNullOrEmpty]
-    [SupportsWildcards]
-    public string[] Path { get; set; } = [];
-
-    /// <summary>Adapter directories, taken as they are.</summary>
-    [Parameter(Mandatory = true, ParameterSetName = "LiteralPath", ValueFromPipelineByPropertyName = true)]
-    [Alias("PSPath")]
-    [ValidateNotNullOrEmpty]
-    public string[] LiteralPath { get; set; } = [];
 
     /// <summary>The directory of the model that the adapters are meant for.</summary>
     [Parameter]
@@ -40,22 +28,9 @@ public sealed class GetLoraAdapterCommand : EngineCommand
         }
     }
 
-    /// <inheritdoc/>
-    protected override void ProcessRecord()
-    {
-        var literal = ParameterSetName == "LiteralPath";
-        foreach (var path in (literal ? LiteralPath : Path).SelectMany(p => Resolve(p, nameof(Path), literal)))
-        {
-            if (TryEngine(() => Describe(path), out var adapter))
-            {
-                WriteObject(adapter);
-            }
-        }
-    }
-
-    private LoraAdapter Describe(string path)
+    private protected override IEnumerable<object> Look(string path)
     {
         var adapter = AdapterDirectory.Open(path);
-        return new LoraAdapter(adapter, _base is null ? null : MergePlanner.Plan(_base, [new AdapterStep(adapter, 1)]));
+        return [new LoraAdapter(adapter, _base is null ? null : MergePlanner.Plan(_base, [new AdapterStep(adapter, 1)]))];
     }
 }

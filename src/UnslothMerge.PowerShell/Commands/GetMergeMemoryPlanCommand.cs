@@ -9,7 +9,7 @@ namespace UnslothMerge.PowerShell.Commands;
 /// <summary>Tells, before anything is written, what a merge needs and whether it fits. Reads headers only.</summary>
 [Cmdlet(VerbsCommon.Get, "MergeMemoryPlan")]
 [OutputType(typeof(MergeMemoryPlan))]
-public sealed class GetMergeMemoryPlanCommand : EngineCommand
+public sealed class GetMergeMemoryPlanCommand : OutputCommand
 {
     /// <summary>The directory of the base model.</summary>
     [Parameter(Mandatory = true, Position = 0, ValueFromPipelineByPropertyName = true)]
@@ -30,39 +30,6 @@ public sealed class GetMergeMemoryPlanCommand : EngineCommand
     [Alias("SaveDirectory", "OutputPath")]
     [ValidateNotNullOrEmpty]
     public string Destination { get; set; } = ".";
-
-    /// <summary>What would be saved.</summary>
-    [Parameter]
-    [Alias("SaveMethod")]
-    public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
-
-    /// <summary>The dtype of the floating-point tensors.</summary>
-    [Parameter]
-    [ValidateSet("auto", "bfloat16", "float16", "float32", "BF16", "F16", "F32")]
-    public string DType { get; set; } = OutputOptions.Auto;
-
-    /// <summary>The largest file of weights.</summary>
-    [Parameter]
-    [ValidateNotNullOrEmpty]
-    public string MaxShardSize { get; set; } = OutputOptions.DefaultMaxShardSize;
-
-    /// <summary>The memory that may be taken: a fraction of what is free, or a size for the whole process.</summary>
-    [Parameter]
-    [ValidateNotNullOrEmpty]
-    public string MaximumMemoryUsage { get; set; } = MemoryLimit.Default;
-
-    /// <summary>
-    /// Where a tensor that cannot be streamed would be spilled; the system's temporary directory by default. The plan tells how much that is
-    /// (nothing, for every kind of change there is today) and how much is free there.
-    /// </summary>
-    [Parameter]
-    [ValidateNotNullOrEmpty]
-    public string TemporaryLocation { get; set; } = Path.GetTempPath();
-
-    /// <summary>The most threads.</summary>
-    [Parameter]
-    [ValidateRange(1, 1024)]
-    public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
 
     /// <inheritdoc/>
     protected override void ProcessRecord()

@@ -87,11 +87,7 @@ public sealed class MergeLoraModelCommand : EngineCommand
                 Refuse(nameof(Adapter), "There is no adapter to merge on top of those tensors.", "Give -Adapter.");
             }
 
-            _ = Engine(() =>
-            {
-                _input.Add(InputObject);
-                return true;
-            });
+            Engine(() => _input.Add(InputObject));
             return;
         }
 

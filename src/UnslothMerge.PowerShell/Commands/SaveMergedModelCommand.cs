@@ -9,7 +9,7 @@ namespace UnslothMerge.PowerShell.Commands;
 /// <summary>Saves the tensors of a merge as a model. The model appears at the destination when it is complete, or not at all.</summary>
 [Cmdlet(VerbsData.Save, "MergedModel", SupportsShouldProcess = true)]
 [OutputType(typeof(SavedModelShard))]
-public sealed class SaveMergedModelCommand : EngineCommand
+public sealed class SaveMergedModelCommand : OutputCommand
 {
     private readonly MergeInput _input = new();
 
@@ -23,21 +23,6 @@ public sealed class SaveMergedModelCommand : EngineCommand
     [Parameter(Mandatory = true, ValueFromPipeline = true)]
     [AllowNull]
     public PSObject? InputObject { get; set; }
-
-    /// <summary>What is saved.</summary>
-    [Parameter]
-    [Alias("SaveMethod")]
-    public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
-
-    /// <summary>The dtype of the floating-point tensors. 'auto' keeps each one's own in a 16-bit model, and makes bfloat16 of a float32 one.</summary>
-    [Parameter]
-    [ValidateSet("auto", "bfloat16", "float16", "float32", "BF16", "F16", "F32")]
-    public string DType { get; set; } = OutputOptions.Auto;
-
-    /// <summary>The largest file of weights: 5GB (decimal), 4GiB (binary), or digits for bytes.</summary>
-    [Parameter]
-    [ValidateNotNullOrEmpty]
-    public string MaxShardSize { get; set; } = OutputOptions.DefaultMaxShardSize;
 
     /// <summary>The code book of a 4-bit output: the base's own, else nf4.</summary>
     [Parameter]
@@ -57,21 +42,6 @@ public sealed class SaveMergedModelCommand : EngineCommand
     [ValidateSet("bfloat16", "float16", "float32", "BF16", "F16", "F32")]
     public string? ComputeDType { get; set; }
 
-    /// <summary>The memory that may be taken: a fraction of what is free, or a size for the whole process.</summary>
-    [Parameter]
-    [ValidateNotNullOrEmpty]
-    public string MaximumMemoryUsage { get; set; } = MemoryLimit.Default;
-
-    /// <summary>Where a tensor that cannot be streamed would be spilled; the system's temporary directory by default.</summary>
-    [Parameter]
-    [ValidateNotNullOrEmpty]
-    public string TemporaryLocation { get; set; } = Path.GetTempPath();
-
-    /// <summary>The most threads; as many as there are processors by default.</summary>
-    [Parameter]
-    [ValidateRange(1, 1024)]
-    public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
-
     /// <summary>Writes the tensors that came even if others of the model are missing.</summary>
     [Parameter]
     public SwitchParameter AllowPartial { get; set; }
@@ -85,11 +55,7 @@ public sealed class SaveMergedModelCommand : EngineCommand
     public SwitchParameter NoSync { get; set; }
 
     /// <inheritdoc/>
-    protected override void ProcessRecord() => Engine(() =>
-    {
-        _input.Add(InputObject);
-        return true;
-    });
+    protected override void ProcessRecord() => Engine(() => _input.Add(InputObject));
 
     /// <inheritdoc/>
     protected override void EndProcessing()
@@ -131,8 +97,6 @@ public sealed class SaveMergedModelCommand : EngineCommand
             {
                 throw new MergeException(MergeError.InvalidOption, "The method lora saves an adapter as it is, but some tensors have a Strength other than 1.", nameof(Method), "Use merged_16bit, or leave every Strength at 1.");
             }
-
-            return true;
         });
         if (ShouldProcess(target.Given, "Write lora: the adapter and the tokenizer"))
         {
@@ -148,18 +112,15 @@ public sealed class SaveMergedModelCommand : EngineCommand
             _input.Select(AllowPartial, target.Given),
             OutputOptions.Read(DType, MaxShardSize) with { FourBit = OutputOptions.ReadFourBit(Method, QuantType, doubleQuantization, BlockSize, ComputeDType) }));
         var memory = Engine(() => MemoryPlan.For(write, OutputOptions.ReadLimit(MaximumMemoryUsage), ThrottleLimit));
-        Engine(() =>
-        {
-            memory.RequireFit();
-            return true;
-        });
-        if (!ShouldProcess(target.Given, Describe(write)))
+        Engine(memory.RequireFit);
+        var description = Describe(write);
+        if (!ShouldProcess(target.Given, description))
         {
             return;
         }
 
         WriteVerbose($"Every tensor is streamed; nothing is spilled to '{Unresolved(TemporaryLocation, nameof(TemporaryLocation))}'.");
-        WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory; {Describe(write)}.");
+        WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory; {description}.");
         var progress = new MergeProgressRecord(this, $"Saving {target.Given}");
         var clock = Stopwatch.StartNew();
         try

@@ -39,6 +39,13 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
         }
     }
 
+    /// <summary>Runs engine code that has no result; its errors end the command.</summary>
+    private protected void Engine(Action work) => Engine(() =>
+    {
+        work();
+        return true;
+    });
+
     /// <summary>Runs engine code for one of several items; its errors concern that item only.</summary>
     private protected bool TryEngine<T>(Func<T> work, out T result)
     {

@@ -1,0 +1,41 @@
+using System.Management.Automation;
+using UnslothMerge.Planning;
+
+namespace UnslothMerge.PowerShell.Common;
+
+/// <summary>The parameters that shape an output and the run that writes it: saving takes them, and so does asking what saving would need.</summary>
+public abstract class OutputCommand : EngineCommand
+{
+    /// <summary>What is saved.</summary>
+    [Parameter]
+    [Alias("SaveMethod")]
+    public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
+
+    /// <summary>The dtype of the floating-point tensors. 'auto' keeps each one's own in a 16-bit model, and makes bfloat16 of a float32 one.</summary>
+    [Parameter]
+    [ValidateSet("auto", "bfloat16", "float16", "float32", "BF16", "F16", "F32")]
+    public string DType { get; set; } = OutputOptions.Auto;
+
+    /// <summary>The largest file of weights: 5GB (decimal), 4GiB (binary), or digits for bytes.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string MaxShardSize { get; set; } = OutputOptions.DefaultMaxShardSize;
+
+    /// <summary>The memory that may be taken: a fraction of what is free, or a size for the whole process.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string MaximumMemoryUsage { get; set; } = MemoryLimit.Default;
+
+    /// <summary>
+    /// Where a tensor that cannot be streamed would be spilled; the system's temporary directory by default. Every kind of change there is today is
+    /// streamed.
+    /// </summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string TemporaryLocation { get; set; } = Path.GetTempPath();
+
+    /// <summary>The most threads; as many as there are processors by default.</summary>
+    [Parameter]
+    [ValidateRange(1, 1024)]
+    public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
+}

@@ -1,0 +1,38 @@
+using System.Management.Automation;
+
+namespace UnslothMerge.PowerShell.Common;
+
+/// <summary>What commands share that look at directories, one after the other: a bad one is an error of its own and the next one's turn comes.</summary>
+public abstract class PathCommand : EngineCommand
+{
+    private const string PathSet = "Path";
+    private const string LiteralPathSet = "LiteralPath";
+
+    /// <summary>Directories; wildcards are allowed.</summary>
+    [Parameter(Mandatory = true, Position = 0, ParameterSetName = PathSet, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
+    [ValidateNotNullOrEmpty]
+    [SupportsWildcards]
+    public string[] Path { get; set; } = [];
+
+    /// <summary>Directories, taken as they are.</summary>
+    [Parameter(Mandatory = true, ParameterSetName = LiteralPathSet, ValueFromPipelineByPropertyName = true)]
+    [Alias("PSPath")]
+    [ValidateNotNullOrEmpty]
+    public string[] LiteralPath { get; set; } = [];
+
+    /// <inheritdoc/>
+    protected override void ProcessRecord()
+    {
+        var literal = ParameterSetName == LiteralPathSet;
+        foreach (var path in (literal ? LiteralPath : Path).SelectMany(p => Resolve(p, nameof(Path), literal)))
+        {
+            if (TryEngine(() => Look(path), out var found))
+            {
+                WriteObject(found, enumerateCollection: true);
+            }
+        }
+    }
+
+    /// <summary>What is to be said about one directory.</summary>
+    private protected abstract IEnumerable<object> Look(string path);
+}
