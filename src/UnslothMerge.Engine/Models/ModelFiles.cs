@@ -33,6 +33,9 @@ public static class ModelFiles
     /// <summary>The tokenizer files of a directory, by relative path.</summary>
     public static IReadOnlyList<string> Tokenizer(string directory) => [.. Files(directory).Where(f => Matches(f, TokenizerPatterns))];
 
+    /// <summary>The tokenizer files of a directory: relative path → file.</summary>
+    public static IReadOnlyDictionary<string, string> TokenizerPaths(string directory) => Tokenizer(directory).ToDictionary(f => f, f => Path.Combine(directory, f), StringComparer.Ordinal);
+
     /// <summary>True if a directory has a whole tokenizer, not only a template or a config.</summary>
     public static bool HasTokenizer(string directory) => Files(directory).Any(f => Matches(f, VocabularyPatterns));
 

@@ -1,0 +1,170 @@
+using System.Text;
+using System.Text.Json;
+using Google.Protobuf;
+
+namespace UnslothMerge.Tokenizers;
+
+/// <summary>The file of a tokenizer that holds its vocabulary.</summary>
+/// <param name="Name">Its relative path.</param>
+/// <param name="Path">Where it is.</param>
+internal sealed record VocabularyFile(string Name, string Path)
+{
+    private delegate void Reader(string path, Vocabulary vocabulary);
+
+    // In the order in which transformers prefers them.
+    private static readonly (string Pattern, Reader Read)[] Table =
+    [
+        ("tokenizer.json", ReadTokenizerJson),
+        ("vocab.json", ReadVocabularyJson),
+        ("vocab.txt", ReadLines),
+        ("*.tiktoken", ReadRanks),
+        ("tiktoken.model", ReadRanks),
+        ("*.model", ReadSentencePiece),
+        ("tekken.json", ReadTekken),
+    ];
+
+    /// <summary>Finds it among a model's files; null if there is none.</summary>
+    public static VocabularyFile? Find(IReadOnlyDictionary<string, string> files) =>
+        Table.SelectMany(row => files.Where(f => Matches(row.Pattern, f.Key))).Select(f => new VocabularyFile(f.Key, f.Value)).FirstOrDefault();
+
+    /// <summary>True for the errors by which a damaged vocabulary shows.</summary>
+    public static bool IsDamage(Exception e) =>
+        e is IOException or UnauthorizedAccessException or JsonException or FormatException or OverflowException or InvalidOperationException or ArgumentException or NotSupportedException or KeyNotFoundException;
+
+    /// <summary>Reads its tokens.</summary>
+    public void Read(Vocabulary vocabulary) => Table.First(row => Matches(row.Pattern, Name)).Read(Path, vocabulary);
+
+    private static bool Matches(string pattern, string name) => !name.Contains('/', StringComparison.Ordinal) && System.IO.Enumeration.FileSystemName.MatchesSimpleExpression(pattern, name);
+
+    // The file of the tokenizers library: model.vocab is an object, or for Unigram a list of pieces with scores, whose places are the ids.
+    private static void ReadTokenizerJson(string path, Vocabulary vocabulary)
+    {
+        var reader = new Utf8JsonReader(File.ReadAllBytes(path));
+        Require(ref reader, JsonTokenType.StartObject);
+        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+        {
+            if (reader.ValueTextEquals("model"))
+            {
+                Require(ref reader, JsonTokenType.StartObject);
+                while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+                {
+                    if (reader.ValueTextEquals("vocab"))
+                    {
+                        reader.Read();
+                        ReadVocabulary(ref reader, vocabulary);
+                    }
+                    else
+                    {
+                        reader.Skip();
+                    }
+                }
+            }
+            else if (reader.ValueTextEquals("added_tokens"))
+            {
+                using var added = JsonDocument.ParseValue(ref reader);
+                foreach (var token in added.RootElement.EnumerateArray())
+                {
+                    vocabulary.AddAdded(token.GetProperty("content").GetString() ?? "", token.GetProperty("id").GetInt64());
+                }
+            }
+            else
+            {
+                reader.Skip();
+            }
+        }
+    }
+
+    private static void ReadVocabularyJson(string path, Vocabulary vocabulary)
+    {
+        var reader = new Utf8JsonReader(File.ReadAllBytes(path));
+        Require(ref reader, JsonTokenType.StartObject);
+        ReadVocabulary(ref reader, vocabulary);
+    }
+
+    private static void ReadVocabulary(ref Utf8JsonReader reader, Vocabulary vocabulary)
+    {
+        if (reader.TokenType == JsonTokenType.StartArray)
+        {
+            for (var id = 0; reader.Read() && reader.TokenType == JsonTokenType.StartArray; id++)
+            {
+                Require(ref reader, JsonTokenType.String);
+                vocabulary.Add(ref reader, id);
+                Require(ref reader, JsonTokenType.Number);
+                Require(ref reader, JsonTokenType.EndArray);
+            }
+
+            return;
+        }
+
+        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+        {
+            var token = reader;
+            reader.Read();
+
+            // MMS keeps one vocabulary for each language, one level deeper.
+            if (reader.TokenType == JsonTokenType.Number)
+            {
+                vocabulary.Add(ref token, reader.GetInt64());
+            }
+            else
+            {
+                ReadVocabulary(ref reader, vocabulary);
+            }
+        }
+    }
+
+    private static void ReadLines(string path, Vocabulary vocabulary)
+    {
+        foreach (var (id, token) in File.ReadLines(path, Encoding.UTF8).Index())
+        {
+            vocabulary.Add(token, id);
+        }
+    }
+
+    // tiktoken: the token's bytes in base64, a space, its rank.
+    private static void ReadRanks(string path, Vocabulary vocabulary)
+    {
+        foreach (var line in File.ReadLines(path).Where(l => l.Length > 0))
+        {
+            vocabulary.Add(long.Parse(line.AsSpan(line.IndexOf(' ', StringComparison.Ordinal) + 1), System.Globalization.CultureInfo.InvariantCulture));
+        }
+    }
+
+    // sentencepiece_model.proto: field 1 of the model repeats the pieces, field 1 of a piece is its text. Their places are the ids.
+    private static void ReadSentencePiece(string path, Vocabulary vocabulary)
+    {
+        const uint pieces = (1 << 3) | 2;
+        using var model = new CodedInputStream(File.ReadAllBytes(path));
+        var id = 0;
+        while (model.ReadTag() is var tag and not 0)
+        {
+            if (tag == pieces)
+            {
+                using var piece = model.ReadBytes().CreateCodedInput();
+                vocabulary.Add(piece.ReadTag() == pieces ? piece.ReadString() : "", id++);
+            }
+            else
+            {
+                model.SkipLastField();
+            }
+        }
+    }
+
+    // Mistral's: as many tokens as the config says, of which the last of the list may be left out.
+    private static void ReadTekken(string path, Vocabulary vocabulary)
+    {
+        using var json = JsonDocument.Parse(File.ReadAllBytes(path));
+        for (var id = json.RootElement.GetProperty("config").GetProperty("default_vocab_size").GetInt64() - 1; id >= 0; id--)
+        {
+            vocabulary.Add(id);
+        }
+    }
+
+    private static void Require(ref Utf8JsonReader reader, JsonTokenType type)
+    {
+        if (!reader.Read() || reader.TokenType != type)
+        {
+            throw new JsonException($"there is {reader.TokenType} where {type} is expected, at byte {reader.TokenStartIndex}.");
+        }
+    }
+}
