@@ -80,7 +80,25 @@ Describe 'Paths' {
         { Merge-LoraModel env:PATH $adapter } | Should -Throw '*Environment*' -ErrorId 'InvalidArgument,*'
         { Merge-LoraModel $base Function:/prompt } | Should -Throw '*Function*' -ErrorId 'InvalidArgument,*'
         { Merge-LoraModel $base $adapter | Save-MergedModel variable:out } | Should -Throw '*Variable*' -ErrorId 'InvalidArgument,*'
-        { Get-ModelTensor env: } | Should -Throw '*Environment*' -ErrorId 'InvalidArgument,*'
-        { Get-LoraAdapter env: } | Should -Throw '*Environment*' -ErrorId 'InvalidArgument,*'
+        { Get-MergeMemoryPlan $base $adapter -Destination env:out } | Should -Throw '*Environment*' -ErrorId 'InvalidArgument,*'
+        { Get-LoraAdapter $adapter -Base alias:x } | Should -Throw '*Alias*' -ErrorId 'InvalidArgument,*'
+    }
+
+    It 'are of a drive that there is' {
+        $failure = { Merge-LoraModel nosuchdrive:/base $adapter } | Should -Throw '*nosuchdrive*' -ErrorId 'DriveNotFound,*' -PassThru
+        $failure.CategoryInfo.Category | Should -Be 'ObjectNotFound'
+    }
+
+    It 'may be the home' {
+        $model = [IO.Path]::Combine([Environment]::GetFolderPath('UserProfile'), 'unslothmerge-no-such')
+        (Get-ModelTensor ~/unslothmerge-no-such 2>&1).TargetObject | Should -Be $model
+    }
+
+    It 'concern only themselves where they are several' {
+        $found = @(Get-LoraAdapter $adapter, /nowhere, env:x, nosuchdrive:/x, $adapter -ErrorAction SilentlyContinue -ErrorVariable failures)
+        $found | Should -HaveCount 2
+        $failures.FullyQualifiedErrorId -replace ',.*' | Should -Be 'InvalidAdapter', 'InvalidArgument', 'DriveNotFound'
+        $failures.TargetObject | Should -Be '/nowhere', 'env:x', 'nosuchdrive'
+        $failures[1].ErrorDetails.RecommendedAction | Should -Match '-Path'
     }
 }

@@ -20,7 +20,22 @@ public static class AdapterSaver
     /// <exception cref="MergeException">The plan is more than one plain adapter, or cannot be written; nothing has landed.</exception>
     public static SavedShard Save(MergePlan plan, Destination destination, bool sync)
     {
-        if (plan.Steps is not [{ Weight: 1 } step])
+        RequireOneAdapter(plan);
+        try
+        {
+            return Write(plan, plan.Steps[0].Adapter, destination, sync);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw destination.NotWritten(e);
+        }
+    }
+
+    /// <summary>Checks that a plan is one adapter as it is.</summary>
+    /// <exception cref="MergeException">It is something else.</exception>
+    public static void RequireOneAdapter(MergePlan plan)
+    {
+        if (plan.Steps is not [{ Weight: 1 }])
         {
             throw new MergeException(
                 MergeError.InvalidOption,
@@ -32,15 +47,6 @@ public static class AdapterSaver
         if (plan.Tensors.SelectMany(t => t.Terms).Select(t => t.Term).OfType<CombinedTerm>().FirstOrDefault() is { } combined)
         {
             throw new MergeException(MergeError.InvalidOption, $"The method lora saves one adapter as it is, but the merge thins it out by {combined.Description}.", "Method", "Use merged_16bit, or merge without a combination type.");
-        }
-
-        try
-        {
-            return Write(plan, step.Adapter, destination, sync);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            throw destination.NotWritten(e);
         }
     }
 

@@ -98,7 +98,9 @@ public sealed class SaveMergedModelCommand : OutputCommand
                 throw new MergeException(MergeError.InvalidOption, "The method lora saves an adapter as it is, but some tensors have a Strength other than 1.", nameof(Method), "Use merged_16bit, or leave every Strength at 1.");
             }
         });
-        if (ShouldProcess(target.Given, "Write lora: the adapter and the tokenizer"))
+        // What cannot be saved is said first.
+        Engine(() => AdapterSaver.RequireOneAdapter(plan));
+        if (Confirm(SaveDescription.OfAdapter(plan), target))
         {
             WriteObject(new SavedModelShard(Engine(() => AdapterSaver.Save(plan, target, !NoSync)), TimeSpan.Zero));
         }
@@ -113,15 +115,16 @@ public sealed class SaveMergedModelCommand : OutputCommand
             OutputOptions.Read(DType, MaxShardSize) with { FourBit = OutputOptions.ReadFourBit(Method, QuantType, doubleQuantization, BlockSize, ComputeDType) }));
         var memory = Engine(() => MemoryPlan.For(write, OutputOptions.ReadLimit(MaximumMemoryUsage), ThrottleLimit));
         Engine(memory.RequireFit);
-        var description = Describe(write);
-        if (!ShouldProcess(target.Given, description))
+        var description = SaveDescription.OfModel(write, Method, CarriedFiles.ForModel(plan.Base.Path, [.. plan.Steps.Select(s => s.Adapter.Path)]));
+        if (!Confirm(description, target))
         {
             return;
         }
 
+        WriteVerbose(Decision(write));
         WriteVerbose($"Every tensor is streamed; nothing is spilled to '{Unresolved(TemporaryLocation, nameof(TemporaryLocation))}'.");
-        WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory; {description}.");
-        var progress = new MergeProgressRecord(this, $"Saving {target.Given}");
+        WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory; {description.Summary}.");
+        var progress = new MergeProgressRecord(WriteProgress, $"Saving {target.Given}", write, TimeProvider.System);
         var clock = Stopwatch.StartNew();
         try
         {
@@ -136,6 +139,15 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
     }
 
+    private string Decision(WritePlan write)
+    {
+        var types = string.Join(", ", write.Tensors.SelectMany(t => t.Sink.Outputs).Select(o => o.Type).Distinct());
+        var why = !DType.Equals(OutputOptions.Auto, StringComparison.OrdinalIgnoreCase) ? $"-DType {DType}"
+            : write.Merge.Config.DType == write.Config.DType ? "as in the base"
+            : "a float32 base becomes a 16-bit model; -DType float32 keeps it";
+        return $"Stored as {types} ({why}), in {write.Shards.Length} shard(s) of at most {MaxShardSize}.";
+    }
+
     private void WarnOfQuantization(List<SavedModelShard> shards)
     {
         var worst = shards.SelectMany(s => s.Tensors).Where(t => t.RelativeError is not null).OrderByDescending(t => t.RelativeError).Take(3).ToList();
@@ -145,10 +157,5 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
     }
 
-    private string Describe(WritePlan plan)
-    {
-        var tensors = plan.Tensors.ToList();
-        var carried = CarriedFiles.ForModel(plan.Merge.Base.Path, [.. plan.Merge.Steps.Select(s => s.Adapter.Path)]).Count;
-        return $"Write {Method}: {plan.Shards.Length} shard{(plan.Shards.Length == 1 ? "" : "s")}, {tensors.Count} tensors ({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, config.json, {carried} file{(carried == 1 ? "" : "s")} carried over";
-    }
+    private bool Confirm(SaveDescription description, Destination target) => ShouldProcess(description.Text(target), description.Question(target), "Save-MergedModel");
 }

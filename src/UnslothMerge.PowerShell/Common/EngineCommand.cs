@@ -28,14 +28,14 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
         {
             return work();
         }
-        catch (MergeException e)
-        {
-            ThrowTerminatingError(ErrorRecords.From(e));
-            throw;
-        }
         catch (OperationCanceledException)
         {
             throw new PipelineStoppedException();
+        }
+        catch (Exception e) when (ErrorRecords.From(e) is { } record)
+        {
+            ThrowTerminatingError(record);
+            throw;
         }
     }
 
@@ -54,38 +54,19 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
             result = work();
             return true;
         }
-        catch (MergeException e)
+        catch (Exception e) when (ErrorRecords.From(e) is { } record)
         {
-            WriteError(ErrorRecords.From(e));
+            WriteError(record);
             result = default!;
             return false;
         }
     }
 
     /// <summary>Ends the command because of a bad argument.</summary>
-    private protected void Refuse(string parameter, string message, string? advice = null) => ThrowTerminatingError(ErrorRecords.BadArgument(parameter, message, advice));
+    private protected void Refuse(string parameter, string message, string? advice = null) => Engine(() => throw new BadArgumentException(parameter, message, advice));
 
     /// <summary>The path of something that may not exist yet.</summary>
-    private protected string Unresolved(string path, string parameter)
-    {
-        var resolved = SessionState.Path.GetUnresolvedProviderPathFromPSPath(path, out var provider, out _);
-        RequireFileSystem(provider, path, parameter);
-        return resolved;
-    }
-
-    /// <summary>The paths that a path means: itself if there is such a thing, else what its wildcards find.</summary>
-    private protected IReadOnlyList<string> Resolve(string path, string parameter, bool literal = false)
-    {
-        var itself = Unresolved(path, parameter);
-        if (literal || Path.Exists(itself) || !WildcardPattern.ContainsWildcardCharacters(path))
-        {
-            return [itself];
-        }
-
-        var found = SessionState.Path.GetResolvedProviderPathFromPSPath(path, out var provider);
-        RequireFileSystem(provider, path, parameter);
-        return [.. found.Order(StringComparer.Ordinal)];
-    }
+    private protected string Unresolved(string path, string parameter) => Engine(() => FileSystemPath(path, parameter));
 
     /// <summary>The one path that a path means.</summary>
     private protected string ResolveOne(string path, string parameter)
@@ -100,33 +81,46 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
     }
 
     /// <summary>The paths that several paths mean; each must mean something, or what was asked for would silently be left out.</summary>
-    private protected IReadOnlyList<string> ResolveSome(IEnumerable<string> paths, string parameter)
+    private protected IReadOnlyList<string> ResolveSome(IEnumerable<string> paths, string parameter) => Engine(() =>
     {
         var all = new List<string>();
         foreach (var path in paths)
         {
-            if (path.Length == 0)
-            {
-                Refuse(parameter, $"-{parameter} is an empty path.");
-            }
-
             var found = Resolve(path, parameter);
             if (found.Count == 0)
             {
-                Refuse(parameter, $"'{path}' matches nothing.", $"Check the path given to -{parameter}.");
+                throw new BadArgumentException(path, $"'{path}' matches nothing.", $"Check the path given to -{parameter}.");
             }
 
             all.AddRange(found);
         }
 
         return all;
+    });
+
+    /// <summary>The paths that a path means: itself if there is such a thing, else what its wildcards find.</summary>
+    /// <remarks>To be called inside <see cref="Engine{T}"/> or <see cref="TryEngine"/>.</remarks>
+    private protected IReadOnlyList<string> Resolve(string path, string parameter, bool literal = false)
+    {
+        var itself = FileSystemPath(path, parameter);
+        if (literal || Path.Exists(itself) || !WildcardPattern.ContainsWildcardCharacters(path))
+        {
+            return [itself];
+        }
+
+        return [.. SessionState.Path.GetResolvedProviderPathFromPSPath(path, out _).Order(StringComparer.Ordinal)];
     }
 
-    private void RequireFileSystem(ProviderInfo provider, string path, string parameter)
+    private string FileSystemPath(string path, string parameter)
     {
-        if (provider.ImplementingType != typeof(FileSystemProvider))
+        if (string.IsNullOrWhiteSpace(path))
         {
-            Refuse(parameter, $"'{path}' is a path of the provider {provider.Name}, not of the file system.");
+            throw new BadArgumentException(parameter, $"-{parameter} is an empty path.", "Give a directory; a variable may be empty.");
         }
+
+        var resolved = SessionState.Path.GetUnresolvedProviderPathFromPSPath(path, out var provider, out _);
+        return provider.ImplementingType == typeof(FileSystemProvider)
+            ? resolved
+            : throw new BadArgumentException(path, $"'{path}' is a path of the provider {provider.Name}, not of the file system.", $"Give -{parameter} a directory.");
     }
 }

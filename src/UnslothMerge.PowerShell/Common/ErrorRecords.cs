@@ -5,13 +5,20 @@ namespace UnslothMerge.PowerShell.Common;
 /// <summary>Makes every ErrorRecord: a stable id, a true category, the target, and what to do.</summary>
 internal static class ErrorRecords
 {
-    /// <summary>The record of an engine error.</summary>
-    public static ErrorRecord From(MergeException exception) =>
-        Make(exception, exception.Error.ToString(), CategoryOf(exception.Error), exception.Target, exception.Advice, exception.Details.Count > 10 ? " All of them: $Error[0].Exception.Details." : "");
+    private const string CannotRead = "FileNotAccessible";
 
-    /// <summary>The record of a bad argument.</summary>
-    public static ErrorRecord BadArgument(string parameter, string message, string? advice = null) =>
-        Make(new ArgumentException(message, parameter), "InvalidArgument", ErrorCategory.InvalidArgument, parameter, advice);
+    /// <summary>The record of an error that a user can act on; null for one that is a mistake of the program.</summary>
+    public static ErrorRecord? From(Exception exception) => exception switch
+    {
+        MergeException e => Make(e, e.Error.ToString(), CategoryOf(e.Error), e.Target, e.Advice, e.Details.Count > 10 ? " All of them: $Error[0].Exception.Details." : ""),
+        BadArgumentException e => Make(e, "InvalidArgument", ErrorCategory.InvalidArgument, e.Target, e.Advice),
+        UnauthorizedAccessException e => Make(e, CannotRead, ErrorCategory.PermissionDenied, null, "Run as a user who may read that file or folder, or change its permissions."),
+        IOException e => Make(e, CannotRead, ErrorCategory.ReadError, null, "Check that the file is there and that its disk or network share can be reached."),
+
+        // A drive, provider or item that the session does not know: PowerShell's own record says it best.
+        SessionStateException e => new ErrorRecord(e.ErrorRecord, e),
+        _ => null,
+    };
 
     private static ErrorRecord Make(Exception exception, string id, ErrorCategory category, object? target, string? advice, string more = "") =>
         new(exception, id, category, target)

@@ -1,43 +1,83 @@
-using System.Diagnostics;
 using System.Management.Automation;
 using UnslothMerge.Execution;
+using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>Shows a save's progress on the pipeline's thread: silent for the first two seconds, then five times a second.</summary>
-internal sealed class MergeProgressRecord(Cmdlet cmdlet, string activity) : IProgress<MergeProgress>
+/// <summary>
+/// Shows a save's progress on the pipeline's thread: silent for the first two seconds, then five times a second. A model of several shards has a
+/// second bar for the shard in work.
+/// </summary>
+/// <param name="write">Where records go: Cmdlet.WriteProgress.</param>
+/// <param name="activity">What is done.</param>
+/// <param name="plan">What is written.</param>
+/// <param name="time">The clock.</param>
+internal sealed class MergeProgressRecord(Action<ProgressRecord> write, string activity, WritePlan plan, TimeProvider time) : IProgress<MergeProgress>
 {
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(200);
+    private static int s_lastId;
 
-    private readonly Stopwatch _clock = Stopwatch.StartNew();
+    // Merges that run side by side (ForEach-Object -Parallel) have bars of their own.
+    private readonly int _id = Interlocked.Add(ref s_lastId, 2);
+    private readonly long _start = time.GetTimestamp();
     private TimeSpan _next = Silence;
     private bool _shown;
 
+    private bool HasShards => plan.Shards.Length > 1;
+
     public void Report(MergeProgress value)
     {
-        if (_clock.Elapsed < _next)
+        var elapsed = time.GetElapsedTime(_start);
+        if (elapsed < _next)
         {
             return;
         }
 
-        _next = _clock.Elapsed + Interval;
+        _next = elapsed + Interval;
         _shown = true;
-        var rate = value.Written / _clock.Elapsed.TotalSeconds;
-        cmdlet.WriteProgress(new ProgressRecord(0, activity, $"{ByteSize.Text(value.Written)} of {ByteSize.Text(value.Total)}, {ByteSize.Text((long)rate)}/s")
+        var rate = value.Written / elapsed.TotalSeconds;
+        write(new ProgressRecord(_id, activity, $"{ByteSize.Text(value.Written)} of {ByteSize.Text(value.Total)}, {ByteSize.Text((long)rate)}/s")
         {
-            CurrentOperation = $"{value.Shard}: {value.Tensor}",
-            PercentComplete = (int)Math.Clamp(100 * value.Written / Math.Max(value.Total, 1), 0, 100),
-            SecondsRemaining = rate > 0 ? (int)Math.Max(0, (value.Total - value.Written) / rate) : -1,
+            CurrentOperation = HasShards ? null : value.Tensor,
+            PercentComplete = Percent(value.Written, value.Total),
+            SecondsRemaining = rate > 0 ? (int)Math.Min((value.Total - value.Written) / rate, int.MaxValue) : -1,
         });
+        if (HasShards)
+        {
+            WriteShard(value);
+        }
     }
 
     /// <summary>Takes the display away, if there was one.</summary>
     public void Complete()
     {
-        if (_shown)
+        if (!_shown)
         {
-            cmdlet.WriteProgress(new ProgressRecord(0, activity, "Done") { RecordType = ProgressRecordType.Completed });
+            return;
         }
+
+        if (HasShards)
+        {
+            write(new ProgressRecord(_id + 1, activity, "Done") { ParentActivityId = _id, RecordType = ProgressRecordType.Completed });
+        }
+
+        write(new ProgressRecord(_id, activity, "Done") { RecordType = ProgressRecordType.Completed });
     }
+
+    // Pieces are handed out in the order of the output, so what is written beyond the earlier shards belongs to this one.
+    private void WriteShard(MergeProgress value)
+    {
+        var earlier = plan.Shards.TakeWhile(s => s.Name != value.Shard).ToList();
+        var bytes = plan.Shards[earlier.Count].Layout.Length;
+        var written = Math.Clamp(value.Written - earlier.Sum(s => s.Layout.Length), 0, bytes);
+        write(new ProgressRecord(_id + 1, value.Shard, $"{ByteSize.Text(written)} of {ByteSize.Text(bytes)}")
+        {
+            ParentActivityId = _id,
+            CurrentOperation = value.Tensor,
+            PercentComplete = Percent(written, bytes),
+        });
+    }
+
+    private static int Percent(long part, long whole) => (int)Math.Clamp(100 * part / Math.Max(whole, 1), 0, 100);
 }

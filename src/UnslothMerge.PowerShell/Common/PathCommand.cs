@@ -24,11 +24,19 @@ public abstract class PathCommand : EngineCommand
     protected override void ProcessRecord()
     {
         var literal = ParameterSetName == LiteralPathSet;
-        foreach (var path in (literal ? LiteralPath : Path).SelectMany(p => Resolve(p, nameof(Path), literal)))
+        foreach (var path in literal ? LiteralPath : Path)
         {
-            if (TryEngine(() => Look(path), out var found))
+            if (!TryEngine(() => Resolve(path, ParameterSetName, literal), out var directories))
             {
-                WriteObject(found, enumerateCollection: true);
+                continue;
+            }
+
+            foreach (var directory in directories)
+            {
+                if (TryEngine(() => Look(directory).ToList(), out var found))
+                {
+                    WriteObject(found, enumerateCollection: true);
+                }
             }
         }
     }

@@ -1,0 +1,65 @@
+using UnslothMerge.Adapters;
+using UnslothMerge.Planning;
+using UnslothMerge.Saving;
+
+namespace UnslothMerge.PowerShell.Common;
+
+/// <summary>Says what a save will do: in a line for -Confirm and -Verbose, and file by file for -WhatIf.</summary>
+/// <param name="Summary">The whole in a line.</param>
+/// <param name="Files">Every file: its name, its size where it is known before, and what it is.</param>
+internal sealed record SaveDescription(string Summary, IReadOnlyList<(string Name, long? Bytes, string What)> Files)
+{
+    /// <summary>Describes a model.</summary>
+    /// <param name="plan">What is written.</param>
+    /// <param name="method">The save method's name.</param>
+    /// <param name="carried">The files that are taken over: relative path → file.</param>
+    public static SaveDescription OfModel(WritePlan plan, SaveMethod method, IReadOnlyDictionary<string, string> carried)
+    {
+        var tensors = plan.Tensors.ToList();
+        var files = plan.Shards.Select(s => (s.Name, (long?)s.Layout.Length, $"{Count(s.Tensors.Length, "tensor")}, {s.Tensors.Count(t => t.Tensor.IsChanged)} changed")).ToList();
+        if (plan.Shards.Length > 1)
+        {
+            files.Add((Safetensors.ShardIndex.FileName, null, "which shard holds which tensor"));
+        }
+
+        files.Add(("config.json", null, "of the merged model"));
+        files.AddRange(Carried(carried));
+        files.Add((ModelCard.FileName, null, "model card"));
+        return new SaveDescription(
+            $"Write {method}: {Count(plan.Shards.Length, "shard")}, {tensors.Count} tensors ({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, config.json, {Count(carried.Count, "file")} carried over",
+            files);
+    }
+
+    /// <summary>Describes an adapter that is saved by itself.</summary>
+    public static SaveDescription OfAdapter(MergePlan plan)
+    {
+        var adapter = plan.Steps[0].Adapter;
+        return new SaveDescription(
+            "Write lora: the adapter and the tokenizer",
+            [
+                (AdapterDirectory.WeightsName, new FileInfo(adapter.Weights.Path).Length, Count(adapter.Weights.Tensors.Count, "tensor")),
+                .. Carried([new(AdapterDirectory.ConfigName, Path.Combine(adapter.Path, AdapterDirectory.ConfigName)), .. CarriedFiles.Tokenizer(plan.Base.Path, [adapter.Path])]),
+                (ModelCard.FileName, null, "model card"),
+            ]);
+    }
+
+    /// <summary>The summary and every file, on lines of their own.</summary>
+    /// <param name="destination">Where they go.</param>
+    public string Text(Destination destination)
+    {
+        var width = Files.Max(f => f.Name.Length);
+        var lines = Files.Select(f => $"\n  {f.Name.PadRight(width)}  {(f.Bytes is { } b ? ByteSize.Text(b) : ""),8}  {f.What}");
+        return $"Performing the operation \"{Summary}\" on target \"{destination.Given}\".{string.Concat(lines)}{Replaced(destination)}";
+    }
+
+    /// <summary>The question of -Confirm.</summary>
+    public string Question(Destination destination) => $"{Summary}, to '{destination.Given}'?{Replaced(destination)}";
+
+    private static string Replaced(Destination destination) =>
+        destination.Exists && Directory.EnumerateFileSystemEntries(destination.Path).Any() ? $"\nThe model that is at '{destination.Given}' is replaced." : "";
+
+    private static IEnumerable<(string Name, long? Bytes, string What)> Carried(IEnumerable<KeyValuePair<string, string>> files) =>
+        files.Select(f => (f.Key, (long?)new FileInfo(f.Value).Length, $"copied from {Path.GetDirectoryName(f.Value)}"));
+
+    private static string Count(int count, string noun) => $"{count} {noun}{(count == 1 ? "" : "s")}";
+}

@@ -1,0 +1,89 @@
+using System.Management.Automation;
+using UnslothMerge.Execution;
+using UnslothMerge.Planning;
+using UnslothMerge.PowerShell.Common;
+
+namespace UnslothMerge.Tests.PowerShell;
+
+public sealed class MergeProgressRecordTests : IDisposable
+{
+    private readonly TemporaryDirectory _directory = new();
+    private readonly Clock _clock = new();
+    private readonly List<ProgressRecord> _shown = [];
+
+    public void Dispose() => _directory.Dispose();
+
+    [Fact]
+    public void A_short_save_shows_nothing()
+    {
+        var (progress, plan) = Start(shard: 1_000_000);
+        _clock.Seconds = 1.9;
+        progress.Report(At(plan, 0, plan.Bytes / 2));
+        progress.Complete();
+        Assert.Empty(_shown);
+    }
+
+    [Fact]
+    public void Bytes_rate_and_time_left_are_shown_five_times_a_second()
+    {
+        var (progress, plan) = Start(shard: 1_000_000);
+        for (_clock.Seconds = 2; _clock.Seconds < 2.95; _clock.Seconds += 0.1)
+        {
+            progress.Report(At(plan, 0, plan.Bytes / 2));
+        }
+
+        Assert.Equal(5, _shown.Count);
+        Assert.Equal($"{ByteSize.Text(plan.Bytes / 2)} of {ByteSize.Text(plan.Bytes)}, {ByteSize.Text(plan.Bytes / 4)}/s", _shown[0].StatusDescription);
+        Assert.Equal((50, 2, "w0"), (_shown[0].PercentComplete, _shown[0].SecondsRemaining, _shown[0].CurrentOperation));
+
+        progress.Complete();
+        Assert.Equal((ProgressRecordType.Completed, _shown[0].ActivityId), (_shown[^1].RecordType, _shown[^1].ActivityId));
+    }
+
+    [Fact]
+    public void A_shard_has_a_bar_of_its_own_where_there_are_several()
+    {
+        var (progress, plan) = Start(shard: 300);
+        var first = plan.Shards[0].Layout.Length;
+        _clock.Seconds = 2;
+        progress.Report(At(plan, 1, first + 100));
+        Assert.Equal(2, _shown.Count);
+        Assert.Equal(_shown[0].ActivityId, _shown[1].ParentActivityId);
+        Assert.Equal(plan.Shards[1].Name, _shown[1].Activity);
+        Assert.Equal($"100 B of {ByteSize.Text(plan.Shards[1].Layout.Length)}", _shown[1].StatusDescription);
+
+        progress.Complete();
+        Assert.Equal([_shown[1].ActivityId, _shown[0].ActivityId], _shown[2..].Select(r => r.ActivityId));
+        Assert.All(_shown[2..], r => Assert.Equal(ProgressRecordType.Completed, r.RecordType));
+    }
+
+    [Fact]
+    public void Two_saves_have_two_bars()
+    {
+        var (one, two) = (Start(shard: 300).Progress, Start(shard: 300).Progress);
+        _clock.Seconds = 2;
+        one.Report(At(Plan(300), 0, 1));
+        two.Report(At(Plan(300), 0, 1));
+        Assert.Equal(4, _shown.Select(r => r.ActivityId).Distinct().Count());
+    }
+
+    private static MergeProgress At(WritePlan plan, int shard, long written) => new(written, plan.Bytes, "w0", plan.Shards[shard].Name);
+
+    private (MergeProgressRecord Progress, WritePlan Plan) Start(long shard)
+    {
+        var plan = Plan(shard);
+        return (new MergeProgressRecord(_shown.Add, "Saving", plan, _clock), plan);
+    }
+
+    private WritePlan Plan(long shard) => TinyModel.WritePlan(
+        TinyModel.Plan(TinyModel.Base(_directory["base"], [.. Enumerable.Range(0, 3).Select(i => TinyTensor.Random($"w{i}", [8, 8], i))])), UnslothMerge.Safetensors.TensorType.F32, shard);
+
+    private sealed class Clock : TimeProvider
+    {
+        public double Seconds { get; set; }
+
+        public override long TimestampFrequency => 1000;
+
+        public override long GetTimestamp() => (long)Math.Round(Seconds * 1000);
+    }
+}

@@ -1,0 +1,31 @@
+namespace UnslothMerge.Tests.Shell;
+
+public sealed class WhatIfTests : IDisposable
+{
+    private readonly TemporaryDirectory _directory = new();
+
+    public void Dispose() => _directory.Dispose();
+
+    [Fact]
+    public void Every_file_is_told_and_none_is_written()
+    {
+        var merge = $"Merge-LoraModel '{Fixtures.Base("llama-bf16")}' '{Fixtures.Adapter("lora-all-linear")}'";
+        var lines = ChildShell.Run($"{merge} | Save-MergedModel '{_directory["out"]}' -MaxShardSize 5kB -WhatIf; {merge} | Save-MergedModel '{_directory["lora"]}' -Method lora -WhatIf");
+        Assert.Empty(Directory.EnumerateFileSystemEntries(_directory.Path));
+
+        Assert.Contains(lines, l => l.StartsWith("What if:", StringComparison.Ordinal) && l.Contains("Write merged_16bit: 4 shards, 21 tensors (14 changed), 17.8 kB", StringComparison.Ordinal));
+        Assert.Contains(lines, l => l.StartsWith("model-00002-of-00004.safetensors ", StringComparison.Ordinal) && l.EndsWith("5.74 kB  7 tensors, 6 changed", StringComparison.Ordinal));
+        foreach (var file in new[] { "model.safetensors.index.json", "config.json", "generation_config.json", "README.md", "adapter_model.safetensors", "adapter_config.json" })
+        {
+            Assert.Contains(lines, l => l.StartsWith(file + ' ', StringComparison.Ordinal));
+        }
+    }
+
+    [Fact]
+    public void A_model_that_would_be_replaced_is_told()
+    {
+        var save = $"Merge-LoraModel '{Fixtures.Base("llama-bf16")}' | Save-MergedModel '{_directory["out"]}'";
+        var lines = ChildShell.Run($"$null = {save}; {save} -Force -WhatIf");
+        Assert.Contains(lines, l => l.EndsWith("is replaced.", StringComparison.Ordinal));
+    }
+}
