@@ -23,7 +23,7 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
     private const int UsualTileColumns = 256;
 
     /// <summary>The values of a tile where deltas need whole rows: such tiles live in L2.</summary>
-    private const int WholeRowValues = 64 * 1024;
+    private const int WholeRowValues = 16 * 1024;
 
     private const int UsualTileRows = 16;
 

@@ -22,6 +22,9 @@ public static class DiskSpace
         }
     }
 
+    /// <summary>True if a directory lies in memory (tmpfs).</summary>
+    public static bool IsMemory(string directory) => new DriveInfo(directory).DriveFormat == "tmpfs";
+
     /// <summary>Refuses a save for which there is no room. The old model stays until the new one is complete, so its space does not count.</summary>
     /// <exception cref="MergeException">There is not enough.</exception>
     public static void Require(long bytes, Destination destination)

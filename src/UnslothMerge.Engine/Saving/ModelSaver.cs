@@ -59,12 +59,13 @@ public static class ModelSaver
     private static IReadOnlyList<TensorResult> WriteShards(WritePlan plan, string directory, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
         var files = new List<SafeFileHandle>();
+        var inMemory = DiskSpace.IsMemory(directory);
         try
         {
             foreach (var shard in plan.Shards)
             {
-                // Preallocated: a full disk shows before the work, and writes need not look for space.
-                files.Add(File.OpenHandle(Path.Combine(directory, shard.Name), FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, shard.Layout.FixedLength));
+                // Preallocated: a full disk shows before the work, and writes need not look for space. In memory that would be the work itself, on one thread.
+                files.Add(File.OpenHandle(Path.Combine(directory, shard.Name), FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, inMemory ? 0 : shard.Layout.FixedLength));
                 RandomAccess.Write(files[^1], shard.Layout.Header, 0);
             }
 

@@ -1,5 +1,6 @@
 using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
 
@@ -39,9 +40,6 @@ public sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : Delta
         return byColumn ? new ColumnReader(context, magnitudes) : new RowReader(magnitudes);
     }
 
-    // What the result differs from the weight, so that the weight's own digits stay.
-    private static float Change(float weight, float delta, double factor) => (float)((factor * ((double)weight + delta)) - weight);
-
     private sealed class RowReader(double[] magnitudes) : DeltaReader
     {
         public override void Read(long row, int rows, Span<byte> buffer)
@@ -54,18 +52,7 @@ public sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : Delta
             {
                 var weight = tile.WeightRow(i);
                 var delta = tile.DeltaRow(i);
-                var squares = 0.0;
-                for (var j = 0; j < weight.Length; j++)
-                {
-                    var value = (double)weight[j] + delta[j];
-                    squares += value * value;
-                }
-
-                var factor = magnitudes[tile.Row + i] / Math.Sqrt(squares);
-                for (var j = 0; j < weight.Length; j++)
-                {
-                    delta[j] = Change(weight[j], delta[j], factor);
-                }
+                Magnitudes.Rescale(weight, delta, magnitudes[tile.Row + i] / Math.Sqrt(Magnitudes.SquaredNorm(weight, delta)));
             }
         }
     }
@@ -81,13 +68,7 @@ public sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : Delta
             {
                 for (var i = 0; i < tile.Rows; i++)
                 {
-                    var weight = tile.WeightRow(i);
-                    var delta = tile.DeltaRow(i);
-                    for (var j = 0; j < weight.Length; j++)
-                    {
-                        var value = (double)weight[j] + delta[j];
-                        squares[j] += value * value;
-                    }
+                    Magnitudes.AddSquares(tile.WeightRow(i), tile.DeltaRow(i), squares);
                 }
             });
             _factors = [.. magnitudes.Zip(squares, (m, s) => m / Math.Sqrt(s))];
@@ -101,12 +82,7 @@ public sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : Delta
         {
             for (var i = 0; i < tile.Rows; i++)
             {
-                var weight = tile.WeightRow(i);
-                var delta = tile.DeltaRow(i);
-                for (var j = 0; j < weight.Length; j++)
-                {
-                    delta[j] = Change(weight[j], delta[j], _factors[tile.Column + j]);
-                }
+                Magnitudes.Rescale(tile.WeightRow(i), tile.DeltaRow(i), _factors.AsSpan(tile.Column, tile.Columns));
             }
         }
     }

@@ -1,0 +1,115 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace UnslothMerge.Simd;
+
+/// <summary>
+/// Norms of merged weights and their rescaling, in double (DoRA). Four lanes are enough, because there is little to compute; sums are taken in
+/// sixteen parts that are added pairwise at the end, so that every instruction set gives the same bits.
+/// </summary>
+internal static unsafe class Magnitudes
+{
+    private const int Parts = 16;
+
+    /// <summary>Σⱼ (weight[j] + delta[j])².</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static double SquaredNorm(ReadOnlySpan<float> weight, ReadOnlySpan<float> delta)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(delta.Length, weight.Length, nameof(delta));
+        Vector256<double> a = default, b = default, c = default, d = default;
+        int i = 0;
+        fixed (float* w = weight)
+        fixed (float* e = delta)
+        {
+            for (; i <= weight.Length - Parts; i += Parts)
+            {
+                (Vector256<double> v0, Vector256<double> v1) = Sums(w + i, e + i);
+                (Vector256<double> v2, Vector256<double> v3) = Sums(w + i + 8, e + i + 8);
+                a += v0 * v0;
+                b += v1 * v1;
+                c += v2 * v2;
+                d += v3 * v3;
+            }
+        }
+
+        double rest = 0;
+        for (; i < weight.Length; i++)
+        {
+            double value = (double)weight[i] + delta[i];
+            rest += value * value;
+        }
+
+        Vector256<double> all = (a + b) + (c + d);
+        return ((all[0] + all[1]) + (all[2] + all[3])) + rest;
+    }
+
+    /// <summary>sums[j] += (weight[j] + delta[j])².</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void AddSquares(ReadOnlySpan<float> weight, ReadOnlySpan<float> delta, Span<double> sums)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(delta.Length, weight.Length, nameof(delta));
+        ArgumentOutOfRangeException.ThrowIfNotEqual(sums.Length, weight.Length, nameof(sums));
+        int i = 0;
+        fixed (float* w = weight)
+        fixed (float* d = delta)
+        fixed (double* s = sums)
+        {
+            for (; i <= weight.Length - 8; i += 8)
+            {
+                (Vector256<double> low, Vector256<double> high) = Sums(w + i, d + i);
+                (Vector256.Load(s + i) + (low * low)).Store(s + i);
+                (Vector256.Load(s + i + 4) + (high * high)).Store(s + i + 4);
+            }
+        }
+
+        for (; i < weight.Length; i++)
+        {
+            double value = (double)weight[i] + delta[i];
+            sums[i] += value * value;
+        }
+    }
+
+    /// <summary>
+    /// delta[j] = factor · (weight[j] + delta[j]) − weight[j]: what the result differs from the weight. Computed as (factor − 1) · weight[j] +
+    /// factor · delta[j], so that the weight's own digits stay and fp32 suffices.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Rescale(ReadOnlySpan<float> weight, Span<float> delta, double factor)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(delta.Length, weight.Length, nameof(delta));
+        (float own, float added) = ((float)(factor - 1), (float)factor);
+        int i = 0;
+        fixed (float* w = weight)
+        fixed (float* d = delta)
+        {
+            for (; i <= weight.Length - Vector256<float>.Count; i += Vector256<float>.Count)
+            {
+                Vector256.FusedMultiplyAdd(Vector256.Create(own), Vector256.Load(w + i), Vector256.Create(added) * Vector256.Load(d + i)).Store(d + i);
+            }
+        }
+
+        for (; i < weight.Length; i++)
+        {
+            delta[i] = MathF.FusedMultiplyAdd(own, weight[i], added * delta[i]);
+        }
+    }
+
+    /// <inheritdoc cref="Rescale(ReadOnlySpan{float}, Span{float}, double)"/>
+    /// <param name="factors">A factor for each element.</param>
+    public static void Rescale(ReadOnlySpan<float> weight, Span<float> delta, ReadOnlySpan<double> factors)
+    {
+        for (int i = 0; i < weight.Length; i++)
+        {
+            delta[i] = MathF.FusedMultiplyAdd((float)(factors[i] - 1), weight[i], (float)factors[i] * delta[i]);
+        }
+    }
+
+    /// <summary>Eight sums of weight and delta.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static (Vector256<double> Low, Vector256<double> High) Sums(float* weight, float* delta)
+    {
+        (Vector256<double> low, Vector256<double> high) = Vector256.Widen(Vector256.Load(weight));
+        (Vector256<double> lowDelta, Vector256<double> highDelta) = Vector256.Widen(Vector256.Load(delta));
+        return (low + lowDelta, high + highDelta);
+    }
+}

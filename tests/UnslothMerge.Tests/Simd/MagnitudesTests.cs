@@ -1,0 +1,41 @@
+using CsCheck;
+using UnslothMerge.Simd;
+using Xunit;
+
+namespace UnslothMerge.Tests.Simd;
+
+public sealed class MagnitudesTests
+{
+    private static readonly Gen<(float[] Weight, float[] Delta, double Factor)> Rows =
+        from length in Gen.Int[0, 70]
+        from weight in Gen.Float[-8, 8].Array[length]
+        from delta in Gen.Float[-1, 1].Array[length]
+        from factor in Gen.Double[0, 4]
+        select (weight, delta, factor);
+
+    [Fact]
+    public void Norms_are_those_of_double_arithmetic() => Rows.Sample(row =>
+    {
+        var expected = row.Weight.Zip(row.Delta, (w, d) => ((double)w + d) * ((double)w + d)).ToArray();
+        var sums = new double[expected.Length];
+        Magnitudes.AddSquares(row.Weight, row.Delta, sums);
+
+        Assert.Equal(expected, sums);
+        Assert.Equal(expected.Sum(), Magnitudes.SquaredNorm(row.Weight, row.Delta), 1e-13 * (1 + expected.Sum()));
+    });
+
+    [Fact]
+    public void Rescaled_rows_keep_the_weight_s_own_digits() => Rows.Sample(row =>
+    {
+        var (one, many) = (row.Delta.ToArray(), row.Delta.ToArray());
+        Magnitudes.Rescale(row.Weight, one, row.Factor);
+        Magnitudes.Rescale(row.Weight, many, Array.ConvertAll(row.Weight, _ => row.Factor));
+
+        Assert.Equal(one, many);
+        for (var i = 0; i < one.Length; i++)
+        {
+            var (own, added) = ((row.Factor - 1) * row.Weight[i], row.Factor * row.Delta[i]);
+            Assert.Equal(own + added, one[i], (2e-7 * (Math.Abs(own) + Math.Abs(added))) + float.Epsilon);
+        }
+    });
+}
