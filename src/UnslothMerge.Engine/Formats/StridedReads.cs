@@ -15,9 +15,10 @@ internal static class StridedReads
     /// <param name="start">The first byte within a row.</param>
     /// <param name="length">The bytes of each row.</param>
     /// <param name="destination">Receives [rows, length].</param>
-    public static void Read(InputFiles files, StoredTensor tensor, long rowBytes, long row, int rows, long start, int length, Span<byte> destination)
+    /// <param name="pitch">The distance between two rows in the destination.</param>
+    public static void Read(InputFiles files, StoredTensor tensor, long rowBytes, long row, int rows, long start, int length, Span<byte> destination, int pitch)
     {
-        if (length == rowBytes)
+        if (length == rowBytes && length == pitch)
         {
             files.Read(tensor, row * rowBytes, destination[..(rows * length)]);
             return;
@@ -25,7 +26,7 @@ internal static class StridedReads
 
         for (var i = 0; i < rows; i++)
         {
-            files.Read(tensor, ((row + i) * rowBytes) + start, destination.Slice(i * length, length));
+            files.Read(tensor, ((row + i) * rowBytes) + start, destination.Slice(i * pitch, length));
         }
     }
 }

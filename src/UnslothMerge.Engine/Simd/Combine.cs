@@ -167,7 +167,7 @@ internal static unsafe class Combine
 
     /// <summary>The sum of sixteen partial sums, pairwise and in double. 128 bits suffice, and are the same sum everywhere.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static double Fold(float* lanes)
+    internal static double Fold(float* lanes)
     {
         Vector128<float> a = Vector128.Load(lanes);
         Vector128<float> b = Vector128.Load(lanes + 4);

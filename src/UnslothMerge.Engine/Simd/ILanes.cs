@@ -1,3 +1,5 @@
+using System.Runtime.Intrinsics;
+
 namespace UnslothMerge.Simd;
 
 /// <summary>
@@ -30,16 +32,25 @@ internal unsafe interface ILanes<TSelf>
     /// <summary>Sixteen unsigned 16-bit integers, widened with zeros.</summary>
     static abstract TSelf LoadUInt16(byte* source);
 
+    /// <summary>Sixteen unsigned bytes, widened with zeros.</summary>
+    static abstract TSelf WidenBytes(Vector128<byte> bytes);
+
     /// <summary>Sixteen doubles, each rounded once.</summary>
     static abstract TSelf LoadDouble(byte* source);
 
     /// <summary>Entries of <paramref name="table16"/> for the sixteen 4-bit codes in eight bytes, high nibble first.</summary>
     static abstract TSelf LookUpNibbles(ulong packed, float* table16);
 
+    /// <summary>The entries of <paramref name="table16"/> whose indices are the low four bits of each lane.</summary>
+    static abstract TSelf LookUp(TSelf indices, float* table16);
+
     static abstract void Store(TSelf value, float* destination);
 
     /// <summary>Stores the low 16 bits of each lane. The high ones must be zero.</summary>
     static abstract void StoreUInt16(TSelf bits, byte* destination);
+
+    /// <summary>The low eight bits of each lane. The high ones must be zero.</summary>
+    static abstract Vector128<byte> NarrowToBytes(TSelf bits);
 
     static abstract TSelf Add(TSelf left, TSelf right);
 
@@ -68,6 +79,9 @@ internal unsafe interface ILanes<TSelf>
 
     /// <summary>All ones in the lanes where left &gt; right as unsigned integers, zero elsewhere.</summary>
     static abstract TSelf GreaterThanBits(TSelf left, TSelf right);
+
+    /// <summary>All ones in the lanes where left &gt; right as numbers, zero elsewhere and for NaN.</summary>
+    static abstract TSelf GreaterThan(TSelf left, TSelf right);
 
     /// <summary>Takes a lane of <paramref name="chosen"/> where the mask is all ones, else of <paramref name="other"/>.</summary>
     static abstract TSelf Select(TSelf mask, TSelf chosen, TSelf other);

@@ -69,6 +69,17 @@ internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes128 WidenBytes(Vector128<byte> bytes)
+    {
+        Vector128<ushort> lower = Vector128.WidenLower(bytes), upper = Vector128.WidenUpper(bytes);
+        return new(
+            Vector128.WidenLower(lower),
+            Vector128.WidenUpper(lower),
+            Vector128.WidenLower(upper),
+            Vector128.WidenUpper(upper));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes128 LoadDouble(byte* source)
     {
         double* values = (double*)source;
@@ -88,6 +99,15 @@ internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes128 LookUp(Lanes128 indices, float* table16)
+    {
+        float* values = stackalloc float[ILanes<Lanes128>.Count];
+        Store(indices, values);
+        NibbleTable.LookUp((uint*)values, table16, values);
+        return Load(values);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(Lanes128 value, float* destination)
     {
         value._first.Store(destination);
@@ -102,6 +122,12 @@ internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
         Vector128.Narrow(bits._first.AsUInt32(), bits._second.AsUInt32()).Store((ushort*)destination);
         Vector128.Narrow(bits._third.AsUInt32(), bits._fourth.AsUInt32()).Store((ushort*)destination + 8);
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<byte> NarrowToBytes(Lanes128 bits) =>
+        Vector128.Narrow(
+            Vector128.Narrow(bits._first.AsUInt32(), bits._second.AsUInt32()),
+            Vector128.Narrow(bits._third.AsUInt32(), bits._fourth.AsUInt32()));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes128 Add(Lanes128 left, Lanes128 right) =>
@@ -193,6 +219,13 @@ internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
             Vector128.GreaterThan(left._second.AsUInt32(), right._second.AsUInt32()),
             Vector128.GreaterThan(left._third.AsUInt32(), right._third.AsUInt32()),
             Vector128.GreaterThan(left._fourth.AsUInt32(), right._fourth.AsUInt32()));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes128 GreaterThan(Lanes128 left, Lanes128 right) =>
+        new(Vector128.GreaterThan(left._first, right._first),
+            Vector128.GreaterThan(left._second, right._second),
+            Vector128.GreaterThan(left._third, right._third),
+            Vector128.GreaterThan(left._fourth, right._fourth));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes128 Select(Lanes128 mask, Lanes128 chosen, Lanes128 other) =>

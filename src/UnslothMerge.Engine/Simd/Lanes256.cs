@@ -56,6 +56,22 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes256 WidenBytes(Vector128<byte> bytes)
+    {
+        if (Avx2.IsSupported)
+        {
+            return new(
+                Avx2.ConvertToVector256Int32(bytes).AsUInt32(),
+                Avx2.ConvertToVector256Int32(Vector128.CreateScalarUnsafe(bytes.AsUInt64()[1]).AsByte()).AsUInt32());
+        }
+
+        Vector128<ushort> lower = Vector128.WidenLower(bytes), upper = Vector128.WidenUpper(bytes);
+        return new(
+            Vector256.Create(Vector128.WidenLower(lower), Vector128.WidenUpper(lower)),
+            Vector256.Create(Vector128.WidenLower(upper), Vector128.WidenUpper(upper)));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes256 LoadDouble(byte* source)
     {
         double* values = (double*)source;
@@ -82,6 +98,20 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes256 LookUp(Lanes256 indices, float* table16)
+    {
+        if (!Avx2.IsSupported)
+        {
+            float* values = stackalloc float[ILanes<Lanes256>.Count];
+            Store(indices, values);
+            NibbleTable.LookUp((uint*)values, table16, values);
+            return Load(values);
+        }
+
+        return new(LookUp(indices._lower.AsUInt32(), table16), LookUp(indices._upper.AsUInt32(), table16));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<float> LookUp(Vector256<uint> codes, float* table16)
     {
         // Each permutation looks at the low three bits of a code; the fourth, moved to the sign, chooses between them.
@@ -101,6 +131,13 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
     public static void StoreUInt16(Lanes256 bits, byte* destination)
     {
         Vector256.Narrow(bits._lower.AsUInt32(), bits._upper.AsUInt32()).Store((ushort*)destination);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<byte> NarrowToBytes(Lanes256 bits)
+    {
+        Vector256<ushort> packed = Vector256.Narrow(bits._lower.AsUInt32(), bits._upper.AsUInt32());
+        return Vector128.Narrow(packed.GetLower(), packed.GetUpper());
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -167,6 +204,11 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
     public static Lanes256 GreaterThanBits(Lanes256 left, Lanes256 right) =>
         new(Vector256.GreaterThan(left._lower.AsUInt32(), right._lower.AsUInt32()),
             Vector256.GreaterThan(left._upper.AsUInt32(), right._upper.AsUInt32()));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes256 GreaterThan(Lanes256 left, Lanes256 right) =>
+        new(Vector256.GreaterThan(left._lower, right._lower),
+            Vector256.GreaterThan(left._upper, right._upper));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes256 Select(Lanes256 mask, Lanes256 chosen, Lanes256 other) =>

@@ -45,6 +45,20 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 WidenBytes(Vector128<byte> bytes)
+    {
+        if (Avx512F.IsSupported)
+        {
+            return new(Avx512F.ConvertToVector512UInt32(bytes));
+        }
+
+        Vector128<ushort> lower = Vector128.WidenLower(bytes), upper = Vector128.WidenUpper(bytes);
+        return new(Vector512.Create(
+            Vector256.Create(Vector128.WidenLower(lower), Vector128.WidenUpper(lower)),
+            Vector256.Create(Vector128.WidenLower(upper), Vector128.WidenUpper(upper))));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes512 LoadDouble(byte* source) =>
         new(Vector512.Narrow(Vector512.Load((double*)source), Vector512.Load((double*)source + 8)));
 
@@ -67,6 +81,20 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 LookUp(Lanes512 indices, float* table16)
+    {
+        if (!Avx512F.IsSupported)
+        {
+            float* values = stackalloc float[ILanes<Lanes512>.Count];
+            Store(indices, values);
+            NibbleTable.LookUp((uint*)values, table16, values);
+            return Load(values);
+        }
+
+        return new(Avx512F.PermuteVar16x32(Vector512.Load(table16), indices.Bits.AsInt32()));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(Lanes512 value, float* destination) => value._value.Store(destination);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -76,6 +104,18 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
             ? Avx512F.ConvertToVector256UInt16(bits.Bits)
             : Vector256.Narrow(bits.Bits.GetLower(), bits.Bits.GetUpper());
         packed.Store((ushort*)destination);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<byte> NarrowToBytes(Lanes512 bits)
+    {
+        if (Avx512F.IsSupported)
+        {
+            return Avx512F.ConvertToVector128Byte(bits.Bits);
+        }
+
+        Vector256<ushort> packed = Vector256.Narrow(bits.Bits.GetLower(), bits.Bits.GetUpper());
+        return Vector128.Narrow(packed.GetLower(), packed.GetUpper());
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -118,6 +158,9 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes512 GreaterThanBits(Lanes512 left, Lanes512 right) =>
         new(Vector512.GreaterThan(left.Bits, right.Bits));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 GreaterThan(Lanes512 left, Lanes512 right) => new(Vector512.GreaterThan(left._value, right._value));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes512 Select(Lanes512 mask, Lanes512 chosen, Lanes512 other) =>

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 
 namespace UnslothMerge.Simd;
 
@@ -49,6 +50,17 @@ internal unsafe struct LanesScalar : ILanes<LanesScalar>
         return result;
     }
 
+    public static LanesScalar WidenBytes(Vector128<byte> bytes)
+    {
+        LanesScalar result = default;
+        for (int lane = 0; lane < Count; lane++)
+        {
+            result[lane] = BitConverter.UInt32BitsToSingle(bytes[lane]);
+        }
+
+        return result;
+    }
+
     public static LanesScalar LoadDouble(byte* source)
     {
         LanesScalar result = default;
@@ -67,6 +79,14 @@ internal unsafe struct LanesScalar : ILanes<LanesScalar>
         return Load(values);
     }
 
+    public static LanesScalar LookUp(LanesScalar indices, float* table16)
+    {
+        float* values = stackalloc float[Count];
+        Store(indices, values);
+        NibbleTable.LookUp((uint*)values, table16, values);
+        return Load(values);
+    }
+
     public static void Store(LanesScalar value, float* destination)
     {
         for (int lane = 0; lane < Count; lane++)
@@ -81,6 +101,17 @@ internal unsafe struct LanesScalar : ILanes<LanesScalar>
         {
             Unsafe.WriteUnaligned(destination + (lane * sizeof(ushort)), (ushort)Bits(bits[lane]));
         }
+    }
+
+    public static Vector128<byte> NarrowToBytes(LanesScalar bits)
+    {
+        byte* narrow = stackalloc byte[Count];
+        for (int lane = 0; lane < Count; lane++)
+        {
+            narrow[lane] = (byte)Bits(bits[lane]);
+        }
+
+        return Vector128.Load(narrow);
     }
 
     public static LanesScalar Add(LanesScalar left, LanesScalar right)
@@ -221,6 +252,17 @@ internal unsafe struct LanesScalar : ILanes<LanesScalar>
         for (int lane = 0; lane < Count; lane++)
         {
             result[lane] = BitConverter.UInt32BitsToSingle(Bits(left[lane]) > Bits(right[lane]) ? uint.MaxValue : 0);
+        }
+
+        return result;
+    }
+
+    public static LanesScalar GreaterThan(LanesScalar left, LanesScalar right)
+    {
+        LanesScalar result = default;
+        for (int lane = 0; lane < Count; lane++)
+        {
+            result[lane] = BitConverter.UInt32BitsToSingle(left[lane] > right[lane] ? uint.MaxValue : 0);
         }
 
         return result;

@@ -6,8 +6,33 @@ namespace UnslothMerge.Formats.BitsAndBytes;
 /// </summary>
 internal static class DynamicMap
 {
+    /// <summary>Floats that have their sign, their exponent and the first six bits of their fraction in common lie between few values of the map.</summary>
+    private const int CellBits = 17;
+
+    private static readonly float[] Map = Create();
+    private static readonly byte[] Cells = [.. Enumerable.Range(0, 1 << (32 - CellBits)).Select(c => (byte)Math.Max(0, Array.FindLastIndex(Map, v => v <= LeastOf((uint)c))))];
+
     /// <summary>The values.</summary>
-    public static IReadOnlyList<float> Values { get; } = Create();
+    public static ReadOnlySpan<float> Values => Map;
+
+    /// <summary>The index of the value that is nearest to a number; of two, the lower one.</summary>
+    public static byte Nearest(float number)
+    {
+        int below = Cells[BitConverter.SingleToUInt32Bits(number) >> CellBits];
+        while (below < Map.Length - 1 && Map[below + 1] <= number)
+        {
+            below++;
+        }
+
+        return (byte)(below == Map.Length - 1 || number - Map[below] <= Map[below + 1] - number ? below : below + 1);
+    }
+
+    // The lowest number in a cell: of the negative ones, that of the largest magnitude.
+    private static float LeastOf(uint cell)
+    {
+        var first = cell << CellBits;
+        return BitConverter.UInt32BitsToSingle(first >> 31 == 0 ? first : first | ((1u << CellBits) - 1));
+    }
 
     private static float[] Create()
     {

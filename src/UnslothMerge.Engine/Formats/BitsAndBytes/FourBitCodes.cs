@@ -1,4 +1,5 @@
-using System.Numerics;
+using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.BitsAndBytes;
 
@@ -8,17 +9,11 @@ namespace UnslothMerge.Formats.BitsAndBytes;
 /// </summary>
 public sealed class FourBitCodes
 {
-    private readonly float[] _thresholds;
-    private readonly byte[] _codeOfRank;
-    private readonly bool _signed;
-
-    private FourBitCodes(string name, float[] values, float[] thresholds, byte[] codeOfRank, bool signed)
+    private FourBitCodes(string name, float[] values, float[] thresholds, byte[] codeOfRank)
     {
         Name = name;
         Values = values;
-        _thresholds = thresholds;
-        _codeOfRank = codeOfRank;
-        _signed = signed;
+        Encoder = new FourBitEncoder([.. thresholds, float.PositiveInfinity], Array.ConvertAll(codeOfRank, c => values[c]), Array.ConvertAll(codeOfRank, c => BitConverter.UInt32BitsToSingle(c)));
     }
 
     /// <summary>4-bit NormalFloat: the quantiles of a normal distribution (QLoRA, arXiv 2305.14314).</summary>
@@ -29,16 +24,17 @@ public sealed class FourBitCodes
             -0.8480964004993439f, -0.6106329262256622f, -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f, -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f,
             0.1202552504837513f, 0.2035212516784668f, 0.2920137718319893f, 0.3893125355243683f, 0.5016634166240692f, 0.6427869200706482f, 0.8614784181118011f,
         ],
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15],
-        signed: false);
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
+
+    // Between magnitudes. A tie goes to the smaller one: on the negative side, up.
+    private static float[] FP4Thresholds => [0.00260417f, 0.0859375f, 0.20833333f, 0.29166667f, 0.4166667f, 0.583333f, 0.8333333f];
 
     /// <summary>4-bit floating point: a sign and eight magnitudes, whose codes are not in their order.</summary>
     public static FourBitCodes FP4 { get; } = new(
         "fp4",
         [.. new uint[] { 0, 0x3baaaaab, 0x3f2aaaab, 0x3f800000, 0x3eaaaaab, 0x3f000000, 0x3e2aaaab, 0x3e800000, 0x80000000, 0xbbaaaaab, 0xbf2aaaab, 0xbf800000, 0xbeaaaaab, 0xbf000000, 0xbe2aaaab, 0xbe800000 }.Select(BitConverter.UInt32BitsToSingle)],
-        [0.00260417f, 0.0859375f, 0.20833333f, 0.29166667f, 0.4166667f, 0.583333f, 0.8333333f],
-        [0, 1, 6, 7, 4, 5, 2, 3, 8, 9, 14, 15, 12, 13, 10, 11],
-        signed: true);
+        [.. FP4Thresholds.Select(t => MathF.BitDecrement(-t)).Reverse(), -float.Epsilon, .. FP4Thresholds],
+        [11, 10, 13, 12, 15, 14, 9, 8, 0, 1, 6, 7, 4, 5, 2, 3]);
 
     /// <summary>The name in a quantization state: <c>nf4</c> or <c>fp4</c>.</summary>
     public string Name { get; }
@@ -46,53 +42,22 @@ public sealed class FourBitCodes
     /// <summary>The value of each code.</summary>
     public ReadOnlyMemory<float> Values { get; }
 
+    /// <summary>Finds the codes of values.</summary>
+    internal FourBitEncoder Encoder { get; }
+
     /// <summary>Finds a code book by its name.</summary>
     public static FourBitCodes Of(string name) => name == NF4.Name ? NF4 : name == FP4.Name ? FP4 : throw new ArgumentOutOfRangeException(nameof(name), name, "Only nf4 and fp4 are known.");
 
-    /// <summary>Quantizes one block.</summary>
-    /// <param name="values">The values, at most 4096.</param>
-    /// <param name="scale">1 / absmax; each value is multiplied by it in fp32.</param>
-    /// <param name="codes">Receives a code for each.</param>
-    public void Encode(ReadOnlySpan<float> values, float scale, Span<byte> codes)
+    /// <summary>Quantizes flat blocks; see <see cref="FourBitEncoder.Encode"/>.</summary>
+    internal void Encode(TensorType type, ReadOnlySpan<byte> stored, int blockSize, Span<byte> packed, Span<float> absMax, ref TileStatistics statistics)
     {
-        Span<int> ranks = stackalloc int[Vector<float>.Count];
-        var i = 0;
-        for (; i + Vector<float>.Count <= values.Length; i += Vector<float>.Count)
+        if (type == TensorType.BF16)
         {
-            var x = new Vector<float>(values[i..]) * scale;
-            var magnitude = _signed ? Vector.Abs(x) : x;
-
-            // A comparison gives −1 where it holds.
-            var rank = Vector<int>.Zero;
-            foreach (var threshold in _thresholds)
-            {
-                rank -= Vector.GreaterThan(magnitude, new Vector<float>(threshold));
-            }
-
-            if (_signed)
-            {
-                // The lookup of a magnitude's code, and the sign's bit.
-                rank |= Vector.LessThan(x, Vector<float>.Zero) & new Vector<int>(8);
-            }
-
-            rank.CopyTo(ranks);
-            for (var j = 0; j < ranks.Length; j++)
-            {
-                codes[i + j] = _codeOfRank[ranks[j]];
-            }
+            Encoder.Encode<BFloat16Format>(stored, blockSize, packed, absMax, ref statistics, SimdWidths.Widest);
         }
-
-        for (; i < values.Length; i++)
+        else
         {
-            var x = values[i] * scale;
-            var magnitude = _signed ? MathF.Abs(x) : x;
-            var rank = 0;
-            foreach (var threshold in _thresholds)
-            {
-                rank += magnitude > threshold ? 1 : 0;
-            }
-
-            codes[i] = _codeOfRank[rank | (_signed && x < 0 ? 8 : 0)];
+            Encoder.Encode<HalfFormat>(stored, blockSize, packed, absMax, ref statistics, SimdWidths.Widest);
         }
     }
 }

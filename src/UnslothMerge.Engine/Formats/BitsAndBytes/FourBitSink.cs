@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using System.Text;
 using UnslothMerge.IO;
@@ -108,7 +107,6 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
     private sealed class Writer(FourBitSink sink, FourBitOptions options, MatrixView view, IOutput output) : TensorWriter
     {
         private readonly PlainEncoder _round = PlainFormat.Encoder(options.Type);
-        private readonly PlainDecoder _widen = PlainFormat.Decoder(options.Type);
         private readonly NativeBuffer _absMax = new(sink._blocks * sizeof(float));
 
         public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics)
@@ -126,25 +124,8 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
             var elements = rows * view.Columns;
             var rounded = encoded[..(elements * sizeof(ushort))];
             var packed = encoded.Slice((int)CacheLine.Align(elements * sizeof(ushort)), (elements + 1) / 2);
-            Span<float> values = stackalloc float[options.BlockSize];
-            Span<byte> codes = stackalloc byte[options.BlockSize + 1];
-            var block = row * view.Columns / options.BlockSize;
-            for (var start = 0; start < elements; start += options.BlockSize, block++)
-            {
-                var count = Math.Min(options.BlockSize, elements - start);
-                _widen(rounded.Slice(start * sizeof(ushort), count * sizeof(ushort)), values[..count]);
-                var largest = MathF.Abs(TensorPrimitives.MaxMagnitude<float>(values[..count]));
-                var clamped = Math.Max(largest, 1e-38f);
-
-                // In a last, partial block bitsandbytes stores the clamped absmax; in a full one the true one.
-                var stored = count < options.BlockSize ? clamped : largest;
-                _absMax.Floats[(int)block] = stored;
-                codes[count] = 0;
-                options.Codes.Encode(values[..count], 1 / clamped, codes);
-                Pack(codes, count, packed[(start / 2)..]);
-                statistics.ErrorSquares += Error(values[..count], codes, options.Codes.Values.Span, stored);
-            }
-
+            var absMax = _absMax.Floats.Slice((int)(row * view.Columns / options.BlockSize), (elements + options.BlockSize - 1) / options.BlockSize);
+            options.Codes.Encode(options.Type, rounded, options.BlockSize, packed, absMax, ref statistics);
             output.Write(0, row * view.Columns / 2, packed);
         }
 
@@ -178,7 +159,6 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
         // What is left of absmax over its mean, in blocks of 256, each value at the nearest of the map's.
         private void WriteNested(ReadOnlySpan<float> absMax, float offset)
         {
-            var map = DynamicMap.Values.ToArray();
             var codes = new byte[absMax.Length];
             var nested = new float[sink.NestedBlocks];
             for (var b = 0; b < nested.Length; b++)
@@ -193,46 +173,13 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
                 var scale = nested[b] > 0 ? 1 / nested[b] : 0;
                 for (var i = 0; i < block.Length; i++)
                 {
-                    codes[start + i] = Nearest(map, (block[i] - offset) * scale);
+                    codes[start + i] = DynamicMap.Nearest((block[i] - offset) * scale);
                 }
             }
 
             output.Write(1, 0, codes);
             output.Write(NestedAbsMaxOutput, 0, MemoryMarshal.AsBytes(nested.AsSpan()));
-            output.Write(NestedQuantMapOutput, 0, MemoryMarshal.AsBytes(map.AsSpan()));
-        }
-
-        private static byte Nearest(float[] map, float value)
-        {
-            var index = Array.BinarySearch(map, value);
-            if (index >= 0)
-            {
-                return (byte)index;
-            }
-
-            var above = Math.Min(~index, map.Length - 1);
-            var below = Math.Max(~index - 1, 0);
-            return (byte)(value - map[below] <= map[above] - value ? below : above);
-        }
-
-        private static void Pack(ReadOnlySpan<byte> codes, int count, Span<byte> packed)
-        {
-            for (var i = 0; i < (count + 1) / 2; i++)
-            {
-                packed[i] = (byte)((codes[2 * i] << 4) | codes[(2 * i) + 1]);
-            }
-        }
-
-        private static double Error(ReadOnlySpan<float> values, ReadOnlySpan<byte> codes, ReadOnlySpan<float> map, float absMax)
-        {
-            var sum = 0f;
-            for (var i = 0; i < values.Length; i++)
-            {
-                var error = values[i] - (map[codes[i]] * absMax);
-                sum += error * error;
-            }
-
-            return sum;
+            output.Write(NestedQuantMapOutput, 0, MemoryMarshal.AsBytes(DynamicMap.Values));
         }
     }
 }

@@ -7,9 +7,6 @@ namespace UnslothMerge.Formats.Quantized;
 /// <summary>AWQ in the GEMM layout, 4 bits. Source: AutoAWQ.</summary>
 internal sealed class AwqFormat() : QuantizedFormat("awq")
 {
-    // Output j of a word of eight is in this nibble.
-    private static readonly int[] NibbleOfOutput = [0, 4, 1, 5, 2, 6, 3, 7];
-
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         if (Stem(tensor.Name, ".qweight") is not { } module)
@@ -27,7 +24,7 @@ internal sealed class AwqFormat() : QuantizedFormat("awq")
 
         var groupSize = (int?)quantization.Number("group_size") is { } size and > 0 ? size : (int)tensor.Shape[0];
         return tensor.Shape[1] * 8 == scales.Shape[1] && scales.Shape[0] == zeros.Shape[0] && scales.Shape[0] == (tensor.Shape[0] + groupSize - 1) / groupSize
-            ? new FoundTensor(name, new PanelSource(new PanelWeight("AWQ", 4, tensor, zeros, scales, null, groupSize) { PackedAlongInputs = false, Order = NibbleOfOutput }, scales.Type))
+            ? new FoundTensor(name, new PanelSource(new PanelWeight("AWQ", 4, tensor, zeros, scales, null, groupSize) { PackedAlongInputs = false }, scales.Type))
             : throw Damaged(name, $"codes {tensor.Shape.Text()}, zero points {zeros.Shape.Text()} and scales {scales.Shape.Text()} do not belong together in groups of {groupSize}");
     }
 }

@@ -1,11 +1,12 @@
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>
 /// gpt-oss's experts: <c>X_blocks</c> U8 [experts, out, groups, 16] and <c>X_scales</c> U8 [experts, out, groups], which make the parameter X
-/// [experts, in, out] with in = 32 · groups: the blocks are stored the other way round. An expert is read as a whole.
+/// [experts, in, out] with in = 32 · groups: the blocks are stored the other way round. A piece is a panel, a strip of every output of an expert.
 /// Source: openai/gpt-oss; OCP microscaling formats 1.0.
 /// </summary>
 internal sealed class MxFp4Source(StoredTensor blocks, StoredTensor scales, TensorType type) : TensorSource
@@ -13,8 +14,12 @@ internal sealed class MxFp4Source(StoredTensor blocks, StoredTensor scales, Tens
     private const int GroupValues = 32;
     private const int GroupBytes = 16;
 
+    /// <summary>The values of a panel, at most: with many outputs it takes that many for a strip to be worth a system call.</summary>
+    private const int PanelValues = 6 * 1024 * 1024;
+
     private readonly int _outputs = (int)blocks.Shape[1];
     private readonly int _groups = (int)blocks.Shape[2];
+    private readonly int _panelGroups = PanelGroups(blocks);
 
     /// <inheritdoc/>
     public override IReadOnlyList<long> Shape { get; } = [blocks.Shape[0], blocks.Shape[2] * GroupValues, blocks.Shape[1]];
@@ -29,14 +34,14 @@ internal sealed class MxFp4Source(StoredTensor blocks, StoredTensor scales, Tens
     public override IReadOnlyList<StoredTensor> Inputs => [blocks, scales];
 
     /// <inheritdoc/>
-    public override int RowQuantum => _groups * GroupValues;
+    public override int RowQuantum => _panelGroups * GroupValues;
 
-    private int ExpertBlockBytes => _outputs * _groups * GroupBytes;
+    private int BlockBytes => _outputs * _panelGroups * GroupBytes;
 
-    private int ExpertScaleBytes => _outputs * _groups;
+    private int PanelBytes => BlockBytes + (_outputs * _panelGroups);
 
     /// <inheritdoc/>
-    public override long BytesOf(MatrixView view, int rows) => (long)((rows + RowQuantum - 1) / RowQuantum) * (ExpertBlockBytes + ExpertScaleBytes);
+    public override long BytesOf(MatrixView view, int rows) => (long)((rows + RowQuantum - 1) / RowQuantum) * PanelBytes;
 
     /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(this, blocks, scales, files);
@@ -45,29 +50,45 @@ internal sealed class MxFp4Source(StoredTensor blocks, StoredTensor scales, Tens
     {
         public override void Read(long row, int rows, Span<byte> stored)
         {
-            var (first, experts) = (row / source.RowQuantum, rows / source.RowQuantum);
-            var bytes = experts * source.ExpertBlockBytes;
-            files.Read(blocks, first * source.ExpertBlockBytes, stored[..bytes]);
-            files.Read(scales, first * source.ExpertScaleBytes, stored.Slice(bytes, experts * source.ExpertScaleBytes));
+            var (panel, groups) = (row / source.RowQuantum, source._panelGroups);
+            for (var done = 0; done < rows; done += source.RowQuantum, panel++)
+            {
+                var (expert, group) = (panel * groups / source._groups, panel * groups % source._groups);
+                StridedReads.Read(files, blocks, source._groups * GroupBytes, expert * source._outputs, source._outputs, group * GroupBytes, groups * GroupBytes, stored, groups * GroupBytes);
+                StridedReads.Read(files, scales, source._groups, expert * source._outputs, source._outputs, group, groups, stored[source.BlockBytes..], groups);
+                stored = stored[source.PanelBytes..];
+            }
         }
 
         public override void Decode(ReadOnlySpan<byte> stored, long row, int rows, Tile tile)
         {
-            var table = Codes.E2M1;
-            var allBlocks = rows / source.RowQuantum * source.ExpertBlockBytes;
-            for (var i = 0; i < tile.Rows; i++)
+            for (var done = 0; done < tile.Rows;)
             {
-                var within = tile.Row - row + i;
-                var (expert, input) = ((int)(within / source.RowQuantum), (int)(within % source.RowQuantum));
-                var (group, place) = (input / GroupValues, input % GroupValues);
-                var values = tile.WeightRow(i);
-                for (var c = 0; c < values.Length; c++)
-                {
-                    var block = (((expert * source._outputs) + tile.Column + c) * source._groups) + group;
-                    var code = (stored[(block * GroupBytes) + (place >> 1)] >> ((place & 1) << 2)) & 15;
-                    values[c] = table[code] * Codes.PowerOfTwo(stored[allBlocks + block]);
-                }
+                var (panel, first) = Math.DivRem((int)(tile.Row - row) + done, source.RowQuantum);
+                var count = Math.Min(tile.Rows - done, source.RowQuantum - first);
+                var bytes = stored.Slice(panel * source.PanelBytes, source.PanelBytes);
+                TransposedCodes.DecodeMxFp4(
+                    bytes[..source.BlockBytes],
+                    bytes[source.BlockBytes..],
+                    source._panelGroups,
+                    new TransposedCodes.Part(first, count, tile.Column, tile.Columns),
+                    tile.Weight[(done * tile.Columns)..],
+                    SimdWidths.Widest);
+                done += count;
             }
         }
+    }
+
+    // A whole expert, or an equal part of one.
+    private static int PanelGroups(StoredTensor blocks)
+    {
+        var groups = (int)blocks.Shape[2];
+        var parts = 1;
+        while (parts < groups && (groups % parts != 0 || groups / parts * GroupValues * blocks.Shape[1] > PanelValues))
+        {
+            parts++;
+        }
+
+        return groups / parts;
     }
 }

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
@@ -16,17 +17,11 @@ namespace UnslothMerge.Formats.Quantized;
 /// <param name="GroupSize">The inputs of a group.</param>
 internal sealed record PanelWeight(string Format, int Bits, StoredTensor Codes, StoredTensor Zeros, StoredTensor Scales, StoredTensor? GroupIndex, int GroupSize)
 {
-    /// <summary>True if the codes are packed along in (GPTQ), false if along out (AWQ).</summary>
+    /// <summary>True if the codes are packed along in (GPTQ), false if along out, with four bits and in an order of its own (AWQ).</summary>
     public required bool PackedAlongInputs { get; init; }
 
     /// <summary>Added to each stored zero point, within its bits: GPTQ's first format stores them minus one.</summary>
     public int ZeroOffset { get; init; }
-
-    /// <summary>The place of each output's code within a word; empty if in order. AWQ interleaves them.</summary>
-    public IReadOnlyList<int> Order { get; init; } = [];
-
-    /// <summary>Stored tensors that only matter to the quantized model.</summary>
-    public IReadOnlyList<StoredTensor> Ignored { get; init; } = [];
 
     /// <summary>The number of outputs.</summary>
     public long Outputs => Scales.Shape[1];
@@ -45,6 +40,9 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
     /// <summary>Outputs in a panel: enough that a strip is worth a system call.</summary>
     private const int PanelRows = 256;
 
+    /// <summary>Where AWQ puts each of the eight outputs of a word.</summary>
+    private static ReadOnlySpan<byte> AwqPlaces => [0, 4, 1, 5, 2, 6, 3, 7];
+
     /// <inheritdoc/>
     public override IReadOnlyList<long> Shape { get; } = [weight.Outputs, weight.Inputs];
 
@@ -56,7 +54,7 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
 
     /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs =>
-        [.. new[] { weight.Codes, weight.Zeros, weight.Scales, weight.GroupIndex }.OfType<StoredTensor>().Concat(weight.Ignored)];
+        [.. new[] { weight.Codes, weight.Zeros, weight.Scales, weight.GroupIndex }.OfType<StoredTensor>()];
 
     /// <inheritdoc/>
     public override int RowQuantum => PanelRows;
@@ -70,96 +68,95 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
     /// <summary>Where the parts of a panel lie in the buffer.</summary>
     private readonly record struct Panel(PanelWeight Weight, int Rows)
     {
-        // Strips begin and end at whole words: PanelRows is a multiple of 32, so only the last one may be short.
-        private int PackedRowBytes => ((Rows * Weight.Bits) + 31) / 32 * sizeof(int);
+        /// <summary>The rows that strips have room for: kernels load sixteen at a time, and words hold up to 32.</summary>
+        public int Stride => (Rows + 31) / 32 * 32;
 
-        public int CodeStripBytes => Weight.PackedAlongInputs ? Rows * sizeof(int) : PackedRowBytes;
+        // Only the last panel may be short; its strips end at whole words.
+        public int PackedStripBytes => ((Rows * Weight.Bits) + 31) / 32 * sizeof(int);
 
-        public int ZeroStripBytes => PackedRowBytes;
+        public int CodeStripBytes => Weight.PackedAlongInputs ? Rows * sizeof(int) : PackedStripBytes;
 
-        public int Groups => (int)Weight.Scales.Shape[0];
+        public int CodePitch => Weight.PackedAlongInputs ? Stride * sizeof(int) : Stride * Weight.Bits / 8;
 
         public int ScaleStripBytes => Rows * Weight.Scales.Type.Bits() / 8;
 
-        public int Zeros => (int)Weight.Codes.Shape[0] * CodeStripBytes;
+        public int CodeLines => (int)Weight.Codes.Shape[0];
 
-        public int Scales => (int)CacheLine.Align(Zeros + (Groups * ZeroStripBytes));
+        public int Groups => (int)Weight.Scales.Shape[0];
 
-        // The scales are decoded to fp32 in place, from the end of their part.
-        public int StoredScales => Scales + (Groups * Rows * sizeof(float));
+        public int GroupFloats => Groups * Stride;
 
-        public long Bytes => StoredScales + ((long)Groups * ScaleStripBytes);
+        public int Zeros => (int)CacheLine.Align((long)CodeLines * CodePitch);
+
+        public int Scales => Zeros + (GroupFloats * sizeof(float));
+
+        // Zero points and scales as they are stored, one after the other.
+        public int Stored => Scales + (GroupFloats * sizeof(float));
+
+        public long Bytes => Stored + ((long)Groups * Math.Max(PackedStripBytes, ScaleStripBytes));
     }
 
     private sealed class Reader(PanelWeight weight, InputFiles files) : TensorReader
     {
-        private readonly int[]? _groups = weight.GroupIndex is null ? null : files.ReadAll<int>(weight.GroupIndex);
+        private readonly int[] _groups = Groups(weight, files);
 
         public override void Read(long row, int rows, Span<byte> stored)
         {
             var panel = new Panel(weight, rows);
             var packedStart = row * weight.Bits / 8;
             var codeStart = weight.PackedAlongInputs ? row * sizeof(int) : packedStart;
-            StridedReads.Read(files, weight.Codes, weight.Codes.Shape[1] * sizeof(int), 0, (int)weight.Codes.Shape[0], codeStart, panel.CodeStripBytes, stored);
-            StridedReads.Read(files, weight.Zeros, weight.Zeros.Shape[1] * sizeof(int), 0, panel.Groups, packedStart, panel.ZeroStripBytes, stored[panel.Zeros..]);
+            StridedReads.Read(files, weight.Codes, weight.Codes.Shape[1] * sizeof(int), 0, panel.CodeLines, codeStart, panel.CodeStripBytes, stored, panel.CodePitch);
+
+            var strips = stored[panel.Stored..];
+            StridedReads.Read(files, weight.Zeros, weight.Zeros.Shape[1] * sizeof(int), 0, panel.Groups, packedStart, panel.PackedStripBytes, strips, panel.PackedStripBytes);
+            var zeros = MemoryMarshal.Cast<byte, float>(stored.Slice(panel.Zeros, panel.GroupFloats * sizeof(float)));
+            for (var g = 0; g < panel.Groups; g++)
+            {
+                ReadZeros(strips.Slice(g * panel.PackedStripBytes, panel.PackedStripBytes), zeros.Slice(g * panel.Stride, rows));
+            }
+
             var width = weight.Scales.Type.Bits() / 8;
-            var scales = stored.Slice(panel.StoredScales, panel.Groups * panel.ScaleStripBytes);
-            StridedReads.Read(files, weight.Scales, weight.Outputs * width, 0, panel.Groups, row * width, panel.ScaleStripBytes, scales);
-            PlainFormat.Decoder(weight.Scales.Type)(scales, MemoryMarshal.Cast<byte, float>(stored[panel.Scales..])[..(panel.Groups * rows)]);
+            StridedReads.Read(files, weight.Scales, weight.Outputs * width, 0, panel.Groups, row * width, panel.ScaleStripBytes, strips, panel.ScaleStripBytes);
+            var scales = MemoryMarshal.Cast<byte, float>(stored.Slice(panel.Scales, panel.GroupFloats * sizeof(float)));
+            for (var g = 0; g < panel.Groups; g++)
+            {
+                PlainFormat.Decoder(weight.Scales.Type)(strips.Slice(g * panel.ScaleStripBytes, panel.ScaleStripBytes), scales.Slice(g * panel.Stride, rows));
+            }
         }
 
         public override void Decode(ReadOnlySpan<byte> stored, long row, int rows, Tile tile)
         {
             var panel = new Panel(weight, rows);
-            var scales = MemoryMarshal.Cast<byte, float>(stored.Slice(panel.Scales, panel.Groups * rows * sizeof(float)));
-            var mask = (1 << weight.Bits) - 1;
-            for (var i = 0; i < tile.Rows; i++)
+            var codes = stored[..(panel.CodeLines * panel.CodePitch)];
+            var zeros = MemoryMarshal.Cast<byte, float>(stored.Slice(panel.Zeros, panel.GroupFloats * sizeof(float)));
+            var scales = MemoryMarshal.Cast<byte, float>(stored.Slice(panel.Scales, panel.GroupFloats * sizeof(float)));
+            var part = new TransposedCodes.Part((int)(tile.Row - row), tile.Rows, tile.Column, tile.Columns);
+            if (weight.PackedAlongInputs)
             {
-                var output = (int)(tile.Row - row) + i;
-                var values = tile.WeightRow(i);
-                var (group, zero, scale) = (-1, 0, 0f);
-                for (var c = 0; c < values.Length; c++)
-                {
-                    var input = tile.Column + c;
-                    var itsGroup = _groups is null ? input / weight.GroupSize : _groups[input];
-                    if (itsGroup != group)
-                    {
-                        group = itsGroup;
-                        zero = (Along(stored.Slice(panel.Zeros + (group * panel.ZeroStripBytes), panel.ZeroStripBytes), output) + weight.ZeroOffset) & mask;
-                        scale = scales[(group * rows) + output];
-                    }
-
-                    var code = weight.PackedAlongInputs
-                        ? Down(stored, panel.CodeStripBytes, input, output)
-                        : Along(stored.Slice(input * panel.CodeStripBytes, panel.CodeStripBytes), output);
-                    values[c] = scale * (code - zero);
-                }
+                TransposedCodes.DecodeGptq(codes, weight.Bits, _groups, zeros, scales, panel.Stride, part, tile.Weight, SimdWidths.Widest);
+            }
+            else
+            {
+                TransposedCodes.DecodeAwq(codes, _groups, zeros, scales, panel.Stride, part, tile.Weight, SimdWidths.Widest);
             }
         }
 
-        // A code in words packed along out.
-        private int Along(ReadOnlySpan<byte> strip, int output)
+        // Zero points are packed along out, by AWQ in the order of its codes.
+        private void ReadZeros(ReadOnlySpan<byte> strip, Span<float> zeros)
         {
-            if (weight.Order.Count == 0)
+            for (var o = 0; o < zeros.Length; o++)
             {
-                return Codes.Field(strip, (long)output * weight.Bits, weight.Bits);
+                var field = weight.PackedAlongInputs ? o : (o & ~7) + AwqPlaces[o & 7];
+                zeros[o] = (Codes.Field(strip, (long)field * weight.Bits, weight.Bits) + weight.ZeroOffset) & ((1 << weight.Bits) - 1);
             }
-
-            var perWord = weight.Order.Count;
-            return Codes.Field(strip, ((long)(output / perWord) * 32) + (weight.Order[output % perWord] * weight.Bits), weight.Bits);
         }
 
-        // A code in words packed along in: bit i·bits of the column of words that belongs to the output; it may cross into the next word.
-        private int Down(ReadOnlySpan<byte> strips, int stripBytes, int input, int output)
+        private static int[] Groups(PanelWeight weight, InputFiles files)
         {
-            var bit = (long)input * weight.Bits;
-            var (word, shift) = ((int)(bit / 32), (int)(bit % 32));
-            var low = Word(strips, stripBytes, word, output) >> shift;
-            var have = 32 - shift;
-            return (int)(have >= weight.Bits ? low : low | (Word(strips, stripBytes, word + 1, output) << have)) & ((1 << weight.Bits) - 1);
+            var groups = weight.GroupIndex is null ? [.. Enumerable.Range(0, (int)weight.Inputs).Select(i => i / weight.GroupSize)] : files.ReadAll<int>(weight.GroupIndex);
+            return groups.All(g => g >= 0 && g < weight.Scales.Shape[0])
+                ? groups
+                : throw QuantizedFormat.Damaged(weight.Codes.Name, $"'{weight.GroupIndex!.Name}' names groups beyond the {weight.Scales.Shape[0]} that have scales");
         }
-
-        private static uint Word(ReadOnlySpan<byte> strips, int stripBytes, int word, int output) =>
-            MemoryMarshal.Read<uint>(strips[((word * stripBytes) + (output * sizeof(int)))..]);
     }
 }

@@ -30,6 +30,6 @@ internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
     protected static IReadOnlyList<StoredTensor> Others(Checkpoint checkpoint, params string[] names) => [.. names.Select(checkpoint.Find).OfType<StoredTensor>()];
 
     /// <summary>A weight whose parts do not fit together.</summary>
-    protected static MergeException Damaged(string name, string what) =>
+    public static MergeException Damaged(string name, string what) =>
         new(MergeError.InvalidModel, $"The quantized weight '{name}' is damaged: {what}.", name, "Download the model again, or use its 16-bit original.");
 }

@@ -1,5 +1,6 @@
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
@@ -69,21 +70,15 @@ internal sealed record ScaleGrid(StoredTensor Tensor, long MatrixRows, long Bloc
 
     private void Decode(ReadOnlySpan<byte> stored, Span<float> values)
     {
-        switch (Tensor.Type)
+        if (Tensor.Type is not (TensorType.U8 or TensorType.F8_E8M0))
         {
-            case TensorType.U8 or TensorType.F8_E8M0:
-                for (var i = 0; i < values.Length; i++)
-                {
-                    values[i] = Codes.PowerOfTwo(stored[i]);
-                }
+            Codes.Widen(Tensor.Type, stored, values);
+            return;
+        }
 
-                break;
-            case TensorType.F8_E4M3 or TensorType.F8_E5M2 or TensorType.I8:
-                Codes.Of(Tensor.Type)!(stored, 0, values);
-                break;
-            default:
-                PlainFormat.Decoder(Tensor.Type)(stored, values);
-                break;
+        for (var i = 0; i < values.Length; i++)
+        {
+            values[i] = PowersOfTwo.Of(stored[i]);
         }
     }
 }

@@ -9,7 +9,7 @@ namespace UnslothMerge.Formats.Quantized;
 /// <param name="Format">What a person would call the format.</param>
 /// <param name="Codes">The stored codes.</param>
 /// <param name="Shape">The shape of the weight.</param>
-/// <param name="Decoder">Widens codes.</param>
+/// <param name="Decoder">Decodes a row.</param>
 /// <param name="RowBytes">The bytes of a stored row.</param>
 /// <param name="Scales">The scales.</param>
 internal sealed record ScaledWeight(string Format, StoredTensor Codes, IReadOnlyList<long> Shape, CodeDecoder Decoder, long RowBytes, ScaleGrid Scales)
@@ -68,6 +68,7 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
         private readonly float _factor;
         private readonly float[]? _zeros;
         private readonly int[]? _groups;
+        private readonly int? _block;
 
         public Reader(ScaledWeight weight, InputFiles files, MatrixView view)
         {
@@ -76,7 +77,8 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
             _view = view;
             _factor = weight.Divisor is null ? weight.Factor : weight.Factor / Single(files, weight.Divisor);
             _zeros = weight.Zeros is null ? null : Zeros(files, weight.Zeros);
-            _groups = weight.GroupIndex is null ? null : files.ReadAll<int>(weight.GroupIndex);
+            _groups = weight.GroupIndex is null ? null : Groups(files.ReadAll<int>(weight.GroupIndex));
+            _block = _groups is not null ? null : weight.Scales.Columns == 1 ? Codes.WholeRow : weight.Scales.BlockColumns % 16 == 0 ? weight.Scales.BlockColumns : null;
         }
 
         public override void Read(long row, int rows, Span<byte> stored)
@@ -97,31 +99,33 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
         {
             var grid = _weight.Scales;
             var floats = grid.MaxGridRows(rows) * grid.Columns * sizeof(float);
-            var scales = MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(rows * _weight.RowBytes), floats));
+            var allScales = MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(rows * _weight.RowBytes), floats));
             for (var i = 0; i < tile.Rows; i++)
             {
                 var codes = stored.Slice((int)((tile.Row - row + i) * _weight.RowBytes), (int)_weight.RowBytes);
                 var values = tile.WeightRow(i);
-                _weight.Decoder(codes, tile.Column, values);
                 var gridRow = grid.GridRow(tile.Row + i);
-                Scale(values, tile.Column, scales.Slice((int)(gridRow - grid.GridRow(row)) * grid.Columns, grid.Columns), gridRow * grid.Columns);
+                var scales = allScales.Slice((int)(gridRow - grid.GridRow(row)) * grid.Columns, grid.Columns);
+                var zeros = _zeros is null ? default : _zeros.AsSpan((int)gridRow * grid.Columns, grid.Columns);
+                if (_block is { } block)
+                {
+                    _weight.Decoder(codes, tile.Column, scales, zeros, block, values);
+                }
+                else
+                {
+                    _weight.Decoder(codes, tile.Column, [1], default, Codes.WholeRow, values);
+                    Scale(values, tile.Column, scales, zeros);
+                }
             }
         }
 
-        private void Scale(Span<float> values, int column, ReadOnlySpan<float> scales, long firstZero)
+        // Groups that are in no order, or of a size that no vector has.
+        private void Scale(Span<float> values, int column, ReadOnlySpan<float> scales, ReadOnlySpan<float> zeros)
         {
-            for (var i = 0; i < values.Length;)
+            for (var i = 0; i < values.Length; i++)
             {
-                var group = _groups is null ? (column + i) / _weight.Scales.BlockColumns : _groups[column + i];
-                var end = _groups is null ? Math.Min(values.Length, ((group + 1) * _weight.Scales.BlockColumns) - column) : i + 1;
-                var block = values[i..end];
-                if (_zeros is not null)
-                {
-                    TensorPrimitives.Subtract(block, _zeros[firstZero + group], block);
-                }
-
-                TensorPrimitives.Multiply(block, scales[group], block);
-                i = end;
+                var group = _groups?[column + i] ?? (column + i) / _weight.Scales.BlockColumns;
+                values[i] = (values[i] - (zeros.IsEmpty ? 0 : zeros[group])) * scales[group];
             }
         }
 
@@ -132,6 +136,12 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
             return value[0];
         }
 
+        // A module that was not reordered after all has -1 throughout.
+        private int[]? Groups(int[] groups) =>
+            groups.All(g => g == -1) ? null
+            : groups.All(g => g >= 0 && g < _weight.Scales.Columns) ? groups
+            : throw QuantizedFormat.Damaged(_weight.Codes.Name, $"'{_weight.GroupIndex!.Name}' names groups beyond the {_weight.Scales.Columns} that have scales");
+
         // Packed along the rows: the fields of one column of the grid follow each other in its words.
         private float[] Zeros(InputFiles files, ZeroPoints zeros)
         {
@@ -141,7 +151,7 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
             var values = new float[rows * columns];
             if (zeros.PackedBits == 0)
             {
-                (Codes.Of(zeros.Tensor.Type) ?? ((row, column, v) => PlainFormat.Decoder(zeros.Tensor.Type)(row, v)))(stored, 0, values);
+                Codes.Widen(zeros.Tensor.Type, stored, values);
                 return values;
             }
 

@@ -1,0 +1,145 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace UnslothMerge.Simd;
+
+/// <summary>
+/// Quantizes to bitsandbytes' 4-bit formats: flat blocks with one absmax each. A value times 1 / absmax gets the code of its rank among the
+/// thresholds, which it must exceed.
+/// </summary>
+/// <param name="Thresholds">[16] in ascending order; the last one is not looked at.</param>
+/// <param name="Values">[16] the value of each rank.</param>
+/// <param name="Codes">[16] the code of each rank, as the bits of a float.</param>
+internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values, float[] Codes)
+{
+    /// <summary>bitsandbytes divides by no less.</summary>
+    private const float LeastAbsMax = 1e-38f;
+
+    /// <summary>Quantizes whole blocks, the last of which may be short.</summary>
+    /// <param name="stored">[n] finite values, rounded to 16 bits.</param>
+    /// <param name="blockSize">Elements per block, a multiple of 16.</param>
+    /// <param name="packed">[⌈n / 2⌉] receives the codes, high nibble first.</param>
+    /// <param name="absMax">[⌈n / blockSize⌉] receives the largest magnitude of each block. That of a short one is never less than 1e-38, as in bitsandbytes.</param>
+    /// <param name="statistics">Gathers the squared error.</param>
+    /// <param name="width">Every width gives the same bits and sums.</param>
+    public void Encode<TFormat>(ReadOnlySpan<byte> stored, int blockSize, Span<byte> packed, Span<float> absMax, ref TileStatistics statistics, SimdWidth width)
+        where TFormat : struct, IOutputFormat
+    {
+        int count = stored.Length / TFormat.Size;
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(blockSize);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(blockSize % 16, 0, nameof(blockSize));
+        ArgumentOutOfRangeException.ThrowIfNotEqual(packed.Length, (count + 1) / 2, nameof(packed));
+        ArgumentOutOfRangeException.ThrowIfNotEqual(absMax.Length, (int)(((long)count + blockSize - 1) / blockSize), nameof(absMax));
+        fixed (byte* s = stored)
+        fixed (byte* p = packed)
+        fixed (float* a = absMax)
+        {
+            statistics.ErrorSquares += width switch
+            {
+                SimdWidth.Vector512 => Encode<Lanes512, TFormat>(s, count, blockSize, p, a),
+                SimdWidth.Vector256 => Encode<Lanes256, TFormat>(s, count, blockSize, p, a),
+                SimdWidth.Vector128 => Encode<Lanes128, TFormat>(s, count, blockSize, p, a),
+                _ => Encode<LanesScalar, TFormat>(s, count, blockSize, p, a),
+            };
+        }
+    }
+
+    private double Encode<T, TFormat>(byte* stored, int count, int blockSize, byte* packed, float* absMax)
+        where T : unmanaged, ILanes<T>
+        where TFormat : struct, IOutputFormat
+    {
+        fixed (float* t = Thresholds)
+        fixed (float* v = Values)
+        fixed (float* c = Codes)
+        {
+            int whole = count / blockSize;
+            T errors = T.Broadcast(0);
+            Blocks<T, TFormat>(stored, whole, blockSize, blockSize, packed, absMax, t, v, c, &errors);
+            int rest = count % blockSize;
+            if (rest > 0)
+            {
+                Rest<T, TFormat>(stored + ((nint)whole * blockSize * TFormat.Size), rest, packed + ((nint)whole * blockSize / 2), absMax + whole, t, v, c, &errors);
+            }
+
+            return Combine.Fold((float*)&errors);
+        }
+    }
+
+    /// <summary>A short block, in a buffer that zeros fill up: they neither raise its absmax nor add an error.</summary>
+    private static void Rest<T, TFormat>(byte* stored, int count, byte* packed, float* absMax, float* thresholds, float* values, float* codes, T* errors)
+        where T : unmanaged, ILanes<T>
+        where TFormat : struct, IOutputFormat
+    {
+        int padded = (count + 15) & -ILanes<T>.Count;
+        byte* whole = stackalloc byte[padded * TFormat.Size];
+        byte* wholePacked = stackalloc byte[padded / 2];
+        Unsafe.InitBlockUnaligned(whole, 0, (uint)(padded * TFormat.Size));
+        Unsafe.CopyBlockUnaligned(whole, stored, (uint)(count * TFormat.Size));
+        Blocks<T, TFormat>(whole, 1, padded, 0, wholePacked, absMax, thresholds, values, codes, errors);
+        if (count % 2 == 1)
+        {
+            wholePacked[count / 2] &= 0xF0;
+        }
+
+        Unsafe.CopyBlockUnaligned(packed, wholePacked, (uint)(count + 1) / 2);
+    }
+
+    /// <summary>The loop itself, alone in its method: near a call the JIT would keep vectors in memory.</summary>
+    /// <param name="fullSize">Blocks of this size keep an absmax below 1e-38.</param>
+    /// <param name="errors">The sums to which the squared errors are added.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Blocks<T, TFormat>(
+        byte* stored, int blocks, int size, int fullSize, byte* packed, float* absMax, float* thresholds, float* values, float* codes, T* errors)
+        where T : unmanaged, ILanes<T>
+        where TFormat : struct, IOutputFormat
+    {
+        T squares = *errors;
+        T middle = T.Broadcast(thresholds[7]);
+        for (int b = 0; b < blocks; b++)
+        {
+            T lanes = T.Broadcast(0);
+            for (int i = 0; i < size; i += ILanes<T>.Count)
+            {
+                lanes = T.MaxBits(lanes, Rounding.Magnitude(TFormat.Load<T>(stored + (i * TFormat.Size))));
+            }
+
+            float largest = Largest((uint*)&lanes);
+            float clamped = Math.Max(largest, LeastAbsMax);
+            absMax[b] = size == fullSize ? largest : clamped;
+            T inverse = T.Broadcast(1 / clamped);
+            T scale = T.Broadcast(absMax[b]);
+            for (int i = 0; i < size; i += ILanes<T>.Count)
+            {
+                T value = TFormat.Load<T>(stored);
+                T x = T.Multiply(value, inverse);
+
+                // A binary search in every lane.
+                T rank = Step(x, middle, 8);
+                rank = T.OrBits(rank, Step(x, T.LookUp(T.OrBits(rank, T.BroadcastBits(3)), thresholds), 4));
+                rank = T.OrBits(rank, Step(x, T.LookUp(T.OrBits(rank, T.BroadcastBits(1)), thresholds), 2));
+                rank = T.OrBits(rank, Step(x, T.LookUp(rank, thresholds), 1));
+
+                T error = T.Subtract(value, T.Multiply(T.LookUp(rank, values), scale));
+                squares = T.FusedMultiplyAdd(error, error, squares);
+                Unsafe.WriteUnaligned(packed, Nibbles.Pack(T.LookUp(rank, codes)));
+                stored += ILanes<T>.Count * TFormat.Size;
+                packed += ILanes<T>.Count / 2;
+            }
+        }
+
+        *errors = squares;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static T Step<T>(T x, T threshold, uint step)
+        where T : unmanaged, ILanes<T> => T.AndBits(T.GreaterThan(x, threshold), T.BroadcastBits(step));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static float Largest(uint* lanes)
+    {
+        Vector128<uint> four = Vector128.Max(
+            Vector128.Max(Vector128.Load(lanes), Vector128.Load(lanes + 4)),
+            Vector128.Max(Vector128.Load(lanes + 8), Vector128.Load(lanes + 12)));
+        return BitConverter.UInt32BitsToSingle(Math.Max(Math.Max(four[0], four[1]), Math.Max(four[2], four[3])));
+    }
+}

@@ -1,0 +1,207 @@
+using System.Numerics.Tensors;
+using System.Runtime.CompilerServices;
+
+namespace UnslothMerge.Simd;
+
+/// <summary>Codes that are stored the other way round: what lies side by side belongs to different rows of the weight, or to far columns of it.</summary>
+internal unsafe interface ITransposedCodes
+{
+    /// <summary>The values of sixteen rows in one column.</summary>
+    /// <param name="row">The first row, a multiple of sixteen.</param>
+    /// <param name="column">The column.</param>
+    T Load<T>(int row, int column)
+        where T : unmanaged, ILanes<T>;
+}
+
+/// <summary>Decodes a rectangle in blocks of sixteen rows and columns, each decoded column by column and then transposed in L1.</summary>
+internal static unsafe class TransposedCodes
+{
+    private const int Side = ILanes<Lanes512>.Count;
+
+    /// <summary>
+    /// GPTQ: words of codes packed along the columns of the weight, a word per row. (code − zero) · scale, with a zero and a scale for each
+    /// group of columns and each row.
+    /// </summary>
+    /// <param name="words">[⌈all columns · bits / 32⌉, stride] little-endian words.</param>
+    /// <param name="bits">Bits per code; a code may cross into the next word.</param>
+    /// <param name="groups">[all columns]: the group of each.</param>
+    /// <param name="zeros">[groups, stride].</param>
+    /// <param name="scales">[groups, stride].</param>
+    /// <param name="stride">All rows, and as many more as make a multiple of sixteen; what lies there does not matter.</param>
+    /// <param name="part">What to decode.</param>
+    /// <param name="values">[rows, columns] fp32.</param>
+    /// <param name="width">Every width gives the same bits.</param>
+    public static void DecodeGptq(
+        ReadOnlySpan<byte> words, int bits, ReadOnlySpan<int> groups, ReadOnlySpan<float> zeros, ReadOnlySpan<float> scales, int stride, Part part, Span<float> values, SimdWidth width)
+    {
+        long lines = (((long)part.Column + part.Columns) * bits + 31) / 32;
+        ArgumentOutOfRangeException.ThrowIfLessThan(words.Length, lines * stride * sizeof(uint), nameof(words));
+        Check(groups, zeros, scales, stride, part);
+        fixed (byte* w = words)
+        fixed (int* g = groups)
+        fixed (float* z = zeros)
+        fixed (float* s = scales)
+        {
+            Decode(new GptqCodes(w, g, z, s, stride, bits), part, values, width);
+        }
+    }
+
+    /// <summary>AWQ: words of eight 4-bit codes packed along the rows of the weight, in an order of its own. Otherwise as <see cref="DecodeGptq"/>.</summary>
+    /// <param name="words">[all columns, stride / 8] little-endian words.</param>
+    public static void DecodeAwq(
+        ReadOnlySpan<byte> words, ReadOnlySpan<int> groups, ReadOnlySpan<float> zeros, ReadOnlySpan<float> scales, int stride, Part part, Span<float> values, SimdWidth width)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(words.Length, ((long)part.Column + part.Columns) * stride / 2, nameof(words));
+        Check(groups, zeros, scales, stride, part);
+        fixed (byte* w = words)
+        fixed (int* g = groups)
+        fixed (float* z = zeros)
+        fixed (float* s = scales)
+        {
+            Decode(new AwqCodes(w, g, z, s, stride), part, values, width);
+        }
+    }
+
+    /// <summary>MXFP4 as gpt-oss stores it: blocks of 32 FP4 codes along the rows of the weight, one column after the other. code · 2^(scale − 127).</summary>
+    /// <param name="blocks">[all columns, groups, 16].</param>
+    /// <param name="scales">[all columns, groups]: E8M0.</param>
+    /// <param name="groups">Blocks in a column.</param>
+    /// <param name="part">What to decode.</param>
+    /// <param name="values">[rows, columns] fp32.</param>
+    /// <param name="width">Every width gives the same bits.</param>
+    public static void DecodeMxFp4(ReadOnlySpan<byte> blocks, ReadOnlySpan<byte> scales, int groups, Part part, Span<float> values, SimdWidth width)
+    {
+        long all = ((long)part.Column + part.Columns) * groups;
+        ArgumentOutOfRangeException.ThrowIfLessThan(blocks.Length, all * 16, nameof(blocks));
+        ArgumentOutOfRangeException.ThrowIfLessThan(scales.Length, all, nameof(scales));
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(part.Row + part.Rows, groups * 32, nameof(part));
+        fixed (byte* b = blocks)
+        fixed (byte* s = scales)
+        {
+            Decode(new MxFp4Codes(b, s, groups), part, values, width);
+        }
+    }
+
+    private static void Check(ReadOnlySpan<int> groups, ReadOnlySpan<float> zeros, ReadOnlySpan<float> scales, int stride, Part part)
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(stride % Side, 0, nameof(stride));
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(part.Row + part.Rows, stride, nameof(part));
+        ArgumentOutOfRangeException.ThrowIfNotEqual(zeros.Length, scales.Length, nameof(zeros));
+        groups = groups.Slice(part.Column, part.Columns);
+        if (!groups.IsEmpty)
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(TensorPrimitives.Min(groups), nameof(groups));
+            ArgumentOutOfRangeException.ThrowIfLessThan(scales.Length, ((long)TensorPrimitives.Max(groups) + 1) * stride, nameof(scales));
+        }
+    }
+
+    private static void Decode<TCodes>(TCodes codes, Part part, Span<float> values, SimdWidth width)
+        where TCodes : struct, ITransposedCodes
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(values.Length, (long)part.Rows * part.Columns, nameof(values));
+        fixed (float* v = values)
+        {
+            switch (width)
+            {
+                case SimdWidth.Vector512: Decode<Lanes512, TCodes>(codes, part.Row, part.Rows, part.Column, part.Columns, v); break;
+                case SimdWidth.Vector256: Decode<Lanes256, TCodes>(codes, part.Row, part.Rows, part.Column, part.Columns, v); break;
+                case SimdWidth.Vector128: Decode<Lanes128, TCodes>(codes, part.Row, part.Rows, part.Column, part.Columns, v); break;
+                default: Decode<LanesScalar, TCodes>(codes, part.Row, part.Rows, part.Column, part.Columns, v); break;
+            }
+        }
+    }
+
+    [SkipLocalsInit]
+    private static void Decode<T, TCodes>(TCodes codes, int row, int rows, int column, int columns, float* values)
+        where T : unmanaged, ILanes<T>
+        where TCodes : struct, ITransposedCodes
+    {
+        float* block = stackalloc float[Side * Side];
+        float* part = stackalloc float[Side * Side];
+        int end = row + rows;
+        for (int first = row / Side * Side; first < end; first += Side)
+        {
+            int begun = Math.Max(0, row - first);
+            int height = Math.Min(Side, end - first) - begun;
+            float* destination = values + ((nint)(first + begun - row) * columns);
+            for (int c = 0; c < columns; c += Side)
+            {
+                int width = Math.Min(Side, columns - c);
+                Columns<T, TCodes>(codes, first, column + c, width, block);
+                if (height == Side && width == Side)
+                {
+                    Transposition.Sixteen(block, destination + c, columns);
+                    continue;
+                }
+
+                Transposition.Sixteen(block, part, Side);
+                for (int r = 0; r < height; r++)
+                {
+                    Unsafe.CopyBlockUnaligned(destination + ((nint)r * columns) + c, part + ((begun + r) * Side), (uint)width * sizeof(float));
+                }
+            }
+        }
+    }
+
+    /// <summary>The loop itself, alone in its method: near a call the JIT would keep vectors in memory.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Columns<T, TCodes>(TCodes codes, int row, int column, int count, float* block)
+        where T : unmanaged, ILanes<T>
+        where TCodes : struct, ITransposedCodes
+    {
+        for (int c = 0; c < count; c++)
+        {
+            T.Store(codes.Load<T>(row, column + c), block + (c * Side));
+        }
+    }
+
+    /// <summary>A rectangle of a weight.</summary>
+    internal readonly record struct Part(int Row, int Rows, int Column, int Columns);
+
+    private readonly struct GptqCodes(byte* words, int* groups, float* zeros, float* scales, int stride, int bits) : ITransposedCodes
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public T Load<T>(int row, int column)
+            where T : unmanaged, ILanes<T>
+        {
+            long bit = (long)column * bits;
+            int shift = (int)(bit % 32);
+            float* word = (float*)words + ((nint)(bit / 32) * stride) + row;
+            T codes = T.ShiftRightBits(T.Load(word), shift);
+            if (shift + bits > 32)
+            {
+                codes = T.OrBits(codes, T.ShiftLeftBits(T.Load(word + stride), 32 - shift));
+            }
+
+            codes = T.AndBits(codes, T.BroadcastBits((1u << bits) - 1));
+            nint at = ((nint)groups[column] * stride) + row;
+            return T.Multiply(T.Subtract(Integers.ToSingle(codes, T.Broadcast(Integers.Zero)), T.Load(zeros + at)), T.Load(scales + at));
+        }
+    }
+
+    private readonly struct AwqCodes(byte* words, int* groups, float* zeros, float* scales, int stride) : ITransposedCodes
+    {
+        private static ReadOnlySpan<float> Values => [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public T Load<T>(int row, int column)
+            where T : unmanaged, ILanes<T>
+        {
+            ulong codes = Nibbles.FromAwq(Unsafe.ReadUnaligned<ulong>(words + ((((nint)column * stride) + row) / 2)));
+            nint at = ((nint)groups[column] * stride) + row;
+            return T.Multiply(T.Subtract(T.LookUpNibbles(codes, Nibbles.Table(Values)), T.Load(zeros + at)), T.Load(scales + at));
+        }
+    }
+
+    private readonly struct MxFp4Codes(byte* blocks, byte* scales, int groups) : ITransposedCodes
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public T Load<T>(int row, int column)
+            where T : unmanaged, ILanes<T>
+        {
+            nint block = ((nint)column * groups) + (row / 32);
+            ulong codes = Nibbles.Swap(Unsafe.ReadUnaligned<ulong>(blocks + (block * 16) + (row % 32 / 2)));
+            return T.Multiply(T.LookUpNibbles(codes, Nibbles.Table(E2M1Codes.Values)), T.Broadcast(PowersOfTwo.Of(scales[block])));
+        }
+    }
+}
