@@ -83,7 +83,7 @@ public sealed class FourBitEncoderTests
                 ushort Round(float value) => brain ? BFloat16(value) : Half(value);
                 float Widen(ushort bits) => brain ? Single((uint)bits << 16) : (float)BitConverter.UInt16BitsToHalf(bits);
             },
-            iter: 300);
+            iter: 100);
 
     [Fact]
     public void The_nearest_of_the_dynamic_map_is_found_for_any_number() =>

@@ -75,7 +75,7 @@ public sealed class ScaledCodesTests
                     _ => Enumerable.Range(0, bits).Sum(b => ((row[((at * bits) + b) / 8] >> (((at * bits) + b) % 8)) & 1) << b) - (1 << (bits - 1)),
                 };
             },
-            iter: 3_000);
+            iter: 1_500);
 
     [Fact]
     public void Powers_of_two_reach_from_denormals_to_NaN()
