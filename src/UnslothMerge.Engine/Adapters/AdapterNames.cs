@@ -1,4 +1,3 @@
-using System.Collections.Frozen;
 using System.Text.RegularExpressions;
 
 namespace UnslothMerge.Adapters;
@@ -19,7 +18,7 @@ public static partial class AdapterNames
     private const string SharedPrefix = "base_model.";
     private const string Wrapper = "base_layer";
 
-    private static readonly FrozenSet<string> Wrappers = new[] { "base_layer", "original_module", "token_adapter" }.ToFrozenSet();
+    private static readonly string[] Wrappers = [Wrapper, "original_module", "token_adapter"];
 
     /// <summary>Takes a name apart.</summary>
     /// <param name="name">The name in the file.</param>
@@ -57,33 +56,43 @@ public static partial class AdapterNames
     // The module before a part, where the part may have an adapter's name in it: lora_A.default.weight, lora_embedding_A.default.
     private static string? Ending(string name, string part)
     {
-        if (name.EndsWith("." + part, StringComparison.Ordinal))
+        if (EndsWithSegment(name, part))
         {
             return name[..^(part.Length + 1)];
         }
 
         var dot = part.IndexOf('.', StringComparison.Ordinal);
-        var (key, rest) = dot < 0 ? (part, "") : (part[..dot], part[dot..]);
-        var start = name.LastIndexOf("." + key + ".", StringComparison.Ordinal);
-        if (start < 0 || !name.EndsWith(rest, StringComparison.Ordinal))
+        var key = dot < 0 ? part : part.AsSpan(0, dot);
+        var rest = part.AsSpan(key.Length);
+        if (!name.AsSpan().EndsWith(rest, StringComparison.Ordinal))
         {
             return null;
         }
 
-        var infix = start + key.Length + 2;
-        var length = name.Length - rest.Length - infix;
-        return length > 0 && name.AsSpan(infix, length).IndexOf('.') < 0 ? name[..start] : null;
+        var infix = name.AsSpan(0, name.Length - rest.Length);
+        var before = infix.LastIndexOf('.');
+        return before > 0 && before < infix.Length - 1 && EndsWithSegment(infix[..before], key) ? name[..(before - key.Length - 1)] : null;
     }
+
+    private static bool EndsWithSegment(ReadOnlySpan<char> name, ReadOnlySpan<char> segment) =>
+        name.Length > segment.Length && name[^(segment.Length + 1)] == '.' && name.EndsWith(segment, StringComparison.Ordinal);
 
     // PEFT wraps an adapted layer in one that calls it base_layer, a saved one in one that calls it original_module, and one with trained
     // tokens in two.
-    private static string WithoutWrappers(string module)
-    {
-        var segments = module.Split('.');
-        return string.Join('.', segments.Where((s, i) => i == 0 || !Wrappers.Contains(s)));
-    }
+    private static string WithoutWrappers(string module) => Wrappers.Any(w => module.Contains(w, StringComparison.Ordinal))
+        ? string.Join('.', module.Split('.').Where((s, i) => i == 0 || !Wrappers.Contains(s)))
+        : module;
 
-    private static int Depth(string module) => module.Split('.').Reverse().TakeWhile(s => s == Wrapper).Count();
+    private static int Depth(ReadOnlySpan<char> module)
+    {
+        var depth = 0;
+        for (; EndsWithSegment(module, Wrapper); depth++)
+        {
+            module = module[..^(Wrapper.Length + 1)];
+        }
+
+        return module.SequenceEqual(Wrapper) ? depth + 1 : depth;
+    }
 
     // modules_to_save are kept as 'X.modules_to_save.<adapter>.weight' while training.
     [GeneratedRegex(@"\.modules_to_save\.([^.]+\.)?(?=(weight|bias)$)", RegexOptions.ExplicitCapture)]

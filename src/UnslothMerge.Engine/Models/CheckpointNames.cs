@@ -40,11 +40,9 @@ public sealed partial class CheckpointNames
 
         // Only what the checkpoint has can be missing in an adapter; what an adapter has too much shows in its name.
         var wrappers = NameRules.Wrappers(config.ModelType);
-        _wrappings =
-        [
-            .. wrappers.Where(w => _byName.Keys.Any(k => k.StartsWith(w.Wrapped, StringComparison.Ordinal) || k.StartsWith(Newest(w.Wrapped), StringComparison.Ordinal))),
-            .. wrappers.Select(w => (w.Wrapped, w.Bare)),
-        ];
+        _wrappings = [.. wrappers.Where(w => Has(w.Wrapped) || Has(Newest(w.Wrapped))), .. wrappers.Select(w => (w.Wrapped, w.Bare))];
+
+        bool Has(string prefix) => _byName.Keys.Any(k => k.StartsWith(prefix, StringComparison.Ordinal));
     }
 
     /// <summary>The checkpoint's name of a tensor, or null if it has none.</summary>

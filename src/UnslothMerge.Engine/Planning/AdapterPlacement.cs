@@ -30,16 +30,18 @@ internal sealed class AdapterPlacement(PlanDraft plan, AdapterStep step) : IAdap
             }
         }
 
-        var parsed = step.Adapter.Weights.Tensors.Except(_claims.Shared.Values).Select(t => (Tensor: t, Name: AdapterNames.Parse(t.Name, AdapterKinds.Parts))).ToList();
+        var parsed = step.Adapter.Weights.Tensors.Except(_claims.Shared.Values)
+            .Select(t => (Tensor: t, Name: AdapterNames.Parse(t.Name, AdapterKinds.Parts)))
+            .ToLookup(p => AdapterKinds.Parts.Contains(p.Name.Part));
 
         // Saved modules first: deltas are added to what they bring.
         var saved = new SavedModules(plan, step, _claims);
-        foreach (var (tensor, name) in parsed.Where(p => !AdapterKinds.Parts.Contains(p.Name.Part)))
+        foreach (var (tensor, name) in parsed[false])
         {
             saved.Place(tensor, name.Module, name.Part);
         }
 
-        var modules = parsed.Where(p => AdapterKinds.Parts.Contains(p.Name.Part)).GroupBy(p => p.Name.Module).ToList();
+        var modules = parsed[true].GroupBy(p => p.Name.Module).ToList();
         foreach (var module in modules)
         {
             Bind(kinds, module.Key, modules.Count, [.. module.Select(p => (p.Name, p.Tensor))]);

@@ -1,17 +1,15 @@
-using System.Collections.Frozen;
-
 namespace UnslothMerge.Safetensors;
 
 /// <summary>All tensors of a model directory, from one <c>model.safetensors</c> or from the shards of an index, in the order in which they lie on disk.</summary>
 public sealed class Checkpoint
 {
-    private readonly FrozenDictionary<string, StoredTensor> _byName;
+    private readonly Dictionary<string, StoredTensor> _byName;
 
     private Checkpoint(IReadOnlyList<SafetensorsFile> files)
     {
         Files = files;
         Tensors = [.. files.SelectMany(f => f.Tensors)];
-        _byName = Tensors.ToFrozenDictionary(t => t.Name, StringComparer.Ordinal);
+        _byName = Tensors.ToDictionary(t => t.Name, StringComparer.Ordinal);
     }
 
     /// <summary>The files, by name.</summary>

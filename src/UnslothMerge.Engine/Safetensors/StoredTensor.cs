@@ -7,7 +7,11 @@ namespace UnslothMerge.Safetensors;
 /// <param name="File">The file that holds it.</param>
 /// <param name="Offset">The position of its first byte in the file.</param>
 /// <param name="Length">Its length in bytes.</param>
-public sealed record StoredTensor(string Name, TensorType Type, IReadOnlyList<long> Shape, StoredFile File, long Offset, long Length);
+public sealed record StoredTensor(string Name, TensorType Type, IReadOnlyList<long> Shape, StoredFile File, long Offset, long Length)
+{
+    /// <summary>Where it lies tells tensors apart; hashing names and paths would cost large checkpoints dear.</summary>
+    public override int GetHashCode() => HashCode.Combine(Offset, Length);
+}
 
 /// <summary>A file as it was when its header was read; it is checked again when its tensors are.</summary>
 /// <param name="Path">The full path.</param>

@@ -16,7 +16,7 @@ public sealed class AdaLora : MatrixKind
     public override string PeftType => "ADALORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["lora_A", "lora_B", "lora_E", "ranknum"];
+    public override IReadOnlyList<string> Parts { get; } = ["lora_A", "lora_B", "lora_E", "ranknum"];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

@@ -15,7 +15,7 @@ public sealed class Beft : AdapterKind
     public override string PeftType => "BEFT";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Vector];
+    public override IReadOnlyList<string> Parts { get; } = [Vector];
 
     /// <inheritdoc/>
     public override bool Bind(ModuleAdapter module, IAdapterTarget target)

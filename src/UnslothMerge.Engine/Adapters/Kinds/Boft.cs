@@ -19,7 +19,7 @@ public sealed class Boft : AdapterKind
     public override string PeftType => "BOFT";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Rotations, Scales];
+    public override IReadOnlyList<string> Parts { get; } = [Rotations, Scales];
 
     /// <inheritdoc/>
     public override bool Bind(ModuleAdapter module, IAdapterTarget target)

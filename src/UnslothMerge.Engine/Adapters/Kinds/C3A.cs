@@ -18,7 +18,7 @@ public sealed class C3A : MatrixKind
     public override string PeftType => "C3A";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Kernel];
+    public override IReadOnlyList<string> Parts { get; } = [Kernel];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

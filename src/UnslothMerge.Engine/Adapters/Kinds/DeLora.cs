@@ -18,7 +18,7 @@ public sealed class DeLora : MatrixKind
     public override string PeftType => "DELORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["delora_A", "delora_B", "delora_lambda", "delora_w_norm"];
+    public override IReadOnlyList<string> Parts { get; } = ["delora_A", "delora_B", "delora_lambda", "delora_w_norm"];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

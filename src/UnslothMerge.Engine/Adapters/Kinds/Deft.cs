@@ -21,7 +21,7 @@ public sealed class Deft : MatrixKind
     public override string PeftType => "DEFT";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [P, R];
+    public override IReadOnlyList<string> Parts { get; } = [P, R];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

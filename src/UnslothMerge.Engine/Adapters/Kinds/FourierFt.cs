@@ -21,7 +21,7 @@ public sealed class FourierFt : MatrixKind
     public override string PeftType => "FOURIERFT";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Spectrum];
+    public override IReadOnlyList<string> Parts { get; } = [Spectrum];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

@@ -22,10 +22,10 @@ public sealed class Frod : AdapterKind
     public override string PeftType => "FROD";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Diagonal, Sparse];
+    public override IReadOnlyList<string> Parts { get; } = [Diagonal, Sparse];
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts => [V, Indices, Size];
+    public override IReadOnlyList<string> SharedParts { get; } = [V, Indices, Size];
 
     /// <inheritdoc/>
     public override bool Bind(ModuleAdapter module, IAdapterTarget target)

@@ -22,7 +22,7 @@ public sealed class GraLora : MatrixKind
     public override string PeftType => "GRALORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["gralora_A", "gralora_B", GeneralA, GeneralB];
+    public override IReadOnlyList<string> Parts { get; } = ["gralora_A", "gralora_B", GeneralA, GeneralB];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

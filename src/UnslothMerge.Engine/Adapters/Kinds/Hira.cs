@@ -16,7 +16,7 @@ public sealed class Hira : MatrixKind
     public override string PeftType => "HIRA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["hira_A", "hira_B"];
+    public override IReadOnlyList<string> Parts { get; } = ["hira_A", "hira_B"];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)
@@ -43,7 +43,7 @@ public sealed class HiraEmbedding : MatrixKind
     public override string PeftType => "HIRA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["hira_embedding_A", "hira_embedding_B"];
+    public override IReadOnlyList<string> Parts { get; } = ["hira_embedding_A", "hira_embedding_B"];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

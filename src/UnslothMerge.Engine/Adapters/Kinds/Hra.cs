@@ -15,7 +15,7 @@ public sealed class Hra : AdapterKind
     public override string PeftType => "HRA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Vectors];
+    public override IReadOnlyList<string> Parts { get; } = [Vectors];
 
     /// <inheritdoc/>
     public override bool Bind(ModuleAdapter module, IAdapterTarget target)

@@ -22,7 +22,7 @@ public sealed class Ia3 : AdapterKind
     public override string PeftType => "IA3";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Vector];
+    public override IReadOnlyList<string> Parts { get; } = [Vector];
 
     /// <inheritdoc/>
     public override bool Bind(ModuleAdapter module, IAdapterTarget target)

@@ -13,7 +13,7 @@ public sealed class LnTuning : AdapterKind
     public override string PeftType => "LN_TUNING";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [];
+    public override IReadOnlyList<string> Parts { get; } = [];
 
     /// <inheritdoc/>
     public override bool Bind(ModuleAdapter module, IAdapterTarget target) => false;

@@ -16,7 +16,7 @@ public sealed class LoHa : MatrixKind
     public override string PeftType => "LOHA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"];
+    public override IReadOnlyList<string> Parts { get; } = ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

@@ -17,7 +17,7 @@ public sealed class LoKr : MatrixKind
     public override string PeftType => "LOKR";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"];
+    public override IReadOnlyList<string> Parts { get; } = ["lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

@@ -22,7 +22,7 @@ public sealed class LoraAttention : AdapterKind
     public override string PeftType => "LORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [LoraLayer.A, LoraLayer.B, LoraLayer.Bias];
+    public override IReadOnlyList<string> Parts { get; } = [LoraLayer.A, LoraLayer.B, LoraLayer.Bias];
 
     /// <summary>How often the delta of a module is added: twice for the <c>out_proj</c> of an attention trained by a PEFT that does so; otherwise once.</summary>
     internal static int Times(ModuleAdapter module, IAdapterTarget target)

@@ -19,7 +19,7 @@ public sealed class LoraEmbedding : AdapterKind
     public override string PeftType => "LORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [A, B, .. Magnitude.Parts];
+    public override IReadOnlyList<string> Parts { get; } = [A, B, .. Magnitude.Parts];
 
     /// <inheritdoc/>
     public override bool Bind(ModuleAdapter module, IAdapterTarget target)

@@ -25,7 +25,7 @@ public sealed class LoraLayer : AdapterKind
     public override string PeftType => "LORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [A, B, Bias, Diagonal, .. Magnitude.Parts];
+    public override IReadOnlyList<string> Parts { get; } = [A, B, Bias, Diagonal, .. Magnitude.Parts];
 
     /// <inheritdoc/>
     public override bool Bind(ModuleAdapter module, IAdapterTarget target)

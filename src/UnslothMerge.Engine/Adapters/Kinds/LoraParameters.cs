@@ -20,7 +20,7 @@ public sealed class LoraParameters : AdapterKind
     public override string PeftType => "LORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [A, B];
+    public override IReadOnlyList<string> Parts { get; } = [A, B];
 
     /// <inheritdoc/>
     public override bool Nests => true;

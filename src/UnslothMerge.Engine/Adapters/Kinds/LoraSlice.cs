@@ -19,7 +19,7 @@ public sealed class LoraSlice : AdapterKind
     public override string PeftType => "LORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [A, B];
+    public override IReadOnlyList<string> Parts { get; } = [A, B];
 
     /// <inheritdoc/>
     public override bool Bind(ModuleAdapter module, IAdapterTarget target)

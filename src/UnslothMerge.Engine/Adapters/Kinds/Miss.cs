@@ -20,7 +20,7 @@ public sealed class Miss : MatrixKind
     public override string PeftType => "MISS";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Blocks];
+    public override IReadOnlyList<string> Parts { get; } = [Blocks];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

@@ -17,7 +17,7 @@ public sealed class Osf : AdapterKind
     public override string PeftType => "OSF";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [U, S, V];
+    public override IReadOnlyList<string> Parts { get; } = [U, S, V];
 
     /// <inheritdoc/>
     public override bool Bind(ModuleAdapter module, IAdapterTarget target)

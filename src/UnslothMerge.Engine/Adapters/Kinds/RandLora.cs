@@ -18,10 +18,10 @@ public sealed class RandLora : MatrixKind
     public override string PeftType => "RANDLORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["randlora_lambda", "randlora_gamma", "randlora_A", "randlora_B"];
+    public override IReadOnlyList<string> Parts { get; } = ["randlora_lambda", "randlora_gamma", "randlora_A", "randlora_B"];
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts => ["randlora_A", "randlora_B"];
+    public override IReadOnlyList<string> SharedParts { get; } = ["randlora_A", "randlora_B"];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

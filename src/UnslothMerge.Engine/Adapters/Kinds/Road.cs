@@ -17,7 +17,7 @@ public sealed class Road : AdapterKind
     public override string PeftType => "ROAD";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Angles, Scales];
+    public override IReadOnlyList<string> Parts { get; } = [Angles, Scales];
 
     /// <inheritdoc/>
     public override bool Bind(ModuleAdapter module, IAdapterTarget target)

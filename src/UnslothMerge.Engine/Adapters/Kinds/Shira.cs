@@ -13,7 +13,7 @@ public sealed class Shira : MatrixKind
     public override string PeftType => "SHIRA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["shira_indices", "shira_weight"];
+    public override IReadOnlyList<string> Parts { get; } = ["shira_indices", "shira_weight"];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

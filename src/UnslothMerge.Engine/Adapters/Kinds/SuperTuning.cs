@@ -19,7 +19,7 @@ public sealed class SuperTuning : MatrixKind
     public override string PeftType => "SUPERTUNING";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["supertuning_indices", "supertuning_values", A, B];
+    public override IReadOnlyList<string> Parts { get; } = ["supertuning_indices", "supertuning_values", A, B];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

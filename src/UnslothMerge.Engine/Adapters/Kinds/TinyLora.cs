@@ -24,10 +24,10 @@ public sealed class TinyLora : MatrixKind
     public override string PeftType => "TINYLORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["tinylora_A", "tinylora_B", Projection];
+    public override IReadOnlyList<string> Parts { get; } = ["tinylora_A", "tinylora_B", Projection];
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts => [Vectors];
+    public override IReadOnlyList<string> SharedParts { get; } = [Vectors];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

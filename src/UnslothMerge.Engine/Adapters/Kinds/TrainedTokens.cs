@@ -22,7 +22,7 @@ public sealed class TrainedTokens(string peftType, string option) : AdapterKind
     public override string PeftType => peftType;
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Rows];
+    public override IReadOnlyList<string> Parts { get; } = [Rows];
 
     /// <inheritdoc/>
     public override bool Bind(ModuleAdapter module, IAdapterTarget target)

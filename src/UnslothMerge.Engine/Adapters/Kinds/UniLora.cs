@@ -18,10 +18,10 @@ public sealed class UniLora : MatrixKind
     public override string PeftType => "UNILORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["unilora_indices_A", "unilora_indices_B", "unilora_scales_A", "unilora_scales_B"];
+    public override IReadOnlyList<string> Parts { get; } = ["unilora_indices_A", "unilora_indices_B", "unilora_scales_A", "unilora_scales_B"];
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts => [Theta];
+    public override IReadOnlyList<string> SharedParts { get; } = [Theta];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

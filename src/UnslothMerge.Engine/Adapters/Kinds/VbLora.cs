@@ -22,11 +22,11 @@ public sealed class VbLora : MatrixKind
     public override string PeftType => "VBLORA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts =>
+    public override IReadOnlyList<string> Parts { get; } =
         [Logits + "A", Logits + "A" + Places, Logits + "A" + Weights, Logits + "B", Logits + "B" + Places, Logits + "B" + Weights];
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts => [Bank];
+    public override IReadOnlyList<string> SharedParts { get; } = [Bank];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)

@@ -16,10 +16,10 @@ public sealed class Vera : MatrixKind
     public override string PeftType => "VERA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["vera_lambda_b", "vera_lambda_d"];
+    public override IReadOnlyList<string> Parts { get; } = ["vera_lambda_b", "vera_lambda_d"];
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts => ["vera_A", "vera_B"];
+    public override IReadOnlyList<string> SharedParts { get; } = ["vera_A", "vera_B"];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts) => SharedProjections.Build(parts, "vera", probabilistic: false);
@@ -38,10 +38,10 @@ public sealed class Pvera : MatrixKind
     public override string PeftType => "PVERA";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => ["pvera_lambda_b", "pvera_lambda_d"];
+    public override IReadOnlyList<string> Parts { get; } = ["pvera_lambda_b", "pvera_lambda_d"];
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts => ["pvera_A", "pvera_B"];
+    public override IReadOnlyList<string> SharedParts { get; } = ["pvera_A", "pvera_B"];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts) => SharedProjections.Build(parts, "pvera", probabilistic: true);

@@ -20,7 +20,7 @@ public sealed class WaveFt : MatrixKind
     public override string PeftType => "WAVEFT";
 
     /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Spectrum];
+    public override IReadOnlyList<string> Parts { get; } = [Spectrum];
 
     /// <inheritdoc/>
     protected override MatrixDelta Build(ModuleParts parts)
