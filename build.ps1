@@ -7,12 +7,23 @@
     ./build.ps1 Test
 .EXAMPLE
     dotnet run --project src/UnslothMerge.Shell -- build.ps1 Demo
+.EXAMPLE
+    ./build.ps1 Package -Sign { Get-ChildItem $args[0] -Recurse -Include *.dll, *.psd1, *.ps1xml | Set-AuthenticodeSignature -Certificate $certificate }
 #>
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
     [ValidateSet('Build', 'Test', 'Demo', 'Bench', 'Package')]
-    [string] $Task = 'Build'
+    [string] $Task = 'Build',
+
+    # Package: where the module's folder and the .nupkg go.
+    [string] $OutputPath = 'out/package',
+
+    # Package: signs the files of the module's folder, which it is given, before they are packed.
+    [scriptblock] $Sign,
+
+    # Package: takes what the last build left in bin/, with nothing compiled ahead.
+    [switch] $NoBuild
 )
 
 $ErrorActionPreference = 'Stop'
@@ -30,6 +41,11 @@ function Copy-Tree([string] $From, [string] $To) {
         $null = [IO.Directory]::CreateDirectory([IO.Path]::GetDirectoryName($target))
         [IO.File]::Copy($file, $target, $true)
     }
+}
+
+function Copy-One([string] $File, [string] $Folder) {
+    $null = [IO.Directory]::CreateDirectory($Folder)
+    [IO.File]::Copy($File, [IO.Path]::Combine($Folder, [IO.Path]::GetFileName($File)), $true)
 }
 
 function Start-Build { Invoke-DotNet build (Resolve-RepositoryPath UnslothMerge.slnx) --nologo }
@@ -51,23 +67,70 @@ function Start-Demo {
 
 function Start-Bench { Invoke-DotNet run -c Release --project (Resolve-RepositoryPath bench/UnslothMerge.Bench) -- compare }
 
-# Puts the module into out/package as Install-Module would lay it out. A module already there is replaced.
-function Start-Package {
-    Invoke-DotNet build (Resolve-RepositoryPath src/UnslothMerge.PowerShell) -c Release --nologo
-    $manifest = Resolve-RepositoryPath UnslothMerge.psd1
-    if ([IO.File]::ReadAllText($manifest) -notmatch "ModuleVersion\s*=\s*'([^']+)'") { throw "No ModuleVersion in $manifest." }
-    $package = Resolve-RepositoryPath "out/package/UnslothMerge/$($Matches[1])"
-    if ([IO.Directory]::Exists($package)) { [IO.Directory]::Delete($package, $true) }
+# The platforms that the engine is compiled ahead for; the others compile it as they run it, and start some 15 ms later.
+$Platforms = 'linux-arm64', 'linux-x64', 'osx-arm64', 'win-x64'
 
-    Copy-Tree (Resolve-RepositoryPath bin) ([IO.Path]::Combine($package, 'bin'))
-    $views = [IO.Directory]::EnumerateFiles($PSScriptRoot, '*.format.ps1xml')
-    foreach ($file in @($manifest; Resolve-RepositoryPath LICENSE; Resolve-RepositoryPath README.md; $views)) {
-        if ([IO.File]::Exists($file)) { [IO.File]::Copy($file, [IO.Path]::Combine($package, [IO.Path]::GetFileName($file))) }
+# Lays the module out as Install-Module would, and packs it for a gallery. A module already there is replaced.
+function Start-Package {
+    $manifest = Read-Manifest
+    $output = Resolve-RepositoryPath $OutputPath
+    $module = [IO.Path]::Combine($output, 'UnslothMerge', $manifest.ModuleVersion)
+    if ([IO.Directory]::Exists($module)) { [IO.Directory]::Delete($module, $true) }
+
+    if (-not $NoBuild) {
+        $null = Invoke-DotNet build (Resolve-RepositoryPath src/UnslothMerge.PowerShell) -c Release --nologo
+        foreach ($platform in $Platforms) {
+            $null = Invoke-DotNet publish (Resolve-RepositoryPath src/UnslothMerge.Engine) -c Release -r $platform --nologo
+            Copy-One (Resolve-RepositoryPath "artifacts/publish/UnslothMerge.Engine/release_$platform/UnslothMerge.Engine.dll") "$module/bin/engine/$platform"
+        }
     }
 
-    $help = Resolve-RepositoryPath en-US
-    if ([IO.Directory]::Exists($help)) { Copy-Tree $help ([IO.Path]::Combine($package, 'en-US')) }
-    $package
+    foreach ($folder in 'bin', 'en-US') {
+        $from = Resolve-RepositoryPath $folder
+        if ([IO.Directory]::Exists($from)) { Copy-Tree $from ([IO.Path]::Combine($module, $folder)) }
+    }
+
+    foreach ($name in @('UnslothMerge.psd1', 'LICENSE', 'README.md') + $manifest.FormatsToProcess) { Copy-One (Resolve-RepositoryPath $name) $module }
+    if ($Sign) { $null = & $Sign $module }
+
+    $nuspec = [IO.Path]::Combine($output, 'UnslothMerge.nuspec')
+    [IO.File]::WriteAllText($nuspec, (Get-Nuspec $manifest "UnslothMerge/$($manifest.ModuleVersion)"))
+    $null = Invoke-DotNet pack $nuspec --output $output --verbosity quiet
+    [IO.File]::Delete($nuspec)
+    [IO.DirectoryInfo]::new($module)
+    [IO.FileInfo]::new([IO.Path]::Combine($output, "UnslothMerge.$($manifest.ModuleVersion).nupkg"))
+}
+
+function Read-Manifest {
+    $ast = [Management.Automation.Language.Parser]::ParseFile((Resolve-RepositoryPath UnslothMerge.psd1), [ref] $null, [ref] $null)
+    $ast.Find({ $args[0] -is [Management.Automation.Language.HashtableAst] }, $false).SafeGetValue()
+}
+
+# What galleries of PowerShell modules ask for: the tags say that it is a module, and which commands it has.
+function Get-Nuspec($Manifest, [string] $Folder) {
+    $data = $Manifest.PrivateData.PSData
+    $commands = $Manifest.CmdletsToExport
+    $tags = @('PSModule', 'PSIncludes_Cmdlet') + $data.Tags + @(foreach ($name in $commands) { "PSCmdlet_$name"; "PSCommand_$name" })
+    $text = @{ author = $Manifest.Author; description = $Manifest.Description; copyright = $Manifest.Copyright; license = $data.LicenseUri; tags = $tags -join ' ' }
+    foreach ($key in @($text.Keys)) { $text[$key] = [Security.SecurityElement]::Escape($text[$key]) }
+    @"
+<?xml version="1.0" encoding="utf-8"?>
+<package xmlns="http://schemas.microsoft.com/packaging/2011/07/nuspec.xsd">
+  <metadata>
+    <id>UnslothMerge</id>
+    <version>$($Manifest.ModuleVersion)</version>
+    <authors>$($text.author)</authors>
+    <description>$($text.description)</description>
+    <copyright>$($text.copyright)</copyright>
+    <licenseUrl>$($text.license)</licenseUrl>
+    <readme>README.md</readme>
+    <tags>$($text.tags)</tags>
+  </metadata>
+  <files>
+    <file src="$Folder/**" exclude="**/*.pdb" />
+  </files>
+</package>
+"@
 }
 
 & "Start-$Task"

@@ -66,7 +66,7 @@ public static class ShellRunspace
 
         using var import = System.Management.Automation.PowerShell.Create(runspace);
         import.AddCommand("Import-Module")
-            .AddParameter("Name", manifest)
+            .AddParameter("Name", WildcardPattern.Escape(manifest))
             .AddParameter("Global")
             .AddParameter("ErrorAction", ActionPreference.Stop);
         try

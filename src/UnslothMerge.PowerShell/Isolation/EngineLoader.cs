@@ -1,12 +1,14 @@
 using System.Management.Automation;
 using System.Reflection;
+using System.Runtime.InteropServices;
 using System.Runtime.Loader;
 
 namespace UnslothMerge.PowerShell.Isolation;
 
 /// <summary>
 /// Keeps the engine and what it depends on out of the session: PowerShell loads only this assembly, and the engine comes from a load context
-/// of its own over <c>bin/engine</c>, so that another module's version of a library never meets ours.
+/// of its own over <c>bin/engine</c>, so that another module's version of a library never meets ours. What a folder there holds that is called
+/// as this platform (<c>linux-x64</c> …) was compiled ahead for it and comes first.
 /// </summary>
 public sealed class EngineLoader : IModuleAssemblyInitializer, IModuleAssemblyCleanup
 {
@@ -25,16 +27,15 @@ public sealed class EngineLoader : IModuleAssemblyInitializer, IModuleAssemblyCl
 
     private sealed class EngineContext(string directory) : AssemblyLoadContext(Engine)
     {
-        protected override Assembly? Load(AssemblyName assemblyName)
-        {
-            var path = Path.Combine(directory, $"{assemblyName.Name}.dll");
-            return File.Exists(path) ? LoadFromAssemblyPath(path) : null;
-        }
+        private readonly string[] _directories = [Path.Combine(directory, Platform), directory];
 
-        protected override nint LoadUnmanagedDll(string unmanagedDllName)
-        {
-            var path = Path.Combine(directory, unmanagedDllName);
-            return File.Exists(path) ? LoadUnmanagedDllFromPath(path) : 0;
-        }
+        private static string Platform =>
+            $"{(OperatingSystem.IsWindows() ? "win" : OperatingSystem.IsMacOS() ? "osx" : "linux")}-{RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant()}";
+
+        protected override Assembly? Load(AssemblyName assemblyName) => Find($"{assemblyName.Name}.dll") is { } path ? LoadFromAssemblyPath(path) : null;
+
+        protected override nint LoadUnmanagedDll(string unmanagedDllName) => Find(unmanagedDllName) is { } path ? LoadUnmanagedDllFromPath(path) : 0;
+
+        private string? Find(string name) => _directories.Select(d => Path.Combine(d, name)).FirstOrDefault(File.Exists);
     }
 }
