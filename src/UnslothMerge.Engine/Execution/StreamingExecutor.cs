@@ -12,10 +12,14 @@ namespace UnslothMerge.Execution;
 /// </summary>
 public sealed class StreamingExecutor
 {
+    // Enough for the disk to work on while the next bytes are made, and few calls.
+    private const long FlushBytes = 32 * 1024 * 1024;
+
     private static readonly TimeSpan ProgressInterval = TimeSpan.FromMilliseconds(100);
 
     private readonly WritePlan _plan;
     private readonly MemoryPlan _memory;
+    private readonly bool _flush;
     private readonly CancellationTokenSource _stop;
     private readonly object _gate = new();
     private readonly ImmutableArray<TensorJob> _jobs;
@@ -26,10 +30,11 @@ public sealed class StreamingExecutor
     private volatile TensorJob? _current;
     private ExceptionDispatchInfo? _failure;
 
-    private StreamingExecutor(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, InputFiles files, MemoryPlan memory, CancellationToken cancellation)
+    private StreamingExecutor(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, InputFiles files, MemoryPlan memory, bool flush, CancellationToken cancellation)
     {
         _plan = plan;
         _memory = memory;
+        _flush = flush;
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         _jobs = [.. plan.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => new TensorJob(t, shard, shards[i], files)))];
     }
@@ -38,15 +43,16 @@ public sealed class StreamingExecutor
     /// <param name="plan">What to write.</param>
     /// <param name="shards">One open file per shard of the plan.</param>
     /// <param name="memory">The number of threads, and how much their common factors may take.</param>
+    /// <param name="flush">True if the files will be flushed to the disk: it is given to do on the way.</param>
     /// <param name="progress">Called on this thread, about ten times a second.</param>
     /// <param name="cancellation">Stops every worker within a piece.</param>
     /// <returns>What became of each tensor, in the order in which they lie in the shards.</returns>
     /// <exception cref="OperationCanceledException">The caller cancelled.</exception>
     /// <exception cref="MergeException">A value is not finite, or a file changed.</exception>
-    public static IReadOnlyList<TensorResult> Run(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, MemoryPlan memory, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+    public static IReadOnlyList<TensorResult> Run(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, MemoryPlan memory, bool flush, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
         using var files = new InputFiles();
-        var executor = new StreamingExecutor(plan, shards, files, memory, cancellation);
+        var executor = new StreamingExecutor(plan, shards, files, memory, flush, cancellation);
         try
         {
             executor.Run(progress);
@@ -109,7 +115,13 @@ public sealed class StreamingExecutor
             using var buffers = new WorkerBuffers(_plan);
             while (!_stop.IsCancellationRequested && Next() is var (job, piece))
             {
-                Interlocked.Add(ref _written, job.Run(piece, buffers));
+                var bytes = job.Run(piece, buffers);
+                var written = Interlocked.Add(ref _written, bytes);
+                if (_flush && written / FlushBytes > (written - bytes) / FlushBytes)
+                {
+                    job.BeginFlush();
+                }
+
                 if (job.IsDone)
                 {
                     Release(job);

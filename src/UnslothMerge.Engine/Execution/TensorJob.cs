@@ -94,6 +94,9 @@ internal sealed class TensorJob : IDisposable
         return written;
     }
 
+    /// <summary>Lets the disk begin with what was written to the shard.</summary>
+    public void BeginFlush() => Durable.BeginFlush(_output.File);
+
     /// <summary>The bytes that it no longer holds; counted once.</summary>
     public long ReleaseResident() => Interlocked.Exchange(ref _released, 1) == 0 ? ResidentBytes : 0;
 

@@ -69,7 +69,7 @@ public static class ModelSaver
                 RandomAccess.Write(files[^1], shard.Layout.Header, 0);
             }
 
-            var results = StreamingExecutor.Run(plan, files, options.Memory, progress, cancellation);
+            var results = StreamingExecutor.Run(plan, files, options.Memory, options.Sync, progress, cancellation);
             Complete(plan, files, results);
             return results;
         }
