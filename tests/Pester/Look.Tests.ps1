@@ -37,6 +37,16 @@ Describe 'Get-ModelTensor' {
         @(Get-ModelTensor ([IO.Path]::Combine($Fixtures, 'bases', 'no-such-*'))) | Should -HaveCount 0
     }
 
+    It 'finds tensors by name' {
+        (Get-ModelTensor $base -Name *.q_proj.weight).Name | Should -Be 'model.layers.0.self_attn.q_proj.weight', 'model.layers.1.self_attn.q_proj.weight'
+        @(Get-ModelTensor $base lm_head.weight, MODEL.NORM.*) | Should -HaveCount 2
+        @(Get-ModelTensor $base *nothing*) | Should -HaveCount 0
+
+        @(Get-ModelTensor $base lm_head.weight, lm_haed.weight -ErrorAction SilentlyContinue -ErrorVariable failures) | Should -HaveCount 1
+        $failures.TargetObject | Should -Be 'lm_haed.weight'
+        $failures.FullyQualifiedErrorId | Should -BeLike 'InvalidArgument,*'
+    }
+
     It 'goes on after a bad one' {
         $tensors = @($base, '/nowhere', $base | Get-ModelTensor -ErrorAction SilentlyContinue -ErrorVariable failures)
         $tensors | Should -HaveCount 42

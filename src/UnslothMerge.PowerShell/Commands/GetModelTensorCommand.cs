@@ -10,5 +10,26 @@ namespace UnslothMerge.PowerShell.Commands;
 [OutputType(typeof(ModelTensor))]
 public sealed class GetModelTensorCommand : PathCommand
 {
-    private protected override IEnumerable<object> Look(string path) => StoredFormats.Read(ModelDirectory.Open(path)).Select(t => new ModelTensor(t));
+    /// <summary>The names of the tensors to list; wildcards are allowed. All by default.</summary>
+    [Parameter(Position = 1)]
+    [ValidateNotNullOrEmpty]
+    [SupportsWildcards]
+    public string[]? Name { get; set; }
+
+    private protected override IEnumerable<object> Look(string path)
+    {
+        var tensors = StoredFormats.Read(ModelDirectory.Open(path)).Select(t => new ModelTensor(t)).ToList();
+        if (Name is null)
+        {
+            return tensors;
+        }
+
+        foreach (var name in Name.Where(n => !WildcardPattern.ContainsWildcardCharacters(n) && !tensors.Exists(t => t.Name.Equals(n, StringComparison.OrdinalIgnoreCase))))
+        {
+            WriteError(ErrorRecords.From(new BadArgumentException(name, $"'{path}' has no tensor '{name}'.", "Use wildcards, such as *q_proj*, or press Tab after -Name."))!);
+        }
+
+        var patterns = Name.Select(n => new WildcardPattern(n, WildcardOptions.IgnoreCase)).ToList();
+        return tensors.Where(t => patterns.Exists(p => p.IsMatch(t.Name)));
+    }
 }

@@ -32,10 +32,12 @@ public abstract class OutputCommand : EngineCommand
     /// </summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
+    [PSDefaultValue(Help = "The system's temporary directory")]
     public string TemporaryLocation { get; set; } = Path.GetTempPath();
 
     /// <summary>The most threads; as many as there are processors by default.</summary>
     [Parameter]
     [ValidateRange(1, 1024)]
+    [PSDefaultValue(Help = "The number of processors")]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
 }

@@ -1,0 +1,25 @@
+using System.Management.Automation;
+using System.Management.Automation.Runspaces;
+using System.Reflection;
+
+namespace UnslothMerge.Help;
+
+/// <summary>The cmdlets of an assembly, as PowerShell sees them.</summary>
+internal static class CmdletList
+{
+    public static IReadOnlyList<CmdletInfo> Of(Assembly assembly)
+    {
+        var state = InitialSessionState.Create();
+        foreach (var type in assembly.GetExportedTypes())
+        {
+            if (type.GetCustomAttribute<CmdletAttribute>() is { } cmdlet)
+            {
+                state.Commands.Add(new SessionStateCmdletEntry($"{cmdlet.VerbName}-{cmdlet.NounName}", type, null));
+            }
+        }
+
+        using var runspace = RunspaceFactory.CreateRunspace(state);
+        runspace.Open();
+        return [.. runspace.SessionStateProxy.InvokeCommand.GetCommands("*", CommandTypes.Cmdlet, nameIsPattern: true).Cast<CmdletInfo>().OrderBy(c => c.Name, StringComparer.Ordinal)];
+    }
+}
