@@ -21,11 +21,16 @@ public static partial class JsonFile
 
     /// <summary>Reads a file that must hold a JSON object.</summary>
     /// <exception cref="MergeException">It does not.</exception>
-    public static JsonObject Read(string path, MergeError error)
+    public static JsonObject Read(string path, MergeError error) => Read<JsonObject>(path, error);
+
+    /// <summary>Reads a file that must hold a JSON object or a JSON array.</summary>
+    /// <exception cref="MergeException">It does not.</exception>
+    public static T Read<T>(string path, MergeError error)
+        where T : JsonNode
     {
         try
         {
-            return JsonNode.Parse(HidePythonNumbers(StrictUtf8.GetString(File.ReadAllBytes(path))), documentOptions: Reading) as JsonObject ?? throw new JsonException("it is not a JSON object.");
+            return JsonNode.Parse(HidePythonNumbers(StrictUtf8.GetString(File.ReadAllBytes(path))), documentOptions: Reading) as T ?? throw new JsonException($"it is not a JSON {(typeof(T) == typeof(JsonArray) ? "array" : "object")}.");
         }
         catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException or DecoderFallbackException)
         {

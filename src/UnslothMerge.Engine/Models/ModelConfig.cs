@@ -12,6 +12,7 @@ public sealed partial class ModelConfig
         ("mlp_only_layers", 0), ("cross_attention_layers", 0), ("moe_layers", 0), ("first_k_dense_replace", 0), ("decoder_sparse_step", 1), ("sliding_window_pattern", 1), ("attn_layer_period", 1), ("expert_layer_period", 1),
     ];
 
+    private static readonly string[] TextKeys = ["text_config", "llm_config", "language_config"];
     private static readonly string[] DTypeKeys = ["dtype", "torch_dtype"];
 
     private readonly JsonObject _json;
@@ -43,7 +44,7 @@ public sealed partial class ModelConfig
     /// <summary>How the base is quantized, or null if it is not.</summary>
     public JsonObject? Quantization => _json["quantization_config"] as JsonObject;
 
-    private JsonObject? Text => _json["text_config"] as JsonObject;
+    private JsonObject? Text => TextOf(_json);
 
     /// <summary>The settings that tell layers apart by their position, and so do not survive when layers are repeated.</summary>
     public IReadOnlyList<string> PositionalSettings =>
@@ -65,7 +66,7 @@ public sealed partial class ModelConfig
     public ModelConfig Untied() => Edit(json =>
     {
         json["tie_word_embeddings"] = false;
-        if (json["text_config"] is JsonObject text && text.ContainsKey("tie_word_embeddings"))
+        if (TextOf(json) is { } text && text.ContainsKey("tie_word_embeddings"))
         {
             text["tie_word_embeddings"] = false;
         }
@@ -74,15 +75,11 @@ public sealed partial class ModelConfig
     /// <summary>The same config for another vocabulary size, wherever it states one.</summary>
     public ModelConfig WithVocabulary(long size) => Edit(json =>
     {
-        var text = json["text_config"] as JsonObject;
-        if (text is not null)
+        var text = TextOf(json) ?? json;
+        var old = text.Number("vocab_size") ?? json.Number("vocab_size");
+        foreach (var part in Parts(json).Where(p => p == text || (old is not null && p.Number("vocab_size") == old)))
         {
-            text["vocab_size"] = size;
-        }
-
-        if (text is null || json.ContainsKey("vocab_size"))
-        {
-            json["vocab_size"] = size;
+            part["vocab_size"] = size;
         }
     });
 
@@ -91,7 +88,7 @@ public sealed partial class ModelConfig
     /// <param name="layers">The number of layers before.</param>
     public ModelConfig WithLayers(IReadOnlyList<int> sources, int layers) => Edit(json =>
     {
-        foreach (var part in new[] { json, json["text_config"] as JsonObject }.OfType<JsonObject>())
+        foreach (var part in new[] { json, TextOf(json) }.OfType<JsonObject>())
         {
             foreach (var key in LayerCountKeys.Where(part.ContainsKey))
             {
@@ -121,11 +118,11 @@ public sealed partial class ModelConfig
     /// <summary>The same config for another dtype, under the key that it already uses (<c>dtype</c>, or <c>torch_dtype</c> before transformers 5).</summary>
     public ModelConfig WithDType(TensorType type) => Edit(json =>
     {
-        foreach (var part in new[] { json, json["text_config"] as JsonObject, json["vision_config"] as JsonObject, json["audio_config"] as JsonObject })
+        foreach (var part in Parts(json))
         {
-            foreach (var key in DTypeKeys.Where(k => part is not null && part.ContainsKey(k)))
+            foreach (var key in DTypeKeys.Where(part.ContainsKey))
             {
-                part![key] = type.TorchName();
+                part[key] = type.TorchName();
             }
         }
 
@@ -137,6 +134,14 @@ public sealed partial class ModelConfig
 
     private static IEnumerable<string> Types(JsonObject config) =>
         config.Select(p => p.Value).OfType<JsonObject>().SelectMany(Types).Concat(config.String("model_type") is { } type ? [type] : []);
+
+    // The config of the language model inside a larger one: transformers' name, InternVL's, DeepSeek's; Omni models have it two levels down.
+    private static JsonObject? TextOf(JsonObject config) =>
+        TextKeys.Select(k => config[k]).OfType<JsonObject>().FirstOrDefault() ?? (config["thinker_config"] is JsonObject thinker ? TextOf(thinker) : null);
+
+    // The config and those of the models inside it; how weights are quantized is none.
+    private static IEnumerable<JsonObject> Parts(JsonObject config) =>
+        config.Where(p => p.Key != "quantization_config").Select(p => p.Value).OfType<JsonObject>().ToList().SelectMany(Parts).Prepend(config);
 
     private ModelConfig Edit(Action<JsonObject> edit)
     {

@@ -1,27 +1,34 @@
 using System.IO.Enumeration;
+using System.Text.Json.Nodes;
 
 namespace UnslothMerge.Models;
 
 /// <summary>The files that make up a model directory, by name. What no pattern knows belongs to somebody else.</summary>
 public static class ModelFiles
 {
-    /// <summary>The tokenizer and all that belongs to it: an adapter's own set takes the place of the base's.</summary>
+    /// <summary>The tokenizer and all that belongs to it: a set of which no part goes with a part of another.</summary>
     private static readonly string[] TokenizerPatterns =
     [
-        "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
-        "tokenizer.model*", "spiece.model", "*.bpe.model", "source.spm", "target.spm", "*.tiktoken", "tekken.json", "chat_template.*", "additional_chat_templates/*",
+        "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "*-vocab.json", "*_vocab.json", "vocab-*.json", "merges.txt", "bpe.codes", "normalizer.json",
+        "*.model", "tokenizer.model*", "*.spm", "*.tiktoken", "tekken.json", "chat_template.*", "chat_templates/*", "additional_chat_templates/*", "tokenization_*.py",
     ];
 
     /// <summary>The files that hold a vocabulary: with one of them a tokenizer is complete.</summary>
-    private static readonly string[] VocabularyPatterns = ["tokenizer.json", "tokenizer.model", "spiece.model", "*.bpe.model", "vocab.*", "*.tiktoken", "tekken.json"];
+    private static readonly string[] VocabularyPatterns = ["tokenizer.json", "*.model", "*.spm", "vocab.*", "*.tiktoken", "tekken.json"];
+
+    /// <summary>What turns images, sounds and videos into a model's input.</summary>
+    private static readonly string[] ProcessorPatterns =
+        ["*processor_config.json", "image_processor*.json", "feature_extractor*.json", "feature_extraction*.json", "audio_tokenizer_config.json", "*processing_*.py", "feature_extraction_*.py"];
 
     /// <summary>Everything else that is carried over from the base: it describes the model but not its weights.</summary>
     private static readonly string[] CarriedPatterns =
     [
-        "generation_config.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json", "image_processor.json", "feature_extractor.json",
-        "configuration.json", "modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Pooling/*", "params.json", "id2label.json", "label2id.json",
-        "*.py", "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*", "COPYING*", "THIRD_PARTY*",
+        "generation_config.json", "configuration.json", "modules.json", "sentence_*_config.json", "config_sentence_transformers.json", "id2label.json", "label2id.json",
+        "*.py", "*LICENSE*", "*LICENCE*", "NOTICE*", "*USE_POLICY*", "COPYING*", "COPYRIGHT*", "AUTHORS*", "CITATION*", "THIRD_PARTY*",
     ];
+
+    /// <summary>What other tools left behind: never carried over, though a pattern may know it.</summary>
+    private static readonly string[] LeftBehindPatterns = [".*/*", "checkpoint-*/*", "original/*", "zero_to_fp32.py"];
 
     /// <summary>The files that a save writes itself, and the weights in every form: never carried over.</summary>
     private static readonly string[] WrittenPatterns =
@@ -39,12 +46,31 @@ public static class ModelFiles
     /// <summary>True if a directory has a whole tokenizer, not only a template or a config.</summary>
     public static bool HasTokenizer(string directory) => Files(directory).Any(f => Matches(f, VocabularyPatterns));
 
+    /// <summary>The processor files of a directory, by relative path.</summary>
+    public static IReadOnlyList<string> Processor(string directory) => [.. Files(directory).Where(f => Matches(f, ProcessorPatterns))];
+
     /// <summary>The files that a merged model takes over from its base beside the tokenizer, by relative path.</summary>
-    public static IReadOnlyList<string> Carried(string directory) => [.. Files(directory).Where(f => Matches(f, CarriedPatterns))];
+    public static IReadOnlyList<string> Carried(string directory)
+    {
+        string[] patterns = [.. CarriedPatterns, .. ProcessorPatterns, .. ModuleFolders(directory)];
+        return [.. Files(directory).Where(f => Matches(f, patterns) && !Matches(f, TokenizerPatterns) && !Matches(f, LeftBehindPatterns))];
+    }
 
     /// <summary>The files of a directory that do not belong to a model, by relative path.</summary>
-    public static IReadOnlyList<string> Unknown(string directory) =>
-        [.. Files(directory).Where(f => !Matches(f, TokenizerPatterns) && !Matches(f, CarriedPatterns) && !Matches(f, WrittenPatterns))];
+    public static IReadOnlyList<string> Unknown(string directory)
+    {
+        var known = Tokenizer(directory).Concat(Carried(directory)).ToHashSet(StringComparer.Ordinal);
+        return [.. Files(directory).Where(f => !known.Contains(f) && !Matches(f, WrittenPatterns))];
+    }
+
+    // The modules that sentence-transformers runs after the model, weights included; the model itself has the empty path.
+    private static IEnumerable<string> ModuleFolders(string directory)
+    {
+        var modules = Path.Combine(directory, "modules.json");
+        return File.Exists(modules)
+            ? JsonFile.Read<JsonArray>(modules, MergeError.InvalidModel).OfType<JsonObject>().Select(m => m.String("path")).Where(p => !string.IsNullOrEmpty(p)).Select(p => $"{p}/*")
+            : [];
+    }
 
     private static IEnumerable<string> Files(string directory) =>
         Directory.EnumerateFiles(directory, "*", new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = 0, ReturnSpecialDirectories = false })

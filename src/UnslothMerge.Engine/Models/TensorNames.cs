@@ -40,6 +40,9 @@ public static partial class TensorNames
     /// <summary>True for the weight of the token embedding.</summary>
     public static bool IsInputEmbedding(string name) => IsWeightOf(name, InputEmbeddings);
 
+    /// <summary>The token embedding of a model's language part among its tensors; null if there is none.</summary>
+    public static string? TextEmbedding(IEnumerable<string> names) => names.Where(n => IsInputEmbedding(n) && Component(n) == "text").MinBy(n => n.Length);
+
     /// <summary>True for the weight of the language-model head.</summary>
     public static bool IsOutputHead(string name) => IsWeightOf(name, OutputHeads);
 

@@ -45,5 +45,10 @@ public static class ShardSplitter
     /// <summary>The file name of a shard.</summary>
     /// <param name="index">Its place, from 0.</param>
     /// <param name="count">The number of shards.</param>
-    public static string FileName(int index, int count) => count == 1 ? "model.safetensors" : $"model-{index + 1:D5}-of-{count:D5}.safetensors";
+    /// <param name="variant">The variant of the weights, if they are not the model's only ones: <c>fp16</c> for <c>model.fp16.safetensors</c>.</param>
+    public static string FileName(int index, int count, string? variant = null)
+    {
+        var name = variant is null ? "model" : $"model.{variant}";
+        return count == 1 ? $"{name}.safetensors" : $"{name}-{index + 1:D5}-of-{count:D5}.safetensors";
+    }
 }

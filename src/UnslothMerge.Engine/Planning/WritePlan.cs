@@ -30,6 +30,9 @@ public sealed record WriteOptions(TensorType? Type, long MaxShardBytes)
 {
     /// <summary>How weights are quantized to 4 bits; null for a 16-bit (or 32-bit) output.</summary>
     public FourBitRequest? FourBit { get; init; }
+
+    /// <summary>The variant in the names of the files: <c>fp16</c> for <c>model.fp16.safetensors</c>; null for none.</summary>
+    public string? Variant { get; init; }
 }
 
 /// <summary>How the merged model is stored: formats, shards, offsets and file sizes, all known before a byte is written.</summary>
@@ -37,11 +40,12 @@ public sealed class WritePlan
 {
     private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
 
-    private WritePlan(MergePlan merge, ImmutableArray<WriteShard> shards, ModelConfig config)
+    private WritePlan(MergePlan merge, ImmutableArray<WriteShard> shards, ModelConfig config, string? variant)
     {
         Merge = merge;
         Shards = shards;
         Config = config;
+        Variant = variant;
     }
 
     /// <summary>What is merged.</summary>
@@ -52,6 +56,9 @@ public sealed class WritePlan
 
     /// <summary>The content of config.json.</summary>
     public ModelConfig Config { get; }
+
+    /// <summary>The variant in the names of the files; null for none.</summary>
+    public string? Variant { get; }
 
     /// <summary>All tensors, shard by shard.</summary>
     public IEnumerable<WriteTensor> Tensors => Shards.SelectMany(s => s.Tensors);
@@ -75,12 +82,12 @@ public sealed class WritePlan
         var written = tensors.Select(t => Store(t, type, fourBit)).ToList();
 
         var split = ShardSplitter.Split([.. written.Select(t => t.Bytes)], options.MaxShardBytes);
-        var shards = split.Select((indices, i) => Shard(ShardSplitter.FileName(i, split.Count), indices.Select(j => written[j]))).ToImmutableArray();
+        var shards = split.Select((indices, i) => Shard(ShardSplitter.FileName(i, split.Count, options.Variant), indices.Select(j => written[j]))).ToImmutableArray();
 
         var config = merge.Config.WithoutQuantization();
         config = type is { } t && t != config.DType ? config.WithDType(t) : config;
         config = fourBit is null ? config : config.WithQuantization(fourBit.ToConfig(config.DType ?? TensorType.BF16));
-        return new WritePlan(merge, shards, config);
+        return new WritePlan(merge, shards, config, options.Variant);
     }
 
     private static WriteTensor Store(LogicalTensor tensor, TensorType? type, FourBitSelection? fourBit)

@@ -1,7 +1,9 @@
+using System.Text.RegularExpressions;
+
 namespace UnslothMerge.Safetensors;
 
 /// <summary>All tensors of a model directory, from one <c>model.safetensors</c> or from the shards of an index, in the order in which they lie on disk.</summary>
-public sealed class Checkpoint
+public sealed partial class Checkpoint
 {
     private readonly Dictionary<string, StoredTensor> _byName;
 
@@ -37,6 +39,19 @@ public sealed class Checkpoint
             return OpenShards(directory, index);
         }
 
+        if (Variants(directory) is { Count: > 0 } variants)
+        {
+            var (variant, path) = variants[0];
+            return variants.Count > 1
+                ? throw new MergeException(
+                    MergeError.InvalidModel,
+                    $"'{directory}' has no model.safetensors, but several variants of it: {string.Join(", ", variants.Select(v => v.Variant))}.",
+                    directory,
+                    "Leave the one that is meant there, or rename its files to those of a plain model.")
+                : path.EndsWith(".json", StringComparison.Ordinal) ? OpenShards(directory, path)
+                : new Checkpoint([SafetensorsFile.Open(path)]);
+        }
+
         var pickled = Directory.EnumerateFiles(directory, "pytorch_model*.bin").Any();
         throw new MergeException(
             MergeError.InvalidModel,
@@ -44,6 +59,16 @@ public sealed class Checkpoint
             directory,
             pickled ? "Convert the model to safetensors first (load it with transformers and save it again)." : "Pass the directory of a complete Hugging Face model.");
     }
+
+    // model.fp16.safetensors, or model.safetensors.index.fp16.json beside model.fp16-00001-of-00002.safetensors.
+    private static List<(string Variant, string Path)> Variants(string directory) =>
+    [
+        .. Directory.EnumerateFiles(directory, "model.*").Select(f => (Match: VariantName().Match(Path.GetFileName(f)), Path: f)).Where(f => f.Match.Success)
+            .Select(f => (f.Match.Groups["variant"].Value, f.Path)).OrderBy(f => f.Value, StringComparer.Ordinal),
+    ];
+
+    [GeneratedRegex(@"\Amodel\.(safetensors\.index\.(?<variant>[\w-]+)\.json|(?<variant>[\w-]+)(?<!-of-\d{5})\.safetensors)\z", RegexOptions.ExplicitCapture)]
+    private static partial Regex VariantName();
 
     private static Checkpoint OpenShards(string directory, string index)
     {

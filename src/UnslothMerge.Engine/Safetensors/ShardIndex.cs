@@ -12,6 +12,9 @@ public static class ShardIndex
     /// <summary>The file's name.</summary>
     public const string FileName = "model.safetensors.index.json";
 
+    /// <summary>The file's name for a variant of the weights: <c>model.safetensors.index.fp16.json</c>.</summary>
+    public static string NameFor(string? variant) => variant is null ? FileName : FileName.Replace(".json", $".{variant}.json", StringComparison.Ordinal);
+
     private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>Reads the weight map: tensor name → shard name.</summary>

@@ -2,7 +2,6 @@ using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Execution;
 using UnslothMerge.IO;
-using UnslothMerge.Models;
 using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
 
@@ -15,15 +14,23 @@ public static class AdapterSaver
 
     private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
 
-    /// <summary>Writes a plan's one adapter: its tensors in every bit, its config with every key.</summary>
+    /// <summary>Writes a plan's one adapter, with what belongs to it by itself.</summary>
     /// <returns>The file of the adapter's weights.</returns>
     /// <exception cref="MergeException">The plan is more than one plain adapter, or cannot be written; nothing has landed.</exception>
-    public static SavedShard Save(MergePlan plan, Destination destination, bool sync)
+    public static SavedShard Save(MergePlan plan, Destination destination, bool sync) => Save(plan, ModelExtras.ForAdapter(plan, destination, new ExtrasOptions()), destination, sync);
+
+    /// <summary>Writes a plan's one adapter: its tensors in every bit, its config with every key.</summary>
+    /// <param name="plan">The merge of the adapter.</param>
+    /// <param name="extras">The files beside it.</param>
+    /// <param name="destination">Where.</param>
+    /// <param name="sync">True to flush everything to the disk before it gets its final name.</param>
+    /// <returns>The file of the adapter's weights.</returns>
+    /// <exception cref="MergeException">It cannot be written; nothing has landed.</exception>
+    public static SavedShard Save(MergePlan plan, ModelExtras extras, Destination destination, bool sync)
     {
-        RequireOneAdapter(plan);
         try
         {
-            return Write(plan, plan.Steps[0].Adapter, destination, sync);
+            return Write(plan.Steps[0].Adapter, extras, destination, sync);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -50,12 +57,12 @@ public static class AdapterSaver
         }
     }
 
-    private static SavedShard Write(MergePlan plan, AdapterDirectory adapter, Destination destination, bool sync)
+    private static SavedShard Write(AdapterDirectory adapter, ModelExtras extras, Destination destination, bool sync)
     {
         var weights = adapter.Weights;
         var layout = weights.IsSafetensors ? null : new ShardLayout(weights.Tensors.Select(t => new TensorSpec(t.Name, t.Type, t.Shape)), Metadata);
         var bytes = layout?.Length ?? new FileInfo(weights.Path).Length;
-        var files = new Dictionary<string, string>(CarriedFiles.Tokenizer(plan.Base.Path, [adapter.Path]), StringComparer.Ordinal)
+        var files = new Dictionary<string, string>
         {
             [AdapterDirectory.ConfigName] = Path.Combine(adapter.Path, AdapterDirectory.ConfigName),
         };
@@ -73,7 +80,7 @@ public static class AdapterSaver
         }
 
         CarriedFiles.Copy(files, staging.Path);
-        File.WriteAllText(Path.Combine(staging.Path, ModelCard.FileName), ModelCard.Adapter(plan, Path.GetFileName(destination.Path), ModelCard.LicenseOf(plan.Base.Path)));
+        extras.Write(staging.Path);
         if (sync)
         {
             Durable.FlushTree(staging.Path);

@@ -5,20 +5,29 @@ namespace UnslothMerge.Saving;
 /// <summary>The files that a saved model takes over as they are: tokenizer, templates, processor, generation config, remote code, licence.</summary>
 public static class CarriedFiles
 {
-    /// <summary>The tokenizer of an adapter that has one of its own, else the base's; a template or config that only the adapter has goes on top.</summary>
+    /// <summary>
+    /// The tokenizer that the user gave, else that of an adapter that has one of its own, else the base's. It is one directory's whole set, never a mixture; only what a
+    /// directory without a vocabulary has (a template, a config) goes on top of the base's.
+    /// </summary>
     /// <param name="baseDirectory">The base.</param>
     /// <param name="adapterDirectories">The adapters, in order; the first with a tokenizer wins.</param>
+    /// <param name="tokenizer">The directory that the user gave; it may also have a processor only.</param>
     /// <returns>Relative path → file.</returns>
-    public static IReadOnlyDictionary<string, string> Tokenizer(string baseDirectory, IReadOnlyList<string> adapterDirectories)
+    /// <exception cref="MergeException">The directory that the user gave has no tokenizer.</exception>
+    public static IReadOnlyDictionary<string, string> Tokenizer(string baseDirectory, IReadOnlyList<string> adapterDirectories, string? tokenizer = null)
     {
+        RequireTokenizer(tokenizer);
         var files = new SortedDictionary<string, string>(StringComparer.Ordinal);
-        var owner = adapterDirectories.FirstOrDefault(ModelFiles.HasTokenizer);
+        var owner = adapterDirectories.Prepend(tokenizer).OfType<string>().FirstOrDefault(ModelFiles.HasTokenizer);
         foreach (var directory in owner is null ? adapterDirectories.Reverse().Prepend(baseDirectory) : [owner])
         {
-            foreach (var file in ModelFiles.Tokenizer(directory))
-            {
-                files[file] = Path.Combine(directory, file);
-            }
+            Add(files, directory, ModelFiles.Tokenizer(directory));
+        }
+
+        // The processor that the adapter was trained with is saved beside the tokenizer.
+        foreach (var directory in adapterDirectories.Prepend(tokenizer).OfType<string>().Reverse())
+        {
+            Add(files, directory, ModelFiles.Processor(directory));
         }
 
         return files;
@@ -26,20 +35,37 @@ public static class CarriedFiles
 
     /// <summary>All files that a merged model takes over.</summary>
     /// <returns>Relative path → file.</returns>
-    public static IReadOnlyDictionary<string, string> ForModel(string baseDirectory, IReadOnlyList<string> adapterDirectories)
+    /// <exception cref="MergeException">The directory that the user gave has no tokenizer.</exception>
+    public static IReadOnlyDictionary<string, string> ForModel(string baseDirectory, IReadOnlyList<string> adapterDirectories, string? tokenizer = null)
     {
         var files = new SortedDictionary<string, string>(StringComparer.Ordinal);
-        foreach (var file in ModelFiles.Carried(baseDirectory))
-        {
-            files[file] = Path.Combine(baseDirectory, file);
-        }
-
-        foreach (var (name, path) in Tokenizer(baseDirectory, adapterDirectories))
+        Add(files, baseDirectory, ModelFiles.Carried(baseDirectory));
+        foreach (var (name, path) in Tokenizer(baseDirectory, adapterDirectories, tokenizer))
         {
             files[name] = path;
         }
 
         return files;
+    }
+
+    private static void Add(SortedDictionary<string, string> files, string directory, IEnumerable<string> names)
+    {
+        foreach (var name in names)
+        {
+            files[name] = Path.Combine(directory, name);
+        }
+    }
+
+    private static void RequireTokenizer(string? directory)
+    {
+        var trouble = directory is null ? null
+            : !Directory.Exists(directory) ? File.Exists(directory) ? "is a file" : "does not exist"
+            : ModelFiles.HasTokenizer(directory) || ModelFiles.Processor(directory).Count > 0 ? null
+            : "has neither a vocabulary nor the config of a processor";
+        if (trouble is not null)
+        {
+            throw new MergeException(MergeError.InvalidOption, $"The tokenizer directory '{directory}' {trouble}.", "Tokenizer", "Give the directory that the tokenizer's save_pretrained wrote.");
+        }
     }
 
     /// <summary>Makes sure that files can be copied, before the work that would be lost if they could not.</summary>

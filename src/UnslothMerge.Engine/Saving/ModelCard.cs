@@ -1,91 +1,179 @@
 using System.Globalization;
 using System.Text;
+using System.Text.RegularExpressions;
 using UnslothMerge.Adapters.Combining;
+using UnslothMerge.Models;
 using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
 
-/// <summary>README.md of a saved model: what it was made of, and how.</summary>
-public static class ModelCard
+/// <summary>README.md of a saved model or adapter: what it was made of, and how.</summary>
+public static partial class ModelCard
 {
     /// <summary>The name of the file.</summary>
     public const string FileName = "README.md";
 
-    /// <summary>The card of a merged model.</summary>
-    /// <param name="plan">What was merged.</param>
-    /// <param name="name">The model's name.</param>
+    // A licence's name and link belong to it: the first card that has one of these gives them all.
+    private static readonly string[] License = ["license", "license_name", "license_link"];
+
+    /// <summary>
+    /// The card of a merged model. A card that is at the destination already is its author's: it is kept, and only what this merge makes untrue is changed. A new one takes over from the
+    /// cards of base and adapters what holds for the merged model too.
+    /// </summary>
+    /// <param name="plan">What is written.</param>
+    /// <param name="directory">The directory that it is written to.</param>
     /// <param name="method">The save method.</param>
-    /// <param name="license">The base's licence id, if its card states one.</param>
-    /// <param name="changed">The number of tensors that adapters changed.</param>
-    public static string Merged(MergePlan plan, string name, string method, string? license, int changed)
+    /// <param name="options">What the user adds.</param>
+    /// <param name="warnings">What the user should know.</param>
+    /// <exception cref="MergeException">The card at the destination cannot be read.</exception>
+    public static string Merged(WritePlan plan, string directory, string method, ExtrasOptions options, ICollection<string> warnings)
     {
-        var card = FrontMatter(BaseId(plan), "merge", license, ["merged", "lora"]);
-        card.Append(CultureInfo.InvariantCulture, $"# {name}\n\n");
-        card.Append(CultureInfo.InvariantCulture, $"`{plan.Base.Title}` with {(plan.Steps.Length == 0 ? "no adapter" : plan.Steps.Length == 1 ? "an adapter" : $"{plan.Steps.Length} adapters")} merged into its weights ({method}, {changed} tensors changed).\n\n");
-        card.Append(CultureInfo.InvariantCulture, $"- Base: {BaseId(plan) ?? plan.Base.Name}\n");
-        foreach (var step in plan.Steps)
+        var steps = plan.Merge.Steps;
+        var card = CardText.Read(directory) ?? CardText.New(Path.GetFileName(directory));
+        var baseId = BaseId(plan.Merge);
+        var isOfBase = baseId is null || card.Facts.Values("base_model").DefaultIfEmpty(baseId).First() == baseId;
+        if (baseId is not null)
         {
-            card.Append(CultureInfo.InvariantCulture, $"- Adapter: {step.Adapter.Name} ({step.Adapter.Config.PeftType}, weight {step.Weight})\n");
+            string[] models = [.. steps.Select(s => CachedId(s.Adapter.Path)).OfType<string>().Prepend(baseId).Distinct()];
+            card.Facts.Set("base_model", models);
+            card.Facts.Set("base_model_relation", models.Length > 1 ? ["merge"] : steps.Length > 0 ? ["finetune"] : plan.Config.Quantization is null ? [] : ["quantized"]);
         }
 
-        foreach (var rule in plan.Tensors.SelectMany(t => t.Terms).Select(t => t.Term).OfType<CombinedTerm>().Select(t => t.Description).Distinct())
+        var @base = Facts(plan.Merge.Base.Path, warnings);
+        FrontMatter[] adapters = [.. steps.Select(s => Facts(s.Adapter.Path, warnings)).OfType<FrontMatter>()];
+        FrontMatter?[] baseFirst = [@base, .. adapters], adaptersFirst = [.. adapters, @base];
+        Inherit(card.Facts, baseFirst, isOfBase, License);
+        Inherit(card.Facts, [@base], isOfBase, "library_name");
+        Inherit(card.Facts, baseFirst, isOfBase, "pipeline_tag");
+        Inherit(card.Facts, adaptersFirst, isOfBase, "language");
+        if (!card.Facts.Has("library_name"))
         {
-            card.Append(CultureInfo.InvariantCulture, $"- Combined by {rule}\n");
+            card.Facts.Set("library_name", "transformers");
         }
 
+        card.Facts.Add("datasets", adapters.SelectMany(a => a.Values("datasets")).Concat(options.Datasets));
+        card.Facts.Add("tags", (steps.Length == 0 ? [] : steps.Select(KindTag).Prepend("merged")).Concat(options.Tags));
+        card.SetSection(Section(plan, baseId, method));
         return card.ToString();
     }
 
-    /// <summary>The card of an adapter that is saved by itself.</summary>
-    public static string Adapter(MergePlan plan, string name, string? license)
+    /// <summary>The card of an adapter that is saved by itself: the one that is at the destination, else the adapter's own, with what the Hub needs to know.</summary>
+    /// <param name="plan">The merge of the adapter.</param>
+    /// <param name="directory">The directory that it is written to.</param>
+    /// <param name="options">What the user adds.</param>
+    /// <param name="warnings">What the user should know.</param>
+    /// <exception cref="MergeException">The card at the destination, or the adapter's own, cannot be read.</exception>
+    public static string Adapter(MergePlan plan, string directory, ExtrasOptions options, ICollection<string> warnings)
     {
-        var card = FrontMatter(BaseId(plan), "adapter", license, ["lora"]);
-        card.Append(CultureInfo.InvariantCulture, $"# {name}\n\nA {plan.Steps[0].Adapter.Config.PeftType} adapter for {BaseId(plan) ?? plan.Base.Name}.\n");
+        var step = plan.Steps[0];
+        var baseId = BaseId(plan);
+        var card = CardText.Read(directory) ?? CardText.Read(step.Adapter.Path) ?? CardText.New(Path.GetFileName(directory), $"A {step.Adapter.Config.PeftType} adapter for {baseId ?? plan.Base.Name}.");
+        if (baseId is not null && !card.Facts.Values("base_model").Any(IsHubId))
+        {
+            card.Facts.Set("base_model", baseId);
+        }
+
+        foreach (var (key, value) in new[] { ("base_model_relation", "adapter"), ("library_name", "peft") })
+        {
+            if (!card.Facts.Has(key))
+            {
+                card.Facts.Set(key, value);
+            }
+        }
+
+        Inherit(card.Facts, [Facts(plan.Base.Path, warnings)], keep: true, License);
+        card.Facts.Add("datasets", options.Datasets);
+        card.Facts.Add("tags", options.Tags.Prepend(KindTag(step)));
         return card.ToString();
     }
 
-    /// <summary>The licence id in the front matter of a model's card, or null.</summary>
-    public static string? LicenseOf(string directory)
+    private static void Inherit(FrontMatter card, IEnumerable<FrontMatter?> sources, bool keep, params string[] keys)
     {
-        var path = Path.Combine(directory, FileName);
-        if (!File.Exists(path))
+        if (!(keep && keys.Any(card.Has)) && sources.FirstOrDefault(s => s is not null && keys.Any(s.Has)) is { } source)
         {
+            foreach (var key in keys)
+            {
+                card.Take(source, key);
+            }
+        }
+    }
+
+    private static FrontMatter? Facts(string directory, ICollection<string> warnings)
+    {
+        try
+        {
+            return CardText.Read(directory)?.Facts;
+        }
+        catch (MergeException e)
+        {
+            warnings.Add($"{e.Message} Licence, language and the like are not taken over from it.");
             return null;
         }
-
-        var lines = File.ReadLines(path).Take(200).ToList();
-        return lines.Count > 0 && lines[0].Trim() == "---"
-            ? lines.Skip(1).TakeWhile(l => l.Trim() != "---").Where(l => l.StartsWith("license:", StringComparison.Ordinal)).Select(l => l["license:".Length..].Trim()).FirstOrDefault(l => l.Length > 0)
-            : null;
     }
 
-    private static StringBuilder FrontMatter(string? baseModel, string relation, string? license, string[] tags)
+    private static string Section(WritePlan plan, string? baseId, string method)
     {
-        var card = new StringBuilder("---\n");
-        if (baseModel is not null)
+        var (merge, tensors) = (plan.Merge, plan.Tensors.Select(t => t.Tensor).ToList());
+        var text = new StringBuilder("## How it was made\n\n");
+        var stored = merge.Base.Config.Quantization?.String("quant_method") is { } quantization ? $", stored as {quantization}" : "";
+        Line($"- Base: {baseId ?? merge.Base.Name} (`{merge.Base.Title}`{stored})");
+        foreach (var step in merge.Steps)
         {
-            card.Append(CultureInfo.InvariantCulture, $"base_model: {baseModel}\nbase_model_relation: {(relation == "merge" ? "finetune" : relation)}\n");
+            var (adapter, config) = (step.Adapter, step.Adapter.Config);
+            var rank = config.Rank is { } r ? $", rank {r}" : "";
+            var trained = config.BaseModel is { } model && IsHubId(model) && model != baseId ? $", trained on {model}" : "";
+            Line($"- Adapter: {CachedId(adapter.Path) ?? adapter.Name} ({config.PeftType}{rank}{trained}), weight {step.Weight}");
         }
 
-        card.Append(relation == "adapter" ? "library_name: peft\n" : "library_name: transformers\n");
-        if (license is not null)
+        foreach (var rule in tensors.SelectMany(t => t.Terms).Select(t => t.Term).OfType<CombinedTerm>().Select(t => t.Description).Distinct())
         {
-            card.Append(CultureInfo.InvariantCulture, $"license: {license}\n");
+            Line($"- Combined by {rule}");
         }
 
-        card.Append("tags:\n");
-        foreach (var tag in tags)
+        foreach (var group in tensors.GroupBy(t => StrengthOf(t, merge)).Where(g => g.Key != 1).OrderByDescending(g => g.Key))
         {
-            card.Append(CultureInfo.InvariantCulture, $"- {tag}\n");
+            Line($"- Strength {group.Key} on {group.Count()} tensor{(group.Count() == 1 ? "" : "s")}: {string.Join(", ", group.Take(3).Select(t => $"`{t.Name}`"))}{(group.Count() > 3 ? ", …" : "")}");
         }
 
-        return card.Append("---\n\n");
+        var changed = tensors.Count(t => t.IsChanged);
+        Line($"- Saved as {method} by UnslothMerge {typeof(ModelCard).Assembly.GetName().Version!.ToString(3)}: {changed} of {tensors.Count} tensors changed{(tensors.Count < merge.Tensors.Length ? $"; {merge.Tensors.Length - tensors.Count} tensors of the model were left out" : "")}");
+        return text.ToString();
+
+        void Line(FormattableString line) => text.Append(line.ToString(CultureInfo.InvariantCulture)).Append('\n');
     }
 
+    // What the user set, apart from the adapter's weight; 1 where nothing was.
+    private static double StrengthOf(LogicalTensor tensor, MergePlan merge)
+    {
+        foreach (var term in tensor.Terms)
+        {
+            double[] weights = [.. merge.Steps.Where(s => s.Adapter.Name == term.Adapter).Select(s => s.Weight).DefaultIfEmpty(1)];
+            if (!weights.Contains(term.Weight) && weights[0] != 0)
+            {
+                return Math.Round(term.Weight / weights[0], 10);
+            }
+        }
+
+        return 1;
+    }
+
+    private static string KindTag(AdapterStep step) => step.Adapter.Config.PeftType.ToLowerInvariant();
+
+    // The base's true name: that of its place in the Hub's cache; else what the adapters were trained on, unless that was a 4-bit copy of this base; else what its own config says.
     // The Hub refuses a base_model that is not a Hub id, so a local path is left out.
-    private static string? BaseId(MergePlan plan) =>
-        plan.Steps.Select(s => s.Adapter.Config.BaseModel).Append(plan.Base.Config.NameOrPath).FirstOrDefault(IsHubId);
+    private static string? BaseId(MergePlan plan)
+    {
+        var trained = plan.Steps.Select(s => s.Adapter.Config.BaseModel).ToList();
+        var same = trained.Where(m => plan.Base.Config.Quantization is not null || m?.EndsWith("bnb-4bit", StringComparison.OrdinalIgnoreCase) != true);
+        return CachedId(plan.Base.Path) ?? same.Append(plan.Base.Config.NameOrPath).Concat(trained).FirstOrDefault(IsHubId);
+    }
+
+    // …/models--org--name/snapshots/commit
+    private static string? CachedId(string directory) => CachePath().Match(directory.Replace('\\', '/')) is { Success: true } match ? match.Groups["id"].Value.Replace("--", "/", StringComparison.Ordinal) : null;
 
     private static bool IsHubId(string? name) =>
         name is not null && name.Split('/') is { Length: 2 } parts && parts.All(p => p.Length is > 0 and <= 96 && p[0] is not '.' && p.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.'));
+
+    [GeneratedRegex("/models--(?<id>[^/]+)/snapshots/[^/]+/?$", RegexOptions.ExplicitCapture)]
+    private static partial Regex CachePath();
 }

@@ -2,7 +2,6 @@ using System.Collections.Immutable;
 using Microsoft.Win32.SafeHandles;
 using UnslothMerge.Execution;
 using UnslothMerge.IO;
-using UnslothMerge.Models;
 using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
 
@@ -22,25 +21,34 @@ public sealed record SavedShard(string Path, long Bytes, ImmutableArray<TensorRe
 /// <summary>Saves a merged model: shards, index, config, the files carried over, and a card; all or nothing.</summary>
 public static class ModelSaver
 {
+    /// <summary>Writes a planned model, with what belongs to it by itself.</summary>
+    /// <exception cref="MergeException">The model cannot be written; nothing has landed.</exception>
+    public static IReadOnlyList<SavedShard> Save(WritePlan plan, Destination destination, string method, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation) =>
+        Save(plan, ModelExtras.For(plan, destination, method, new ExtrasOptions()), destination, options, progress, cancellation);
+
     /// <summary>Writes a planned model.</summary>
     /// <param name="plan">What to write.</param>
+    /// <param name="extras">Its files beside the weights.</param>
     /// <param name="destination">Where.</param>
-    /// <param name="method">The save method's name, for the card.</param>
     /// <param name="options">How.</param>
     /// <param name="progress">Called on this thread.</param>
     /// <param name="cancellation">Stops the save and removes what was written.</param>
     /// <exception cref="MergeException">The model cannot be written; nothing has landed.</exception>
     /// <exception cref="OperationCanceledException">The caller cancelled; nothing has landed.</exception>
-    public static IReadOnlyList<SavedShard> Save(WritePlan plan, Destination destination, string method, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+    public static IReadOnlyList<SavedShard> Save(WritePlan plan, ModelExtras extras, Destination destination, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
-        var carried = CarriedFiles.ForModel(plan.Merge.Base.Path, [.. plan.Merge.Steps.Select(s => s.Adapter.Path)]);
-        CarriedFiles.RequireReadable(carried);
         DiskSpace.Require(plan.Bytes, destination);
         using var staging = StagingDirectory.Create(destination);
         try
         {
             var results = WriteShards(plan, staging.Path, options, progress, cancellation);
-            WriteOthers(plan, results, carried, staging.Path, destination, method, options.Sync);
+            extras.Write(staging.Path);
+            WriteIndex(plan, results, staging.Path);
+            if (options.Sync)
+            {
+                Durable.FlushTree(staging.Path);
+            }
+
             cancellation.ThrowIfCancellationRequested();
             staging.Land();
 
@@ -91,23 +99,13 @@ public static class ModelSaver
         }
     }
 
-    private static void WriteOthers(WritePlan plan, IReadOnlyList<TensorResult> results, IReadOnlyDictionary<string, string> carried, string directory, Destination destination, string method, bool sync)
+    private static void WriteIndex(WritePlan plan, IReadOnlyList<TensorResult> results, string directory)
     {
-        CarriedFiles.Copy(carried, directory);
-        File.WriteAllText(Path.Combine(directory, "config.json"), JsonFile.Text(plan.Config.ToJson()));
-        File.WriteAllText(
-            Path.Combine(directory, ModelCard.FileName),
-            ModelCard.Merged(plan.Merge, Path.GetFileName(destination.Path), method, ModelCard.LicenseOf(plan.Merge.Base.Path), plan.Tensors.Count(t => t.Tensor.IsChanged)));
         if (plan.Shards.Length > 1)
         {
             var map = plan.Shards.SelectMany(s => s.Layout.Names.Select(n => KeyValuePair.Create(n, s.Name)));
             var bytes = plan.Tensors.Sum(t => t.Sink.Outputs.Sum(o => o.Bytes)) + results.Sum(r => r.Deferred.Sum(d => (long)d.Length));
-            File.WriteAllText(Path.Combine(directory, ShardIndex.FileName), ShardIndex.Write(map, bytes, plan.Tensors.Sum(t => t.Tensor.View.Count)));
-        }
-
-        if (sync)
-        {
-            Durable.FlushTree(directory);
+            File.WriteAllText(Path.Combine(directory, ShardIndex.NameFor(plan.Variant)), ShardIndex.Write(map, bytes, plan.Tensors.Sum(t => t.Tensor.View.Count)));
         }
     }
 }

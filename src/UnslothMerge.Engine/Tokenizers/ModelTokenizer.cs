@@ -87,9 +87,12 @@ public sealed class ModelTokenizer
             throw new MergeException(MergeError.InvalidModel, $"'{file.Path}' is not a vocabulary that can be read: {e.Message}", file.Path, "Download it again, or give a directory with another as -Tokenizer.", e);
         }
 
-        var template = files.Keys.Any(f => f.StartsWith("chat_template.", StringComparison.Ordinal)) || config?["chat_template"] is not null;
-        return new ModelTokenizer(file.Path, vocabulary, [.. texts.Select(t => new SpecialToken(t.Key, t.Value, vocabulary.Find(t.Value)))], template);
+        return new ModelTokenizer(file.Path, vocabulary, [.. texts.Select(t => new SpecialToken(t.Key, t.Value, vocabulary.Find(t.Value)))], HasTemplate(files));
     }
+
+    /// <summary>True if there is a chat template among files: a file of its own, or a key of the tokenizer's config.</summary>
+    public static bool HasTemplate(IReadOnlyDictionary<string, string> files) =>
+        files.Keys.Any(f => f.StartsWith("chat_template.", StringComparison.Ordinal)) || Json(files, "tokenizer_config.json")?["chat_template"] is not null;
 
     private static Dictionary<string, string> Texts(JsonObject? config, JsonObject? map)
     {

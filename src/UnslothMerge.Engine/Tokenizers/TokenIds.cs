@@ -7,13 +7,19 @@ namespace UnslothMerge.Tokenizers;
 /// <summary>What a tokenizer, a model's configs and its embedding say of the same tokens, and where they contradict each other.</summary>
 public static class TokenIds
 {
+    /// <summary>The name of the model's own config.</summary>
+    public const string ModelConfigName = "config.json";
+
+    /// <summary>The name of the config of its generation.</summary>
+    public const string GenerationConfigName = "generation_config.json";
+
     /// <summary>The ids that a config gives a special token; a model may end at several.</summary>
     /// <param name="config">config.json or generation_config.json.</param>
     /// <param name="role"><c>eos</c>, <c>bos</c> or <c>pad</c>.</param>
-    public static IReadOnlyList<long> Of(JsonObject config, string role) => (config[$"{role}_token_id"] ?? (config["text_config"] as JsonObject)?[$"{role}_token_id"]) switch
+    public static IReadOnlyList<long> Of(JsonObject config, string role) => (config[Key(role)] ?? (config["text_config"] as JsonObject)?[Key(role)]) switch
     {
-        JsonArray list => [.. list.OfType<JsonValue>().Where(IsNumber).Select(v => (long)v.GetValue<double>())],
-        JsonValue value when IsNumber(value) => [(long)value.GetValue<double>()],
+        JsonArray list => [.. list.OfType<JsonValue>().Where(IsNumber).Select(Number)],
+        JsonValue value when IsNumber(value) => [Number(value)],
         _ => [],
     };
 
@@ -28,7 +34,7 @@ public static class TokenIds
         {
             var beyond = tokenizer.Added.Where(t => t.Key >= rows).ToList();
             var names = beyond.Count == 0 ? "" : $": {string.Join(", ", beyond.Take(3).Select(t => $"'{t.Value}' ({t.Key})"))}{(beyond.Count > 3 ? $" and {beyond.Count - 3} more" : "")}";
-            problems.Add($"The tokenizer has tokens up to the id {tokenizer.LargestId}, but the embedding has {rows} rows. The model cannot read the tokens beyond{names}. If the adapter was trained with them, it was saved without its embedding.");
+            problems.Add($"The tokenizer has tokens up to the id {tokenizer.LargestId}, but the embedding has {rows} rows. The model cannot read the tokens beyond{names}. An adapter that was trained with new tokens must be saved with its embedding.");
         }
 
         foreach (var token in tokenizer.Special)
@@ -45,6 +51,47 @@ public static class TokenIds
 
         return problems;
     }
+
+    /// <summary>
+    /// Makes configs follow a tokenizer that is not the base's own: what ends a text, begins it or fills it up is what the adapter was trained with. As transformers' trainer does, another
+    /// eos comes before those that end a generation already, and other ids take the place of what is stated.
+    /// </summary>
+    /// <param name="tokenizer">The tokenizer.</param>
+    /// <param name="configs">The configs by file name, which are edited.</param>
+    /// <param name="rows">The rows of the embedding: an id beyond them is left out; null if they are not known.</param>
+    /// <returns>The file that was changed, and a sentence about it, for each change.</returns>
+    public static IReadOnlyList<(string File, string Note)> Align(ModelTokenizer tokenizer, IReadOnlyDictionary<string, JsonObject> configs, long? rows)
+    {
+        var notes = new List<(string, string)>();
+        foreach (var (file, config) in configs)
+        {
+            foreach (var token in tokenizer.Special.Where(t => t.Id < (rows ?? long.MaxValue)))
+            {
+                var old = Of(config, token.Role);
+                if (old.Count == 0 || old.Contains(token.Id!.Value))
+                {
+                    continue;
+                }
+
+                // Where there is a generation config, the other one names the tokenizer's only.
+                long[] ids = token.Role == "eos" && (file != ModelConfigName || configs.Count == 1) ? [token.Id.Value, .. old] : [token.Id.Value];
+                foreach (var part in new[] { config, config["text_config"] as JsonObject }.OfType<JsonObject>().Where(p => p[Key(token.Role)] is not null))
+                {
+                    part[Key(token.Role)] = ids.Length == 1 ? ids[0] : new JsonArray([.. ids.Select(i => (JsonNode)i)]);
+                }
+
+                // Else transformers derives it from config.json once more.
+                config.Remove("_from_model_config");
+                notes.Add((file, $"{file} now says {Key(token.Role)} {string.Join(", ", ids)} instead of {string.Join(", ", old)}: the tokenizer of '{Path.GetDirectoryName(tokenizer.Path)}' has '{token.Text}'."));
+            }
+        }
+
+        return notes;
+    }
+
+    private static string Key(string role) => $"{role}_token_id";
+
+    private static long Number(JsonValue value) => value.TryGetValue(out long id) ? id : (long)value.GetValue<double>();
 
     private static bool IsNumber(JsonValue value) => value.GetValueKind() == JsonValueKind.Number;
 }

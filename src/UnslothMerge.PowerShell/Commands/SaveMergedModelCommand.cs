@@ -42,6 +42,28 @@ public sealed class SaveMergedModelCommand : OutputCommand
     [ValidateSet("bfloat16", "float16", "float32", "BF16", "F16", "F32")]
     public string? ComputeDType { get; set; }
 
+    /// <summary>A directory whose tokenizer and processor are saved; the adapter's own by default, else the base's.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? Tokenizer { get; set; }
+
+    /// <summary>Tags for the model card, beside those that it has anyway.</summary>
+    [Parameter]
+    [Alias("Tags")]
+    [ValidateNotNullOrEmpty]
+    public string[] Tag { get; set; } = [];
+
+    /// <summary>Datasets for the model card, by their names on the Hub.</summary>
+    [Parameter]
+    [Alias("Datasets")]
+    [ValidateNotNullOrEmpty]
+    public string[] Dataset { get; set; } = [];
+
+    /// <summary>A variant for the names of the files: fp16 writes model.fp16.safetensors, which is loaded with variant="fp16".</summary>
+    [Parameter]
+    [ValidatePattern("^[A-Za-z0-9_-]+$")]
+    public string? Variant { get; set; }
+
     /// <summary>Writes the tensors that came even if others of the model are missing.</summary>
     [Parameter]
     public SwitchParameter AllowPartial { get; set; }
@@ -67,21 +89,27 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
 
         var path = Unresolved(Destination, nameof(Destination));
+        var extras = new ExtrasOptions { Tokenizer = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer)), Tags = Tag, Datasets = Dataset };
         var inputs = plan.Steps.Select(s => ("adapter", s.Adapter.Path)).Prepend(("base", plan.Base.Path));
+        if (extras.Tokenizer is { } tokenizer)
+        {
+            inputs = inputs.Append(("tokenizer", tokenizer));
+        }
+
         var target = Engine(() => Saving.Destination.Check(path, inputs, Force));
         if (Method == SaveMethod.lora)
         {
-            SaveAdapter(plan, target);
+            SaveAdapter(plan, target, extras);
         }
         else
         {
-            SaveModel(plan, target);
+            SaveModel(plan, target, extras);
         }
     }
 
-    private void SaveAdapter(MergePlan plan, Destination target)
+    private void SaveAdapter(MergePlan plan, Destination target, ExtrasOptions options)
     {
-        if (new[] { nameof(DType), nameof(MaxShardSize) }.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
+        if (new[] { nameof(DType), nameof(MaxShardSize), nameof(Variant) }.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
         {
             Refuse(parameter, $"The method lora saves an adapter as it is, so -{parameter} would have no effect.", $"Leave -{parameter} out, or use merged_16bit.");
         }
@@ -98,24 +126,24 @@ public sealed class SaveMergedModelCommand : OutputCommand
                 throw new MergeException(MergeError.InvalidOption, "The method lora saves an adapter as it is, but some tensors have a Strength other than 1.", nameof(Method), "Use merged_16bit, or leave every Strength at 1.");
             }
         });
-        // What cannot be saved is said first.
-        Engine(() => AdapterSaver.RequireOneAdapter(plan));
-        if (Confirm(SaveDescription.OfAdapter(plan), target))
+        var extras = Prepared(() => ModelExtras.ForAdapter(plan, target, options));
+        if (Confirm(SaveDescription.OfAdapter(plan, extras), target))
         {
-            WriteObject(new SavedModelShard(Engine(() => AdapterSaver.Save(plan, target, !NoSync)), TimeSpan.Zero));
+            WriteObject(new SavedModelShard(Engine(() => AdapterSaver.Save(plan, extras, target, !NoSync)), TimeSpan.Zero));
         }
     }
 
-    private void SaveModel(MergePlan plan, Destination target)
+    private void SaveModel(MergePlan plan, Destination target, ExtrasOptions options)
     {
         var doubleQuantization = MyInvocation.BoundParameters.ContainsKey(nameof(DoubleQuantization)) ? (bool?)DoubleQuantization : null;
         var write = Engine(() => WritePlan.Create(
             plan,
             _input.Select(AllowPartial, target.Given),
-            OutputOptions.Read(DType, MaxShardSize) with { FourBit = OutputOptions.ReadFourBit(Method, QuantType, doubleQuantization, BlockSize, ComputeDType) }));
+            OutputOptions.Read(DType, MaxShardSize) with { FourBit = OutputOptions.ReadFourBit(Method, QuantType, doubleQuantization, BlockSize, ComputeDType), Variant = Variant }));
+        var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
         var memory = Engine(() => MemoryPlan.For(write, OutputOptions.ReadLimit(MaximumMemoryUsage), ThrottleLimit));
         Engine(memory.RequireFit);
-        var description = SaveDescription.OfModel(write, Method, CarriedFiles.ForModel(plan.Base.Path, [.. plan.Steps.Select(s => s.Adapter.Path)]));
+        var description = SaveDescription.OfModel(write, Method, extras);
         if (!Confirm(description, target))
         {
             return;
@@ -128,7 +156,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var clock = Stopwatch.StartNew();
         try
         {
-            var shards = Engine(() => ModelSaver.Save(write, target, Method.ToString(), new RunOptions(memory, !NoSync), progress, Stop));
+            var shards = Engine(() => ModelSaver.Save(write, extras, target, new RunOptions(memory, !NoSync), progress, Stop));
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
             WarnOfQuantization(saved);
             WriteObject(saved, enumerateCollection: true);
@@ -158,4 +186,15 @@ public sealed class SaveMergedModelCommand : OutputCommand
     }
 
     private bool Confirm(SaveDescription description, Destination target) => ShouldProcess(description.Text(target), description.Question(target), "Save-MergedModel");
+
+    private ModelExtras Prepared(Func<ModelExtras> prepare)
+    {
+        var extras = Engine(prepare);
+        foreach (var warning in extras.Warnings)
+        {
+            WriteWarning(warning);
+        }
+
+        return extras;
+    }
 }

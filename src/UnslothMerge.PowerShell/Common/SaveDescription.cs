@@ -12,34 +12,32 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<(string Nam
     /// <summary>Describes a model.</summary>
     /// <param name="plan">What is written.</param>
     /// <param name="method">The save method's name.</param>
-    /// <param name="carried">The files that are taken over: relative path → file.</param>
-    public static SaveDescription OfModel(WritePlan plan, SaveMethod method, IReadOnlyDictionary<string, string> carried)
+    /// <param name="extras">Its files beside the weights.</param>
+    public static SaveDescription OfModel(WritePlan plan, SaveMethod method, ModelExtras extras)
     {
         var tensors = plan.Tensors.ToList();
         var files = plan.Shards.Select(s => (s.Name, (long?)s.Layout.Length, $"{Count(s.Tensors.Length, "tensor")}, {s.Tensors.Count(t => t.Tensor.IsChanged)} changed")).ToList();
         if (plan.Shards.Length > 1)
         {
-            files.Add((Safetensors.ShardIndex.FileName, null, "which shard holds which tensor"));
+            files.Add((Safetensors.ShardIndex.NameFor(plan.Variant), null, "which shard holds which tensor"));
         }
 
-        files.Add(("config.json", null, "of the merged model"));
-        files.AddRange(Carried(carried));
-        files.Add((ModelCard.FileName, null, "model card"));
+        files.AddRange(Extras(extras));
         return new SaveDescription(
-            $"Write {method}: {Count(plan.Shards.Length, "shard")}, {tensors.Count} tensors ({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, config.json, {Count(carried.Count, "file")} carried over",
+            $"Write {method}: {Count(plan.Shards.Length, "shard")}, {tensors.Count} tensors ({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, config.json, {Count(extras.Copied.Count, "file")} carried over",
             files);
     }
 
     /// <summary>Describes an adapter that is saved by itself.</summary>
-    public static SaveDescription OfAdapter(MergePlan plan)
+    public static SaveDescription OfAdapter(MergePlan plan, ModelExtras extras)
     {
         var adapter = plan.Steps[0].Adapter;
         return new SaveDescription(
-            "Write lora: the adapter and the tokenizer",
+            $"Write lora: the adapter, {Count(extras.Copied.Count, "file")} carried over",
             [
                 (AdapterDirectory.WeightsName, new FileInfo(adapter.Weights.Path).Length, Count(adapter.Weights.Tensors.Count, "tensor")),
-                .. Carried([new(AdapterDirectory.ConfigName, Path.Combine(adapter.Path, AdapterDirectory.ConfigName)), .. CarriedFiles.Tokenizer(plan.Base.Path, [adapter.Path])]),
-                (ModelCard.FileName, null, "model card"),
+                Copied(AdapterDirectory.ConfigName, Path.Combine(adapter.Path, AdapterDirectory.ConfigName)),
+                .. Extras(extras),
             ]);
     }
 
@@ -58,8 +56,13 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<(string Nam
     private static string Replaced(Destination destination) =>
         destination.Exists && Directory.EnumerateFileSystemEntries(destination.Path).Any() ? $"\nThe model that is at '{destination.Given}' is replaced." : "";
 
-    private static IEnumerable<(string Name, long? Bytes, string What)> Carried(IEnumerable<KeyValuePair<string, string>> files) =>
-        files.Select(f => (f.Key, (long?)new FileInfo(f.Value).Length, $"copied from {Path.GetDirectoryName(f.Value)}"));
+    private static IEnumerable<(string Name, long? Bytes, string What)> Extras(ModelExtras extras) =>
+    [
+        .. extras.Written.Select(f => (f.Key, (long?)System.Text.Encoding.UTF8.GetByteCount(f.Value), f.Key == ModelCard.FileName ? "model card" : "of the merged model")),
+        .. extras.Copied.Select(f => Copied(f.Key, f.Value)),
+    ];
+
+    private static (string Name, long? Bytes, string What) Copied(string name, string path) => (name, new FileInfo(path).Length, $"copied from {Path.GetDirectoryName(path)}");
 
     private static string Count(int count, string noun) => $"{count} {noun}{(count == 1 ? "" : "s")}";
 }

@@ -59,12 +59,16 @@ public sealed class ModelConfigTests
     [InlineData("""{"torch_dtype":"float16"}""", """{"torch_dtype":"bfloat16"}""")]
     [InlineData("""{}""", """{"dtype":"bfloat16"}""")]
     [InlineData("""{"dtype":"float16","text_config":{"dtype":"float16","x":1},"vision_config":{"y":2}}""", """{"dtype":"bfloat16","text_config":{"dtype":"bfloat16","x":1},"vision_config":{"y":2}}""")]
+    [InlineData("""{"dtype":"float16","thinker_config":{"text_config":{"torch_dtype":"float16"}}}""", """{"dtype":"bfloat16","thinker_config":{"text_config":{"torch_dtype":"bfloat16"}}}""")]
+    [InlineData("""{"dtype":"float16","quantization_config":{"weights":{"dtype":"x"}}}""", """{"dtype":"bfloat16","quantization_config":{"weights":{"dtype":"x"}}}""")]
     public void The_dtype_is_written_under_the_key_that_was_there(string json, string expected) => Assert.Equal(expected, Read(json).WithDType(TensorType.BF16).ToJson().ToJsonString());
 
     [Theory]
     [InlineData("""{"vocab_size":5}""", """{"vocab_size":6}""")]
     [InlineData("""{"text_config":{"vocab_size":5}}""", """{"text_config":{"vocab_size":6}}""")]
     [InlineData("""{"vocab_size":5,"text_config":{"vocab_size":5}}""", """{"vocab_size":6,"text_config":{"vocab_size":6}}""")]
+    [InlineData("""{"llm_config":{"vocab_size":5},"vision_config":{"vocab_size":9}}""", """{"llm_config":{"vocab_size":6},"vision_config":{"vocab_size":9}}""")]
+    [InlineData("""{"thinker_config":{"text_config":{"vocab_size":5}},"codec_config":{"vocab_size":7}}""", """{"thinker_config":{"text_config":{"vocab_size":6}},"codec_config":{"vocab_size":7}}""")]
     public void The_vocabulary_is_written_wherever_it_is_stated(string json, string expected) => Assert.Equal(expected, Read(json).WithVocabulary(6).ToJson().ToJsonString());
 
     [Theory]

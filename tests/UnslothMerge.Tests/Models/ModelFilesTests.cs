@@ -7,14 +7,20 @@ public sealed class ModelFilesTests
 {
     private static readonly string[] Tokenizer =
     [
-        "added_tokens.json", "additional_chat_templates/tool_use.jinja", "chat_template.jinja", "merges.txt", "qwen.tiktoken", "special_tokens_map.json",
-        "spiece.model", "tekken.json", "tokenizer.json", "tokenizer.model", "tokenizer.model.v3", "tokenizer_config.json", "vocab.json", "vocab.txt",
+        "added_tokens.json", "additional_chat_templates/tool_use.jinja", "bpe.codes", "chat_template.jinja", "chat_template.json", "chat_templates/rag.jinja", "merges.txt", "qwen.tiktoken",
+        "sentencepiece.bpe.model", "source.spm", "special_tokens_map.json", "spiece.model", "tekken.json", "tiktoken.model", "tokenization_tiny.py", "tokenizer.json", "tokenizer.model",
+        "tokenizer.model.v3", "tokenizer_config.json", "vocab.bpe", "vocab.json", "vocab.txt",
+    ];
+
+    private static readonly string[] Processor =
+    [
+        "feature_extraction_tiny.py", "image_processing_tiny.py", "preprocessor_config.json", "processing_tiny.py", "processor_config.json", "video_preprocessor_config.json",
     ];
 
     private static readonly string[] Carried =
     [
-        "1_Pooling/config.json", "LICENSE", "LICENSE.txt", "NOTICE", "USE_POLICY.md", "generation_config.json", "modeling_tiny.py", "modules.json",
-        "preprocessor_config.json", "processor_config.json", "sub/configuration_tiny.py", "video_preprocessor_config.json",
+        "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "LICENSE", "LICENSE.txt", "NOTICE", "Tiny_License.pdf", "USE_POLICY.md", "config_sentence_transformers.json",
+        "generation_config.json", "modeling_tiny.py", "modules.json", "sentence_bert_config.json", "sub/configuration_tiny.py",
     ];
 
     private static readonly string[] Written =
@@ -24,14 +30,20 @@ public sealed class ModelFilesTests
         "pytorch_model.bin", "pytorch_model.bin.index.json",
     ];
 
-    private static readonly string[] Unknown = ["notes.txt", "original/consolidated.00.pth", "sub/config.json", "sub/model.safetensors", "thesis.docx", "training_args.bin", "x.json"];
+    private static readonly string[] Unknown =
+    [
+        "3_Other/config.json", "checkpoint-500/modeling_tiny.py", "checkpoint-500/optimizer.pt", "model.gguf", "notes.txt", "original/consolidated.00.pth", "original/params.json", "params.json",
+        "quantize_config.json", "sub/config.json", "sub/model.safetensors", "thesis.docx", "trainer_state.json", "training_args.bin", "x.json", "zero_to_fp32.py",
+    ];
 
     [Fact]
     public void Every_file_is_in_its_group()
     {
-        using var directory = Filled([.. Tokenizer, .. Carried, .. Written, .. Unknown]);
+        using var directory = Filled([.. Tokenizer, .. Processor, .. Carried, .. Written, .. Unknown]);
+        File.WriteAllText(directory["modules.json"], """[{"idx": 0, "path": ""}, {"idx": 1, "path": "1_Pooling"}, {"idx": 2, "path": "2_Dense"}]""");
         Assert.Equal(Tokenizer.Order(StringComparer.Ordinal), ModelFiles.Tokenizer(directory.Path));
-        Assert.Equal(Carried.Order(StringComparer.Ordinal), ModelFiles.Carried(directory.Path));
+        Assert.Equal(Processor.Order(StringComparer.Ordinal), ModelFiles.Processor(directory.Path));
+        Assert.Equal(Carried.Concat(Processor).Order(StringComparer.Ordinal), ModelFiles.Carried(directory.Path));
         Assert.Equal(Unknown.Order(StringComparer.Ordinal), ModelFiles.Unknown(directory.Path));
     }
 
@@ -66,6 +78,39 @@ public sealed class ModelFilesTests
         using var second = Filled("chat_template.jinja", "added_tokens.json");
         var files = CarriedFiles.ForModel(@base.Path, [first.Path, second.Path]);
         Assert.Equal([second["added_tokens.json"], first["chat_template.jinja"], @base["tokenizer.json"]], files.Values);
+    }
+
+    [Fact]
+    public void An_adapters_processor_goes_on_top_of_the_bases()
+    {
+        using var @base = Filled("preprocessor_config.json", "processor_config.json", "tokenizer.json");
+        using var adapter = Filled("processor_config.json", "generation_config.json", "modeling_tiny.py");
+        var files = CarriedFiles.ForModel(@base.Path, [adapter.Path]);
+        Assert.Equal([@base["preprocessor_config.json"], adapter["processor_config.json"], @base["tokenizer.json"]], files.Values);
+    }
+
+    [Fact]
+    public void The_tokenizer_that_the_user_gives_comes_before_all_others()
+    {
+        using var @base = Filled("tokenizer.json", "added_tokens.json", "preprocessor_config.json");
+        using var adapter = Filled("tokenizer.json", "chat_template.jinja", "preprocessor_config.json");
+        using var given = Filled("tokenizer.model", "preprocessor_config.json", "config.json", "model.safetensors");
+        Assert.Equal([given["preprocessor_config.json"], given["tokenizer.model"]], CarriedFiles.ForModel(@base.Path, [adapter.Path], given.Path).Values);
+        using var processor = Filled("preprocessor_config.json");
+        Assert.Equal([adapter["chat_template.jinja"], processor["preprocessor_config.json"], adapter["tokenizer.json"]], CarriedFiles.ForModel(@base.Path, [adapter.Path], processor.Path).Values);
+    }
+
+    [Fact]
+    public void A_directory_without_a_tokenizer_is_refused()
+    {
+        using var @base = Filled("tokenizer.json");
+        using var given = Filled("chat_template.jinja", "config.json");
+        foreach (var (path, why) in new[] { (given.Path, "neither a vocabulary"), (given["config.json"], "is a file"), (given["x"], "does not exist") })
+        {
+            var error = Assert.Throws<MergeException>(() => CarriedFiles.ForModel(@base.Path, [], path));
+            Assert.Equal((MergeError.InvalidOption, "Tokenizer"), (error.Error, error.Target));
+            Assert.Contains(why, error.Message, StringComparison.Ordinal);
+        }
     }
 
     [Fact]

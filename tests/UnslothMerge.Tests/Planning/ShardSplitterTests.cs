@@ -39,6 +39,8 @@ public sealed class ShardSplitterTests
     {
         Assert.Equal("model.safetensors", ShardSplitter.FileName(0, 1));
         Assert.Equal("model-00001-of-00002.safetensors", ShardSplitter.FileName(0, 2));
+        Assert.Equal("model.fp16.safetensors", ShardSplitter.FileName(0, 1, "fp16"));
+        Assert.Equal("model.fp16-00001-of-00002.safetensors", ShardSplitter.FileName(0, 2, "fp16"));
         Assert.Equal("model-00163-of-00163.safetensors", ShardSplitter.FileName(162, 163));
     }
 }

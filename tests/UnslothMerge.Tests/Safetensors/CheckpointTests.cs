@@ -45,6 +45,24 @@ public sealed class CheckpointTests
     }
 
     [Fact]
+    public void A_variant_is_read_where_it_is_the_only_one()
+    {
+        using var directory = new TemporaryDirectory();
+        TinyModel.WriteFile(directory["model.fp16.safetensors"], A);
+        Assert.Equal("a", Assert.Single(Checkpoint.Open(directory.Path).Tensors).Name);
+
+        File.Move(directory["model.fp16.safetensors"], directory["model.fp16-00001-of-00001.safetensors"]);
+        File.WriteAllText(directory["model.safetensors.index.fp16.json"], """{"weight_map":{"a":"model.fp16-00001-of-00001.safetensors"}}""");
+        Assert.Single(Checkpoint.Open(directory.Path).Tensors);
+
+        TinyModel.WriteFile(directory["model.non-ema.safetensors"], B);
+        Assert.Contains("fp16, non-ema", Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Message, StringComparison.Ordinal);
+
+        TinyModel.WriteFile(directory["model.safetensors"], A, B);
+        Assert.Equal(2, Checkpoint.Open(directory.Path).Tensors.Count);
+    }
+
+    [Fact]
     public void A_missing_shard_is_named()
     {
         using var directory = new TemporaryDirectory();

@@ -1,0 +1,116 @@
+using System.Text.Json.Nodes;
+using UnslothMerge.Models;
+using UnslothMerge.Planning;
+using UnslothMerge.Tokenizers;
+
+namespace UnslothMerge.Saving;
+
+/// <summary>What the user adds to a saved model beside its weights.</summary>
+public sealed record ExtrasOptions
+{
+    /// <summary>A directory whose tokenizer and processor are saved, instead of the adapter's or the base's.</summary>
+    public string? Tokenizer { get; init; }
+
+    /// <summary>Tags for the card, beside the usual ones.</summary>
+    public IReadOnlyList<string> Tags { get; init; } = [];
+
+    /// <summary>Datasets for the card.</summary>
+    public IReadOnlyList<string> Datasets { get; init; } = [];
+}
+
+/// <summary>All files of a saved model but its weights. They are read and made before the first weight is written, so that what is wrong with them shows in time.</summary>
+public sealed class ModelExtras
+{
+    private readonly Dictionary<string, string> _copied;
+    private readonly Dictionary<string, string> _written = [];
+    private readonly List<string> _warnings = [];
+
+    private ModelExtras(IReadOnlyDictionary<string, string> copied)
+    {
+        CarriedFiles.RequireReadable(copied);
+        _copied = new Dictionary<string, string>(copied);
+    }
+
+    /// <summary>The files that are copied: relative path → file.</summary>
+    public IReadOnlyDictionary<string, string> Copied => _copied;
+
+    /// <summary>The files that are written: name → text.</summary>
+    public IReadOnlyDictionary<string, string> Written => _written;
+
+    /// <summary>What the user should know.</summary>
+    public IReadOnlyList<string> Warnings => _warnings;
+
+    /// <summary>Makes those of a merged model ready.</summary>
+    /// <param name="plan">What is written.</param>
+    /// <param name="destination">Where.</param>
+    /// <param name="method">The save method, for the card.</param>
+    /// <param name="options">What the user adds.</param>
+    /// <exception cref="MergeException">A file that the model needs cannot be read, or the tokenizer that the user gave is none.</exception>
+    public static ModelExtras For(WritePlan plan, Destination destination, string method, ExtrasOptions options)
+    {
+        var @base = plan.Merge.Base.Path;
+        var adapters = plan.Merge.Steps.Select(s => s.Adapter.Path).ToList();
+        var extras = new ModelExtras(CarriedFiles.ForModel(@base, adapters, options.Tokenizer));
+        var configs = new Dictionary<string, JsonObject> { [TokenIds.ModelConfigName] = plan.Config.ToJson() };
+        if (extras._copied.TryGetValue(TokenIds.GenerationConfigName, out var path))
+        {
+            configs[TokenIds.GenerationConfigName] = JsonFile.Read(path, MergeError.InvalidModel);
+        }
+
+        foreach (var name in extras.CheckTokenizer(plan.Merge, configs).Prepend(TokenIds.ModelConfigName).Distinct())
+        {
+            extras._copied.Remove(name);
+            extras._written[name] = JsonFile.Text(configs[name]);
+        }
+
+        extras._written[ModelCard.FileName] = ModelCard.Merged(plan, destination.Path, method, options, extras._warnings);
+        return extras;
+    }
+
+    /// <summary>Makes those of an adapter ready that is saved by itself.</summary>
+    /// <param name="plan">The merge of the adapter.</param>
+    /// <param name="destination">Where it is written.</param>
+    /// <param name="options">What the user adds.</param>
+    /// <exception cref="MergeException">The plan is more than one plain adapter, a file cannot be read, or the tokenizer that the user gave is none.</exception>
+    public static ModelExtras ForAdapter(MergePlan plan, Destination destination, ExtrasOptions options)
+    {
+        AdapterSaver.RequireOneAdapter(plan);
+        var extras = new ModelExtras(CarriedFiles.Tokenizer(plan.Base.Path, [plan.Steps[0].Adapter.Path], options.Tokenizer));
+        _ = extras.CheckTokenizer(plan, new Dictionary<string, JsonObject>());
+        extras._written[ModelCard.FileName] = ModelCard.Adapter(plan, destination.Path, options, extras._warnings);
+        return extras;
+    }
+
+    /// <summary>Writes them into a directory.</summary>
+    public void Write(string directory)
+    {
+        CarriedFiles.Copy(_copied, directory);
+        foreach (var (name, text) in _written)
+        {
+            File.WriteAllText(Path.Combine(directory, name), text);
+        }
+    }
+
+    // Gives the configs that had to be changed.
+    private IEnumerable<string> CheckTokenizer(MergePlan merge, Dictionary<string, JsonObject> configs)
+    {
+        if (ModelTokenizer.Read(_copied) is not { } tokenizer)
+        {
+            return [];
+        }
+
+        var embedding = TensorNames.TextEmbedding(merge.Tensors.Select(t => t.Name));
+        var rows = merge.Tensors.FirstOrDefault(t => t.Name == embedding)?.Shape[0];
+        var own = Path.GetDirectoryName(tokenizer.Path)!;
+        var isBases = own == merge.Base.Path;
+        var changes = isBases ? [] : TokenIds.Align(tokenizer, configs, rows);
+        _warnings.AddRange(changes.Select(c => c.Note));
+        _warnings.AddRange(TokenIds.Problems(tokenizer, configs, rows));
+        if (!isBases && !tokenizer.HasChatTemplate && ModelTokenizer.HasTemplate(ModelFiles.TokenizerPaths(merge.Base.Path)))
+        {
+            _warnings.Add($"The tokenizer of '{own}' has no chat template, so the saved one has none either. The base has one: -Tokenizer '{merge.Base.Path}' saves its tokenizer instead.");
+        }
+
+        return changes.Select(c => c.File);
+    }
+}
