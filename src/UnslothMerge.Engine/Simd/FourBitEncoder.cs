@@ -103,7 +103,9 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
                 lanes = T.MaxBits(lanes, Rounding.Magnitude(TFormat.Load<T>(stored + (i * TFormat.Size))));
             }
 
-            float largest = Largest((uint*)&lanes);
+            // A copy, because what has an address is not kept in a register.
+            T magnitudes = lanes;
+            float largest = Largest((uint*)&magnitudes);
             float clamped = Math.Max(largest, LeastAbsMax);
             absMax[b] = size == fullSize ? largest : clamped;
             T inverse = T.Broadcast(1 / clamped);
@@ -140,6 +142,9 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
         Vector128<uint> four = Vector128.Max(
             Vector128.Max(Vector128.Load(lanes), Vector128.Load(lanes + 4)),
             Vector128.Max(Vector128.Load(lanes + 8), Vector128.Load(lanes + 12)));
-        return BitConverter.UInt32BitsToSingle(Math.Max(Math.Max(four[0], four[1]), Math.Max(four[2], four[3])));
+
+        // No branches: they would be guessed wrong as often as right, and the next block could not begin early.
+        four = Vector128.Max(four, Vector128.Shuffle(four, Vector128.Create(2u, 3, 0, 1)));
+        return Vector128.Max(four, Vector128.Shuffle(four, Vector128.Create(1u, 0, 3, 2))).AsSingle().ToScalar();
     }
 }
