@@ -82,6 +82,10 @@ Describe 'Four bits' {
         (Read-Config $out).GetProperty('quantization_config').GetProperty('bnb_4bit_quant_type').GetString() | Should -Be 'nf4'
     }
 
+    It 'may be spelled <_>' -ForEach 'forced_merged_4bit', 'Merged 4bit' {
+        (Get-MergeMemoryPlan (Get-Base 'out-llama') -Method $_).OutputBytes | Should -Be (Get-MergeMemoryPlan (Get-Base 'out-llama') -Method merged_4bit).OutputBytes
+    }
+
     It 'take their own parameters' {
         $out = [IO.Path]::Combine($TestDrive, 'fp4')
         $null = Merge-LoraModel (Get-Base 'out-llama') | Save-MergedModel $out -Method merged_4bit -QuantType fp4 -BlockSize 128 -DoubleQuantization:$false -WarningAction SilentlyContinue

@@ -35,8 +35,8 @@ public sealed class AdapterDirectory
     /// <summary>The full path.</summary>
     public string Path { get; }
 
-    /// <summary>The directory's own name.</summary>
-    public string Name => System.IO.Path.GetFileName(System.IO.Path.TrimEndingDirectorySeparator(Path));
+    /// <summary>The directory's own name, or <c>org/name</c> in the Hub's cache.</summary>
+    public string Name => HubCache.NameOf(Path) ?? System.IO.Path.GetFileName(System.IO.Path.TrimEndingDirectorySeparator(Path));
 
     /// <summary>The content of adapter_config.json.</summary>
     public AdapterConfig Config { get; }
@@ -51,7 +51,7 @@ public sealed class AdapterDirectory
         var full = System.IO.Path.GetFullPath(path);
         if (!Directory.Exists(full))
         {
-            throw new MergeException(MergeError.InvalidAdapter, $"The adapter directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path, $"Pass the directory that holds {ConfigName} and {WeightsName}.");
+            throw new MergeException(MergeError.InvalidAdapter, $"The adapter directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path, $"Pass the directory that holds {ConfigName} and {WeightsName}, or the name, org/name, of an adapter in the local Hugging Face cache.");
         }
 
         var config = System.IO.Path.Combine(full, ConfigName);

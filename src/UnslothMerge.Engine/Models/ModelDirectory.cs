@@ -15,8 +15,8 @@ public sealed class ModelDirectory
     /// <summary>The full path.</summary>
     public string Path { get; }
 
-    /// <summary>The directory's own name.</summary>
-    public string Name => System.IO.Path.GetFileName(System.IO.Path.TrimEndingDirectorySeparator(Path));
+    /// <summary>The directory's own name, or <c>org/name</c> in the Hub's cache.</summary>
+    public string Name => HubCache.NameOf(Path) ?? System.IO.Path.GetFileName(System.IO.Path.TrimEndingDirectorySeparator(Path));
 
     /// <summary>The content of config.json.</summary>
     public ModelConfig Config { get; }
@@ -34,7 +34,7 @@ public sealed class ModelDirectory
         var full = System.IO.Path.GetFullPath(path);
         if (!Directory.Exists(full))
         {
-            throw new MergeException(MergeError.InvalidModel, $"The model directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path, "Pass the local directory of a Hugging Face model: config.json and its safetensors files.");
+            throw new MergeException(MergeError.InvalidModel, $"The model directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path, "Pass the local directory of a Hugging Face model (config.json and its safetensors files), or the name, org/name, of one in the local Hugging Face cache. Nothing is downloaded: `hf download org/name` does that.");
         }
 
         var config = System.IO.Path.Combine(full, "config.json");

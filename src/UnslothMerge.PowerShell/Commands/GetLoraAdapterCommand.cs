@@ -3,6 +3,7 @@ using UnslothMerge.Adapters;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
 using UnslothMerge.PowerShell.Common;
+using UnslothMerge.PowerShell.Completion;
 
 namespace UnslothMerge.PowerShell.Commands;
 
@@ -16,6 +17,7 @@ public sealed class GetLoraAdapterCommand : PathCommand
     /// <summary>The directory of the model that the adapters are meant for.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(ModelCompleter))]
     public string? Base { get; set; }
 
     /// <inheritdoc/>

@@ -2,6 +2,7 @@ using System.Management.Automation;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
 using UnslothMerge.PowerShell.Common;
+using UnslothMerge.PowerShell.Completion;
 using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Commands;
@@ -14,11 +15,13 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     /// <summary>The directory of the base model.</summary>
     [Parameter(Mandatory = true, Position = 0, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(ModelCompleter))]
     public string Base { get; set; } = "";
 
     /// <summary>The adapters' directories.</summary>
     [Parameter(Position = 1, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(AdapterCompleter))]
     public string[]? Adapter { get; set; }
 
     /// <summary>A factor for each adapter; 1 where none is given.</summary>

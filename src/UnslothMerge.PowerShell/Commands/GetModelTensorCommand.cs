@@ -2,6 +2,7 @@ using System.Management.Automation;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
 using UnslothMerge.PowerShell.Common;
+using UnslothMerge.PowerShell.Completion;
 
 namespace UnslothMerge.PowerShell.Commands;
 
@@ -14,6 +15,7 @@ public sealed class GetModelTensorCommand : PathCommand
     [Parameter(Position = 1)]
     [ValidateNotNullOrEmpty]
     [SupportsWildcards]
+    [ArgumentCompleter(typeof(TensorNameCompleter))]
     public string[]? Name { get; set; }
 
     private protected override IEnumerable<object> Look(string path)

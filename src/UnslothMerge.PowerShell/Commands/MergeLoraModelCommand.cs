@@ -2,6 +2,7 @@ using System.Management.Automation;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
 using UnslothMerge.PowerShell.Common;
+using UnslothMerge.PowerShell.Completion;
 
 namespace UnslothMerge.PowerShell.Commands;
 
@@ -21,12 +22,14 @@ public sealed class MergeLoraModelCommand : EngineCommand
     /// <summary>The directory of the base model.</summary>
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(ModelCompleter))]
     public string Base { get; set; } = "";
 
     /// <summary>The adapters' directories. Without one, the base is only converted.</summary>
     [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [Parameter(ParameterSetName = PipelineSet)]
     [ValidateNotNull]
+    [ArgumentCompleter(typeof(AdapterCompleter))]
     public string[]? Adapter { get; set; }
 
     /// <summary>A factor for each adapter; 1 where none is given. Negative ones subtract.</summary>

@@ -1,5 +1,6 @@
 using System.Management.Automation;
 using Microsoft.PowerShell.Commands;
+using UnslothMerge.Models;
 
 namespace UnslothMerge.PowerShell.Common;
 
@@ -103,12 +104,29 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
     private protected IReadOnlyList<string> Resolve(string path, string parameter, bool literal = false)
     {
         var itself = FileSystemPath(path, parameter);
-        if (literal || Path.Exists(itself) || !WildcardPattern.ContainsWildcardCharacters(path))
+        if (literal || Path.Exists(itself))
         {
             return [itself];
         }
 
+        if (!WildcardPattern.ContainsWildcardCharacters(path))
+        {
+            return [InCache(path) ?? itself];
+        }
+
         return [.. SessionState.Path.GetResolvedProviderPathFromPSPath(path, out _).Order(StringComparer.Ordinal)];
+    }
+
+    // org/name means what the Hub's own tools have downloaded, unless there is such a folder.
+    private string? InCache(string path)
+    {
+        var snapshot = HubCache.Find(path);
+        if (snapshot is not null)
+        {
+            WriteVerbose($"'{path}' is no folder here; taken from the local Hugging Face cache: {snapshot}");
+        }
+
+        return snapshot;
     }
 
     private string FileSystemPath(string path, string parameter)

@@ -9,6 +9,7 @@ public abstract class OutputCommand : EngineCommand
     /// <summary>What is saved.</summary>
     [Parameter]
     [Alias("SaveMethod")]
+    [SaveMethodSpelling]
     public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
 
     /// <summary>The dtype of the floating-point tensors. 'auto' keeps each one's own in a 16-bit model, and makes bfloat16 of a float32 one.</summary>

@@ -1,4 +1,5 @@
 using System.Management.Automation;
+using UnslothMerge.PowerShell.Completion;
 
 namespace UnslothMerge.PowerShell.Common;
 
@@ -12,12 +13,14 @@ public abstract class PathCommand : EngineCommand
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = PathSet, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
     [SupportsWildcards]
+    [ArgumentCompleter(typeof(PathCompleter))]
     public string[] Path { get; set; } = [];
 
     /// <summary>Directories, taken as they are.</summary>
     [Parameter(Mandatory = true, ParameterSetName = LiteralPathSet, ValueFromPipelineByPropertyName = true)]
     [Alias("PSPath")]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(PathCompleter))]
     public string[] LiteralPath { get; set; } = [];
 
     /// <inheritdoc/>

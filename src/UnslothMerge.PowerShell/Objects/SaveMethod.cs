@@ -7,14 +7,8 @@ public enum SaveMethod
     /// <summary>The whole model with the adapters merged into its weights, in 16 (or 32) bits.</summary>
     merged_16bit,
 
-    /// <summary>The merged model with its linear layers quantized to 4 bits, as bitsandbytes stores them.</summary>
+    /// <summary>The merged model with its linear layers quantized to 4 bits, as bitsandbytes stores them. Unsloth's spelling merged_4bit_forced means the same.</summary>
     merged_4bit,
-
-    /// <summary>The same; Unsloth asks for this spelling.</summary>
-    merged_4bit_forced = merged_4bit,
-
-    /// <summary>The same; Unsloth knows this spelling too.</summary>
-    forced_merged_4bit = merged_4bit,
 
     /// <summary>The adapter by itself, with the tokenizer.</summary>
     lora,

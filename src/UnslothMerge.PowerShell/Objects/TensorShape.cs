@@ -15,6 +15,9 @@ public sealed class TensorShape : IComparable, IEquatable<TensorShape>
     /// <summary>The number of elements.</summary>
     public long Count => _dimensions.Aggregate(1L, (a, b) => a * b);
 
+    /// <summary>What it prints as, where objects are taken apart: <c>ConvertTo-Json</c> writes properties.</summary>
+    public string Text => ToString();
+
     /// <summary>A dimension; negative indices count from the end.</summary>
     /// <remarks>The index is a long because PowerShell takes an int index together with <see cref="Count"/> for a list, whose Count it expects to be an int.</remarks>
     public long this[long index] => _dimensions[index < 0 ? _dimensions.Length + index : index];

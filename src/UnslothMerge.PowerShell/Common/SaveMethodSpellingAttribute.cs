@@ -1,0 +1,18 @@
+using System.Management.Automation;
+
+namespace UnslothMerge.PowerShell.Common;
+
+/// <summary>Takes Unsloth's other spellings of a method: merged_4bit_forced and forced_merged_4bit, and spaces for underscores.</summary>
+/// <remarks>They are no values of the enum, which would be offered for completion under its first name several times.</remarks>
+[AttributeUsage(AttributeTargets.Property)]
+public sealed class SaveMethodSpellingAttribute : ArgumentTransformationAttribute
+{
+    /// <inheritdoc/>
+    public override object Transform(EngineIntrinsics engineIntrinsics, object inputData) => inputData is not string text
+        ? inputData
+        : text.Trim().Replace(' ', '_').ToLowerInvariant() switch
+        {
+            "merged_4bit_forced" or "forced_merged_4bit" => SaveMethod.merged_4bit,
+            var name => name,
+        };
+}

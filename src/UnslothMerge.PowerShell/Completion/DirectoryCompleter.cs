@@ -1,0 +1,96 @@
+using System.Collections;
+using System.Management.Automation;
+using System.Management.Automation.Language;
+using UnslothMerge.Models;
+
+namespace UnslothMerge.PowerShell.Completion;
+
+/// <summary>
+/// Offers directories of one kind: those below the current location or below what has been typed, then those in the local Hugging Face cache.
+/// It looks a few levels deep and for a moment only; where it finds nothing PowerShell completes paths as usual.
+/// </summary>
+public abstract class DirectoryCompleter : IArgumentCompleter
+{
+    private const int Depth = 4;
+    private static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(300);
+    private static readonly EnumerationOptions Readable = new() { IgnoreInaccessible = true, AttributesToSkip = FileAttributes.Hidden | FileAttributes.System };
+
+    /// <inheritdoc/>
+    public IEnumerable<CompletionResult> CompleteArgument(string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters)
+    {
+        var word = CompletionText.Unquote(wordToComplete);
+        var slash = word.LastIndexOfAny(['/', '\\']) + 1;
+        var (folder, rest) = (word[..slash], word[slash..]);
+        foreach (var (relative, path) in Below(CompletionText.ProviderPath(folder.Length == 0 ? "." : folder), rest).Where(d => Is(d.Path, commandName)))
+        {
+            yield return CompletionText.Result((folder.Length == 0 ? "./" : folder) + relative, path);
+        }
+
+        foreach (var (name, snapshot) in HubCache.Entries().Where(e => Matches(e.Name, word) && Is(e.Snapshot, commandName)))
+        {
+            yield return CompletionText.Result(name, snapshot);
+        }
+    }
+
+    /// <summary>True if a directory is of this completer's kind.</summary>
+    private protected abstract bool Is(string directory, string commandName);
+
+    private protected static bool IsAdapter(string directory) => File.Exists(Path.Combine(directory, "adapter_config.json"));
+
+    private protected static bool IsModel(string directory) =>
+        File.Exists(Path.Combine(directory, "config.json")) && Directory.EnumerateFiles(directory, "*.safetensors").Any();
+
+    private static IEnumerable<(string Relative, string Path)> Below(string? root, string rest)
+    {
+        if (root is null || !Directory.Exists(root))
+        {
+            yield break;
+        }
+
+        var clock = System.Diagnostics.Stopwatch.StartNew();
+        var level = new List<string> { root };
+        for (var depth = 0; depth < Depth && level.Count > 0; depth++)
+        {
+            var next = new List<string>();
+            foreach (var directory in level.SelectMany(d => Directory.EnumerateDirectories(d, "*", Readable)))
+            {
+                if (clock.Elapsed > Patience)
+                {
+                    yield break;
+                }
+
+                next.Add(directory);
+                var relative = Path.GetRelativePath(root, directory).Replace('\\', '/');
+                if (Matches(relative, rest))
+                {
+                    yield return (relative, directory);
+                }
+            }
+
+            level = next;
+        }
+    }
+
+    // By the beginning of the path or of its last part.
+    private static bool Matches(string path, string word) =>
+        path.StartsWith(word, StringComparison.OrdinalIgnoreCase) || path[(path.LastIndexOf('/') + 1)..].StartsWith(word, StringComparison.OrdinalIgnoreCase);
+}
+
+/// <summary>Offers adapters: directories with an adapter_config.json.</summary>
+public sealed class AdapterCompleter : DirectoryCompleter
+{
+    private protected override bool Is(string directory, string commandName) => IsAdapter(directory);
+}
+
+/// <summary>Offers models: directories with a config.json and safetensors files.</summary>
+public sealed class ModelCompleter : DirectoryCompleter
+{
+    private protected override bool Is(string directory, string commandName) => IsModel(directory);
+}
+
+/// <summary>Offers what a command looks at: adapters for Get-LoraAdapter, else models.</summary>
+public sealed class PathCompleter : DirectoryCompleter
+{
+    private protected override bool Is(string directory, string commandName) =>
+        commandName.EndsWith("LoraAdapter", StringComparison.OrdinalIgnoreCase) ? IsAdapter(directory) : IsModel(directory);
+}

@@ -1,0 +1,74 @@
+BeforeDiscovery {
+    $lines = @(
+        @{ line = 'Merge-LoraModel '; offers = './models/llama', "'./models/o''clock'", 'org/tiny' }
+        @{ line = 'Merge-LoraModel -Base ll'; offers = './models/llama' }
+        @{ line = "Merge-LoraModel './models/o"; offers = "'./models/o''clock'" }
+        @{ line = 'Merge-LoraModel ./models/llama '; offers = "'./runs/check [1]'", 'me/style' }
+        @{ line = 'Merge-LoraModel ./models/llama ./x, ch'; offers = "'./runs/check [1]'" }
+        @{ line = 'Get-MergeMemoryPlan org/t'; offers = 'org/tiny' }
+        @{ line = 'Get-LoraAdapter '; offers = "'./runs/check [1]'", 'me/style' }
+        @{ line = 'Get-LoraAdapter x -Base models/l'; offers = 'models/llama' }
+        @{ line = 'Get-ModelTensor models/'; offers = 'models/llama', "'models/o''clock'" }
+        @{ line = 'Get-ModelTensor ./models/llama -Name q_'; offers = '*.self_attn.q_proj.*', 'model.layers.0.self_attn.q_proj.weight', 'model.layers.1.self_attn.q_proj.weight' }
+        @{ line = 'Get-ModelTensor org/tiny lm_'; offers = 'lm_head.weight' }
+        @{ line = 'Get-ModelTensor ./runs -Name x'; offers = @() }
+        @{ line = 'Save-MergedModel out -Method merged_4'; offers = 'merged_4bit' }
+        @{ line = 'Save-MergedModel out -DType bf'; offers = 'BF16', 'bfloat16' }
+        @{ line = 'Merge-LoraModel -CombinationType dare'; offers = 'dare_linear', 'dare_ties' }
+    )
+}
+
+BeforeAll {
+    . "$PSScriptRoot/Session.ps1"
+
+    function Copy-Folder([string] $From, [string] $To) {
+        $to = [IO.Directory]::CreateDirectory([IO.Path]::Combine($TestDrive, $To)).FullName
+        foreach ($file in [IO.Directory]::GetFiles([IO.Path]::Combine($Fixtures, $From))) { [IO.File]::Copy($file, [IO.Path]::Combine($to, [IO.Path]::GetFileName($file))) }
+        $to
+    }
+
+    $cache = [Environment]::GetEnvironmentVariable('HF_HUB_CACHE')
+    [Environment]::SetEnvironmentVariable('HF_HUB_CACHE', [IO.Path]::Combine($TestDrive, '.hub'))
+    $null = Copy-Folder 'bases/llama-bf16' 'models/llama'
+    $null = Copy-Folder 'bases/llama-bf16' 'models/o''clock'
+    $null = Copy-Folder 'cases/lora-all-linear/adapter' 'runs/check [1]'
+    $tiny = Copy-Folder 'bases/llama-bf16' '.hub/models--org--tiny/snapshots/abc'
+    $null = Copy-Folder 'bases/llama-fp16' '.hub/models--org--tiny/snapshots/old'
+    $null = [IO.Directory]::CreateDirectory([IO.Path]::Combine($TestDrive, '.hub/models--org--tiny/refs'))
+    [IO.File]::WriteAllText([IO.Path]::Combine($TestDrive, '.hub/models--org--tiny/refs/main'), 'abc')
+    $style = Copy-Folder 'cases/lora-all-linear/adapter' '.hub/models--me--style/snapshots/d1'
+
+    $before = Get-Location
+    Set-Location $TestDrive
+}
+
+AfterAll {
+    Set-Location $before
+    [Environment]::SetEnvironmentVariable('HF_HUB_CACHE', $cache)
+}
+
+Describe 'Completion' {
+    It 'of "<line>"' -ForEach $lines {
+        @((TabExpansion2 $line $line.Length).CompletionMatches.CompletionText | Where-Object { $_ }) | Should -Be $offers
+    }
+}
+
+Describe 'The local Hugging Face cache' {
+    It 'is where a name of an adapter or a model leads' {
+        $adapter = Get-LoraAdapter me/style -Base org/tiny
+        $adapter.Path | Should -Be $style
+        $adapter.Name | Should -Be 'me/style'
+        (Get-ModelTensor org/tiny lm_head.weight).Path | Should -Be ([IO.Path]::Combine($tiny, 'model.safetensors'))
+        (Get-MergeMemoryPlan org/tiny me/style).Adapter | Should -Be $style
+    }
+
+    It 'comes after a folder of that name' {
+        $own = Copy-Folder 'bases/llama-bf16' 'org/tiny'
+        (Get-ModelTensor org/tiny lm_head.weight).Path | Should -Be ([IO.Path]::Combine($own, 'model.safetensors'))
+    }
+
+    It 'is told of where a name is not in it' {
+        $failure = { Merge-LoraModel org/missing me/style } | Should -Throw '*org/missing*' -ErrorId 'InvalidModel,*' -PassThru
+        $failure.ErrorDetails.RecommendedAction | Should -Match 'local Hugging Face cache'
+    }
+}
