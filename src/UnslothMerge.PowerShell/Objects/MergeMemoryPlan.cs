@@ -99,6 +99,9 @@ public sealed class MergeMemoryPlan
 
     /// <summary>What is missing; null if it fits.</summary>
     public string? Missing { get; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Base;
 }
 
 /// <summary>What one stage of a merge needs, in bytes.</summary>

@@ -1,0 +1,85 @@
+BeforeDiscovery {
+    . "$PSScriptRoot/Session.ps1"
+
+    # What the cmdlets emit, and the objects inside.
+    $emitted = (Get-Module UnslothMerge).ExportedCmdlets.Values.OutputType.Type
+    $inner = $emitted.GetProperties().PropertyType | Where-Object { $_.IsArray } | ForEach-Object GetElementType
+    $types = @($emitted) + @($inner) | Where-Object Namespace -EQ 'UnslothMerge.PowerShell' | ForEach-Object { @{ type = $_; name = $_.Name } }
+}
+
+BeforeAll {
+    . "$PSScriptRoot/Session.ps1"
+
+    $views = [xml] [IO.File]::ReadAllText("$((Get-Module UnslothMerge).ModuleBase)/UnslothMerge.format.ps1xml")
+    $base = [IO.Path]::Combine($Fixtures, 'bases', 'llama-bf16')
+    $adapter = [IO.Path]::Combine($Fixtures, 'cases', 'lora-all-linear', 'adapter')
+}
+
+Describe 'The views of <name>' -ForEach $types {
+    BeforeAll {
+        $mine = $views.Configuration.ViewDefinitions.View | Where-Object { $_.ViewSelectedBy.TypeName -eq $type.FullName }
+    }
+
+    It 'are a table, a list and a wide one' {
+        foreach ($kind in 'TableControl', 'ListControl', 'WideControl') {
+            $mine.SelectNodes($kind).Count | Should -BeGreaterThan 0 -Because "UnslothMerge.format.ps1xml has a $kind of $name"
+        }
+    }
+
+    It 'show properties that it has' {
+        $properties = $type.GetProperties().Name
+        foreach ($node in $mine.SelectNodes('.//PropertyName')) {
+            $node.InnerText | Should -BeIn $properties
+        }
+        foreach ($script in $mine.SelectNodes('.//ScriptBlock').InnerText) {
+            { [scriptblock]::Create($script) } | Should -Not -Throw
+            # Inside a list of stages and the like $_ is one of those.
+            if ($mine.SelectNodes('.//EnumerateCollection').Count -eq 0) {
+                foreach ($match in [regex]::Matches($script, '\$_\.(\w+)')) { $match.Groups[1].Value | Should -BeIn $properties }
+            }
+        }
+    }
+
+    It 'have a column for each heading' {
+        foreach ($table in $mine.SelectNodes('TableControl')) {
+            $table.SelectNodes('.//TableColumnItem').Count | Should -Be $table.SelectNodes('.//TableColumnHeader').Count
+        }
+    }
+}
+
+Describe 'What is shown' -Tag 'Needs:Out-String', 'Needs:Format-Table' {
+    It 'fits into 80 columns and reads well' {
+        $plan = Get-MergeMemoryPlan $base $adapter
+        $shard = Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/out"
+        foreach ($object in (Get-ModelTensor $base), (Get-LoraAdapter $adapter), (Get-LoraAdapter $adapter -Base $base).Targets, $plan, $plan.Stages, (Merge-LoraModel $base $adapter), $shard, $shard.Tensors) {
+            foreach ($text in ($object | Out-String -Width 80), ($object | Format-Table | Out-String -Width 80), ($object | Format-List | Out-String -Width 80), ($object | Format-Wide | Out-String -Width 80)) {
+                $text.Trim() | Should -Not -BeNullOrEmpty
+                $text -split "`r?`n" | ForEach-Object { [Management.Automation.Host.PSHostUserInterface]::GetOutputString($_, $false) } | Where-Object { $_.Length -gt 80 } | Should -BeNullOrEmpty
+            }
+        }
+        ($plan | Out-String -Width 80) -replace '\e\[\d+m' | Should -Match 'Fits: yes\.'
+        $shard | Out-String -Width 80 | Should -Match '17\.7 kB'
+    }
+}
+
+Describe 'Objects' {
+    It 'can be read in every property' {
+        $shard = Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/read"
+        $plan = Get-MergeMemoryPlan $base $adapter
+        $lora = Get-LoraAdapter $adapter -Base $base
+        foreach ($object in @(Get-ModelTensor $base) + @(Merge-LoraModel $base $adapter) + $lora + $lora.Targets + $plan + $plan.Stages + $shard + $shard.Tensors) {
+            foreach ($property in $object.psobject.Properties) { $null = $property.Value }
+            "$object" | Should -Not -BeLike 'UnslothMerge.*' -Because 'an object is shown by its name where there is no view'
+        }
+    }
+
+    It 'become flat JSON and CSV' -Tag 'Needs:ConvertTo-Json', 'Needs:ConvertTo-Csv' {
+        $shard = Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/flat"
+        $tensors = $shard.Tensors | ConvertTo-Json -WarningVariable cut | ConvertFrom-Json
+        $cut | Should -BeNullOrEmpty
+        $tensors[0].Shape.Text | Should -Be "43$([char] 0xD7)20"
+        ($shard | ConvertTo-Json -Depth 2 -WarningAction SilentlyContinue | ConvertFrom-Json).Tensors | Should -HaveCount 21
+        ($shard.Tensors | ConvertTo-Csv | ConvertFrom-Csv)[3].RelativeChange -as [double] | Should -BeGreaterThan 0
+        (Get-MergeMemoryPlan $base $adapter | ConvertTo-Json -Depth 2 | ConvertFrom-Json).Stages[-1].Stage | Should -Be 'Total'
+    }
+}
