@@ -18,14 +18,15 @@ internal static partial class FileCopy
     /// <param name="length">The number of bytes.</param>
     /// <param name="output">Where they go.</param>
     /// <param name="buffer">Memory for the case that the kernel cannot copy.</param>
-    public static void Copy(InputFiles files, StoredTensor tensor, long start, long length, ShardOutput output, Span<byte> buffer)
+    /// <param name="index">The output that they belong to.</param>
+    public static void Copy(InputFiles files, StoredTensor tensor, long start, long length, ShardOutput output, Span<byte> buffer, int index = 0)
     {
-        var copied = _kernelCannot ? 0 : CopyInKernel(files.Open(tensor.File), tensor.Offset + start, output.File, output.Offsets[0] + start, length);
+        var copied = _kernelCannot ? 0 : CopyInKernel(files.Open(tensor.File), tensor.Offset + start, output.File, output.Offsets[index] + start, length);
         while (copied < length)
         {
             var piece = buffer[..(int)Math.Min(buffer.Length, length - copied)];
             files.Read(tensor, start + copied, piece);
-            output.Write(0, start + copied, piece);
+            output.Write(index, start + copied, piece);
             copied += piece.Length;
         }
     }

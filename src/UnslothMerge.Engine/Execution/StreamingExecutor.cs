@@ -115,7 +115,7 @@ public sealed class StreamingExecutor
             using var buffers = new WorkerBuffers(_plan);
             while (!_stop.IsCancellationRequested && Next() is var (job, piece))
             {
-                var bytes = job.Run(piece, buffers);
+                var bytes = job.Run(piece, buffers, _stop.Token);
                 var written = Interlocked.Add(ref _written, bytes);
                 if (_flush && written / FlushBytes > (written - bytes) / FlushBytes)
                 {

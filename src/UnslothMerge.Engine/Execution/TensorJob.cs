@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using Microsoft.Win32.SafeHandles;
 using UnslothMerge.Adapters;
 using UnslothMerge.Formats;
@@ -22,6 +23,9 @@ internal sealed class TensorJob : IDisposable
     private readonly ShardOutput _output;
     private readonly Lazy<Opened> _opened;
     private readonly TileStatistics[] _statistics;
+    private readonly ImmutableArray<Part> _copies;
+    private readonly int _surveys;
+    private readonly CountdownEvent _unseen;
     private IReadOnlyList<byte[]> _deferred = [];
     private int _left;
     private int _released;
@@ -32,12 +36,14 @@ internal sealed class TensorJob : IDisposable
         _files = files;
         Shard = shard;
         _output = new ShardOutput(file, [.. write.Sink.Outputs.Select(o => shard.Layout.OffsetOf(o.Name))]);
-        Pieces = checked((int)(write.Verbatim is { } stored
-            ? (stored.Length + CopyBytes - 1) / CopyBytes
-            : (write.Tensor.View.Rows + write.Tiling.Rows - 1) / write.Tiling.Rows));
+        _copies = [.. (write.Verbatim ?? []).SelectMany(Part.Of)];
+        var pieces = checked((int)((write.Tensor.View.Rows + write.Tiling.Rows - 1) / write.Tiling.Rows));
+        _surveys = write.Verbatim is null && write.Sink.NeedsSurvey ? pieces : 0;
+        _unseen = new CountdownEvent(_surveys);
+        Pieces = write.Verbatim is null ? _surveys + pieces : _copies.Length;
         ResidentBytes = MemoryPlan.ResidentOf(write);
         _left = Pieces;
-        _statistics = new TileStatistics[write.Verbatim is null ? Pieces : 0];
+        _statistics = new TileStatistics[write.Verbatim is null ? pieces : 0];
         _opened = new Lazy<Opened>(() => new Opened(write, files, _output));
     }
 
@@ -71,7 +77,7 @@ internal sealed class TensorJob : IDisposable
             var changed = _write.Tensor.Terms.Length > 0;
             return new TensorResult(_write, _write.Sink.Outputs[0].Type, _write.Bytes, changed ? Ratio(all.DeltaSquares, all.WeightSquares) : null, _deferred)
             {
-                RelativeError = _write.Sink.Deferred.Count > 0 ? Ratio(all.ErrorSquares, all.WeightSquares) : null,
+                RelativeError = _write.Sink.IsQuantized && _write.Verbatim is null ? Ratio(all.ErrorSquares, all.ValueSquares) : null,
             };
 
             static double Ratio(double part, double whole) => part == 0 ? 0 : Math.Sqrt(part / whole);
@@ -81,10 +87,11 @@ internal sealed class TensorJob : IDisposable
     /// <summary>Does one piece.</summary>
     /// <param name="piece">Its number.</param>
     /// <param name="buffers">The worker's memory.</param>
+    /// <param name="stop">Ends the wait for other workers' pieces.</param>
     /// <returns>The bytes written.</returns>
-    public long Run(int piece, WorkerBuffers buffers)
+    public long Run(int piece, WorkerBuffers buffers, CancellationToken stop)
     {
-        var written = _write.Verbatim is { } stored ? Copy(stored, piece, buffers) : Merge(piece, buffers);
+        var written = _write.Verbatim is not null ? Copy(_copies[piece], buffers) : piece < _surveys ? Survey(piece, buffers) : Write(piece - _surveys, buffers, stop);
         if (Interlocked.Decrement(ref _left) == 0 && _opened.IsValueCreated)
         {
             _deferred = _opened.Value.Writer.Finish();
@@ -102,26 +109,48 @@ internal sealed class TensorJob : IDisposable
 
     public void Dispose()
     {
+        _unseen.Dispose();
         if (_opened.IsValueCreated)
         {
             _opened.Value.Dispose();
         }
     }
 
-    private long Copy(StoredTensor stored, int piece, WorkerBuffers buffers)
+    private long Copy(Part part, WorkerBuffers buffers)
     {
-        var start = piece * CopyBytes;
-        var length = Math.Min(CopyBytes, stored.Length - start);
-        FileCopy.Copy(_files, stored, start, length, _output, buffers.Copy);
-        return length;
+        FileCopy.Copy(_files, part.Stored, part.Start, part.Length, _output, buffers.Copy, part.Output);
+        return part.Length;
     }
 
-    private long Merge(int piece, WorkerBuffers buffers)
+    private long Survey(int piece, WorkerBuffers buffers)
+    {
+        var (row, rows) = RowsOf(piece);
+        _opened.Value.Writer.Survey(row, rows, Merge(row, rows, buffers, out _));
+        _unseen.Signal();
+        return 0;
+    }
+
+    // Pieces are handed out in order: those that this one waits for are in the hands of other workers already.
+    private long Write(int piece, WorkerBuffers buffers, CancellationToken stop)
+    {
+        _unseen.Wait(stop);
+        var (row, rows) = RowsOf(piece);
+        var encoded = Merge(row, rows, buffers, out var statistics);
+        _opened.Value.Writer.Write(row, rows, encoded, ref statistics);
+        _statistics[piece] = statistics;
+        return _write.Bytes / Tensor.View.Rows * rows;
+    }
+
+    private (long Row, int Rows) RowsOf(int piece)
+    {
+        var row = (long)piece * _write.Tiling.Rows;
+        return (row, (int)Math.Min(_write.Tiling.Rows, Tensor.View.Rows - row));
+    }
+
+    private Span<byte> Merge(long row, int rows, WorkerBuffers buffers, out TileStatistics statistics)
     {
         var (reader, deltas, writer) = (_opened.Value.Reader, _opened.Value.Deltas, _opened.Value.Writer);
         var (view, tiling) = (Tensor.View, _write.Tiling);
-        var row = (long)piece * tiling.Rows;
-        var rows = (int)Math.Min(tiling.Rows, view.Rows - row);
         var source = buffers.Take(0, Tensor.Source.BytesOf(view, rows));
         var encoded = buffers.Take(tiling.SourceBytes, _write.Sink.BytesOf(view, rows));
 
@@ -133,7 +162,7 @@ internal sealed class TensorJob : IDisposable
         }
 
         var planes = tiling.SourceBytes + tiling.SinkBytes + tiling.TermBytes;
-        var statistics = default(TileStatistics);
+        statistics = default;
         for (var firstRow = 0; firstRow < rows; firstRow += tiling.TileRows)
         {
             for (var column = 0; column < view.Columns; column += tiling.TileColumns)
@@ -159,9 +188,7 @@ internal sealed class TensorJob : IDisposable
             throw NonFinite();
         }
 
-        writer.Write(row, rows, encoded, ref statistics);
-        _statistics[piece] = statistics;
-        return _write.Bytes / view.Rows * rows;
+        return encoded;
     }
 
     // The deltas that change some of a piece's rows, and where each has what it needs for them.
@@ -193,6 +220,18 @@ internal sealed class TensorJob : IDisposable
             type == TensorType.F16 ? "Save with -DType bfloat16 or float32, whose range is larger." : "Check the base and the adapter for NaN and Inf.");
     }
 
+    /// <summary>A part of a stored tensor that is copied.</summary>
+    private readonly record struct Part(StoredTensor Stored, int Output, long Start, long Length)
+    {
+        public static IEnumerable<Part> Of(StoredTensor stored, int output)
+        {
+            for (var start = 0L; start < stored.Length; start += CopyBytes)
+            {
+                yield return new Part(stored, output, start, Math.Min(CopyBytes, stored.Length - start));
+            }
+        }
+    }
+
     /// <summary>What the pieces of a tensor share.</summary>
     private sealed class Opened : IDisposable
     {
@@ -211,7 +250,7 @@ internal sealed class TensorJob : IDisposable
                     opened.Add(Deltas[i]);
                 }
 
-                Writer = write.Sink.Open(write.Tensor.View, output);
+                Writer = write.Sink.Open(files, write.Tensor.View, output);
             }
             catch
             {

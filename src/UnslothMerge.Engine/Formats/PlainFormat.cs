@@ -59,7 +59,7 @@ public sealed class PlainSink(string name, TensorType type, IReadOnlyList<long> 
     public override long BytesOf(MatrixView view, int rows) => (long)rows * view.Columns * type.Bits() / 8;
 
     /// <inheritdoc/>
-    public override TensorWriter Open(MatrixView view, IOutput output) => new Writer(type, view, output);
+    public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) => new Writer(type, view, output);
 
     private sealed class Writer(TensorType type, MatrixView view, IOutput output) : TensorWriter
     {

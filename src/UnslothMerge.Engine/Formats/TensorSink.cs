@@ -1,3 +1,4 @@
+using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
@@ -21,6 +22,12 @@ public abstract class TensorSink
     /// <summary>What a person would call the format.</summary>
     public abstract string Format { get; }
 
+    /// <summary>True if values lose precision beyond one rounding, so that the loss is worth telling.</summary>
+    public virtual bool IsQuantized => false;
+
+    /// <summary>True if the writer must have seen every row before it can write the first: each piece is then computed twice.</summary>
+    public virtual bool NeedsSurvey => false;
+
     /// <summary>Tiles begin at multiples of this many rows.</summary>
     public virtual int RowQuantum => 1;
 
@@ -28,7 +35,7 @@ public abstract class TensorSink
     public abstract long BytesOf(MatrixView view, int rows);
 
     /// <summary>Prepares for writing.</summary>
-    public abstract TensorWriter Open(MatrixView view, IOutput output);
+    public abstract TensorWriter Open(InputFiles files, MatrixView view, IOutput output);
 }
 
 /// <summary>Encodes and writes one tensor's rows during a run; used by several workers at once, for different rows.</summary>
@@ -40,6 +47,14 @@ public abstract class TensorWriter : IDisposable
     /// <param name="encoded">The buffer: all columns of the rows in work.</param>
     /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
     public abstract void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics);
+
+    /// <summary>Looks at encoded rows, if <see cref="TensorSink.NeedsSurvey"/>; all of them come before the first <see cref="Write"/>.</summary>
+    /// <param name="row">The first row.</param>
+    /// <param name="rows">The number of rows.</param>
+    /// <param name="encoded">What <see cref="Encode"/> made of them.</param>
+    public virtual void Survey(long row, int rows, Span<byte> encoded)
+    {
+    }
 
     /// <summary>Writes encoded rows to their place.</summary>
     /// <param name="row">The first row.</param>

@@ -30,6 +30,10 @@ public abstract class TensorSource
     /// <summary>The stored bytes of so many rows, all companions included: the length of the buffer that the reader fills.</summary>
     public abstract long BytesOf(MatrixView view, int rows);
 
+    /// <summary>The sink that stores changed values as the base stores this tensor, with the base's own parameters; null if there is none.</summary>
+    /// <param name="name">The tensor's name in the output.</param>
+    public virtual TensorSink? WrittenBack(string name) => null;
+
     /// <summary>Prepares for reading.</summary>
     public abstract TensorReader Open(InputFiles files, MatrixView view);
 }

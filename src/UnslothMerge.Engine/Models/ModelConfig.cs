@@ -60,7 +60,11 @@ public sealed partial class ModelConfig
     public ModelConfig WithoutQuantization() => Edit(json => json.Remove("quantization_config"));
 
     /// <summary>The same config with a quantization.</summary>
-    public ModelConfig WithQuantization(JsonObject quantization) => Edit(json => json["quantization_config"] = quantization);
+    public ModelConfig WithQuantization(JsonObject quantization) => Edit(json =>
+    {
+        json.Remove("quantization_config");
+        json["quantization_config"] = quantization;
+    });
 
     /// <summary>The same config with the tie between embedding and head undone.</summary>
     public ModelConfig Untied() => Edit(json =>

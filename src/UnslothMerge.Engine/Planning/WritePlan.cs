@@ -1,6 +1,5 @@
 using System.Collections.Immutable;
 using UnslothMerge.Formats;
-using UnslothMerge.Formats.BitsAndBytes;
 using UnslothMerge.Models;
 using UnslothMerge.Safetensors;
 
@@ -9,9 +8,9 @@ namespace UnslothMerge.Planning;
 /// <summary>A tensor and how it is stored.</summary>
 /// <param name="Tensor">What it is, with the caller's strength in its terms.</param>
 /// <param name="Sink">How it is stored.</param>
-/// <param name="Verbatim">The stored tensor whose bytes are copied as they are, if nothing changes.</param>
+/// <param name="Verbatim">The stored tensors whose bytes are copied as they are, in the order of the outputs; null if there is something to compute.</param>
 /// <param name="Tiling">How it is cut into pieces.</param>
-public sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, StoredTensor? Verbatim, Tiling Tiling)
+public sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, IReadOnlyList<StoredTensor>? Verbatim, Tiling Tiling)
 {
     /// <summary>The bytes of all its outputs.</summary>
     public long Bytes => Sink.Outputs.Sum(o => o.Bytes) + Sink.Deferred.Sum(d => d.MaxBytes);
@@ -28,8 +27,8 @@ public sealed record WriteShard(string Name, ShardLayout Layout, ImmutableArray<
 /// <param name="MaxShardBytes">The largest shard.</param>
 public sealed record WriteOptions(TensorType? Type, long MaxShardBytes)
 {
-    /// <summary>How weights are quantized to 4 bits; null for a 16-bit (or 32-bit) output.</summary>
-    public FourBitRequest? FourBit { get; init; }
+    /// <summary>How weights are quantized; null for a 16-bit (or 32-bit) output.</summary>
+    public OutputRequest? Quantization { get; init; }
 
     /// <summary>The variant in the names of the files: <c>fp16</c> for <c>model.fp16.safetensors</c>; null for none.</summary>
     public string? Variant { get; init; }
@@ -67,7 +66,7 @@ public sealed class WritePlan
     public long Bytes => Shards.Sum(s => s.Layout.Length);
 
     /// <summary>
-    /// Plans a save as 16-bit (or 32-bit) tensors, or as 4-bit ones of what was rounded to 16 bits. Without a dtype, a model that is a 16-bit one keeps each tensor's dtype, so that its few F32
+    /// Plans a save as 16-bit (or 32-bit) tensors, or quantized. Without a dtype, a model that is a 16-bit one keeps each tensor's dtype, so that its few F32
     /// tensors stay F32, and a model that is all F32 becomes BF16.
     /// </summary>
     /// <param name="merge">What is merged.</param>
@@ -77,25 +76,28 @@ public sealed class WritePlan
     {
         var has16 = merge.Tensors.Any(t => t.Type.IsHalfWidthFloat());
         var all32 = !has16 && merge.Tensors.Any(t => t.Type.IsPlainFloat());
-        var type = options.Type ?? (all32 ? TensorType.BF16 : null);
-        var fourBit = options.FourBit is null ? null : new FourBitSelection(merge, options.FourBit);
-        var written = tensors.Select(t => Store(t, type, fourBit)).ToList();
+        var selection = options.Quantization?.Choose(merge) ?? new PlainSelection();
+        var type = options.Type ?? (all32 && !selection.KeepsTypes ? TensorType.BF16 : null);
+        var written = tensors.Select(t => Store(t, type, selection)).ToList();
 
         var split = ShardSplitter.Split([.. written.Select(t => t.Bytes)], options.MaxShardBytes);
         var shards = split.Select((indices, i) => Shard(ShardSplitter.FileName(i, split.Count, options.Variant), indices.Select(j => written[j]))).ToImmutableArray();
 
-        var config = merge.Config.WithoutQuantization();
-        config = type is { } t && t != config.DType ? config.WithDType(t) : config;
-        config = fourBit is null ? config : config.WithQuantization(fourBit.ToConfig(config.DType ?? TensorType.BF16));
-        return new WritePlan(merge, shards, config, options.Variant);
+        var config = type is { } t && t != merge.Config.DType ? merge.Config.WithDType(t) : merge.Config;
+        return new WritePlan(merge, shards, selection.Configure(config), options.Variant);
     }
 
-    private static WriteTensor Store(LogicalTensor tensor, TensorType? type, FourBitSelection? fourBit)
+    private static WriteTensor Store(LogicalTensor tensor, TensorType? type, OutputSelection selection)
     {
         var output = !tensor.Type.IsPlainFloat() ? tensor.Type
             : type ?? (tensor.Type == TensorType.F64 && tensor.Action != TensorAction.Copy ? TensorType.F32 : tensor.Type);
-        TensorSink sink = fourBit?.For(tensor, output) is { } quantized ? new FourBitSink(tensor.Name, tensor.Shape, quantized) : new PlainSink(tensor.Name, output, tensor.Shape);
-        var verbatim = sink is PlainSink && tensor.Action == TensorAction.Copy && output == tensor.Source.Type ? tensor.Source.Verbatim : null;
+        var sink = selection.For(tensor, output) ?? new PlainSink(tensor.Name, output, tensor.Shape);
+        IReadOnlyList<StoredTensor>? verbatim = sink switch
+        {
+            CopySink copy => copy.Copied,
+            PlainSink when tensor.Action == TensorAction.Copy && output == tensor.Source.Type && tensor.Source.Verbatim is { } stored => [stored],
+            _ => null,
+        };
         return new WriteTensor(tensor, sink, verbatim, Tiling.For(tensor, sink));
     }
 

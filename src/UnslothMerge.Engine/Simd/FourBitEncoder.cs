@@ -20,7 +20,7 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
     /// <param name="blockSize">Elements per block, a multiple of 16.</param>
     /// <param name="packed">[⌈n / 2⌉] receives the codes, high nibble first.</param>
     /// <param name="absMax">[⌈n / blockSize⌉] receives the largest magnitude of each block. That of a short one is never less than 1e-38, as in bitsandbytes.</param>
-    /// <param name="statistics">Gathers the squared error.</param>
+    /// <param name="statistics">Gathers the squares of the values and of what is lost.</param>
     /// <param name="width">Every width gives the same bits and sums.</param>
     public void Encode<TFormat>(ReadOnlySpan<byte> stored, int blockSize, Span<byte> packed, Span<float> absMax, ref TileStatistics statistics, SimdWidth width)
         where TFormat : struct, IOutputFormat
@@ -34,17 +34,19 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
         fixed (byte* p = packed)
         fixed (float* a = absMax)
         {
-            statistics.ErrorSquares += width switch
+            var (values, errors) = width switch
             {
                 SimdWidth.Vector512 => Encode<Lanes512, TFormat>(s, count, blockSize, p, a),
                 SimdWidth.Vector256 => Encode<Lanes256, TFormat>(s, count, blockSize, p, a),
                 SimdWidth.Vector128 => Encode<Lanes128, TFormat>(s, count, blockSize, p, a),
                 _ => Encode<LanesScalar, TFormat>(s, count, blockSize, p, a),
             };
+            statistics.ValueSquares += values;
+            statistics.ErrorSquares += errors;
         }
     }
 
-    private double Encode<T, TFormat>(byte* stored, int count, int blockSize, byte* packed, float* absMax)
+    private (double Values, double Errors) Encode<T, TFormat>(byte* stored, int count, int blockSize, byte* packed, float* absMax)
         where T : unmanaged, ILanes<T>
         where TFormat : struct, IOutputFormat
     {
@@ -53,20 +55,20 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
         fixed (float* c = Codes)
         {
             int whole = count / blockSize;
-            T errors = T.Broadcast(0);
-            Blocks<T, TFormat>(stored, whole, blockSize, blockSize, packed, absMax, t, v, c, &errors);
+            T* squares = stackalloc T[] { T.Broadcast(0), T.Broadcast(0) };
+            Blocks<T, TFormat>(stored, whole, blockSize, blockSize, packed, absMax, t, v, c, squares);
             int rest = count % blockSize;
             if (rest > 0)
             {
-                Rest<T, TFormat>(stored + ((nint)whole * blockSize * TFormat.Size), rest, packed + ((nint)whole * blockSize / 2), absMax + whole, t, v, c, &errors);
+                Rest<T, TFormat>(stored + ((nint)whole * blockSize * TFormat.Size), rest, packed + ((nint)whole * blockSize / 2), absMax + whole, t, v, c, squares);
             }
 
-            return Combine.Fold((float*)&errors);
+            return (Combine.Fold((float*)squares), Combine.Fold((float*)(squares + 1)));
         }
     }
 
     /// <summary>A short block, in a buffer that zeros fill up: they neither raise its absmax nor add an error.</summary>
-    private static void Rest<T, TFormat>(byte* stored, int count, byte* packed, float* absMax, float* thresholds, float* values, float* codes, T* errors)
+    private static void Rest<T, TFormat>(byte* stored, int count, byte* packed, float* absMax, float* thresholds, float* values, float* codes, T* squares)
         where T : unmanaged, ILanes<T>
         where TFormat : struct, IOutputFormat
     {
@@ -75,7 +77,7 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
         byte* wholePacked = stackalloc byte[padded / 2];
         Unsafe.InitBlockUnaligned(whole, 0, (uint)(padded * TFormat.Size));
         Unsafe.CopyBlockUnaligned(whole, stored, (uint)(count * TFormat.Size));
-        Blocks<T, TFormat>(whole, 1, padded, 0, wholePacked, absMax, thresholds, values, codes, errors);
+        Blocks<T, TFormat>(whole, 1, padded, 0, wholePacked, absMax, thresholds, values, codes, squares);
         if (count % 2 == 1)
         {
             wholePacked[count / 2] &= 0xF0;
@@ -86,14 +88,15 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
 
     /// <summary>The loop itself, alone in its method: near a call the JIT would keep vectors in memory.</summary>
     /// <param name="fullSize">Blocks of this size keep an absmax below 1e-38.</param>
-    /// <param name="errors">The sums to which the squared errors are added.</param>
+    /// <param name="squares">The sums to which the squares of the values, and those of the errors, are added.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Blocks<T, TFormat>(
-        byte* stored, int blocks, int size, int fullSize, byte* packed, float* absMax, float* thresholds, float* values, float* codes, T* errors)
+        byte* stored, int blocks, int size, int fullSize, byte* packed, float* absMax, float* thresholds, float* values, float* codes, T* squares)
         where T : unmanaged, ILanes<T>
         where TFormat : struct, IOutputFormat
     {
-        T squares = *errors;
+        T valueSquares = squares[0];
+        T errorSquares = squares[1];
         T middle = T.Broadcast(thresholds[7]);
         for (int b = 0; b < blocks; b++)
         {
@@ -122,14 +125,16 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
                 rank = T.OrBits(rank, Step(x, T.LookUp(rank, thresholds), 1));
 
                 T error = T.Subtract(value, T.Multiply(T.LookUp(rank, values), scale));
-                squares = T.FusedMultiplyAdd(error, error, squares);
+                valueSquares = T.FusedMultiplyAdd(value, value, valueSquares);
+                errorSquares = T.FusedMultiplyAdd(error, error, errorSquares);
                 Unsafe.WriteUnaligned(packed, Nibbles.Pack(T.LookUp(rank, codes)));
                 stored += ILanes<T>.Count * TFormat.Size;
                 packed += ILanes<T>.Count / 2;
             }
         }
 
-        *errors = squares;
+        squares[0] = valueSquares;
+        squares[1] = errorSquares;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -58,6 +58,8 @@ internal unsafe interface ILanes<TSelf>
 
     static abstract TSelf Multiply(TSelf left, TSelf right);
 
+    static abstract TSelf Divide(TSelf left, TSelf right);
+
     /// <summary>left · right + addend, rounded once, on every instruction set.</summary>
     static abstract TSelf FusedMultiplyAdd(TSelf left, TSelf right, TSelf addend);
 

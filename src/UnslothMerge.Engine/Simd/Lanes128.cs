@@ -151,6 +151,13 @@ internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
             left._fourth * right._fourth);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes128 Divide(Lanes128 left, Lanes128 right) =>
+        new(left._first / right._first,
+            left._second / right._second,
+            left._third / right._third,
+            left._fourth / right._fourth);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes128 FusedMultiplyAdd(Lanes128 left, Lanes128 right, Lanes128 addend) =>
         new(Vector128.FusedMultiplyAdd(left._first, right._first, addend._first),
             Vector128.FusedMultiplyAdd(left._second, right._second, addend._second),

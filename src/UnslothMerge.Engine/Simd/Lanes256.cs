@@ -156,6 +156,11 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
             left._upper * right._upper);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes256 Divide(Lanes256 left, Lanes256 right) =>
+        new(left._lower / right._lower,
+            left._upper / right._upper);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes256 FusedMultiplyAdd(Lanes256 left, Lanes256 right, Lanes256 addend) =>
         new(Vector256.FusedMultiplyAdd(left._lower, right._lower, addend._lower),
             Vector256.FusedMultiplyAdd(left._upper, right._upper, addend._upper));

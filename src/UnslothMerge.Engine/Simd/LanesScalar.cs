@@ -147,6 +147,17 @@ internal unsafe struct LanesScalar : ILanes<LanesScalar>
         return result;
     }
 
+    public static LanesScalar Divide(LanesScalar left, LanesScalar right)
+    {
+        LanesScalar result = default;
+        for (int lane = 0; lane < Count; lane++)
+        {
+            result[lane] = left[lane] / right[lane];
+        }
+
+        return result;
+    }
+
     public static LanesScalar FusedMultiplyAdd(LanesScalar left, LanesScalar right, LanesScalar addend)
     {
         LanesScalar result = default;

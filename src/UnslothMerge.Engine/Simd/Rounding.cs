@@ -110,7 +110,7 @@ internal static class Rounding
     /// The carry may go on into the exponent, and from the largest one to infinity, as it must.
     /// </remarks>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static T RoundBits<T>(T value, int count)
+    public static T RoundBits<T>(T value, int count)
         where T : unmanaged, ILanes<T>
     {
         T odd = T.AndBits(T.ShiftRightBits(value, count), T.BroadcastBits(1));

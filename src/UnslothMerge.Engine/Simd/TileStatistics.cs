@@ -13,6 +13,9 @@ public record struct TileStatistics
     /// <summary>Σ delta².</summary>
     public double DeltaSquares { get; set; }
 
+    /// <summary>Σ value² of what was quantized, after the merge.</summary>
+    public double ValueSquares { get; set; }
+
     /// <summary>Σ (quantized − value)², where the output is quantized.</summary>
     public double ErrorSquares { get; set; }
 
@@ -24,6 +27,7 @@ public record struct TileStatistics
     {
         WeightSquares += other.WeightSquares;
         DeltaSquares += other.DeltaSquares;
+        ValueSquares += other.ValueSquares;
         ErrorSquares += other.ErrorSquares;
         NonFinite |= other.NonFinite;
     }

@@ -46,7 +46,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
 
             // The method lora copies the adapter's files and touches no tensor of the model.
             var tensors = Method == SaveMethod.lora ? [] : merge.Tensors;
-            var write = WritePlan.Create(merge, tensors, OutputOptions.Read(DType, MaxShardSize) with { FourBit = OutputOptions.ReadFourBit(Method, null, null, null, null) });
+            var write = WritePlan.Create(merge, tensors, OutputOptions.Read(DType, MaxShardSize) with { Quantization = OutputOptions.ReadMethod(Method, DType, null, null, null, null, null) });
             var copied = Method == SaveMethod.lora ? merge.Steps.Sum(s => new FileInfo(s.Adapter.Weights.Path).Length) : 0;
             var memory = MemoryPlan.For(write, OutputOptions.ReadLimit(MaximumMemoryUsage), ThrottleLimit);
             return new MergeMemoryPlan(merge, write, memory, copied, DiskSpace.At(destination), DiskSpace.At(temporary));

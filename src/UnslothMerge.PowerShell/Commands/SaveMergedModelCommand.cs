@@ -24,6 +24,11 @@ public sealed class SaveMergedModelCommand : OutputCommand
     [AllowNull]
     public PSObject? InputObject { get; set; }
 
+    /// <summary>What shares a scale in an FP8 output: blocks of 128 × 128 (as DeepSeek and transformers have it) or the rows of a weight (as compressed-tensors has it). As in an FP8 base, else block.</summary>
+    [Parameter]
+    [ValidateSet("block", "channel")]
+    public string? Strategy { get; set; }
+
     /// <summary>The code book of a 4-bit output: the base's own, else nf4.</summary>
     [Parameter]
     [ValidateSet("nf4", "fp4")]
@@ -139,7 +144,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var write = Engine(() => WritePlan.Create(
             plan,
             _input.Select(AllowPartial, target.Given),
-            OutputOptions.Read(DType, MaxShardSize) with { FourBit = OutputOptions.ReadFourBit(Method, QuantType, doubleQuantization, BlockSize, ComputeDType), Variant = Variant }));
+            OutputOptions.Read(DType, MaxShardSize) with { Quantization = OutputOptions.ReadMethod(Method, DType, Strategy, QuantType, doubleQuantization, BlockSize, ComputeDType), Variant = Variant }));
         var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
         var memory = Engine(() => MemoryPlan.For(write, OutputOptions.ReadLimit(MaximumMemoryUsage), ThrottleLimit));
         Engine(memory.RequireFit);
@@ -181,7 +186,13 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var worst = shards.SelectMany(s => s.Tensors).Where(t => t.RelativeError is not null).OrderByDescending(t => t.RelativeError).Take(3).ToList();
         if (worst.Count > 0)
         {
-            WriteWarning($"Merging into 4 bits costs accuracy. The relative error is largest in {string.Join(", ", worst.Select(t => $"{t.Name} ({t.RelativeError:P1})"))}; RelativeError has it for every tensor.");
+            var what = Method switch
+            {
+                SaveMethod.merged_4bit => "Merging into 4 bits",
+                SaveMethod.merged_fp8 => "Merging into FP8",
+                _ => "Quantizing again what adapters changed",
+            };
+            WriteWarning($"{what} costs accuracy. The relative error is largest in {string.Join(", ", worst.Select(t => $"{t.Name} ({t.RelativeError:P1})"))}; RelativeError has it for every tensor.");
         }
     }
 

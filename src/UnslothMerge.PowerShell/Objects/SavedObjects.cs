@@ -41,7 +41,7 @@ public sealed class SavedTensor
     internal SavedTensor(Execution.TensorResult result, string shard)
     {
         Name = result.Tensor.Name;
-        Action = result.Tensor.Action.ToString();
+        Action = (result.Written.Verbatim is null ? result.Tensor.Action : Planning.TensorAction.Copy).ToString();
         Shape = new TensorShape(result.Tensor.Shape);
         DType = result.Type.ToString();
         Bytes = result.Bytes;

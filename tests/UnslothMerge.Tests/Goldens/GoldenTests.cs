@@ -58,7 +58,7 @@ public sealed class GoldenTests
                 var type = @case.Options.TryGetValue("DType", out var t) ? TensorTypes.FromTorchName(t.GetString()) : null;
                 var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(type, 5_000_000_000)
                 {
-                    FourBit = method == "merged_4bit" ? new FourBitRequest(null, @case.Options.TryGetValue("DoubleQuantization", out var d) ? d.GetBoolean() : null, null, null) : null,
+                    Quantization = method == "merged_4bit" ? new FourBitRequest(null, @case.Options.TryGetValue("DoubleQuantization", out var d) ? d.GetBoolean() : null, null, null) : null,
                 });
                 ModelSaver.Save(write, destination, method, new RunOptions(MemoryPlan.For(write, new MemoryLimit(long.MaxValue), 2), Sync: false), null, TestContext.Current.CancellationToken);
                 break;

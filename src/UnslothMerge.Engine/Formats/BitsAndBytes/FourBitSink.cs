@@ -16,6 +16,9 @@ public sealed record FourBitOptions(FourBitCodes Codes, int BlockSize, bool Nest
 {
     /// <summary>Absmax values that share one nested absmax.</summary>
     public const int NestedBlockSize = 256;
+
+    /// <summary>The stored tensor of the codes, where it is not U8 [bytes, 1]: other dtypes may hold the bytes.</summary>
+    public TensorSpec? Packed { get; init; }
 }
 
 /// <summary>
@@ -37,7 +40,7 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
     /// <inheritdoc/>
     public override IReadOnlyList<TensorSpec> Outputs =>
     [
-        new(name, TensorType.U8, [(_elements + 1) / 2, 1]),
+        options.Packed ?? new(name, TensorType.U8, [(_elements + 1) / 2, 1]),
         new($"{name}.absmax", options.Nested ? TensorType.U8 : TensorType.F32, [_blocks]),
         new($"{name}.quant_map", TensorType.F32, [16]),
         .. options.Nested
@@ -53,6 +56,9 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
 
     /// <inheritdoc/>
     public override long ResidentBytes => _blocks * sizeof(float);
+
+    /// <inheritdoc/>
+    public override bool IsQuantized => true;
 
     /// <inheritdoc/>
     public override int RowQuantum
@@ -82,7 +88,7 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
     }
 
     /// <inheritdoc/>
-    public override TensorWriter Open(MatrixView view, IOutput output) => new Writer(this, options, view, output);
+    public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) => new Writer(this, options, view, output);
 
     // Python's json.dumps, in the order of bitsandbytes.
     private byte[] State(double nestedOffset)

@@ -49,6 +49,13 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
     }
 
     /// <inheritdoc/>
+    public override TensorSink? WrittenBack(string name) => !state.Type.IsHalfWidthFloat() ? null
+        : new FourBitSink(name, state.Shape, new FourBitOptions(FourBitCodes.Of(state.QuantType), state.BlockSize, state.NestedBlockSize is not null, state.Type)
+        {
+            Packed = new TensorSpec(name, tensors.Packed.Type, tensors.Packed.Shape),
+        });
+
+    /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(tensors, state, files, view);
 
     private sealed class Reader(FourBitTensors tensors, QuantState state, InputFiles files, MatrixView view) : TensorReader

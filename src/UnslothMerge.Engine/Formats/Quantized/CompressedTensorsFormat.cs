@@ -31,6 +31,7 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
         return new FoundTensor(name, new ScaledSource(
             new ScaledWeight(tensor.Type == TensorType.I8 ? "INT8" : "FP8", tensor, tensor.Shape, decoder, tensor.Shape[^1], Grid(name, scaled, tensor.Shape, Block(quantization)))
             {
+                Book = CodeBook.Of(tensor.Type),
                 Zeros = zero is null ? null : new ZeroPoints(zero, 0),
                 GroupIndex = checkpoint.Find(stem + ".weight_g_idx"),
                 Ignored = Activations(checkpoint, stem),
@@ -49,6 +50,8 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
             return new FoundTensor(name, new ScaledSource(
                 new ScaledWeight(scale.Type == TensorType.U8 || scale.Type == TensorType.F8_E8M0 ? "MXFP4" : "NVFP4", tensor, values, Codes.FourBitFloats, tensor.Shape[^1], Grid(name, scale, values, null))
                 {
+                    Book = CodeBook.E2M1,
+                    Layout = CodeLayout.Packed(4, tensor.Shape[^1]),
                     Divisor = checkpoint.Find(module + ".weight_global_scale"),
                     Ignored = [.. Activations(checkpoint, module), .. Others(checkpoint, module + ".input_global_scale")],
                 },
@@ -63,6 +66,8 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
         return new FoundTensor(name, new ScaledSource(
             new ScaledWeight($"INT{bits}", tensor, shape, Codes.PackedIntegers(bits), tensor.Shape[^1] * sizeof(int), Grid(name, scale, shape, null))
             {
+                Book = CodeBook.Integers(-1 << (bits - 1), (1 << (bits - 1)) - 1, 1 << (bits - 1)),
+                Layout = CodeLayout.Packed(bits, tensor.Shape[^1] * sizeof(int)),
                 Zeros = zero is null ? null : new ZeroPoints(zero, zero.Type == TensorType.I32 ? bits : 0),
                 GroupIndex = checkpoint.Find(module + ".weight_g_idx"),
                 Ignored = [shapeTensor, .. Activations(checkpoint, module)],

@@ -17,7 +17,7 @@ internal sealed class Int8Format() : QuantizedFormat("bitsandbytes")
         var rowMaxima = Need(checkpoint, $"{module}.SCB", tensor.Name);
         var grid = ScaleGrid.Fit(rowMaxima, tensor.Shape, null) ?? throw Damaged(tensor.Name, $"'{rowMaxima.Name}' {rowMaxima.Shape.Text()} does not fit {tensor.Shape.Text()}");
         return new FoundTensor(tensor.Name, new ScaledSource(
-            new ScaledWeight("INT8", tensor, tensor.Shape, Codes.Of(tensor.Type)!, tensor.Shape[^1], grid) { Factor = 1f / 127, Ignored = Others(checkpoint, $"{module}.weight_format") },
+            new ScaledWeight("INT8", tensor, tensor.Shape, Codes.Of(tensor.Type)!, tensor.Shape[^1], grid) { Book = CodeBook.Integers(-127, 127), Factor = 1f / 127, Ignored = Others(checkpoint, $"{module}.weight_format") },
             type));
     }
 }

@@ -44,6 +44,22 @@ internal sealed class MxFp4Source(StoredTensor blocks, StoredTensor scales, Tens
     public override long BytesOf(MatrixView view, int rows) => (long)((rows + RowQuantum - 1) / RowQuantum) * PanelBytes;
 
     /// <inheritdoc/>
+    public override TensorSink WrittenBack(string name)
+    {
+        var rows = blocks.Shape[0] * _outputs;
+        return new TransposedSink(
+            new GridSink(
+                new GridWeight(Format, Spec(blocks), Spec(scales), CodeBook.E2M1, CodeLayout.Packed(4, _groups * GroupBytes), new ScaleBlocks(rows, 1, GroupValues, _groups))
+                {
+                    Own = files => new OwnScales(files.ReadAll(scales), null, null, 1),
+                },
+                new MatrixView(rows, RowQuantum)),
+            RowQuantum);
+
+        TensorSpec Spec(StoredTensor stored) => new(CopySink.NameIn(name, blocks, stored), stored.Type, stored.Shape);
+    }
+
+    /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(this, blocks, scales, files);
 
     private sealed class Reader(MxFp4Source source, StoredTensor blocks, StoredTensor scales, InputFiles files) : TensorReader

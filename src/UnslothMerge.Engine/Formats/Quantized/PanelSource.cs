@@ -17,6 +17,9 @@ namespace UnslothMerge.Formats.Quantized;
 /// <param name="GroupSize">The inputs of a group.</param>
 internal sealed record PanelWeight(string Format, int Bits, StoredTensor Codes, StoredTensor Zeros, StoredTensor Scales, StoredTensor? GroupIndex, int GroupSize)
 {
+    /// <summary>Where AWQ puts each of the eight outputs of a word.</summary>
+    private static ReadOnlySpan<byte> AwqPlaces => [0, 4, 1, 5, 2, 6, 3, 7];
+
     /// <summary>True if the codes are packed along in (GPTQ), false if along out, with four bits and in an order of its own (AWQ).</summary>
     public required bool PackedAlongInputs { get; init; }
 
@@ -25,6 +28,12 @@ internal sealed record PanelWeight(string Format, int Bits, StoredTensor Codes, 
 
     /// <summary>The number of outputs.</summary>
     public long Outputs => Scales.Shape[1];
+
+    /// <summary>The first bit of an output's code, or of its zero point, in a row of words that are packed along out.</summary>
+    public int BitOf(int output) => (PackedAlongInputs ? output : (output & ~7) + AwqPlaces[output & 7]) * Bits;
+
+    /// <summary>An output's zero point in a row of them.</summary>
+    public int ZeroOf(ReadOnlySpan<byte> row, int output) => (Quantized.Codes.Field(row, BitOf(output), Bits) + ZeroOffset) & ((1 << Bits) - 1);
 
     /// <summary>The number of inputs.</summary>
     public long Inputs => PackedAlongInputs ? Codes.Shape[0] * 32 / Bits : Codes.Shape[0];
@@ -39,9 +48,6 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
 {
     /// <summary>Outputs in a panel: enough that a strip is worth a system call.</summary>
     private const int PanelRows = 256;
-
-    /// <summary>Where AWQ puts each of the eight outputs of a word.</summary>
-    private static ReadOnlySpan<byte> AwqPlaces => [0, 4, 1, 5, 2, 6, 3, 7];
 
     /// <inheritdoc/>
     public override IReadOnlyList<long> Shape { get; } = [weight.Outputs, weight.Inputs];
@@ -63,7 +69,41 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
     public override long BytesOf(MatrixView view, int rows) => new Panel(weight, rows).Bytes;
 
     /// <inheritdoc/>
+    public override TensorSink WrittenBack(string name)
+    {
+        var groups = (int)weight.Scales.Shape[0];
+        return new GridSink(
+            new GridWeight(weight.Format, Spec(weight.Codes), Spec(weight.Scales), CodeBook.Integers(0, (1 << weight.Bits) - 1), new PanelLayout(weight), new ScaleBlocks(weight.Outputs, 1, weight.GroupSize, groups))
+            {
+                Own = Own,
+                Companions = [.. new[] { weight.Zeros, weight.GroupIndex }.OfType<StoredTensor>().Select(Named)],
+            },
+            MatrixView.Of(Shape));
+
+        (StoredTensor, string) Named(StoredTensor stored) => (stored, CopySink.NameIn(name, weight.Codes, stored));
+
+        TensorSpec Spec(StoredTensor stored) => new(Named(stored).Item2, stored.Type, stored.Shape);
+    }
+
+    /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(weight, files);
+
+    private OwnScales Own(InputFiles files)
+    {
+        var (groups, outputs) = ((int)weight.Scales.Shape[0], (int)weight.Outputs);
+        var words = files.ReadAll(weight.Zeros);
+        var zeros = new float[groups * outputs];
+        for (var g = 0; g < groups; g++)
+        {
+            var row = words.AsSpan(g * words.Length / groups, words.Length / groups);
+            for (var o = 0; o < outputs; o++)
+            {
+                zeros[(o * groups) + g] = weight.ZeroOf(row, o);
+            }
+        }
+
+        return new OwnScales(files.ReadAll(weight.Scales), zeros, weight.GroupIndex is null ? null : files.ReadAll<int>(weight.GroupIndex), 1);
+    }
 
     /// <summary>Where the parts of a panel lie in the buffer.</summary>
     private readonly record struct Panel(PanelWeight Weight, int Rows)
@@ -112,7 +152,10 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
             var zeros = MemoryMarshal.Cast<byte, float>(stored.Slice(panel.Zeros, panel.GroupFloats * sizeof(float)));
             for (var g = 0; g < panel.Groups; g++)
             {
-                ReadZeros(strips.Slice(g * panel.PackedStripBytes, panel.PackedStripBytes), zeros.Slice(g * panel.Stride, rows));
+                for (var o = 0; o < rows; o++)
+                {
+                    zeros[(g * panel.Stride) + o] = weight.ZeroOf(strips.Slice(g * panel.PackedStripBytes, panel.PackedStripBytes), o);
+                }
             }
 
             var width = weight.Scales.Type.Bits() / 8;
@@ -138,16 +181,6 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
             else
             {
                 TransposedCodes.DecodeAwq(codes, _groups, zeros, scales, panel.Stride, part, tile.Weight, SimdWidths.Widest);
-            }
-        }
-
-        // Zero points are packed along out, by AWQ in the order of its codes.
-        private void ReadZeros(ReadOnlySpan<byte> strip, Span<float> zeros)
-        {
-            for (var o = 0; o < zeros.Length; o++)
-            {
-                var field = weight.PackedAlongInputs ? o : (o & ~7) + AwqPlaces[o & 7];
-                zeros[o] = (Codes.Field(strip, (long)field * weight.Bits, weight.Bits) + weight.ZeroOffset) & ((1 << weight.Bits) - 1);
             }
         }
 

@@ -15,6 +15,9 @@ namespace UnslothMerge.Formats.Quantized;
 /// <param name="Columns">The scales in a row of the grid.</param>
 internal sealed record ScaleGrid(StoredTensor Tensor, long MatrixRows, long BlockRows, int BlockColumns, int Columns)
 {
+    /// <summary>How the scales cover the matrix.</summary>
+    public ScaleBlocks Blocks => new(MatrixRows, BlockRows, BlockColumns, Columns);
+
     private long GridRowsPerMatrix => (MatrixRows + BlockRows - 1) / BlockRows;
 
     /// <summary>The row of the grid that a row of the (stacked) matrix uses.</summary>
@@ -34,7 +37,7 @@ internal sealed record ScaleGrid(StoredTensor Tensor, long MatrixRows, long Bloc
         var width = Tensor.Type.Bits() / 8;
         stored = stored[..(count * width)];
         files.Read(Tensor, first * Columns * width, stored);
-        Decode(stored, scales[..count]);
+        Decode(stored, Tensor.Type, scales[..count]);
     }
 
     /// <summary>Fits a grid to a matrix.</summary>
@@ -68,11 +71,12 @@ internal sealed record ScaleGrid(StoredTensor Tensor, long MatrixRows, long Bloc
         return groups > 0 && columns % groups == 0 ? new ScaleGrid(tensor, rows, 1, columns / (int)groups, (int)groups) : null;
     }
 
-    private void Decode(ReadOnlySpan<byte> stored, Span<float> values)
+    /// <summary>Reads scales as fp32.</summary>
+    public static void Decode(ReadOnlySpan<byte> stored, TensorType type, Span<float> values)
     {
-        if (Tensor.Type is not (TensorType.U8 or TensorType.F8_E8M0))
+        if (type is not (TensorType.U8 or TensorType.F8_E8M0))
         {
-            Codes.Widen(Tensor.Type, stored, values);
+            Codes.Widen(type, stored, values);
             return;
         }
 

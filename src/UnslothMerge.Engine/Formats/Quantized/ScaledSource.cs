@@ -26,6 +26,12 @@ internal sealed record ScaledWeight(string Format, StoredTensor Codes, IReadOnly
     /// <summary>A factor on all scales.</summary>
     public float Factor { get; init; } = 1;
 
+    /// <summary>How values become codes again.</summary>
+    public required CodeBook Book { get; init; }
+
+    /// <summary>How codes lie.</summary>
+    public CodeLayout Layout { get; init; } = CodeLayout.Bytes;
+
     /// <summary>Stored tensors that only matter to the quantized model.</summary>
     public IReadOnlyList<StoredTensor> Ignored { get; init; } = [];
 }
@@ -33,7 +39,37 @@ internal sealed record ScaledWeight(string Format, StoredTensor Codes, IReadOnly
 /// <summary>Zero points, in the order of a grid of scales.</summary>
 /// <param name="Tensor">The stored zero points.</param>
 /// <param name="PackedBits">The bits of each, packed into I32 along the rows; 0 if they are not packed.</param>
-internal sealed record ZeroPoints(StoredTensor Tensor, int PackedBits);
+internal sealed record ZeroPoints(StoredTensor Tensor, int PackedBits)
+{
+    /// <summary>Reads a grid of zero points. Packed ones lie along the rows: the fields of one column of the grid follow each other in its words.</summary>
+    public float[] Read(InputFiles files, int rows, int columns)
+    {
+        var stored = files.ReadAll(Tensor);
+        var values = new float[rows * columns];
+        if (PackedBits == 0)
+        {
+            Codes.Widen(Tensor.Type, stored, values);
+            return values;
+        }
+
+        var words = MemoryMarshal.Cast<byte, uint>(stored);
+        var column = new uint[words.Length / columns];
+        for (var c = 0; c < columns; c++)
+        {
+            for (var w = 0; w < column.Length; w++)
+            {
+                column[w] = words[(w * columns) + c];
+            }
+
+            for (var r = 0; r < rows; r++)
+            {
+                values[(r * columns) + c] = Codes.Field(MemoryMarshal.AsBytes(column.AsSpan()), (long)r * PackedBits, PackedBits) - (1 << (PackedBits - 1));
+            }
+        }
+
+        return values;
+    }
+}
 
 /// <summary>
 /// A weight stored as codes with scales, row by row: (code − zero) · scale, in fp32, without an intermediate rounding. LLM.int8, FP8 and
@@ -58,13 +94,56 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
     public override long BytesOf(MatrixView view, int rows) => CacheLine.Align(rows * weight.RowBytes) + weight.Scales.BytesOf(rows);
 
     /// <inheritdoc/>
+    public override TensorSink WrittenBack(string name)
+    {
+        return new GridSink(
+            new GridWeight(weight.Format, Spec(weight.Codes), Spec(weight.Scales.Tensor), weight.Book, weight.Layout, weight.Scales.Blocks)
+            {
+                Own = Own,
+                Divisor = weight.Divisor is null ? null : Named(weight.Divisor),
+                Companions = [.. new[] { weight.Zeros?.Tensor, weight.GroupIndex }.OfType<StoredTensor>().Concat(weight.Ignored).Select(Named)],
+            },
+            MatrixView.Of(weight.Shape));
+
+        (StoredTensor, string) Named(StoredTensor stored) => (stored, CopySink.NameIn(name, weight.Codes, stored));
+
+        TensorSpec Spec(StoredTensor stored) => new(Named(stored).Item2, stored.Type, stored.Shape);
+    }
+
+    /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(weight, files, view);
+
+    private OwnScales Own(InputFiles files)
+    {
+        var (scales, columns) = (weight.Scales.Tensor, weight.Scales.Columns);
+        return new OwnScales(files.ReadAll(scales), weight.Zeros?.Read(files, (int)scales.Shape.Count() / columns, columns), Groups(files, weight), Factor(files, weight));
+    }
+
+    private static float Factor(InputFiles files, ScaledWeight weight)
+    {
+        if (weight.Divisor is not { } divisor)
+        {
+            return weight.Factor;
+        }
+
+        var value = new float[1];
+        PlainFormat.Decoder(divisor.Type)(files.ReadAll(divisor).AsSpan(0, divisor.Type.Bits() / 8), value);
+        return weight.Factor / value[0];
+    }
+
+    // A module that was not reordered after all has -1 throughout.
+    private static int[]? Groups(InputFiles files, ScaledWeight weight)
+    {
+        var groups = weight.GroupIndex is null ? [] : files.ReadAll<int>(weight.GroupIndex);
+        return groups.All(g => g == -1) ? null
+            : groups.All(g => g >= 0 && g < weight.Scales.Columns) ? groups
+            : throw QuantizedFormat.Damaged(weight.Codes.Name, $"'{weight.GroupIndex!.Name}' names groups beyond the {weight.Scales.Columns} that have scales");
+    }
 
     private sealed class Reader : TensorReader
     {
         private readonly ScaledWeight _weight;
         private readonly InputFiles _files;
-        private readonly MatrixView _view;
         private readonly float _factor;
         private readonly float[]? _zeros;
         private readonly int[]? _groups;
@@ -74,10 +153,9 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
         {
             _weight = weight;
             _files = files;
-            _view = view;
-            _factor = weight.Divisor is null ? weight.Factor : weight.Factor / Single(files, weight.Divisor);
-            _zeros = weight.Zeros is null ? null : Zeros(files, weight.Zeros);
-            _groups = weight.GroupIndex is null ? null : Groups(files.ReadAll<int>(weight.GroupIndex));
+            _factor = Factor(files, weight);
+            _zeros = weight.Zeros?.Read(files, (int)weight.Scales.GridRow(view.Rows - 1) + 1, weight.Scales.Columns);
+            _groups = Groups(files, weight);
             _block = _groups is not null ? null : weight.Scales.Columns == 1 ? Codes.WholeRow : weight.Scales.BlockColumns % 16 == 0 ? weight.Scales.BlockColumns : null;
         }
 
@@ -127,50 +205,6 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
                 var group = _groups?[column + i] ?? (column + i) / _weight.Scales.BlockColumns;
                 values[i] = (values[i] - (zeros.IsEmpty ? 0 : zeros[group])) * scales[group];
             }
-        }
-
-        private static float Single(InputFiles files, StoredTensor tensor)
-        {
-            var value = new float[1];
-            PlainFormat.Decoder(tensor.Type)(files.ReadAll(tensor).AsSpan(0, tensor.Type.Bits() / 8), value);
-            return value[0];
-        }
-
-        // A module that was not reordered after all has -1 throughout.
-        private int[]? Groups(int[] groups) =>
-            groups.All(g => g == -1) ? null
-            : groups.All(g => g >= 0 && g < _weight.Scales.Columns) ? groups
-            : throw QuantizedFormat.Damaged(_weight.Codes.Name, $"'{_weight.GroupIndex!.Name}' names groups beyond the {_weight.Scales.Columns} that have scales");
-
-        // Packed along the rows: the fields of one column of the grid follow each other in its words.
-        private float[] Zeros(InputFiles files, ZeroPoints zeros)
-        {
-            var stored = files.ReadAll(zeros.Tensor);
-            var columns = _weight.Scales.Columns;
-            var rows = (int)_weight.Scales.GridRow(_view.Rows - 1) + 1;
-            var values = new float[rows * columns];
-            if (zeros.PackedBits == 0)
-            {
-                Codes.Widen(zeros.Tensor.Type, stored, values);
-                return values;
-            }
-
-            var words = MemoryMarshal.Cast<byte, uint>(stored);
-            var column = new uint[words.Length / columns];
-            for (var c = 0; c < columns; c++)
-            {
-                for (var w = 0; w < column.Length; w++)
-                {
-                    column[w] = words[(w * columns) + c];
-                }
-
-                for (var r = 0; r < rows; r++)
-                {
-                    values[(r * columns) + c] = Codes.Field(MemoryMarshal.AsBytes(column.AsSpan()), (long)r * zeros.PackedBits, zeros.PackedBits) - (1 << (zeros.PackedBits - 1));
-                }
-            }
-
-            return values;
         }
     }
 }

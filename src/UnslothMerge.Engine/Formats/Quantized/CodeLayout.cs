@@ -1,0 +1,101 @@
+using System.Buffers;
+
+namespace UnslothMerge.Formats.Quantized;
+
+/// <summary>How the codes of a weight lie in its stored tensor.</summary>
+internal abstract class CodeLayout
+{
+    /// <summary>One byte a code, row by row.</summary>
+    public static CodeLayout Bytes { get; } = new Rows(8);
+
+    /// <summary>Codes packed without gaps, the first one lowest, in rows that are padded to whole bytes or words.</summary>
+    /// <param name="bits">The bits of a code.</param>
+    /// <param name="rowBytes">The bytes of a row.</param>
+    public static CodeLayout Packed(int bits, long rowBytes) => new Rows(bits) { PackedRowBytes = checked((int)rowBytes) };
+
+    /// <summary>Pieces begin at multiples of this many rows.</summary>
+    public virtual int RowQuantum => 1;
+
+    /// <summary>True if scales are stored the other way round: a row of them for each column block.</summary>
+    public virtual bool IsTransposed => false;
+
+    /// <summary>The bytes that a writer holds.</summary>
+    public virtual long ResidentBytes => 0;
+
+    /// <summary>Prepares for writing.</summary>
+    public abstract CodeWriter Open(MatrixView view, IOutput output);
+
+    private sealed class Rows(int bits) : CodeLayout
+    {
+        public int PackedRowBytes { get; init; }
+
+        public override CodeWriter Open(MatrixView view, IOutput output) => new Writer(bits, PackedRowBytes > 0 ? PackedRowBytes : view.Columns, view, output);
+
+        private sealed class Writer(int bits, int rowBytes, MatrixView view, IOutput output) : CodeWriter
+        {
+            public override void Write(long row, int rows, ReadOnlySpan<byte> codes)
+            {
+                if (rowBytes == view.Columns && bits == 8)
+                {
+                    output.Write(0, row * rowBytes, codes);
+                    return;
+                }
+
+                var packed = ArrayPool<byte>.Shared.Rent(rows * rowBytes);
+                for (var r = 0; r < rows; r++)
+                {
+                    Pack(codes.Slice(r * view.Columns, view.Columns), packed.AsSpan(r * rowBytes, rowBytes));
+                }
+
+                output.Write(0, row * rowBytes, packed.AsSpan(0, rows * rowBytes));
+                ArrayPool<byte>.Shared.Return(packed);
+            }
+
+            private void Pack(ReadOnlySpan<byte> codes, Span<byte> packed)
+            {
+                var (window, have, end) = (0u, 0, 0);
+                foreach (var code in codes)
+                {
+                    window |= (uint)code << have;
+                    for (have += bits; have >= 8; have -= 8, window >>= 8)
+                    {
+                        packed[end++] = (byte)window;
+                    }
+                }
+
+                packed[end..].Clear();
+                if (have > 0)
+                {
+                    packed[end] = (byte)window;
+                }
+            }
+        }
+    }
+}
+
+/// <summary>Writes the codes of one tensor during a run; used by several workers at once, for different rows.</summary>
+internal abstract class CodeWriter : IDisposable
+{
+    /// <summary>Writes the codes of some rows.</summary>
+    /// <param name="row">The first row.</param>
+    /// <param name="rows">The number of rows.</param>
+    /// <param name="codes">[rows, columns] one byte each.</param>
+    public abstract void Write(long row, int rows, ReadOnlySpan<byte> codes);
+
+    /// <summary>Writes what could not be written before.</summary>
+    public virtual void Finish()
+    {
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Gives back what the writer holds.</summary>
+    protected virtual void Dispose(bool disposing)
+    {
+    }
+}

@@ -1,0 +1,335 @@
+using System.Runtime.InteropServices;
+using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
+
+namespace UnslothMerge.Formats.Quantized;
+
+/// <summary>The scales of a weight that is quantized already.</summary>
+/// <param name="Scales">The stored scales.</param>
+/// <param name="Zeros">The code of zero of each block; null if it is 0.</param>
+/// <param name="GroupIndex">The group of each column, where they are not in order.</param>
+/// <param name="Factor">What the stored scales are multiplied by.</param>
+internal sealed record OwnScales(byte[] Scales, float[]? Zeros, int[]? GroupIndex, float Factor);
+
+/// <summary>How a weight is stored as codes with scales.</summary>
+/// <param name="Format">What a person would call the format.</param>
+/// <param name="Codes">The stored codes.</param>
+/// <param name="Scales">The stored scales.</param>
+/// <param name="Book">How values become codes.</param>
+/// <param name="Layout">How codes lie.</param>
+/// <param name="Blocks">What shares a scale.</param>
+internal sealed record GridWeight(string Format, TensorSpec Codes, TensorSpec Scales, CodeBook Book, CodeLayout Layout, ScaleBlocks Blocks)
+{
+    /// <summary>The scale of a block of zeros.</summary>
+    public float EmptyScale { get; init; } = 1;
+
+    /// <summary>Reads the scales that the weight has in the base; null if it has none there.</summary>
+    public Func<InputFiles, OwnScales>? Own { get; init; }
+
+    /// <summary>One value that all scales are divided by, as it is stored and under its name in the output.</summary>
+    public (StoredTensor Stored, string Name)? Divisor { get; init; }
+
+    /// <summary>Stored tensors that stay as they are, under their names in the output.</summary>
+    public IReadOnlyList<(StoredTensor Stored, string Name)> Companions { get; init; } = [];
+}
+
+/// <summary>
+/// Writes a weight as codes with scales. The merge is rounded once, from fp32 to the codes. (The tools that make such models quantize what was rounded to
+/// 16 bits before; for weights that no adapter changes that is the same.) A weight that has scales already keeps each of them, with its zero point, as
+/// long as the merged values fit it, so that what nothing has changed becomes the same codes again; other blocks get the least scale that holds them:
+/// largest magnitude / largest code. Sources: DeepSeek-V3, <c>weight_dequant</c>; transformers 5, <c>Fp8Quantize</c>; compressed-tensors 0.20, <c>calculate_qparams</c>.
+/// </summary>
+internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
+{
+    // A quotient may lie next to the number that it should be.
+    private const float Tolerance = 1.000001f;
+
+    // A scale of more rows is found by looking at all of them first, so that they need not be in memory at once.
+    private const int MostBlockRows = 512;
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<TensorSpec> Outputs { get; } =
+    [
+        weight.Codes,
+        weight.Scales,
+        .. weight.Companions.Append(weight.Divisor ?? default).Where(c => c.Stored is not null).Select(c => new TensorSpec(c.Name, c.Stored.Type, c.Stored.Shape)),
+    ];
+
+    /// <inheritdoc/>
+    public override string Format => weight.Format;
+
+    /// <inheritdoc/>
+    public override bool IsQuantized => true;
+
+    /// <inheritdoc/>
+    public override bool NeedsSurvey => weight.Divisor is not null || weight.Blocks.Quantum(view.Rows) > MostBlockRows;
+
+    /// <inheritdoc/>
+    public override int RowQuantum => Math.Max(weight.Layout.RowQuantum, NeedsSurvey ? 1 : (int)weight.Blocks.Quantum(view.Rows));
+
+    /// <inheritdoc/>
+    public override long ResidentBytes => weight.Layout.ResidentBytes + weight.Scales.Bytes + (Cells * (NeedsSurvey ? 2L : 1) * sizeof(float));
+
+    private int Cells => checked((int)((weight.Blocks.RowOf(view.Rows - 1) + 1) * weight.Blocks.Columns));
+
+    /// <inheritdoc/>
+    public override long BytesOf(MatrixView view, int rows) => (long)rows * view.Columns * (sizeof(float) + 1);
+
+    /// <inheritdoc/>
+    public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) => new Writer(this, weight, files, view, output);
+
+    /// <summary>Puts the sum of weight and delta into a buffer of fp32 values.</summary>
+    public static void Combine(Tile tile, long row, MatrixView view, Span<byte> encoded, ref TileStatistics statistics)
+    {
+        for (var i = 0; i < tile.Rows; i++)
+        {
+            var start = (int)(((tile.Row - row + i) * view.Columns) + tile.Column) * sizeof(float);
+            Simd.Combine.ToSingle(tile.WeightRow(i), tile.DeltaRow(i), encoded.Slice(start, tile.Columns * sizeof(float)), ref statistics);
+        }
+    }
+
+    private sealed class Writer : TensorWriter
+    {
+        private readonly GridSink _sink;
+        private readonly GridWeight _weight;
+        private readonly InputFiles _files;
+        private readonly MatrixView _view;
+        private readonly IOutput _output;
+        private readonly CodeWriter _codes;
+        private readonly OwnScales _own;
+        private readonly (float Low, float High, double Lost)[] _seen;
+        private readonly int[]? _order;
+        private readonly (int Start, int Count, int Group)[] _runs;
+        private readonly Lazy<float> _factor;
+
+        public Writer(GridSink sink, GridWeight weight, InputFiles files, MatrixView view, IOutput output)
+        {
+            (_sink, _weight, _files, _view, _output) = (sink, weight, files, view, output);
+            _own = weight.Own?.Invoke(files) ?? new OwnScales(new byte[weight.Scales.Bytes], null, null, 1);
+            _seen = new (float, float, double)[sink.NeedsSurvey ? sink.Cells : 0];
+            _order = _own.GroupIndex is { } groups && !groups.SequenceEqual(groups.Order()) ? [.. Enumerable.Range(0, groups.Length).OrderBy(c => groups[c])] : null;
+            _runs = [.. Runs(weight.Blocks, view.Columns, _own.GroupIndex)];
+            _factor = new Lazy<float>(sink.NeedsSurvey ? DecideAll : () => _own.Factor);
+            _codes = weight.Layout.Open(view, output);
+        }
+
+        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics) => Combine(tile, row, _view, encoded, ref statistics);
+
+        public override void Survey(long row, int rows, Span<byte> encoded)
+        {
+            var values = Ordered(rows, encoded);
+            var codes = CodesOf(rows, encoded);
+            foreach (var block in BlocksOf(row, rows))
+            {
+                var (low, high) = RangeOf(values, block);
+                var lost = _weight.Own is null ? 0 : Encode(values, codes, block, StoredScale(block.Cell) * _own.Factor).ErrorSquares;
+                lock (_seen)
+                {
+                    ref var all = ref _seen[block.Cell];
+                    all = (MathF.Min(all.Low, low), MathF.Max(all.High, high), all.Lost + lost);
+                }
+            }
+        }
+
+        public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics)
+        {
+            var factor = _factor.Value;
+            var values = Ordered(rows, encoded);
+            var codes = CodesOf(rows, encoded);
+            foreach (var block in BlocksOf(row, rows))
+            {
+                if (!_sink.NeedsSurvey)
+                {
+                    var range = RangeOf(values, block);
+                    var scale = StoredScale(block.Cell) * factor;
+                    if (!Fits(scale, range, block.Cell) || (!Suits(scale, range) && Encode(values, codes, block, scale).ErrorSquares > 0))
+                    {
+                        Renew(block.Cell, range, factor);
+                    }
+                }
+
+                statistics.Add(Encode(values, codes, block, StoredScale(block.Cell) * factor));
+            }
+
+            Unordered(codes, rows);
+            _codes.Write(row, rows, codes);
+        }
+
+        public override IReadOnlyList<byte[]> Finish()
+        {
+            _codes.Finish();
+            _output.Write(1, 0, _own.Scales);
+            for (var i = 0; i < _weight.Companions.Count; i++)
+            {
+                _output.Write(2 + i, 0, _files.ReadAll(_weight.Companions[i].Stored));
+            }
+
+            if (_weight.Divisor is { } divisor)
+            {
+                var bytes = _files.ReadAll(divisor.Stored);
+                if (_factor.Value != _own.Factor)
+                {
+                    ScaleType.Write(1 / _factor.Value, divisor.Stored.Type, bytes, 0);
+                }
+
+                _output.Write(2 + _weight.Companions.Count, 0, bytes);
+            }
+
+            return [];
+        }
+
+        protected override void Dispose(bool disposing)
+        {
+            _codes.Dispose();
+            base.Dispose(disposing);
+        }
+
+        private float StoredScale(int cell) => ScaleType.Read(_own.Scales, _weight.Scales.Type, IndexOf(cell));
+
+        private int IndexOf(int cell) => _weight.Layout.IsTransposed ? (cell % _weight.Blocks.Columns * (_sink.Cells / _weight.Blocks.Columns)) + (cell / _weight.Blocks.Columns) : cell;
+
+        private int Zero(int cell) => (int)(_own.Zeros?[cell] ?? 0);
+
+        // Once all blocks have been seen. Where scales are fractions of one number, that number must grow with the weight.
+        private float DecideAll()
+        {
+            var factor = _own.Factor;
+            if (_weight.Divisor is { } divisor)
+            {
+                var most = ScaleType.Largest(_weight.Scales.Type) * _weight.Book.Highest;
+                var largest = _seen.Max(s => s.High);
+                Span<byte> stored = stackalloc byte[sizeof(double)];
+                ScaleType.Write(most / largest, divisor.Stored.Type, stored, 0);
+                factor = largest > most * factor * Tolerance ? 1 / ScaleType.Read(stored, divisor.Stored.Type, 0) : factor;
+            }
+
+            for (var cell = 0; cell < _seen.Length; cell++)
+            {
+                var (low, high, lost) = _seen[cell];
+                var scale = StoredScale(cell) * factor;
+                if (factor != _own.Factor || !Fits(scale, (low, high), cell) || (!Suits(scale, (low, high)) && lost > 0))
+                {
+                    Renew(cell, (low, high), factor);
+                }
+            }
+
+            return factor;
+        }
+
+        private bool Fits(float scale, (float Low, float High) range, int cell) =>
+            _weight.Own is not null && float.IsFinite(scale) && (range is { Low: 0, High: 0 } || (scale != 0 && _weight.Book.Holds(scale, range.Low, range.High, Zero(cell))));
+
+        // What is far too coarse may still be the scale of a block that is as it was, and loses nothing.
+        private bool Suits(float scale, (float Low, float High) range) => range is { Low: 0, High: 0 } || _weight.Book.Suits(scale, range.Low, range.High);
+
+        private void Renew(int cell, (float Low, float High) range, float factor)
+        {
+            var needed = _weight.Book.Needed(range.Low, range.High, Zero(cell));
+            ScaleType.Write(needed > 0 ? needed / factor : _weight.EmptyScale, _weight.Scales.Type, _own.Scales, IndexOf(cell));
+        }
+
+        private TileStatistics Encode(ReadOnlySpan<float> values, Span<byte> codes, Block block, float scale)
+        {
+            var statistics = default(TileStatistics);
+            for (var i = 0; i < block.Rows; i++)
+            {
+                var start = block.Start + (i * _view.Columns);
+                _weight.Book.Encode(values.Slice(start, block.Columns), scale == 0 ? 1 : scale, Zero(block.Cell), codes.Slice(start, block.Columns), ref statistics);
+            }
+
+            return statistics;
+        }
+
+        private (float Low, float High) RangeOf(ReadOnlySpan<float> values, Block block)
+        {
+            var (low, high) = (0f, 0f);
+            for (var i = 0; i < block.Rows; i++)
+            {
+                var range = _weight.Book.RangeOf(values.Slice(block.Start + (i * _view.Columns), block.Columns));
+                (low, high) = (MathF.Min(low, range.Low), MathF.Max(high, range.High));
+            }
+
+            return (low, high);
+        }
+
+        private IEnumerable<Block> BlocksOf(long row, int rows)
+        {
+            for (var r = 0; r < rows;)
+            {
+                var height = (int)Math.Min(_weight.Blocks.RowsFrom(row + r), rows - r);
+                var first = checked((int)(_weight.Blocks.RowOf(row + r) * _weight.Blocks.Columns));
+                foreach (var run in _runs)
+                {
+                    yield return new Block((r * _view.Columns) + run.Start, height, run.Count, first + run.Group);
+                }
+
+                r += height;
+            }
+        }
+
+        private Span<byte> CodesOf(int rows, Span<byte> encoded) => encoded.Slice(rows * _view.Columns * sizeof(float), rows * _view.Columns);
+
+        // Columns that share a scale side by side.
+        private Span<float> Ordered(int rows, Span<byte> encoded)
+        {
+            var values = MemoryMarshal.Cast<byte, float>(encoded)[..(rows * _view.Columns)];
+            if (_order is not null)
+            {
+                var old = new float[_view.Columns];
+                for (var r = 0; r < rows; r++)
+                {
+                    var row = values.Slice(r * _view.Columns, _view.Columns);
+                    row.CopyTo(old);
+                    for (var c = 0; c < _order.Length; c++)
+                    {
+                        row[c] = old[_order[c]];
+                    }
+                }
+            }
+
+            return values;
+        }
+
+        private void Unordered(Span<byte> codes, int rows)
+        {
+            if (_order is null)
+            {
+                return;
+            }
+
+            var old = new byte[_view.Columns];
+            for (var r = 0; r < rows; r++)
+            {
+                var row = codes.Slice(r * _view.Columns, _view.Columns);
+                row.CopyTo(old);
+                for (var c = 0; c < _order.Length; c++)
+                {
+                    row[_order[c]] = old[c];
+                }
+            }
+        }
+
+        /// <summary>What shares a scale within a piece.</summary>
+        /// <param name="Start">Its first value.</param>
+        /// <param name="Rows">Its rows.</param>
+        /// <param name="Columns">Its columns.</param>
+        /// <param name="Cell">Its scale.</param>
+        private readonly record struct Block(int Start, int Rows, int Columns, int Cell);
+
+        private static IEnumerable<(int Start, int Count, int Group)> Runs(ScaleBlocks blocks, int columns, int[]? groupIndex)
+        {
+            var sizes = groupIndex?.GroupBy(g => g).ToDictionary(g => g.Key, g => g.Count());
+            for (int group = 0, start = 0; group < blocks.Columns; group++)
+            {
+                var count = sizes is null ? Math.Min(blocks.BlockColumns, columns - start) : sizes.GetValueOrDefault(group);
+                if (count > 0)
+                {
+                    yield return (start, count, group);
+                }
+
+                start += count;
+            }
+        }
+    }
+}

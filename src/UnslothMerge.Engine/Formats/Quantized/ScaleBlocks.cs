@@ -1,0 +1,21 @@
+namespace UnslothMerge.Formats.Quantized;
+
+/// <summary>How scales cover a matrix: each serves a block of rows and columns. Several matrices stacked on top of each other are covered one by one.</summary>
+/// <param name="MatrixRows">The rows of one of the stacked matrices.</param>
+/// <param name="BlockRows">The rows that share a scale.</param>
+/// <param name="BlockColumns">The columns that share a scale.</param>
+/// <param name="Columns">The scales in a row of them.</param>
+internal sealed record ScaleBlocks(long MatrixRows, long BlockRows, int BlockColumns, int Columns)
+{
+    private long RowsPerMatrix => (MatrixRows + BlockRows - 1) / BlockRows;
+
+    /// <summary>The row of scales that a row of the (stacked) matrix uses.</summary>
+    public long RowOf(long row) => (row / MatrixRows * RowsPerMatrix) + (row % MatrixRows / BlockRows);
+
+    /// <summary>The rows from one on that use the same scales.</summary>
+    public long RowsFrom(long row) => Math.Min(BlockRows - (row % MatrixRows % BlockRows), MatrixRows - (row % MatrixRows));
+
+    /// <summary>Pieces of so many rows hold whole blocks.</summary>
+    /// <param name="rows">The rows of all matrices.</param>
+    public long Quantum(long rows) => rows > MatrixRows && MatrixRows % BlockRows != 0 ? MatrixRows : Math.Min(BlockRows, MatrixRows);
+}

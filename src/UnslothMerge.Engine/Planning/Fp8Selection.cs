@@ -1,0 +1,131 @@
+using System.Text.Json.Nodes;
+using UnslothMerge.Formats;
+using UnslothMerge.Formats.Quantized;
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>What shares a scale in an FP8 output, in compressed-tensors' words.</summary>
+public enum Fp8Strategy
+{
+    /// <summary>Blocks of 128 × 128, as DeepSeek and transformers have it.</summary>
+    Block,
+
+    /// <summary>Rows of a weight, as compressed-tensors has it.</summary>
+    Channel,
+}
+
+/// <summary>What the caller wants of an FP8 output.</summary>
+/// <param name="Strategy">What shares a scale; null leaves it to the base, or to blocks.</param>
+public sealed record Fp8Request(Fp8Strategy? Strategy) : OutputRequest
+{
+    /// <inheritdoc/>
+    internal override OutputSelection Choose(MergePlan merge) =>
+        merge.Tensors.Any(t => t.Source.Format == Fp8Selection.Format) && (Strategy is null || Strategy == Fp8Selection.StrategyOf(merge.Base.Config.Quantization!))
+            ? new BaseFormatSelection(merge)
+            : new Fp8Selection(merge, Strategy ?? Fp8Strategy.Block);
+}
+
+/// <summary>
+/// The linear layers of the language model in FP8 (E4M3), and experts that are FP8 in the base; a loaded model quantizes its activations by itself.
+/// Sources: transformers' <c>FineGrainedFP8Config</c>; compressed-tensors' <c>QuantizationConfig</c>; vLLM loads both.
+/// </summary>
+internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : OutputSelection
+{
+    /// <summary>The name of the format.</summary>
+    public const string Format = "FP8";
+
+    private const int BlockSize = 128;
+
+    private readonly LinearLayers _linear = new(merge.Base.Config);
+
+    /// <summary>What shares a scale in a base.</summary>
+    public static Fp8Strategy? StrategyOf(JsonObject quantization) => quantization["weight_block_size"] is JsonArray ? Fp8Strategy.Block
+        : quantization["config_groups"] is JsonObject groups && groups.All(g => g.Value?["weights"]?["strategy"]?.GetValue<string>() == "channel") ? Fp8Strategy.Channel
+        : null;
+
+    /// <inheritdoc/>
+    public override TensorSink? For(LogicalTensor tensor, TensorType type)
+    {
+        if (!IsQuantized(tensor))
+        {
+            return null;
+        }
+
+        var (rows, columns) = (tensor.Shape[^2], checked((int)tensor.Shape[^1]));
+        var codes = new TensorSpec(tensor.Name, TensorType.F8_E4M3, tensor.Shape);
+        if (strategy == Fp8Strategy.Channel)
+        {
+            // As the model's own dtype, which a loader would round it to; F16 is too small for scales.
+            var scaleType = type == TensorType.BF16 ? type : TensorType.F32;
+            return new GridSink(
+                new GridWeight(Format, codes, new TensorSpec($"{tensor.Name}_scale", scaleType, [rows, 1]), CodeBook.E4M3, CodeLayout.Bytes, new ScaleBlocks(rows, 1, columns, 1))
+                {
+                    EmptyScale = scaleType == TensorType.BF16 ? MathF.ScaleB(1, -7) : MathF.ScaleB(1, -23),
+                },
+                tensor.View);
+        }
+
+        long[] grid = [.. tensor.Shape.SkipLast(2), Blocks(rows), Blocks(columns)];
+        return new GridSink(
+            new GridWeight(Format, codes, new TensorSpec($"{tensor.Name}_scale_inv", TensorType.F32, grid), CodeBook.E4M3, CodeLayout.Bytes, new ScaleBlocks(rows, BlockSize, BlockSize, (int)grid[^1])),
+            tensor.View);
+    }
+
+    /// <inheritdoc/>
+    public override ModelConfig Configure(ModelConfig config)
+    {
+        // Loaders quantize every linear layer that is not named. Others in the list do no harm.
+        JsonArray skipped = [.. merge.Tensors.Where(t => t.Shape.Count >= 2 && !IsQuantized(t)).Select(t => t.Name[..Math.Max(0, t.Name.LastIndexOf('.'))]).Append("lm_head").Distinct().Select(m => (JsonNode)m)];
+        return config.WithQuantization(strategy == Fp8Strategy.Block ? BlockConfig(skipped) : ChannelConfig(skipped));
+    }
+
+    private bool IsQuantized(LogicalTensor tensor) =>
+        _linear.Contains(tensor) || (strategy == Fp8Strategy.Block && tensor.Source.Format == Format && tensor.Shape.Count > 2);
+
+    private static long Blocks(long length) => (length + BlockSize - 1) / BlockSize;
+
+    private static JsonObject BlockConfig(JsonArray skipped) => new()
+    {
+        ["activation_scheme"] = "dynamic",
+        ["fmt"] = "e4m3",
+        ["modules_to_not_convert"] = skipped,
+        ["quant_method"] = "fp8",
+        ["weight_block_size"] = new JsonArray(BlockSize, BlockSize),
+    };
+
+    private static JsonObject ChannelConfig(JsonArray skipped)
+    {
+        return new JsonObject
+        {
+            ["config_groups"] = new JsonObject
+            {
+                ["group_0"] = new JsonObject
+                {
+                    ["format"] = "float-quantized",
+                    ["input_activations"] = Arguments("token", dynamic: true),
+                    ["output_activations"] = null,
+                    ["targets"] = new JsonArray("Linear"),
+                    ["weights"] = Arguments("channel", dynamic: false),
+                },
+            },
+            ["format"] = "float-quantized",
+            ["global_compression_ratio"] = null,
+            ["ignore"] = skipped,
+            ["kv_cache_scheme"] = null,
+            ["quant_method"] = "compressed-tensors",
+            ["quantization_status"] = "compressed",
+        };
+
+        static JsonObject Arguments(string strategy, bool dynamic) => new()
+        {
+            ["dynamic"] = dynamic,
+            ["group_size"] = null,
+            ["num_bits"] = 8,
+            ["strategy"] = strategy,
+            ["symmetric"] = true,
+            ["type"] = "float",
+        };
+    }
+}

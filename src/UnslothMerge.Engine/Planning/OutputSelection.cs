@@ -1,0 +1,39 @@
+using UnslothMerge.Formats;
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>In what number format the caller wants the output.</summary>
+public abstract record OutputRequest
+{
+    /// <summary>Decides what that means for one merge.</summary>
+    /// <exception cref="MergeException">The merge cannot be written so.</exception>
+    internal abstract OutputSelection Choose(MergePlan merge);
+}
+
+/// <summary>Which tensors of one merge become what, and what the config says of it.</summary>
+internal abstract class OutputSelection
+{
+    /// <summary>True if tensors that are not quantized keep the dtype that they have in the base, whatever it is.</summary>
+    public virtual bool KeepsTypes => false;
+
+    /// <summary>How a tensor is stored; null for plain numbers.</summary>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="type">The dtype that it has as plain numbers.</param>
+    public abstract TensorSink? For(LogicalTensor tensor, TensorType type);
+
+    /// <summary>The config of the output.</summary>
+    /// <param name="config">The merged model's, with the base's own quantization.</param>
+    public abstract ModelConfig Configure(ModelConfig config);
+}
+
+/// <summary>Plain numbers only.</summary>
+internal sealed class PlainSelection : OutputSelection
+{
+    /// <inheritdoc/>
+    public override TensorSink? For(LogicalTensor tensor, TensorType type) => null;
+
+    /// <inheritdoc/>
+    public override ModelConfig Configure(ModelConfig config) => config.WithoutQuantization();
+}

@@ -1,0 +1,79 @@
+using System.Runtime.CompilerServices;
+
+namespace UnslothMerge.Simd;
+
+/// <summary>The values that the codes of a quantized weight stand for, before they are multiplied by a scale.</summary>
+internal interface IGrid
+{
+    /// <summary>Rounds sixteen numbers to the grid, ties to even; what lies beyond it becomes its last value.</summary>
+    /// <param name="value">Values divided by their scale.</param>
+    /// <param name="magnitude">The distance of each rounded value from the one that a weight of zero has, fp32.</param>
+    /// <returns>The codes, of 8 bits at most.</returns>
+    T Round<T>(T value, out T magnitude)
+        where T : unmanaged, ILanes<T>;
+}
+
+/// <summary>
+/// A float of at most 8 bits without infinity: a sign, an exponent, a mantissa. Source: OCP 8-bit floating point 1.0 and microscaling formats 1.0.
+/// </summary>
+/// <param name="mantissaBits">The bits of the mantissa.</param>
+/// <param name="bias">The bias of the exponent.</param>
+/// <param name="signBit">The place of the sign.</param>
+/// <param name="largest">The largest number.</param>
+internal readonly struct FloatGrid(int mantissaBits, int bias, int signBit, float largest) : IGrid
+{
+    /// <summary>fp32's mantissa is longer by so many bits.</summary>
+    private readonly int _lost = 23 - mantissaBits;
+
+    private readonly uint _bias = (127u - (uint)bias) << 23;
+
+    /// <summary>The least normal number.</summary>
+    private readonly float _leastNormal = MathF.ScaleB(1, 1 - bias);
+
+    /// <summary>The number whose unit in the last place is that of the subnormal ones.</summary>
+    private readonly float _subnormal = MathF.ScaleB(1, 1 - bias - mantissaBits + 23);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public T Round<T>(T value, out T magnitude)
+        where T : unmanaged, ILanes<T>
+    {
+        T clamped = T.MinBits(Rounding.Magnitude(value), T.BroadcastBits(BitConverter.SingleToUInt32Bits(largest)));
+        T rounded = T.AndBits(Rounding.RoundBits(clamped, _lost), T.BroadcastBits(uint.MaxValue << _lost));
+        T shifted = T.Add(clamped, T.Broadcast(_subnormal));
+        T isNormal = T.GreaterThanBits(clamped, T.BroadcastBits(BitConverter.SingleToUInt32Bits(_leastNormal) - 1));
+        magnitude = T.Select(isNormal, rounded, T.Subtract(shifted, T.Broadcast(_subnormal)));
+        T code = T.Select(
+            isNormal,
+            T.ShiftRightBits(T.SubtractBits(rounded, T.BroadcastBits(_bias)), _lost),
+            T.SubtractBits(shifted, T.BroadcastBits(BitConverter.SingleToUInt32Bits(_subnormal))));
+        return T.OrBits(code, T.ShiftLeftBits(T.ShiftRightBits(value, 31), signBit));
+    }
+}
+
+/// <summary>Integers around a zero point.</summary>
+/// <param name="lowest">The lowest code.</param>
+/// <param name="highest">The highest code.</param>
+/// <param name="zero">The code of a weight of zero.</param>
+/// <param name="offset">Added to each code when it is stored.</param>
+internal readonly struct IntegerGrid(int lowest, int highest, int zero, int offset) : IGrid
+{
+    // A float of this size has no fraction.
+    private const float NoFraction = 1 << 23;
+
+    private readonly float _below = zero - lowest;
+    private readonly float _above = highest - zero;
+    private readonly uint _zero = (uint)(zero + offset);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public T Round<T>(T value, out T magnitude)
+        where T : unmanaged, ILanes<T>
+    {
+        T isNegative = T.GreaterThanBits(value, T.BroadcastBits(0x7FFF_FFFF));
+        T clamped = T.MinBits(Rounding.Magnitude(value), T.Select(isNegative, T.Broadcast(_below), T.Broadcast(_above)));
+        T shifted = T.Add(clamped, T.Broadcast(NoFraction));
+        magnitude = T.Subtract(shifted, T.Broadcast(NoFraction));
+        T steps = T.SubtractBits(shifted, T.BroadcastBits(BitConverter.SingleToUInt32Bits(NoFraction)));
+        T code = T.BroadcastBits(_zero);
+        return T.AndBits(T.Select(isNegative, T.SubtractBits(code, steps), T.AddBits(code, steps)), T.BroadcastBits(0xFF));
+    }
+}

@@ -1,0 +1,137 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace UnslothMerge.Simd;
+
+/// <summary>Quantizes values that share a scale, and finds the scale's measure: their largest magnitude. Every width gives the same bits.</summary>
+internal static unsafe class Quantization
+{
+    /// <summary>Codes of values: each divided by the scale, in fp32, and rounded to the grid.</summary>
+    /// <param name="grid">What the codes stand for.</param>
+    /// <param name="values">[n] fp32, finite.</param>
+    /// <param name="scale">What they are divided by; not zero.</param>
+    /// <param name="codes">[n] receives the codes.</param>
+    /// <param name="statistics">Gathers the squares of the values and of what is lost.</param>
+    public static void Encode<TGrid>(in TGrid grid, ReadOnlySpan<float> values, float scale, Span<byte> codes, ref TileStatistics statistics)
+        where TGrid : struct, IGrid => Encode(grid, values, scale, codes, ref statistics, SimdWidths.Widest);
+
+    /// <summary>The largest magnitude of some values.</summary>
+    public static float Largest(ReadOnlySpan<float> values) => Largest(values, SimdWidths.Widest);
+
+    /// <summary>Encodes with a given width.</summary>
+    internal static void Encode<TGrid>(in TGrid grid, ReadOnlySpan<float> values, float scale, Span<byte> codes, ref TileStatistics statistics, SimdWidth width)
+        where TGrid : struct, IGrid
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(codes.Length, values.Length, nameof(codes));
+        fixed (float* v = values)
+        fixed (byte* c = codes)
+        {
+            switch (width)
+            {
+                case SimdWidth.Vector512: Encode<Lanes512, TGrid>(grid, v, scale, c, values.Length, ref statistics); break;
+                case SimdWidth.Vector256: Encode<Lanes256, TGrid>(grid, v, scale, c, values.Length, ref statistics); break;
+                case SimdWidth.Vector128: Encode<Lanes128, TGrid>(grid, v, scale, c, values.Length, ref statistics); break;
+                default: Encode<LanesScalar, TGrid>(grid, v, scale, c, values.Length, ref statistics); break;
+            }
+        }
+    }
+
+    /// <summary>Finds it with a given width.</summary>
+    internal static float Largest(ReadOnlySpan<float> values, SimdWidth width)
+    {
+        fixed (float* v = values)
+        {
+            return width switch
+            {
+                SimdWidth.Vector512 => Largest<Lanes512>(v, values.Length),
+                SimdWidth.Vector256 => Largest<Lanes256>(v, values.Length),
+                SimdWidth.Vector128 => Largest<Lanes128>(v, values.Length),
+                _ => Largest<LanesScalar>(v, values.Length),
+            };
+        }
+    }
+
+    [SkipLocalsInit]
+    private static void Encode<T, TGrid>(in TGrid grid, float* values, float scale, byte* codes, int count, ref TileStatistics statistics)
+        where T : unmanaged, ILanes<T>
+        where TGrid : struct, IGrid
+    {
+        Sums<T> sums;
+        int whole = count & -ILanes<T>.Count;
+        Sixteens(grid, values, scale, codes, whole, &sums);
+        if (whole < count)
+        {
+            // The zeros behind the rest add nothing to any sum.
+            float* rest = stackalloc float[ILanes<T>.Count];
+            byte* encoded = stackalloc byte[ILanes<T>.Count];
+            Unsafe.InitBlockUnaligned(rest, 0, (uint)ILanes<T>.Count * sizeof(float));
+            Unsafe.CopyBlockUnaligned(rest, values + whole, (uint)(count - whole) * sizeof(float));
+            Sums<T> more;
+            Sixteens(grid, rest, scale, encoded, ILanes<T>.Count, &more);
+            Unsafe.CopyBlockUnaligned(codes + whole, encoded, (uint)(count - whole));
+            sums.Values = T.Add(sums.Values, more.Values);
+            sums.Errors = T.Add(sums.Errors, more.Errors);
+        }
+
+        statistics.ValueSquares += Combine.Fold((float*)&sums.Values);
+        statistics.ErrorSquares += Combine.Fold((float*)&sums.Errors);
+    }
+
+    /// <summary>The loop itself, alone in its method: near a call the JIT would keep the sums in memory instead of registers.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Sixteens<T, TGrid>(in TGrid grid, float* values, float scale, byte* codes, nint count, Sums<T>* sums)
+        where T : unmanaged, ILanes<T>
+        where TGrid : struct, IGrid
+    {
+        TGrid local = grid;
+        T divisor = T.Broadcast(scale);
+        T factor = T.Broadcast(MathF.Abs(scale));
+        T valueSquares = T.Broadcast(0);
+        T errorSquares = T.Broadcast(0);
+        for (nint i = 0; i < count; i += ILanes<T>.Count)
+        {
+            T value = T.Load(values + i);
+            T.NarrowToBytes(local.Round(T.Divide(value, divisor), out T magnitude)).Store(codes + i);
+            T error = T.Subtract(T.Multiply(magnitude, factor), Rounding.Magnitude(value));
+            valueSquares = T.FusedMultiplyAdd(value, value, valueSquares);
+            errorSquares = T.FusedMultiplyAdd(error, error, errorSquares);
+        }
+
+        sums->Values = valueSquares;
+        sums->Errors = errorSquares;
+    }
+
+    [SkipLocalsInit]
+    private static float Largest<T>(float* values, nint count)
+        where T : unmanaged, ILanes<T>
+    {
+        T largest = T.Broadcast(0);
+        nint i = 0;
+        for (; i + ILanes<T>.Count <= count; i += ILanes<T>.Count)
+        {
+            largest = T.MaxBits(largest, Rounding.Magnitude(T.Load(values + i)));
+        }
+
+        float* lanes = stackalloc float[ILanes<T>.Count];
+        T.Store(largest, lanes);
+        float result = 0;
+        for (int lane = 0; lane < ILanes<T>.Count; lane++)
+        {
+            result = MathF.Max(result, lanes[lane]);
+        }
+
+        for (; i < count; i++)
+        {
+            result = MathF.Max(result, MathF.Abs(values[i]));
+        }
+
+        return result;
+    }
+
+    private struct Sums<T>
+        where T : unmanaged, ILanes<T>
+    {
+        public T Values;
+        public T Errors;
+    }
+}

@@ -1,0 +1,163 @@
+using System.Runtime.InteropServices;
+using System.Text;
+using CsCheck;
+using UnslothMerge.Formats.BitsAndBytes;
+using UnslothMerge.Planning;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Tests.Formats;
+
+/// <summary>encode(decode(x)) = x for every format that is written back, over random shapes, blocks and values.</summary>
+public sealed class RequantizationTests
+{
+    private static readonly float[] SpecialScales = [1, 0.00390625f, 3e-5f, 1e-30f, 448, 0.3333333f];
+
+    public static TheoryData<string> All => ["block", "tensor", "channel", "experts", "e5m2", "int8", "llm.int8", "int4", "int3", "asymmetric", "act-order", "nvfp4", "mxfp4", "gpt-oss", "gptq", "gptq3", "gptq8", "awq", "nf4", "fp4"];
+
+    [Theory]
+    [MemberData(nameof(All))]
+    public void What_was_decoded_is_encoded_as_it_was(string format) =>
+        Gen.Select(Gen.Int[1, 70], Gen.Int[1, 6], Gen.Int).Sample((rows, groups, seed) =>
+        {
+            using var directory = new TemporaryDirectory();
+            var @base = Base(format, directory["base"], rows, groups, new Random(seed));
+            QuantizedModel.Save(@base, directory["out"], new BaseFormatRequest(), computed: true);
+            Assert.Equal(QuantizedModel.Stored(@base), QuantizedModel.Stored(directory["out"]));
+        },
+        iter: 10, threads: 1);
+
+    private static string Base(string format, string directory, int rows, int groups, Random random)
+    {
+        switch (format)
+        {
+            case "block":
+                var (bm, bn) = (random.Next(1, 40), random.Next(1, 40));
+                var columns = groups * 17;
+                return QuantizedModel.Write(directory, $$"""{"quant_method": "fp8", "weight_block_size": [{{bm}}, {{bn}}]}""", E4M3("m.weight", [rows, columns]), Scales("m.weight_scale_inv", [Up(rows, bm), Up(columns, bn)]));
+            case "tensor":
+                return QuantizedModel.Write(directory, """{"quant_method": "fp8"}""", E4M3("m.weight", [rows * 20, groups * 7]), Scales("m.weight_scale", []), Scales("m.input_scale", []));
+            case "experts":
+                return QuantizedModel.Write(directory, """{"quant_method": "fp8", "weight_block_size": [16, 16]}""", E4M3("m.experts", [3, rows, groups * 9]), Scales("m.experts_scale_inv", [3, Up(rows, 16), Up(groups * 9, 16)]));
+            case "e5m2":
+                return QuantizedModel.Write(directory, """{"quant_method": "fp8", "weight_block_size": [8, 8]}""", new("m.weight", TensorType.F8_E5M2, [rows, groups * 5], Bytes(rows * groups * 5, b => (byte)((b & 0x7C) == 0x7C ? b & 0x83 : b))), Scales("m.weight_scale_inv", [Up(rows, 8), Up(groups * 5, 8)]));
+            case "channel":
+                return QuantizedModel.Write(directory, Compressed("float-quantized"), E4M3("m.weight", [rows, groups * 9]), BFloat16Scales("m.weight_scale", [rows, 1]));
+            case "int8":
+                return QuantizedModel.Write(directory, Compressed("int-quantized"), new("m.weight", TensorType.I8, [rows, groups * 9], Bytes(rows * groups * 9)), BFloat16Scales("m.weight_scale", [rows, 1]));
+            case "llm.int8":
+                return QuantizedModel.Write(
+                    directory,
+                    """{"quant_method": "bitsandbytes", "load_in_8bit": true}""",
+                    new("m.weight", TensorType.I8, [rows, groups * 9], Bytes(rows * groups * 9, b => b == 0x80 ? (byte)1 : b)),
+                    Scales("m.SCB", [rows]),
+                    new("m.weight_format", TensorType.U8, [], [0]));
+            case "int4" or "int3" or "asymmetric" or "act-order":
+                var bits = format == "int3" ? 3 : 4;
+                var inputs = groups * 32;
+                List<TinyTensor> packed =
+                [
+                    new("m.weight_packed", TensorType.I32, [rows, Up(inputs * bits, 32)], Bytes(rows * (int)Up(inputs * bits, 32) * 4)),
+                    new("m.weight_shape", TensorType.I64, [2], [.. MemoryMarshal.AsBytes<long>([rows, inputs])]),
+                    BFloat16Scales("m.weight_scale", [rows, groups]),
+                ];
+                if (format == "asymmetric")
+                {
+                    packed.Add(new("m.weight_zero_point", TensorType.I32, [Up(rows * bits, 32), groups], Bytes((int)Up(rows * bits, 32) * groups * 4)));
+                }
+
+                if (format == "act-order")
+                {
+                    packed.Add(Order("m.weight_g_idx", inputs));
+                }
+
+                return QuantizedModel.Write(directory, Compressed("pack-quantized", bits), [.. packed]);
+            case "nvfp4":
+                return QuantizedModel.Write(
+                    directory,
+                    Compressed("nvfp4-pack-quantized", 4),
+                    new("m.weight_packed", TensorType.U8, [rows, groups * 8], Bytes(rows * groups * 8)),
+                    new("m.weight_scale", TensorType.F8_E4M3, [rows, groups], Bytes(rows * groups, b => (byte)Math.Clamp(b & 0x7F, 1, 0x7E))),
+                    TinyTensor.F32("m.weight_global_scale", [1], 700f));
+            case "mxfp4":
+                return QuantizedModel.Write(directory, Compressed("mxfp4-pack-quantized", 4), new("m.weight_packed", TensorType.U8, [rows, groups * 16], Bytes(rows * groups * 16)), Powers("m.weight_scale", [rows, groups]));
+            case "gpt-oss":
+                return QuantizedModel.Write(directory, """{"quant_method": "mxfp4"}""", new("m.experts_blocks", TensorType.U8, [2, rows, groups, 16], Bytes(2 * rows * groups * 16)), Powers("m.experts_scales", [2, rows, groups]));
+            case "gptq" or "gptq8" or "gptq3":
+                var b = format switch { "gptq8" => 8, "gptq3" => 3, _ => 4 };
+                var (input, output) = (groups * 32, Up(rows, 32) * 32);
+                return QuantizedModel.Write(
+                    directory,
+                    $$"""{"quant_method": "gptq", "bits": {{b}}, "group_size": 32, "checkpoint_format": "{{(random.Next(2) == 0 ? "gptq" : "gptq_v2")}}"}""",
+                    new("m.qweight", TensorType.I32, [input * b / 32, output], Bytes((int)(input * b / 32 * output) * 4)),
+                    new("m.qzeros", TensorType.I32, [groups, output * b / 32], Bytes((int)(groups * output * b / 32) * 4)),
+                    HalfScales("m.scales", [groups, output]),
+                    Order("m.g_idx", input));
+            case "awq":
+                var outputs = Up(rows, 8) * 8;
+                return QuantizedModel.Write(
+                    directory,
+                    """{"quant_method": "awq", "bits": 4, "group_size": 16, "version": "gemm"}""",
+                    new("m.qweight", TensorType.I32, [groups * 16, outputs / 8], Bytes((int)(groups * 16 * outputs / 2))),
+                    new("m.qzeros", TensorType.I32, [groups, outputs / 8], Bytes((int)(groups * outputs / 2))),
+                    HalfScales("m.scales", [groups, outputs]));
+            default:
+                return FourBit(directory, format, rows, groups * 11, random);
+        }
+
+        static long Up(long count, long size) => (count + size - 1) / size;
+
+        static string Compressed(string format, int bits = 8) =>
+            $$$"""{"quant_method": "compressed-tensors", "format": "{{{format}}}", "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": {{{bits}}} } } } }""";
+
+        // Any bytes, with runs of zeros, of one value, and of the largest ones among them.
+        byte[] Bytes(int count, Func<byte, byte>? allowed = null)
+        {
+            var bytes = new byte[count];
+            random.NextBytes(bytes);
+            for (var runs = random.Next(4); runs > 0 && count > 0; runs--)
+            {
+                bytes.AsSpan(random.Next(count)).Fill(new byte[] { 0, 0xFF, 0x7E, 0xFE, 0x01, (byte)random.Next(256) }[random.Next(6)]);
+            }
+
+            return allowed is null ? bytes : Array.ConvertAll(bytes, b => allowed(b));
+        }
+
+        TinyTensor E4M3(string name, long[] shape) => new(name, TensorType.F8_E4M3, shape, Bytes((int)shape.Count(), b => (byte)((b & 0x7F) == 0x7F ? b & 0x80 : b)));
+
+        float Scale() => random.Next(4) == 0 ? SpecialScales[random.Next(SpecialScales.Length)] : (float)Math.Pow(10, -6 * random.NextDouble());
+
+        TinyTensor Scales(string name, long[] shape) => TinyTensor.F32(name, shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => Scale())]);
+
+        TinyTensor BFloat16Scales(string name, long[] shape) => TinyTensor.BF16(name, shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => (ushort)(BitConverter.SingleToUInt32Bits(Scale()) >> 16))]);
+
+        TinyTensor HalfScales(string name, long[] shape) => new(name, TensorType.F16, shape, [.. Enumerable.Range(0, (int)shape.Count()).SelectMany(_ => BitConverter.GetBytes((Half)Math.Max(Scale(), 1e-6f)))]);
+
+        TinyTensor Powers(string name, long[] shape) => new(name, TensorType.U8, shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => (byte)random.Next(0, 250))]);
+
+        TinyTensor Order(string name, int count)
+        {
+            var order = Enumerable.Range(0, count).Select(i => i / 32).ToArray();
+            random.Shuffle(order);
+            return new TinyTensor(name, TensorType.I32, [count], [.. MemoryMarshal.AsBytes<int>(order)]);
+        }
+    }
+
+    // Each block holds its absmax, as every block that was quantized does.
+    private static string FourBit(string directory, string format, int rows, int columns, Random random)
+    {
+        var book = FourBitCodes.Of(format);
+        var (elements, block) = (rows * columns, 32 << random.Next(3));
+        var blocks = (elements + block - 1) / block;
+        var codes = Enumerable.Range(0, elements).Select(i => (byte)(i % block == 0 ? book.Values.Span.IndexOf(random.Next(2) == 0 && format == "nf4" ? -1f : 1f) : random.Next(16))).ToArray();
+        codes = Array.ConvertAll(codes, c => book.Values.Span[c] == 0 ? (byte)book.Values.Span.IndexOf(0f) : c);
+        var packed = Enumerable.Range(0, (elements + 1) / 2).Select(i => (byte)((codes[2 * i] << 4) | ((2 * i) + 1 < elements ? codes[(2 * i) + 1] : 0))).ToArray();
+        var state = Encoding.UTF8.GetBytes($$"""{"quant_type": "{{format}}", "blocksize": {{block}}, "dtype": "bfloat16", "shape": [{{rows}}, {{columns}}]}""");
+        return QuantizedModel.Write(
+            directory,
+            $$"""{"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "{{format}}"}""",
+            new("m.weight", TensorType.U8, [packed.Length, 1], packed),
+            TinyTensor.F32("m.weight.absmax", [blocks], [.. Enumerable.Range(0, blocks).Select(_ => MathF.ScaleB(1 + (random.Next(128) / 128f), random.Next(-20, 3)))]),
+            TinyTensor.F32("m.weight.quant_map", [16], book.Values.ToArray()),
+            new($"m.weight.quant_state.bitsandbytes__{format}", TensorType.U8, [state.Length], state));
+    }
+}
