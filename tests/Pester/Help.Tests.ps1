@@ -98,3 +98,30 @@ Describe '<topic>' -ForEach $topics {
         Get-Mistake $code | Should -BeNullOrEmpty
     }
 }
+
+Describe 'The table of save_pretrained_merged in the README' {
+    BeforeAll {
+        $save = Get-Command Save-MergedModel
+        $rows = [regex]::Matches([IO.File]::ReadAllText("$((Get-Module UnslothMerge).ModuleBase)/README.md"), '(?m)^\| (?<arguments>`[a-z_]+`(?:, `[a-z_]+`)*) \| (?<here>.*) \|\r?$')
+        function Test-Parameter([string] $Name) { [bool] ($save.Parameters.Values | Where-Object { $_.Name -eq $Name -or $_.Aliases -contains $Name }) }
+    }
+
+    It 'has every argument' {
+        $arguments = ($rows | ForEach-Object { $_.Groups['arguments'].Value }) -join ', ' -replace '`' -split ', '
+        foreach ($argument in 'save_directory', 'tokenizer', 'save_method', 'push_to_hub', 'token', 'is_main_process', 'state_dict', 'save_function', 'max_shard_size', 'safe_serialization', 'variant',
+            'save_peft_format', 'tags', 'datasets', 'temporary_location', 'maximum_memory_usage', 'private', 'revision', 'create_pr', 'commit_message', 'commit_description') {
+            $arguments | Should -Contain $argument
+        }
+    }
+
+    It 'names parameters that there are, and none accepted in silence' {
+        foreach ($row in $rows) {
+            $has = $row.Groups['here'].Value.StartsWith('`-')
+            foreach ($argument in $row.Groups['arguments'].Value -replace '`' -split ', ') {
+                # save_directory is -SaveDirectory in PowerShell's spelling.
+                Test-Parameter ($argument -replace '_') | Should -Be $has -Because "the README says so of $argument"
+            }
+            foreach ($name in [regex]::Matches($row.Groups['here'].Value, '`-(\w+)`')) { Test-Parameter $name.Groups[1].Value | Should -BeTrue }
+        }
+    }
+}
