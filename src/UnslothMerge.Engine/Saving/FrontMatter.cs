@@ -10,119 +10,102 @@ namespace UnslothMerge.Saving;
 /// </summary>
 internal sealed partial class FrontMatter
 {
-    private readonly List<string> _lines = [];
-    private YamlMappingNode _root = new();
+    private readonly List<Part> _parts;
 
     /// <summary>An empty one.</summary>
-    public FrontMatter()
-    {
-    }
+    public FrontMatter() => _parts = [];
 
     /// <summary>Reads one.</summary>
     /// <param name="yaml">The text between the marks.</param>
     /// <exception cref="YamlException">It is not a mapping of keys.</exception>
-    public FrontMatter(string yaml)
-    {
-        _lines.AddRange(yaml.Length == 0 ? [] : yaml.ReplaceLineEndings("\n").Split('\n'));
-        Parse();
-    }
+    public FrontMatter(string yaml) => _parts = [.. Parse(yaml.ReplaceLineEndings("\n"))];
 
     /// <summary>The text, with a line feed at the end of each line.</summary>
-    public string Text => string.Concat(_lines.Select(l => l + "\n"));
+    public string Text => string.Concat(_parts.SelectMany(p => p.Lines).Select(l => l + "\n"));
 
     /// <summary>True if a key is there and has a value.</summary>
     public bool Has(string key) => Values(key).Count > 0;
 
     /// <summary>The texts of a key: of a list, or of one value; empty if it is absent or null.</summary>
-    public IReadOnlyList<string> Values(string key) => Find(key) switch
-    {
-        YamlScalarNode { Value: { Length: > 0 } value } scalar when scalar.Style != ScalarStyle.Plain || value is not ("null" or "~") => [value],
-        YamlSequenceNode list => [.. list.OfType<YamlScalarNode>().Select(v => v.Value ?? "")],
-        _ => [],
-    };
+    public IReadOnlyList<string> Values(string key) => _parts.Find(p => p.Key == key)?.Values ?? [];
 
     /// <summary>Gives a key these values, unless it has them already.</summary>
     public void Set(string key, params IReadOnlyList<string> values)
     {
         if (values.Count > 0 && !Values(key).SequenceEqual(values))
         {
-            Put(key, values.Count == 1 ? [$"{key}: {Scalar(values[0])}"] : [$"{key}:", .. values.Select(v => $"- {Scalar(v)}")]);
+            Put(key, values.Count == 1 ? new Part(key, [$"{key}: {Scalar(values[0])}"], values) : ListOf(key, values));
         }
     }
 
     /// <summary>Adds values to the list of a key, behind those that it has.</summary>
     public void Add(string key, IEnumerable<string> values)
     {
-        var added = values.Except(Values(key)).ToList();
-        if (added.Count == 0)
+        var part = _parts.Find(p => p.Key == key);
+        IReadOnlyList<string> old = part?.Values ?? [], added = [.. values.Except(old)];
+        if (added.Count > 0)
         {
-            return;
+            IReadOnlyList<string> all = [.. old, .. added];
+            Put(key, part?.Indent is { } indent ? part with { Lines = [.. part.Lines, .. added.Select(v => $"{indent}- {Scalar(v)}")], Values = all }
+                : part?.Lines[^1].LastIndexOf(']') is { } end and >= 0 && old.Count > 0 ? part with { Lines = [.. part.Lines.SkipLast(1), part.Lines[^1].Insert(end, string.Concat(added.Select(v => $", {Scalar(v)}")))], Values = all }
+                : ListOf(key, all));
         }
-
-        if (Find(key) is not YamlSequenceNode { Children.Count: > 0 } list)
-        {
-            Put(key, [$"{key}:", .. Values(key).Concat(added).Select(v => $"- {Scalar(v)}")]);
-            return;
-        }
-
-        var (start, end) = Place(key);
-        var lines = _lines[start..end];
-        if (list.Style != SequenceStyle.Flow)
-        {
-            var indent = new string(' ', (int)list.Start.Column - 1);
-            lines.AddRange(added.Select(v => $"{indent}- {Scalar(v)}"));
-        }
-        else
-        {
-            var line = lines.FindLastIndex(l => l.Contains(']', StringComparison.Ordinal));
-            lines[line] = lines[line].Insert(lines[line].LastIndexOf(']'), string.Concat(added.Select(v => $", {Scalar(v)}")));
-        }
-
-        Put(key, lines);
     }
 
     /// <summary>Takes a key over from another card as it is written there, or removes it if that has none.</summary>
-    public void Take(FrontMatter other, string key)
-    {
-        var (start, end) = other.Has(key) ? other.Place(key) : (0, 0);
-        Put(key, other._lines[start..end]);
-    }
+    public void Take(FrontMatter other, string key) => Put(key, other._parts.Find(p => p.Key == key));
 
-    private YamlNode? Find(string key) => _root.Children.FirstOrDefault(c => c.Key is YamlScalarNode k && k.Value == key).Value;
-
-    private void Put(string key, IReadOnlyList<string> lines)
+    private void Put(string key, Part? part)
     {
-        var (start, end) = Find(key) is null ? (_lines.Count, _lines.Count) : Place(key);
-        _lines.RemoveRange(start, end - start);
-        _lines.InsertRange(start, lines);
-        Parse();
-    }
-
-    // The lines of a key, without the comments and empty lines behind it: they belong to what follows.
-    private (int Start, int End) Place(string key)
-    {
-        var starts = _root.Children.Keys.Select(k => (int)k.Start.Line - 1).Order().ToList();
-        var start = (int)_root.Children.Keys.OfType<YamlScalarNode>().First(k => k.Value == key).Start.Line - 1;
-        var end = starts.FirstOrDefault(s => s > start, _lines.Count);
-        while (end > start + 1 && (_lines[end - 1].Trim().Length == 0 || _lines[end - 1].StartsWith('#')))
+        var place = _parts.FindIndex(p => p.Key == key);
+        if (place >= 0)
         {
-            end--;
+            _parts.RemoveAt(place);
         }
 
-        return (start, end);
+        if (part is not null)
+        {
+            _parts.Insert(place >= 0 ? place : _parts.Count, part);
+        }
     }
 
-    private void Parse()
+    private static Part ListOf(string key, IReadOnlyList<string> values) => new(key, [$"{key}:", .. values.Select(v => $"- {Scalar(v)}")], values, "");
+
+    // The comments and empty lines behind a key are a part of their own: they belong to what follows.
+    private static IEnumerable<Part> Parse(string yaml)
     {
+        var lines = yaml.Length == 0 ? [] : yaml.Split('\n');
         var stream = new YamlStream();
-        stream.Load(new StringReader(Text));
-        _root = stream.Documents switch
+        stream.Load(new StringReader(yaml));
+        var root = stream.Documents switch
         {
             [] => new YamlMappingNode(),
-            [{ RootNode: YamlMappingNode { Style: not MappingStyle.Flow } root }] => root,
-            [{ RootNode: var root }, ..] => throw new YamlException(root.Start, root.End, "it is not a mapping of one key a line."),
+            [{ RootNode: YamlMappingNode { Style: not MappingStyle.Flow } mapping }] => mapping,
+            [{ RootNode: var other }, ..] => throw new YamlException(other.Start, other.End, "it is not a mapping of one key a line."),
         };
+
+        var place = 0;
+        var starts = root.Children.Keys.Select(k => (int)k.Start.Line - 1).Append(lines.Length).ToList();
+        foreach (var (i, (key, value)) in root.Children.Index())
+        {
+            yield return new Part(null, lines[place..starts[i]], []);
+            for (place = starts[i + 1]; place > starts[i] + 1 && (string.IsNullOrWhiteSpace(lines[place - 1]) || lines[place - 1].StartsWith('#')); place--)
+            {
+            }
+
+            var indent = value is YamlSequenceNode { Style: not SequenceStyle.Flow } list ? new string(' ', (int)list.Start.Column - 1) : null;
+            yield return new Part((key as YamlScalarNode)?.Value, lines[starts[i]..place], Texts(value), indent);
+        }
+
+        yield return new Part(null, lines[place..], []);
     }
+
+    private static IReadOnlyList<string> Texts(YamlNode node) => node switch
+    {
+        YamlScalarNode { Value: { Length: > 0 } value } scalar when scalar.Style != ScalarStyle.Plain || value is not ("null" or "~") => [value],
+        YamlSequenceNode list => [.. list.OfType<YamlScalarNode>().Select(v => v.Value ?? "")],
+        _ => [],
+    };
 
     // Words as they are; what YAML would read as something else, in quotes.
     private static string Scalar(string value) => Word().IsMatch(value) ? value : $"\"{Special().Replace(value, m => $"\\x{(int)m.Value[0]:x2}")}\"";
@@ -132,4 +115,11 @@ internal sealed partial class FrontMatter
 
     [GeneratedRegex(@"\A(?!(?:true|false|yes|no|on|off|y|n|null)\z)[A-Za-z][\w./+-]*\z", RegexOptions.IgnoreCase)]
     private static partial Regex Word();
+
+    /// <summary>A key with all its lines, or lines between keys.</summary>
+    /// <param name="Key">The key; null between keys.</param>
+    /// <param name="Lines">The lines as they are.</param>
+    /// <param name="Values">The texts of its list, or its one text.</param>
+    /// <param name="Indent">What stands before the dashes of a list that has its items on lines of their own; null elsewhere.</param>
+    private sealed record Part(string? Key, IReadOnlyList<string> Lines, IReadOnlyList<string> Values, string? Indent = null);
 }

@@ -56,7 +56,7 @@ public static partial class RoundTrip
         }
 
         var vocabulary = model.GetProperty("vocab").EnumerateObject().ToDictionary(t => t.Name, t => t.Value.GetInt32(), StringComparer.Ordinal);
-        var pairs = merges.EnumerateArray().Select(m => m.ValueKind == JsonValueKind.Array ? $"{m[0].GetString()} {m[1].GetString()}" : m.GetString()!);
+        var pairs = merges.EnumerateArray().Select(m => m.ValueKind == JsonValueKind.Array ? $"{m[0].GetString()} {m[1].GetString()}" : m.GetString()!).Distinct();
         return IsByteLevel(json.RootElement) ? RunByteLevel(vocabulary, pairs) : RunPlain(vocabulary, pairs);
     }
 
