@@ -85,6 +85,14 @@ Describe 'Merging and saving' {
         Get-WeightHash $planned | Should -Be (Get-WeightHash $plain)
     }
 
+    It 'takes an adapter from the pipeline' {
+        @(Get-LoraAdapter $adapter | Merge-LoraModel $base | Where-Object Action -eq 'Merge') | Should -HaveCount 14
+        $folder = [IO.DirectoryInfo] $adapter | ForEach-Object { $_.psobject.Properties.Add([psnoteproperty]::new('PSPath', "Microsoft.PowerShell.Core\FileSystem::$adapter")); $_ }
+        @($folder | Merge-LoraModel $base | Where-Object Action -eq 'Merge') | Should -HaveCount 14
+        (Get-LoraAdapter $adapter, $other | Get-MergeMemoryPlan $base).Adapter | Should -Be $adapter, $other
+        { Get-LoraAdapter $adapter, $other | Merge-LoraModel $base | Save-MergedModel "$TestDrive/two" } | Should -Throw '*another merge*' -ErrorId 'InvalidOption,*'
+    }
+
     It 'takes a plan with weights, and one without adapters' {
         $expected = [IO.Path]::Combine($TestDrive, 'weighted')
         $planned = [IO.Path]::Combine($TestDrive, 'weighted-plan')

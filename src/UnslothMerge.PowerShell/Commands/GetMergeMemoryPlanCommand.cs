@@ -21,6 +21,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     /// <summary>The adapters' directories.</summary>
     [Parameter(Position = 1, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
+    [Alias("Path", "PSPath")]
     [ArgumentCompleter(typeof(AdapterCompleter))]
     public string[]? Adapter { get; set; }
 
