@@ -48,12 +48,12 @@ function Copy-One([string] $File, [string] $Folder) {
     [IO.File]::Copy($File, [IO.Path]::Combine($Folder, [IO.Path]::GetFileName($File)), $true)
 }
 
-function Start-Build { Invoke-DotNet build (Resolve-RepositoryPath UnslothMerge.slnx) --nologo }
+function Invoke-BuildTask { Invoke-DotNet build (Resolve-RepositoryPath UnslothMerge.slnx) --nologo }
 
-function Start-Test { Invoke-DotNet test --solution (Resolve-RepositoryPath UnslothMerge.slnx) }
+function Invoke-TestTask { Invoke-DotNet test --solution (Resolve-RepositoryPath UnslothMerge.slnx) }
 
 # Merges a small adapter through the module, as a user would.
-function Start-Demo {
+function Invoke-DemoTask {
     $base = Resolve-RepositoryPath tests/Fixtures/bases/llama-bf16
     $adapter = Resolve-RepositoryPath tests/Fixtures/cases/lora-all-linear/adapter
     $out = Resolve-RepositoryPath out/demo
@@ -65,13 +65,13 @@ function Start-Demo {
     }
 }
 
-function Start-Bench { Invoke-DotNet run -c Release --project (Resolve-RepositoryPath bench/UnslothMerge.Bench) -- compare }
+function Invoke-BenchTask { Invoke-DotNet run -c Release --project (Resolve-RepositoryPath bench/UnslothMerge.Bench) -- compare }
 
 # The platforms that the engine is compiled ahead for; the others compile it as they run it, and start some 15 ms later.
 $Platforms = 'linux-arm64', 'linux-x64', 'osx-arm64', 'win-x64'
 
 # Lays the module out as Install-Module would, and packs it for a gallery. A module already there is replaced.
-function Start-Package {
+function Invoke-PackageTask {
     $manifest = Read-Manifest
     $output = Resolve-RepositoryPath $OutputPath
     $module = [IO.Path]::Combine($output, 'UnslothMerge', $manifest.ModuleVersion)
@@ -133,4 +133,4 @@ function Get-Nuspec($Manifest, [string] $Folder) {
 "@
 }
 
-& "Start-$Task"
+& "Invoke-${Task}Task"

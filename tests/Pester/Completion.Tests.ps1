@@ -62,6 +62,19 @@ Describe 'The local Hugging Face cache' {
         (Get-MergeMemoryPlan org/tiny me/style).Adapter | Should -Be $style
     }
 
+    It 'is told of where it cannot be read' {
+        $lock = [IO.File]::Open("$TestDrive/.hub/models--org--tiny/refs/main", 'Open', 'ReadWrite', 'None')
+        try {
+            $failure = { Get-ModelTensor org/tiny -ErrorAction Stop } | Should -Throw '*main*' -ErrorId 'FileNotAccessible,*' -PassThru
+            $failure.CategoryInfo.Category | Should -Be 'ReadError'
+            $failure.ErrorDetails.RecommendedAction | Should -Not -BeNullOrEmpty
+            @((TabExpansion2 'Get-ModelTensor org/t' 21).CompletionMatches) | Should -HaveCount 0
+        }
+        finally {
+            $lock.Dispose()
+        }
+    }
+
     It 'comes after a folder of that name' {
         $own = Copy-Folder 'bases/llama-bf16' 'org/tiny'
         (Get-ModelTensor org/tiny lm_head.weight).Path | Should -Be ([IO.Path]::Combine($own, 'model.safetensors'))
