@@ -1,11 +1,20 @@
+using System.Buffers;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Formats;
 
-/// <summary>Reads a rectangle of a stored matrix of bytes: as one piece where the rows lie side by side, else row by row.</summary>
+/// <summary>
+/// Reads a rectangle of a stored matrix of bytes: as one piece where the rows lie side by side; of short rows the whole, from which a part is
+/// taken; of long ones only the part.
+/// </summary>
 internal static class StridedReads
 {
+    /// <summary>So many bytes are read in the time of one system call.</summary>
+    private const int WorthACall = 8 * 1024;
+
+    private const int BatchBytes = 64 * 1024;
+
     /// <summary>Reads a rectangle.</summary>
     /// <param name="files">The open files.</param>
     /// <param name="tensor">The stored tensor, seen as rows of <paramref name="rowBytes"/>.</param>
@@ -24,9 +33,28 @@ internal static class StridedReads
             return;
         }
 
-        for (var i = 0; i < rows; i++)
+        if (rowBytes - length > WorthACall)
         {
-            files.Read(tensor, ((row + i) * rowBytes) + start, destination.Slice(i * pitch, length));
+            for (var i = 0; i < rows; i++)
+            {
+                files.Read(tensor, ((row + i) * rowBytes) + start, destination.Slice(i * pitch, length));
+            }
+
+            return;
         }
+
+        var batch = ArrayPool<byte>.Shared.Rent(BatchBytes);
+        var most = (int)(BatchBytes / rowBytes);
+        for (var i = 0; i < rows; i += most)
+        {
+            var count = Math.Min(most, rows - i);
+            files.Read(tensor, (row + i) * rowBytes, batch.AsSpan(0, (int)(count * rowBytes)));
+            for (var j = 0; j < count; j++)
+            {
+                batch.AsSpan((int)((j * rowBytes) + start), length).CopyTo(destination[((i + j) * pitch)..]);
+            }
+        }
+
+        ArrayPool<byte>.Shared.Return(batch);
     }
 }

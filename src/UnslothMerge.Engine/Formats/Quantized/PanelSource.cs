@@ -46,8 +46,8 @@ internal sealed record PanelWeight(string Format, int Bits, StoredTensor Codes, 
 /// </summary>
 internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorSource
 {
-    /// <summary>Outputs in a panel: enough that a strip is worth a system call.</summary>
-    private const int PanelRows = 256;
+    // Outputs in a panel. The more there are, the fewer times lines are read again for the next panel, or the longer its strips are.
+    private readonly int _panelRows = weight.PackedAlongInputs ? 256 : 512;
 
     /// <inheritdoc/>
     public override IReadOnlyList<long> Shape { get; } = [weight.Outputs, weight.Inputs];
@@ -63,7 +63,7 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
         [.. new[] { weight.Codes, weight.Zeros, weight.Scales, weight.GroupIndex }.OfType<StoredTensor>()];
 
     /// <inheritdoc/>
-    public override int RowQuantum => PanelRows;
+    public override int RowQuantum => _panelRows;
 
     /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => new Panel(weight, rows).Bytes;
