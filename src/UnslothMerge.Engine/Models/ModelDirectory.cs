@@ -27,6 +27,28 @@ public sealed class ModelDirectory
     /// <summary>How a person would name the model: its class, or failing that its directory.</summary>
     public string Title => Config.Architectures.Count > 0 ? Config.Architectures[0] : Config.ModelType ?? Name;
 
+    /// <summary>What it is called on the Hub, if it lies in the Hub's cache or its config says so.</summary>
+    public string? HubId => HubName.OfCached(Path) ?? (HubName.IsOne(Config.NameOrPath) ? Config.NameOrPath : null);
+
+    /// <summary>All that it is called: by its folder, by the Hub's cache, by its config.</summary>
+    public IEnumerable<string> Names => new[] { Name, HubName.OfCached(Path), Config.NameOrPath }.OfType<string>();
+
+    /// <summary>The models that its card says it was made from; none if the card cannot be read, of which a save tells.</summary>
+    public IReadOnlyList<string> DerivedFrom
+    {
+        get
+        {
+            try
+            {
+                return CardText.Read(Path)?.Facts.Values("base_model") ?? [];
+            }
+            catch (MergeException)
+            {
+                return [];
+            }
+        }
+    }
+
     /// <summary>Reads the config and all headers of a model directory.</summary>
     /// <exception cref="MergeException">It is not a complete model.</exception>
     public static ModelDirectory Open(string path)

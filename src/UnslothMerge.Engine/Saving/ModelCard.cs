@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text;
-using System.Text.RegularExpressions;
 using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
@@ -8,10 +7,10 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Saving;
 
 /// <summary>README.md of a saved model or adapter: what it was made of, and how.</summary>
-public static partial class ModelCard
+public static class ModelCard
 {
     /// <summary>The name of the file.</summary>
-    public const string FileName = "README.md";
+    public const string FileName = CardText.FileName;
 
     // A licence's name and link belong to it: the first card that has one of these gives them all.
     private static readonly string[] License = ["license", "license_name", "license_link"];
@@ -34,7 +33,7 @@ public static partial class ModelCard
         var isOfBase = baseId is null || card.Facts.Values("base_model").DefaultIfEmpty(baseId).First() == baseId;
         if (baseId is not null)
         {
-            string[] models = [.. steps.Select(s => CachedId(s.Adapter.Path)).OfType<string>().Prepend(baseId).Distinct()];
+            string[] models = [.. steps.Select(s => HubName.OfCached(s.Adapter.Path)).OfType<string>().Prepend(baseId).Distinct()];
             card.Facts.Set("base_model", models);
             card.Facts.Set("base_model_relation", models.Length > 1 ? ["merge"] : steps.Length > 0 ? ["finetune"] : plan.Config.Quantization is null ? [] : ["quantized"]);
         }
@@ -68,7 +67,7 @@ public static partial class ModelCard
         var step = plan.Steps[0];
         var baseId = BaseId(plan);
         var card = CardText.Read(directory) ?? CardText.Read(step.Adapter.Path) ?? CardText.New(Path.GetFileName(directory), $"A {step.Adapter.Config.PeftType} adapter for {baseId ?? plan.Base.Name}.");
-        if (baseId is not null && !card.Facts.Values("base_model").Any(IsHubId))
+        if (baseId is not null && !card.Facts.Values("base_model").Any(HubName.IsOne))
         {
             card.Facts.Set("base_model", baseId);
         }
@@ -121,8 +120,8 @@ public static partial class ModelCard
         {
             var (adapter, config) = (step.Adapter, step.Adapter.Config);
             var rank = config.Rank is { } r ? $", rank {r}" : "";
-            var trained = config.BaseModel is { } model && IsHubId(model) && model != baseId ? $", trained on {model}" : "";
-            Line($"- Adapter: {CachedId(adapter.Path) ?? adapter.Name} ({config.PeftType}{rank}{trained}), weight {step.Weight}");
+            var trained = config.BaseModel is { } model && HubName.IsOne(model) && model != baseId ? $", trained on {model}" : "";
+            Line($"- Adapter: {HubName.OfCached(adapter.Path) ?? adapter.Name} ({config.PeftType}{rank}{trained}), weight {step.Weight}");
         }
 
         foreach (var rule in tensors.SelectMany(t => t.Terms).Select(t => t.Term).OfType<CombinedTerm>().Select(t => t.Description).Distinct())
@@ -165,15 +164,6 @@ public static partial class ModelCard
     {
         var trained = plan.Steps.Select(s => s.Adapter.Config.BaseModel).ToList();
         var same = trained.Where(m => plan.Base.Config.Quantization is not null || m?.EndsWith("bnb-4bit", StringComparison.OrdinalIgnoreCase) != true);
-        return CachedId(plan.Base.Path) ?? same.Append(plan.Base.Config.NameOrPath).Concat(trained).FirstOrDefault(IsHubId);
+        return HubName.OfCached(plan.Base.Path) ?? same.Append(plan.Base.Config.NameOrPath).Concat(trained).FirstOrDefault(HubName.IsOne);
     }
-
-    // …/models--org--name/snapshots/commit
-    private static string? CachedId(string directory) => CachePath().Match(directory.Replace('\\', '/')) is { Success: true } match ? match.Groups["id"].Value.Replace("--", "/", StringComparison.Ordinal) : null;
-
-    private static bool IsHubId(string? name) =>
-        name is not null && name.Split('/') is { Length: 2 } parts && parts.All(p => p.Length is > 0 and <= 96 && p[0] is not '.' && p.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '_' or '.'));
-
-    [GeneratedRegex("/models--(?<id>[^/]+)/snapshots/[^/]+/?$", RegexOptions.ExplicitCapture)]
-    private static partial Regex CachePath();
 }

@@ -134,6 +134,11 @@ public sealed class MergeLoraModelCommand : EngineCommand
             WriteWarning(warning);
         }
 
+        foreach (var named in plan.Steps.Select(s => NamedBase.Compare(plan.Base, s.Adapter)).Where(n => n is { IsSurprise: false }))
+        {
+            WriteVerbose(named!.Text);
+        }
+
         WriteVerbose($"Base '{plan.Base.Path}' ({plan.Base.Title}), {plan.Tensors.Length} tensors, {plan.Tensors.Count(t => t.IsChanged)} of them changed by {plan.Steps.Length} adapter(s).");
         foreach (var tensor in plan.Tensors.Where(filter ?? (_ => true)))
         {

@@ -1,5 +1,5 @@
 using CsCheck;
-using UnslothMerge.Saving;
+using UnslothMerge.Models;
 using YamlDotNet.Core;
 
 namespace UnslothMerge.Tests.Saving;

@@ -92,7 +92,9 @@ public sealed class FourBitEncoderTests
             {
                 float[] map = [.. DynamicMap.Values];
                 float least = map.Min(v => Math.Abs(v - number));
-                Assert.Equal(least, Math.Abs(map[DynamicMap.Nearest(number)] - number));
+                byte[] code = new byte[1];
+                DynamicMap.Encode([number], 0, 1, code);
+                Assert.Equal(least, Math.Abs(map[code[0]] - number));
             },
             iter: 10_000);
 

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace UnslothMerge.Formats.BitsAndBytes;
 
 /// <summary>
@@ -15,16 +17,22 @@ internal static class DynamicMap
     /// <summary>The values.</summary>
     public static ReadOnlySpan<float> Values => Map;
 
-    /// <summary>The index of the value that is nearest to a number; of two, the lower one.</summary>
-    public static byte Nearest(float number)
+    /// <summary>The indices of the values that are nearest to (number − offset) · scale; of two, the lower one.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void Encode(ReadOnlySpan<float> numbers, float offset, float scale, Span<byte> codes)
     {
-        int below = Cells[BitConverter.SingleToUInt32Bits(number) >> CellBits];
-        while (below < Map.Length - 1 && Map[below + 1] <= number)
+        var (map, cells) = (Map, Cells);
+        for (var i = 0; i < numbers.Length; i++)
         {
-            below++;
-        }
+            var number = (numbers[i] - offset) * scale;
+            int below = cells[BitConverter.SingleToUInt32Bits(number) >> CellBits];
+            while (below < map.Length - 1 && map[below + 1] <= number)
+            {
+                below++;
+            }
 
-        return (byte)(below == Map.Length - 1 || number - Map[below] <= Map[below + 1] - number ? below : below + 1);
+            codes[i] = (byte)(below == map.Length - 1 || number - map[below] <= map[below + 1] - number ? below : below + 1);
+        }
     }
 
     // The lowest number in a cell: of the negative ones, that of the largest magnitude.

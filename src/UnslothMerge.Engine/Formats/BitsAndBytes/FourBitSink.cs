@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using System.Text;
 using UnslothMerge.IO;
@@ -171,16 +172,8 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
             {
                 var start = b * FourBitOptions.NestedBlockSize;
                 var block = absMax.Slice(start, Math.Min(FourBitOptions.NestedBlockSize, absMax.Length - start));
-                foreach (var value in block)
-                {
-                    nested[b] = Math.Max(nested[b], MathF.Abs(value - offset));
-                }
-
-                var scale = nested[b] > 0 ? 1 / nested[b] : 0;
-                for (var i = 0; i < block.Length; i++)
-                {
-                    codes[start + i] = DynamicMap.Nearest((block[i] - offset) * scale);
-                }
+                nested[b] = Math.Max(TensorPrimitives.Max(block) - offset, offset - TensorPrimitives.Min(block));
+                DynamicMap.Encode(block, offset, nested[b] > 0 ? 1 / nested[b] : 0, codes.AsSpan(start));
             }
 
             output.Write(1, 0, codes);

@@ -2,11 +2,14 @@ using System.Text;
 using System.Text.RegularExpressions;
 using YamlDotNet.Core;
 
-namespace UnslothMerge.Saving;
+namespace UnslothMerge.Models;
 
 /// <summary>A README.md: what it states in YAML, and its text.</summary>
 internal sealed partial class CardText
 {
+    /// <summary>The name of the file.</summary>
+    public const string FileName = "README.md";
+
     private const string Begin = "<!-- merge: begin (rewritten by every save) -->", End = "<!-- merge: end -->";
     private static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
@@ -29,7 +32,7 @@ internal sealed partial class CardText
     /// <exception cref="MergeException">It cannot be read.</exception>
     public static CardText? Read(string directory)
     {
-        var path = Path.Combine(directory, ModelCard.FileName);
+        var path = Path.Combine(directory, FileName);
         if (!File.Exists(path))
         {
             return null;

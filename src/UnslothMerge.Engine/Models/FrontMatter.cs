@@ -3,7 +3,7 @@ using YamlDotNet.Core;
 using YamlDotNet.Core.Events;
 using YamlDotNet.RepresentationModel;
 
-namespace UnslothMerge.Saving;
+namespace UnslothMerge.Models;
 
 /// <summary>
 /// The YAML at the top of a model card. It is edited key by key in its text: order, comments, spelling and keys that nobody asked for stay as their author wrote them.
