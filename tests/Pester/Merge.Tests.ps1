@@ -273,3 +273,32 @@ Describe 'The tensors of a merge' {
         ($tensors | ConvertTo-Json -Depth 2 | ConvertFrom-Json) | Should -HaveCount @($tensors).Count
     }
 }
+
+Describe 'The base that an adapter names' {
+    BeforeAll {
+        function New-Adapter([string] $Name, [string] $Base) {
+            $folder = [IO.Path]::Combine($TestDrive, $Name)
+            $null = [IO.Directory]::CreateDirectory($folder)
+            [IO.File]::Copy("$adapter/adapter_model.safetensors", "$folder/adapter_model.safetensors", $true)
+            $config = [IO.File]::ReadAllText("$adapter/adapter_config.json") -replace '"base_model_name_or_path": *"[^"]*"', ('"base_model_name_or_path": "' + $Base + '"')
+            [IO.File]::WriteAllText("$folder/adapter_config.json", $config)
+            $folder
+        }
+    }
+
+    It 'is told with -Verbose where it is the one given' {
+        $said = Merge-LoraModel $base $adapter -Verbose 3>&1 4>&1
+        $said | Where-Object { $_ -is [Management.Automation.WarningRecord] } | Should -BeNullOrEmpty
+        $said | Where-Object { "$_" -like '*org/llama-bf16*the base that it names*' } | Should -HaveCount 1
+    }
+
+    It 'is no reason to warn where a plain folder has another name' {
+        Merge-LoraModel $base (New-Adapter 'elsewhere' 'org/some-model') 3>&1 | Where-Object { $_ -is [Management.Automation.WarningRecord] } | Should -BeNullOrEmpty
+    }
+
+    It 'is warned of where it is the quantized form of the one given' {
+        $warnings = @(Merge-LoraModel $base (New-Adapter 'qlora' 'unsloth/llama-unsloth-bnb-4bit') 3>&1 | Where-Object { $_ -is [Management.Automation.WarningRecord] })
+        $warnings | Should -HaveCount 1
+        "$($warnings[0])" | Should -BeLike "*names 'unsloth/llama-unsloth-bnb-4bit'*not quantized*nothing is downloaded*"
+    }
+}

@@ -165,6 +165,23 @@ Describe 'How a model is saved' {
         (Get-LoraAdapter $out).Modules | Should -Be (Get-LoraAdapter $adapter).Modules
     }
 
+    It 'a raw dump or a pickle as the adapter that PEFT would save' {
+        $dump = [IO.Path]::Combine($Fixtures, 'cases', 'raw-dump', 'adapter')
+        $bin = [IO.Path]::Combine($Fixtures, 'cases', 'bin-adapter', 'adapter')
+        foreach ($it in $dump, $bin) {
+            $out = [IO.Path]::Combine($TestDrive, 'normal', [IO.Path]::GetFileName([IO.Path]::GetDirectoryName($it)))
+            $null = Merge-LoraModel $base $it | Save-MergedModel $out -Method lora -NoSync
+            $names = (Get-ModelTensor "$out/adapter_model.safetensors").Name
+            $names | Where-Object { $_ -match 'default|modules_to_save' } | Should -BeNullOrEmpty
+            $names | Where-Object { $_ -notlike 'base_model.model.*' } | Should -BeNullOrEmpty
+
+            # It merges to the same model as what it was made of.
+            $null = Merge-LoraModel $base $it | Save-MergedModel "$out-1" -NoSync
+            $null = Merge-LoraModel $base $out | Save-MergedModel "$out-2" -NoSync
+            [Convert]::ToHexString([IO.File]::ReadAllBytes("$out-2/model.safetensors")) | Should -Be ([Convert]::ToHexString([IO.File]::ReadAllBytes("$out-1/model.safetensors")))
+        }
+    }
+
     It 'not as the adapter alone if that would not be what was asked for' {
         $out = [IO.Path]::Combine($TestDrive, 'not-lora')
         { Merge-LoraModel $base $adapter -Weight 0.5 | Save-MergedModel $out -Method lora } | Should -Throw '*weight is 0.5*' -ErrorId 'InvalidOption,*'

@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using UnslothMerge.Adapters.Kinds;
 
 namespace UnslothMerge.Adapters;
 
@@ -25,7 +26,7 @@ public static partial class AdapterNames
     /// <param name="parts">The parts that the known kinds of adapters store, for example <c>lora_A.weight</c>. All others are a module's own parameters.</param>
     public static AdapterName Parse(string name, IEnumerable<string> parts)
     {
-        var plain = name.StartsWith(Prefix, StringComparison.Ordinal) ? name[Prefix.Length..] : name;
+        var plain = Plain(name);
         foreach (var part in parts)
         {
             if (Ending(plain, part) is { } module)
@@ -37,6 +38,28 @@ public static partial class AdapterNames
         var parameter = TunedCopyPattern().Replace(SavedModulePattern().Replace(plain, "."), ".");
         var dot = parameter.LastIndexOf('.');
         return dot < 0 ? new AdapterName("", parameter) : new AdapterName(WithoutWrappers(parameter[..dot]), parameter[(dot + 1)..]);
+    }
+
+    /// <summary>The name that PEFT's <c>save_pretrained</c> gives to a tensor: with <c>base_model.model.</c>, without an adapter's name and what trainers wrap around a model.</summary>
+    /// <param name="name">The name in the file.</param>
+    /// <param name="parts">As for <see cref="Parse"/>.</param>
+    public static string Saved(string name, IEnumerable<string> parts)
+    {
+        var plain = Plain(name);
+        if (plain.StartsWith(SharedPrefix, StringComparison.Ordinal))
+        {
+            return plain;
+        }
+
+        foreach (var part in parts)
+        {
+            if (Ending(plain, part) is { } module)
+            {
+                return $"{Prefix}{module}.{(part == Magnitude.RawVector ? Magnitude.Vector : part)}";
+            }
+        }
+
+        return Prefix + RawTunedCopyPattern().Replace(SavedModulePattern().Replace(plain, "."), ".ln_tuning_layers.");
     }
 
     /// <summary>The name of a tensor that all modules of an adapter share, without <c>base_model.</c>; null for all others.</summary>
@@ -51,6 +74,12 @@ public static partial class AdapterNames
 
         var plain = name[SharedPrefix.Length..];
         return shared.Any(s => plain == s || plain.StartsWith(s + ".", StringComparison.Ordinal)) ? plain : null;
+    }
+
+    private static string Plain(string name)
+    {
+        name = TrainerPattern().Replace(name, "");
+        return name.StartsWith(Prefix, StringComparison.Ordinal) ? name[Prefix.Length..] : name;
     }
 
     // The module before a part, where the part may have an adapter's name in it: lora_A.default.weight, lora_embedding_A.default.
@@ -101,4 +130,11 @@ public static partial class AdapterNames
     // LN tuning trains a copy of a layer: 'X.ln_tuning_layers.weight'.
     [GeneratedRegex(@"\.ln_tuning_layers\.(default\.)?", RegexOptions.ExplicitCapture)]
     private static partial Regex TunedCopyPattern();
+
+    [GeneratedRegex(@"\.ln_tuning_layers\.default\.", RegexOptions.ExplicitCapture)]
+    private static partial Regex RawTunedCopyPattern();
+
+    // torch.compile, activation checkpointing and FSDP wrap modules anywhere; DDP and DeepSpeed the whole model.
+    [GeneratedRegex(@"(?<=^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^(module\.)+(?=base_model\.)", RegexOptions.ExplicitCapture)]
+    private static partial Regex TrainerPattern();
 }

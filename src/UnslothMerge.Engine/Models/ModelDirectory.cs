@@ -28,10 +28,10 @@ public sealed class ModelDirectory
     public string Title => Config.Architectures.Count > 0 ? Config.Architectures[0] : Config.ModelType ?? Name;
 
     /// <summary>What it is called on the Hub, if it lies in the Hub's cache or its config says so.</summary>
-    public string? HubId => HubName.OfCached(Path) ?? (HubName.IsOne(Config.NameOrPath) ? Config.NameOrPath : null);
+    public string? HubId => HubCache.NameOf(Path) ?? (HubName.IsOne(Config.NameOrPath) ? Config.NameOrPath : null);
 
     /// <summary>All that it is called: by its folder, by the Hub's cache, by its config.</summary>
-    public IEnumerable<string> Names => new[] { Name, HubName.OfCached(Path), Config.NameOrPath }.OfType<string>();
+    public IEnumerable<string> Names => new[] { Name, HubCache.NameOf(Path), Config.NameOrPath }.OfType<string>();
 
     /// <summary>The models that its card says it was made from; none if the card cannot be read, of which a save tells.</summary>
     public IReadOnlyList<string> DerivedFrom

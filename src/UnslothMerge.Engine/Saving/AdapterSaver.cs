@@ -19,7 +19,7 @@ public static class AdapterSaver
     /// <exception cref="MergeException">The plan is more than one plain adapter, or cannot be written; nothing has landed.</exception>
     public static SavedShard Save(MergePlan plan, Destination destination, bool sync) => Save(plan, ModelExtras.ForAdapter(plan, destination, new ExtrasOptions()), destination, sync);
 
-    /// <summary>Writes a plan's one adapter: its tensors in every bit, its config with every key.</summary>
+    /// <summary>Writes a plan's one adapter: its tensors in every bit, under the names that PEFT gives them today, and its config with every key.</summary>
     /// <param name="plan">The merge of the adapter.</param>
     /// <param name="extras">The files beside it.</param>
     /// <param name="destination">Where.</param>
@@ -59,8 +59,10 @@ public static class AdapterSaver
 
     private static SavedShard Write(AdapterDirectory adapter, ModelExtras extras, Destination destination, bool sync)
     {
+        // A file that has the names of today is copied as it is; a raw dump, or a pickle, becomes one.
         var weights = adapter.Weights;
-        var layout = weights.IsSafetensors ? null : new ShardLayout(weights.Tensors.Select(t => new TensorSpec(t.Name, t.Type, t.Shape)), Metadata);
+        var names = Names(adapter);
+        var layout = weights.IsSafetensors && names.All(n => n.Key == n.Value) ? null : new ShardLayout(weights.Tensors.Select(t => new TensorSpec(names[t.Name], t.Type, t.Shape)), Metadata);
         var bytes = layout?.Length ?? new FileInfo(weights.Path).Length;
         var files = new Dictionary<string, string>
         {
@@ -76,7 +78,7 @@ public static class AdapterSaver
         using var staging = StagingDirectory.Create(destination);
         if (layout is not null)
         {
-            Convert(weights, layout, Path.Combine(staging.Path, AdapterDirectory.WeightsName));
+            Convert(weights, names, layout, Path.Combine(staging.Path, AdapterDirectory.WeightsName));
         }
 
         CarriedFiles.Copy(files, staging.Path);
@@ -90,8 +92,19 @@ public static class AdapterSaver
         return new SavedShard(Path.Combine(destination.Path, AdapterDirectory.WeightsName), bytes, []);
     }
 
-    // A pickled adapter becomes a safetensors file of the same tensors.
-    private static void Convert(AdapterWeights weights, ShardLayout layout, string path)
+    private static Dictionary<string, string> Names(AdapterDirectory adapter)
+    {
+        var names = adapter.Weights.Tensors.ToDictionary(t => t.Name, t => AdapterNames.Saved(t.Name, AdapterKinds.Parts), StringComparer.Ordinal);
+        return names.GroupBy(n => n.Value, n => n.Key, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } same
+            ? throw new MergeException(
+                MergeError.InvalidAdapter,
+                $"'{adapter.Weights.Path}' holds {same.Count()} tensors that would be '{same.Key}': {string.Join(", ", same)}.",
+                adapter.Path,
+                "Save one adapter at a time, with PEFT's save_pretrained.")
+            : names;
+    }
+
+    private static void Convert(AdapterWeights weights, Dictionary<string, string> names, ShardLayout layout, string path)
     {
         using var files = new InputFiles();
         using var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, layout.Length);
@@ -99,7 +112,7 @@ public static class AdapterSaver
         var buffer = new byte[CopyBytes];
         foreach (var tensor in weights.Tensors)
         {
-            FileCopy.Copy(files, tensor, 0, tensor.Length, new ShardOutput(file, [layout.OffsetOf(tensor.Name)]), buffer);
+            FileCopy.Copy(files, tensor, 0, tensor.Length, new ShardOutput(file, [layout.OffsetOf(names[tensor.Name])]), buffer);
         }
     }
 }

@@ -33,7 +33,7 @@ public static class ModelCard
         var isOfBase = baseId is null || card.Facts.Values("base_model").DefaultIfEmpty(baseId).First() == baseId;
         if (baseId is not null)
         {
-            string[] models = [.. steps.Select(s => HubName.OfCached(s.Adapter.Path)).OfType<string>().Prepend(baseId).Distinct()];
+            string[] models = [.. steps.Select(s => HubCache.NameOf(s.Adapter.Path)).OfType<string>().Prepend(baseId).Distinct()];
             card.Facts.Set("base_model", models);
             card.Facts.Set("base_model_relation", models.Length > 1 ? ["merge"] : steps.Length > 0 ? ["finetune"] : plan.Config.Quantization is null ? [] : ["quantized"]);
         }
@@ -121,7 +121,7 @@ public static class ModelCard
             var (adapter, config) = (step.Adapter, step.Adapter.Config);
             var rank = config.Rank is { } r ? $", rank {r}" : "";
             var trained = config.BaseModel is { } model && HubName.IsOne(model) && model != baseId ? $", trained on {model}" : "";
-            Line($"- Adapter: {HubName.OfCached(adapter.Path) ?? adapter.Name} ({config.PeftType}{rank}{trained}), weight {step.Weight}");
+            Line($"- Adapter: {HubCache.NameOf(adapter.Path) ?? adapter.Name} ({config.PeftType}{rank}{trained}), weight {step.Weight}");
         }
 
         foreach (var rule in tensors.SelectMany(t => t.Terms).Select(t => t.Term).OfType<CombinedTerm>().Select(t => t.Description).Distinct())
@@ -164,6 +164,6 @@ public static class ModelCard
     {
         var trained = plan.Steps.Select(s => s.Adapter.Config.BaseModel).ToList();
         var same = trained.Where(m => plan.Base.Config.Quantization is not null || m?.EndsWith("bnb-4bit", StringComparison.OrdinalIgnoreCase) != true);
-        return HubName.OfCached(plan.Base.Path) ?? same.Append(plan.Base.Config.NameOrPath).Concat(trained).FirstOrDefault(HubName.IsOne);
+        return HubCache.NameOf(plan.Base.Path) ?? same.Append(plan.Base.Config.NameOrPath).Concat(trained).FirstOrDefault(HubName.IsOne);
     }
 }

@@ -47,4 +47,33 @@ public sealed class AdapterNamesTests
         var parsed = AdapterNames.Parse(name, Parts);
         Assert.Equal((module, part), (parsed.Module, parsed.Part));
     }
+
+    [Theory]
+
+    // As PEFT has them.
+    [InlineData("base_model.model.q.lora_A.weight", "base_model.model.q.lora_A.weight")]
+    [InlineData("base_model.model.q.base_layer.base_layer.lora_B.weight", "base_model.model.q.base_layer.base_layer.lora_B.weight")]
+    [InlineData("base_model.model.wte.token_adapter.trainable_tokens_delta", "base_model.model.wte.token_adapter.trainable_tokens_delta")]
+    [InlineData("base_model.model.wte.base_layer.weight", "base_model.model.wte.base_layer.weight")]
+    [InlineData("base_model.model.norm.ln_tuning_layers.weight", "base_model.model.norm.ln_tuning_layers.weight")]
+    [InlineData("base_model.vera_A", "base_model.vera_A")]
+
+    // As the state dict has them, of a model that a trainer has wrapped, or without a prefix.
+    [InlineData("base_model.model.q.lora_A.default.weight", "base_model.model.q.lora_A.weight")]
+    [InlineData("base_model.model.wte.lora_embedding_A.sft", "base_model.model.wte.lora_embedding_A")]
+    [InlineData("base_model.model.q.lora_magnitude_vector.default.weight", "base_model.model.q.lora_magnitude_vector")]
+    [InlineData("base_model.model.q.lora_magnitude_vector.default", "base_model.model.q.lora_magnitude_vector")]
+    [InlineData("base_model.model.wte.token_adapter.trainable_tokens_delta.default", "base_model.model.wte.token_adapter.trainable_tokens_delta")]
+    [InlineData("base_model.model.lm_head.modules_to_save.default.weight", "base_model.model.lm_head.weight")]
+    [InlineData("base_model.model.norm.ln_tuning_layers.default.weight", "base_model.model.norm.ln_tuning_layers.weight")]
+    [InlineData("model.q.lora_A.weight", "base_model.model.model.q.lora_A.weight")]
+    [InlineData("_orig_mod.base_model.model.q.lora_B.default.bias", "base_model.model.q.lora_B.bias")]
+    [InlineData("base_model.model.model.layers.0._checkpoint_wrapped_module.q.lora_A.weight", "base_model.model.model.layers.0.q.lora_A.weight")]
+    [InlineData("module.base_model.model.q.lora_A.default.weight", "base_model.model.q.lora_A.weight")]
+    public void A_name_becomes_that_of_a_saved_adapter(string name, string saved)
+    {
+        Assert.Equal(saved, AdapterNames.Saved(name, AdapterKinds.Parts));
+        Assert.Equal(saved, AdapterNames.Saved(saved, AdapterKinds.Parts));
+        Assert.Equal(AdapterNames.Parse(name, AdapterKinds.Parts).Module, AdapterNames.Parse(saved, AdapterKinds.Parts).Module);
+    }
 }

@@ -7,8 +7,11 @@ namespace UnslothMerge.Adapters.Kinds;
 /// <summary>DoRA's magnitude vector, which any LoRA layer may have. Source: DoRA (arXiv 2402.09353); PEFT 0.21, <c>lora.dora</c>.</summary>
 internal static class Magnitude
 {
-    private const string Vector = "lora_magnitude_vector";
-    private const string RawVector = "lora_magnitude_vector.weight"; // as in the state dict of the PeftModel
+    /// <summary>The part's name.</summary>
+    public const string Vector = "lora_magnitude_vector";
+
+    /// <summary>Its name in the state dict of the PeftModel.</summary>
+    public const string RawVector = "lora_magnitude_vector.weight";
 
     /// <summary>The names it is stored under.</summary>
     public static IReadOnlyList<string> Parts { get; } = [Vector, RawVector];
