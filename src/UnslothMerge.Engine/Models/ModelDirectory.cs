@@ -30,8 +30,8 @@ public sealed class ModelDirectory
     /// <summary>What it is called on the Hub, if it lies in the Hub's cache or its config says so.</summary>
     public string? HubId => HubCache.NameOf(Path) ?? (HubName.IsOne(Config.NameOrPath) ? Config.NameOrPath : null);
 
-    /// <summary>All that it is called: by its folder, by the Hub's cache, by its config.</summary>
-    public IEnumerable<string> Names => new[] { Name, HubCache.NameOf(Path), Config.NameOrPath }.OfType<string>();
+    /// <summary>All that it is called: by its folder or the Hub's cache, and by its config.</summary>
+    public IEnumerable<string> Names => new[] { Name, Config.NameOrPath }.OfType<string>();
 
     /// <summary>The models that its card says it was made from; none if the card cannot be read, of which a save tells.</summary>
     public IReadOnlyList<string> DerivedFrom
