@@ -8,7 +8,7 @@
     Description          = 'Merges LoRA adapters into model checkpoints: streaming, exact, without Python.'
     CompatiblePSEditions = @('Core')
     PowerShellVersion    = '7.6'
-    CmdletsToExport      = @('Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel')
+    CmdletsToExport      = @('Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel')
     FormatsToProcess     = @('UnslothMerge.format.ps1xml')
     FunctionsToExport    = @()
     AliasesToExport      = @()

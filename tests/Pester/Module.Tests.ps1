@@ -1,5 +1,5 @@
 BeforeDiscovery {
-    $cmdlets = 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel'
+    $cmdlets = 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel'
 }
 
 BeforeAll {
@@ -21,7 +21,7 @@ Describe 'The module' {
     It 'exports exactly its cmdlets' {
         $names = [string[]] $module.ExportedCmdlets.Keys
         [Array]::Sort($names, [StringComparer]::Ordinal)
-        $names | Should -Be 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel'
+        $names | Should -Be 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel'
     }
 
     It 'exports nothing else' {

@@ -13,7 +13,7 @@ namespace UnslothMerge.PowerShell.Commands;
 /// <summary>Plans the merge of adapters into a base, and emits one lazy object for each tensor of the merged model. Nothing is computed until they are saved.</summary>
 [Cmdlet(VerbsData.Merge, "LoraModel", DefaultParameterSetName = PipelineSet)]
 [OutputType(typeof(MergeTensor))]
-public sealed class MergeLoraModelCommand : EngineCommand
+public sealed class MergeLoraModelCommand : DeltaCommand
 {
     private const string BaseSet = "Base";
     private const string PipelineSet = "Pipeline";
@@ -41,35 +41,6 @@ public sealed class MergeLoraModelCommand : EngineCommand
     /// <summary>The tensors of another merge, on top of which the adapters are merged.</summary>
     [Parameter(Mandatory = true, ParameterSetName = PipelineSet, ValueFromPipeline = true)]
     public MergeTensor? InputObject { get; set; }
-
-    /// <summary>How the deltas of several adapters on one tensor become one.</summary>
-    [Parameter]
-    public CombinationType CombinationType { get; set; } = CombinationType.sum;
-
-    /// <summary>The share of each delta's elements that stays (0 &lt; x ≤ 1), for every combination but the sum.</summary>
-    [Parameter]
-    [ValidateRange(double.Epsilon, 1.0)]
-    public double Density { get; set; }
-
-    /// <summary>The seed of the combinations that drop at random: the same seed gives the same model.</summary>
-    [Parameter]
-    public int Seed { get; set; }
-
-    /// <summary>Keeps embedding and head tied: a change of one side is folded into the shared weight. Without it both are written where they differ.</summary>
-    [Parameter]
-    public SwitchParameter KeepTied { get; set; }
-
-    /// <summary>Says that the base is the residual one that was saved when the adapter was initialised (PiSSA, OLoRA, CorDA, LoRA-GA).</summary>
-    [Parameter]
-    public SwitchParameter BaseIsResidual { get; set; }
-
-    /// <summary>Which dimension of square expert parameters is as wide as an adapter's A, where nothing else tells.</summary>
-    [Parameter]
-    public MoeOrientation? MoeOrientation { get; set; }
-
-    /// <summary>How B of fused expert adapters is arranged, where adapter_config.json does not say: rank by rank (PEFT), or expert by expert (older Unsloth).</summary>
-    [Parameter]
-    public MoeLoraLayout? MoeLoraLayout { get; set; }
 
     /// <inheritdoc/>
     protected override void BeginProcessing()
@@ -114,17 +85,6 @@ public sealed class MergeLoraModelCommand : EngineCommand
     }
 
     private IReadOnlyList<AdapterStep> Steps() => MergeInput.Steps(ResolveSome(Adapter ?? [], nameof(Adapter)), Weight);
-
-    private PlanOptions Options() => new()
-    {
-        Combination = Enum.Parse<Adapters.Combining.CombinationType>(CombinationType.ToString().Replace("_", "", StringComparison.Ordinal), ignoreCase: true),
-        Density = MyInvocation.BoundParameters.ContainsKey(nameof(Density)) ? Density : null,
-        Seed = Seed,
-        KeepTied = KeepTied,
-        BaseIsResidual = BaseIsResidual,
-        MoeOrientation = MoeOrientation is { } orientation ? Enum.Parse<Adapters.MoeOrientation>(orientation.ToString()) : null,
-        MoeLoraLayout = MoeLoraLayout is { } layout ? Enum.Parse<Adapters.MoeLoraLayout>(layout.ToString()) : null,
-    };
 
     // Warnings that an earlier command of the pipeline has shown are not shown again.
     private void Emit(MergePlan plan, Func<LogicalTensor, bool>? filter = null, int shown = 0)

@@ -157,7 +157,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         WriteVerbose(Decision(write));
         WriteVerbose($"Every tensor is streamed; nothing is spilled to '{Unresolved(TemporaryLocation, nameof(TemporaryLocation))}'.");
         WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory.");
-        var progress = new MergeProgressRecord(WriteProgress, $"Saving {target.Given}", write, TimeProvider.System);
+        var progress = new MergeProgressRecord(WriteProgress, $"Saving {target.Given}", write.Shards, TimeProvider.System);
         var clock = Stopwatch.StartNew();
         try
         {

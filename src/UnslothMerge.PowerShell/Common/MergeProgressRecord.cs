@@ -5,14 +5,14 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>
-/// Shows a save's progress on the pipeline's thread: silent for the first two seconds, then five times a second. A model of several shards has a
+/// Shows the progress of a save or a test on the pipeline's thread: silent for the first two seconds, then five times a second. A model of several shards has a
 /// second bar for the shard in work.
 /// </summary>
 /// <param name="write">Where records go: Cmdlet.WriteProgress.</param>
 /// <param name="activity">What is done.</param>
-/// <param name="plan">What is written.</param>
+/// <param name="shards">The files that are written, if any are.</param>
 /// <param name="time">The clock.</param>
-internal sealed class MergeProgressRecord(Action<ProgressRecord> write, string activity, WritePlan plan, TimeProvider time) : IProgress<MergeProgress>
+internal sealed class MergeProgressRecord(Action<ProgressRecord> write, string activity, IReadOnlyList<WriteShard> shards, TimeProvider time) : IProgress<MergeProgress>
 {
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(200);
@@ -24,7 +24,7 @@ internal sealed class MergeProgressRecord(Action<ProgressRecord> write, string a
     private TimeSpan _next = Silence;
     private bool _shown;
 
-    private bool HasShards => plan.Shards.Length > 1;
+    private bool HasShards => shards.Count > 1;
 
     public void Report(MergeProgress value)
     {
@@ -68,8 +68,8 @@ internal sealed class MergeProgressRecord(Action<ProgressRecord> write, string a
     // Pieces are handed out in the order of the output, so what is written beyond the earlier shards belongs to this one.
     private void WriteShard(MergeProgress value)
     {
-        var earlier = plan.Shards.TakeWhile(s => s.Name != value.Shard).ToList();
-        var bytes = plan.Shards[earlier.Count].Layout.Length;
+        var earlier = shards.TakeWhile(s => s.Name != value.Shard).ToList();
+        var bytes = shards[earlier.Count].Layout.Length;
         var written = Math.Clamp(value.Written - earlier.Sum(s => s.Layout.Length), 0, bytes);
         write(new ProgressRecord(_id + 1, value.Shard, $"{ByteSize.Text(written)} of {ByteSize.Text(bytes)}")
         {

@@ -1,19 +1,13 @@
-using System.Collections.Frozen;
 using System.Text.Json.Nodes;
 using UnslothMerge.Adapters;
 using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
-using UnslothMerge.Saving;
 
 namespace UnslothMerge.Tests.Goldens;
 
 /// <summary>Merges every golden case and compares with the float64 truth, or with what the real tools wrote; what must be refused, is.</summary>
 public sealed class GoldenTests
 {
-    private static readonly FrozenSet<string> KnownOptions = new[] { "BaseIsResidual", "DType", "Method", "DoubleQuantization", "MoeLoraLayout", "MoeOrientation" }.ToFrozenSet();
-
     public static TheoryData<string> Cases => [.. GoldenCase.All];
 
     [Theory]
@@ -25,53 +19,15 @@ public sealed class GoldenTests
         var output = directory["out"];
         if (@case.Outcome == "error")
         {
-            var error = Assert.ThrowsAny<MergeException>(() => Run(@case, output));
+            var error = Assert.ThrowsAny<MergeException>(() => GoldenMerge.Save(@case, output));
             Assert.All(@case.Names("names"), part => Assert.Contains(part, error.Message, StringComparison.Ordinal));
             Assert.Empty(Directory.EnumerateFileSystemEntries(directory.Path));
             return;
         }
 
-        Run(@case, output);
+        GoldenMerge.Save(@case, output);
         Compare(@case, output);
     }
-
-    private static void Run(GoldenCase @case, string output)
-    {
-        if (@case.Options.Keys.FirstOrDefault(o => !KnownOptions.Contains(o)) is { } option)
-        {
-            throw new MergeException(MergeError.InvalidOption, $"The option {option} is not known.");
-        }
-
-        var adapters = @case.Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight));
-        var options = new PlanOptions
-        {
-            BaseIsResidual = @case.Options.TryGetValue("BaseIsResidual", out var residual) && residual.GetBoolean(),
-            MoeLoraLayout = Parse<MoeLoraLayout>(@case, "MoeLoraLayout"),
-            MoeOrientation = Parse<MoeOrientation>(@case, "MoeOrientation"),
-        };
-        var plan = MergePlanner.Plan(ModelDirectory.Open(@case.Base), adapters, options);
-        var method = @case.Options.TryGetValue("Method", out var m) ? m.GetString()! : "merged_16bit";
-        var destination = Destination.Check(output, [("base", @case.Base)], force: false);
-        switch (method)
-        {
-            case "merged_16bit" or "merged_4bit":
-                var type = @case.Options.TryGetValue("DType", out var t) ? TensorTypes.FromTorchName(t.GetString()) : null;
-                var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(type, 5_000_000_000)
-                {
-                    Quantization = method == "merged_4bit" ? new FourBitRequest(null, @case.Options.TryGetValue("DoubleQuantization", out var d) ? d.GetBoolean() : null, null, null) : null,
-                });
-                ModelSaver.Save(write, destination, method, new RunOptions(MemoryPlan.For(write, new MemoryLimit(long.MaxValue), 2), Sync: false), null, TestContext.Current.CancellationToken);
-                break;
-            case "lora":
-                AdapterSaver.Save(plan, destination, sync: false);
-                break;
-            default:
-                throw new MergeException(MergeError.InvalidOption, $"The method {method} is not known.");
-        }
-    }
-
-    private static T? Parse<T>(GoldenCase @case, string option)
-        where T : struct, Enum => @case.Options.TryGetValue(option, out var value) ? Enum.Parse<T>(value.GetString()!, ignoreCase: true) : null;
 
     private static void Compare(GoldenCase @case, string output)
     {

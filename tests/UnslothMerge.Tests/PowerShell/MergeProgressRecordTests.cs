@@ -72,7 +72,7 @@ public sealed class MergeProgressRecordTests : IDisposable
     private (MergeProgressRecord Progress, WritePlan Plan) Start(long shard)
     {
         var plan = Plan(shard);
-        return (new MergeProgressRecord(_shown.Add, "Saving", plan, _clock), plan);
+        return (new MergeProgressRecord(_shown.Add, "Saving", plan.Shards, _clock), plan);
     }
 
     private WritePlan Plan(long shard) => TinyModel.WritePlan(

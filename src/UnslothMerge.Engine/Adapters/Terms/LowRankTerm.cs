@@ -32,6 +32,9 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
     /// <summary>[rank, columns].</summary>
     public FactorMatrix Right => right;
 
+    /// <summary>Where the delta begins in the target, if it is not the whole of it.</summary>
+    public MatrixPlace? Place => place;
+
     /// <inheritdoc/>
     public override string Kind => kind;
 

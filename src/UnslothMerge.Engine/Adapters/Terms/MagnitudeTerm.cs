@@ -18,6 +18,9 @@ public sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : Delta
     /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [magnitude];
 
+    /// <summary>True if an output is a column of the weight.</summary>
+    public bool ByColumn => byColumn;
+
     /// <inheritdoc/>
     public override bool IsAdditive => false;
 

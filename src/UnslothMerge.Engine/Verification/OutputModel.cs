@@ -1,0 +1,142 @@
+using UnslothMerge.Formats;
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Verification;
+
+/// <summary>A saved model as it is on the disk, whatever is wrong with it: what can be opened is there, and what cannot is a problem.</summary>
+internal sealed class OutputModel
+{
+    private readonly List<string> _fileProblems = [];
+    private readonly List<string> _indexProblems = [];
+    private readonly List<SafetensorsFile> _files = [];
+
+    /// <summary>Opens what is there.</summary>
+    /// <exception cref="MergeException">There is no such directory.</exception>
+    public OutputModel(string path)
+    {
+        Path = System.IO.Path.GetFullPath(path);
+        if (!Directory.Exists(Path))
+        {
+            throw new MergeException(MergeError.InvalidModel, $"The model directory '{path}' {(File.Exists(Path) ? "is a file" : "does not exist")}.", path, "Pass the directory that Save-MergedModel wrote.");
+        }
+
+        ReadConfig();
+        OpenFiles();
+        Sources = Read();
+    }
+
+    /// <summary>The full path.</summary>
+    public string Path { get; }
+
+    /// <summary>config.json; null if it cannot be read.</summary>
+    public ModelConfig? Config { get; private set; }
+
+    /// <summary>True if the weights are in shards with an index.</summary>
+    public bool HasIndex => IndexPath is not null;
+
+    /// <summary>The files of weights that could be opened.</summary>
+    public IReadOnlyList<SafetensorsFile> Files => _files;
+
+    /// <summary>What is wrong with the files.</summary>
+    public IReadOnlyList<string> FileProblems => _fileProblems;
+
+    /// <summary>What is wrong with the index.</summary>
+    public IReadOnlyList<string> IndexProblems => _indexProblems;
+
+    /// <summary>Why the tensors could not be read as the config says; null if they could.</summary>
+    public string? FormatProblem { get; private set; }
+
+    /// <summary>The tensors by their plain names.</summary>
+    public IReadOnlyDictionary<string, TensorSource> Sources { get; }
+
+    private string? IndexPath => Found(ShardIndex.FileName) ?? Found(ShardIndex.NameFor("*"));
+
+    private void ReadConfig()
+    {
+        try
+        {
+            Config = new ModelConfig(JsonFile.Read(System.IO.Path.Combine(Path, "config.json"), MergeError.InvalidModel));
+        }
+        catch (MergeException e)
+        {
+            _fileProblems.Add(e.Message);
+        }
+    }
+
+    private void OpenFiles()
+    {
+        var there = Directory.EnumerateFiles(Path, "*.safetensors").Select(f => System.IO.Path.GetFileName(f)).Order(StringComparer.Ordinal).ToList();
+        var map = ReadIndex();
+        var expected = map is null ? [SingleName(there)] : map.Values.Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal).ToList();
+        _fileProblems.AddRange(expected.Except(there).Select(name => $"{name} is missing"));
+        _fileProblems.AddRange(there.Except(expected).Select(name => $"{name} does not belong to it"));
+        foreach (var name in expected.Intersect(there))
+        {
+            try
+            {
+                _files.Add(SafetensorsFile.Open(System.IO.Path.Combine(Path, name)));
+            }
+            catch (MergeException e)
+            {
+                _fileProblems.Add(e.Message);
+            }
+        }
+
+        if (map is not null)
+        {
+            CompareIndex(map);
+        }
+    }
+
+    // The names of a variant have it before their ending.
+    private static string SingleName(List<string> there) => there.Contains("model.safetensors") || there.Count != 1 || !there[0].StartsWith("model.", StringComparison.Ordinal) ? "model.safetensors" : there[0];
+
+    private string? Found(string pattern) => Directory.EnumerateFiles(Path, pattern).Order(StringComparer.Ordinal).FirstOrDefault();
+
+    private IReadOnlyDictionary<string, string>? ReadIndex()
+    {
+        try
+        {
+            return IndexPath is { } path ? ShardIndex.Read(path) : null;
+        }
+        catch (MergeException e)
+        {
+            _indexProblems.Add(e.Message);
+            return null;
+        }
+    }
+
+    private void CompareIndex(IReadOnlyDictionary<string, string> map)
+    {
+        var home = _files.SelectMany(f => f.Tensors).ToLookup(t => t.Name, t => t.File.Name, StringComparer.Ordinal);
+        var opened = _files.Select(f => f.File.Name).ToHashSet(StringComparer.Ordinal);
+        _indexProblems.AddRange(home.Where(t => t.Count() > 1).Select(t => $"{t.Key} is in {string.Join(" and ", t)}"));
+        _indexProblems.AddRange(map.Where(e => opened.Contains(e.Value) && !home[e.Key].Contains(e.Value)).Select(e => $"{e.Key} is not in {e.Value}"));
+        _indexProblems.AddRange(home.Where(t => !map.ContainsKey(t.Key)).Select(t => $"{t.Key} is not in the index"));
+        var stated = (JsonFile.Read(IndexPath!, MergeError.InvalidModel)["metadata"] as System.Text.Json.Nodes.JsonObject)?.Number("total_size");
+        var actual = _files.SelectMany(f => f.Tensors).Sum(t => t.Length);
+        if (stated is { } size && (long)size != actual && _fileProblems.Count == 0)
+        {
+            _indexProblems.Add($"total_size is {size:0} instead of {actual}");
+        }
+    }
+
+    // Quantized tensors are found by the config; without a config that fits them, everything is what it is stored as.
+    private Dictionary<string, TensorSource> Read()
+    {
+        if (Config is not null && _fileProblems.Count == 0 && _indexProblems.Count == 0)
+        {
+            try
+            {
+                return StoredFormats.Read(ModelDirectory.Open(Path)).ToDictionary(t => t.Name, t => t.Source, StringComparer.Ordinal);
+            }
+            catch (MergeException e)
+            {
+                FormatProblem = e.Message;
+            }
+        }
+
+        return _files.SelectMany(f => f.Tensors).DistinctBy(t => t.Name).ToDictionary(t => t.Name, t => (TensorSource)new PlainSource(t), StringComparer.Ordinal);
+    }
+}

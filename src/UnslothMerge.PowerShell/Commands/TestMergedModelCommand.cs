@@ -1,0 +1,151 @@
+using System.Management.Automation;
+using UnslothMerge.Models;
+using UnslothMerge.Planning;
+using UnslothMerge.PowerShell.Common;
+using UnslothMerge.PowerShell.Completion;
+using UnslothMerge.Verification;
+
+namespace UnslothMerge.PowerShell.Commands;
+
+/// <summary>
+/// Tests a saved model: opens it anew and checks that files, names, config, tokenizer and numbers are those of base and adapters, with float64 formulas of its
+/// own. Emits one object per check, or with -Quiet one boolean.
+/// </summary>
+[Cmdlet(VerbsDiagnostic.Test, "MergedModel", DefaultParameterSetName = PipelineSet)]
+[OutputType(typeof(ModelCheck), typeof(bool))]
+public sealed class TestMergedModelCommand : DeltaCommand
+{
+    private const string BaseSet = "Base";
+    private const string PipelineSet = "Pipeline";
+
+    private static readonly string[] DeltaParameters =
+        [nameof(CombinationType), nameof(Density), nameof(Seed), nameof(KeepTied), nameof(BaseIsResidual), nameof(MoeOrientation), nameof(MoeLoraLayout)];
+
+    private readonly MergeInput _input = new();
+    private readonly List<string> _models = [];
+
+    /// <summary>The directory of the saved model, or one of its files.</summary>
+    [Parameter(Mandatory = true, Position = 0, ParameterSetName = PipelineSet)]
+    [Parameter(Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
+    [Alias("PSPath", "Destination")]
+    [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(ModelCompleter))]
+    public string Path { get; set; } = "";
+
+    /// <summary>The tensors that Merge-LoraModel emitted: what should be in the model. Only those that come are looked at.</summary>
+    [Parameter(ParameterSetName = PipelineSet, ValueFromPipeline = true)]
+    [AllowNull]
+    public PSObject? InputObject { get; set; }
+
+    /// <summary>The directory of the base model.</summary>
+    [Parameter(Mandatory = true, ParameterSetName = BaseSet)]
+    [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(ModelCompleter))]
+    public string Base { get; set; } = "";
+
+    /// <summary>The adapters' directories. Without one, the model should be the base, converted.</summary>
+    [Parameter(ParameterSetName = BaseSet)]
+    [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(AdapterCompleter))]
+    public string[]? Adapter { get; set; }
+
+    /// <summary>The factor of each adapter; 1 where none is given.</summary>
+    [Parameter(ParameterSetName = BaseSet)]
+    public double[]? Weight { get; set; }
+
+    /// <summary>The directory whose tokenizer was saved instead of the adapter's or the base's, if one was given to Save-MergedModel.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(ModelCompleter))]
+    public string? Tokenizer { get; set; }
+
+    /// <summary>Looks at every element instead of samples out of every tensor.</summary>
+    [Parameter]
+    public SwitchParameter Full { get; set; }
+
+    /// <summary>Returns one boolean: true if every check passed.</summary>
+    [Parameter]
+    public SwitchParameter Quiet { get; set; }
+
+    /// <summary>The most threads; as many as there are processors by default.</summary>
+    [Parameter]
+    [ValidateRange(1, 1024)]
+    public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
+
+    /// <inheritdoc/>
+    protected override void ProcessRecord()
+    {
+        if (ParameterSetName == PipelineSet && MyInvocation.ExpectingInput)
+        {
+            Engine(() => _input.Add(InputObject));
+        }
+
+        // Every shard of a model leads to the same directory.
+        var path = ResolveOne(Path, nameof(Path));
+        var directory = File.Exists(path) ? System.IO.Path.GetDirectoryName(path)! : path;
+        if (!_models.Contains(directory))
+        {
+            _models.Add(directory);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void EndProcessing()
+    {
+        var (plan, tensors) = ParameterSetName == PipelineSet ? FromPipeline() : FromBase();
+        var passed = true;
+        foreach (var model in _models)
+        {
+            var checks = Test(plan, tensors, model);
+            passed &= checks.All(c => c.Passed == true);
+            if (!Quiet)
+            {
+                WriteObject(checks, enumerateCollection: true);
+            }
+        }
+
+        if (Quiet)
+        {
+            WriteObject(passed);
+        }
+    }
+
+    private List<ModelCheck> Test(MergePlan plan, IReadOnlyList<LogicalTensor> tensors, string model)
+    {
+        WriteVerbose($"Testing {(Full ? "every element" : "samples")} of {tensors.Count} tensors of '{model}' against '{plan.Base.Path}' and {plan.Steps.Length} adapter(s).");
+        var progress = new MergeProgressRecord(WriteProgress, $"Testing {model}", [], TimeProvider.System);
+        var options = new VerificationOptions(Full, ThrottleLimit) { Tokenizer = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer)) };
+        try
+        {
+            return [.. Engine(() => ModelVerifier.Verify(plan, tensors, model, options, progress, Stop)).Select(r => new ModelCheck(r, model))];
+        }
+        finally
+        {
+            progress.Complete();
+        }
+    }
+
+    private (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors) FromPipeline()
+    {
+        if (_input.Plan is not { } plan)
+        {
+            Refuse(nameof(InputObject), "There is nothing to compare the model with.", "Pipe the output of Merge-LoraModel here, or give -Base and -Adapter.");
+            throw new System.Diagnostics.UnreachableException();
+        }
+
+        if (DeltaParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
+        {
+            Refuse(parameter, $"-{parameter} belongs to Merge-LoraModel: what comes from the pipeline is planned already.", $"Give -{parameter} to Merge-LoraModel, or give -Base and -Adapter here.");
+        }
+
+        return (plan, Engine(() => _input.Select(allowPartial: true, Path)));
+    }
+
+    private (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors) FromBase()
+    {
+        var path = ResolveOne(Base, nameof(Base));
+        var adapters = ResolveSome(Adapter ?? [], nameof(Adapter));
+        var plan = Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), MergeInput.Steps(adapters, Weight), Options()));
+        return (plan, plan.Tensors);
+    }
+}
