@@ -26,7 +26,73 @@ public sealed class RequantizationTests
         },
         iter: 10, threads: 1);
 
-    private static string Base(string format, string directory, int rows, int groups, Random random)
+    [Theory]
+    [InlineData("block", 0.04)]
+    [InlineData("tensor", 0.04)]
+    [InlineData("channel", 0.04)]
+    [InlineData("e5m2", 0.08)]
+    [InlineData("int8", 0.03)]
+    [InlineData("llm.int8", 0.03)]
+    [InlineData("int4", 0.15)]
+    [InlineData("int3", 0.3)]
+    [InlineData("asymmetric", 0.15)]
+    [InlineData("act-order", 0.15)]
+    [InlineData("nvfp4", 0.15)]
+    [InlineData("mxfp4", 0.2)]
+    [InlineData("gptq", 0.15)]
+    [InlineData("awq", 0.15)]
+    public void What_outgrows_its_scales_gets_larger_ones_and_keeps_its_zero_points(string format, double most) =>
+        Gen.Select(Gen.Int[20, 70], Gen.Int[2, 6], Gen.Int).Sample((rows, groups, seed) =>
+        {
+            using var directory = new TemporaryDirectory();
+            var random = new Random(seed);
+            var @base = Base(format, directory["base"], rows, groups, random, ordinary: true);
+            var before = QuantizedModel.Values(@base)["m.weight"];
+            var columns = (int)TinyModel.Plan(@base).Tensors.Single(t => t.Name == "m.weight").Shape[1];
+            var (a, b) = (Array.ConvertAll(new float[columns], _ => (float)random.NextDouble() - 0.5f), Array.ConvertAll(new float[before.Length / columns], _ => 40 * before.Max(MathF.Abs) * (float)(random.NextDouble() - 0.5)));
+            var adapter = TinyModel.Lora(directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, columns], a), TinyTensor.F32("base_model.model.m.lora_B.weight", [b.Length, 1], b));
+            var result = Assert.Single(QuantizedModel.Save(@base, directory["out"], new BaseFormatRequest(), computed: false, adapter));
+
+            var after = QuantizedModel.Values(directory["out"])["m.weight"];
+            var wanted = before.Select((v, i) => v + ((double)b[i / columns] * a[i % columns])).ToArray();
+            var error = Math.Sqrt(wanted.Zip(after, (w, v) => Math.Pow(w - v, 2)).Sum() / wanted.Sum(w => w * w));
+            Assert.InRange(error, 0, most);
+            Assert.Equal(error, result.RelativeError!.Value, 1e-3);
+            var (zeros, kept) = (QuantizedModel.Stored(@base), QuantizedModel.Stored(directory["out"]));
+            Assert.All(zeros.Keys.Where(n => n.Contains("zero", StringComparison.Ordinal) || n.EndsWith("g_idx", StringComparison.Ordinal)), n => Assert.Equal(zeros[n], kept[n]));
+        },
+        iter: 6, threads: 1);
+
+    [Fact]
+    public void A_scale_of_a_tensor_of_many_pieces_is_found_before_the_first_is_written()
+    {
+        using var directory = new TemporaryDirectory();
+        const int rows = 3000, columns = 400;
+        var random = new Random(5);
+        var codes = new byte[rows * columns];
+        random.NextBytes(codes);
+        codes = Array.ConvertAll(codes, c => (byte)(c & 0xBF));
+        var @base = QuantizedModel.Write(
+            directory["base"],
+            """{"quant_method": "fp8"}""",
+            new("m.weight", TensorType.F8_E4M3, [rows, columns], codes),
+            TinyTensor.F32("m.weight_scale", [], 0.01f));
+
+        // One value in the last row is the largest by far.
+        var (a, b) = (new float[columns], new float[rows]);
+        (a[^1], b[^1]) = (100, 1);
+        var adapter = TinyModel.Lora(directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, columns], a), TinyTensor.F32("base_model.model.m.lora_B.weight", [rows, 1], b));
+        QuantizedModel.Save(@base, directory["out"], new BaseFormatRequest(), computed: false, adapter);
+        var (before, after) = (QuantizedModel.Values(@base)["m.weight"], QuantizedModel.Values(directory["out"])["m.weight"]);
+        Assert.Equal(before[^1] + 100, after[^1], 1e-3f);
+        Assert.All(before.Zip(after).SkipLast(1), p => Assert.Equal(p.First, p.Second, (0.0625f * Math.Abs(p.First)) + (0.002f * after[^1] / 448)));
+
+        // What nothing changes is as it was, whichever worker has which piece.
+        QuantizedModel.Save(@base, directory["same"], new BaseFormatRequest(), computed: true);
+        Assert.Equal(QuantizedModel.Stored(@base), QuantizedModel.Stored(directory["same"]));
+    }
+
+    private static string Base(string format, string directory, int rows, int groups, Random random, bool ordinary = false)
     {
         switch (format)
         {
@@ -62,7 +128,7 @@ public sealed class RequantizationTests
                 ];
                 if (format == "asymmetric")
                 {
-                    packed.Add(new("m.weight_zero_point", TensorType.I32, [Up(rows * bits, 32), groups], Bytes((int)Up(rows * bits, 32) * groups * 4)));
+                    packed.Add(new("m.weight_zero_point", TensorType.I32, [Up(rows * bits, 32), groups], Zeros((int)Up(rows * bits, 32) * groups * 4)));
                 }
 
                 if (format == "act-order")
@@ -89,7 +155,7 @@ public sealed class RequantizationTests
                     directory,
                     $$"""{"quant_method": "gptq", "bits": {{b}}, "group_size": 32, "checkpoint_format": "{{(random.Next(2) == 0 ? "gptq" : "gptq_v2")}}"}""",
                     new("m.qweight", TensorType.I32, [input * b / 32, output], Bytes((int)(input * b / 32 * output) * 4)),
-                    new("m.qzeros", TensorType.I32, [groups, output * b / 32], Bytes((int)(groups * output * b / 32) * 4)),
+                    new("m.qzeros", TensorType.I32, [groups, output * b / 32], Zeros((int)(groups * output * b / 32) * 4)),
                     HalfScales("m.scales", [groups, output]),
                     Order("m.g_idx", input));
             case "awq":
@@ -98,7 +164,7 @@ public sealed class RequantizationTests
                     directory,
                     """{"quant_method": "awq", "bits": 4, "group_size": 16, "version": "gemm"}""",
                     new("m.qweight", TensorType.I32, [groups * 16, outputs / 8], Bytes((int)(groups * 16 * outputs / 2))),
-                    new("m.qzeros", TensorType.I32, [groups, outputs / 8], Bytes((int)(groups * outputs / 2))),
+                    new("m.qzeros", TensorType.I32, [groups, outputs / 8], Zeros((int)(groups * outputs / 2))),
                     HalfScales("m.scales", [groups, outputs]));
             default:
                 return FourBit(directory, format, rows, groups * 11, random);
@@ -122,9 +188,11 @@ public sealed class RequantizationTests
             return allowed is null ? bytes : Array.ConvertAll(bytes, b => allowed(b));
         }
 
+        byte[] Zeros(int count) => ordinary ? [.. Enumerable.Repeat((byte)0x77, count)] : Bytes(count);
+
         TinyTensor E4M3(string name, long[] shape) => new(name, TensorType.F8_E4M3, shape, Bytes((int)shape.Count(), b => (byte)((b & 0x7F) == 0x7F ? b & 0x80 : b)));
 
-        float Scale() => random.Next(4) == 0 ? SpecialScales[random.Next(SpecialScales.Length)] : (float)Math.Pow(10, -6 * random.NextDouble());
+        float Scale() => !ordinary && random.Next(4) == 0 ? SpecialScales[random.Next(SpecialScales.Length)] : (float)Math.Pow(10, -6 * random.NextDouble());
 
         TinyTensor Scales(string name, long[] shape) => TinyTensor.F32(name, shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => Scale())]);
 
@@ -132,7 +200,7 @@ public sealed class RequantizationTests
 
         TinyTensor HalfScales(string name, long[] shape) => new(name, TensorType.F16, shape, [.. Enumerable.Range(0, (int)shape.Count()).SelectMany(_ => BitConverter.GetBytes((Half)Math.Max(Scale(), 1e-6f)))]);
 
-        TinyTensor Powers(string name, long[] shape) => new(name, TensorType.U8, shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => (byte)random.Next(0, 250))]);
+        TinyTensor Powers(string name, long[] shape) => new(name, TensorType.U8, shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => (byte)(ordinary ? random.Next(110, 128) : random.Next(0, 250)))]);
 
         TinyTensor Order(string name, int count)
         {
