@@ -12,7 +12,7 @@ public sealed class CopySink(string name, TensorSource source) : TensorSink
     public IReadOnlyList<StoredTensor> Copied => source.Inputs;
 
     /// <inheritdoc/>
-    public override IReadOnlyList<TensorSpec> Outputs { get; } = [.. source.Inputs.Select(t => new TensorSpec(NameIn(name, source.Inputs[0], t), t.Type, t.Shape))];
+    public override IReadOnlyList<TensorSpec> Outputs { get; } = [.. source.Inputs.Select(t => Output(name, source.Inputs[0], t))];
 
     /// <inheritdoc/>
     public override string Format => source.Format;
@@ -23,11 +23,12 @@ public sealed class CopySink(string name, TensorSource source) : TensorSink
     /// <inheritdoc/>
     public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) => throw new InvalidOperationException("Copied tensors are not encoded.");
 
-    /// <summary>The name of a stored tensor in the output, where its weight may belong to another layer.</summary>
+    /// <summary>What a stored tensor is in the output, where its weight may belong to another layer.</summary>
     /// <param name="name">The name of the weight in the output.</param>
     /// <param name="main">Its main stored tensor.</param>
     /// <param name="stored">The stored tensor: the main one, or a companion.</param>
-    internal static string NameIn(string name, StoredTensor main, StoredTensor stored) => Module(name) + stored.Name[Module(main.Name).Length..];
+    internal static TensorSpec Output(string name, StoredTensor main, StoredTensor stored) =>
+        new(Module(name) + stored.Name[Module(main.Name).Length..], stored.Type, stored.Shape);
 
     private static string Module(string name) => name[..Math.Max(0, name.LastIndexOf('.'))];
 }

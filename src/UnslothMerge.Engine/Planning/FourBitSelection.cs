@@ -24,6 +24,7 @@ public sealed record FourBitRequest(string? QuantType, bool? DoubleQuantization,
 /// </summary>
 internal sealed class FourBitSelection : OutputSelection
 {
+    private readonly MergePlan _merge;
     private readonly FourBitRequest _request;
     private readonly ModelConfig _config;
     private readonly bool _baseIsFourBit;
@@ -32,6 +33,7 @@ internal sealed class FourBitSelection : OutputSelection
     /// <summary>Decides for one merge.</summary>
     public FourBitSelection(MergePlan merge, FourBitRequest request)
     {
+        _merge = merge;
         _request = request;
         _config = merge.Base.Config;
         _baseIsFourBit = merge.Tensors.Any(t => t.Source is FourBitSource);
@@ -45,7 +47,7 @@ internal sealed class FourBitSelection : OutputSelection
     /// <inheritdoc/>
     public override TensorSink? For(LogicalTensor tensor, TensorType type)
     {
-        var quantized = _baseIsFourBit ? tensor.Source is FourBitSource || (tensor.Action == TensorAction.Replace && !_linear.Skips(tensor.Name)) : _linear.Contains(tensor);
+        var quantized = _baseIsFourBit ? tensor.Source is FourBitSource || (tensor.Action == TensorAction.Replace && _linear.Contains(tensor)) : _linear.Contains(tensor);
         var block = _request.BlockSize ?? (tensor.Source as FourBitSource)?.BlockSize ?? 64;
         return quantized && type.IsHalfWidthFloat() ? new FourBitSink(tensor.Name, tensor.Shape, new FourBitOptions(FourBitCodes.Of(QuantType), block, Nested, type)) : null;
     }
@@ -73,13 +75,16 @@ internal sealed class FourBitSelection : OutputSelection
 
     private string? Own(string key) => _baseIsFourBit ? _config.Quantization!.String(key) : null;
 
-    // Transformers leaves the head alone by itself; towers of linear layers must be named, or a loader would expect them quantized.
+    // Transformers leaves the head alone by itself if nothing is named; towers of linear layers must be named, or a loader would expect them
+    // quantized. Lists of other methods may hold patterns, which bitsandbytes' has not.
     private JsonArray? SkipList()
     {
+        var own = _config.Quantization?.Strings("llm_int8_skip_modules") ?? [];
+        var others = own.Count > 0 ? [] : _linear.SkippedAmong(_merge.Tensors).ToList();
         var towers = _config.ToJson() is var json && (json.ContainsKey("vision_config") || json.ContainsKey("audio_config"))
             ? new[] { "lm_head", "multi_modal_projector", "merger", "modality_projection", "router", "visual", "vision_tower", "vision_model", "audio_tower" }
             : [];
-        var all = _linear.Skipped.Concat(_baseIsFourBit ? [] : towers).Distinct().ToList();
+        var all = own.Concat(others.Count > 0 ? others.Prepend("lm_head") : []).Concat(_baseIsFourBit ? [] : towers).Distinct().ToList();
         return all.Count == 0 ? null : [.. all.Select(s => (JsonNode)s)];
     }
 }

@@ -25,19 +25,26 @@ internal sealed class LinearLayers(ModelConfig config)
     public IReadOnlyList<string> Skipped { get; } = [.. SkipKeys.SelectMany(k => config.Quantization?.Strings(k) ?? []).Distinct()];
 
     /// <summary>True if a tensor is taken.</summary>
-    public bool Contains(LogicalTensor tensor) =>
-        tensor.Shape.Count == 2
-        && tensor.Type.IsPlainFloat()
-        && tensor.Name.EndsWith(".weight", StringComparison.Ordinal)
-        && !tensor.Name.Split('.').Any(p => SkippedParts.Contains(p, StringComparer.Ordinal) || p.Contains("norm", StringComparison.Ordinal))
-        && !Skips(tensor.Name);
+    public bool Contains(LogicalTensor tensor) => IsLinear(tensor) && !Skips(tensor.Name);
+
+    /// <summary>The linear layers that are not taken, by name: not every loader knows patterns.</summary>
+    public IEnumerable<string> SkippedAmong(IEnumerable<LogicalTensor> tensors) => tensors.Where(t => IsLinear(t) && Skips(t.Name)).Select(t => ModuleOf(t.Name));
+
+    /// <summary>The module that a tensor belongs to.</summary>
+    public static string ModuleOf(string name) => name[..Math.Max(0, name.LastIndexOf('.'))];
 
     /// <summary>True if the base keeps a tensor in 16 bits: a list may name its module or one around it, by the whole path or its end, with <c>*</c> or as <c>re:</c>.</summary>
     public bool Skips(string name)
     {
-        var module = name[..Math.Max(0, name.LastIndexOf('.'))];
+        var module = ModuleOf(name);
         return Skipped.Any(s => s.StartsWith("re:", StringComparison.Ordinal)
             ? Regex.IsMatch(module, $"^(?:{s[3..]})", RegexOptions.CultureInvariant)
             : Regex.IsMatch(module, $@"(^|\.){Regex.Escape(s).Replace(@"\*", ".*", StringComparison.Ordinal)}(\.|$)", RegexOptions.CultureInvariant));
     }
+
+    private static bool IsLinear(LogicalTensor tensor) =>
+        tensor.Shape.Count == 2
+        && tensor.Type.IsPlainFloat()
+        && tensor.Name.EndsWith(".weight", StringComparison.Ordinal)
+        && !tensor.Name.Split('.').Any(p => SkippedParts.Contains(p, StringComparer.Ordinal) || p.Contains("norm", StringComparison.Ordinal));
 }

@@ -121,6 +121,21 @@ public sealed class Fp8OutputTests
         }
     }
 
+    [Fact]
+    public void What_the_base_keeps_in_16_bits_stays_so_and_is_named_in_full()
+    {
+        using var directory = new TemporaryDirectory();
+        string[] names = ["lm_head.weight", .. Quantized, "model.layers.0.self_attn.o_proj.weight"];
+        var @base = QuantizedModel.Write(directory["base"], """{"quant_method": "compressed-tensors", "ignore": ["lm_head", "re:.*o_proj"]}""", [.. names.Select((n, i) => TinyTensor.BF16(n, [1, 2], (ushort)(0x3F80 + i), 0x4000))]);
+        QuantizedModel.Save(@base, directory["fp8"], new Fp8Request(null), computed: false);
+        QuantizedModel.Save(@base, directory["4bit"], new FourBitRequest(null, null, null, null), computed: false);
+        Assert.Equal(Quantized, Checkpoint.Open(directory["fp8"]).Tensors.Where(t => t.Type == TensorType.F8_E4M3).Select(t => t.Name));
+        Assert.Equal(Quantized, Checkpoint.Open(directory["4bit"]).Tensors.Where(t => t.Name.EndsWith(".absmax", StringComparison.Ordinal)).Select(t => t.Name.Replace(".absmax", "", StringComparison.Ordinal)));
+        string[] kept = ["lm_head", "model.layers.0.self_attn.o_proj"];
+        Assert.Equal(kept, ModelDirectory.Open(directory["fp8"]).Config.Quantization!.Strings("modules_to_not_convert").Order(StringComparer.Ordinal));
+        Assert.Equal(kept, ModelDirectory.Open(directory["4bit"]).Config.Quantization!.Strings("llm_int8_skip_modules"));
+    }
+
     // Blocks of zeros, subnormal codes, numbers of either sign.
     private static float[] Weight(int rows, int columns, Random random)
     {

@@ -1,7 +1,9 @@
 using System.Runtime.InteropServices;
 using System.Text;
 using CsCheck;
+using UnslothMerge.Formats;
 using UnslothMerge.Formats.BitsAndBytes;
+using UnslothMerge.IO;
 using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
 
@@ -64,6 +66,27 @@ public sealed class RequantizationTests
         iter: 6, threads: 1);
 
     [Fact]
+    public void Scales_that_are_powers_of_two_stay_that()
+    {
+        using var directory = new TemporaryDirectory();
+        var @base = QuantizedModel.Write(
+            directory["base"],
+            """{"quant_method": "fp8", "weight_block_size": [2, 2], "scale_fmt": "ue8m0"}""",
+            new("m.weight", TensorType.F8_E4M3, [2, 4], [0x70, 0x71, 0x72, 0x73, 0x74, 0x75, 0x76, 0x77]),
+            TinyTensor.F32("m.weight_scale_inv", [1, 2], 0.25f, 0.5f));
+        var adapter = TinyModel.Lora(
+            directory["adapter"],
+            1,
+            TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 4], 1000f, 0, 0, 0),
+            TinyTensor.F32("base_model.model.m.lora_B.weight", [2, 1], 1f, 0));
+        QuantizedModel.Save(@base, directory["out"], new BaseFormatRequest(), computed: false, adapter);
+
+        // (1000 + 32) / 448 is 2.3: up to 4. The other block has room for what it holds.
+        using var files = new InputFiles();
+        Assert.Equal([4f, 0.5f], files.ReadAll<float>(Checkpoint.Open(directory["out"]).Find("m.weight_scale_inv")!));
+    }
+
+    [Fact]
     public void A_scale_of_a_tensor_of_many_pieces_is_found_before_the_first_is_written()
     {
         using var directory = new TemporaryDirectory();
@@ -90,6 +113,20 @@ public sealed class RequantizationTests
         // What nothing changes is as it was, whichever worker has which piece.
         QuantizedModel.Save(@base, directory["same"], new BaseFormatRequest(), computed: true);
         Assert.Equal(QuantizedModel.Stored(@base), QuantizedModel.Stored(directory["same"]));
+    }
+
+    [Fact]
+    public void Companions_of_a_repeated_layer_take_its_name()
+    {
+        StoredTensor Stored(string name) => new(name, TensorType.U8, [1], new StoredFile("x", 0, default), 0, 1);
+        Assert.Equal(
+            ["layers.7.up.weight_packed", "layers.7.up.weight_scale", "layers.7.experts_scales", "weight.absmax"],
+            [
+                CopySink.Output("layers.7.up.weight", Stored("layers.1.up.weight_packed"), Stored("layers.1.up.weight_packed")).Name,
+                CopySink.Output("layers.7.up.weight", Stored("layers.1.up.weight_packed"), Stored("layers.1.up.weight_scale")).Name,
+                CopySink.Output("layers.7.experts", Stored("layers.1.experts_blocks"), Stored("layers.1.experts_scales")).Name,
+                CopySink.Output("weight", Stored("weight"), Stored("weight.absmax")).Name,
+            ]);
     }
 
     private static string Base(string format, string directory, int rows, int groups, Random random, bool ordinary = false)

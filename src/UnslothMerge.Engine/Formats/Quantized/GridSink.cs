@@ -24,14 +24,17 @@ internal sealed record GridWeight(string Format, TensorSpec Codes, TensorSpec Sc
     /// <summary>The scale of a block of zeros.</summary>
     public float EmptyScale { get; init; } = 1;
 
+    /// <summary>True if scales are powers of two, whatever dtype holds them.</summary>
+    public bool HasPowersOfTwo { get; init; }
+
     /// <summary>Reads the scales that the weight has in the base; null if it has none there.</summary>
     public Func<InputFiles, OwnScales>? Own { get; init; }
 
-    /// <summary>One value that all scales are divided by, as it is stored and under its name in the output.</summary>
-    public (StoredTensor Stored, string Name)? Divisor { get; init; }
+    /// <summary>One value that all scales are divided by, in the base and in the output.</summary>
+    public (StoredTensor Stored, TensorSpec Output)? Divisor { get; init; }
 
-    /// <summary>Stored tensors that stay as they are, under their names in the output.</summary>
-    public IReadOnlyList<(StoredTensor Stored, string Name)> Companions { get; init; } = [];
+    /// <summary>Stored tensors that stay as they are, in the base and in the output.</summary>
+    public IReadOnlyList<(StoredTensor Stored, TensorSpec Output)> Companions { get; init; } = [];
 }
 
 /// <summary>
@@ -53,7 +56,8 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
     [
         weight.Codes,
         weight.Scales,
-        .. weight.Companions.Append(weight.Divisor ?? default).Where(c => c.Stored is not null).Select(c => new TensorSpec(c.Name, c.Stored.Type, c.Stored.Shape)),
+        .. weight.Companions.Select(c => c.Output),
+        .. weight.Divisor is { } divisor ? new[] { divisor.Output } : [],
     ];
 
     /// <inheritdoc/>
@@ -69,7 +73,7 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
     public override int RowQuantum => Math.Max(weight.Layout.RowQuantum, NeedsSurvey ? 1 : (int)weight.Blocks.Quantum(view.Rows));
 
     /// <inheritdoc/>
-    public override long ResidentBytes => weight.Layout.ResidentBytes + weight.Scales.Bytes + (Cells * (NeedsSurvey ? 2L : 1) * sizeof(float));
+    public override long ResidentBytes => weight.Layout.ResidentBytes + weight.Scales.Bytes + (Cells * (NeedsSurvey ? 5L : 1) * sizeof(float));
 
     private int Cells => checked((int)((weight.Blocks.RowOf(view.Rows - 1) + 1) * weight.Blocks.Columns));
 
@@ -226,7 +230,8 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
         private void Renew(int cell, (float Low, float High) range, float factor)
         {
             var needed = _weight.Book.Needed(range.Low, range.High, Zero(cell));
-            ScaleType.Write(needed > 0 ? needed / factor : _weight.EmptyScale, _weight.Scales.Type, _own.Scales, IndexOf(cell));
+            var scale = needed > 0 ? needed / factor : _weight.EmptyScale;
+            ScaleType.Write(_weight.HasPowersOfTwo ? ScaleType.PowerOfTwo(scale) : scale, _weight.Scales.Type, _own.Scales, IndexOf(cell));
         }
 
         private TileStatistics Encode(ReadOnlySpan<float> values, Span<byte> codes, Block block, float scale)

@@ -49,14 +49,14 @@ internal sealed class MxFp4Source(StoredTensor blocks, StoredTensor scales, Tens
         var rows = blocks.Shape[0] * _outputs;
         return new TransposedSink(
             new GridSink(
-                new GridWeight(Format, Spec(blocks), Spec(scales), CodeBook.E2M1, CodeLayout.Packed(4, _groups * GroupBytes), new ScaleBlocks(rows, 1, GroupValues, _groups))
+                new GridWeight(Format, Output(blocks), Output(scales), CodeBook.E2M1, CodeLayout.Packed(4, _groups * GroupBytes), new ScaleBlocks(rows, 1, GroupValues, _groups))
                 {
                     Own = files => new OwnScales(files.ReadAll(scales), null, null, 1),
                 },
                 new MatrixView(rows, RowQuantum)),
             RowQuantum);
 
-        TensorSpec Spec(StoredTensor stored) => new(CopySink.NameIn(name, blocks, stored), stored.Type, stored.Shape);
+        TensorSpec Output(StoredTensor stored) => CopySink.Output(name, blocks, stored);
     }
 
     /// <inheritdoc/>

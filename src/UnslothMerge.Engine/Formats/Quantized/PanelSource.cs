@@ -73,16 +73,14 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
     {
         var groups = (int)weight.Scales.Shape[0];
         return new GridSink(
-            new GridWeight(weight.Format, Spec(weight.Codes), Spec(weight.Scales), CodeBook.Integers(0, (1 << weight.Bits) - 1), new PanelLayout(weight), new ScaleBlocks(weight.Outputs, 1, weight.GroupSize, groups))
+            new GridWeight(weight.Format, Output(weight.Codes), Output(weight.Scales), CodeBook.Integers(0, (1 << weight.Bits) - 1), new PanelLayout(weight), new ScaleBlocks(weight.Outputs, 1, weight.GroupSize, groups))
             {
                 Own = Own,
-                Companions = [.. new[] { weight.Zeros, weight.GroupIndex }.OfType<StoredTensor>().Select(Named)],
+                Companions = [.. new[] { weight.Zeros, weight.GroupIndex }.OfType<StoredTensor>().Select(t => (t, Output(t)))],
             },
             MatrixView.Of(Shape));
 
-        (StoredTensor, string) Named(StoredTensor stored) => (stored, CopySink.NameIn(name, weight.Codes, stored));
-
-        TensorSpec Spec(StoredTensor stored) => new(Named(stored).Item2, stored.Type, stored.Shape);
+        TensorSpec Output(StoredTensor stored) => CopySink.Output(name, weight.Codes, stored);
     }
 
     /// <inheritdoc/>

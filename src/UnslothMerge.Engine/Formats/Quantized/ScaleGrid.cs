@@ -4,27 +4,19 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>
-/// Scales (or zero points) of a quantized matrix: one for each block of rows and columns. Blocks at the edges may be smaller. Several
-/// matrices stacked on top of each other (experts) have a grid each.
-/// </summary>
+/// <summary>Scales (or zero points) of a quantized matrix.</summary>
 /// <param name="Tensor">The stored grid.</param>
-/// <param name="MatrixRows">The rows of one of the stacked matrices.</param>
-/// <param name="BlockRows">The rows that share a scale.</param>
-/// <param name="BlockColumns">The columns that share a scale.</param>
-/// <param name="Columns">The scales in a row of the grid.</param>
-internal sealed record ScaleGrid(StoredTensor Tensor, long MatrixRows, long BlockRows, int BlockColumns, int Columns)
+/// <param name="Blocks">What each scale serves.</param>
+internal sealed record ScaleGrid(StoredTensor Tensor, ScaleBlocks Blocks)
 {
-    /// <summary>How the scales cover the matrix.</summary>
-    public ScaleBlocks Blocks => new(MatrixRows, BlockRows, BlockColumns, Columns);
-
-    private long GridRowsPerMatrix => (MatrixRows + BlockRows - 1) / BlockRows;
+    /// <summary>The scales in a row of the grid.</summary>
+    public int Columns => Blocks.Columns;
 
     /// <summary>The row of the grid that a row of the (stacked) matrix uses.</summary>
-    public long GridRow(long row) => (row / MatrixRows * GridRowsPerMatrix) + (row % MatrixRows / BlockRows);
+    public long GridRow(long row) => Blocks.RowOf(row);
 
     /// <summary>The most rows of the grid that so many rows can use.</summary>
-    public int MaxGridRows(int rows) => (int)Math.Min(rows, (rows / BlockRows) + 2 + (rows / MatrixRows));
+    public int MaxGridRows(int rows) => (int)Math.Min(rows, (rows / Blocks.BlockRows) + 2 + (rows / Blocks.MatrixRows));
 
     /// <summary>The bytes for <see cref="Read"/>: the scales as fp32, and as stored.</summary>
     public long BytesOf(int rows) => MaxGridRows(rows) * (long)Columns * (sizeof(float) + (Tensor.Type.Bits() / 8));
@@ -52,23 +44,23 @@ internal sealed record ScaleGrid(StoredTensor Tensor, long MatrixRows, long Bloc
         var count = tensor.Shape.Count();
         if (count == 1)
         {
-            return new ScaleGrid(tensor, rows * stacked, rows * stacked, columns, 1);
+            return new ScaleGrid(tensor, new ScaleBlocks(rows * stacked, rows * stacked, columns, 1));
         }
 
         if (block is { } b)
         {
             var (gridRows, gridColumns) = ((rows + b.Rows - 1) / b.Rows, (columns + b.Columns - 1) / b.Columns);
-            return count == stacked * gridRows * gridColumns ? new ScaleGrid(tensor, rows, b.Rows, b.Columns, gridColumns) : null;
+            return count == stacked * gridRows * gridColumns ? new ScaleGrid(tensor, new ScaleBlocks(rows, b.Rows, b.Columns, gridColumns)) : null;
         }
 
         if (count == stacked && stacked > 1)
         {
-            return new ScaleGrid(tensor, rows, rows, columns, 1);
+            return new ScaleGrid(tensor, new ScaleBlocks(rows, rows, columns, 1));
         }
 
         // One row of scales for each row of the matrix: a whole number of equal groups.
         var groups = count % (rows * stacked) == 0 ? count / (rows * stacked) : 0;
-        return groups > 0 && columns % groups == 0 ? new ScaleGrid(tensor, rows, 1, columns / (int)groups, (int)groups) : null;
+        return groups > 0 && columns % groups == 0 ? new ScaleGrid(tensor, new ScaleBlocks(rows, 1, columns / (int)groups, (int)groups)) : null;
     }
 
     /// <summary>Reads scales as fp32.</summary>

@@ -10,6 +10,14 @@ internal static class ScaleType
     /// <summary>The largest number of a dtype of scales.</summary>
     public static float Largest(TensorType type) => Range(type).Largest;
 
+    /// <summary>A positive scale rounded up to a power of two.</summary>
+    public static float PowerOfTwo(float scale)
+    {
+        Span<byte> power = stackalloc byte[1];
+        Write(scale, TensorType.F8_E8M0, power, 0);
+        return Read(power, TensorType.F8_E8M0, 0);
+    }
+
     /// <summary>Reads one scale.</summary>
     /// <param name="stored">The stored scales.</param>
     /// <param name="type">Their dtype.</param>

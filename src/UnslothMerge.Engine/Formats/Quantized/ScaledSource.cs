@@ -26,6 +26,9 @@ internal sealed record ScaledWeight(string Format, StoredTensor Codes, IReadOnly
     /// <summary>A factor on all scales.</summary>
     public float Factor { get; init; } = 1;
 
+    /// <summary>True if scales are powers of two, whatever dtype holds them.</summary>
+    public bool HasPowersOfTwo { get; init; }
+
     /// <summary>How values become codes again.</summary>
     public required CodeBook Book { get; init; }
 
@@ -97,17 +100,16 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
     public override TensorSink WrittenBack(string name)
     {
         return new GridSink(
-            new GridWeight(weight.Format, Spec(weight.Codes), Spec(weight.Scales.Tensor), weight.Book, weight.Layout, weight.Scales.Blocks)
+            new GridWeight(weight.Format, Output(weight.Codes), Output(weight.Scales.Tensor), weight.Book, weight.Layout, weight.Scales.Blocks)
             {
                 Own = Own,
-                Divisor = weight.Divisor is null ? null : Named(weight.Divisor),
-                Companions = [.. new[] { weight.Zeros?.Tensor, weight.GroupIndex }.OfType<StoredTensor>().Concat(weight.Ignored).Select(Named)],
+                HasPowersOfTwo = weight.HasPowersOfTwo,
+                Divisor = weight.Divisor is null ? null : (weight.Divisor, Output(weight.Divisor)),
+                Companions = [.. new[] { weight.Zeros?.Tensor, weight.GroupIndex }.OfType<StoredTensor>().Concat(weight.Ignored).Select(t => (t, Output(t)))],
             },
             MatrixView.Of(weight.Shape));
 
-        (StoredTensor, string) Named(StoredTensor stored) => (stored, CopySink.NameIn(name, weight.Codes, stored));
-
-        TensorSpec Spec(StoredTensor stored) => new(Named(stored).Item2, stored.Type, stored.Shape);
+        TensorSpec Output(StoredTensor stored) => CopySink.Output(name, weight.Codes, stored);
     }
 
     /// <inheritdoc/>
@@ -156,7 +158,7 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
             _factor = Factor(files, weight);
             _zeros = weight.Zeros?.Read(files, (int)weight.Scales.GridRow(view.Rows - 1) + 1, weight.Scales.Columns);
             _groups = Groups(files, weight);
-            _block = _groups is not null ? null : weight.Scales.Columns == 1 ? Codes.WholeRow : weight.Scales.BlockColumns % 16 == 0 ? weight.Scales.BlockColumns : null;
+            _block = _groups is not null ? null : weight.Scales.Columns == 1 ? Codes.WholeRow : weight.Scales.Blocks.BlockColumns % 16 == 0 ? weight.Scales.Blocks.BlockColumns : null;
         }
 
         public override void Read(long row, int rows, Span<byte> stored)
@@ -202,7 +204,7 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
         {
             for (var i = 0; i < values.Length; i++)
             {
-                var group = _groups?[column + i] ?? (column + i) / _weight.Scales.BlockColumns;
+                var group = _groups?[column + i] ?? (column + i) / _weight.Scales.Blocks.BlockColumns;
                 values[i] = (values[i] - (zeros.IsEmpty ? 0 : zeros[group])) * scales[group];
             }
         }
