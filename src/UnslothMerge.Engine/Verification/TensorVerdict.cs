@@ -34,7 +34,7 @@ internal sealed class TensorVerdict(LogicalTensor tensor)
     /// <summary>True if the change shows in at least one of them.</summary>
     public bool Moves { get; private set; }
 
-    /// <summary>The largest distance to the reference, in units of the last place.</summary>
+    /// <summary>The largest distance to the reference, in units of the last place of result or base, whichever is larger: where they cancel, what is left has no digits of its own.</summary>
     public double WorstUlps { get; private set; }
 
     /// <summary>Where the first wrong element is, and what it is.</summary>
@@ -67,7 +67,7 @@ internal sealed class TensorVerdict(LogicalTensor tensor)
             Miss(place, $"{actual:G6} instead of {expected:G6}");
         }
 
-        WorstUlps = double.IsNaN(distance) ? WorstUlps : Math.Max(WorstUlps, distance / ulp);
+        WorstUlps = double.IsNaN(distance) ? WorstUlps : Math.Max(WorstUlps, distance / Math.Max(ulp, PlainValues.Ulp(type, @base)));
         Moves |= PlainValues.Round(type, expected) != PlainValues.Round(type, @base);
         var (a, e) = (actual - @base, expected - @base);
         _isQuantized |= slack is not null;

@@ -30,7 +30,7 @@ public sealed class ModelCheck
     public string[] Tensors { get; }
 #pragma warning restore CA1819
 
-    /// <summary>The largest distance to float64, in units of the last place, where numbers were computed; null elsewhere.</summary>
+    /// <summary>The largest distance to float64, in units of the last place of result or base, whichever is larger; null where no numbers were computed.</summary>
     public double? WorstUlps { get; }
 
     /// <summary>The tensor with that distance.</summary>

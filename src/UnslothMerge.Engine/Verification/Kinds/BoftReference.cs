@@ -21,7 +21,7 @@ internal sealed class BoftReference : ReferenceKind
                 weight = Turn(weight, factors == 1 ? [.. Enumerable.Range(0, blocks * size)] : Order(blocks, size, factor), rotations.AsSpan(factor * blocks, blocks));
             }
 
-            return Matrices.Make(rows, weight.ColumnCount, (_, _) => 0) + weight.TimesRows(Vector<double>.Build.Dense(rows.Count, i => scales[rows[i]]));
+            return weight.TimesRows(Vector<double>.Build.Dense(rows.Count, i => scales[rows[i]]));
         });
     }
 

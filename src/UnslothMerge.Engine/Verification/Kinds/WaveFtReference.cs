@@ -51,6 +51,6 @@ internal sealed class WaveFtReference : ReferenceKind
         }
 
         var edge = ((2 * filter.Length) - 3) / 2;
-        return all.SubMatrix(edge, length - (2 * edge) , 0, all.ColumnCount);
+        return all.SubMatrix(edge, length - (2 * edge), 0, all.ColumnCount);
     }
 }
