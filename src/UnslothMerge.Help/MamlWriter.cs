@@ -27,8 +27,8 @@ internal sealed class MamlWriter(XmlComments comments, IReadOnlyList<CmdletInfo>
     {
         var page = HelpPage.Load(pages, cmdlet.Name);
         var defaults = Activator.CreateInstance(cmdlet.ImplementingType)!;
-        var own = cmdlet.ParameterSets.Select(s => (s.Name, Parameters: s.Parameters.Where(p => !IsCommon(p)).OrderBy(p => p.Position < 0 ? int.MaxValue : p.Position).ThenByDescending(p => p.IsMandatory).ToList())).ToList();
-        var all = own.SelectMany(s => s.Parameters).GroupBy(p => p.Name).Select(g => g.OrderByDescending(p => p.ValueFromPipeline || p.ValueFromPipelineByPropertyName).First()).ToList();
+        var sets = cmdlet.ParameterSets.Select(s => s.Parameters.Where(p => !IsCommon(p)).OrderBy(p => p.Position < 0 ? int.MaxValue : p.Position).ThenByDescending(p => p.IsMandatory).ToList()).ToList();
+        var all = sets.SelectMany(s => s).GroupBy(p => p.Name).Select(g => g.OrderByDescending(p => p.ValueFromPipeline || p.ValueFromPipelineByPropertyName).First()).ToList();
         return new XElement(
             Command + "command",
             new XAttribute(XNamespace.Xmlns + "maml", Maml),
@@ -41,7 +41,7 @@ internal sealed class MamlWriter(XmlComments comments, IReadOnlyList<CmdletInfo>
                 new XElement(Command + "noun", cmdlet.Noun),
                 Text([comments.Of(cmdlet.ImplementingType)])),
             Text(page.Description),
-            new XElement(Command + "syntax", own.Select(s => new XElement(Command + "syntaxItem", new XElement(Maml + "name", cmdlet.Name), s.Parameters.Select(p => Describe(p, cmdlet, defaults))))),
+            new XElement(Command + "syntax", sets.Select(s => new XElement(Command + "syntaxItem", new XElement(Maml + "name", cmdlet.Name), s.Select(p => Describe(p, cmdlet, defaults))))),
             new XElement(Command + "parameters", all.Select(p => Describe(p, cmdlet, defaults))),
             new XElement(Command + "inputTypes", Inputs(all, cmdlet)),
             new XElement(Command + "returnValues", Outputs(cmdlet)),
@@ -112,8 +112,7 @@ internal sealed class MamlWriter(XmlComments comments, IReadOnlyList<CmdletInfo>
         ?? property.GetValue(defaults) switch
         {
             null or "" or Array => "None",
-            SwitchParameter s => s.IsPresent.ToString(),
-            var value when value.Equals(Activator.CreateInstance(value.GetType() is { IsValueType: true } t ? t : typeof(object))) && !value.GetType().IsEnum => "None",
+            SwitchParameter given => given.IsPresent.ToString(),
             var value => LanguagePrimitives.ConvertTo<string>(value),
         };
 

@@ -99,6 +99,14 @@ Describe '<topic>' -ForEach $topics {
     }
 }
 
+Describe 'Errors' {
+    It 'have their ids in about_UnslothMerge' {
+        $failure = { Get-ModelTensor /nowhere -ErrorAction Stop } | Should -Throw -PassThru
+        $text = [IO.File]::ReadAllText("$((Get-Module UnslothMerge).ModuleBase)/en-US/about_UnslothMerge.help.txt")
+        foreach ($id in $failure.Exception.Error.GetType().GetEnumNames()) { $text | Should -Match "\b$id\b" }
+    }
+}
+
 Describe 'The table of save_pretrained_merged in the README' {
     BeforeAll {
         $save = Get-Command Save-MergedModel

@@ -13,6 +13,7 @@ public abstract class DeltaCommand : EngineCommand
     /// <summary>The share of each delta's elements that stays (0 &lt; x ≤ 1), for every combination but the sum.</summary>
     [Parameter]
     [ValidateRange(double.Epsilon, 1.0)]
+    [PSDefaultValue(Help = "None")]
     public double Density { get; set; }
 
     /// <summary>The seed of the combinations that drop at random: the same seed gives the same model.</summary>
