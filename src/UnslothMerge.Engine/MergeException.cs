@@ -38,6 +38,9 @@ public enum MergeError
 
     /// <summary>There is not enough memory or disk for the plan.</summary>
     DoesNotFit,
+
+    /// <summary>The device that was asked for is not there, or libtorch cannot be used.</summary>
+    DeviceUnavailable,
 }
 
 /// <summary>An error a user can act on: it names the file, tensor or option, and says what to do.</summary>

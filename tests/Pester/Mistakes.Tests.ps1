@@ -60,6 +60,17 @@ Describe 'Mistakes' {
         { Merge-LoraModel $llama @() } | Should -Throw '*-Adapter*' -ErrorId 'InvalidArgument,*'
     }
 
+    It 'knows devices by name, and says of one that is not there what to do' {
+        $out = [IO.Path]::Combine($TestDrive, 'device')
+        $failure = { Merge-LoraModel $llama $lora | Save-MergedModel $out -Device gpu } | Should -Throw '*gpu*not a device*' -ErrorId 'InvalidOption,*' -PassThru
+        $failure.ErrorDetails.RecommendedAction | Should -Match 'cuda:1'
+        $failure = { Merge-LoraModel $llama $lora | Save-MergedModel $out -Device cuda:99 } | Should -Throw -ErrorId 'DeviceUnavailable,*' -PassThru
+        $failure.ErrorDetails.RecommendedAction | Should -Match '-Device cpu'
+        $failure.CategoryInfo.Category | Should -Be 'ResourceUnavailable'
+        { Get-MergeMemoryPlan $llama $lora -Device cuda:99 } | Should -Throw -ErrorId 'DeviceUnavailable,*'
+        [IO.Directory]::Exists($out) | Should -BeFalse
+    }
+
     It 'sees that the base changed between the merge and the save' {
         $folder = [IO.Directory]::CreateDirectory([IO.Path]::Combine($TestDrive, 'changing')).FullName
         foreach ($file in [IO.Directory]::GetFiles($llama)) { [IO.File]::Copy($file, [IO.Path]::Combine($folder, [IO.Path]::GetFileName($file))) }

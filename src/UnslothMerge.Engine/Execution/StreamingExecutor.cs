@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Runtime.ExceptionServices;
 using Microsoft.Win32.SafeHandles;
+using UnslothMerge.Devices;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
 
@@ -8,7 +9,8 @@ namespace UnslothMerge.Execution;
 
 /// <summary>
 /// Writes the tensors of a plan into shards that are already open. Workers take piece after piece, each with its own reads, memory and writes;
-/// they share nothing but the factors of the tensor in work. The caller's thread waits, reports progress and can cancel.
+/// they share nothing but the factors of the tensor in work. A device's lanes do the same with the tensors that the device merges. The caller's
+/// thread waits, reports progress and can cancel.
 /// </summary>
 public sealed class StreamingExecutor
 {
@@ -18,63 +20,71 @@ public sealed class StreamingExecutor
     private static readonly TimeSpan ProgressInterval = TimeSpan.FromMilliseconds(100);
 
     private readonly WritePlan _plan;
-    private readonly MemoryPlan _memory;
+    private readonly int _workers;
+    private readonly DeviceRun? _device;
     private readonly bool _flush;
     private readonly CancellationTokenSource _stop;
-    private readonly object _gate = new();
-    private readonly ImmutableArray<TensorJob> _jobs;
-    private int _nextJob;
-    private int _nextPiece;
-    private long _resident;
+    private readonly ImmutableArray<TensorWork> _works;
+    private readonly WorkQueue<TensorJob> _forWorkers;
+    private readonly WorkQueue<DeviceJob> _forDevice;
     private long _written;
-    private volatile TensorJob? _current;
+    private volatile TensorWork? _current;
     private ExceptionDispatchInfo? _failure;
 
-    private StreamingExecutor(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, InputFiles files, MemoryPlan memory, bool flush, CancellationToken cancellation)
+    private StreamingExecutor(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, InputFiles files, MemoryPlan memory, DeviceRun? device, bool flush, CancellationToken cancellation)
     {
         _plan = plan;
-        _memory = memory;
+        _workers = memory.Workers;
+        _device = device;
         _flush = flush;
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        _jobs = [.. plan.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => new TensorJob(t, shard, shards[i], files)))];
+        var batches = new DeviceBatches();
+        _works = [.. plan.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => device?.Plan.RowsOf(t) is { } rows
+            ? (TensorWork)new DeviceJob(t, shard, shards[i], files, device.Device, batches, rows)
+            : new TensorJob(t, shard, shards[i], files)))];
+        _forWorkers = new WorkQueue<TensorJob>([.. _works.OfType<TensorJob>()], memory.ResidentBytes);
+        _forDevice = new WorkQueue<DeviceJob>([.. _works.OfType<DeviceJob>()], device?.Plan.ResidentBytes ?? 0);
     }
 
     /// <summary>Writes all tensors.</summary>
     /// <param name="plan">What to write.</param>
     /// <param name="shards">One open file per shard of the plan.</param>
     /// <param name="memory">The number of threads, and how much their common factors may take.</param>
+    /// <param name="device">A device that takes some of the tensors.</param>
     /// <param name="flush">True if the files will be flushed to the disk: it is given to do on the way.</param>
     /// <param name="progress">Called on this thread, about ten times a second.</param>
     /// <param name="cancellation">Stops every worker within a piece.</param>
     /// <returns>What became of each tensor, in the order in which they lie in the shards.</returns>
     /// <exception cref="OperationCanceledException">The caller cancelled.</exception>
     /// <exception cref="MergeException">A value is not finite, or a file changed.</exception>
-    public static IReadOnlyList<TensorResult> Run(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, MemoryPlan memory, bool flush, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+    public static IReadOnlyList<TensorResult> Run(
+        WritePlan plan, IReadOnlyList<SafeFileHandle> shards, MemoryPlan memory, DeviceRun? device, bool flush, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
         using var files = new InputFiles();
-        var executor = new StreamingExecutor(plan, shards, files, memory, flush, cancellation);
+        var executor = new StreamingExecutor(plan, shards, files, memory, device, flush, cancellation);
         try
         {
             executor.Run(progress);
             cancellation.ThrowIfCancellationRequested();
-            return [.. executor._jobs.Select(j => j.Result)];
+            return [.. executor._works.Select(j => j.Result)];
         }
         finally
         {
             executor._stop.Dispose();
-            foreach (var job in executor._jobs)
+            foreach (var work in executor._works)
             {
-                job.Dispose();
+                work.Dispose();
             }
         }
     }
 
     private void Run(IProgress<MergeProgress>? progress)
     {
-        var threads = new Thread[_memory.Workers];
+        var lanes = _device?.Plan.Lanes ?? 0;
+        var threads = new Thread[_workers + lanes];
         for (var i = 0; i < threads.Length; i++)
         {
-            threads[i] = new Thread(Work) { IsBackground = true, Name = $"merge {i}" };
+            threads[i] = new Thread(i < lanes ? WorkOnDevice : Work) { IsBackground = true, Name = $"merge {i}" };
             threads[i].Start();
         }
 
@@ -108,25 +118,43 @@ public sealed class StreamingExecutor
         }
     }
 
-    private void Work()
+    private void Work() => Guard(() =>
+    {
+        using var buffers = new WorkerBuffers(_plan);
+        Drain(_forWorkers, (job, piece) => job.Run(piece, buffers, _stop.Token));
+    });
+
+    private void WorkOnDevice() => Guard(() =>
+    {
+        using var lane = _device!.Device.OpenLane();
+        Drain(_forDevice, (job, piece) => job.Run(piece, lane));
+    });
+
+    private void Drain<T>(WorkQueue<T> queue, Func<T, int, long> run)
+        where T : TensorWork
+    {
+        while (!_stop.IsCancellationRequested && queue.Next(_stop.Token) is var (work, piece))
+        {
+            _current = work;
+            var bytes = run(work, piece);
+            var written = Interlocked.Add(ref _written, bytes);
+            if (_flush && written / FlushBytes > (written - bytes) / FlushBytes)
+            {
+                work.BeginFlush();
+            }
+
+            if (work.IsDone)
+            {
+                queue.Release(work);
+            }
+        }
+    }
+
+    private void Guard(Action work)
     {
         try
         {
-            using var buffers = new WorkerBuffers(_plan);
-            while (!_stop.IsCancellationRequested && Next() is var (job, piece))
-            {
-                var bytes = job.Run(piece, buffers, _stop.Token);
-                var written = Interlocked.Add(ref _written, bytes);
-                if (_flush && written / FlushBytes > (written - bytes) / FlushBytes)
-                {
-                    job.BeginFlush();
-                }
-
-                if (job.IsDone)
-                {
-                    Release(job);
-                }
-            }
+            work();
         }
 #pragma warning disable CA1031 // rethrown on the caller's thread: the first failure is the one that counts
         catch (Exception e)
@@ -134,50 +162,6 @@ public sealed class StreamingExecutor
         {
             Interlocked.CompareExchange(ref _failure, ExceptionDispatchInfo.Capture(e), null);
             _stop.Cancel();
-        }
-    }
-
-    private void Release(TensorJob job)
-    {
-        lock (_gate)
-        {
-            _resident -= job.ReleaseResident();
-            Monitor.PulseAll(_gate);
-        }
-    }
-
-    // Pieces are handed out in the order of the output, so that writes run forward. A target whose factors would not fit beside those
-    // already loaded waits until an earlier one is done.
-    private (TensorJob Job, int Piece)? Next()
-    {
-        lock (_gate)
-        {
-            while (_nextJob < _jobs.Length)
-            {
-                var job = _jobs[_nextJob];
-                if (_nextPiece < job.Pieces)
-                {
-                    if (_nextPiece == 0 && _resident > 0 && _resident + job.ResidentBytes > _memory.ResidentBytes)
-                    {
-                        Monitor.Wait(_gate, ProgressInterval);
-                        if (_stop.IsCancellationRequested)
-                        {
-                            return null;
-                        }
-
-                        continue;
-                    }
-
-                    _resident += _nextPiece == 0 ? job.ResidentBytes : 0;
-                    _current = job;
-                    return (job, _nextPiece++);
-                }
-
-                _nextJob++;
-                _nextPiece = 0;
-            }
-
-            return null;
         }
     }
 }

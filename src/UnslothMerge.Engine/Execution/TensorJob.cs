@@ -9,79 +9,39 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>
-/// One tensor in work: cut into pieces that workers take in any order. What all pieces share (the packed factors of its deltas) is
-/// loaded by the first worker and given back after the last piece.
-/// </summary>
-internal sealed class TensorJob : IDisposable
+/// <summary>One tensor that the cores work on. What all pieces share (the packed factors of its deltas) is loaded by the first worker.</summary>
+internal sealed class TensorJob : TensorWork
 {
     /// <summary>The bytes of a piece where nothing but copying is to be done.</summary>
     private const long CopyBytes = 4 * 1024 * 1024;
 
     private readonly WriteTensor _write;
     private readonly InputFiles _files;
-    private readonly ShardOutput _output;
     private readonly Lazy<Opened> _opened;
-    private readonly TileStatistics[] _statistics;
     private readonly ImmutableArray<Part> _copies;
     private readonly int _surveys;
     private readonly CountdownEvent _unseen;
-    private IReadOnlyList<byte[]> _deferred = [];
-    private int _left;
-    private int _released;
 
     public TensorJob(WriteTensor write, WriteShard shard, SafeFileHandle file, InputFiles files)
+        : this(
+            write,
+            shard,
+            file,
+            files,
+            [.. (write.Verbatim ?? []).SelectMany(Part.Of)],
+            write.Verbatim is null ? checked((int)((write.Tensor.View.Rows + write.Tiling.Rows - 1) / write.Tiling.Rows)) : 0)
+    {
+    }
+
+    private TensorJob(WriteTensor write, WriteShard shard, SafeFileHandle file, InputFiles files, ImmutableArray<Part> copies, int pieces)
+        : base(write, shard, file, copies.Length + (write.Sink.NeedsSurvey ? 2 * pieces : pieces), MemoryPlan.ResidentOf(write))
     {
         _write = write;
         _files = files;
-        Shard = shard;
-        _output = new ShardOutput(file, [.. write.Sink.Outputs.Select(o => shard.Layout.OffsetOf(o.Name))]);
-        _copies = [.. (write.Verbatim ?? []).SelectMany(Part.Of)];
-        var pieces = checked((int)((write.Tensor.View.Rows + write.Tiling.Rows - 1) / write.Tiling.Rows));
-        _surveys = write.Verbatim is null && write.Sink.NeedsSurvey ? pieces : 0;
+        _copies = copies;
+        _surveys = write.Sink.NeedsSurvey ? pieces : 0;
         _unseen = new CountdownEvent(_surveys);
-        Pieces = write.Verbatim is null ? _surveys + pieces : _copies.Length;
-        ResidentBytes = MemoryPlan.ResidentOf(write);
-        _left = Pieces;
-        _statistics = new TileStatistics[write.Verbatim is null ? pieces : 0];
-        _opened = new Lazy<Opened>(() => new Opened(write, files, _output));
-    }
-
-    /// <summary>The tensor.</summary>
-    public LogicalTensor Tensor => _write.Tensor;
-
-    /// <summary>The shard that it is written to.</summary>
-    public WriteShard Shard { get; }
-
-    /// <summary>The number of pieces; none for a tensor without elements.</summary>
-    public int Pieces { get; }
-
-    /// <summary>The bytes that its deltas hold while it is in work.</summary>
-    public long ResidentBytes { get; }
-
-    /// <summary>True once every piece is done.</summary>
-    public bool IsDone => Volatile.Read(ref _left) == 0;
-
-    /// <summary>What became of it, once every piece is done.</summary>
-    public TensorResult Result
-    {
-        get
-        {
-            // Summed in the order of the pieces, whoever worked on them: the same figure every time.
-            var all = default(TileStatistics);
-            foreach (var piece in _statistics)
-            {
-                all.Add(piece);
-            }
-
-            var changed = _write.Tensor.Terms.Length > 0;
-            return new TensorResult(_write, _write.Sink.Outputs[0].Type, _write.Bytes, changed ? Ratio(all.DeltaSquares, all.WeightSquares) : null, _deferred)
-            {
-                RelativeError = _write.Sink.IsQuantized && _write.Verbatim is null ? Ratio(all.ErrorSquares, all.ValueSquares) : null,
-            };
-
-            static double Ratio(double part, double whole) => part == 0 ? 0 : Math.Sqrt(part / whole);
-        }
+        _opened = new Lazy<Opened>(() => new Opened(write, files, Output));
     }
 
     /// <summary>Does one piece.</summary>
@@ -92,22 +52,11 @@ internal sealed class TensorJob : IDisposable
     public long Run(int piece, WorkerBuffers buffers, CancellationToken stop)
     {
         var written = _write.Verbatim is not null ? Copy(_copies[piece], buffers) : piece < _surveys ? Survey(piece, buffers) : Write(piece - _surveys, buffers, stop);
-        if (Interlocked.Decrement(ref _left) == 0 && _opened.IsValueCreated)
-        {
-            _deferred = _opened.Value.Writer.Finish();
-            Dispose();
-        }
-
+        Done(_opened.IsValueCreated ? _opened.Value.Writer : null);
         return written;
     }
 
-    /// <summary>Lets the disk begin with what was written to the shard.</summary>
-    public void BeginFlush() => Durable.BeginFlush(_output.File);
-
-    /// <summary>The bytes that it no longer holds; counted once.</summary>
-    public long ReleaseResident() => Interlocked.Exchange(ref _released, 1) == 0 ? ResidentBytes : 0;
-
-    public void Dispose()
+    protected override void GiveBack()
     {
         _unseen.Dispose();
         if (_opened.IsValueCreated)
@@ -118,7 +67,7 @@ internal sealed class TensorJob : IDisposable
 
     private long Copy(Part part, WorkerBuffers buffers)
     {
-        FileCopy.Copy(_files, part.Stored, part.Start, part.Length, _output, buffers.Copy, part.Output);
+        FileCopy.Copy(_files, part.Stored, part.Start, part.Length, Output, buffers.Copy, part.Output);
         return part.Length;
     }
 
@@ -137,7 +86,7 @@ internal sealed class TensorJob : IDisposable
         var (row, rows) = RowsOf(piece);
         var encoded = Merge(row, rows, buffers, out var statistics);
         _opened.Value.Writer.Write(row, rows, encoded, ref statistics);
-        _statistics[piece] = statistics;
+        Record(piece, statistics);
         return _write.Bytes / Tensor.View.Rows * rows;
     }
 
@@ -183,11 +132,7 @@ internal sealed class TensorJob : IDisposable
             }
         }
 
-        if (statistics.NonFinite)
-        {
-            throw NonFinite();
-        }
-
+        RequireFinite(statistics);
         return encoded;
     }
 
@@ -208,16 +153,6 @@ internal sealed class TensorJob : IDisposable
         }
 
         return touching;
-    }
-
-    private MergeException NonFinite()
-    {
-        var type = _write.Sink.Outputs[0].Type;
-        return new MergeException(
-            MergeError.NonFiniteResult,
-            $"'{Tensor.Name}' would hold values that {type} cannot: NaN, Inf, or numbers beyond its range.",
-            Tensor.Name,
-            type == TensorType.F16 ? "Save with -DType bfloat16 or float32, whose range is larger." : "Check the base and the adapter for NaN and Inf.");
     }
 
     /// <summary>A part of a stored tensor that is copied.</summary>

@@ -56,6 +56,9 @@ public sealed class PlainSink(string name, TensorType type, IReadOnlyList<long> 
     public override string Format => type.ToString();
 
     /// <inheritdoc/>
+    public override TensorType? RoundedType => type;
+
+    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => (long)rows * view.Columns * type.Bits() / 8;
 
     /// <inheritdoc/>

@@ -28,6 +28,9 @@ public abstract class TensorSink
     /// <summary>True if the writer must have seen every row before it can write the first: each piece is then computed twice.</summary>
     public virtual bool NeedsSurvey => false;
 
+    /// <summary>The dtype that rows are rounded to at the beginning of the writer's buffer, row after row, where they are: a device can bring them so.</summary>
+    public virtual TensorType? RoundedType => null;
+
     /// <summary>Tiles begin at multiples of this many rows.</summary>
     public virtual int RowQuantum => 1;
 

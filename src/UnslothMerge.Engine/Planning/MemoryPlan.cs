@@ -11,6 +11,12 @@ namespace UnslothMerge.Planning;
 /// <param name="Disk">Taken on the destination's disk.</param>
 public sealed record MemoryStage(string Name, long Read, long Written, long Host, long Device, long Disk);
 
+/// <summary>What a device needs besides.</summary>
+/// <param name="Name">The device.</param>
+/// <param name="DeviceBytes">The most of its own memory.</param>
+/// <param name="HostBytes">The most host memory, for what goes up and comes down.</param>
+public sealed record DeviceNeed(string Name, long DeviceBytes, long HostBytes);
+
 /// <summary>What a merge will need, known before anything is written; the executor keeps to it.</summary>
 public sealed class MemoryPlan
 {
@@ -26,17 +32,21 @@ public sealed class MemoryPlan
     /// <summary>What each worker has at least: the buffer for copies that the kernel cannot do alone.</summary>
     public const int CopyBytes = 1024 * 1024;
 
-    private MemoryPlan(WritePlan plan, int workers, long residentBytes, long limit, long baseline)
+    private MemoryPlan(WritePlan plan, int workers, long residentBytes, long limit, long baseline, DeviceNeed? device)
     {
         Workers = workers;
+        Device = device?.Name ?? "cpu";
         ResidentBytes = residentBytes;
         LimitBytes = limit;
-        Stages = [.. StagesOf(plan, workers, residentBytes)];
+        Stages = [.. StagesOf(plan, workers, residentBytes, device)];
         PeakHostBytes = baseline + RuntimeBytes + Stages.Sum(s => s.Host);
     }
 
     /// <summary>The number of threads.</summary>
     public int Workers { get; }
+
+    /// <summary>Where the arithmetic is done.</summary>
+    public string Device { get; }
 
     /// <summary>The most that the factors shared by all workers take at the same time.</summary>
     public long ResidentBytes { get; }
@@ -57,20 +67,21 @@ public sealed class MemoryPlan
     /// <param name="plan">What is written.</param>
     /// <param name="limit">How much memory may be taken.</param>
     /// <param name="workers">The most threads.</param>
-    public static MemoryPlan For(WritePlan plan, MemoryLimit limit, int workers)
+    /// <param name="device">What a device needs, if one takes some of the tensors.</param>
+    public static MemoryPlan For(WritePlan plan, MemoryLimit limit, int workers, DeviceNeed? device = null)
     {
         var baseline = Environment.WorkingSet;
         var largest = plan.Tensors.Select(ResidentOf).DefaultIfEmpty().Max();
         var resident = Math.Min(plan.Tensors.Sum(ResidentOf), Math.Max(largest, UsualResidentBytes));
-        var memory = new MemoryPlan(plan, workers, resident, limit.Bytes, baseline);
+        var memory = new MemoryPlan(plan, workers, resident, limit.Bytes, baseline, device);
         if (!memory.FitsMemory)
         {
-            memory = new MemoryPlan(plan, workers, largest, limit.Bytes, baseline);
+            memory = new MemoryPlan(plan, workers, largest, limit.Bytes, baseline, device);
         }
 
         while ((!memory.FitsMemory || memory.PeakHostBytes > UsualPeakBytes) && workers > 1)
         {
-            memory = new MemoryPlan(plan, --workers, largest, limit.Bytes, baseline);
+            memory = new MemoryPlan(plan, --workers, largest, limit.Bytes, baseline, device);
         }
 
         return memory;
@@ -95,7 +106,7 @@ public sealed class MemoryPlan
     /// <summary>The bytes that a tensor's deltas and its writer hold while it is in work.</summary>
     public static long ResidentOf(WriteTensor tensor) => tensor.Sink.ResidentBytes + tensor.Tensor.Terms.Sum(t => t.Term.ResidentBytes);
 
-    private static IEnumerable<MemoryStage> StagesOf(WritePlan plan, int workers, long residentBytes)
+    private static IEnumerable<MemoryStage> StagesOf(WritePlan plan, int workers, long residentBytes, DeviceNeed? device)
     {
         var tensors = plan.Tensors.ToList();
         var merged = tensors.Where(t => t.Verbatim is null).ToList();
@@ -105,7 +116,7 @@ public sealed class MemoryPlan
         yield return new MemoryStage("Plan", headers, headers, 4 * headers, 0, headers);
         yield return new MemoryStage("Adapter", inputs, 0, residentBytes, 0, 0);
         var buffers = Math.Max(CopyBytes, merged.Select(t => t.Tiling.WorkerBytes).DefaultIfEmpty().Max());
-        yield return new MemoryStage("Merge", merged.Sum(t => t.Tensor.Source.Inputs.Sum(i => i.Length)), merged.Sum(t => t.Bytes), workers * buffers, 0, merged.Sum(t => t.Bytes));
+        yield return new MemoryStage("Merge", merged.Sum(t => t.Tensor.Source.Inputs.Sum(i => i.Length)), merged.Sum(t => t.Bytes), (workers * buffers) + (device?.HostBytes ?? 0), device?.DeviceBytes ?? 0, merged.Sum(t => t.Bytes));
         yield return new MemoryStage("Copy", copied.Sum(t => t.Bytes), copied.Sum(t => t.Bytes), 0, 0, copied.Sum(t => t.Bytes));
     }
 }

@@ -14,7 +14,8 @@ namespace UnslothMerge.Planning;
 /// <param name="SourceBytes">The buffer for a piece as it is stored in the base.</param>
 /// <param name="SinkBytes">The buffer for a piece as it is stored in the output.</param>
 /// <param name="TermBytes">The buffer for what the deltas need for a piece.</param>
-public sealed record Tiling(int Rows, int TileRows, int TileColumns, long SourceBytes, long SinkBytes, long TermBytes)
+/// <param name="RowQuantum">Pieces begin at multiples of this many rows.</param>
+public sealed record Tiling(int Rows, int TileRows, int TileColumns, long SourceBytes, long SinkBytes, long TermBytes, int RowQuantum)
 {
     /// <summary>The bytes of a piece, about. Larger pieces fall out of the cache between reading and writing; smaller ones cost system calls.</summary>
     public const int PieceBytes = 512 * 1024;
@@ -52,7 +53,8 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
             tileColumns,
             CacheLine.Align(tensor.Source.BytesOf(view, rows)),
             CacheLine.Align(sink.BytesOf(view, rows)),
-            BytesOfTerms(tensor, rows));
+            BytesOfTerms(tensor, rows),
+            (int)Math.Min(quantum, rows));
     }
 
     // The buffers of the terms that meet in one piece: of many experts, only those whose rows it has.

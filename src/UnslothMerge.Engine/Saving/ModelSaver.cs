@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using Microsoft.Win32.SafeHandles;
+using UnslothMerge.Devices;
 using UnslothMerge.Execution;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
@@ -10,7 +11,11 @@ namespace UnslothMerge.Saving;
 /// <summary>How a save runs; what it writes is the plan's business.</summary>
 /// <param name="Memory">The number of threads and their memory.</param>
 /// <param name="Sync">True to flush everything to the disk before the model gets its final name.</param>
-public sealed record RunOptions(MemoryPlan Memory, bool Sync);
+public sealed record RunOptions(MemoryPlan Memory, bool Sync)
+{
+    /// <summary>A device that takes some of the tensors; null if the cores do all the work.</summary>
+    public DeviceRun? Device { get; init; }
+}
 
 /// <summary>A file of weights that was written.</summary>
 /// <param name="Path">Its final path.</param>
@@ -77,7 +82,7 @@ public static class ModelSaver
                 RandomAccess.Write(files[^1], shard.Layout.Header, 0);
             }
 
-            var results = StreamingExecutor.Run(plan, files, options.Memory, options.Sync, progress, cancellation);
+            var results = StreamingExecutor.Run(plan, files, options.Memory, options.Device, options.Sync, progress, cancellation);
             Complete(plan, files, results);
             return results;
         }

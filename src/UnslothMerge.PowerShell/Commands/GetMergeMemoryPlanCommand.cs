@@ -41,16 +41,17 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
         var path = ResolveOne(Base, nameof(Base));
         var adapters = ResolveSome(Adapter ?? [], nameof(Adapter));
         var (destination, temporary) = (Unresolved(Destination, nameof(Destination)), Unresolved(TemporaryLocation, nameof(TemporaryLocation)));
-        WriteObject(Engine(() =>
+        var limit = Engine(() => OutputOptions.ReadLimit(MaximumMemoryUsage));
+        var (merge, write, copied) = Engine(() =>
         {
             var merge = MergePlanner.Plan(ModelDirectory.Open(path), MergeInput.Steps(adapters, Weight));
 
             // The method lora copies the adapter's files and touches no tensor of the model.
             var tensors = Method == SaveMethod.lora ? [] : merge.Tensors;
             var write = WritePlan.Create(merge, tensors, OutputOptions.Read(DType, MaxShardSize) with { Quantization = OutputOptions.ReadMethod(Method, DType, null, null, null, null, null) });
-            var copied = Method == SaveMethod.lora ? merge.Steps.Sum(s => new FileInfo(s.Adapter.Weights.Path).Length) : 0;
-            var memory = MemoryPlan.For(write, OutputOptions.ReadLimit(MaximumMemoryUsage), ThrottleLimit);
-            return new MergeMemoryPlan(merge, write, memory, copied, DiskSpace.At(destination), DiskSpace.At(temporary));
-        }));
+            return (merge, write, Method == SaveMethod.lora ? merge.Steps.Sum(s => new FileInfo(s.Adapter.Weights.Path).Length) : 0);
+        });
+        using var device = OpenDevice(write);
+        WriteObject(Engine(() => new MergeMemoryPlan(merge, write, MemoryPlan.For(write, limit, ThrottleLimit, device?.Need), copied, DiskSpace.At(destination), DiskSpace.At(temporary))));
     }
 }

@@ -146,7 +146,9 @@ public sealed class SaveMergedModelCommand : OutputCommand
             _input.Select(AllowPartial, target.Given),
             OutputOptions.Read(DType, MaxShardSize) with { Quantization = OutputOptions.ReadMethod(Method, DType, Strategy, QuantType, doubleQuantization, BlockSize, ComputeDType), Variant = Variant }));
         var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
-        var memory = Engine(() => MemoryPlan.For(write, OutputOptions.ReadLimit(MaximumMemoryUsage), ThrottleLimit));
+        var limit = Engine(() => OutputOptions.ReadLimit(MaximumMemoryUsage));
+        using var device = OpenDevice(write);
+        var memory = MemoryPlan.For(write, limit, ThrottleLimit, device?.Need);
         Engine(memory.RequireFit);
         var description = SaveDescription.OfModel(write, Method, extras);
         if (!Confirm(description, target))
@@ -161,7 +163,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var clock = Stopwatch.StartNew();
         try
         {
-            var shards = Engine(() => ModelSaver.Save(write, extras, target, new RunOptions(memory, !NoSync), progress, Stop));
+            var shards = Engine(() => ModelSaver.Save(write, extras, target, new RunOptions(memory, !NoSync) { Device = device }, progress, Stop));
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
             WarnOfQuantization(saved);
             WriteObject(saved, enumerateCollection: true);

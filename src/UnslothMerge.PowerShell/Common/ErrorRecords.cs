@@ -36,7 +36,7 @@ internal static class ErrorRecords
         MergeError.InvalidDestination => ErrorCategory.WriteError,
         MergeError.NonFiniteResult => ErrorCategory.InvalidResult,
         MergeError.FileChanged => ErrorCategory.ReadError,
-        MergeError.DoesNotFit => ErrorCategory.ResourceUnavailable,
+        MergeError.DoesNotFit or MergeError.DeviceUnavailable => ErrorCategory.ResourceUnavailable,
         _ => ErrorCategory.NotSpecified,
     };
 }

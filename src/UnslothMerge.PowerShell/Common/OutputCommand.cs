@@ -1,4 +1,5 @@
 using System.Management.Automation;
+using UnslothMerge.Devices;
 using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell.Common;
@@ -28,6 +29,15 @@ public abstract class OutputCommand : EngineCommand
     public string MaximumMemoryUsage { get; set; } = MemoryLimit.Default;
 
     /// <summary>
+    /// Where the arithmetic is done: auto (whatever is faster), cpu (the same bytes on every machine), cuda or cuda:1. A GPU needs a libtorch; see
+    /// UNSLOTHMERGE_LIBTORCH.
+    /// </summary>
+    [Parameter]
+    [ArgumentCompleter(typeof(DeviceCompleter))]
+    [ValidateNotNullOrEmpty]
+    public string Device { get; set; } = "auto";
+
+    /// <summary>
     /// Where a tensor that cannot be streamed would be spilled; the system's temporary directory by default. Every kind of change there is today is
     /// streamed.
     /// </summary>
@@ -41,4 +51,7 @@ public abstract class OutputCommand : EngineCommand
     [ValidateRange(1, 1024)]
     [PSDefaultValue(Help = "The number of processors")]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
+
+    /// <summary>Opens the device; null if the cores do all the work.</summary>
+    private protected DeviceRun? OpenDevice(WritePlan plan) => Engine(() => DeviceSelection.Open(DeviceRequest.Parse(Device), plan, MaximumMemoryUsage, ThrottleLimit, WriteVerbose));
 }

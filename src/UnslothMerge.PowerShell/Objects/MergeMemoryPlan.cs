@@ -13,6 +13,7 @@ public sealed class MergeMemoryPlan
         Architecture = merge.Base.Title;
         Parameters = merge.Tensors.Sum(t => t.View.Count);
         Shards = write.Shards.Length;
+        Device = memory.Device;
         Workers = memory.Workers;
         var stages = memory.Stages
             .Select(s => s.Name == "Copy" ? s with { Read = s.Read + copiedBytes, Written = s.Written + copiedBytes, Disk = s.Disk + copiedBytes } : s)
@@ -65,7 +66,7 @@ public sealed class MergeMemoryPlan
     public int Shards { get; }
 
     /// <summary>Where the arithmetic is done.</summary>
-    public string Device { get; } = "cpu";
+    public string Device { get; }
 
     /// <summary>The number of threads.</summary>
     public int Workers { get; }

@@ -23,7 +23,7 @@ public sealed class PackageTests
             Assert.Superset(
                 new HashSet<string> { "UnslothMerge.nuspec", "UnslothMerge.psd1", "UnslothMerge.format.ps1xml", "bin/UnslothMerge.PowerShell.dll", "bin/engine/UnslothMerge.Engine.dll", "signature" },
                 names.ToHashSet());
-            Assert.DoesNotContain(names, n => n.EndsWith(".pdb", StringComparison.Ordinal) || n.Contains("torch", StringComparison.OrdinalIgnoreCase));
+            Assert.DoesNotContain(names, n => n.EndsWith(".pdb", StringComparison.Ordinal) || n.Contains("torch_", StringComparison.Ordinal) || n.Contains("c10", StringComparison.Ordinal));
             Assert.InRange(new FileInfo(made[1]).Length, 1, 5_000_000);
 
             using var nuspec = new StreamReader(package.GetEntry("UnslothMerge.nuspec")!.Open());

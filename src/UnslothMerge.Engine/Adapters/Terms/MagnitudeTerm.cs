@@ -12,6 +12,9 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="byColumn">True if an output is a column of the weight (Conv1D, embeddings); false if it is a row.</param>
 public sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : DeltaTerm
 {
+    /// <summary>One magnitude per output.</summary>
+    public StoredTensor Magnitude => magnitude;
+
     /// <inheritdoc/>
     public override string Kind => "DoRA";
 

@@ -56,6 +56,9 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
     public override string Format => options.Codes.Name.ToUpperInvariant();
 
     /// <inheritdoc/>
+    public override TensorType? RoundedType => options.Type;
+
+    /// <inheritdoc/>
     public override long ResidentBytes => _blocks * sizeof(float);
 
     /// <inheritdoc/>

@@ -18,6 +18,20 @@ public sealed record FourBitTensors(StoredTensor Packed, StoredTensor AbsMax, St
     public IReadOnlyList<StoredTensor> All => NestedAbsMax is null ? [Packed, AbsMax, QuantMap, StateJson] : [Packed, AbsMax, QuantMap, NestedAbsMax, NestedQuantMap!, StateJson];
 }
 
+/// <summary>The bytes and blocks that hold some rows.</summary>
+/// <param name="FirstByte">The first byte of the codes in the file.</param>
+/// <param name="Bytes">The number of bytes.</param>
+/// <param name="FirstBlock">The first block.</param>
+/// <param name="Blocks">The number of blocks.</param>
+public readonly record struct FourBitExtent(long FirstByte, int Bytes, long FirstBlock, int Blocks)
+{
+    /// <summary>The decoded scales in what was read: they follow the codes at an aligned place.</summary>
+    public Span<float> AbsMaxOf(Span<byte> stored) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(Bytes), Blocks * sizeof(float)));
+
+    /// <inheritdoc cref="AbsMaxOf(Span{byte})"/>
+    public ReadOnlySpan<float> AbsMaxOf(ReadOnlySpan<byte> stored) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(Bytes), Blocks * sizeof(float)));
+}
+
 /// <summary>
 /// A weight that bitsandbytes quantized to NF4 or FP4. Decodes as bitsandbytes does: code · absmax in fp32, rounded once to the dtype that the
 /// weight had. Blocks are flat: they may begin and end within a row. Source: bitsandbytes 0.50, <c>dequantize_4bit</c>; QLoRA (arXiv 2305.14314).
@@ -55,21 +69,35 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
             Packed = new TensorSpec(name, tensors.Packed.Type, tensors.Packed.Shape),
         });
 
-    /// <inheritdoc/>
-    public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(tensors, state, files, view);
+    /// <summary>The value of each code.</summary>
+    public float[] MapOf(InputFiles files) => files.ReadAll<float>(tensors.QuantMap);
 
-    private sealed class Reader(FourBitTensors tensors, QuantState state, InputFiles files, MatrixView view) : TensorReader
+    /// <summary>Where the codes and scales of some rows lie, in the file and in what a reader reads of them. Reading starts at a block's first byte.</summary>
+    public FourBitExtent ExtentOf(MatrixView view, long row, int rows)
     {
-        private readonly float[] _map = files.ReadAll<float>(tensors.QuantMap);
+        var first = row * view.Columns;
+        var end = first + ((long)rows * view.Columns);
+        var firstBlock = first / state.BlockSize;
+        var firstByte = firstBlock * state.BlockSize / 2;
+        return new FourBitExtent(firstByte, (int)(((end + 1) / 2) - firstByte), firstBlock, (int)(((end + state.BlockSize - 1) / state.BlockSize) - firstBlock));
+    }
+
+    /// <inheritdoc/>
+    public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(this, tensors, state, files, view);
+
+    private sealed class Reader(FourBitSource source, FourBitTensors tensors, QuantState state, InputFiles files, MatrixView view) : TensorReader
+    {
+        private readonly float[] _map = source.MapOf(files);
         private readonly float[]? _nestedMap = tensors.NestedQuantMap is null ? null : files.ReadAll<float>(tensors.NestedQuantMap);
         private readonly float[]? _nestedAbsMax = tensors.NestedAbsMax is null ? null : files.ReadAll<float>(tensors.NestedAbsMax);
         private readonly RoundTo _roundTo = state.Type switch { TensorType.BF16 => RoundTo.BFloat16, TensorType.F16 => RoundTo.Half, _ => RoundTo.None };
 
         public override void Read(long row, int rows, Span<byte> stored)
         {
-            var (firstByte, bytes, firstBlock, blocks) = Extent(row, rows);
+            var extent = source.ExtentOf(view, row, rows);
+            var (firstByte, bytes, firstBlock, blocks) = extent;
             files.Read(tensors.Packed, firstByte, stored[..bytes]);
-            var absMax = AbsMaxOf(stored, bytes, blocks);
+            var absMax = extent.AbsMaxOf(stored);
             if (_nestedMap is null)
             {
                 files.Read(tensors.AbsMax, firstBlock * sizeof(float), MemoryMarshal.AsBytes(absMax));
@@ -83,8 +111,9 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
 
         public override void Decode(ReadOnlySpan<byte> stored, long row, int rows, Tile tile)
         {
-            var (firstByte, bytes, firstBlock, blocks) = Extent(row, rows);
-            var absMax = AbsMaxOf(stored, bytes, blocks);
+            var extent = source.ExtentOf(view, row, rows);
+            var (firstByte, bytes, firstBlock, _) = extent;
+            var absMax = extent.AbsMaxOf(stored);
             for (var i = 0; i < tile.Rows; i++)
             {
                 var element = ((tile.Row + i) * view.Columns) + tile.Column;
@@ -99,19 +128,5 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
                     tile.WeightRow(i));
             }
         }
-
-        // The bytes and blocks that hold some rows. Reading starts at a block's first byte.
-        private (long FirstByte, int Bytes, long FirstBlock, int Blocks) Extent(long row, int rows)
-        {
-            var first = row * view.Columns;
-            var end = first + ((long)rows * view.Columns);
-            var firstBlock = first / state.BlockSize;
-            var firstByte = firstBlock * state.BlockSize / 2;
-            return (firstByte, (int)(((end + 1) / 2) - firstByte), firstBlock, (int)(((end + state.BlockSize - 1) / state.BlockSize) - firstBlock));
-        }
-
-        private static Span<float> AbsMaxOf(Span<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(bytes), blocks * sizeof(float)));
-
-        private static ReadOnlySpan<float> AbsMaxOf(ReadOnlySpan<byte> stored, int bytes, int blocks) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(bytes), blocks * sizeof(float)));
     }
 }

@@ -1,0 +1,78 @@
+using System.Collections.Immutable;
+using UnslothMerge.Planning;
+
+namespace UnslothMerge.Devices;
+
+/// <summary>Which tensors of a plan a device merges, in batches of how many rows, so that its memory suffices.</summary>
+public sealed class DevicePlan
+{
+    /// <summary>The elements of a batch: enough for a bus and a GPU to reach their speed, little enough that a lane costs some 100 MB there.</summary>
+    private const long UsualElements = 4L * 1024 * 1024;
+
+    private const int MostLanes = 8;
+
+    private readonly Dictionary<WriteTensor, int> _rows;
+
+    private DevicePlan(IEnumerable<WriteTensor> tensors, ImmutableArray<KeyValuePair<string, int>> left, int lanes, long elements, long residentBytes)
+    {
+        _rows = new Dictionary<WriteTensor, int>(tensors.Select(t => KeyValuePair.Create(t, Rows(t, elements))), ReferenceEqualityComparer.Instance);
+        Left = left;
+        Lanes = lanes;
+        ResidentBytes = residentBytes;
+        DeviceBytes = residentBytes + (lanes * _rows.Select(t => DeviceSupport.BatchBytes(t.Key, t.Value)).DefaultIfEmpty().Max());
+        HostBytes = lanes * _rows.Select(t => DeviceSupport.HostBytes(t.Key, t.Value)).DefaultIfEmpty().Max();
+    }
+
+    /// <summary>The number of tensors that the device merges.</summary>
+    public int Count => _rows.Count;
+
+    /// <summary>Why other tensors with deltas stay with the cores, and how many for each reason.</summary>
+    public ImmutableArray<KeyValuePair<string, int>> Left { get; }
+
+    /// <summary>The number of threads that work with the device, each with a batch of its own.</summary>
+    public int Lanes { get; }
+
+    /// <summary>The most that the factors of all tensors in work take on the device.</summary>
+    public long ResidentBytes { get; }
+
+    /// <summary>The most memory of the device.</summary>
+    public long DeviceBytes { get; }
+
+    /// <summary>The most host memory for what goes up and comes down.</summary>
+    public long HostBytes { get; }
+
+    /// <summary>The rows of a tensor's batch; null if it stays with the cores.</summary>
+    public int? RowsOf(WriteTensor tensor) => _rows.TryGetValue(tensor, out var rows) ? rows : null;
+
+    /// <summary>Plans batches that fit: smaller ones, then fewer lanes, until they do. What cannot fit stays with the cores.</summary>
+    /// <param name="plan">What is written.</param>
+    /// <param name="limit">The bytes that may be taken on the device.</param>
+    /// <param name="workers">The most lanes.</param>
+    public static DevicePlan For(WritePlan plan, long limit, int workers)
+    {
+        // Half for the factors of one tensor at least, half for a batch at least: so there always is a plan that fits.
+        var changed = plan.Tensors.Where(t => t.Tensor.Terms.Length > 0).Select(t => (
+            Tensor: t,
+            Why: DeviceSupport.WhyNot(t) ?? (Math.Max(DeviceSupport.ResidentBytes(t), DeviceSupport.BatchBytes(t, Rows(t, 0))) > limit / 2 ? "too little device memory" : null))).ToList();
+        var tensors = changed.Where(c => c.Why is null).Select(c => c.Tensor).ToList();
+        var left = changed.Where(c => c.Why is not null).CountBy(c => c.Why!).OrderByDescending(r => r.Value).ToImmutableArray();
+        var largest = tensors.Select(DeviceSupport.ResidentBytes).DefaultIfEmpty().Max();
+        var resident = Math.Min(tensors.Sum(DeviceSupport.ResidentBytes), Math.Max(largest, limit / 4));
+
+        var (lanes, elements) = (Math.Clamp(workers, 1, MostLanes), UsualElements);
+        var fitting = new DevicePlan(tensors, left, lanes, elements, resident);
+        while (fitting.DeviceBytes > limit && elements > 0)
+        {
+            (lanes, elements) = elements > UsualElements / 8 || lanes == 1 ? (lanes, elements / 2) : (lanes / 2, elements);
+            fitting = new DevicePlan(tensors, left, lanes, elements, resident);
+        }
+
+        return fitting;
+    }
+
+    private static int Rows(WriteTensor tensor, long elements)
+    {
+        var quantum = tensor.Tiling.RowQuantum;
+        return (int)Math.Min(tensor.Tensor.View.Rows, Math.Max(quantum, elements / Math.Max(1, tensor.Tensor.View.Columns) / quantum * quantum));
+    }
+}

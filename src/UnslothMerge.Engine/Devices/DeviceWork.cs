@@ -1,0 +1,62 @@
+using System.Diagnostics;
+using UnslothMerge.IO;
+using UnslothMerge.Planning;
+using UnslothMerge.Simd;
+
+namespace UnslothMerge.Devices;
+
+/// <summary>What a merge would ask of a device, and how long the cores or the device would take for it.</summary>
+/// <param name="Flops">The floating-point operations of the deltas.</param>
+/// <param name="UpBytes">What goes to the device.</param>
+/// <param name="DownBytes">What comes back.</param>
+public readonly record struct DeviceWork(double Flops, long UpBytes, long DownBytes)
+{
+    /// <summary>What starting libtorch and a GPU costs, about, before the first row.</summary>
+    public const double StartSeconds = 3;
+
+    /// <summary>What one thread copies out of and into files per second, about, while they are in the page cache: both ways have to.</summary>
+    private const double FileBytesPerSecond = 4e9;
+
+    /// <summary>The work of all tensors that a device could merge.</summary>
+    public static DeviceWork Of(WritePlan plan) => plan.Tensors.Where(t => t.Verbatim is null && DeviceSupport.WhyNot(t) is null).Aggregate(default(DeviceWork), (sum, t) =>
+    {
+        var (source, rows) = (t.Tensor.Source, t.Tensor.View.Rows);
+        var elements = t.Tensor.View.Count;
+        return new DeviceWork(
+            sum.Flops + t.Tensor.Terms.Sum(d => 2.0 * (d.Term.Rank ?? 4) * (d.Term.Rows is { } range ? elements / rows * range.Count : elements)),
+            sum.UpBytes + source.Inputs.Sum(i => i.Length),
+            sum.DownBytes + (elements * sizeof(ushort)));
+    });
+
+    /// <summary>The seconds that so many cores need.</summary>
+    public double CoreSeconds(int workers, double flopsPerCore) => FileSeconds(workers) + (Flops / (workers * flopsPerCore));
+
+    /// <summary>The seconds until a device is done: its arithmetic is faster than any bus.</summary>
+    public double DeviceSeconds(int workers, double bus) => StartSeconds + Math.Max(FileSeconds(workers), Math.Max(UpBytes, DownBytes) / bus);
+
+    /// <summary>Measures for some milliseconds what a core does per second in our own kernel.</summary>
+    public static double MeasureCore()
+    {
+        const int rows = 16, columns = 256, rank = 64;
+        using var left = new NativeBuffer(rows * rank * sizeof(float));
+        using var right = new NativeBuffer(LoraPanels.Length(rank, columns) * sizeof(float));
+        using var delta = new NativeBuffer(rows * columns * sizeof(float));
+        left.Floats.Clear();
+        right.Floats.Clear();
+        var best = double.MaxValue;
+        for (var round = 0; round < 50; round++)
+        {
+            var start = Stopwatch.GetTimestamp();
+            for (var i = 0; i < 4; i++)
+            {
+                LoraKernel.Assign(left.Floats, right.Floats, delta.Floats, rows, columns, rank, columns);
+            }
+
+            best = Math.Min(best, Stopwatch.GetElapsedTime(start).TotalSeconds / 4);
+        }
+
+        return 2.0 * rows * columns * rank / best;
+    }
+
+    private double FileSeconds(int workers) => (UpBytes + DownBytes) / (workers * FileBytesPerSecond);
+}

@@ -1,0 +1,46 @@
+using UnslothMerge.IO;
+using UnslothMerge.Planning;
+using UnslothMerge.Simd;
+
+namespace UnslothMerge.Devices;
+
+/// <summary>Merges batches of rows outside our own kernels: on a GPU. What it can do is <see cref="DeviceSupport"/>'s to say.</summary>
+public interface IMergeDevice : IDisposable
+{
+    /// <summary>What a person would call it.</summary>
+    string Name { get; }
+
+    /// <summary>What the caller may want to know about how it was opened.</summary>
+    IReadOnlyList<string> Notes { get; }
+
+    /// <summary>The bytes of its memory that are free.</summary>
+    long FreeBytes { get; }
+
+    /// <summary>The bytes per second that go up while as many come down, measured in a moment.</summary>
+    double MeasureBus();
+
+    /// <summary>Loads what all batches of a tensor share. Several threads may use it at once, each with a lane of its own.</summary>
+    IDeviceTensor Open(WriteTensor tensor, InputFiles files);
+
+    /// <summary>Opens a lane for the calling thread.</summary>
+    IDeviceLane OpenLane();
+}
+
+/// <summary>A tensor in work on a device.</summary>
+public interface IDeviceTensor : IDisposable;
+
+/// <summary>One thread's way to a device: buffers in both memories, filled again with every batch.</summary>
+public interface IDeviceLane : IDisposable
+{
+    /// <summary>Reads a batch, merges it on the device and waits for the result.</summary>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="row">The first row.</param>
+    /// <param name="rows">The number of rows.</param>
+    /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
+    /// <returns>As many bytes as the sink wants for those rows, beginning with the rows in its rounded dtype; valid until the next batch.</returns>
+    /// <exception cref="DeviceMemoryException">The batch does not fit into the device's memory.</exception>
+    Span<byte> Merge(IDeviceTensor tensor, long row, int rows, ref TileStatistics statistics);
+}
+
+/// <summary>A device has not enough memory for a batch; a smaller one may fit.</summary>
+public sealed class DeviceMemoryException(string message, Exception? inner = null) : Exception(message, inner);

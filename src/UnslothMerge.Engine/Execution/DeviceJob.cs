@@ -1,0 +1,114 @@
+using Microsoft.Win32.SafeHandles;
+using UnslothMerge.Devices;
+using UnslothMerge.Formats;
+using UnslothMerge.IO;
+using UnslothMerge.Planning;
+using UnslothMerge.Simd;
+
+namespace UnslothMerge.Execution;
+
+/// <summary>One tensor that a device works on, in batches of rows. A batch that its memory cannot hold is halved.</summary>
+internal sealed class DeviceJob : TensorWork
+{
+    private readonly WriteTensor _write;
+    private readonly DeviceBatches _batches;
+    private readonly int _rows;
+    private readonly Lazy<Opened> _opened;
+
+    public DeviceJob(WriteTensor write, WriteShard shard, SafeFileHandle file, InputFiles files, IMergeDevice device, DeviceBatches batches, int rows)
+        : base(write, shard, file, (write.Tensor.View.Rows + rows - 1) / rows, DeviceSupport.ResidentBytes(write))
+    {
+        _write = write;
+        _batches = batches;
+        _rows = rows;
+        _opened = new Lazy<Opened>(() => new Opened(device.Open(write, files), write.Sink.Open(files, write.Tensor.View, Output)));
+    }
+
+    /// <summary>Does one piece.</summary>
+    /// <param name="piece">Its number.</param>
+    /// <param name="lane">The thread's way to the device.</param>
+    /// <returns>The bytes written.</returns>
+    public long Run(int piece, IDeviceLane lane)
+    {
+        var statistics = default(TileStatistics);
+        var row = (long)piece * _rows;
+        var rows = (int)Math.Min(_rows, Tensor.View.Rows - row);
+        for (var done = 0; done < rows;)
+        {
+            done += Merge(row + done, rows - done, lane, ref statistics);
+        }
+
+        Record(piece, statistics);
+        Done(_opened.Value.Writer);
+        return _write.Bytes / Tensor.View.Rows * rows;
+    }
+
+    protected override void GiveBack()
+    {
+        if (_opened.IsValueCreated)
+        {
+            _opened.Value.Dispose();
+        }
+    }
+
+    private int Merge(long row, int rows, IDeviceLane lane, ref TileStatistics statistics)
+    {
+        var (columns, quantum) = (Tensor.View.Columns, _write.Tiling.RowQuantum);
+        while (true)
+        {
+            var batch = _batches.Fit(rows, columns, quantum);
+            var mine = default(TileStatistics);
+            try
+            {
+                var encoded = lane.Merge(_opened.Value.Tensor, row, batch, ref mine);
+                RequireFinite(mine);
+                _opened.Value.Writer.Write(row, batch, encoded, ref mine);
+                statistics.Add(mine);
+                return batch;
+            }
+            catch (DeviceMemoryException e)
+            {
+                if (batch <= quantum)
+                {
+                    throw new MergeException(
+                        MergeError.DoesNotFit,
+                        $"The device's memory does not even hold {batch} row{(batch == 1 ? "" : "s")} of '{Tensor.Name}': {e.Message}",
+                        Tensor.Name,
+                        "Free memory of the device, or use -Device cpu.",
+                        e);
+                }
+
+                _batches.Halve(batch, columns);
+            }
+        }
+    }
+
+    private sealed record Opened(IDeviceTensor Tensor, TensorWriter Writer) : IDisposable
+    {
+        public void Dispose()
+        {
+            Tensor.Dispose();
+            Writer.Dispose();
+        }
+    }
+}
+
+/// <summary>How large batches may be: what did not fit once is halved for all that follow.</summary>
+internal sealed class DeviceBatches
+{
+    private readonly Lock _gate = new();
+    private long _elements = long.MaxValue;
+
+    /// <summary>As many of some rows as may go at once.</summary>
+    public int Fit(int rows, int columns, int quantum) =>
+        (int)Math.Min(rows, Math.Max(quantum, Interlocked.Read(ref _elements) / Math.Max(1, columns) / quantum * quantum));
+
+    /// <summary>Takes note that a batch was too large.</summary>
+    public void Halve(int rows, int columns)
+    {
+        lock (_gate)
+        {
+            _elements = Math.Min(_elements, (long)rows * columns / 2);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+using System.Collections.Immutable;
+
+namespace UnslothMerge.Execution;
+
+/// <summary>
+/// Hands out the pieces of some tensors in the order of the output, so that writes run forward. A tensor whose factors would not fit beside those
+/// already loaded waits until an earlier one is done.
+/// </summary>
+/// <param name="works">The tensors.</param>
+/// <param name="residentBytes">What the factors of all tensors in work may take.</param>
+internal sealed class WorkQueue<T>(ImmutableArray<T> works, long residentBytes)
+    where T : TensorWork
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(100);
+
+    private readonly object _gate = new();
+    private int _nextWork;
+    private int _nextPiece;
+    private long _resident;
+
+    /// <summary>Takes the next piece; null if there is none, or the run was stopped while waiting for it.</summary>
+    public (T Work, int Piece)? Next(CancellationToken stop)
+    {
+        lock (_gate)
+        {
+            while (_nextWork < works.Length)
+            {
+                var work = works[_nextWork];
+                if (_nextPiece < work.Pieces)
+                {
+                    if (_nextPiece == 0 && _resident > 0 && _resident + work.ResidentBytes > residentBytes)
+                    {
+                        Monitor.Wait(_gate, Patience);
+                        if (stop.IsCancellationRequested)
+                        {
+                            return null;
+                        }
+
+                        continue;
+                    }
+
+                    _resident += _nextPiece == 0 ? work.ResidentBytes : 0;
+                    return (work, _nextPiece++);
+                }
+
+                _nextWork++;
+                _nextPiece = 0;
+            }
+
+            return null;
+        }
+    }
+
+    /// <summary>Takes note that a tensor is done.</summary>
+    public void Release(T work)
+    {
+        lock (_gate)
+        {
+            _resident -= work.ReleaseResident();
+            Monitor.PulseAll(_gate);
+        }
+    }
+}

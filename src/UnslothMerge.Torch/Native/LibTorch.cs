@@ -1,0 +1,71 @@
+using System.Text.RegularExpressions;
+using UnslothMerge.Devices;
+
+namespace UnslothMerge.Torch.Native;
+
+/// <summary>A directory with the libraries of libtorch.</summary>
+/// <param name="Directory">The directory.</param>
+/// <param name="Version">What the files beside it say of its version; null if they say nothing.</param>
+internal sealed partial record LibTorch(string Directory, string? Version)
+{
+    /// <summary>The variable that names a directory with libtorch.</summary>
+    public const string Variable = "UNSLOTHMERGE_LIBTORCH";
+
+    /// <summary>The versions that TorchSharp's binary was built for: libtorch promises no compatibility between two of them.</summary>
+    public const string Supported = "2.10";
+
+    /// <summary>Where to get it.</summary>
+    public static string Advice =>
+        $"Set {Variable} to the torch/lib of a PyTorch {Supported} (python -c \"import torch; print(torch.__path__[0] + '/lib')\" prints it), or build the module with -p:Torch=cuda-linux or -p:Torch=cuda-windows, or use -Device cpu.";
+
+    /// <summary>True if it can use GPUs.</summary>
+    public bool HasCuda => File.Exists(PathOf("torch_cuda"));
+
+    /// <summary>Finds the libtorch that the variable names, or the one that was built into the module.</summary>
+    /// <param name="named">The variable's value.</param>
+    /// <param name="builtIn">The directory of the module's own native libraries.</param>
+    /// <exception cref="MergeException">There is none, or not one for this binding.</exception>
+    public static LibTorch Find(string? named, string builtIn)
+    {
+        if (string.IsNullOrWhiteSpace(named))
+        {
+            return At(builtIn) ?? throw new MergeException(MergeError.DeviceUnavailable, "There is no libtorch, which a GPU is used through.", Variable, Advice);
+        }
+
+        // Whoever names the package's folder or the unpacked archive means the same.
+        var found = new[] { named, Path.Combine(named, "lib"), Path.Combine(named, "torch", "lib") }.Select(At).FirstOrDefault(t => t is not null)
+            ?? throw new MergeException(MergeError.DeviceUnavailable, $"{Variable} is '{named}', but there is no {FileName("torch_cpu")} in it.", named, Advice);
+        return found.Version is null || IsSupported(found.Version) ? found : throw found.Unsupported(found.Version);
+    }
+
+    /// <summary>The error that refuses a version.</summary>
+    public MergeException Unsupported(string version) => new(
+        MergeError.DeviceUnavailable,
+        $"The libtorch in '{Directory}' is version {version}, but TorchSharp's binding works with {Supported} only.",
+        Directory,
+        Advice);
+
+    /// <summary>True for a version that the binding was built for.</summary>
+    public static bool IsSupported(string version) => version == Supported || version.StartsWith($"{Supported}.", StringComparison.Ordinal) || version.StartsWith($"{Supported}+", StringComparison.Ordinal);
+
+    /// <summary>The path of one of its libraries.</summary>
+    public string PathOf(string library) => Path.Combine(Directory, FileName(library));
+
+    /// <summary>The file name of a library on this system.</summary>
+    public static string FileName(string library) => OperatingSystem.IsWindows() ? $"{library}.dll" : OperatingSystem.IsMacOS() ? $"lib{library}.dylib" : $"lib{library}.so";
+
+    private static LibTorch? At(string directory) => File.Exists(Path.Combine(directory, FileName("torch_cpu"))) ? new LibTorch(Path.GetFullPath(directory), VersionOf(directory)) : null;
+
+    // version.py beside the lib of a Python package; build-version beside the lib of an archive.
+    private static string? VersionOf(string directory)
+    {
+        var above = Path.GetFullPath(Path.Combine(directory, ".."));
+        var (python, archive) = (Path.Combine(above, "version.py"), Path.Combine(above, "build-version"));
+        return File.Exists(archive) ? File.ReadAllText(archive).Trim()
+            : File.Exists(python) && PythonVersion().Match(File.ReadAllText(python)) is { Success: true } match ? match.Groups[1].Value
+            : null;
+    }
+
+    [GeneratedRegex("""^__version__\s*=\s*['"]([^'"]+)['"]""", RegexOptions.Multiline)]
+    private static partial Regex PythonVersion();
+}

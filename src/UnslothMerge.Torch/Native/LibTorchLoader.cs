@@ -1,0 +1,106 @@
+using System.Reflection;
+using System.Runtime.InteropServices;
+using System.Runtime.Loader;
+using TorchSharp;
+
+namespace UnslothMerge.Torch.Native;
+
+/// <summary>What was loaded.</summary>
+/// <param name="Torch">The libtorch.</param>
+/// <param name="Notes">What the caller may want to know.</param>
+internal sealed record LoadedTorch(LibTorch Torch, IReadOnlyList<string> Notes);
+
+/// <summary>
+/// Loads libtorch and TorchSharp's binary before TorchSharp looks for them itself, so that whatever is wrong shows as one error. Native libraries
+/// stay for the life of the process, so this happens once.
+/// </summary>
+internal static unsafe partial class LibTorchLoader
+{
+    private const string Binding = "LibTorchSharp";
+    private const int Now = 2;
+
+    private static readonly string[] Libraries = ["c10", "torch_cpu", "torch_cuda", "torch"];
+    private static readonly Lock Gate = new();
+    private static readonly Dictionary<string, nint> Handles = [];
+    private static LoadedTorch? _loaded;
+
+    private static string NativeDirectory => Path.Combine(Path.GetDirectoryName(typeof(LibTorchLoader).Assembly.Location)!, "runtimes", OperatingSystem.IsWindows() ? "win-x64" : OperatingSystem.IsMacOS() ? "osx-arm64" : "linux-x64", "native");
+
+    /// <summary>Loads libtorch, unless that has been done.</summary>
+    /// <param name="cuda">True if a GPU is to be used.</param>
+    /// <exception cref="MergeException">There is none, or it cannot be used.</exception>
+    public static LoadedTorch Load(bool cuda)
+    {
+        lock (Gate)
+        {
+            var torch = _loaded?.Torch ?? LibTorch.Find(Environment.GetEnvironmentVariable(LibTorch.Variable), NativeDirectory);
+            if (cuda && !torch.HasCuda)
+            {
+                throw new MergeException(MergeError.DeviceUnavailable, $"The libtorch in '{torch.Directory}' was built for the processor only.", torch.Directory, LibTorch.Advice);
+            }
+
+            return _loaded ??= Load(torch);
+        }
+    }
+
+    private static LoadedTorch Load(LibTorch torch)
+    {
+        var notes = new List<string> { $"libtorch {torch.Version ?? LibTorch.Supported} is taken from '{torch.Directory}'." };
+        foreach (var library in Libraries.Where(l => File.Exists(torch.PathOf(l))))
+        {
+            Handles[library] = Open(torch.PathOf(library));
+        }
+
+        RequireVersion(torch);
+        var binding = Path.Combine(NativeDirectory, LibTorch.FileName(Binding));
+        if (OperatingSystem.IsLinux() && VersionTag.Remedy(binding) is { } copy)
+        {
+            notes.Add($"The system's libstdc++ has no {VersionTag.Name}, which '{binding}' asks for without need: '{copy}' is used, a copy that does not.");
+            binding = copy;
+        }
+
+        Handles[Binding] = Open(binding);
+        foreach (var assembly in new[] { typeof(torch).Assembly, Assembly.GetExecutingAssembly() }.Distinct())
+        {
+            AssemblyLoadContext.GetLoadContext(assembly)!.ResolvingUnmanagedDll += (_, name) => Handles.GetValueOrDefault(name);
+        }
+
+        return new LoadedTorch(torch, notes);
+    }
+
+    // Every symbol is resolved at once: what is missing shows here, by name, and not in the middle of a merge.
+    private static nint Open(string path)
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            return NativeLibrary.TryLoad(path, out var library) ? library : throw Unusable(path, Marshal.GetLastPInvokeErrorMessage());
+        }
+
+        var handle = DlOpen(path, Now);
+        return handle != 0 ? handle : throw Unusable(path, DlError());
+    }
+
+    private static void RequireVersion(LibTorch torch)
+    {
+        // The libraries know their version since 2.9: major, minor and patch in the three highest bytes.
+        if (!NativeLibrary.TryGetExport(Handles["torch_cpu"], "aoti_torch_abi_version", out var export))
+        {
+            throw torch.Unsupported(torch.Version ?? "2.8 or older");
+        }
+
+        var version = ((delegate* unmanaged<ulong>)export)();
+        var text = $"{version >> 56}.{(version >> 48) & 0xFF}";
+        if (text != LibTorch.Supported)
+        {
+            throw torch.Unsupported(text);
+        }
+    }
+
+    private static MergeException Unusable(string path, string? why) => new(MergeError.DeviceUnavailable, $"'{path}' cannot be loaded: {why}", path, LibTorch.Advice);
+
+    [LibraryImport("libc", EntryPoint = "dlopen", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial nint DlOpen(string path, int flags);
+
+    [LibraryImport("libc", EntryPoint = "dlerror", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial string? DlError();
+}

@@ -1,0 +1,104 @@
+using System.Diagnostics;
+using TorchSharp;
+using UnslothMerge.Devices;
+using UnslothMerge.IO;
+using UnslothMerge.Planning;
+using UnslothMerge.Torch.Native;
+using static TorchSharp.torch;
+
+namespace UnslothMerge.Torch;
+
+/// <summary>A GPU through libtorch; or libtorch on the processor, which goes the same way without one.</summary>
+internal sealed class TorchDevice : IMergeDevice
+{
+    private readonly int? _gpu;
+
+    public TorchDevice(DeviceRequest request, LoadedTorch loaded)
+    {
+        _gpu = request.Kind == DeviceKind.Cuda ? request.Index : null;
+        Notes = loaded.Notes;
+        if (_gpu is not { } gpu)
+        {
+            InitializeDeviceType(DeviceType.CPU);
+            Device = CPU;
+            Name = request.ToString();
+            return;
+        }
+
+        if (!TryInitializeDeviceType(DeviceType.CUDA) || !cuda.is_available())
+        {
+            throw new MergeException(
+                MergeError.DeviceUnavailable,
+                $"The libtorch in '{loaded.Torch.Directory}' sees no GPU: the driver is older than what it was built for, or CUDA_VISIBLE_DEVICES hides the GPU.",
+                loaded.Torch.Directory,
+                LibTorch.Advice);
+        }
+
+        // Full fp32 products: TF32 keeps ten bits of them.
+        backends.cuda.matmul.allow_tf32 = false;
+        Device = device(DeviceType.CUDA, gpu);
+        Name = $"{request} ({CudaDriver.Instance.NameOf(gpu)})";
+    }
+
+    /// <inheritdoc/>
+    public string Name { get; }
+
+    /// <inheritdoc/>
+    public IReadOnlyList<string> Notes { get; }
+
+    /// <inheritdoc/>
+    public long FreeBytes
+    {
+        get
+        {
+            if (_gpu is not { } gpu)
+            {
+                return HostMemory.Available;
+            }
+
+            CudaDriver.Instance.Enter(gpu);
+            return CudaDriver.Instance.FreeBytes();
+        }
+    }
+
+    /// <summary>The device in TorchSharp's words.</summary>
+    public Device Device { get; }
+
+    /// <summary>The most elements of a batch, as if the device's memory held no more. For tests.</summary>
+    public long MostElements { get; set; } = long.MaxValue;
+
+    /// <inheritdoc/>
+    public double MeasureBus()
+    {
+        const int bytes = 64 * 1024 * 1024, rounds = 3;
+        using var up = OpenStaging();
+        using var down = OpenStaging();
+        var (first, second) = (up.Take("bus", ScalarType.Byte, bytes), down.Take("bus", ScalarType.Byte, bytes));
+        var best = double.MaxValue;
+        for (var round = 0; round < rounds; round++)
+        {
+            var start = Stopwatch.GetTimestamp();
+            up.Upload(first);
+            down.Download(second);
+            up.Wait();
+            down.Wait();
+            best = Math.Min(best, Stopwatch.GetElapsedTime(start).TotalSeconds);
+        }
+
+        return bytes / best;
+    }
+
+    /// <inheritdoc/>
+    public IDeviceTensor Open(WriteTensor tensor, InputFiles files) => TorchErrors.Translate(() => new TorchTensor(tensor, files, Device));
+
+    /// <inheritdoc/>
+    public IDeviceLane OpenLane() => new TorchLane(this, OpenStaging());
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        // libtorch stays loaded, as native libraries do; lanes and tensors have given back their own memory.
+    }
+
+    private Staging OpenStaging() => _gpu is { } gpu ? new CudaStaging(Device, gpu) : new Staging(Device);
+}

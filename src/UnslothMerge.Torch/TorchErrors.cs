@@ -1,0 +1,29 @@
+using System.Runtime.InteropServices;
+using UnslothMerge.Devices;
+
+namespace UnslothMerge.Torch;
+
+/// <summary>Tells libtorch's errors apart: all of them come as the same exception, with C++'s text.</summary>
+internal static class TorchErrors
+{
+    private static readonly string[] Memory = ["out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED"];
+
+    /// <summary>Runs something on libtorch.</summary>
+    /// <exception cref="DeviceMemoryException">It needs more memory than there is.</exception>
+    /// <exception cref="MergeException">It failed for another reason.</exception>
+    public static T Translate<T>(Func<T> work)
+    {
+        try
+        {
+            return work();
+        }
+        catch (ExternalException e)
+        {
+            // The first line says what; C++'s stack follows.
+            var message = e.Message.Split('\n', 2)[0];
+            throw Memory.Any(m => message.Contains(m, StringComparison.OrdinalIgnoreCase))
+                ? new DeviceMemoryException(message, e)
+                : new MergeException(MergeError.DeviceUnavailable, $"libtorch failed: {message}", "Device", "Use -Device cpu.", e);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+using UnslothMerge.Devices;
+using UnslothMerge.IO;
+using UnslothMerge.Planning;
+using UnslothMerge.Safetensors;
+using UnslothMerge.Saving;
+
+namespace UnslothMerge.Tests.Devices;
+
+public sealed class DeviceExecutionTests : IDisposable
+{
+    private readonly TemporaryDirectory _directory = new();
+
+    public void Dispose() => _directory.Dispose();
+
+    [Theory]
+    [InlineData(long.MaxValue, 1_000_000_000)]
+    [InlineData(5000, 1_000_000_000)]
+    [InlineData(900, 1_000_000_000)]
+    [InlineData(long.MaxValue, 400_000)]
+    public void Every_row_goes_through_the_device_once(long capacity, long limit)
+    {
+        var plan = Plan();
+        using var device = new FakeDevice(capacity);
+        var shards = Save(plan, device, limit);
+        Assert.Equal(0, device.Open);
+        Assert.True(capacity == long.MaxValue ? device.Batches >= 2 : device.Batches >= 2 * 700 * 900 / capacity, $"{device.Batches} batches");
+
+        using var files = new InputFiles();
+        var (before, after) = (Checkpoint.Open(_directory["base"]), Checkpoint.Open(_directory["out"]));
+        foreach (var tensor in before.Tensors)
+        {
+            var added = tensor.Name == "copied.weight" ? 0f : 1f;
+            Assert.Equal(files.ReadAll<float>(tensor).Select(v => v + added), files.ReadAll<float>(after.Find(tensor.Name)!));
+        }
+
+        var m = shards[0].Tensors.Single(t => t.Tensor.Name == "m.weight");
+        var norm = Math.Sqrt(files.ReadAll<float>(before.Find("m.weight")!).Sum(v => (double)v * v));
+        Assert.Equal(Math.Sqrt(700 * 900) / norm, m.RelativeChange!.Value, 1e-6);
+        Assert.Null(shards[0].Tensors.Single(t => t.Tensor.Name == "copied.weight").RelativeChange);
+    }
+
+    [Fact]
+    public void A_device_that_cannot_hold_one_row_is_an_error()
+    {
+        using var device = new FakeDevice(899);
+        var error = Assert.Throws<MergeException>(() => Save(Plan(), device));
+        Assert.Equal(MergeError.DoesNotFit, error.Error);
+        Assert.Contains("1 row of", error.Message, StringComparison.Ordinal);
+        Assert.Equal(0, device.Open);
+        Assert.False(Directory.Exists(_directory["out"]));
+    }
+
+    [Fact]
+    public void A_plan_keeps_to_its_memory()
+    {
+        var plan = Plan();
+        foreach (var limit in new[] { 200_000L, 1_000_000, 20_000_000, 1_000_000_000 })
+        {
+            var device = DevicePlan.For(plan, limit, 8);
+            Assert.Equal(2, device.Count);
+            Assert.InRange(device.DeviceBytes, 1, limit);
+        }
+
+        var none = DevicePlan.For(plan, 1000, 8);
+        Assert.Equal(0, none.Count);
+        Assert.Equal([new("too little device memory", 2)], none.Left);
+        Assert.Equal(0, none.DeviceBytes);
+    }
+
+    [Fact]
+    public void What_a_device_cannot_do_stays_with_the_cores()
+    {
+        Assert.All(new[] { ("q-fp8-channel", "FP8 base"), ("dora-conv1d", "DoRA by column delta"), ("loha", "LoHa delta") }, c =>
+        {
+            var @case = new Goldens.GoldenCase(c.Item1);
+            var left = DevicePlan.For(TinyModel.WritePlan(TinyModel.Plan(@case.Base, @case.Adapters[0].Path)), long.MaxValue, 1).Left;
+            Assert.Contains(left, l => l.Key == c.Item2);
+        });
+    }
+
+    [Fact]
+    public void The_faster_place_depends_on_the_rank_and_the_bus()
+    {
+        var elements = 8e9;
+        var (little, much) = (Work(16), Work(1024));
+        Assert.True(little.CoreSeconds(16, 100e9) < little.DeviceSeconds(16, 25e9));
+        Assert.True(much.CoreSeconds(16, 100e9) > much.DeviceSeconds(16, 25e9));
+        Assert.True(much.CoreSeconds(16, 100e9) < much.DeviceSeconds(16, 0.5e9));
+        Assert.InRange(DeviceWork.MeasureCore(), 1e8, 1e12);
+
+        DeviceWork Work(int rank) => new(2 * rank * elements, (long)(2 * elements), (long)(2 * elements));
+    }
+
+    private WritePlan Plan()
+    {
+        TinyModel.Base(_directory["base"], TinyTensor.Random("m.weight", [700, 900], 1), TinyTensor.Random("n.weight", [700, 900], 2), TinyTensor.Random("copied.weight", [50, 70], 3));
+        TinyModel.Lora(
+            _directory["adapter"],
+            3,
+            TinyTensor.Random("base_model.model.m.lora_A.weight", [3, 900], 5),
+            TinyTensor.Random("base_model.model.m.lora_B.weight", [700, 3], 6),
+            TinyTensor.Random("base_model.model.n.lora_A.weight", [3, 900], 7),
+            TinyTensor.Random("base_model.model.n.lora_B.weight", [700, 3], 8));
+        return TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"]), TensorType.F32);
+    }
+
+    private IReadOnlyList<SavedShard> Save(WritePlan plan, FakeDevice device, long limit = 1_000_000_000)
+    {
+        var run = new DeviceRun(device, DevicePlan.For(plan, limit, 3));
+        return ModelSaver.Save(
+            plan,
+            Destination.Check(_directory["out"], [("base", plan.Merge.Base.Path)], force: false),
+            "merged_16bit",
+            new RunOptions(MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), 2, run.Need), Sync: false) { Device = run },
+            null,
+            TestContext.Current.CancellationToken);
+    }
+}
