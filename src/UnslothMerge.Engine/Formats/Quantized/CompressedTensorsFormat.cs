@@ -53,7 +53,7 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
                     Book = CodeBook.E2M1,
                     Layout = CodeLayout.Packed(4, tensor.Shape[^1]),
                     Divisor = checkpoint.Find(module + ".weight_global_scale"),
-                    Ignored = [.. Activations(checkpoint, module), .. Others(checkpoint, module + ".input_global_scale")],
+                    Ignored = Activations(checkpoint, module),
                 },
                 type));
         }
@@ -87,6 +87,4 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
 
     private static ScaleGrid Grid(string name, StoredTensor scale, IReadOnlyList<long> shape, (long, int)? block) =>
         (block is null ? null : ScaleGrid.Fit(scale, shape, block)) ?? ScaleGrid.Fit(scale, shape, null) ?? throw Damaged(name, $"'{scale.Name}' {scale.Shape.Text()} does not fit {shape.Text()}");
-
-    private static IReadOnlyList<StoredTensor> Activations(Checkpoint checkpoint, string module) => Others(checkpoint, module + ".input_scale", module + ".input_zero_point", module + ".output_scale", module + ".output_zero_point");
 }

@@ -23,11 +23,11 @@ internal sealed class Fp8Format() : QuantizedFormat("fp8")
         var block = quantization["weight_block_size"] is JsonArray { Count: 2 } b ? (b[0]!.GetValue<long>(), b[1]!.GetValue<int>()) : ((long, int)?)null;
         var grid = ScaleGrid.Fit(scale, tensor.Shape, block) ?? throw Damaged(tensor.Name, $"'{scale.Name}' {scale.Shape.Text()} does not fit {tensor.Shape.Text()}{(block is null ? "" : $" in blocks of {block.Value.Item1}×{block.Value.Item2}")}");
         return new FoundTensor(tensor.Name, new ScaledSource(
-            new ScaledWeight("FP8", tensor, tensor.Shape, Codes.Of(tensor.Type)!, tensor.Shape[^1], grid) 
+            new ScaledWeight("FP8", tensor, tensor.Shape, Codes.Of(tensor.Type)!, tensor.Shape[^1], grid)
             {
                 Book = CodeBook.Of(tensor.Type),
                 HasPowersOfTwo = quantization.String("scale_fmt") == "ue8m0",
-                Ignored = Others(checkpoint, $"{module}.input_scale", $"{module}.activation_scale", $"{tensor.Name}_input_scale"),
+                Ignored = module is null ? Others(checkpoint, $"{tensor.Name}_input_scale") : Activations(checkpoint, module),
             },
             type));
     }

@@ -19,13 +19,17 @@ internal sealed class GptqFormat() : QuantizedFormat("gptq")
         var (zeros, scales) = (Need(checkpoint, module + ".qzeros", name), Need(checkpoint, module + ".scales", name));
         var inputs = tensor.Shape[0] * 32 / bits;
         var groupSize = (int?)quantization.Number("group_size") is { } size and > 0 ? size : (int)inputs;
-        if (bits is not (2 or 3 or 4 or 8) || zeros.Shape[0] != scales.Shape[0] || tensor.Shape[1] != scales.Shape[1])
+        var (groups, outputs, index) = (scales.Shape[0], scales.Shape[1], checkpoint.Find(module + ".g_idx"));
+
+        // Without an index inputs are in the order of their groups; with one, a group may have any number of them.
+        var fits = index is null ? groups == (inputs + groupSize - 1) / groupSize : index.Shape is [var length] && length == inputs;
+        if (bits is not (2 or 3 or 4 or 8) || !fits || tensor.Shape[1] != outputs || zeros.Shape[0] != groups || zeros.Shape[1] != ((outputs * bits) + 31) / 32)
         {
-            throw Damaged(name, $"{bits}-bit codes {tensor.Shape.Text()}, zero points {zeros.Shape.Text()} and scales {scales.Shape.Text()} do not belong together");
+            throw Damaged(name, $"{bits}-bit codes {tensor.Shape.Text()}, zero points {zeros.Shape.Text()}, scales {scales.Shape.Text()}{(index is null ? "" : $" and g_idx {index.Shape.Text()}")} do not belong together in groups of {groupSize}");
         }
 
         return new FoundTensor(name, new PanelSource(
-            new PanelWeight("GPTQ", bits, tensor, zeros, scales, checkpoint.Find(module + ".g_idx"), groupSize)
+            new PanelWeight("GPTQ", bits, tensor, zeros, scales, index, groupSize)
             {
                 PackedAlongInputs = true,
                 ZeroOffset = quantization.String("checkpoint_format") == "gptq_v2" ? 0 : 1,

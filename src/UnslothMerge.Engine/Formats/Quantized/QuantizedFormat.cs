@@ -7,6 +7,9 @@ namespace UnslothMerge.Formats.Quantized;
 /// <summary>What the formats share: finding companions, and complaining about them.</summary>
 internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
 {
+    private static readonly string[] ActivationParts =
+        ["input_scale", "input_zero_point", "input_global_scale", "output_scale", "output_zero_point", "activation_scale", "q_scale", "k_scale", "v_scale"];
+
     /// <summary>The <c>quant_method</c>s of config.json that use it.</summary>
     public IReadOnlyList<string> Methods => methods;
 
@@ -28,6 +31,18 @@ internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
 
     /// <summary>Companions that only matter to the quantized model, where they are there.</summary>
     protected static IReadOnlyList<StoredTensor> Others(Checkpoint checkpoint, params string[] names) => [.. names.Select(checkpoint.Find).OfType<StoredTensor>()];
+
+    /// <summary>What a module's activations, and the key-value cache that it fills, are quantized with.</summary>
+    protected static IReadOnlyList<StoredTensor> Activations(Checkpoint checkpoint, string module)
+    {
+        var dot = module.LastIndexOf('.');
+        var (parent, own) = (module[..(dot + 1)], module[(dot + 1)..]);
+        return
+        [
+            .. Others(checkpoint, [.. ActivationParts.Select(p => $"{module}.{p}")]),
+            .. own is "q_proj" or "k_proj" or "v_proj" ? Others(checkpoint, $"{parent}{own[0]}_scale", $"{parent}{own[0]}_zero_point") : [],
+        ];
+    }
 
     /// <summary>A weight whose parts do not fit together.</summary>
     public static MergeException Damaged(string name, string what) =>
