@@ -300,6 +300,20 @@ public sealed class QuantizedBasesTests : IDisposable
         Assert.False(Directory.Exists(_directory["out"]));
     }
 
+    [Theory]
+    [InlineData(1, 8)]
+    [InlineData(2, 4)]
+    public void Gptq_without_an_index_has_as_many_groups_as_its_inputs_need(int groups, int zeroWords)
+    {
+        var @base = Base(
+            new JsonObject { ["quant_method"] = "gptq", ["bits"] = 4, ["group_size"] = 32 },
+            [
+                new("m.qweight", TensorType.I32, [8, 64], Bytes(8 * 64 * 4)), new("m.qzeros", TensorType.I32, [groups, zeroWords], Bytes(groups * zeroWords * 4)),
+                new("m.scales", TensorType.F16, [groups, 64], Bytes(groups * 64 * 2)),
+            ]);
+        Assert.Contains("do not belong together in groups of 32", Assert.Throws<MergeException>(() => TinyModel.Plan(@base)).Message, StringComparison.Ordinal);
+    }
+
     // Saves as F32 and gives the values of the one weight; of other tensors there are none left.
     private float[] Convert(JsonObject quantization, long[] shape, TinyTensor[] tensors, TinyTensor[]? secondShard = null)
     {
