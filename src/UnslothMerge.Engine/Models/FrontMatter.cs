@@ -34,7 +34,8 @@ internal sealed partial class FrontMatter
     {
         if (values.Count > 0 && !Values(key).SequenceEqual(values))
         {
-            Put(key, values.Count == 1 ? new Part(key, [$"{key}: {Scalar(values[0])}"], values) : ListOf(key, values));
+            // An empty text is as good as no value, as it is where one is read.
+            Put(key, values.Count == 1 ? new Part(key, [$"{key}: {Scalar(values[0])}"], values is [""] ? [] : values) : ListOf(key, values));
         }
     }
 
