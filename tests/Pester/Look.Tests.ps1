@@ -114,6 +114,18 @@ Describe 'Get-MergeMemoryPlan' {
         $plan.Missing | Should -BeNullOrEmpty
         $plan.PeakHostBytes | Should -BeGreaterThan 0
         $plan.PeakDeviceBytes | Should -Be 0
+        $plan.PieceBytes | Should -BeGreaterThan 0
+        $plan.TileRows | Should -BeGreaterThan 0
+        $plan.EstimatedTime | Should -BeGreaterThan ([timespan]::Zero)
+    }
+
+    It 'refuses a temporary location that is none' {
+        { Get-MergeMemoryPlan $base $adapter -TemporaryLocation "$TestDrive/no such place" } | Should -Throw '*is not a directory*' -ErrorId 'InvalidArgument,*'
+        { Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/out" -TemporaryLocation "$TestDrive/no such place" } | Should -Throw '*is not a directory*' -ErrorId 'InvalidArgument,*'
+    }
+
+    It 'never writes to the base, not even to measure the disk' {
+        (Get-MergeMemoryPlan $base $adapter -Destination "$base/below/it").EstimatedTime | Should -BeNullOrEmpty
     }
 
     It 'tells the size of the output to the byte' {
@@ -130,5 +142,8 @@ Describe 'Get-MergeMemoryPlan' {
         $plan.Fits | Should -BeFalse
         $plan.Missing | Should -Match 'more memory'
         $plan.LimitBytes | Should -Be 1000000
+        $plan.Advice | Should -Match '^raise -MaximumMemoryUsage to (.+)$'
+        $enough = $plan.Advice -replace '^.* to '
+        (Get-MergeMemoryPlan $base $adapter -MaximumMemoryUsage $enough).Fits | Should -BeTrue
     }
 }

@@ -12,11 +12,13 @@ internal static class AdapterCommand
         var rank = new Option<int>("--rank") { Description = "The rank.", DefaultValueFactory = _ => 16 };
         var dora = new Option<bool>("--dora") { Description = "With magnitude vectors." };
 
-        var command = new Command("adapter", "Makes a LoRA adapter on all linear layers.") { shape, rank, directory, type, dora };
+        var sparse = Options.Sparse();
+
+        var command = new Command("adapter", "Makes a LoRA adapter on all linear layers.") { shape, rank, directory, type, dora, sparse };
         command.SetAction((parsed, cancellation) =>
         {
             var bytes = AdapterGenerator.Generate(
-                ModelShape.Of(parsed.GetValue(shape)!), parsed.GetValue(rank), parsed.GetValue(directory)!, Options.TypeOf(parsed.GetValue(type)!), parsed.GetValue(dora), cancellation);
+                ModelShape.Of(parsed.GetValue(shape)!), parsed.GetValue(rank), parsed.GetValue(directory)!, Options.TypeOf(parsed.GetValue(type)!), parsed.GetValue(dora), parsed.GetValue(sparse), cancellation);
             Console.WriteLine($"{parsed.GetValue(directory)}: {ByteSize.Text(bytes)}");
             return Task.CompletedTask;
         });

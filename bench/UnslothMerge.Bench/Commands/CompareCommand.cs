@@ -27,7 +27,7 @@ internal static class CompareCommand
                 {
                     // Beside the model: inside it they would be copied with it.
                     made.Add($"{@base}-lora-r{rank}-{Guid.NewGuid().ToString("N")[..8]}");
-                    AdapterGenerator.Generate(ShapeOf(@base), rank, made[^1], Safetensors.TensorType.F32, dora: false, cancellation);
+                    AdapterGenerator.Generate(ShapeOf(@base), rank, made[^1], Safetensors.TensorType.F32, dora: false, sparse: false, cancellation);
                 }
 
                 var named = parsed.GetValue(adapters)!.Select(a => (Path.GetFileName(Path.TrimEndingDirectorySeparator(a)), Path.GetFullPath(a)))

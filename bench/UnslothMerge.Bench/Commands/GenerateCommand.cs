@@ -17,7 +17,7 @@ internal static class GenerateCommand
                 result.AddError("--max-shard is a size such as 5GB.");
             }
         });
-        var sparse = new Option<bool>("--sparse") { Description = "Headers and file lengths without data, for planning." };
+        var sparse = Options.Sparse();
 
         var command = new Command("generate", "Makes a Llama-shaped model of random numbers.") { shape, type, directory, maxShard, sparse };
         command.SetAction((parsed, cancellation) =>

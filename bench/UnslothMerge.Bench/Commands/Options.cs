@@ -48,6 +48,28 @@ internal static class Options
         CustomParser = ReadRanks,
     };
 
+    /// <summary>--sparse.</summary>
+    public static Option<bool> Sparse() => new("--sparse") { Description = "Headers and file lengths without data: zeros that take no space." };
+
+    /// <summary>--dir.</summary>
+    public static Option<string> Directory() => new("--dir") { Description = "Where everything is made for the time being.", DefaultValueFactory = _ => Path.GetTempPath() };
+
+    /// <summary>Works in a directory that is gone afterwards.</summary>
+    public static Task Within(string parent, Action<string> work)
+    {
+        var directory = System.IO.Directory.CreateDirectory(Path.Combine(parent, $"unslothmerge-bench-{Guid.NewGuid().ToString("N")[..8]}")).FullName;
+        try
+        {
+            work(directory);
+        }
+        finally
+        {
+            System.IO.Directory.Delete(directory, recursive: true);
+        }
+
+        return Task.CompletedTask;
+    }
+
     /// <summary>--peft.</summary>
     public static Option<bool> Peft() => new("--peft") { Description = "Measure PEFT's own merge too, if python3 has it." };
 

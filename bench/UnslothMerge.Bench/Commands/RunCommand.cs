@@ -12,34 +12,24 @@ internal static class RunCommand
     public static Command Create()
     {
         var (shape, ranks, rounds, sync, peft) = (Options.Shape(), Options.Ranks(16, 256), Options.Rounds(), Options.Sync(), Options.Peft());
-        var parent = new Option<string>("--dir") { Description = "Where everything is made for the time being.", DefaultValueFactory = _ => Path.GetTempPath() };
+        var parent = Options.Directory();
 
         var command = new Command("run", "Makes a model and adapters, measures merges against cp -r, deletes everything.") { shape, ranks, rounds, sync, peft, parent };
-        command.SetAction((parsed, cancellation) =>
+        command.SetAction((parsed, cancellation) => Options.Within(parsed.GetValue(parent)!, directory =>
         {
-            var directory = Directory.CreateDirectory(Path.Combine(parsed.GetValue(parent)!, $"unslothmerge-bench-{Guid.NewGuid().ToString("N")[..8]}")).FullName;
-            try
+            var size = ModelShape.Of(parsed.GetValue(shape)!);
+            var model = Path.Combine(directory, size.Name);
+            var bytes = ModelGenerator.Generate(size, model, TensorType.BF16, MaxShardBytes, sparse: false, cancellation);
+            var adapters = new List<(string Name, string Path)>();
+            foreach (var rank in parsed.GetValue(ranks)!)
             {
-                var size = ModelShape.Of(parsed.GetValue(shape)!);
-                var model = Path.Combine(directory, size.Name);
-                var bytes = ModelGenerator.Generate(size, model, TensorType.BF16, MaxShardBytes, sparse: false, cancellation);
-                var adapters = new List<(string Name, string Path)>();
-                foreach (var rank in parsed.GetValue(ranks)!)
-                {
-                    adapters.Add(($"r={rank}", Path.Combine(directory, $"lora-r{rank}")));
-                    AdapterGenerator.Generate(size, rank, adapters[^1].Path, TensorType.F32, dora: false, cancellation);
-                }
-
-                Console.WriteLine($"Llama {size.Name}, {ByteSize.Text(bytes)} of BF16; LoRA on all linear layers, F32; {Environment.ProcessorCount} processors; {parsed.GetValue(rounds)} rounds\n");
-                CompareCommand.Compare(model, adapters, parsed.GetValue(rounds), directory, parsed.GetValue(sync)!, parsed.GetValue(peft), cancellation);
-            }
-            finally
-            {
-                Directory.Delete(directory, recursive: true);
+                adapters.Add(($"r={rank}", Path.Combine(directory, $"lora-r{rank}")));
+                AdapterGenerator.Generate(size, rank, adapters[^1].Path, TensorType.F32, dora: false, sparse: false, cancellation);
             }
 
-            return Task.CompletedTask;
-        });
+            Console.WriteLine($"Llama {size.Name}, {ByteSize.Text(bytes)} of BF16; LoRA on all linear layers, F32; {Environment.ProcessorCount} processors; {parsed.GetValue(rounds)} rounds\n");
+            CompareCommand.Compare(model, adapters, parsed.GetValue(rounds), directory, parsed.GetValue(sync)!, parsed.GetValue(peft), cancellation);
+        }));
         return command;
     }
 }

@@ -13,9 +13,10 @@ internal static class AdapterGenerator
     /// <param name="directory">Where; made if need be.</param>
     /// <param name="type">The dtype of its tensors.</param>
     /// <param name="dora">True for magnitude vectors as well (DoRA).</param>
+    /// <param name="sparse">True for a file of the right length without any data.</param>
     /// <param name="cancellation">Stops the writing.</param>
     /// <returns>The bytes of its tensors' file.</returns>
-    public static long Generate(ModelShape shape, int rank, string directory, TensorType type, bool dora, CancellationToken cancellation)
+    public static long Generate(ModelShape shape, int rank, string directory, TensorType type, bool dora, bool sparse, CancellationToken cancellation)
     {
         Directory.CreateDirectory(directory);
         var config = new JsonObject
@@ -40,7 +41,7 @@ internal static class AdapterGenerator
         File.WriteAllText(Path.Combine(directory, "adapter_config.json"), JsonFile.Text(config));
 
         // So small that even the sum over a large rank stays below the weights.
-        var block = new RandomBlock(type, 0.01, seed: 2 + rank);
+        var block = sparse ? null : new RandomBlock(type, 0.01, seed: 2 + rank);
         return TensorFiles.Write(Path.Combine(directory, "adapter_model.safetensors"), Tensors(shape, rank, type, dora), block, cancellation);
     }
 

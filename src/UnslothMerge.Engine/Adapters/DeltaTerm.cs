@@ -54,6 +54,9 @@ public abstract class DeltaTerm
     /// <summary>Every adapter tensor that is read.</summary>
     public abstract IReadOnlyList<StoredTensor> Inputs { get; }
 
+    /// <summary>Those of them that are held in <see cref="InputFiles.Shared"/>, if there is room.</summary>
+    public virtual IEnumerable<StoredTensor> SharedInputs => [];
+
     /// <summary>The rank of the delta, where it has one.</summary>
     public virtual int? Rank => null;
 
@@ -85,6 +88,13 @@ public abstract class DeltaTerm
 
     /// <summary>The bytes held while the target is in work, shared by all workers.</summary>
     public abstract long ResidentBytes { get; }
+
+    /// <summary>What it can keep in a file instead of memory while the target is in work, in bytes; none for most.</summary>
+    public virtual long SpillBytes => 0;
+
+    /// <summary>The same change with <see cref="SpillBytes"/> in a file: slower, in less memory.</summary>
+    /// <param name="directory">Where the file goes.</param>
+    public virtual DeltaTerm SpilledTo(string directory) => this;
 
     /// <summary>The bytes of so many rows: the length of the buffer that <see cref="DeltaReader.Read"/> fills.</summary>
     public abstract long BytesOf(int rows);

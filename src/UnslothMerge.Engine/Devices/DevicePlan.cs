@@ -11,16 +11,18 @@ public sealed class DevicePlan
 
     private const int MostLanes = 8;
 
-    private readonly Dictionary<WriteTensor, int> _rows;
+    // By what is merged: how the cores cut it may change after the device is planned.
+    private readonly Dictionary<LogicalTensor, int> _rows;
 
     private DevicePlan(IEnumerable<WriteTensor> tensors, ImmutableArray<KeyValuePair<string, int>> left, int lanes, long elements, long residentBytes)
     {
-        _rows = new Dictionary<WriteTensor, int>(tensors.Select(t => KeyValuePair.Create(t, Rows(t, elements))), ReferenceEqualityComparer.Instance);
+        var batches = tensors.Select(t => (Tensor: t, Rows: Rows(t, elements))).ToList();
+        _rows = new Dictionary<LogicalTensor, int>(batches.Select(b => KeyValuePair.Create(b.Tensor.Tensor, b.Rows)), ReferenceEqualityComparer.Instance);
         Left = left;
         Lanes = lanes;
         ResidentBytes = residentBytes;
-        DeviceBytes = residentBytes + (lanes * _rows.Select(t => DeviceSupport.BatchBytes(t.Key, t.Value)).DefaultIfEmpty().Max());
-        HostBytes = lanes * _rows.Select(t => DeviceSupport.HostBytes(t.Key, t.Value)).DefaultIfEmpty().Max();
+        DeviceBytes = residentBytes + (lanes * batches.Select(b => DeviceSupport.BatchBytes(b.Tensor, b.Rows)).DefaultIfEmpty().Max());
+        HostBytes = lanes * batches.Select(b => DeviceSupport.HostBytes(b.Tensor, b.Rows)).DefaultIfEmpty().Max();
     }
 
     /// <summary>The number of tensors that the device merges.</summary>
@@ -42,7 +44,7 @@ public sealed class DevicePlan
     public long HostBytes { get; }
 
     /// <summary>The rows of a tensor's batch; null if it stays with the cores.</summary>
-    public int? RowsOf(WriteTensor tensor) => _rows.TryGetValue(tensor, out var rows) ? rows : null;
+    public int? RowsOf(WriteTensor tensor) => _rows.TryGetValue(tensor.Tensor, out var rows) ? rows : null;
 
     /// <summary>Plans batches that fit: smaller ones, then fewer lanes, until they do. What cannot fit stays with the cores.</summary>
     /// <param name="plan">What is written.</param>

@@ -19,8 +19,7 @@ public sealed class StreamingExecutor
 
     private static readonly TimeSpan ProgressInterval = TimeSpan.FromMilliseconds(100);
 
-    private readonly WritePlan _plan;
-    private readonly int _workers;
+    private readonly MemoryPlan _memory;
     private readonly DeviceRun? _device;
     private readonly bool _flush;
     private readonly CancellationTokenSource _stop;
@@ -31,25 +30,23 @@ public sealed class StreamingExecutor
     private volatile TensorWork? _current;
     private ExceptionDispatchInfo? _failure;
 
-    private StreamingExecutor(WritePlan plan, IReadOnlyList<SafeFileHandle> shards, InputFiles files, MemoryPlan memory, DeviceRun? device, bool flush, CancellationToken cancellation)
+    private StreamingExecutor(MemoryPlan memory, IReadOnlyList<SafeFileHandle> shards, InputFiles files, DeviceRun? device, bool flush, CancellationToken cancellation)
     {
-        _plan = plan;
-        _workers = memory.Workers;
+        _memory = memory;
         _device = device;
         _flush = flush;
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var batches = new DeviceBatches();
-        _works = [.. plan.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => device?.Plan.RowsOf(t) is { } rows
+        _works = [.. memory.Write.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => device?.Plan.RowsOf(t) is { } rows
             ? (TensorWork)new DeviceJob(t, shard, shards[i], files, device.Device, batches, rows)
-            : new TensorJob(t, shard, shards[i], files)))];
+            : new TensorJob(t, shard, shards[i], files, memory.Workers)))];
         _forWorkers = new WorkQueue<TensorJob>([.. _works.OfType<TensorJob>()], memory.ResidentBytes);
         _forDevice = new WorkQueue<DeviceJob>([.. _works.OfType<DeviceJob>()], device?.Plan.ResidentBytes ?? 0);
     }
 
     /// <summary>Writes all tensors.</summary>
-    /// <param name="plan">What to write.</param>
+    /// <param name="memory">What to write, with how many threads, and how much their common factors may take.</param>
     /// <param name="shards">One open file per shard of the plan.</param>
-    /// <param name="memory">The number of threads, and how much their common factors may take.</param>
     /// <param name="device">A device that takes some of the tensors.</param>
     /// <param name="flush">True if the files will be flushed to the disk: it is given to do on the way.</param>
     /// <param name="progress">Called on this thread, about ten times a second.</param>
@@ -58,10 +55,10 @@ public sealed class StreamingExecutor
     /// <exception cref="OperationCanceledException">The caller cancelled.</exception>
     /// <exception cref="MergeException">A value is not finite, or a file changed.</exception>
     public static IReadOnlyList<TensorResult> Run(
-        WritePlan plan, IReadOnlyList<SafeFileHandle> shards, MemoryPlan memory, DeviceRun? device, bool flush, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+        MemoryPlan memory, IReadOnlyList<SafeFileHandle> shards, DeviceRun? device, bool flush, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
-        using var files = new InputFiles();
-        var executor = new StreamingExecutor(plan, shards, files, memory, device, flush, cancellation);
+        using var files = new InputFiles(memory.SharedBytes);
+        var executor = new StreamingExecutor(memory, shards, files, device, flush, cancellation);
         try
         {
             executor.Run(progress);
@@ -81,7 +78,7 @@ public sealed class StreamingExecutor
     private void Run(IProgress<MergeProgress>? progress)
     {
         var lanes = _device?.Plan.Lanes ?? 0;
-        var threads = new Thread[_workers + lanes];
+        var threads = new Thread[_memory.Workers + lanes];
         for (var i = 0; i < threads.Length; i++)
         {
             threads[i] = new Thread(i < lanes ? WorkOnDevice : Work) { IsBackground = true, Name = $"merge {i}" };
@@ -114,13 +111,13 @@ public sealed class StreamingExecutor
     {
         if (progress is not null && _current is { } job)
         {
-            progress.Report(new MergeProgress(Interlocked.Read(ref _written), _plan.Bytes, job.Tensor.Name, job.Shard.Name));
+            progress.Report(new MergeProgress(Interlocked.Read(ref _written), _memory.Write.Bytes, job.Tensor.Name, job.Shard.Name));
         }
     }
 
     private void Work() => Guard(() =>
     {
-        using var buffers = new WorkerBuffers(_plan);
+        using var buffers = new WorkerBuffers(_memory.WorkerBytes);
         Drain(_forWorkers, (job, piece) => job.Run(piece, buffers, _stop.Token));
     });
 

@@ -15,6 +15,9 @@ internal sealed class TensorJob : TensorWork
     /// <summary>The bytes of a piece where nothing but copying is to be done.</summary>
     private const long CopyBytes = 4 * 1024 * 1024;
 
+    /// <summary>What a tensor may leave to the garbage collector without being swept up after.</summary>
+    private const long LitterBytes = 32 * 1024 * 1024;
+
     private readonly WriteTensor _write;
     private readonly InputFiles _files;
     private readonly Lazy<Opened> _opened;
@@ -22,19 +25,20 @@ internal sealed class TensorJob : TensorWork
     private readonly int _surveys;
     private readonly CountdownEvent _unseen;
 
-    public TensorJob(WriteTensor write, WriteShard shard, SafeFileHandle file, InputFiles files)
+    public TensorJob(WriteTensor write, WriteShard shard, SafeFileHandle file, InputFiles files, int workers)
         : this(
             write,
             shard,
             file,
             files,
+            workers,
             [.. (write.Verbatim ?? []).SelectMany(Part.Of)],
             write.Verbatim is null ? checked((int)((write.Tensor.View.Rows + write.Tiling.Rows - 1) / write.Tiling.Rows)) : 0)
     {
     }
 
-    private TensorJob(WriteTensor write, WriteShard shard, SafeFileHandle file, InputFiles files, ImmutableArray<Part> copies, int pieces)
-        : base(write, shard, file, copies.Length + (write.Sink.NeedsSurvey ? 2 * pieces : pieces), MemoryPlan.ResidentOf(write))
+    private TensorJob(WriteTensor write, WriteShard shard, SafeFileHandle file, InputFiles files, int workers, ImmutableArray<Part> copies, int pieces)
+        : base(write, shard, file, copies.Length + (write.Sink.NeedsSurvey ? 2 * pieces : pieces), MemoryPlan.ResidentOf(write, workers))
     {
         _write = write;
         _files = files;
@@ -172,6 +176,12 @@ internal sealed class TensorJob : TensorWork
     {
         public Opened(WriteTensor write, InputFiles files, ShardOutput output)
         {
+            if (write.Tensor.Terms.Sum(t => t.Term.ResidentBytes) > LitterBytes && write.Tensor.Terms.Any(t => t.Term.Reach == DeltaReach.WholeTensor))
+            {
+                // What the tensor before it worked with must not be held beside what this one needs.
+                GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
+            }
+
             var opened = new List<IDisposable>();
             try
             {

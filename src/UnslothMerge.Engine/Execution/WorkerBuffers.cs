@@ -5,12 +5,12 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Execution;
 
 /// <summary>One worker's memory, taken once for the whole run: as much as the largest piece needs.</summary>
-internal sealed class WorkerBuffers(WritePlan plan) : IDisposable
+internal sealed class WorkerBuffers(long bytes) : IDisposable
 {
-    private readonly NativeBuffer _buffer = new(Math.Max(MemoryPlan.CopyBytes, plan.Tensors.Where(t => t.Verbatim is null).Select(t => t.Tiling.WorkerBytes).DefaultIfEmpty().Max()));
+    private readonly NativeBuffer _buffer = new(bytes);
 
     /// <summary>Memory for copying.</summary>
-    public Span<byte> Copy => _buffer.Bytes[..MemoryPlan.CopyBytes];
+    public Span<byte> Copy => _buffer.Bytes[..Math.Min(_buffer.Length, MemoryPlan.CopyBytes)];
 
     /// <summary>The bytes from a place on.</summary>
     public Span<byte> Take(long start, long length) => _buffer.Bytes.Slice((int)start, (int)length);

@@ -12,7 +12,8 @@ namespace UnslothMerge.IO;
 /// <param name="sharedBytes">The memory for what several targets need, in bytes.</param>
 public sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : IDisposable
 {
-    private const long SharedBytes = 256L * 1024 * 1024;
+    /// <summary>The largest tensor that is worth holding whole.</summary>
+    public const long SharedBytes = 256L * 1024 * 1024;
 
     private readonly ConcurrentDictionary<string, Lazy<SafeFileHandle>> _handles = new(StringComparer.Ordinal);
 

@@ -1,31 +1,37 @@
 namespace UnslothMerge.IO;
 
 /// <summary>
-/// Memory that several targets of a run read from, loaded once and bounded: what nobody uses and was used longest ago makes room.
-/// For tensors of which every target needs a part that lies scattered over the whole.
+/// Memory that several targets of a run read from, loaded once and bounded: what nobody uses and was used longest ago makes room, and whoever
+/// finds none waits for what others use. For tensors of which every target needs a part that lies scattered over the whole.
 /// </summary>
-/// <param name="limit">The bytes that are held at most, but for what is in use.</param>
+/// <param name="limit">The bytes that are held at most.</param>
 public sealed class SharedBuffers(long limit) : IDisposable
 {
-    private readonly Lock _gate = new();
+    private readonly object _gate = new();
     private readonly LinkedList<Entry> _entries = [];
 
     /// <summary>The bytes that are held at most.</summary>
     public long Limit => limit;
 
-    /// <summary>Borrows the memory of a key; give it back by disposing the loan.</summary>
+    /// <summary>Borrows the memory of a key; give it back by disposing the loan, and borrow no other before.</summary>
     /// <param name="key">Whose memory it is, by reference.</param>
-    /// <param name="bytes">Its length.</param>
+    /// <param name="bytes">Its length, no more than the limit.</param>
     /// <param name="fill">Fills it, the first time.</param>
     public Loan Take(object key, long bytes, Action<NativeBuffer> fill)
     {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(bytes, limit);
         Entry entry;
         lock (_gate)
         {
-            entry = _entries.FirstOrDefault(e => ReferenceEquals(e.Key, key)) ?? new Entry(key, bytes);
+            Entry? found;
+            while ((found = _entries.FirstOrDefault(e => ReferenceEquals(e.Key, key))) is null && !HasRoom(bytes))
+            {
+                Monitor.Wait(_gate);
+            }
+
+            entry = found ?? new Entry(key, bytes);
             _entries.Remove(entry);
             entry.Users++;
-            MakeRoom(bytes);
             _entries.AddLast(entry);
         }
 
@@ -51,18 +57,22 @@ public sealed class SharedBuffers(long limit) : IDisposable
         _entries.Clear();
     }
 
-    private void MakeRoom(long bytes)
+    private bool HasRoom(long bytes)
     {
         foreach (var idle in _entries.Where(e => e.Users == 0).ToList())
         {
-            if (_entries.Sum(e => e.Bytes) + bytes <= limit)
+            if (Fits())
             {
-                return;
+                break;
             }
 
             _entries.Remove(idle);
             idle.Buffer?.Dispose();
         }
+
+        return Fits();
+
+        bool Fits() => _entries.Sum(e => e.Bytes) + bytes <= limit;
     }
 
     private void Release(Entry entry)
@@ -70,6 +80,7 @@ public sealed class SharedBuffers(long limit) : IDisposable
         lock (_gate)
         {
             entry.Users--;
+            Monitor.PulseAll(_gate);
         }
     }
 

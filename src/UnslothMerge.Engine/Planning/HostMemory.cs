@@ -10,10 +10,10 @@ public static class HostMemory
     {
         get
         {
-            // The runtime knows the limits of containers; Linux knows how much of the rest is only cache.
+            // The runtime knows the limits of its own; Linux knows how much of the rest is only cache.
             var info = GC.GetGCMemoryInfo();
             var allowed = Math.Max(0, info.TotalAvailableMemoryBytes - Environment.WorkingSet);
-            return Math.Min(allowed, FromKernel() ?? Math.Max(0, info.TotalAvailableMemoryBytes - info.MemoryLoadBytes));
+            return Math.Min(Math.Min(allowed, ControlGroup.Available() ?? long.MaxValue), FromKernel() ?? Math.Max(0, info.TotalAvailableMemoryBytes - info.MemoryLoadBytes));
         }
     }
 

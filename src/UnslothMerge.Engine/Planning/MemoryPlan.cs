@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using UnslothMerge.IO;
 
 namespace UnslothMerge.Planning;
 
@@ -23,38 +24,61 @@ public sealed class MemoryPlan
     /// <summary>The shared factors of all targets in work may take this much, or as much as the largest target needs.</summary>
     private const long UsualResidentBytes = 96L * 1000 * 1000;
 
-    /// <summary>What a merge takes at most as long as one worker can do with less: more threads than that would not be faster than the disk.</summary>
-    private const long UsualPeakBytes = 512L * 1000 * 1000;
+    /// <summary>What a merge adds to the process at most as long as one worker can do with less: more threads than that would not be faster than the disk.</summary>
+    private const long UsualGrowthBytes = 384L * 1000 * 1000;
 
-    /// <summary>What the runtime itself may grow by while the merge runs: compiled code, thread stacks, small objects.</summary>
-    private const long RuntimeBytes = 48L * 1000 * 1000;
+    /// <summary>Tensors that several targets share are held in this much, or as much as the largest takes.</summary>
+    private const long UsualSharedBytes = 64L * 1000 * 1000;
 
-    /// <summary>What each worker has at least: the buffer for copies that the kernel cannot do alone.</summary>
+    /// <summary>What the runtime itself may grow by while the merge runs: compiled code, small objects.</summary>
+    private const long RuntimeBytes = 32L * 1000 * 1000;
+
+    /// <summary>What a thread takes besides its buffers: its stack, and its share of the heap.</summary>
+    private const long ThreadBytes = 256L * 1000;
+
+    /// <summary>What each worker usually has at least: the buffer for copies that the kernel cannot do alone.</summary>
     public const int CopyBytes = 1024 * 1024;
 
-    private MemoryPlan(WritePlan plan, int workers, long residentBytes, long limit, long baseline, DeviceNeed? device)
+    private readonly DeviceNeed? _device;
+
+    private MemoryPlan(Needs needs, int workers, long residentBytes, long sharedBytes, long limit, long baseline, DeviceNeed? device)
     {
+        _device = device;
+        Write = needs.Plan;
         Workers = workers;
-        Device = device?.Name ?? "cpu";
+        PieceBytes = needs.PieceBytes;
         ResidentBytes = residentBytes;
+        SharedBytes = sharedBytes;
         LimitBytes = limit;
-        Stages = [.. StagesOf(plan, workers, residentBytes, device)];
-        PeakHostBytes = baseline + RuntimeBytes + Stages.Sum(s => s.Host);
+        WorkerBytes = needs.WorkerBytes;
+        PeakHostBytes = baseline + RuntimeBytes + needs.HeaderBytes + residentBytes + sharedBytes + (workers * (needs.WorkerBytes + ThreadBytes)) + (device?.HostBytes ?? 0);
     }
+
+    /// <summary>What is written, cut into pieces that the limit allows.</summary>
+    public WritePlan Write { get; }
 
     /// <summary>The number of threads.</summary>
     public int Workers { get; }
 
     /// <summary>Where the arithmetic is done.</summary>
-    public string Device { get; }
+    public string Device => _device?.Name ?? "cpu";
+
+    /// <summary>The bytes of a piece, about; more where a single row has more.</summary>
+    public int PieceBytes { get; }
+
+    /// <summary>The buffers of one worker.</summary>
+    public long WorkerBytes { get; }
 
     /// <summary>The most that the factors shared by all workers take at the same time.</summary>
     public long ResidentBytes { get; }
 
-    /// <summary>The stages.</summary>
-    public ImmutableArray<MemoryStage> Stages { get; }
+    /// <summary>The most that tensors take which several targets share.</summary>
+    public long SharedBytes { get; }
 
-    /// <summary>The most memory that the process takes, everything included.</summary>
+    /// <summary>The stages.</summary>
+    public ImmutableArray<MemoryStage> Stages => [.. StagesOf()];
+
+    /// <summary>The most memory that the process takes, everything included: what it has now, the runtime's growth, and the stages.</summary>
     public long PeakHostBytes { get; }
 
     /// <summary>The most memory that the process may take.</summary>
@@ -63,28 +87,63 @@ public sealed class MemoryPlan
     /// <summary>True if the merge keeps within the limit.</summary>
     public bool FitsMemory => PeakHostBytes <= LimitBytes;
 
-    /// <summary>Plans for as many workers as the limit allows.</summary>
+    /// <summary>A limit that would do, if this one does not. Somewhat more than the figure: it is rounded, and the next plan finds the process a little larger.</summary>
+    public long EnoughBytes => PeakHostBytes + (PeakHostBytes / 20);
+
+    /// <summary>The most that is kept in files at <see cref="TemporaryLocation"/> at the same time.</summary>
+    public long TemporaryBytes { get; private init; }
+
+    /// <summary>Where deltas that must see the whole tensor keep it in files; null if all of it is kept in memory.</summary>
+    public string? TemporaryLocation { get; private init; }
+
+    /// <summary>
+    /// Plans for as many workers as the limit allows; then for smaller pieces, where one worker has not enough; then for files, where a delta must
+    /// see the whole tensor and memory cannot hold it.
+    /// </summary>
     /// <param name="plan">What is written.</param>
     /// <param name="limit">How much memory may be taken.</param>
     /// <param name="workers">The most threads.</param>
     /// <param name="device">What a device needs, if one takes some of the tensors.</param>
-    public static MemoryPlan For(WritePlan plan, MemoryLimit limit, int workers, DeviceNeed? device = null)
+    /// <param name="temporary">Where files may go; null to keep everything in memory.</param>
+    /// <param name="baseline">What the process takes already; its working set, if not said.</param>
+    public static MemoryPlan For(WritePlan plan, MemoryLimit limit, int workers, DeviceNeed? device = null, string? temporary = null, long? baseline = null)
     {
-        var baseline = Environment.WorkingSet;
-        var largest = plan.Tensors.Select(ResidentOf).DefaultIfEmpty().Max();
-        var resident = Math.Min(plan.Tensors.Sum(ResidentOf), Math.Max(largest, UsualResidentBytes));
-        var memory = new MemoryPlan(plan, workers, resident, limit.Bytes, baseline, device);
-        if (!memory.FitsMemory)
+        var before = baseline ?? Environment.WorkingSet;
+        var needs = new Needs(plan, Tiling.PieceBytes);
+        var shared = needs.Shared(UsualSharedBytes);
+        var memory = With(needs.Resident(UsualResidentBytes, workers));
+        while ((!memory.FitsMemory || memory.PeakHostBytes > before + UsualGrowthBytes) && workers > 1)
         {
-            memory = new MemoryPlan(plan, workers, largest, limit.Bytes, baseline, device);
+            var least = needs.Resident(0, workers);
+            workers -= memory.ResidentBytes > least ? 0 : 1;
+            memory = With(needs.Resident(0, workers));
         }
 
-        while ((!memory.FitsMemory || memory.PeakHostBytes > UsualPeakBytes) && workers > 1)
+        while (!memory.FitsMemory && needs.PieceBytes > Tiling.MinPieceBytes)
         {
-            memory = new MemoryPlan(plan, --workers, largest, limit.Bytes, baseline, device);
+            needs = new Needs(plan.WithPieces(needs.PieceBytes / 2), needs.PieceBytes / 2);
+            memory = With(needs.Resident(0, workers));
+        }
+
+        if (!memory.FitsMemory && shared > 0)
+        {
+            // Every target then reads for itself what lies scattered over the whole of such a tensor: slow, but possible.
+            shared = 0;
+            memory = With(needs.Resident(0, workers));
+        }
+
+        // One worker has one tensor in work at a time.
+        var spilled = temporary is null ? 0 : plan.Tensors.Max(t => (long?)t.SpillBytes) ?? 0;
+        if (!memory.FitsMemory && spilled > 0)
+        {
+            needs = new Needs(needs.Plan.SpilledTo(temporary!, needs.PieceBytes), needs.PieceBytes);
+            memory = With(needs.Resident(0, workers), spilled);
         }
 
         return memory;
+
+        MemoryPlan With(long resident, long spilled = 0) =>
+            new(needs, workers, resident, shared, limit.Bytes, before, device) { TemporaryBytes = spilled, TemporaryLocation = spilled > 0 ? temporary : null };
     }
 
     /// <summary>Refuses a merge that does not fit.</summary>
@@ -93,30 +152,91 @@ public sealed class MemoryPlan
     {
         if (!FitsMemory)
         {
-            // Somewhat more than the figure: it is rounded, and the next plan finds the process a little larger.
-            var enough = PeakHostBytes + (PeakHostBytes / 20);
             throw new MergeException(
                 MergeError.DoesNotFit,
-                $"The merge needs {ByteSize.Text(PeakHostBytes)} of memory with one worker, but only {ByteSize.Text(LimitBytes)} may be used.",
+                $"The merge needs {ByteSize.Text(PeakHostBytes)} of memory with one worker and the smallest pieces, but only {ByteSize.Text(LimitBytes)} may be used.",
                 "MaximumMemoryUsage",
-                $"Raise -MaximumMemoryUsage to {ByteSize.Text(enough)}, or free some memory.");
+                $"Raise -MaximumMemoryUsage to {ByteSize.Text(EnoughBytes)}, or free some memory.");
         }
     }
 
     /// <summary>The bytes that a tensor's deltas and its writer hold while it is in work.</summary>
-    public static long ResidentOf(WriteTensor tensor) => tensor.Sink.ResidentBytes + tensor.Tensor.Terms.Sum(t => t.Term.ResidentBytes);
-
-    private static IEnumerable<MemoryStage> StagesOf(WritePlan plan, int workers, long residentBytes, DeviceNeed? device)
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="workers">The number of threads. Deltas of some of its rows come and go: so many pieces' are there at once, and one more that is half done.</param>
+    public static long ResidentOf(WriteTensor tensor, int workers)
     {
-        var tensors = plan.Tensors.ToList();
-        var merged = tensors.Where(t => t.Verbatim is null).ToList();
-        var copied = tensors.Where(t => t.Verbatim is not null).ToList();
-        var headers = plan.Shards.Sum(s => (long)s.Layout.Header.Length);
-        var inputs = merged.SelectMany(t => t.Tensor.Terms).SelectMany(t => t.Term.Inputs).Sum(i => i.Length);
-        yield return new MemoryStage("Plan", headers, headers, 4 * headers, 0, headers);
-        yield return new MemoryStage("Adapter", inputs, 0, residentBytes, 0, 0);
-        var buffers = Math.Max(CopyBytes, merged.Select(t => t.Tiling.WorkerBytes).DefaultIfEmpty().Max());
-        yield return new MemoryStage("Merge", merged.Sum(t => t.Tensor.Source.Inputs.Sum(i => i.Length)), merged.Sum(t => t.Bytes), (workers * buffers) + (device?.HostBytes ?? 0), device?.DeviceBytes ?? 0, merged.Sum(t => t.Bytes));
-        yield return new MemoryStage("Copy", copied.Sum(t => t.Bytes), copied.Sum(t => t.Bytes), 0, 0, copied.Sum(t => t.Bytes));
+        var parts = tensor.Tensor.Terms.Where(t => t.Term.Rows is not null).Select(t => t.Term.ResidentBytes).ToList();
+        return tensor.Sink.ResidentBytes
+            + tensor.Tiling.ScanBytes
+            + tensor.Tensor.Terms.Where(t => t.Term.Rows is null).Sum(t => t.Term.ResidentBytes)
+            + Math.Min(parts.Sum(), (workers * tensor.Tiling.PartialBytes) + parts.DefaultIfEmpty().Max());
+    }
+
+    private IEnumerable<MemoryStage> StagesOf()
+    {
+        var merged = Write.Tensors.Where(t => t.Verbatim is null).ToList();
+        var copied = Write.Tensors.Where(t => t.Verbatim is not null).Sum(t => t.Bytes);
+        var headers = Write.Shards.Sum(s => (long)s.Layout.Header.Length);
+        var inputs = merged.SelectMany(t => t.Tensor.Terms).SelectMany(t => t.Term.Inputs).Distinct().Sum(i => i.Length);
+        yield return new MemoryStage("Plan", headers, headers, Needs.HeaderFactor * headers, 0, headers);
+        yield return new MemoryStage("Adapter", inputs, 0, ResidentBytes + SharedBytes, 0, 0);
+        var written = merged.Sum(t => t.Bytes);
+        yield return new MemoryStage("Merge", merged.Sum(t => t.Tensor.Source.Inputs.Sum(i => i.Length)), written, (Workers * WorkerBytes) + (_device?.HostBytes ?? 0), _device?.DeviceBytes ?? 0, written);
+        yield return new MemoryStage("Copy", copied, copied, 0, 0, copied);
+    }
+
+    // What a plan's tensors need, cut into pieces of one size.
+    private sealed class Needs
+    {
+        public const int HeaderFactor = 4;
+
+        // Tensors with deltas of some of their rows need the more the more workers there are; all others need the same.
+        private readonly List<WriteTensor> _partial;
+        private readonly long _largest;
+        private readonly long _sum;
+
+        public Needs(WritePlan plan, int pieceBytes)
+        {
+            Plan = plan;
+            PieceBytes = pieceBytes;
+            WorkerBytes = Math.Min(CopyBytes, 2L * pieceBytes);
+            _partial = [];
+            foreach (var tensor in plan.Tensors)
+            {
+                WorkerBytes = tensor.Verbatim is null ? Math.Max(WorkerBytes, tensor.Tiling.WorkerBytes) : WorkerBytes;
+                if (tensor.Tiling.PartialBytes > 0)
+                {
+                    _partial.Add(tensor);
+                }
+                else
+                {
+                    var bytes = ResidentOf(tensor, 1);
+                    _largest = Math.Max(_largest, bytes);
+                    _sum += bytes;
+                }
+            }
+        }
+
+        public WritePlan Plan { get; }
+
+        public int PieceBytes { get; }
+
+        public long WorkerBytes { get; }
+
+        public long HeaderBytes => HeaderFactor * Plan.Shards.Sum(s => (long)s.Layout.Header.Length);
+
+        // As much as all tensors need, or as is usual, but no less than the largest needs.
+        public long Resident(long usual, int workers)
+        {
+            var partial = _partial.Select(t => ResidentOf(t, workers)).ToList();
+            return Math.Min(_sum + partial.Sum(), Math.Max(usual, Math.Max(_largest, partial.DefaultIfEmpty().Max())));
+        }
+
+        public long Shared(long usual)
+        {
+            var tensors = Plan.Tensors.SelectMany(t => t.Tensor.Terms).SelectMany(t => t.Term.SharedInputs).Distinct();
+            var lengths = tensors.Select(t => t.Length).Where(l => l <= InputFiles.SharedBytes).ToList();
+            return Math.Min(lengths.Sum(), Math.Max(usual, lengths.DefaultIfEmpty().Max()));
+        }
     }
 }

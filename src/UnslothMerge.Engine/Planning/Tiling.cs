@@ -1,3 +1,4 @@
+using UnslothMerge.Adapters;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Simd;
@@ -20,6 +21,9 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
     /// <summary>The bytes of a piece, about. Larger pieces fall out of the cache between reading and writing; smaller ones cost system calls.</summary>
     public const int PieceBytes = 512 * 1024;
 
+    /// <summary>The least bytes of a piece that are worth trying where memory is scarce.</summary>
+    public const int MinPieceBytes = 16 * 1024;
+
     /// <summary>The columns of a tile: two fp32 planes of 16 × 256 values take 32 KiB, which with the delta's factors still stays near the core.</summary>
     private const int UsualTileColumns = 256;
 
@@ -34,13 +38,22 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
     /// <summary>All buffers that a worker needs for a piece.</summary>
     public long WorkerBytes => SourceBytes + SinkBytes + TermBytes + (2 * PlaneBytes);
 
+    /// <summary>What the deltas of some of the rows hold for a piece, all together.</summary>
+    public long PartialBytes { get; private init; }
+
+    /// <summary>What showing the whole tensor to a delta takes, where one asks for that: a piece of it, in fp32 as well.</summary>
+    public long ScanBytes { get; private init; }
+
     /// <summary>Cuts a tensor.</summary>
-    public static Tiling For(LogicalTensor tensor, TensorSink sink)
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="sink">How it is stored.</param>
+    /// <param name="pieceBytes">The bytes of a piece, about.</param>
+    public static Tiling For(LogicalTensor tensor, TensorSink sink, int pieceBytes = PieceBytes)
     {
         var view = tensor.View;
         var quantum = tensor.Terms.Select(t => (long)t.Term.RowQuantum).Append(tensor.Source.RowQuantum).Append(sink.RowQuantum).Aggregate(1L, LeastCommonMultiple);
         var rowBytes = Math.Max(1, Math.Max(tensor.Source.BytesOf(view, 1), sink.BytesOf(view, 1)));
-        var rows = (int)Math.Min(Math.Max(view.Rows, 1), Math.Max(quantum, PieceBytes / rowBytes / quantum * quantum));
+        var rows = (int)Math.Min(Math.Max(view.Rows, 1), Math.Max(quantum, pieceBytes / rowBytes / quantum * quantum));
 
         var wholeRows = tensor.Terms.Any(t => t.Term.NeedsWholeRows);
         var tileColumns = wholeRows ? view.Columns : Math.Min(view.Columns, UsualTileColumns);
@@ -53,27 +66,30 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
             tileColumns,
             CacheLine.Align(tensor.Source.BytesOf(view, rows)),
             CacheLine.Align(sink.BytesOf(view, rows)),
-            BytesOfTerms(tensor, rows),
-            (int)Math.Min(quantum, rows));
+            tensor.Terms.Where(t => t.Term.Rows is null).Sum(t => BufferOf(t.Term)) + MostInPiece(tensor, rows, BufferOf),
+            (int)Math.Min(quantum, rows))
+        {
+            PartialBytes = MostInPiece(tensor, rows, t => t.ResidentBytes),
+            ScanBytes = tensor.Terms.All(t => t.Term.Reach == DeltaReach.RowLocal) ? 0
+                : tensor.Source.BytesOf(view, rows) + (2L * rows * view.Columns * sizeof(float)) + tensor.Terms.Sum(t => BufferOf(t.Term)),
+        };
+
+        long BufferOf(DeltaTerm term) => CacheLine.Align(term.BytesOf(rows));
     }
 
-    // The buffers of the terms that meet in one piece: of many experts, only those whose rows it has.
-    private static long BytesOfTerms(LogicalTensor tensor, int rows)
+    // Of many experts, only those whose rows a piece has meet in it.
+    private static long MostInPiece(LogicalTensor tensor, int rows, Func<DeltaTerm, long> bytesOf)
     {
-        var all = 0L;
         var changes = new SortedDictionary<long, long>();
-        foreach (var (term, _, _) in tensor.Terms)
+        foreach (var term in tensor.Terms.Select(t => t.Term))
         {
-            var bytes = CacheLine.Align(term.BytesOf(rows));
-            if (term.Rows is not { } range)
+            if (term.Rows is { } range)
             {
-                all += bytes;
-                continue;
+                var bytes = bytesOf(term);
+                var (first, end) = (range.First / rows, ((range.First + range.Count - 1) / rows) + 1);
+                changes[first] = changes.GetValueOrDefault(first) + bytes;
+                changes[end] = changes.GetValueOrDefault(end) - bytes;
             }
-
-            var (first, end) = (range.First / rows, ((range.First + range.Count - 1) / rows) + 1);
-            changes[first] = changes.GetValueOrDefault(first) + bytes;
-            changes[end] = changes.GetValueOrDefault(end) - bytes;
         }
 
         var (now, most) = (0L, 0L);
@@ -83,7 +99,7 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
             most = Math.Max(most, now);
         }
 
-        return all + most;
+        return most;
     }
 
     private static long LeastCommonMultiple(long a, long b)

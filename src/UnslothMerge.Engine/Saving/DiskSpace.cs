@@ -1,3 +1,5 @@
+using UnslothMerge.Planning;
+
 namespace UnslothMerge.Saving;
 
 /// <summary>Free space on the destination's file system.</summary>
@@ -6,20 +8,26 @@ public static class DiskSpace
     /// <summary>The free bytes at a path, or at its nearest parent that exists; null if the system does not say.</summary>
     public static long? At(string path)
     {
+        try
+        {
+            return new DriveInfo(Existing(path)).AvailableFreeSpace;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>A path, or its nearest parent that is a directory.</summary>
+    public static string Existing(string path)
+    {
         var existing = Path.GetFullPath(path);
         while (!Directory.Exists(existing) && Path.GetDirectoryName(existing) is { } parent)
         {
             existing = parent;
         }
 
-        try
-        {
-            return new DriveInfo(existing).AvailableFreeSpace;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
-        {
-            return null;
-        }
+        return existing;
     }
 
     /// <summary>True if a directory lies in memory (tmpfs).</summary>
@@ -36,6 +44,20 @@ public static class DiskSpace
                 $"The model takes {ByteSize.Text(bytes)}, but only {ByteSize.Text(free)} are free at '{destination.Given}'.",
                 destination.Given,
                 "Free some space, or choose a -Destination on another disk.");
+        }
+    }
+
+    /// <summary>Refuses a save whose temporary files have no room.</summary>
+    /// <exception cref="MergeException">There is not enough.</exception>
+    public static void RequireTemporary(MemoryPlan memory)
+    {
+        if (memory.TemporaryLocation is { } location && At(location) is { } free && free < memory.TemporaryBytes)
+        {
+            throw new MergeException(
+                MergeError.DoesNotFit,
+                $"The merge keeps {ByteSize.Text(memory.TemporaryBytes)} in a temporary file, but only {ByteSize.Text(free)} are free at '{location}'.",
+                location,
+                "Choose a -TemporaryLocation on another disk, or raise -MaximumMemoryUsage.");
         }
     }
 }

@@ -9,7 +9,7 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Saving;
 
 /// <summary>How a save runs; what it writes is the plan's business.</summary>
-/// <param name="Memory">The number of threads and their memory.</param>
+/// <param name="Memory">The number of threads and their memory, and the plan cut to it.</param>
 /// <param name="Sync">True to flush everything to the disk before the model gets its final name.</param>
 public sealed record RunOptions(MemoryPlan Memory, bool Sync)
 {
@@ -43,6 +43,7 @@ public static class ModelSaver
     public static IReadOnlyList<SavedShard> Save(WritePlan plan, ModelExtras extras, Destination destination, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
         DiskSpace.Require(plan.Bytes, destination);
+        DiskSpace.RequireTemporary(options.Memory);
         using var staging = StagingDirectory.Create(destination);
         try
         {
@@ -82,7 +83,7 @@ public static class ModelSaver
                 RandomAccess.Write(files[^1], shard.Layout.Header, 0);
             }
 
-            var results = StreamingExecutor.Run(plan, files, options.Memory, options.Device, options.Sync, progress, cancellation);
+            var results = StreamingExecutor.Run(options.Memory, files, options.Device, options.Sync, progress, cancellation);
             Complete(plan, files, results);
             return results;
         }

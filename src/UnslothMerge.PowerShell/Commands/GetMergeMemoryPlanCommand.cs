@@ -1,4 +1,5 @@
 using System.Management.Automation;
+using UnslothMerge.IO;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
 using UnslothMerge.PowerShell.Common;
@@ -29,7 +30,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     [Parameter(ValueFromPipelineByPropertyName = true)]
     public double[]? Weight { get; set; }
 
-    /// <summary>Where the model would be saved; the current location by default. Only its free space is looked at.</summary>
+    /// <summary>Where the model would be saved; the current location by default. Its free space is looked at, and how fast its disk is.</summary>
     [Parameter]
     [Alias("SaveDirectory", "OutputPath")]
     [ValidateNotNullOrEmpty]
@@ -40,7 +41,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     {
         var path = ResolveOne(Base, nameof(Base));
         var adapters = ResolveSome(Adapter ?? [], nameof(Adapter));
-        var (destination, temporary) = (Unresolved(Destination, nameof(Destination)), Unresolved(TemporaryLocation, nameof(TemporaryLocation)));
+        var (destination, temporary) = (Unresolved(Destination, nameof(Destination)), Temporary);
         var limit = Engine(() => OutputOptions.ReadLimit(MaximumMemoryUsage));
         var (merge, write, copied) = Engine(() =>
         {
@@ -52,6 +53,14 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
             return (merge, write, Method == SaveMethod.lora ? merge.Steps.Sum(s => new FileInfo(s.Adapter.Weights.Path).Length) : 0);
         });
         using var device = OpenDevice(write);
-        WriteObject(Engine(() => new MergeMemoryPlan(merge, write, MemoryPlan.For(write, limit, ThrottleLimit, device?.Need), copied, DiskSpace.At(destination), DiskSpace.At(temporary))));
+        WriteObject(Engine(() =>
+        {
+            var memory = MemoryPlan.For(write, limit, ThrottleLimit, device?.Need, temporary);
+
+            // The model is written beside its destination, and the base's own directory is never written to.
+            var beside = Path.GetDirectoryName(destination) ?? destination;
+            var speed = RealPath.IsWithin(RealPath.Of(DiskSpace.Existing(beside)), RealPath.Of(path)) ? null : SpeedProbe.At(beside);
+            return new MergeMemoryPlan(merge, memory, copied, DiskSpace.At(destination), DiskSpace.At(temporary), speed?.Estimate(memory, device?.Plan));
+        }));
     }
 }

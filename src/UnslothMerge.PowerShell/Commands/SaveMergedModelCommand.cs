@@ -146,9 +146,9 @@ public sealed class SaveMergedModelCommand : OutputCommand
             _input.Select(AllowPartial, target.Given),
             OutputOptions.Read(DType, MaxShardSize) with { Quantization = OutputOptions.ReadMethod(Method, DType, Strategy, QuantType, doubleQuantization, BlockSize, ComputeDType), Variant = Variant }));
         var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
-        var limit = Engine(() => OutputOptions.ReadLimit(MaximumMemoryUsage));
+        var (temporary, limit) = (Temporary, Engine(() => OutputOptions.ReadLimit(MaximumMemoryUsage)));
         using var device = OpenDevice(write);
-        var memory = MemoryPlan.For(write, limit, ThrottleLimit, device?.Need);
+        var memory = MemoryPlan.For(write, limit, ThrottleLimit, device?.Need, temporary);
         Engine(memory.RequireFit);
         var description = SaveDescription.OfModel(write, Method, extras);
         if (!Confirm(description, target))
@@ -157,7 +157,9 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
 
         WriteVerbose(Decision(write));
-        WriteVerbose($"Every tensor is streamed; nothing is spilled to '{Unresolved(TemporaryLocation, nameof(TemporaryLocation))}'.");
+        WriteVerbose(memory.TemporaryLocation is { } location
+            ? $"Memory is scarce: up to {ByteSize.Text(memory.TemporaryBytes)} are kept in a file at '{location}'."
+            : $"Everything fits in memory; no file is needed at '{temporary}'.");
         WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory.");
         var progress = new MergeProgressRecord(WriteProgress, $"Saving {target.Given}", write.Shards, TimeProvider.System);
         var clock = Stopwatch.StartNew();

@@ -38,8 +38,8 @@ public abstract class OutputCommand : EngineCommand
     public string Device { get; set; } = "auto";
 
     /// <summary>
-    /// Where a tensor that cannot be streamed would be spilled; the system's temporary directory by default. Every kind of change there is today is
-    /// streamed.
+    /// Where files go that take the place of memory: a rotation or reflection of a weight that is stored transposed (OFT, BOFT, HRA or FRoD on Conv1D) must see all of
+    /// it first, and keeps it in a file if -MaximumMemoryUsage leaves no room. Everything else is streamed. The system's temporary directory by default.
     /// </summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
@@ -51,6 +51,21 @@ public abstract class OutputCommand : EngineCommand
     [ValidateRange(1, 1024)]
     [PSDefaultValue(Help = "The number of processors")]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
+
+    /// <summary>The directory that -TemporaryLocation means.</summary>
+    private protected string Temporary
+    {
+        get
+        {
+            var path = Unresolved(TemporaryLocation, nameof(TemporaryLocation));
+            if (!Directory.Exists(path))
+            {
+                Refuse(nameof(TemporaryLocation), $"The temporary location '{TemporaryLocation}' is not a directory.", "Choose a -TemporaryLocation that exists.");
+            }
+
+            return path;
+        }
+    }
 
     /// <summary>Opens the device; null if the cores do all the work.</summary>
     private protected DeviceRun? OpenDevice(WritePlan plan) => Engine(() => DeviceSelection.Open(DeviceRequest.Parse(Device), plan, MaximumMemoryUsage, ThrottleLimit, WriteVerbose));

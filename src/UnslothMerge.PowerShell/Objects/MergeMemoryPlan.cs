@@ -5,16 +5,20 @@ namespace UnslothMerge.PowerShell;
 /// <summary>What a merge will need. Pipe it to Merge-LoraModel to run that merge.</summary>
 public sealed class MergeMemoryPlan
 {
-    internal MergeMemoryPlan(MergePlan merge, WritePlan write, MemoryPlan memory, long copiedBytes, long? freeDisk, long? freeTemporary)
+    internal MergeMemoryPlan(MergePlan merge, MemoryPlan memory, long copiedBytes, long? freeDisk, long? freeTemporary, TimeSpan? time)
     {
         Base = merge.Base.Path;
         Adapter = [.. merge.Steps.Select(s => s.Adapter.Path)];
         Weight = [.. merge.Steps.Select(s => s.Weight)];
         Architecture = merge.Base.Title;
         Parameters = merge.Tensors.Sum(t => t.View.Count);
-        Shards = write.Shards.Length;
+        Shards = memory.Write.Shards.Length;
         Device = memory.Device;
         Workers = memory.Workers;
+        PieceBytes = memory.PieceBytes;
+        var tilings = memory.Write.Tensors.Where(t => t.Verbatim is null).Select(t => t.Tiling).ToList();
+        TileRows = tilings.Select(t => t.TileRows).DefaultIfEmpty().Max();
+        TileColumns = tilings.Select(t => t.TileColumns).DefaultIfEmpty().Max();
         var stages = memory.Stages
             .Select(s => s.Name == "Copy" ? s with { Read = s.Read + copiedBytes, Written = s.Written + copiedBytes, Disk = s.Disk + copiedBytes } : s)
             .ToList();
@@ -22,24 +26,35 @@ public sealed class MergeMemoryPlan
         Stages = [.. stages.Select(s => new MergeMemoryStage(s))];
         PeakHostBytes = memory.PeakHostBytes;
         PeakDeviceBytes = memory.Stages.Sum(s => s.Device);
-        OutputBytes = write.Bytes + copiedBytes;
+        OutputBytes = memory.Write.Bytes + copiedBytes;
         LimitBytes = memory.LimitBytes;
         FreeHostBytes = HostMemory.Available;
         FreeDiskBytes = freeDisk;
         FreeTemporaryBytes = freeTemporary;
-        var missing = new List<string>();
+        TemporaryBytes = memory.TemporaryBytes;
+        EstimatedTime = time;
+        var (missing, advice) = (new List<string>(), new List<string>());
         if (!memory.FitsMemory)
         {
             missing.Add($"{ByteSize.Text(memory.PeakHostBytes - memory.LimitBytes)} more memory");
+            advice.Add($"raise -MaximumMemoryUsage to {ByteSize.Text(memory.EnoughBytes)}");
         }
 
         if (freeDisk < OutputBytes)
         {
             missing.Add($"{ByteSize.Text(OutputBytes - freeDisk.Value)} more disk space");
+            advice.Add("free some space or choose a -Destination on another disk");
+        }
+
+        if (freeTemporary < TemporaryBytes)
+        {
+            missing.Add($"{ByteSize.Text(TemporaryBytes - freeTemporary.Value)} more temporary space");
+            advice.Add("choose a -TemporaryLocation on another disk");
         }
 
         Fits = missing.Count == 0;
         Missing = Fits ? null : string.Join(" and ", missing);
+        Advice = Fits ? null : string.Join("; ", advice);
     }
 
     /// <summary>The base's directory.</summary>
@@ -71,6 +86,15 @@ public sealed class MergeMemoryPlan
     /// <summary>The number of threads.</summary>
     public int Workers { get; }
 
+    /// <summary>The bytes that a thread reads, changes and writes at a time, about; one row if that is more.</summary>
+    public int PieceBytes { get; }
+
+    /// <summary>The rows of the largest tile, in which the arithmetic of a piece is done.</summary>
+    public int TileRows { get; }
+
+    /// <summary>The columns of the largest tile.</summary>
+    public int TileColumns { get; }
+
     /// <summary>The most memory of the process, everything included.</summary>
     public long PeakHostBytes { get; }
 
@@ -89,7 +113,7 @@ public sealed class MergeMemoryPlan
     /// <summary>The free bytes at the destination; null if the system does not say.</summary>
     public long? FreeDiskBytes { get; }
 
-    /// <summary>The bytes spilled to the temporary location: none, since every tensor is streamed.</summary>
+    /// <summary>The bytes kept in files at the temporary location, because memory cannot hold them; none for most merges.</summary>
     public long TemporaryBytes { get; }
 
     /// <summary>The free bytes at the temporary location; null if the system does not say.</summary>
@@ -100,6 +124,15 @@ public sealed class MergeMemoryPlan
 
     /// <summary>What is missing; null if it fits.</summary>
     public string? Missing { get; }
+
+    /// <summary>What to change; null if it fits.</summary>
+    public string? Advice { get; }
+
+    /// <summary>
+    /// How long saving takes, about, by a short measurement of this machine and the destination's disk; a base that must first come from a slow disk
+    /// takes longer. Null if nothing can be written at the destination.
+    /// </summary>
+    public TimeSpan? EstimatedTime { get; }
 
     /// <inheritdoc/>
     public override string ToString() => Base;

@@ -13,15 +13,16 @@ public sealed class DeviceExecutionTests : IDisposable
     public void Dispose() => _directory.Dispose();
 
     [Theory]
-    [InlineData(long.MaxValue, 1_000_000_000)]
-    [InlineData(5000, 1_000_000_000)]
-    [InlineData(900, 1_000_000_000)]
-    [InlineData(long.MaxValue, 400_000)]
-    public void Every_row_goes_through_the_device_once(long capacity, long limit)
+    [InlineData(long.MaxValue, 1_000_000_000, long.MaxValue)]
+    [InlineData(5000, 1_000_000_000, long.MaxValue)]
+    [InlineData(900, 1_000_000_000, long.MaxValue)]
+    [InlineData(long.MaxValue, 400_000, long.MaxValue)]
+    [InlineData(long.MaxValue, 1_000_000_000, 1)]
+    public void Every_row_goes_through_the_device_once(long capacity, long limit, long hostLimit)
     {
         var plan = Plan();
         using var device = new FakeDevice(capacity);
-        var shards = Save(plan, device, limit);
+        var shards = Save(plan, device, limit, hostLimit);
         Assert.Equal(0, device.Open);
         Assert.True(capacity == long.MaxValue ? device.Batches >= 2 : device.Batches >= 2 * 700 * 900 / capacity, $"{device.Batches} batches");
 
@@ -104,14 +105,14 @@ public sealed class DeviceExecutionTests : IDisposable
         return TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"]), TensorType.F32);
     }
 
-    private IReadOnlyList<SavedShard> Save(WritePlan plan, FakeDevice device, long limit = 1_000_000_000)
+    private IReadOnlyList<SavedShard> Save(WritePlan plan, FakeDevice device, long limit = 1_000_000_000, long hostLimit = long.MaxValue)
     {
         var run = new DeviceRun(device, DevicePlan.For(plan, limit, 3));
         return ModelSaver.Save(
             plan,
             Destination.Check(_directory["out"], [("base", plan.Merge.Base.Path)], force: false),
             "merged_16bit",
-            new RunOptions(MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), 2, run.Need), Sync: false) { Device = run },
+            new RunOptions(MemoryPlan.For(plan, new MemoryLimit(hostLimit), 2, run.Need), Sync: false) { Device = run },
             null,
             TestContext.Current.CancellationToken);
     }

@@ -1,4 +1,8 @@
+using UnslothMerge.Adapters;
+using UnslothMerge.IO;
+using UnslothMerge.Models;
 using UnslothMerge.Planning;
+using UnslothMerge.Saving;
 
 namespace UnslothMerge.Tests.Planning;
 
@@ -36,37 +40,166 @@ public sealed class MemoryTests
     [Fact]
     public void Workers_give_way_until_the_merge_fits()
     {
-        // What the process holds already counts: other tests give back theirs first.
-        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
         using var directory = new TemporaryDirectory();
         var plan = Wide(directory);
-        var free = MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), 64);
-        var each = Host(free) / free.Workers;
+        const long session = 128_000_000;
+        var free = MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), 64, baseline: session);
 
         // More threads than half a gigabyte holds are not worth their memory.
         Assert.InRange(free.Workers, 2, 63);
+        var each = free.PeakHostBytes - MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), free.Workers - 1, baseline: session).PeakHostBytes;
         Assert.InRange(free.PeakHostBytes, 512_000_000 - each, 512_000_000);
 
-        // One worker's need and half of another's: the process may have grown a little since.
+        // One worker's need and half of another's.
         var limit = free.PeakHostBytes - ((free.Workers - 1) * each) + (each / 2);
-        var memory = MemoryPlan.For(plan, new MemoryLimit(limit), 64);
+        var memory = MemoryPlan.For(plan, new MemoryLimit(limit), 64, baseline: session);
         memory.RequireFit();
         Assert.Equal(1, memory.Workers);
         Assert.InRange(memory.PeakHostBytes, limit - each, limit);
-        Assert.Equal(memory.Workers * each, Host(memory));
+        Assert.Equal(memory.WorkerBytes, Host(memory));
+    }
+
+    [Fact]
+    public void What_a_device_needs_counts()
+    {
+        using var directory = new TemporaryDirectory();
+        var plan = Wide(directory);
+        var (cores, device) = (Of(null), Of(new DeviceNeed("gpu", 5_000_000, 7_000_000)));
+        Assert.Equal(("cpu", "gpu"), (cores.Device, device.Device));
+        Assert.Equal(7_000_000, device.PeakHostBytes - cores.PeakHostBytes);
+        Assert.Equal(7_000_000, Host(device) - Host(cores));
+        Assert.Equal((0, 5_000_000), (cores.Stages.Sum(s => s.Device), device.Stages.Sum(s => s.Device)));
+
+        MemoryPlan Of(DeviceNeed? need) => MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), 1, need, baseline: 0);
     }
 
     [Fact]
     public void Too_little_memory_is_refused_with_an_amount_that_would_do()
     {
         using var directory = new TemporaryDirectory();
-        var memory = MemoryPlan.For(Wide(directory), new MemoryLimit(1_000_000), 64);
+        var memory = MemoryPlan.For(Wide(directory), new MemoryLimit(1_000_000), 64, baseline: 0);
         Assert.Equal(1, memory.Workers);
         Assert.False(memory.FitsMemory);
         var error = Assert.Throws<MergeException>(memory.RequireFit);
         Assert.Equal(MergeError.DoesNotFit, error.Error);
         Assert.True(ByteSize.TryParse(error.Advice!.Split(" to ")[1].Split(',')[0], out var advised));
         Assert.True(advised > memory.PeakHostBytes, $"{error.Advice} is less than the {memory.PeakHostBytes} needed.");
+    }
+
+    [Fact]
+    public void Pieces_become_smaller_where_one_worker_has_not_enough()
+    {
+        using var directory = new TemporaryDirectory();
+        Sparse(TinyModel.Base(directory["base"]), "model.safetensors", [1024, 4096], "m.weight");
+        Sparse(TinyModel.Lora(directory["adapter"], 256), "adapter_model.safetensors", [256, 4096], "base_model.model.m.lora_A.weight", [1024, 256], "base_model.model.m.lora_B.weight");
+        var plan = TinyModel.WritePlan(TinyModel.Plan(directory["base"], directory["adapter"]));
+        var usual = MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), 1);
+        var least = MemoryPlan.For(plan, new MemoryLimit(1), 1);
+        Assert.Equal(Tiling.PieceBytes, usual.PieceBytes);
+        Assert.Equal(Tiling.MinPieceBytes, least.PieceBytes);
+        Assert.True(least.WorkerBytes < usual.WorkerBytes, $"{least.WorkerBytes} is not less than {usual.WorkerBytes}.");
+        Assert.Equal(plan.Bytes, least.Write.Bytes);
+        Assert.Equal(plan.Tensors.Select(t => t.Tensor), least.Write.Tensors.Select(t => t.Tensor));
+    }
+
+    [Fact]
+    public void Of_many_experts_only_those_in_work_are_held()
+    {
+        using var directory = new TemporaryDirectory();
+        const int experts = 64, rank = 8, wide = 512;
+        Sparse(TinyModel.Base(directory["base"]), "model.safetensors", [experts, wide, wide], "model.layers.0.mlp.experts.down_proj");
+        Sparse(TinyModel.Lora(directory["adapter"], rank), "adapter_model.safetensors", [experts * rank, wide], "base_model.model.model.layers.0.mlp.experts.lora_A.weight", [wide, rank * experts], "base_model.model.model.layers.0.mlp.experts.lora_B.weight");
+        var config = Path.Combine(directory["adapter"], "adapter_config.json");
+        File.WriteAllText(config, File.ReadAllText(config).Replace("}", ", \"target_parameters\": [\"mlp.experts.down_proj\"]}", StringComparison.Ordinal));
+        var plan = MergePlanner.Plan(ModelDirectory.Open(directory["base"]), [new AdapterStep(AdapterDirectory.Open(directory["adapter"]), 1)], new PlanOptions { MoeOrientation = MoeOrientation.InLast });
+        var write = TinyModel.WritePlan(plan);
+        var tensor = Assert.Single(write.Tensors);
+        var all = tensor.Tensor.Terms.Sum(t => t.Term.ResidentBytes);
+        Assert.Equal(experts, tensor.Tensor.Terms.Length);
+        Assert.InRange(MemoryPlan.ResidentOf(tensor, 2), 1, all / 8);
+        Assert.Equal(all, MemoryPlan.ResidentOf(tensor, 1000));
+
+        // B is scattered over the experts: it is held whole, and counted.
+        var memory = MemoryPlan.For(write, new MemoryLimit(long.MaxValue), 2);
+        Assert.Equal(wide * rank * experts * sizeof(float), memory.SharedBytes);
+        Assert.Equal(MemoryPlan.ResidentOf(tensor, 2) + memory.SharedBytes, memory.Stages.Single(s => s.Name == "Adapter").Host);
+    }
+
+    [Theory]
+    [InlineData("0::/a/b", "sys/fs/cgroup/a", "memory.max", "memory.current", "inactive_file 100")]
+    [InlineData("0::/not/here", "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file 100")]
+    [InlineData("5:cpu,cpuacct:/x\n4:memory:/job", "sys/fs/cgroup/memory/job", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file 100")]
+    public void Limits_of_control_groups_count(string groups, string group, string limit, string usage, string cache)
+    {
+        using var root = new TemporaryDirectory();
+        Write("proc/self/cgroup", groups);
+        Assert.Null(ControlGroup.Available(root.Path));
+        Write($"{group}/{limit}", "max");
+        Write($"{group}/{usage}", "600");
+        Write($"{group}/memory.stat", $"anon 500\n{cache}\n");
+        Assert.Null(ControlGroup.Available(root.Path));
+        Write($"{group}/{limit}", "1000");
+        Assert.Equal(500, ControlGroup.Available(root.Path));
+
+        void Write(string name, string text)
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(root[name])!);
+            File.WriteAllText(root[name], text + "\n");
+        }
+    }
+
+    [Fact]
+    public async Task Shared_memory_never_exceeds_its_limit()
+    {
+        using var shared = new SharedBuffers(100);
+        var first = shared.Take("a", 60, _ => { });
+        var second = Task.Run(() => shared.Take("b", 60, _ => { }).Dispose(), TestContext.Current.CancellationToken);
+        shared.Take("a", 60, _ => Assert.Fail("It was filled before.")).Dispose();
+        await Task.Delay(50, TestContext.Current.CancellationToken);
+        Assert.False(second.IsCompleted);
+        first.Dispose();
+        await second;
+    }
+
+    // More than one band of columns.
+    [Fact]
+    public void What_memory_cannot_hold_goes_through_a_file_to_the_same_bytes()
+    {
+        const int inputs = 600, outputs = 4000, rank = 4;
+        using var directory = new TemporaryDirectory();
+        TinyModel.Base(directory["base"], TinyTensor.Random("h.0.attn.c_proj.weight", [inputs, outputs], 1), TinyTensor.Random("h.0.attn.c_proj.bias", [outputs], 2));
+        File.WriteAllText(Path.Combine(directory["base"], "config.json"), """{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}""");
+        TinyModel.Lora(directory["adapter"], rank, TinyTensor.Random("base_model.model.h.0.attn.c_proj.hra_u", [inputs, rank], 3));
+        File.WriteAllText(Path.Combine(directory["adapter"], "adapter_config.json"), $$"""{"peft_type": "HRA", "r": {{rank}}, "apply_GS": false}""");
+        var plan = TinyModel.WritePlan(TinyModel.Plan(directory["base"], directory["adapter"]));
+        var temporary = Directory.CreateDirectory(directory["temporary"]).FullName;
+
+        var usual = MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), 1, temporary: temporary);
+        Assert.Equal((0, null), (usual.TemporaryBytes, usual.TemporaryLocation));
+        var spilled = MemoryPlan.For(plan, new MemoryLimit(1), 1, temporary: temporary);
+        Assert.Equal((inputs * outputs * sizeof(float), temporary), (spilled.TemporaryBytes, spilled.TemporaryLocation));
+        Assert.InRange(spilled.ResidentBytes, 1, usual.ResidentBytes - 1);
+
+        Assert.Equal(Written(usual, "usual"), Written(spilled, "spilled"));
+        Assert.Empty(Directory.EnumerateFileSystemEntries(temporary));
+
+        string Written(MemoryPlan memory, string output)
+        {
+            ModelSaver.Save(plan, Destination.Check(directory[output], [], force: false), "merged_16bit", new RunOptions(memory, Sync: false), null, TestContext.Current.CancellationToken);
+            return Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(File.ReadAllBytes(Path.Combine(directory[output], "model.safetensors"))));
+        }
+    }
+
+    [Fact]
+    public void A_short_measurement_gives_a_time_and_leaves_nothing()
+    {
+        using var directory = new TemporaryDirectory();
+        var memory = MemoryPlan.For(Wide(directory), new MemoryLimit(long.MaxValue), 2);
+        var files = Directory.EnumerateFileSystemEntries(directory.Path).ToList();
+        var speed = SpeedProbe.At(directory["out/deep"])!;
+        Assert.Equal(files, Directory.EnumerateFileSystemEntries(directory.Path));
+        Assert.InRange(speed.Estimate(memory), TimeSpan.FromTicks(1), TimeSpan.FromHours(1));
+        Assert.Same(speed, SpeedProbe.At(directory["elsewhere"]));
     }
 
     // One row takes 16 MB. The files have holes instead of data: only headers are read.

@@ -47,6 +47,9 @@ public sealed class CombinedTerm(CombinationType type, double density, int seed,
     public override bool NeedsWholeRows => Terms.Any(t => t.NeedsWholeRows);
 
     /// <inheritdoc/>
+    public override IEnumerable<StoredTensor> SharedInputs => Terms.SelectMany(t => t.SharedInputs);
+
+    /// <inheritdoc/>
     public override long ResidentBytes => Terms.Sum(t => t.ResidentBytes) + (DropsSmallest ? deltas.Length * LargestMagnitudes.Bytes : 0);
 
     /// <summary>The rule.</summary>

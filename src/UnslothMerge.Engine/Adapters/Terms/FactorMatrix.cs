@@ -36,7 +36,8 @@ public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
     /// <summary>The number of columns.</summary>
     public long Columns => Transposed ? StoredRows.Count : StoredColumns.Count;
 
-    private bool IsScattered => StoredColumns.Count < _stored;
+    /// <summary>True if it has a part of every stored row only; the stored tensor is then best read once for all targets that share it.</summary>
+    public bool IsScattered => StoredColumns.Count < _stored;
 
     private int Width => Tensor.Type.Bits() / 8;
 

@@ -42,6 +42,9 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
     public override IReadOnlyList<StoredTensor> Inputs => [right.Tensor, left.Tensor];
 
     /// <inheritdoc/>
+    public override IEnumerable<StoredTensor> SharedInputs => new[] { right, left }.Where(f => f.IsScattered).Select(f => f.Tensor);
+
+    /// <inheritdoc/>
     public override int? Rank => _rank;
 
     /// <inheritdoc/>
@@ -50,8 +53,12 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
     /// <inheritdoc/>
     public override RowRange? Rows => place is { } p ? new RowRange(p.Row, left.Rows) : null;
 
-    /// <inheritdoc/>
-    public override long ResidentBytes => LoraPanels.Length(_rank, _columns + Margin(place)) * sizeof(float);
+    // Rows of the right factor that are converted at a time: enough to make one read worth while.
+    private int PackedRows => Math.Min(8, _rank);
+
+    /// <summary>The right factor in panels, and some of its rows while they are made.</summary>
+    public override long ResidentBytes =>
+        (LoraPanels.Length(_rank, _columns + Margin(place)) * sizeof(float)) + ((long)PackedRows * _columns * sizeof(float)) + right.ScratchBytes(PackedRows);
 
     /// <inheritdoc/>
     public override long BytesOf(int rows)
@@ -61,16 +68,13 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
     }
 
     /// <inheritdoc/>
-    public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, left, right, scaling * context.Factor, place);
+    public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, left, right, scaling * context.Factor, place, PackedRows);
 
     // Panels begin at the target's own multiples of their width, wherever the delta does.
     private static int Margin(MatrixPlace? place) => (place?.Column ?? 0) % LoraPanels.Width;
 
     private sealed class Reader : DeltaReader
     {
-        // Rows of the right factor that are converted at a time: enough to make one read worth while.
-        private const int PackedRows = 8;
-
         private readonly InputFiles _files;
         private readonly FactorMatrix _left;
         private readonly FactorMatrix _right;
@@ -78,14 +82,15 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
         private readonly MatrixPlace _place;
         private readonly int _rank;
         private readonly int _margin;
+        private readonly int _packedRows;
         private readonly bool _partial;
         private readonly Lock _gate = new();
         private NativeBuffer? _panels;
         private long _todo;
 
-        public Reader(InputFiles files, FactorMatrix left, FactorMatrix right, double scale, MatrixPlace? place)
+        public Reader(InputFiles files, FactorMatrix left, FactorMatrix right, double scale, MatrixPlace? place, int packedRows)
         {
-            (_files, _left, _right, _scale) = (files, left, right, scale);
+            (_files, _left, _right, _scale, _packedRows) = (files, left, right, scale, packedRows);
             (_place, _partial) = (place ?? default, place is not null);
             _rank = (int)right.Rows;
             _margin = Margin(place);
@@ -156,11 +161,11 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
             var panels = new NativeBuffer(LoraPanels.Length(_rank, columns + _margin) * sizeof(float));
             try
             {
-                using var rows = new NativeBuffer((long)PackedRows * columns * sizeof(float));
-                using var scratch = new NativeBuffer(_right.ScratchBytes(PackedRows));
-                for (var first = 0; first < _rank; first += PackedRows)
+                using var rows = new NativeBuffer((long)_packedRows * columns * sizeof(float));
+                using var scratch = new NativeBuffer(_right.ScratchBytes(_packedRows));
+                for (var first = 0; first < _rank; first += _packedRows)
                 {
-                    var count = Math.Min(PackedRows, _rank - first);
+                    var count = Math.Min(_packedRows, _rank - first);
                     _right.ReadRows(_files, first, count, 1, rows.Floats, scratch.Bytes);
                     for (var k = 0; k < count; k++)
                     {

@@ -1,0 +1,75 @@
+using System.CommandLine;
+using System.Globalization;
+using UnslothMerge.Bench.Generating;
+using UnslothMerge.Bench.Measuring;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Bench.Commands;
+
+/// <summary><c>memory</c>: what the memory plan promises, beside what the process then takes.</summary>
+internal static class MemoryCommand
+{
+    private const long MaxShardBytes = 5_000_000_000;
+
+    public static Command Create()
+    {
+        var shape = Options.Shape();
+        var rank = new Option<int>("--rank") { Description = "The adapter's rank.", DefaultValueFactory = _ => 16 };
+        var layers = new Option<int?>("--layers") { Description = "Writes so many layers only, where the whole model would take too much of the disk." };
+        var limits = new Option<string[]>("--limits") { Description = "Values of -MaximumMemoryUsage, besides the smallest that works.", DefaultValueFactory = _ => ["0.75", "400MB"], AllowMultipleArgumentsPerToken = true };
+        var workers = new Option<int[]>("--workers") { Description = "Values of -ThrottleLimit.", DefaultValueFactory = _ => [2, 64], AllowMultipleArgumentsPerToken = true };
+        var parent = Options.Directory();
+
+        var command = new Command("memory", "Merges under several limits of memory, and sets the peak that was planned beside the one that was measured.") { shape, rank, layers, limits, workers, parent };
+        command.SetAction((parsed, cancellation) => Options.Within(parsed.GetValue(parent)!, directory =>
+        {
+            var size = ModelShape.Of(parsed.GetValue(shape)!);
+            var (model, adapter) = (Path.Combine(directory, size.Name), Path.Combine(directory, "lora"));
+            ModelGenerator.Generate(size, model, TensorType.BF16, MaxShardBytes, sparse: true, cancellation);
+            AdapterGenerator.Generate(size, parsed.GetValue(rank), adapter, TensorType.F32, dora: false, sparse: true, cancellation);
+
+            // The smallest is what the plan itself advises; with less it must refuse.
+            var smallest = long.Parse(Run(model, adapter, directory, "1", 1, null).Enough, CultureInfo.InvariantCulture);
+            string[] small = [$"{smallest}", $"{smallest * 8 / 10}"];
+            Console.WriteLine("| limit | most workers | workers | planned MB | measured MB |\n|---|---:|---:|---:|---:|");
+            foreach (var most in parsed.GetValue(workers)!)
+            {
+                foreach (var limit in parsed.GetValue(limits)!.Concat(small))
+                {
+                    cancellation.ThrowIfCancellationRequested();
+                    var (_, used, planned, measured) = Run(model, adapter, directory, limit, most, parsed.GetValue(layers));
+                    Console.WriteLine($"| {(long.TryParse(limit, out var bytes) ? ByteSize.Text(bytes) : limit)} | {most} | {used} | {Megabytes(planned)} | {(measured == "refused" ? measured : Megabytes(measured))} |");
+                }
+            }
+        }));
+        return command;
+    }
+
+    private static (string Enough, string Workers, string Planned, string Measured) Run(string model, string adapter, string directory, string limit, int workers, int? layers)
+    {
+        var (@base, lora, output) = (ShellProcess.Quote(model), ShellProcess.Quote(adapter), Path.Combine(directory, "out"));
+        var filter = layers is { } count ? $"| Where-Object {{ $_.Layer -in 0..{count - 1} }}" : "";
+        var figures = ShellProcess.Run($$"""
+            $run = @{ MaximumMemoryUsage = '{{limit}}'; ThrottleLimit = {{workers}} }
+            $plan = Get-MergeMemoryPlan {{@base}} {{lora}} -Destination {{ShellProcess.Quote(output)}} @run
+            $peak = 'refused'
+            try {
+                Merge-LoraModel {{@base}} {{lora}} {{filter}} | Save-MergedModel {{ShellProcess.Quote(output)}} -NoSync -AllowPartial @run | Out-Null
+                $peak = [Diagnostics.Process]::GetCurrentProcess().PeakWorkingSet64
+            }
+            catch {
+                if ($_.FullyQualifiedErrorId -notlike 'DoesNotFit,*') { throw }
+            }
+
+            [Console]::WriteLine("{{ShellProcess.Mark}} $([long]($plan.PeakHostBytes * 1.05)) $($plan.Workers) $($plan.PeakHostBytes) $peak")
+            """).Figures;
+        if (Directory.Exists(output))
+        {
+            Directory.Delete(output, recursive: true);
+        }
+
+        return (figures[0], figures[1], figures[2], figures[3]);
+    }
+
+    private static string Megabytes(string bytes) => (long.Parse(bytes, CultureInfo.InvariantCulture) / 1e6).ToString("F0", CultureInfo.InvariantCulture);
+}

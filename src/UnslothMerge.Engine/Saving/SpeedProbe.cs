@@ -1,0 +1,66 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using UnslothMerge.Devices;
+using UnslothMerge.IO;
+using UnslothMerge.Planning;
+
+namespace UnslothMerge.Saving;
+
+/// <summary>
+/// How fast this machine is, measured in some tens of milliseconds: copies through the page cache and to the disk at the destination, and the
+/// kernel that adds low-rank products. Measured once for each file system and process.
+/// </summary>
+/// <param name="CopyRate">Bytes per second that one thread writes to the page cache and reads from it.</param>
+/// <param name="DiskRate">Bytes per second that reach the disk.</param>
+/// <param name="KernelRate">Floating-point operations per second of one thread.</param>
+public sealed record SpeedProbe(double CopyRate, double DiskRate, double KernelRate)
+{
+    private const int PieceBytes = 512 * 1024;
+    private const int Pieces = 16;
+    private static readonly ConcurrentDictionary<string, SpeedProbe?> Measured = new(StringComparer.Ordinal);
+
+    /// <summary>Measures, with a file that is gone afterwards; null if none can be written there.</summary>
+    /// <param name="path">The destination, or where it will be.</param>
+    public static SpeedProbe? At(string path) => Measured.GetOrAdd(DiskSpace.Existing(path), Measure);
+
+    /// <summary>How long a merge takes, about, if the base is in the page cache.</summary>
+    /// <param name="plan">What is written, with how many threads.</param>
+    /// <param name="device">What a device takes off them: its arithmetic costs no time beside the copies.</param>
+    public TimeSpan Estimate(MemoryPlan plan, DevicePlan? device = null)
+    {
+        var threads = Math.Min(plan.Workers, Environment.ProcessorCount);
+        var work = plan.Write.Tensors.Where(t => device?.RowsOf(t) is null).Sum(t => t.Tensor.Terms.Sum(w => 2.0 * (w.Term.Rows?.Count ?? t.Tensor.View.Rows) * t.Tensor.View.Columns * (w.Term.Rank ?? 0)));
+        var bytes = (double)plan.Write.Bytes;
+        return TimeSpan.FromSeconds(Math.Max(((bytes / CopyRate) + (work / KernelRate)) / threads, bytes / DiskRate));
+    }
+
+    private static SpeedProbe? Measure(string directory)
+    {
+        try
+        {
+            using var file = new ScratchFile(directory, PieceBytes * Pieces);
+            using var buffer = new NativeBuffer(PieceBytes);
+            var clock = Stopwatch.StartNew();
+            for (var i = 0; i < Pieces; i++)
+            {
+                buffer.Bytes.Fill((byte)i);
+                file.Write((long)i * PieceBytes, buffer.Bytes);
+            }
+
+            for (var i = 0; i < Pieces; i++)
+            {
+                file.Read((long)i * PieceBytes, buffer.Bytes);
+            }
+
+            var copied = clock.Elapsed;
+            clock.Restart();
+            file.Flush();
+            const double bytes = (double)PieceBytes * Pieces;
+            return new SpeedProbe(bytes / copied.TotalSeconds, bytes / (copied + clock.Elapsed).TotalSeconds, DeviceWork.MeasureCore());
+        }
+        catch (Exception e) when (e is IOException or MergeException)
+        {
+            return null;
+        }
+    }
+}
