@@ -8,11 +8,16 @@ namespace UnslothMerge.Formats.BitsAndBytes;
 /// </summary>
 internal static class DynamicMap
 {
-    /// <summary>Floats that have their sign, their exponent and the first six bits of their fraction in common lie between few values of the map.</summary>
+    /// <summary>Floats that have their sign, their exponent and the first six bits of their fraction in common share a cell, and no cell has two midpoints.</summary>
     private const int CellBits = 17;
 
     private static readonly float[] Map = Create();
-    private static readonly byte[] Cells = [.. Enumerable.Range(0, 1 << (32 - CellBits)).Select(c => (byte)Math.Max(0, Array.FindLastIndex(Map, v => v <= LeastOf((uint)c))))];
+
+    // The midpoint above each value. A number is nearer to the next value if it is greater.
+    private static readonly float[] Midpoints = [.. Map.Zip(Map.Skip(1), Midpoint), float.PositiveInfinity];
+
+    // The value that is nearest to the lowest number of each cell.
+    private static readonly byte[] Cells = [.. Enumerable.Range(0, 1 << (32 - CellBits)).Select(c => (byte)Array.FindIndex(Midpoints, m => !(LeastOf((uint)c) > m)))];
 
     /// <summary>The values.</summary>
     public static ReadOnlySpan<float> Values => Map;
@@ -21,18 +26,20 @@ internal static class DynamicMap
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Encode(ReadOnlySpan<float> numbers, float offset, float scale, Span<byte> codes)
     {
-        var (map, cells) = (Map, Cells);
+        var (midpoints, cells) = (Midpoints, Cells);
         for (var i = 0; i < numbers.Length; i++)
         {
             var number = (numbers[i] - offset) * scale;
-            int below = cells[BitConverter.SingleToUInt32Bits(number) >> CellBits];
-            while (below < map.Length - 1 && map[below + 1] <= number)
-            {
-                below++;
-            }
-
-            codes[i] = (byte)(below == map.Length - 1 || number - map[below] <= map[below + 1] - number ? below : below + 1);
+            int code = cells[BitConverter.SingleToUInt32Bits(number) >> CellBits];
+            codes[i] = (byte)(code + (number > midpoints[code] ? 1 : 0));
         }
+    }
+
+    // The largest float that is not beyond the middle.
+    private static float Midpoint(float low, float high)
+    {
+        var middle = ((double)low + high) / 2;
+        return (float)middle > middle ? MathF.BitDecrement((float)middle) : (float)middle;
     }
 
     // The lowest number in a cell: of the negative ones, that of the largest magnitude.
