@@ -33,6 +33,12 @@ Describe 'FP8' {
         Get-ModelTensor $out | Where-Object Format -NE 'BF16' | Should -BeNullOrEmpty
     }
 
+    It 'is refused where nothing would be FP8' {
+        $out = [IO.Path]::Combine($TestDrive, 'nothing')
+        { Merge-LoraModel (Get-Base 'q-mxfp4-gptoss') | Save-MergedModel $out -Method merged_fp8 } | Should -Throw 'None of the * tensors would be FP8*' -ErrorId 'InvalidOption,*'
+        $out | Should -Not -Exist
+    }
+
     It 'takes -Strategy, and nothing else does' {
         { Merge-LoraModel $base | Save-MergedModel ([IO.Path]::Combine($TestDrive, 'no')) -Strategy block } | Should -Throw '*merged_16bit*' -ErrorId 'InvalidOption,*'
         { Merge-LoraModel $base | Save-MergedModel ([IO.Path]::Combine($TestDrive, 'no')) -Method merged_fp8 -Strategy tensor } | Should -Throw '*block*channel*'

@@ -45,6 +45,9 @@ internal sealed class FourBitSelection : OutputSelection
     private bool Nested => _request.DoubleQuantization ?? (_baseIsFourBit ? _config.Quantization!.Bool("bnb_4bit_use_double_quant") ?? false : true);
 
     /// <inheritdoc/>
+    public override string Quantized => "4-bit";
+
+    /// <inheritdoc/>
     public override TensorSink? For(LogicalTensor tensor, TensorType type)
     {
         var quantized = _baseIsFourBit ? tensor.Source is FourBitSource || (tensor.Action == TensorAction.Replace && _linear.Contains(tensor)) : _linear.Contains(tensor);

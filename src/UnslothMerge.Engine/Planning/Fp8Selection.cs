@@ -46,6 +46,9 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : Outp
         : null;
 
     /// <inheritdoc/>
+    public override string Quantized => Format;
+
+    /// <inheritdoc/>
     public override TensorSink? For(LogicalTensor tensor, TensorType type)
     {
         if (!IsQuantized(tensor))

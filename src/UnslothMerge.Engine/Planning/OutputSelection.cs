@@ -18,6 +18,9 @@ internal abstract class OutputSelection
     /// <summary>True if tensors that are not quantized keep the dtype that they have in the base, whatever it is.</summary>
     public virtual bool KeepsTypes => false;
 
+    /// <summary>What it quantizes to, as people call it; null if it quantizes nothing that the base has not.</summary>
+    public virtual string? Quantized => null;
+
     /// <summary>How a tensor is stored; null for plain numbers.</summary>
     /// <param name="tensor">The tensor.</param>
     /// <param name="type">The dtype that it has as plain numbers.</param>

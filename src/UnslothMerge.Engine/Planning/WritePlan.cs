@@ -75,6 +75,7 @@ public sealed class WritePlan
     /// <param name="merge">What is merged.</param>
     /// <param name="tensors">The tensors to write, in the plan's order, strengths applied.</param>
     /// <param name="options">How the output is stored.</param>
+    /// <exception cref="MergeException">It cannot be stored so, or nothing would be quantized that should be.</exception>
     public static WritePlan Create(MergePlan merge, IReadOnlyList<LogicalTensor> tensors, WriteOptions options)
     {
         var has16 = merge.Tensors.Any(t => t.Type.IsHalfWidthFloat());
@@ -82,6 +83,14 @@ public sealed class WritePlan
         var selection = options.Quantization?.Choose(merge) ?? new PlainSelection();
         var type = options.Type ?? (all32 && !selection.KeepsTypes ? TensorType.BF16 : null);
         var written = tensors.Select(t => Store(t, type, selection)).ToList();
+        if (selection.Quantized is { } format && written.TrueForAll(t => t.Sink is PlainSink))
+        {
+            throw new MergeException(
+                MergeError.InvalidOption,
+                $"None of the {written.Count} tensors would be {format}: none is a linear layer that the base '{merge.Base.Path}' does not keep in 16 bits.",
+                "Method",
+                "Use merged to keep the base's own format, or merged_16bit.");
+        }
 
         var split = ShardSplitter.Split([.. written.Select(t => t.Bytes)], options.MaxShardBytes);
         var shards = split.Select((indices, i) => Shard(ShardSplitter.FileName(i, split.Count, options.Variant), indices.Select(j => written[j]))).ToImmutableArray();

@@ -27,15 +27,16 @@ public sealed class GoldenVerificationTests
         var @case = new GoldenCase(name);
         string[] adapters = [.. @case.Adapters.Select(a => a.Path)];
         using var directory = new TemporaryDirectory();
-        foreach (var (request, output) in new (OutputRequest, string)[] { (new BaseFormatRequest(), "same"), (new Fp8Request(Fp8Strategy.Block), "block"), (new Fp8Request(Fp8Strategy.Channel), "channel") })
+        var requests = new List<(OutputRequest Request, string Output)> { (new BaseFormatRequest(), "same") };
+        if (!name.StartsWith("q-mxfp4", StringComparison.Ordinal))
         {
-            // A model without linear layers that could be FP8 is no FP8 model, whatever its config says.
-            var saved = QuantizedModel.Save(@case.Base, directory[output], request, computed: true, adapters);
-            if (!saved.Any(t => t.Written.Sink.IsQuantized))
-            {
-                continue;
-            }
+            // gpt-oss keeps in 16 bits all that could be FP8, so that it is refused.
+            requests.AddRange([(new Fp8Request(Fp8Strategy.Block), "block"), (new Fp8Request(Fp8Strategy.Channel), "channel")]);
+        }
 
+        foreach (var (request, output) in requests)
+        {
+            QuantizedModel.Save(@case.Base, directory[output], request, computed: true, adapters);
             Verify(TinyModel.Plan(@case.Base, adapters), directory[output]);
         }
     }
