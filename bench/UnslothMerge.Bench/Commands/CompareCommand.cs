@@ -30,8 +30,8 @@ internal static class CompareCommand
                     AdapterGenerator.Generate(ShapeOf(@base), rank, made[^1], Safetensors.TensorType.F32, dora: false, sparse: false, cancellation);
                 }
 
-                var named = parsed.GetValue(adapters)!.Select(a => (Path.GetFileName(Path.TrimEndingDirectorySeparator(a)), Path.GetFullPath(a)))
-                    .Concat(parsed.GetValue(ranks)!.Zip(made, (rank, path) => ($"r={rank}", path)));
+                var named = parsed.GetValue(adapters)!.Select(a => new Merge(Path.GetFileName(Path.TrimEndingDirectorySeparator(a)), @base, Path.GetFullPath(a)))
+                    .Concat(parsed.GetValue(ranks)!.Zip(made, (rank, path) => new Merge($"r={rank}", @base, path)));
                 Directory.CreateDirectory(outputs);
                 Compare(@base, [.. named], parsed.GetValue(rounds), outputs, parsed.GetValue(sync)!, parsed.GetValue(peft), cancellation);
             }
@@ -46,22 +46,22 @@ internal static class CompareCommand
     }
 
     /// <summary>Measures and prints.</summary>
-    /// <param name="model">The base model.</param>
-    /// <param name="adapters">Adapters and what the table calls them.</param>
+    /// <param name="model">What is copied.</param>
+    /// <param name="merges">What is merged; PEFT only takes part where that is the same model, and with no options.</param>
     /// <param name="rounds">The number of rounds.</param>
     /// <param name="outputs">Where outputs go.</param>
     /// <param name="sync">none, both or each.</param>
     /// <param name="peft">True to measure PEFT as well.</param>
     /// <param name="cancellation">Stops after the run at hand.</param>
-    public static void Compare(string model, IReadOnlyList<(string Name, string Path)> adapters, int rounds, string outputs, string sync, bool peft, CancellationToken cancellation)
+    public static void Compare(string model, IReadOnlyList<Merge> merges, int rounds, string outputs, string sync, bool peft, CancellationToken cancellation)
     {
         var withPeft = peft && PeftContender.IsInstalled;
         var contenders = new List<Contender>();
         foreach (var synced in sync == "each" ? new[] { false, true } : [sync == "both"])
         {
             contenders.Add(new CopyContender(model, synced));
-            contenders.AddRange(adapters.Select(a => new MergeContender($"merge {a.Name}", model, a.Path, synced)));
-            contenders.AddRange(adapters.Where(_ => withPeft).Select(a => new PeftContender($"PEFT {a.Name}", model, a.Path, synced)));
+            contenders.AddRange(merges.Select(m => new MergeContender(m, synced)));
+            contenders.AddRange(merges.Where(m => withPeft && m.Base == model && m.Options.Length == 0).Select(m => new PeftContender(m, synced)));
         }
 
         if (peft && !withPeft)

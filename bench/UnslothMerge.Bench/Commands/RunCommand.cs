@@ -1,5 +1,6 @@
 using System.CommandLine;
 using UnslothMerge.Bench.Generating;
+using UnslothMerge.Bench.Measuring;
 using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Bench.Commands;
@@ -11,25 +12,44 @@ internal static class RunCommand
 
     public static Command Create()
     {
-        var (shape, ranks, rounds, sync, peft) = (Options.Shape(), Options.Ranks(16, 256), Options.Rounds(), Options.Sync(), Options.Peft());
+        var (shape, ranks, rounds, sync, peft) = (Options.Shape(), Options.Ranks(16, 64, 256), Options.Rounds(), Options.Sync(), Options.Peft());
+        var kinds = new Option<bool>("--kinds") { Description = "With the first rank also DoRA, an NF4 base, and 4-bit and FP8 outputs.", DefaultValueFactory = _ => true };
         var parent = Options.Directory();
 
-        var command = new Command("run", "Makes a model and adapters, measures merges against cp -r, deletes everything.") { shape, ranks, rounds, sync, peft, parent };
+        var command = new Command("run", "Makes a model and adapters, measures merges against cp -r, deletes everything.") { shape, ranks, kinds, rounds, sync, peft, parent };
         command.SetAction((parsed, cancellation) => Options.Within(parsed.GetValue(parent)!, directory =>
         {
             var size = ModelShape.Of(parsed.GetValue(shape)!);
             var model = Path.Combine(directory, size.Name);
             var bytes = ModelGenerator.Generate(size, model, TensorType.BF16, MaxShardBytes, sparse: false, cancellation);
-            var adapters = new List<(string Name, string Path)>();
-            foreach (var rank in parsed.GetValue(ranks)!)
+            string Adapter(int rank, bool dora)
             {
-                adapters.Add(($"r={rank}", Path.Combine(directory, $"lora-r{rank}")));
-                AdapterGenerator.Generate(size, rank, adapters[^1].Path, TensorType.F32, dora: false, sparse: false, cancellation);
+                var adapter = Path.Combine(directory, $"{(dora ? "dora" : "lora")}-r{rank}");
+                AdapterGenerator.Generate(size, rank, adapter, TensorType.F32, dora, sparse: false, cancellation);
+                return adapter;
+            }
+
+            var merges = parsed.GetValue(ranks)!.Select(r => new Merge($"r={r}", model, Adapter(r, dora: false))).ToList();
+            if (parsed.GetValue(kinds) && merges is [{ Name: var rank, Adapter: var adapter }, ..])
+            {
+                merges.Add(new Merge($"{rank}, DoRA", model, Adapter(parsed.GetValue(ranks)![0], dora: true)));
+                merges.Add(new Merge($"{rank}, NF4 to 16 bits", Quantized(model, Path.Combine(directory, "nf4")), adapter));
+                merges.Add(new Merge($"{rank}, 16 to 4 bits", model, adapter, "-Method merged_4bit"));
+                merges.Add(new Merge($"{rank}, 16 bits to FP8", model, adapter, "-Method merged_fp8"));
             }
 
             Console.WriteLine($"Llama {size.Name}, {ByteSize.Text(bytes)} of BF16; LoRA on all linear layers, F32; {Environment.ProcessorCount} processors; {parsed.GetValue(rounds)} rounds\n");
-            CompareCommand.Compare(model, adapters, parsed.GetValue(rounds), directory, parsed.GetValue(sync)!, parsed.GetValue(peft), cancellation);
+            CompareCommand.Compare(model, merges, parsed.GetValue(rounds), directory, parsed.GetValue(sync)!, parsed.GetValue(peft), cancellation);
         }));
         return command;
+    }
+
+    private static string Quantized(string model, string output)
+    {
+        ShellProcess.Run($"""
+            Merge-LoraModel {ShellProcess.Quote(model)} | Save-MergedModel {ShellProcess.Quote(output)} -Method merged_4bit -NoSync -WarningAction SilentlyContinue | Out-Null
+            [Console]::WriteLine("{ShellProcess.Mark}")
+            """);
+        return output;
     }
 }

@@ -3,11 +3,9 @@ using System.Globalization;
 namespace UnslothMerge.Bench.Measuring;
 
 /// <summary>The merge as a user runs it: a fresh shell, the two cmdlets.</summary>
-/// <param name="Name">What the table calls it.</param>
-/// <param name="Base">The model.</param>
-/// <param name="Adapter">The adapter.</param>
+/// <param name="Merge">What is merged.</param>
 /// <param name="Sync">False for -NoSync.</param>
-internal sealed record MergeContender(string Name, string Base, string Adapter, bool Sync) : Contender(Name, Sync)
+internal sealed record MergeContender(Merge Merge, bool Sync) : Contender($"merge {Merge.Name}", Sync)
 {
     /// <inheritdoc/>
     public override Measurement Run(string output)
@@ -15,7 +13,7 @@ internal sealed record MergeContender(string Name, string Base, string Adapter, 
         // On Linux the peak working set is VmHWM.
         var (figures, seconds) = ShellProcess.Run($"""
             $clock = [Diagnostics.Stopwatch]::StartNew()
-            Merge-LoraModel {ShellProcess.Quote(Base)} {ShellProcess.Quote(Adapter)} | Save-MergedModel {ShellProcess.Quote(output)} {(Sync ? "" : "-NoSync")} | Out-Null
+            Merge-LoraModel {ShellProcess.Quote(Merge.Base)} {ShellProcess.Quote(Merge.Adapter)} | Save-MergedModel {ShellProcess.Quote(output)} {Merge.Options} {(Sync ? "" : "-NoSync")} -WarningAction SilentlyContinue | Out-Null
             $seconds = $clock.Elapsed.TotalSeconds.ToString([Globalization.CultureInfo]::InvariantCulture)
             [Console]::WriteLine("{ShellProcess.Mark} $seconds $([Diagnostics.Process]::GetCurrentProcess().PeakWorkingSet64)")
             """);

@@ -4,7 +4,7 @@ using System.Globalization;
 namespace UnslothMerge.Bench.Measuring;
 
 /// <summary>PEFT's own merge on the CPU, for comparison: load, merge_and_unload, save_pretrained.</summary>
-internal sealed record PeftContender(string Name, string Base, string Adapter, bool Sync) : Contender(Name, Sync)
+internal sealed record PeftContender(Merge Merge, bool Sync) : Contender($"PEFT {Merge.Name}", Sync)
 {
     private const string Script = """
         import resource, sys, time
@@ -37,7 +37,7 @@ internal sealed record PeftContender(string Name, string Base, string Adapter, b
     /// <inheritdoc/>
     public override Measurement Run(string output)
     {
-        var (text, seconds) = ChildProcess.Run("python3", "-c", Script, Base, Adapter, output);
+        var (text, seconds) = ChildProcess.Run("python3", "-c", Script, Merge.Base, Merge.Adapter, output);
         var figures = text.Trim().Split('\n')[^1].Split(' ');
         var flush = Flush(output);
         return new Measurement(double.Parse(figures[0], CultureInfo.InvariantCulture) + flush, seconds + flush, long.Parse(figures[1], CultureInfo.InvariantCulture));

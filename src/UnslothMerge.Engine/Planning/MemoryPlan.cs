@@ -36,8 +36,8 @@ public sealed class MemoryPlan
     /// <summary>What a thread takes besides its buffers: its stack, and its share of the heap.</summary>
     private const long ThreadBytes = 256L * 1000;
 
-    /// <summary>What each worker usually has at least: the buffer for copies that the kernel cannot do alone.</summary>
-    public const int CopyBytes = 1024 * 1024;
+    /// <summary>What each worker usually has at least: the buffer to copy through, of the size of a piece.</summary>
+    public const int CopyBytes = Tiling.PieceBytes;
 
     private readonly DeviceNeed? _device;
 

@@ -10,8 +10,6 @@ namespace UnslothMerge.Saving;
 /// <summary>Saves the adapter by itself, with the tokenizer: the method <c>lora</c>.</summary>
 public static class AdapterSaver
 {
-    private const int CopyBytes = 1024 * 1024;
-
     private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
 
     /// <summary>Writes a plan's one adapter, with what belongs to it by itself.</summary>
@@ -109,7 +107,7 @@ public static class AdapterSaver
         using var files = new InputFiles();
         using var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, layout.Length);
         RandomAccess.Write(file, layout.Header, 0);
-        var buffer = new byte[CopyBytes];
+        var buffer = new byte[MemoryPlan.CopyBytes];
         foreach (var tensor in weights.Tensors)
         {
             FileCopy.Copy(files, tensor, 0, tensor.Length, new ShardOutput(file, [layout.OffsetOf(names[tensor.Name])]), buffer);

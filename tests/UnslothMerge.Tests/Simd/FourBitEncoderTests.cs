@@ -77,7 +77,9 @@ public sealed class FourBitEncoderTests
                     }
                 }
 
-                Assert.Equal(squares, statistics.ErrorSquares, (squares * 1e-4) + 1e-30);
+                // Each error is a difference in fp32, off by a rounding or two of the values themselves.
+                double off = absMax.Max() * 2e-7;
+                Assert.Equal(squares, statistics.ErrorSquares, (squares * 1e-4) + (2 * off * Math.Sqrt(squares * count)) + (count * off * off) + 1e-30);
                 Assert.True(count % 2 == 0 || (packed[^1] & 15) == 0);
 
                 ushort Round(float value) => brain ? BFloat16(value) : Half(value);
