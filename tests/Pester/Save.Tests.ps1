@@ -171,7 +171,8 @@ Describe 'How a model is saved' {
         foreach ($it in $dump, $bin) {
             $out = [IO.Path]::Combine($TestDrive, 'normal', [IO.Path]::GetFileName([IO.Path]::GetDirectoryName($it)))
             $null = Merge-LoraModel $base $it | Save-MergedModel $out -Method lora -NoSync
-            $names = (Get-ModelTensor "$out/adapter_model.safetensors").Name
+            $names = (Get-LoraAdapter $out).Targets.Inputs -split ', '
+            $names | Should -Not -BeNullOrEmpty
             $names | Where-Object { $_ -match 'default|modules_to_save' } | Should -BeNullOrEmpty
             $names | Where-Object { $_ -notlike 'base_model.model.*' } | Should -BeNullOrEmpty
 
