@@ -126,6 +126,7 @@ Describe 'A variant' {
         $out = [IO.Path]::Combine($TestDrive, 'no-variant')
         { Merge-LoraModel $base | Save-MergedModel $out -Variant '../fp16' } | Should -Throw -ErrorId 'ParameterArgumentValidationError,*'
         { Merge-LoraModel $base $adapter | Save-MergedModel $out -Variant fp16 -Method lora } | Should -Throw '*-Variant would have no effect*' -ErrorId 'InvalidArgument,*'
+        { Merge-LoraModel $base $adapter | Save-MergedModel $out -QuantType fp4 -Method lora } | Should -Throw '*-QuantType would have no effect*' -ErrorId 'InvalidArgument,*'
         $out | Should -Not -Exist
     }
 }

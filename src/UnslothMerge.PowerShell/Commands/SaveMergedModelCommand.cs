@@ -11,6 +11,9 @@ namespace UnslothMerge.PowerShell.Commands;
 [OutputType(typeof(SavedModelShard))]
 public sealed class SaveMergedModelCommand : OutputCommand
 {
+    private static readonly string[] ModelParameters =
+        [nameof(DType), nameof(MaxShardSize), nameof(Variant), nameof(Strategy), nameof(QuantType), nameof(DoubleQuantization), nameof(BlockSize), nameof(ComputeDType)];
+
     private readonly MergeInput _input = new();
 
     /// <summary>The directory of the saved model.</summary>
@@ -114,7 +117,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
 
     private void SaveAdapter(MergePlan plan, Destination target, ExtrasOptions options)
     {
-        if (new[] { nameof(DType), nameof(MaxShardSize), nameof(Variant) }.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
+        if (ModelParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
         {
             Refuse(parameter, $"The method lora saves an adapter as it is, so -{parameter} would have no effect.", $"Leave -{parameter} out, or use merged_16bit.");
         }
