@@ -95,7 +95,9 @@ Describe 'Mistakes' {
     }
 
     It 'wants a directory' {
-        { Test-MergedModel ([IO.Path]::Combine($TestDrive, 'nowhere')) -Base $base -Adapter $adapter } | Should -Throw -ErrorId 'InvalidModel,*'
+        $nowhere = [IO.Path]::Combine($TestDrive, 'nowhere')
+        { Test-MergedModel $nowhere -Base $base -Adapter $adapter -ErrorAction Stop } | Should -Throw -ErrorId 'InvalidModel,*'
+        Test-MergedModel $nowhere -Base $base -Adapter $adapter -Quiet -ErrorAction SilentlyContinue | Should -BeFalse
     }
 
     It 'leaves what is planned to the plan' {

@@ -96,9 +96,10 @@ public sealed class TestMergedModelCommand : DeltaCommand
         var passed = true;
         foreach (var model in _models)
         {
-            var checks = Test(plan, tensors, model);
-            passed &= checks.All(c => c.Passed == true);
-            if (!Quiet)
+            // A model that is not there has not passed: -Quiet must say so to whoever asks in a condition.
+            var tested = TryEngine(() => Test(plan, tensors, model), out var checks);
+            passed &= tested && checks.All(c => c.Passed == true);
+            if (tested && !Quiet)
             {
                 WriteObject(checks, enumerateCollection: true);
             }
@@ -117,7 +118,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
         var options = new VerificationOptions(Full, ThrottleLimit) { Tokenizer = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer)) };
         try
         {
-            return [.. Engine(() => ModelVerifier.Verify(plan, tensors, model, options, progress, Stop)).Select(r => new ModelCheck(r, model))];
+            return [.. ModelVerifier.Verify(plan, tensors, model, options, progress, Stop).Select(r => new ModelCheck(r, model))];
         }
         finally
         {

@@ -55,6 +55,10 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
             result = work();
             return true;
         }
+        catch (OperationCanceledException)
+        {
+            throw new PipelineStoppedException();
+        }
         catch (Exception e) when (ErrorRecords.From(e) is { } record)
         {
             WriteError(record);
