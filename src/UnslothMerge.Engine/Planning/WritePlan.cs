@@ -83,11 +83,11 @@ public sealed class WritePlan
         var selection = options.Quantization?.Choose(merge) ?? new PlainSelection();
         var type = options.Type ?? (all32 && !selection.KeepsTypes ? TensorType.BF16 : null);
         var written = tensors.Select(t => Store(t, type, selection)).ToList();
-        if (selection.Quantized is { } format && written.TrueForAll(t => t.Sink is PlainSink))
+        if (selection.Quantized is { } format && written.TrueForAll(t => t.Sink is PlainSink) && merge.Tensors.All(t => Store(t, type, selection).Sink is PlainSink))
         {
             throw new MergeException(
                 MergeError.InvalidOption,
-                $"None of the {written.Count} tensors would be {format}: none is a linear layer that the base '{merge.Base.Path}' does not keep in 16 bits.",
+                $"None of the {merge.Tensors.Length} tensors would be {format}: none is a linear layer that the base '{merge.Base.Path}' does not keep in 16 bits.",
                 "Method",
                 "Use merged to keep the base's own format, or merged_16bit.");
         }

@@ -170,8 +170,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
         {
             var shards = Engine(() => ModelSaver.Save(write, extras, target, new RunOptions(memory, !NoSync) { Device = device }, progress, Stop));
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
-            WarnOfQuantization(saved);
             WriteObject(saved, enumerateCollection: true);
+            WarnOfQuantization(saved);
         }
         finally
         {

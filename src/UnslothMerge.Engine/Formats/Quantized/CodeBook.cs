@@ -52,7 +52,7 @@ internal abstract class CodeBook
     public abstract bool Holds(float scale, float low, float high, int zero);
 
     /// <summary>True if a scale is no coarser for a range than need be. If not, it may still be that of a block that nothing has changed.</summary>
-    public abstract bool Suits(float scale, float low, float high);
+    public abstract bool Suits(float scale, float low, float high, int zero);
 
     /// <summary>The least scale that holds a range; zero if none does.</summary>
     public abstract float Needed(float low, float high, int zero);
@@ -71,7 +71,7 @@ internal abstract class CodeBook
 
         public override bool Holds(float scale, float low, float high, int zero) => high <= _limit * MathF.Abs(scale);
 
-        public override bool Suits(float scale, float low, float high) => high >= leastMaximum * MathF.Abs(scale);
+        public override bool Suits(float scale, float low, float high, int zero) => high >= leastMaximum * MathF.Abs(scale);
 
         public override float Needed(float low, float high, int zero) => high / highest;
     }
@@ -92,7 +92,7 @@ internal abstract class CodeBook
             return (zero == highest || MathF.Round(b) <= highest - zero) && (zero == lowest || MathF.Round(a) >= lowest - zero);
         }
 
-        public override bool Suits(float scale, float low, float high) => MathF.Max(high, -low) >= MathF.Abs(scale);
+        public override bool Suits(float scale, float low, float high, int zero) => Needed(low, high, zero) is var needed && (needed == 0 || MathF.Abs(scale) <= 2 * needed);
 
         public override float Needed(float low, float high, int zero) =>
             MathF.Max(zero == highest ? 0 : high / (highest - zero), zero == lowest ? 0 : low / (lowest - zero));

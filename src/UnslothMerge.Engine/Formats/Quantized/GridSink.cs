@@ -147,7 +147,7 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
                 {
                     var range = RangeOf(values, block);
                     var scale = StoredScale(block.Cell) * factor;
-                    if (!Fits(scale, range, block.Cell) || (!Suits(scale, range) && Encode(values, codes, block, scale).ErrorSquares > 0))
+                    if (!Fits(scale, range, block.Cell) || (!Suits(scale, range, block.Cell) && Encode(values, codes, block, scale).ErrorSquares > 0))
                     {
                         Renew(block.Cell, range, factor);
                     }
@@ -212,7 +212,7 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             {
                 var (low, high, lost) = _seen[cell];
                 var scale = StoredScale(cell) * factor;
-                if (factor != _own.Factor || !Fits(scale, (low, high), cell) || (!Suits(scale, (low, high)) && lost > 0))
+                if (factor != _own.Factor || !Fits(scale, (low, high), cell) || (!Suits(scale, (low, high), cell) && lost > 0))
                 {
                     Renew(cell, (low, high), factor);
                 }
@@ -225,7 +225,7 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             _weight.Own is not null && float.IsFinite(scale) && (range is { Low: 0, High: 0 } || (scale != 0 && _weight.Book.Holds(scale, range.Low, range.High, Zero(cell))));
 
         // What is far too coarse may still be the scale of a block that is as it was, and loses nothing.
-        private bool Suits(float scale, (float Low, float High) range) => range is { Low: 0, High: 0 } || _weight.Book.Suits(scale, range.Low, range.High);
+        private bool Suits(float scale, (float Low, float High) range, int cell) => range is { Low: 0, High: 0 } || _weight.Book.Suits(scale, range.Low, range.High, Zero(cell));
 
         private void Renew(int cell, (float Low, float High) range, float factor)
         {
