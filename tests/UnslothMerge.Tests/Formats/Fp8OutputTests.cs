@@ -55,7 +55,10 @@ public sealed class Fp8OutputTests
                     var wanted = Merged(e) / scales[block];
                     var actual = Numbers[codes[e] & 0x7F] * (codes[e] < 0x80 ? 1 : -1);
                     var nearest = Numbers.Min(n => Math.Abs(n - Math.Abs(wanted)));
-                    Assert.True(Math.Abs(actual - wanted) <= nearest + (1e-5 * Math.Abs(wanted)), $"{wanted} became {actual}");
+
+                    // The merge is a sum in fp32, which may have cancelled.
+                    var slack = 2e-7 * (Math.Abs(weight[e]) + Math.Abs((double)b[e / columns] * a[e % columns])) / scales[block];
+                    Assert.True(Math.Abs(actual - wanted) <= nearest + (1e-5 * Math.Abs(wanted)) + slack, $"{wanted} became {actual}");
                     lost += Math.Pow((actual * scales[block]) - Merged(e), 2);
                     all += Math.Pow(Merged(e), 2);
                 }
