@@ -72,7 +72,7 @@ internal sealed class DeviceJob : TensorWork
                 {
                     throw new MergeException(
                         MergeError.DoesNotFit,
-                        $"The device's memory does not even hold {batch} row{(batch == 1 ? "" : "s")} of '{Tensor.Name}': {e.Message}",
+                        $"The device's memory does not even hold {Amount.Text(batch, "row")} of '{Tensor.Name}': {e.Message}",
                         Tensor.Name,
                         "Free memory of the device, or use -Device cpu.",
                         e);

@@ -6,17 +6,10 @@ namespace UnslothMerge.Saving;
 public static class DiskSpace
 {
     /// <summary>The free bytes at a path, or at its nearest parent that exists; null if the system does not say.</summary>
-    public static long? At(string path)
-    {
-        try
-        {
-            return new DriveInfo(Existing(path)).AvailableFreeSpace;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
-        {
-            return null;
-        }
-    }
+    public static long? At(string path) => Ask(path, d => (long?)d.AvailableFreeSpace);
+
+    /// <summary>True if a directory lies in memory (tmpfs).</summary>
+    public static bool IsMemory(string directory) => Ask(directory, d => d.DriveFormat) == "tmpfs";
 
     /// <summary>A path, or its nearest parent that is a directory.</summary>
     public static string Existing(string path)
@@ -29,9 +22,6 @@ public static class DiskSpace
 
         return existing;
     }
-
-    /// <summary>True if a directory lies in memory (tmpfs).</summary>
-    public static bool IsMemory(string directory) => new DriveInfo(directory).DriveFormat == "tmpfs";
 
     /// <summary>Refuses a save for which there is no room. The old model stays until the new one is complete, so its space does not count.</summary>
     /// <exception cref="MergeException">There is not enough.</exception>
@@ -58,6 +48,19 @@ public static class DiskSpace
                 $"The merge keeps {ByteSize.Text(memory.TemporaryBytes)} in a temporary file, but only {ByteSize.Text(free)} are free at '{location}'.",
                 location,
                 "Choose a -TemporaryLocation on another disk, or raise -MaximumMemoryUsage.");
+        }
+    }
+
+    // Network shares are no drives.
+    private static T? Ask<T>(string path, Func<DriveInfo, T> question)
+    {
+        try
+        {
+            return question(new DriveInfo(Existing(path)));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            return default;
         }
     }
 }

@@ -131,7 +131,7 @@ public static class ModelCard
 
         foreach (var group in tensors.GroupBy(t => StrengthOf(t, merge)).Where(g => g.Key != 1).OrderByDescending(g => g.Key))
         {
-            Line($"- Strength {group.Key} on {group.Count()} tensor{(group.Count() == 1 ? "" : "s")}: {string.Join(", ", group.Take(3).Select(t => $"`{t.Name}`"))}{(group.Count() > 3 ? ", …" : "")}");
+            Line($"- Strength {group.Key} on {Amount.Text(group.Count(), "tensor")}: {string.Join(", ", group.Take(3).Select(t => $"`{t.Name}`"))}{(group.Count() > 3 ? ", …" : "")}");
         }
 
         var changed = tensors.Count(t => t.IsChanged);

@@ -4,8 +4,8 @@ using System.Runtime.Intrinsics;
 namespace UnslothMerge.Simd;
 
 /// <summary>
-/// Norms of merged weights and their rescaling, in double (DoRA). Four lanes are enough, because there is little to compute; sums are taken in
-/// sixteen parts that are added pairwise at the end, so that every instruction set gives the same bits.
+/// Norms of merged weights, in double, and their rescaling (DoRA). Vectors of 256 bits are enough, because there is little to compute; sums are
+/// taken in sixteen parts that are added pairwise at the end, so that every instruction set gives the same bits.
 /// </summary>
 internal static unsafe class Magnitudes
 {

@@ -35,8 +35,8 @@ internal static class NumberChecks
         var wrong = verdicts.Where(v => !v.IsRight).ToList();
         var worst = verdicts.MaxBy(v => v.WorstUlps)!;
         var detail = wrong.Count == 0
-            ? good($"{Count(verdicts.Count)} {(verdicts.Count == 1 ? singular : plural)}")
-            : $"{wrong.Count} of {Count(verdicts.Count)} {(wrong.Count == 1 ? "is" : "are")} wrong: {wrong[0].Tensor.Name}, {wrong[0].Diagnosis()}{(wrong.Count > 1 ? "; …" : "")}";
+            ? good($"{Amount.Text(verdicts.Count, "tensor")} {(verdicts.Count == 1 ? singular : plural)}")
+            : $"{wrong.Count} of {Amount.Text(verdicts.Count, "tensor")} {(wrong.Count == 1 ? "is" : "are")} wrong: {wrong[0].Tensor.Name}, {wrong[0].Diagnosis()}{(wrong.Count > 1 ? "; …" : "")}";
         return new VerificationResult(check, wrong.Count == 0, detail)
         {
             Tensors = [.. wrong.Select(v => v.Tensor.Name)],
@@ -49,20 +49,18 @@ internal static class NumberChecks
     private static VerificationResult? Resolution(List<TensorVerdict> merged)
     {
         var still = merged.Where(v => v.IsRight && !v.Moves).ToList();
-        return still.Count == 0 ? null : new VerificationResult("Resolution", true, $"{still.Count} of {Count(merged.Count)} change less than half an ulp: they cannot be told from the base's")
+        return still.Count == 0 ? null : new VerificationResult("Resolution", true, $"{still.Count} of {Amount.Text(merged.Count, "tensor")} change less than half an ulp: they cannot be told from the base's")
         {
             Tensors = [.. still.Select(v => v.Tensor.Name)],
         };
     }
 
     private static VerificationResult? NotVerified(List<TensorVerdict> verdicts) => verdicts.Count == 0 ? null
-        : new VerificationResult("NotVerified", null, $"{Count(verdicts.Count)}: {string.Join("; ", verdicts.Select(v => v.NotVerified).Distinct())}") { Tensors = [.. verdicts.Select(v => v.Tensor.Name)] };
+        : new VerificationResult("NotVerified", null, $"{Amount.Text(verdicts.Count, "tensor")}: {string.Join("; ", verdicts.Select(v => v.NotVerified).Distinct())}") { Tensors = [.. verdicts.Select(v => v.Tensor.Name)] };
 
     private static string Formula(List<TensorVerdict> merged) => string.Join(" or ", merged.SelectMany(v => v.Tensor.Terms).Select(t => t.Term.Kind).Distinct().Order(StringComparer.Ordinal) is var kinds && kinds.All(k => k == "LoRA") ? ["W + s·BA"] : kinds);
 
     private static string Worst(List<TensorVerdict> verdicts) => verdicts.Where(v => !v.IsVerbatim).Select(v => v.WorstUlps).DefaultIfEmpty().Max() is var ulps and > 0
         ? string.Create(CultureInfo.CurrentCulture, $", worst {ulps:F2} ulp")
         : "";
-
-    private static string Count(int count) => $"{count} tensor{(count == 1 ? "" : "s")}";
 }

@@ -22,9 +22,9 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
     private VerificationResult Files() => Result(
         "Files",
         output.FileProblems,
-        $"{Count(output.Files.Count, "file")} of weights, {(output.HasIndex ? "with an index" : "no index needed")}, nothing missing, nothing left over");
+        $"{Amount.Text(output.Files.Count, "file")} of weights, {(output.HasIndex ? "with an index" : "no index needed")}, nothing missing, nothing left over");
 
-    private VerificationResult Index() => Result("Index", output.IndexProblems, $"every tensor is where it says, in {Count(output.Files.Count, "shard")}");
+    private VerificationResult Index() => Result("Index", output.IndexProblems, $"every tensor is where it says, in {Amount.Text(output.Files.Count, "shard")}");
 
     private VerificationResult Names()
     {
@@ -37,7 +37,7 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
             .. strange.Select(n => $"{n} does not belong to the model"),
             .. misshapen.Select(t => $"{t.Tensor.Name} is {t.Source.Shape.Text()} instead of {t.Tensor.Shape.Text()}"),
         ];
-        var all = tensors.Count == plan.Tensors.Length ? Count(tensors.Count, "tensor") : $"{tensors.Count} of {Count(plan.Tensors.Length, "tensor")}";
+        var all = tensors.Count == plan.Tensors.Length ? Amount.Text(tensors.Count, "tensor") : $"{tensors.Count} of {Amount.Text(plan.Tensors.Length, "tensor")}";
         return Result("Names", problems, $"{all}, as planned") with { Tensors = [.. missing, .. strange, .. misshapen.Select(t => t.Tensor.Name)] };
     }
 
@@ -135,7 +135,7 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
             var stored = AdapterDirectory.Open(adapter.Path).Weights.Tensors;
             problems.AddRange(stored.Where(t => !used.Contains((adapter.Weights.Path, t.Name))).Select(t => $"{t.Name} of '{adapter.Name}' is in no tensor"));
             var pairs = stored.Count(t => t.Name.Contains(".lora_A.", StringComparison.Ordinal));
-            found.Add($"{Count(stored.Count, "tensor")} of '{adapter.Name}'{(pairs > 0 ? $" (LoRA on {Count(pairs, "module")})" : "")}");
+            found.Add($"{Amount.Text(stored.Count, "tensor")} of '{adapter.Name}'{(pairs > 0 ? $" (LoRA on {Amount.Text(pairs, "module")})" : "")}");
         }
 
         return Result("Adapter", problems, found.Count == 0 ? "none: the base, converted" : $"all {string.Join(", ", found)} found their place") with { Tensors = [] };
@@ -181,6 +181,4 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
     }
 
     private static string Short(JsonNode? node) => node?.ToJsonString() is { } text ? (text.Length > 40 ? text[..39] + "…" : text) : "absent";
-
-    private static string Count(int count, string what) => $"{count} {what}{(count == 1 ? "" : "s")}";
 }

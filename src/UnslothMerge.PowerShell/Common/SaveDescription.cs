@@ -16,7 +16,7 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<(string Nam
     public static SaveDescription OfModel(WritePlan plan, SaveMethod method, ModelExtras extras)
     {
         var tensors = plan.Tensors.ToList();
-        var files = plan.Shards.Select(s => (s.Name, (long?)s.Layout.Length, $"{Count(s.Tensors.Length, "tensor")}, {s.Tensors.Count(t => t.Tensor.IsChanged)} changed")).ToList();
+        var files = plan.Shards.Select(s => (s.Name, (long?)s.Layout.Length, $"{Amount.Text(s.Tensors.Length, "tensor")}, {s.Tensors.Count(t => t.Tensor.IsChanged)} changed")).ToList();
         if (plan.Shards.Length > 1)
         {
             files.Add((Safetensors.ShardIndex.NameFor(plan.Variant), null, "which shard holds which tensor"));
@@ -24,7 +24,7 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<(string Nam
 
         files.AddRange(Extras(extras));
         return new SaveDescription(
-            $"Write {method}: {Count(plan.Shards.Length, "shard")}, {tensors.Count} tensors ({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, config.json, {Count(extras.Copied.Count, "file")} carried over",
+            $"Write {method}: {Amount.Text(plan.Shards.Length, "shard")}, {tensors.Count} tensors ({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, config.json, {Amount.Text(extras.Copied.Count, "file")} carried over",
             files);
     }
 
@@ -33,9 +33,9 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<(string Nam
     {
         var adapter = plan.Steps[0].Adapter;
         return new SaveDescription(
-            $"Write lora: the adapter, {Count(extras.Copied.Count, "file")} carried over",
+            $"Write lora: the adapter, {Amount.Text(extras.Copied.Count, "file")} carried over",
             [
-                (AdapterDirectory.WeightsName, new FileInfo(adapter.Weights.Path).Length, Count(adapter.Weights.Tensors.Count, "tensor")),
+                (AdapterDirectory.WeightsName, new FileInfo(adapter.Weights.Path).Length, Amount.Text(adapter.Weights.Tensors.Count, "tensor")),
                 Copied(AdapterDirectory.ConfigName, Path.Combine(adapter.Path, AdapterDirectory.ConfigName)),
                 .. Extras(extras),
             ]);
@@ -63,6 +63,4 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<(string Nam
     ];
 
     private static (string Name, long? Bytes, string What) Copied(string name, string path) => (name, new FileInfo(path).Length, $"copied from {Path.GetDirectoryName(path)}");
-
-    private static string Count(int count, string noun) => $"{count} {noun}{(count == 1 ? "" : "s")}";
 }
