@@ -86,6 +86,9 @@ public abstract class DeltaTerm
     /// <summary>True if tiles must hold all columns of their rows.</summary>
     public virtual bool NeedsWholeRows => false;
 
+    /// <summary>False if the delta does not depend on the weights: tiles may then come without them.</summary>
+    public virtual bool ReadsWeights => true;
+
     /// <summary>The bytes held while the target is in work, shared by all workers.</summary>
     public abstract long ResidentBytes { get; }
 
@@ -146,6 +149,14 @@ public abstract class DeltaReader : IDisposable
     /// <param name="row">The first row that was read.</param>
     /// <param name="tile">The rectangle; it lies within those rows.</param>
     public abstract void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile);
+
+    /// <summary>The same for the first delta of a tile, whose sum holds anything as yet.</summary>
+    /// <inheritdoc cref="Apply"/>
+    public virtual void Begin(ReadOnlySpan<byte> buffer, long row, Tile tile)
+    {
+        tile.Delta.Clear();
+        Apply(buffer, row, tile);
+    }
 
     /// <inheritdoc/>
     public void Dispose()

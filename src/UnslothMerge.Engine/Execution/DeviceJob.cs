@@ -1,4 +1,3 @@
-using Microsoft.Win32.SafeHandles;
 using UnslothMerge.Devices;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
@@ -15,8 +14,8 @@ internal sealed class DeviceJob : TensorWork
     private readonly int _rows;
     private readonly Lazy<Opened> _opened;
 
-    public DeviceJob(WriteTensor write, WriteShard shard, SafeFileHandle file, InputFiles files, IMergeDevice device, DeviceBatches batches, int rows)
-        : base(write, shard, file, (write.Tensor.View.Rows + rows - 1) / rows, DeviceSupport.ResidentBytes(write))
+    public DeviceJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files, IMergeDevice device, DeviceBatches batches, int rows)
+        : base(write, output, shard, (write.Tensor.View.Rows + rows - 1) / rows, DeviceSupport.ResidentBytes(write))
     {
         _write = write;
         _batches = batches;

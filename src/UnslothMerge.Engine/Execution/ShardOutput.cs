@@ -1,5 +1,6 @@
 using Microsoft.Win32.SafeHandles;
 using UnslothMerge.Formats;
+using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 
@@ -8,6 +9,9 @@ namespace UnslothMerge.Execution;
 /// <param name="Offsets">Where each output begins in it.</param>
 internal sealed record ShardOutput(SafeFileHandle File, long[] Offsets) : IOutput
 {
+    /// <summary>The outputs of a tensor.</summary>
+    public static ShardOutput Of(WriteTensor write, WriteShard shard, SafeFileHandle file) => new(file, [.. write.Sink.Outputs.Select(o => shard.Layout.OffsetOf(o.Name))]);
+
     /// <inheritdoc/>
     public void Write(int output, long start, ReadOnlySpan<byte> bytes) => RandomAccess.Write(File, bytes, Offsets[output] + start);
 }

@@ -24,7 +24,7 @@ public sealed class StreamingExecutor
     private readonly bool _flush;
     private readonly CancellationTokenSource _stop;
     private readonly ImmutableArray<TensorWork> _works;
-    private readonly WorkQueue<TensorJob> _forWorkers;
+    private readonly WorkQueue<CoreJob> _forWorkers;
     private readonly WorkQueue<DeviceJob> _forDevice;
     private long _written;
     private volatile TensorWork? _current;
@@ -37,11 +37,14 @@ public sealed class StreamingExecutor
         _flush = flush;
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var batches = new DeviceBatches();
-        _works = [.. memory.Write.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => device?.Plan.RowsOf(t) is { } rows
-            ? (TensorWork)new DeviceJob(t, shard, shards[i], files, device.Device, batches, rows)
-            : new TensorJob(t, shard, shards[i], files, memory.Workers)))];
-        _forWorkers = new WorkQueue<TensorJob>([.. _works.OfType<TensorJob>()], memory.ResidentBytes);
+        _works = [.. memory.Write.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => WorkOn(t, ShardOutput.Of(t, shard, shards[i]), shard)))];
+        _forWorkers = new WorkQueue<CoreJob>([.. _works.OfType<CoreJob>()], memory.ResidentBytes);
         _forDevice = new WorkQueue<DeviceJob>([.. _works.OfType<DeviceJob>()], device?.Plan.ResidentBytes ?? 0);
+
+        TensorWork WorkOn(WriteTensor tensor, ShardOutput output, WriteShard shard) =>
+            device?.Plan.RowsOf(tensor) is { } rows ? new DeviceJob(tensor, output, shard, files, device.Device, batches, rows)
+            : tensor.Verbatim is not null ? new CopyJob(tensor, output, shard, files)
+            : new TensorJob(tensor, output, shard, files, memory.Workers);
     }
 
     /// <summary>Writes all tensors.</summary>

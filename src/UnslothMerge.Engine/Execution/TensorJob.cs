@@ -1,5 +1,3 @@
-using System.Collections.Immutable;
-using Microsoft.Win32.SafeHandles;
 using UnslothMerge.Adapters;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
@@ -9,54 +7,46 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>One tensor that the cores work on. What all pieces share (the packed factors of its deltas) is loaded by the first worker.</summary>
-internal sealed class TensorJob : TensorWork
+/// <summary>One tensor that the cores merge. What all pieces share (the packed factors of its deltas) is loaded by the first worker.</summary>
+internal sealed class TensorJob : CoreJob
 {
-    /// <summary>The bytes of a piece where nothing but copying is to be done.</summary>
-    private const long CopyBytes = 4 * 1024 * 1024;
-
     /// <summary>What a tensor may leave to the garbage collector without being swept up after.</summary>
     private const long LitterBytes = 32 * 1024 * 1024;
 
     private readonly WriteTensor _write;
-    private readonly InputFiles _files;
     private readonly Lazy<Opened> _opened;
-    private readonly ImmutableArray<Part> _copies;
+    private readonly RowBlocks? _blocks;
     private readonly int _surveys;
     private readonly CountdownEvent _unseen;
+    private readonly PlainCombiner? _combine;
+    private readonly int _sourceWidth;
+    private readonly int _sinkWidth;
 
-    public TensorJob(WriteTensor write, WriteShard shard, SafeFileHandle file, InputFiles files, int workers)
-        : this(
-            write,
-            shard,
-            file,
-            files,
-            workers,
-            [.. (write.Verbatim ?? []).SelectMany(Part.Of)],
-            write.Verbatim is null ? checked((int)((write.Tensor.View.Rows + write.Tiling.Rows - 1) / write.Tiling.Rows)) : 0)
+    public TensorJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files, int workers)
+        : this(write, output, shard, files, workers, BlocksOf(write, output))
     {
     }
 
-    private TensorJob(WriteTensor write, WriteShard shard, SafeFileHandle file, InputFiles files, int workers, ImmutableArray<Part> copies, int pieces)
-        : base(write, shard, file, copies.Length + (write.Sink.NeedsSurvey ? 2 * pieces : pieces), MemoryPlan.ResidentOf(write, workers))
+    private TensorJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files, int workers, RowBlocks? blocks)
+        : base(write, output, shard, PiecesOf(write, blocks) * (write.Sink.NeedsSurvey ? 2 : 1), MemoryPlan.ResidentOf(write, workers))
     {
         _write = write;
-        _files = files;
-        _copies = copies;
-        _surveys = write.Sink.NeedsSurvey ? pieces : 0;
+        _blocks = blocks;
+        _surveys = write.Sink.NeedsSurvey ? Pieces / 2 : 0;
         _unseen = new CountdownEvent(_surveys);
-        _opened = new Lazy<Opened>(() => new Opened(write, files, Output));
+        if (write.Tiling.IsDirect)
+        {
+            var (from, to) = (write.Tensor.Source.PlainType!.Value, write.Sink.RoundedType!.Value);
+            (_combine, _sourceWidth, _sinkWidth) = (PlainFormat.Combiner(from, to), from.Bits() / 8, to.Bits() / 8);
+        }
+
+        _opened = new Lazy<Opened>(() => new Opened(write, files, output));
     }
 
-    /// <summary>Does one piece.</summary>
-    /// <param name="piece">Its number.</param>
-    /// <param name="buffers">The worker's memory.</param>
-    /// <param name="stop">Ends the wait for other workers' pieces.</param>
-    /// <returns>The bytes written.</returns>
-    public long Run(int piece, WorkerBuffers buffers, CancellationToken stop)
+    public override long Run(int piece, WorkerBuffers buffers, CancellationToken stop)
     {
-        var written = _write.Verbatim is not null ? Copy(_copies[piece], buffers) : piece < _surveys ? Survey(piece, buffers) : Write(piece - _surveys, buffers, stop);
-        Done(_opened.IsValueCreated ? _opened.Value.Writer : null);
+        var written = piece < _surveys ? Survey(piece, buffers) : Write(piece - _surveys, buffers, stop);
+        Done(_opened.Value.Writer);
         return written;
     }
 
@@ -67,12 +57,6 @@ internal sealed class TensorJob : TensorWork
         {
             _opened.Value.Dispose();
         }
-    }
-
-    private long Copy(Part part, WorkerBuffers buffers)
-    {
-        FileCopy.Copy(_files, part.Stored, part.Start, part.Length, Output, buffers.Copy, part.Output);
-        return part.Length;
     }
 
     private long Survey(int piece, WorkerBuffers buffers)
@@ -89,13 +73,34 @@ internal sealed class TensorJob : TensorWork
         _unseen.Wait(stop);
         var (row, rows) = RowsOf(piece);
         var encoded = Merge(row, rows, buffers, out var statistics);
-        _opened.Value.Writer.Write(row, rows, encoded, ref statistics);
+        if (_blocks is null)
+        {
+            _opened.Value.Writer.Write(row, rows, encoded, ref statistics);
+        }
+        else
+        {
+            _blocks.Write(piece, buffers.Take(_write.Tiling.SinkStart, _write.Tiling.RoomBytes + encoded.Length), _write.Tiling.RoomBytes);
+        }
+
         Record(piece, statistics);
         return _write.Bytes / Tensor.View.Rows * rows;
     }
 
+    private static RowBlocks? BlocksOf(WriteTensor write, ShardOutput output)
+    {
+        var (view, tiling) = (write.Tensor.View, write.Tiling);
+        return tiling.BlockBytes == 0 ? null : new RowBlocks(output, output.Offsets[0], view.Rows, write.Sink.BytesOf(view, 1), tiling.RowQuantum, tiling.BlockBytes);
+    }
+
+    private static long PiecesOf(WriteTensor write, RowBlocks? blocks) => blocks?.Pieces ?? (write.Tensor.View.Rows + write.Tiling.Rows - 1) / write.Tiling.Rows;
+
     private (long Row, int Rows) RowsOf(int piece)
     {
+        if (_blocks is not null)
+        {
+            return _blocks.RowsOf(piece);
+        }
+
         var row = (long)piece * _write.Tiling.Rows;
         return (row, (int)Math.Min(_write.Tiling.Rows, Tensor.View.Rows - row));
     }
@@ -104,8 +109,8 @@ internal sealed class TensorJob : TensorWork
     {
         var (reader, deltas, writer) = (_opened.Value.Reader, _opened.Value.Deltas, _opened.Value.Writer);
         var (view, tiling) = (Tensor.View, _write.Tiling);
-        var source = buffers.Take(0, Tensor.Source.BytesOf(view, rows));
-        var encoded = buffers.Take(tiling.SourceBytes, _write.Sink.BytesOf(view, rows));
+        var source = buffers.Take(tiling.IsInPlace ? tiling.RoomBytes : 0, Tensor.Source.BytesOf(view, rows));
+        var encoded = tiling.IsInPlace ? source : buffers.Take(tiling.SinkStart + tiling.RoomBytes, _write.Sink.BytesOf(view, rows));
 
         reader.Read(row, rows, source);
         var touching = Touching(deltas, row, rows);
@@ -114,30 +119,53 @@ internal sealed class TensorJob : TensorWork
             delta.Read(row, rows, buffers.Take(start, length));
         }
 
-        var planes = tiling.SourceBytes + tiling.SinkBytes + tiling.TermBytes;
+        var change = tiling.SourceBytes + tiling.SinkBytes + tiling.TermBytes;
         statistics = default;
         for (var firstRow = 0; firstRow < rows; firstRow += tiling.TileRows)
         {
             for (var column = 0; column < view.Columns; column += tiling.TileColumns)
             {
                 var (height, width) = (Math.Min(tiling.TileRows, rows - firstRow), Math.Min(tiling.TileColumns, view.Columns - column));
-                var weight = buffers.TakeFloats(planes, height * width);
-                var change = touching.Count == 0 ? default : buffers.TakeFloats(planes + tiling.PlaneBytes, height * width);
-                var tile = new Tile(weight, change, row + firstRow, height, column, width);
-
-                reader.Decode(source, row, rows, tile);
-                change.Clear();
-                foreach (var (delta, start, length) in touching)
+                var tile = new Tile(
+                    tiling.IsDirect ? default : buffers.TakeFloats(change + tiling.PlaneBytes, height * width),
+                    touching.Count == 0 ? default : buffers.TakeFloats(change, height * width),
+                    row + firstRow,
+                    height,
+                    column,
+                    width);
+                if (_combine is null)
                 {
-                    delta.Apply(buffers.Take(start, length), row, tile);
+                    reader.Decode(source, row, rows, tile);
+                    Apply(touching, row, tile, buffers);
+                    writer.Encode(tile, row, encoded, ref statistics);
                 }
-
-                writer.Encode(tile, row, encoded, ref statistics);
+                else
+                {
+                    Apply(touching, row, tile, buffers);
+                    var first = (firstRow * view.Columns) + column;
+                    _combine(source[(first * _sourceWidth)..], tile.Delta, encoded[(first * _sinkWidth)..], height, width, view.Columns, view.Columns, ref statistics);
+                }
             }
         }
 
         RequireFinite(statistics);
         return encoded;
+    }
+
+    private static void Apply(List<(DeltaReader Delta, long Start, long Length)> touching, long row, Tile tile, WorkerBuffers buffers)
+    {
+        for (var i = 0; i < touching.Count; i++)
+        {
+            var (delta, start, length) = touching[i];
+            if (i == 0)
+            {
+                delta.Begin(buffers.Take(start, length), row, tile);
+            }
+            else
+            {
+                delta.Apply(buffers.Take(start, length), row, tile);
+            }
+        }
     }
 
     // The deltas that change some of a piece's rows, and where each has what it needs for them.
@@ -157,18 +185,6 @@ internal sealed class TensorJob : TensorWork
         }
 
         return touching;
-    }
-
-    /// <summary>A part of a stored tensor that is copied.</summary>
-    private readonly record struct Part(StoredTensor Stored, int Output, long Start, long Length)
-    {
-        public static IEnumerable<Part> Of(StoredTensor stored, int output)
-        {
-            for (var start = 0L; start < stored.Length; start += CopyBytes)
-            {
-                yield return new Part(stored, output, start, Math.Min(CopyBytes, stored.Length - start));
-            }
-        }
     }
 
     /// <summary>What the pieces of a tensor share.</summary>

@@ -1,4 +1,3 @@
-using Microsoft.Win32.SafeHandles;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
@@ -9,11 +8,11 @@ namespace UnslothMerge.Execution;
 
 /// <summary>One tensor in work: cut into pieces that threads take in any order. What all of them share is given back after the last one.</summary>
 /// <param name="write">The tensor and how it is stored.</param>
-/// <param name="shard">The shard that it is written to.</param>
-/// <param name="file">That shard, open.</param>
+/// <param name="output">Where its outputs are written.</param>
+/// <param name="shard">The shard that they are written to.</param>
 /// <param name="pieces">The number of pieces; none for a tensor without elements.</param>
 /// <param name="residentBytes">The bytes that its deltas hold while it is in work.</param>
-internal abstract class TensorWork(WriteTensor write, WriteShard shard, SafeFileHandle file, long pieces, long residentBytes) : IDisposable
+internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteShard shard, long pieces, long residentBytes) : IDisposable
 {
     private readonly TileStatistics[] _statistics = new TileStatistics[write.Verbatim is null ? pieces : 0];
     private IReadOnlyList<byte[]> _deferred = [];
@@ -59,7 +58,7 @@ internal abstract class TensorWork(WriteTensor write, WriteShard shard, SafeFile
     }
 
     /// <summary>Where its outputs are written.</summary>
-    protected ShardOutput Output { get; } = new(file, [.. write.Sink.Outputs.Select(o => shard.Layout.OffsetOf(o.Name))]);
+    protected ShardOutput Output => output;
 
     /// <summary>Lets the disk begin with what was written to the shard.</summary>
     public void BeginFlush() => Durable.BeginFlush(Output.File);

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
@@ -21,6 +22,9 @@ public sealed class PlainSource(StoredTensor stored) : TensorSource
 
     /// <inheritdoc/>
     public override StoredTensor Verbatim => stored;
+
+    /// <inheritdoc/>
+    public override TensorType? PlainType => stored.Type.IsPlainFloat() ? stored.Type : null;
 
     /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => (long)rows * view.Columns * stored.Type.Bits() / 8;
@@ -59,6 +63,9 @@ public sealed class PlainSink(string name, TensorType type, IReadOnlyList<long> 
     public override TensorType? RoundedType => type;
 
     /// <inheritdoc/>
+    public override TensorType? PlainType => type;
+
+    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => (long)rows * view.Columns * type.Bits() / 8;
 
     /// <inheritdoc/>
@@ -67,16 +74,9 @@ public sealed class PlainSink(string name, TensorType type, IReadOnlyList<long> 
     private sealed class Writer(TensorType type, MatrixView view, IOutput output) : TensorWriter
     {
         private readonly int _width = type.Bits() / 8;
-        private readonly PlainEncoder _encode = PlainFormat.Encoder(type);
+        private readonly PlainCombiner _combine = PlainFormat.Combiner(TensorType.F32, type);
 
-        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics)
-        {
-            for (var i = 0; i < tile.Rows; i++)
-            {
-                var start = ((tile.Row - row + i) * view.Columns + tile.Column) * _width;
-                _encode(tile.WeightRow(i), tile.DeltaRow(i), encoded.Slice((int)start, tile.Columns * _width), ref statistics);
-            }
-        }
+        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics) => _combine.Encode(tile, row, view, encoded, _width, ref statistics);
 
         public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics) => output.Write(0, row * view.Columns * _width, encoded);
     }
@@ -87,6 +87,18 @@ public delegate void PlainDecoder(ReadOnlySpan<byte> stored, Span<float> values)
 
 /// <summary>Adds a delta (or none, if empty) to weights in fp32 and rounds once to the stored dtype.</summary>
 public delegate void PlainEncoder(ReadOnlySpan<float> weight, ReadOnlySpan<float> delta, Span<byte> stored, ref TileStatistics statistics);
+
+/// <summary>Adds a delta (or none, if empty) to weights as they are stored, and rounds once to the stored dtype, in one step.</summary>
+/// <param name="weight">[rows, columns], from the first value to the last.</param>
+/// <param name="delta">[rows, columns] fp32, or empty.</param>
+/// <param name="stored">Receives [rows, columns]. May be the memory of the weight, if both dtypes have one size.</param>
+/// <param name="rows">The number of rows.</param>
+/// <param name="columns">The number of columns.</param>
+/// <param name="weightStride">The distance between two rows of the weight, in elements.</param>
+/// <param name="storedStride">The distance between two rows of the result, in elements.</param>
+/// <param name="statistics">Gathers norms, and whether every result is finite.</param>
+public delegate void PlainCombiner(
+    ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride, ref TileStatistics statistics);
 
 /// <summary>The kernels of the plain dtypes.</summary>
 public static class PlainFormat
@@ -109,4 +121,37 @@ public static class PlainFormat
         TensorType.F32 => Combine.ToSingle,
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, "Merged tensors are written as BF16, F16 or F32."),
     };
+
+    /// <summary>The kernel that adds to one dtype and writes another.</summary>
+    public static PlainCombiner Combiner(TensorType from, TensorType to) => from switch
+    {
+        TensorType.BF16 => Combiner<BFloat16Format>(to),
+        TensorType.F16 => Combiner<HalfFormat>(to),
+        TensorType.F32 => Combiner<SingleFormat>(to),
+        TensorType.F64 => Combiner<DoubleFormat>(to),
+        _ => throw new ArgumentOutOfRangeException(nameof(from), from, "Only floating-point tensors have values to merge."),
+    };
+
+    /// <summary>Adds the planes of a tile and rounds the sums into a buffer of whole rows.</summary>
+    /// <param name="combine">The kernel for F32.</param>
+    /// <param name="tile">The rectangle.</param>
+    /// <param name="row">The first row of the buffer.</param>
+    /// <param name="view">The matrix.</param>
+    /// <param name="rounded">The buffer.</param>
+    /// <param name="width">The bytes of a result.</param>
+    /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
+    public static void Encode(this PlainCombiner combine, Tile tile, long row, MatrixView view, Span<byte> rounded, int width, ref TileStatistics statistics)
+    {
+        var start = (((int)(tile.Row - row) * view.Columns) + tile.Column) * width;
+        combine(MemoryMarshal.AsBytes(tile.Weight), tile.Delta, rounded[start..], tile.Rows, tile.Columns, tile.Columns, view.Columns, ref statistics);
+    }
+
+    private static PlainCombiner Combiner<TSource>(TensorType to)
+        where TSource : struct, Simd.IStoredFormat => to switch
+        {
+            TensorType.BF16 => Combine.Rows<TSource, BFloat16Format>,
+            TensorType.F16 => Combine.Rows<TSource, HalfFormat>,
+            TensorType.F32 => Combine.Rows<TSource, SingleFormat>,
+            _ => throw new ArgumentOutOfRangeException(nameof(to), to, "Merged tensors are written as BF16, F16 or F32."),
+        };
 }

@@ -31,6 +31,9 @@ public abstract class TensorSink
     /// <summary>The dtype that rows are rounded to at the beginning of the writer's buffer, row after row, where they are: a device can bring them so.</summary>
     public virtual TensorType? RoundedType => null;
 
+    /// <summary>The dtype in which the values are stored in the output, row after row, if that is all that is stored.</summary>
+    public virtual TensorType? PlainType => null;
+
     /// <summary>Tiles begin at multiples of this many rows.</summary>
     public virtual int RowQuantum => 1;
 

@@ -24,6 +24,9 @@ public abstract class TensorSource
     /// <summary>The stored tensor whose bytes are the values just as they are, if there is one: it can be copied without being decoded.</summary>
     public virtual StoredTensor? Verbatim => null;
 
+    /// <summary>The dtype in which the values lie in the reader's buffer, row after row, if they do: they need not be decoded before they are added to.</summary>
+    public virtual TensorType? PlainType => null;
+
     /// <summary>Tiles begin at multiples of this many rows.</summary>
     public virtual int RowQuantum => 1;
 

@@ -1,13 +1,15 @@
+using System.Numerics;
 using UnslothMerge.Adapters;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Planning;
 
 /// <summary>
 /// How a tensor is cut. A piece is what one worker reads, changes and writes at a time: whole rows, about <see cref="PieceBytes"/>, so that it
-/// stays in the L2 cache between the kernel's two copies. Within a piece, tiles of a few rows and columns stay in L1.
+/// stays in the L2 cache between the system's two copies. Within a piece, tiles of a few rows and columns stay in L1.
 /// </summary>
 /// <param name="Rows">The rows of a piece.</param>
 /// <param name="TileRows">The rows of a tile.</param>
@@ -32,11 +34,32 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
 
     private const int UsualTileRows = 16;
 
-    /// <summary>The fp32 planes of a tile, in bytes.</summary>
+    /// <summary>The rows of a tile where the delta is its only plane. Fewer would call the kernels too often.</summary>
+    private const int DirectTileRows = 64;
+
+    /// <summary>True if deltas are added to the weights as they are stored, without decoding them into a plane first.</summary>
+    public bool IsDirect { get; private init; }
+
+    /// <summary>True if a piece is merged where it was read to.</summary>
+    public bool IsInPlace => IsDirect && SinkBytes == 0;
+
+    /// <summary>
+    /// Where pieces end so that they are whole blocks of the output's file: at multiples of this many bytes, a power of two. Zero where rows are not
+    /// simply written one after the other, or are too long; pieces then begin at multiples of <see cref="Rows"/>.
+    /// </summary>
+    public int BlockBytes { get; private init; }
+
+    /// <summary>The room before a piece of the output for the end of a row that began in the block before.</summary>
+    public int RoomBytes { get; private init; }
+
+    /// <summary>Where a worker's buffer for the output begins.</summary>
+    public long SinkStart => IsInPlace ? 0 : SourceBytes;
+
+    /// <summary>A plane of a tile in fp32, in bytes.</summary>
     public long PlaneBytes => (long)TileRows * TileColumns * sizeof(float);
 
     /// <summary>All buffers that a worker needs for a piece.</summary>
-    public long WorkerBytes => SourceBytes + SinkBytes + TermBytes + (2 * PlaneBytes);
+    public long WorkerBytes => SourceBytes + SinkBytes + TermBytes + ((IsDirect ? 1 : 2) * PlaneBytes);
 
     /// <summary>What the deltas of some of the rows hold for a piece, all together.</summary>
     public long PartialBytes { get; private init; }
@@ -52,23 +75,33 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
     {
         var view = tensor.View;
         var quantum = tensor.Terms.Select(t => (long)t.Term.RowQuantum).Append(tensor.Source.RowQuantum).Append(sink.RowQuantum).Aggregate(1L, LeastCommonMultiple);
-        var rowBytes = Math.Max(1, Math.Max(tensor.Source.BytesOf(view, 1), sink.BytesOf(view, 1)));
-        var rows = (int)Math.Min(Math.Max(view.Rows, 1), Math.Max(quantum, pieceBytes / rowBytes / quantum * quantum));
+        var sinkRow = sink.BytesOf(view, 1);
+        var rowBytes = Math.Max(1, Math.Max(tensor.Source.BytesOf(view, 1), sinkRow));
+        var block = sink.PlainType is null ? 0 : (int)BitOperations.RoundUpToPowerOf2((uint)((pieceBytes * sinkRow / rowBytes) + 1)) / 2;
+        block = sinkRow * quantum <= block / 2 ? block : 0;
+        var piece = block > 0 ? ((block / sinkRow / quantum) + 1) * quantum : Math.Max(quantum, pieceBytes / rowBytes / quantum * quantum);
+        var rows = (int)Math.Min(Math.Max(view.Rows, 1), piece);
 
+        var isDirect = tensor.Source.PlainType is not null && sink.RoundedType is not null && !tensor.Terms.Any(t => t.Term.ReadsWeights);
         var wholeRows = tensor.Terms.Any(t => t.Term.NeedsWholeRows);
         var tileColumns = wholeRows ? view.Columns : Math.Min(view.Columns, UsualTileColumns);
-        var usualRows = wholeRows ? Math.Clamp(WholeRowValues / Math.Max(tileColumns, 1), 1, rows) : Math.Min(UsualTileRows, rows);
+        var usualRows = wholeRows ? Math.Clamp(WholeRowValues / Math.Max(tileColumns, 1), 1, rows) : Math.Min(isDirect ? DirectTileRows : UsualTileRows, rows);
         var termQuantum = (int)tensor.Terms.Aggregate(1L, (a, t) => LeastCommonMultiple(a, t.Term.RowQuantum));
         var tileRows = Math.Min(rows, Math.Max(termQuantum, usualRows / termQuantum * termQuantum));
+        var room = block > 0 ? CacheLine.Align(sinkRow * quantum) : 0;
+        var isInPlace = isDirect && sink.PlainType?.Bits() == tensor.Source.PlainType?.Bits();
         return new Tiling(
             rows,
             tileRows,
             tileColumns,
-            CacheLine.Align(tensor.Source.BytesOf(view, rows)),
-            CacheLine.Align(sink.BytesOf(view, rows)),
+            CacheLine.Align(tensor.Source.BytesOf(view, rows)) + (isInPlace ? room : 0),
+            isInPlace ? 0 : room + CacheLine.Align(sink.BytesOf(view, rows)),
             tensor.Terms.Where(t => t.Term.Rows is null).Sum(t => BufferOf(t.Term)) + MostInPiece(tensor, rows, BufferOf),
             (int)Math.Min(quantum, rows))
         {
+            IsDirect = isDirect,
+            BlockBytes = block,
+            RoomBytes = (int)room,
             PartialBytes = MostInPiece(tensor, rows, t => t.ResidentBytes),
             ScanBytes = tensor.Terms.All(t => t.Term.Reach == DeltaReach.RowLocal) ? 0
                 : tensor.Source.BytesOf(view, rows) + (2L * rows * view.Columns * sizeof(float)) + tensor.Terms.Sum(t => BufferOf(t.Term)),
@@ -77,25 +110,30 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
         long BufferOf(DeltaTerm term) => CacheLine.Align(term.BytesOf(rows));
     }
 
-    // Of many experts, only those whose rows a piece has meet in it.
+    // Of many experts, only those whose rows a piece has meet in it, wherever it begins.
     private static long MostInPiece(LogicalTensor tensor, int rows, Func<DeltaTerm, long> bytesOf)
     {
-        var changes = new SortedDictionary<long, long>();
+        if (!tensor.Terms.Any(t => t.Term.Rows is not null))
+        {
+            return 0;
+        }
+
+        var changes = new List<(long Row, long Bytes)>();
         foreach (var term in tensor.Terms.Select(t => t.Term))
         {
             if (term.Rows is { } range)
             {
-                var bytes = bytesOf(term);
-                var (first, end) = (range.First / rows, ((range.First + range.Count - 1) / rows) + 1);
-                changes[first] = changes.GetValueOrDefault(first) + bytes;
-                changes[end] = changes.GetValueOrDefault(end) - bytes;
+                changes.Add((range.First - rows + 1, bytesOf(term)));
+                changes.Add((range.First + range.Count, -bytesOf(term)));
             }
         }
 
+        // Where one ends and another begins, the end comes first: less is more.
+        changes.Sort();
         var (now, most) = (0L, 0L);
-        foreach (var change in changes.Values)
+        foreach (var (_, bytes) in changes)
         {
-            now += change;
+            now += bytes;
             most = Math.Max(most, now);
         }
 

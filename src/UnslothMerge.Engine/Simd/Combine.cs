@@ -1,11 +1,12 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 
 namespace UnslothMerge.Simd;
 
 /// <summary>
-/// The last step of a tile, for one row segment of n elements: weight + delta in fp32, rounded once to nearest even
-/// into the output format. NaN is stored as the canonical quiet NaN.
+/// The last step of a tile: weight + delta in fp32, rounded once to nearest even into the output format. The weight may still be as the base
+/// stores it, and is then widened on the way. NaN is stored as the canonical quiet NaN.
 /// </summary>
 /// <remarks>An empty delta means a pure conversion: nothing is added, so a negative zero stays one.</remarks>
 internal static unsafe class Combine
@@ -30,7 +31,7 @@ internal static unsafe class Combine
         ReadOnlySpan<float> weight, ReadOnlySpan<float> delta, Span<byte> stored, ref TileStatistics statistics) =>
         To<SingleFormat>(weight, delta, stored, ref statistics, SimdWidths.Widest);
 
-    /// <summary>Combines with a given width; every width gives the same bits and sums.</summary>
+    /// <summary>Combines one row segment with a given width; every width gives the same bits and sums.</summary>
     internal static void To<TFormat>(
         ReadOnlySpan<float> weight,
         ReadOnlySpan<float> delta,
@@ -45,45 +46,84 @@ internal static unsafe class Combine
         }
 
         ArgumentOutOfRangeException.ThrowIfNotEqual(stored.Length, (long)weight.Length * TFormat.Size, nameof(stored));
-        fixed (float* w = weight)
+        Rows<SingleFormat, TFormat>(MemoryMarshal.AsBytes(weight), delta, stored, rows: 1, weight.Length, weight.Length, weight.Length, ref statistics, width);
+    }
+
+    /// <summary>Combines some rows of a tile, each a segment of its own.</summary>
+    /// <param name="weight">[rows, columns] in the source's format.</param>
+    /// <param name="delta">[rows, columns] fp32, row-major; or empty.</param>
+    /// <param name="stored">[rows, columns] in the output's format. May be the memory of the weight, if the formats have one size; what a NaN becomes is then undefined.</param>
+    /// <param name="rows">The number of rows.</param>
+    /// <param name="columns">The number of columns.</param>
+    /// <param name="weightStride">The distance between two rows of the weight, in elements.</param>
+    /// <param name="storedStride">The distance between two rows of the output, in elements.</param>
+    /// <param name="statistics">What the rows add to.</param>
+    public static void Rows<TSource, TFormat>(
+        ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride, ref TileStatistics statistics)
+        where TSource : struct, IStoredFormat
+        where TFormat : struct, IOutputFormat => Rows<TSource, TFormat>(weight, delta, stored, rows, columns, weightStride, storedStride, ref statistics, SimdWidths.Widest);
+
+    /// <summary>Combines rows with a given width; every width gives the same bits and sums.</summary>
+    internal static void Rows<TSource, TFormat>(
+        ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride, ref TileStatistics statistics, SimdWidth width)
+        where TSource : struct, IStoredFormat
+        where TFormat : struct, IOutputFormat
+    {
+        if (rows <= 0 || columns <= 0)
+        {
+            return;
+        }
+
+        ArgumentOutOfRangeException.ThrowIfLessThan(weightStride, columns);
+        ArgumentOutOfRangeException.ThrowIfLessThan(storedStride, columns);
+        ArgumentOutOfRangeException.ThrowIfLessThan(weight.Length, (((rows - 1L) * weightStride) + columns) * TSource.Size, nameof(weight));
+        ArgumentOutOfRangeException.ThrowIfLessThan(stored.Length, (((rows - 1L) * storedStride) + columns) * TFormat.Size, nameof(stored));
+        ArgumentOutOfRangeException.ThrowIfLessThan(delta.Length, delta.IsEmpty ? 0 : (long)rows * columns, nameof(delta));
+        fixed (byte* w = weight)
         fixed (float* d = delta)
         fixed (byte* s = stored)
         {
             switch (width)
             {
-                case SimdWidth.Vector512: To<Lanes512, TFormat>(w, d, s, weight.Length, ref statistics); break;
-                case SimdWidth.Vector256: To<Lanes256, TFormat>(w, d, s, weight.Length, ref statistics); break;
-                case SimdWidth.Vector128: To<Lanes128, TFormat>(w, d, s, weight.Length, ref statistics); break;
-                default: To<LanesScalar, TFormat>(w, d, s, weight.Length, ref statistics); break;
+                case SimdWidth.Vector512: Rows<Lanes512, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride, ref statistics); break;
+                case SimdWidth.Vector256: Rows<Lanes256, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride, ref statistics); break;
+                case SimdWidth.Vector128: Rows<Lanes128, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride, ref statistics); break;
+                default: Rows<LanesScalar, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride, ref statistics); break;
             }
         }
     }
 
     /// <param name="delta">Null for a pure conversion.</param>
-    [SkipLocalsInit]
-    private static void To<T, TFormat>(float* weight, float* delta, byte* stored, int count, ref TileStatistics statistics)
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Rows<T, TSource, TFormat>(byte* weight, float* delta, byte* stored, int rows, int columns, nint weightStride, nint storedStride, ref TileStatistics statistics)
         where T : unmanaged, ILanes<T>
+        where TSource : struct, IStoredFormat
         where TFormat : struct, IOutputFormat
     {
-        PartialSums<T> sums;
-        int whole = count & -ILanes<T>.Count;
-        Sixteens<T, TFormat>(weight, delta, stored, whole, &sums);
-        if (whole < count)
+        PartialSums<T> sums = default;
+        nint whole = columns & -ILanes<T>.Count;
+        for (nint row = 0; row < rows; row++)
         {
-            Rest<T, TFormat>(
-                weight + whole, delta is null ? null : delta + whole, stored + ((nint)whole * TFormat.Size), count - whole, &sums);
+            byte* source = weight + (row * weightStride * TSource.Size);
+            float* added = delta is null ? null : delta + (row * columns);
+            byte* target = stored + (row * storedStride * TFormat.Size);
+            Sixteens<T, TSource, TFormat>(source, added, target, whole, &sums);
+            if (whole < columns)
+            {
+                Rest<T, TSource, TFormat>(source + (whole * TSource.Size), added is null ? null : added + whole, target + (whole * TFormat.Size), columns - (int)whole, &sums);
+            }
         }
 
         statistics.WeightSquares += Fold((float*)&sums.WeightSquares);
         statistics.DeltaSquares += Fold((float*)&sums.DeltaSquares);
 
         // Rounding is monotonic, so the largest magnitude tells about all (as an integer, a NaN is larger than any number).
-        if (Exceeds((uint*)&sums.Largest, TFormat.FirstNonFinite - 1))
+        statistics.NonFinite |= Exceeds((uint*)&sums.Largest, TFormat.FirstNonFinite - 1);
+        if (Exceeds((uint*)&sums.Largest, Rounding.Infinity))
         {
-            statistics.NonFinite = true;
-            if (Exceeds((uint*)&sums.Largest, Rounding.Infinity))
+            for (nint row = 0; row < rows; row++)
             {
-                ReplaceNaNs<TFormat>(weight, delta, stored, count);
+                ReplaceNaNs<TSource, TFormat>(weight + (row * weightStride * TSource.Size), delta is null ? null : delta + (row * columns), stored + (row * storedStride * TFormat.Size), columns);
             }
         }
     }
@@ -92,20 +132,21 @@ internal static unsafe class Combine
     /// The loop itself, alone in its method: near a call the JIT would keep the sums in memory instead of registers.
     /// </summary>
     /// <param name="count">Elements, a multiple of sixteen.</param>
-    /// <param name="sums">Receives the sums.</param>
+    /// <param name="sums">What the elements add to.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Sixteens<T, TFormat>(float* weight, float* delta, byte* stored, nint count, PartialSums<T>* sums)
+    private static void Sixteens<T, TSource, TFormat>(byte* weight, float* delta, byte* stored, nint count, PartialSums<T>* sums)
         where T : unmanaged, ILanes<T>
+        where TSource : struct, IStoredFormat
         where TFormat : struct, IOutputFormat
     {
-        T weightSquares = T.Broadcast(0);
-        T deltaSquares = T.Broadcast(0);
-        T largest = T.Broadcast(0);
+        T weightSquares = sums->WeightSquares;
+        T deltaSquares = sums->DeltaSquares;
+        T largest = sums->Largest;
         if (delta is null)
         {
             for (nint i = 0; i < count; i += ILanes<T>.Count)
             {
-                T value = T.Load(weight + i);
+                T value = TSource.Load<T>(weight + (i * TSource.Size));
                 weightSquares = T.FusedMultiplyAdd(value, value, weightSquares);
                 largest = T.MaxBits(largest, Rounding.Magnitude(value));
                 TFormat.Store(value, stored + (i * TFormat.Size));
@@ -115,7 +156,7 @@ internal static unsafe class Combine
         {
             for (nint i = 0; i < count; i += ILanes<T>.Count)
             {
-                T left = T.Load(weight + i);
+                T left = TSource.Load<T>(weight + (i * TSource.Size));
                 T right = T.Load(delta + i);
                 T value = T.Add(left, right);
                 weightSquares = T.FusedMultiplyAdd(left, left, weightSquares);
@@ -131,21 +172,22 @@ internal static unsafe class Combine
     }
 
     /// <summary>Less than sixteen elements, in buffers of a full sixteen; the zeros in them add nothing to any sum.</summary>
-    private static void Rest<T, TFormat>(float* weight, float* delta, byte* stored, int count, PartialSums<T>* sums)
+    private static void Rest<T, TSource, TFormat>(byte* weight, float* delta, byte* stored, int count, PartialSums<T>* sums)
         where T : unmanaged, ILanes<T>
+        where TSource : struct, IStoredFormat
         where TFormat : struct, IOutputFormat
     {
-        float* left = stackalloc float[ILanes<T>.Count];
+        byte* left = stackalloc byte[ILanes<T>.Count * sizeof(double)];
         float* right = stackalloc float[ILanes<T>.Count];
         byte* encoded = stackalloc byte[ILanes<T>.Count * sizeof(float)];
-        Unsafe.CopyBlockUnaligned(left, weight, (uint)count * sizeof(float));
+        Unsafe.CopyBlockUnaligned(left, weight, (uint)(count * TSource.Size));
         if (delta is not null)
         {
             Unsafe.CopyBlockUnaligned(right, delta, (uint)count * sizeof(float));
         }
 
-        PartialSums<T> rest;
-        Sixteens<T, TFormat>(left, delta is null ? null : right, encoded, ILanes<T>.Count, &rest);
+        PartialSums<T> rest = default;
+        Sixteens<T, TSource, TFormat>(left, delta is null ? null : right, encoded, ILanes<T>.Count, &rest);
         Unsafe.CopyBlockUnaligned(stored, encoded, (uint)(count * TFormat.Size));
         sums->WeightSquares = T.Add(sums->WeightSquares, rest.WeightSquares);
         sums->DeltaSquares = T.Add(sums->DeltaSquares, rest.DeltaSquares);
@@ -153,12 +195,17 @@ internal static unsafe class Combine
     }
 
     /// <summary>Writes the NaNs over what <see cref="Sixteens"/> made of them. They are too rare to be asked for in its loop.</summary>
-    private static void ReplaceNaNs<TFormat>(float* weight, float* delta, byte* stored, int count)
+    private static void ReplaceNaNs<TSource, TFormat>(byte* weight, float* delta, byte* stored, int count)
+        where TSource : struct, IStoredFormat
         where TFormat : struct, IOutputFormat
     {
+        byte* padded = stackalloc byte[ILanes<LanesScalar>.Count * sizeof(double)];
+        float* values = stackalloc float[ILanes<LanesScalar>.Count];
         for (nint i = 0; i < count; i++)
         {
-            if (float.IsNaN(delta is null ? weight[i] : weight[i] + delta[i]))
+            Unsafe.CopyBlockUnaligned(padded, weight + (i * TSource.Size), (uint)TSource.Size);
+            LanesScalar.Store(TSource.Load<LanesScalar>(padded), values);
+            if (float.IsNaN(delta is null ? *values : *values + delta[i]))
             {
                 TFormat.StoreNaN(stored + (i * TFormat.Size));
             }
@@ -186,7 +233,7 @@ internal static unsafe class Combine
                 Vector128.Max(Vector128.Load(lanes + 8), Vector128.Load(lanes + 12))),
             Vector128.Create(limit));
 
-    /// <summary>What a segment is summed in, lane by lane.</summary>
+    /// <summary>What the elements of a tile are summed in, lane by lane.</summary>
     private struct PartialSums<T>
         where T : unmanaged, ILanes<T>
     {

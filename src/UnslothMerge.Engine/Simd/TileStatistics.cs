@@ -2,8 +2,8 @@ namespace UnslothMerge.Simd;
 
 /// <summary>What a merge tells about a tensor, gathered while its tiles are combined.</summary>
 /// <remarks>
-/// Each row segment is summed in sixteen fp32 partial sums (element i goes to sum i mod 16, in ascending order, fused,
-/// except that a rest of less than sixteen is squared and then added), which are folded pairwise in double. So the sums do not depend on the machine, only on how rows are cut into segments.
+/// Each tile is summed in sixteen fp32 partial sums (column i goes to sum i mod 16, row after row, fused, except that a rest of less than sixteen
+/// is squared and then added), which are folded pairwise in double. So the sums do not depend on the machine, only on how the tensor is cut into tiles.
 /// </remarks>
 public record struct TileStatistics
 {

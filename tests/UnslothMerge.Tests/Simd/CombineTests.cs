@@ -116,6 +116,48 @@ public sealed class CombineTests
         });
     }
 
+    [Theory]
+    [MemberData(nameof(AllWidths))]
+    public void Stored_weights_are_added_to_as_decoded_ones(int width) =>
+        Gen.Select(Gen.Byte.Array[8 * 3 * 40], Gen.Int[1, 3], Gen.Int[1, 37], Gen.Int[0, 3]).Sample(
+            (bytes, rows, columns, apart) =>
+            {
+                CheckStored<BFloat16Format, BFloat16Format>(bytes, rows, columns, columns + apart, width);
+                CheckStored<HalfFormat, BFloat16Format>(bytes, rows, columns, columns + apart, width);
+                CheckStored<SingleFormat, HalfFormat>(bytes, rows, columns, columns + apart, width);
+                CheckStored<DoubleFormat, SingleFormat>(bytes, rows, columns, columns + apart, width);
+            },
+            iter: 500);
+
+    /// <summary>Against the rows decoded and combined one by one; the results lie where the weights did, if both fit.</summary>
+    private static void CheckStored<TSource, TFormat>(byte[] bytes, int rows, int columns, int stride, int width)
+        where TSource : struct, IStoredFormat
+        where TFormat : struct, IOutputFormat
+    {
+        float[] delta = [.. Enumerable.Range(0, rows * columns).Select(i => (i % 11) - 5f)];
+        byte[] weight = bytes[..(rows * stride * TSource.Size)];
+        byte[] expected = TSource.Size == TFormat.Size ? [.. weight] : new byte[rows * stride * TFormat.Size];
+        bool nonFinite = false;
+        for (int row = 0; row < rows; row++)
+        {
+            float[] values = new float[columns];
+            FloatFormats.Decode<TSource>(weight.AsSpan(row * stride * TSource.Size, columns * TSource.Size), values, (SimdWidth)width);
+            TileStatistics own = default;
+            Combine.To<TFormat>(values, delta.AsSpan(row * columns, columns), expected.AsSpan(row * stride * TFormat.Size, columns * TFormat.Size), ref own, (SimdWidth)width);
+            nonFinite |= own.NonFinite;
+        }
+
+        byte[] stored = new byte[rows * stride * TFormat.Size];
+        Span<byte> target = TSource.Size == TFormat.Size ? weight : stored;
+        TileStatistics statistics = default;
+        Combine.Rows<TSource, TFormat>(weight, delta, target, rows, columns, stride, stride, ref statistics, (SimdWidth)width);
+        Assert.Equal(nonFinite, statistics.NonFinite);
+        if (!nonFinite)
+        {
+            Assert.True(expected.AsSpan().SequenceEqual(target), $"{typeof(TSource).Name} to {typeof(TFormat).Name}");
+        }
+    }
+
     private static void Check(float[] weight, float[] delta, int width)
     {
         float[] sum = delta.Length == 0 ? weight : [.. weight.Zip(delta, (w, d) => w + d)];

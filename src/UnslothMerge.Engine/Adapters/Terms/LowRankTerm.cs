@@ -53,6 +53,9 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
     /// <inheritdoc/>
     public override RowRange? Rows => place is { } p ? new RowRange(p.Row, left.Rows) : null;
 
+    /// <inheritdoc/>
+    public override bool ReadsWeights => false;
+
     // Rows of the right factor that are converted at a time: enough to make one read worth while.
     private int PackedRows => Math.Min(8, _rank);
 
@@ -107,6 +110,19 @@ public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix rig
             var (first, count) = Mine(row, rows);
             var bytes = count * _rank * sizeof(float);
             _left.ReadRows(_files, first - _place.Row, count, _scale, MemoryMarshal.Cast<byte, float>(buffer[..bytes]), buffer[bytes..]);
+        }
+
+        public override void Begin(ReadOnlySpan<byte> buffer, long row, Tile tile)
+        {
+            if (_partial)
+            {
+                base.Begin(buffer, row, tile);
+            }
+            else
+            {
+                var left = MemoryMarshal.Cast<byte, float>(buffer)[((int)(tile.Row - row) * _rank)..];
+                LoraKernel.Assign(left, _panels!.Floats[(int)LoraPanels.Offset(_rank, tile.Column)..], tile.Delta, tile.Rows, tile.Columns, _rank, tile.Columns);
+            }
         }
 
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)

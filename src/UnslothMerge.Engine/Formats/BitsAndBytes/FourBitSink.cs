@@ -116,17 +116,10 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
 
     private sealed class Writer(FourBitSink sink, FourBitOptions options, MatrixView view, IOutput output) : TensorWriter
     {
-        private readonly PlainEncoder _round = PlainFormat.Encoder(options.Type);
+        private readonly PlainCombiner _round = PlainFormat.Combiner(TensorType.F32, options.Type);
         private readonly NativeBuffer _absMax = new(sink._blocks * sizeof(float));
 
-        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics)
-        {
-            for (var i = 0; i < tile.Rows; i++)
-            {
-                var start = (((tile.Row - row + i) * view.Columns) + tile.Column) * sizeof(ushort);
-                _round(tile.WeightRow(i), tile.DeltaRow(i), encoded.Slice((int)start, tile.Columns * sizeof(ushort)), ref statistics);
-            }
-        }
+        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics) => _round.Encode(tile, row, view, encoded, sizeof(ushort), ref statistics);
 
         public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics)
         {

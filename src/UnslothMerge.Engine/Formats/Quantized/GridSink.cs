@@ -51,6 +51,8 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
     // A scale of more rows is found by looking at all of them first, so that they need not be in memory at once.
     private const int MostBlockRows = 512;
 
+    private static readonly PlainCombiner Add = PlainFormat.Combiner(TensorType.F32, TensorType.F32);
+
     /// <inheritdoc/>
     public override IReadOnlyList<TensorSpec> Outputs { get; } =
     [
@@ -84,14 +86,8 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
     public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) => new Writer(this, weight, files, view, output);
 
     /// <summary>Puts the sum of weight and delta into a buffer of fp32 values.</summary>
-    public static void Combine(Tile tile, long row, MatrixView view, Span<byte> encoded, ref TileStatistics statistics)
-    {
-        for (var i = 0; i < tile.Rows; i++)
-        {
-            var start = (int)(((tile.Row - row + i) * view.Columns) + tile.Column) * sizeof(float);
-            Simd.Combine.ToSingle(tile.WeightRow(i), tile.DeltaRow(i), encoded.Slice(start, tile.Columns * sizeof(float)), ref statistics);
-        }
-    }
+    public static void Combine(Tile tile, long row, MatrixView view, Span<byte> encoded, ref TileStatistics statistics) =>
+        Add.Encode(tile, row, view, encoded, sizeof(float), ref statistics);
 
     private sealed class Writer : TensorWriter
     {
