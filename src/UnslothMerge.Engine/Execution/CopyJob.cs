@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
@@ -12,15 +11,15 @@ internal sealed class CopyJob : CoreJob
     private const int PieceBytes = 8 * MemoryPlan.CopyBytes;
 
     private readonly InputFiles _files;
-    private readonly ImmutableArray<Part> _parts;
+    private readonly IReadOnlyList<Part> _parts;
 
     public CopyJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files)
         : this(write, output, shard, files, [.. write.Verbatim!.SelectMany((t, i) => Part.Of(t, i, output.Offsets[i]))])
     {
     }
 
-    private CopyJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files, ImmutableArray<Part> parts)
-        : base(write, output, shard, parts.Length, residentBytes: 0)
+    private CopyJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files, IReadOnlyList<Part> parts)
+        : base(write, output, shard, parts.Count, residentBytes: 0)
     {
         _files = files;
         _parts = parts;
@@ -39,7 +38,7 @@ internal sealed class CopyJob : CoreJob
     }
 
     /// <summary>A part of a stored tensor.</summary>
-    private readonly record struct Part(StoredTensor Stored, int Output, long Start, long Length)
+    private sealed record Part(StoredTensor Stored, int Output, long Start, long Length)
     {
         public static IEnumerable<Part> Of(StoredTensor stored, int output, long offset)
         {

@@ -152,7 +152,7 @@ internal sealed class TensorJob : CoreJob
         return encoded;
     }
 
-    private static void Apply(List<(DeltaReader Delta, long Start, long Length)> touching, long row, Tile tile, WorkerBuffers buffers)
+    private static void Apply(List<Touch> touching, long row, Tile tile, WorkerBuffers buffers)
     {
         for (var i = 0; i < touching.Count; i++)
         {
@@ -169,9 +169,9 @@ internal sealed class TensorJob : CoreJob
     }
 
     // The deltas that change some of a piece's rows, and where each has what it needs for them.
-    private List<(DeltaReader Delta, long Start, long Length)> Touching(DeltaReader[] deltas, long row, int rows)
+    private List<Touch> Touching(DeltaReader[] deltas, long row, int rows)
     {
-        var touching = new List<(DeltaReader, long, long)>(deltas.Length);
+        var touching = new List<Touch>(deltas.Length);
         var start = _write.Tiling.SourceBytes + _write.Tiling.SinkBytes;
         for (var i = 0; i < deltas.Length; i++)
         {
@@ -179,13 +179,16 @@ internal sealed class TensorJob : CoreJob
             if (term.Touches(row, rows))
             {
                 var length = term.BytesOf(rows);
-                touching.Add((deltas[i], start, length));
+                touching.Add(new Touch(deltas[i], start, length));
                 start += CacheLine.Align(length);
             }
         }
 
         return touching;
     }
+
+    /// <summary>A delta that changes some of a piece's rows, and where in the worker's memory is what it needs for them.</summary>
+    private sealed record Touch(DeltaReader Delta, long Start, long Length);
 
     /// <summary>What the pieces of a tensor share.</summary>
     private sealed class Opened : IDisposable

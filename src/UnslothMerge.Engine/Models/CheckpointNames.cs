@@ -9,6 +9,11 @@ namespace UnslothMerge.Models;
 /// <param name="Name">The name in the checkpoint.</param>
 public sealed record ExpertTensor(int Expert, string Part, string Name);
 
+/// <summary>A parameter of a module.</summary>
+/// <param name="Parameter">Its name in the module: <c>weight</c>.</param>
+/// <param name="Name">The name in the checkpoint.</param>
+public sealed record ModuleTensor(string Parameter, string Name);
+
 /// <summary>
 /// Finds the tensor of a checkpoint that a module of the running model stands for. Adapters name modules as they were called at run time, by
 /// whatever release; checkpoints may have been saved under other names. Both are compared in their newest spelling (see <see cref="NameRules"/>),
@@ -16,10 +21,10 @@ public sealed record ExpertTensor(int Expert, string Part, string Name);
 /// </summary>
 public sealed partial class CheckpointNames
 {
-    private readonly IReadOnlyList<(Regex Older, string Newer)> _rules;
-    private readonly IReadOnlyList<(string From, string To)> _wrappings;
+    private readonly IReadOnlyList<NameRule> _rules;
+    private readonly IReadOnlyList<Wrapping> _wrappings;
     private readonly Dictionary<string, List<string>> _byName = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, List<(string Parameter, string Name)>> _parameters = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, List<ModuleTensor>> _parameters = new(StringComparer.Ordinal);
     private readonly Dictionary<string, List<ExpertTensor>> _experts = new(StringComparer.Ordinal);
 
     /// <summary>Indexes a checkpoint's tensors under their newest spelling.</summary>
@@ -31,7 +36,7 @@ public sealed partial class CheckpointNames
             var newest = Newest(name);
             Into(_byName, newest).Add(name);
             var dot = newest.LastIndexOf('.');
-            Into(_parameters, newest[..Math.Max(dot, 0)]).Add((newest[(dot + 1)..], name));
+            Into(_parameters, newest[..Math.Max(dot, 0)]).Add(new ModuleTensor(newest[(dot + 1)..], name));
             if (ExpertPattern().Match(newest) is { Success: true } match)
             {
                 Into(_experts, match.Groups["module"].Value).Add(new ExpertTensor(int.Parse(match.Groups["expert"].ValueSpan, CultureInfo.InvariantCulture), match.Groups["part"].Value, name));
@@ -40,7 +45,7 @@ public sealed partial class CheckpointNames
 
         // Only what the checkpoint has can be missing in an adapter; what an adapter has too much shows in its name.
         var wrappers = NameRules.Wrappers(config.ModelType);
-        _wrappings = [.. wrappers.Where(w => Has(w.Wrapped) || Has(Newest(w.Wrapped))), .. wrappers.Select(w => (w.Wrapped, w.Bare))];
+        _wrappings = [.. wrappers.Where(w => Has(w.To) || Has(Newest(w.To))), .. wrappers.Select(w => new Wrapping(w.To, w.From))];
 
         bool Has(string prefix) => _byName.Keys.Any(k => k.StartsWith(prefix, StringComparison.Ordinal));
     }
@@ -56,7 +61,7 @@ public sealed partial class CheckpointNames
 
     /// <summary>The parameters that a module has itself, by their name in the module.</summary>
     /// <exception cref="MergeException">Several modules of the checkpoint answer to the name.</exception>
-    public IReadOnlyList<(string Parameter, string Name)> Parameters(string module)
+    public IReadOnlyList<ModuleTensor> Parameters(string module)
     {
         var found = Below(module, _parameters);
         var twice = found.GroupBy(p => p.Parameter).FirstOrDefault(g => g.Count() > 1);

@@ -2,6 +2,16 @@ using System.Text.RegularExpressions;
 
 namespace UnslothMerge.Models;
 
+/// <summary>How older names became newer ones.</summary>
+/// <param name="Older">What is replaced.</param>
+/// <param name="Newer">By what.</param>
+public sealed record NameRule(Regex Older, string Newer);
+
+/// <summary>A beginning of names that may stand for another.</summary>
+/// <param name="From">What a name begins with.</param>
+/// <param name="To">What it may begin with instead.</param>
+public sealed record Wrapping(string From, string To);
+
 /// <summary>
 /// The renames between checkpoints and running models, as data. A model class that was reorganised keeps its old names in checkpoints and in
 /// the adapters of its time; each rule turns an older spelling into the newest one and leaves the newest alone. Names are compared after all
@@ -130,11 +140,11 @@ internal static class NameRules
         (null, "model.", "model.text_model."),
     ];
 
-    /// <summary>What may stand before the names of a model of some type, and what may stand there instead.</summary>
-    public static IReadOnlyList<(string Bare, string Wrapped)> Wrappers(string? modelType) =>
-        [.. WrapperTable.Where(r => r.ModelTypes is null || r.ModelTypes.Contains(modelType)).Select(r => (r.Bare, r.Wrapped))];
+    /// <summary>What may stand before the names of a model of some type, and what a wrapping class puts there instead.</summary>
+    public static IReadOnlyList<Wrapping> Wrappers(string? modelType) =>
+        [.. WrapperTable.Where(r => r.ModelTypes is null || r.ModelTypes.Contains(modelType)).Select(r => new Wrapping(r.Bare, r.Wrapped))];
 
     /// <summary>The rules of a model, with its sub-models' types among its own.</summary>
-    public static IReadOnlyList<(Regex Older, string Newer)> For(IReadOnlySet<string> modelTypes) =>
-        [.. Table.Where(r => r.ModelTypes is null || r.ModelTypes.Any(modelTypes.Contains)).Select(r => (new Regex(r.Older, RegexOptions.CultureInvariant | RegexOptions.ExplicitCapture), r.Newer))];
+    public static IReadOnlyList<NameRule> For(IReadOnlySet<string> modelTypes) =>
+        [.. Table.Where(r => r.ModelTypes is null || r.ModelTypes.Any(modelTypes.Contains)).Select(r => new NameRule(new Regex(r.Older, RegexOptions.CultureInvariant | RegexOptions.ExplicitCapture), r.Newer))];
 }

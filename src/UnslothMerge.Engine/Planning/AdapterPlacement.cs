@@ -31,12 +31,12 @@ internal sealed class AdapterPlacement(PlanDraft plan, AdapterStep step) : IAdap
         }
 
         var parsed = step.Adapter.Weights.Tensors.Except(_claims.Shared.Values)
-            .Select(t => (Tensor: t, Name: AdapterNames.Parse(t.Name, AdapterKinds.Parts)))
+            .Select(t => new Part(AdapterNames.Parse(t.Name, AdapterKinds.Parts), t))
             .ToLookup(p => AdapterKinds.Parts.Contains(p.Name.Part));
 
         // Saved modules first: deltas are added to what they bring.
         var saved = new SavedModules(plan, step, _claims);
-        foreach (var (tensor, name) in parsed[false])
+        foreach (var (name, tensor) in parsed[false])
         {
             saved.Place(tensor, name.Module, name.Part);
         }
@@ -44,7 +44,7 @@ internal sealed class AdapterPlacement(PlanDraft plan, AdapterStep step) : IAdap
         var modules = parsed[true].GroupBy(p => p.Name.Module).ToList();
         foreach (var module in modules)
         {
-            Bind(kinds, module.Key, modules.Count, [.. module.Select(p => (p.Name, p.Tensor))]);
+            Bind(kinds, module.Key, modules.Count, [.. module]);
         }
 
         _claims.RequireAll();
@@ -112,11 +112,11 @@ internal sealed class AdapterPlacement(PlanDraft plan, AdapterStep step) : IAdap
 
     public void Problem(StoredTensor tensor, string reason) => _claims.Problem(tensor, reason);
 
-    private void Bind(List<AdapterKind> kinds, string module, int modules, List<(AdapterName Name, StoredTensor Tensor)> parts)
+    private void Bind(List<AdapterKind> kinds, string module, int modules, List<Part> parts)
     {
         foreach (var kind in kinds)
         {
-            var levels = new SortedDictionary<int, Dictionary<string, StoredTensor>>();
+            var levels = new SortedList<int, Dictionary<string, StoredTensor>>();
             foreach (var (name, tensor) in parts.Where(p => kind.Parts.Contains(p.Name.Part) && !_claims.Has(p.Tensor)))
             {
                 var depth = kind.Nests ? name.Depth : 0;
@@ -205,4 +205,7 @@ internal sealed class AdapterPlacement(PlanDraft plan, AdapterStep step) : IAdap
             ? [.. before, last with { Term = combined.With(adapter, step.Weight, term) }]
             : current.Terms.Add(new WeightedTerm(new CombinedTerm(type, density, seed, current.Name, [new AdapterDelta(adapter, step.Weight, [term])]), type.Name(), 1));
     }
+
+    /// <summary>An adapter tensor and what its name says.</summary>
+    private sealed record Part(AdapterName Name, StoredTensor Tensor);
 }

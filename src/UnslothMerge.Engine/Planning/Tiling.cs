@@ -74,7 +74,13 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
     public static Tiling For(LogicalTensor tensor, TensorSink sink, int pieceBytes = PieceBytes)
     {
         var view = tensor.View;
-        var quantum = tensor.Terms.Select(t => (long)t.Term.RowQuantum).Append(tensor.Source.RowQuantum).Append(sink.RowQuantum).Aggregate(1L, LeastCommonMultiple);
+        var termQuantum = 1L;
+        foreach (var term in tensor.Terms)
+        {
+            termQuantum = LeastCommonMultiple(termQuantum, term.Term.RowQuantum);
+        }
+
+        var quantum = LeastCommonMultiple(termQuantum, LeastCommonMultiple(tensor.Source.RowQuantum, sink.RowQuantum));
         var sinkRow = sink.BytesOf(view, 1);
         var rowBytes = Math.Max(1, Math.Max(tensor.Source.BytesOf(view, 1), sinkRow));
         var block = sink.PlainType is null ? 0 : (int)BitOperations.RoundUpToPowerOf2((uint)((pieceBytes * sinkRow / rowBytes) + 1)) / 2;
@@ -86,8 +92,7 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, long Source
         var wholeRows = tensor.Terms.Any(t => t.Term.NeedsWholeRows);
         var tileColumns = wholeRows ? view.Columns : Math.Min(view.Columns, UsualTileColumns);
         var usualRows = wholeRows ? Math.Clamp(WholeRowValues / Math.Max(tileColumns, 1), 1, rows) : Math.Min(isDirect ? DirectTileRows : UsualTileRows, rows);
-        var termQuantum = (int)tensor.Terms.Aggregate(1L, (a, t) => LeastCommonMultiple(a, t.Term.RowQuantum));
-        var tileRows = Math.Min(rows, Math.Max(termQuantum, usualRows / termQuantum * termQuantum));
+        var tileRows = (int)Math.Min(rows, Math.Max(termQuantum, usualRows / termQuantum * termQuantum));
         var room = block > 0 ? CacheLine.Align(sinkRow * quantum) : 0;
         var isInPlace = isDirect && sink.PlainType?.Bits() == tensor.Source.PlainType?.Bits();
         return new Tiling(

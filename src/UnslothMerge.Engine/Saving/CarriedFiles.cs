@@ -17,7 +17,7 @@ public static class CarriedFiles
     public static IReadOnlyDictionary<string, string> Tokenizer(string baseDirectory, IReadOnlyList<string> adapterDirectories, string? tokenizer = null)
     {
         RequireTokenizer(tokenizer);
-        var files = new SortedDictionary<string, string>(StringComparer.Ordinal);
+        var files = new SortedList<string, string>(StringComparer.Ordinal);
         var owner = adapterDirectories.Prepend(tokenizer).OfType<string>().FirstOrDefault(ModelFiles.HasTokenizer);
         foreach (var directory in owner is null ? adapterDirectories.Reverse().Prepend(baseDirectory) : [owner])
         {
@@ -38,7 +38,7 @@ public static class CarriedFiles
     /// <exception cref="MergeException">The directory that the user gave has no tokenizer.</exception>
     public static IReadOnlyDictionary<string, string> ForModel(string baseDirectory, IReadOnlyList<string> adapterDirectories, string? tokenizer = null)
     {
-        var files = new SortedDictionary<string, string>(StringComparer.Ordinal);
+        var files = new SortedList<string, string>(StringComparer.Ordinal);
         Add(files, baseDirectory, ModelFiles.Carried(baseDirectory));
         foreach (var (name, path) in Tokenizer(baseDirectory, adapterDirectories, tokenizer))
         {
@@ -48,7 +48,7 @@ public static class CarriedFiles
         return files;
     }
 
-    private static void Add(SortedDictionary<string, string> files, string directory, IEnumerable<string> names)
+    private static void Add(SortedList<string, string> files, string directory, IEnumerable<string> names)
     {
         foreach (var name in names)
         {

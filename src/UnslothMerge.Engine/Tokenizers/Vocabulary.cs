@@ -10,7 +10,7 @@ internal sealed class Vocabulary(IEnumerable<string> wanted)
     private readonly (string Text, byte[] Utf8)[] _wanted = [.. wanted.Distinct().Select(t => (t, Encoding.UTF8.GetBytes(t)))];
     private readonly Dictionary<string, long> _found = [];
     private readonly HashSet<long> _ids = [];
-    private readonly SortedDictionary<long, string> _added = [];
+    private readonly SortedList<long, string> _added = [];
 
     /// <summary>The number of tokens.</summary>
     public long Count => _ids.Count;

@@ -4,10 +4,16 @@ using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Common;
 
+/// <summary>A file that a save will write.</summary>
+/// <param name="Name">Its name.</param>
+/// <param name="Bytes">Its length, where it is known before.</param>
+/// <param name="What">What it is.</param>
+internal sealed record DescribedFile(string Name, long? Bytes, string What);
+
 /// <summary>Says what a save will do: in a line for -Confirm and -Verbose, and file by file for -WhatIf.</summary>
 /// <param name="Summary">The whole in a line.</param>
-/// <param name="Files">Every file: its name, its size where it is known before, and what it is.</param>
-internal sealed record SaveDescription(string Summary, IReadOnlyList<(string Name, long? Bytes, string What)> Files)
+/// <param name="Files">Every file.</param>
+internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFile> Files)
 {
     /// <summary>Describes a model.</summary>
     /// <param name="plan">What is written.</param>
@@ -16,10 +22,10 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<(string Nam
     public static SaveDescription OfModel(WritePlan plan, SaveMethod method, ModelExtras extras)
     {
         var tensors = plan.Tensors.ToList();
-        var files = plan.Shards.Select(s => (s.Name, (long?)s.Layout.Length, $"{Amount.Text(s.Tensors.Length, "tensor")}, {s.Tensors.Count(t => t.Tensor.IsChanged)} changed")).ToList();
+        var files = plan.Shards.Select(s => new DescribedFile(s.Name, s.Layout.Length, $"{Amount.Text(s.Tensors.Length, "tensor")}, {s.Tensors.Count(t => t.Tensor.IsChanged)} changed")).ToList();
         if (plan.Shards.Length > 1)
         {
-            files.Add((Safetensors.ShardIndex.NameFor(plan.Variant), null, "which shard holds which tensor"));
+            files.Add(new DescribedFile(Safetensors.ShardIndex.NameFor(plan.Variant), null, "which shard holds which tensor"));
         }
 
         files.AddRange(Extras(extras));
@@ -35,7 +41,7 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<(string Nam
         return new SaveDescription(
             $"Write lora: the adapter, {Amount.Text(extras.Copied.Count, "file")} carried over",
             [
-                (AdapterDirectory.WeightsName, new FileInfo(adapter.Weights.Path).Length, Amount.Text(adapter.Weights.Tensors.Count, "tensor")),
+                new DescribedFile(AdapterDirectory.WeightsName, new FileInfo(adapter.Weights.Path).Length, Amount.Text(adapter.Weights.Tensors.Count, "tensor")),
                 Copied(AdapterDirectory.ConfigName, Path.Combine(adapter.Path, AdapterDirectory.ConfigName)),
                 .. Extras(extras),
             ]);
@@ -56,11 +62,11 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<(string Nam
     private static string Replaced(Destination destination) =>
         destination.Exists && Directory.EnumerateFileSystemEntries(destination.Path).Any() ? $"\nThe model that is at '{destination.Given}' is replaced." : "";
 
-    private static IEnumerable<(string Name, long? Bytes, string What)> Extras(ModelExtras extras) =>
+    private static IEnumerable<DescribedFile> Extras(ModelExtras extras) =>
     [
-        .. extras.Written.Select(f => (f.Key, (long?)System.Text.Encoding.UTF8.GetByteCount(f.Value), f.Key == ModelCard.FileName ? "model card" : "of the merged model")),
+        .. extras.Written.Select(f => new DescribedFile(f.Key, System.Text.Encoding.UTF8.GetByteCount(f.Value), f.Key == ModelCard.FileName ? "model card" : "of the merged model")),
         .. extras.Copied.Select(f => Copied(f.Key, f.Value)),
     ];
 
-    private static (string Name, long? Bytes, string What) Copied(string name, string path) => (name, new FileInfo(path).Length, $"copied from {Path.GetDirectoryName(path)}");
+    private static DescribedFile Copied(string name, string path) => new(name, new FileInfo(path).Length, $"copied from {Path.GetDirectoryName(path)}");
 }
