@@ -22,7 +22,7 @@ param(
     # Package: signs the files of the module's folder, which it is given, before they are packed.
     [scriptblock] $Sign,
 
-    # Package: takes what the last build left in bin/, with nothing compiled ahead.
+    # Package: takes what the last build left in bin/, which only this kind of machine can load.
     [switch] $NoBuild
 )
 
@@ -78,7 +78,7 @@ function Invoke-PackageTask {
     if ([IO.Directory]::Exists($module)) { [IO.Directory]::Delete($module, $true) }
 
     if (-not $NoBuild) {
-        $null = Invoke-DotNet build (Resolve-RepositoryPath src/UnslothMerge.PowerShell) -c Release --nologo
+        $null = Invoke-DotNet build (Resolve-RepositoryPath src/UnslothMerge.PowerShell) -c Release --nologo '-p:CompileAhead=false'
         foreach ($platform in $Platforms) {
             $null = Invoke-DotNet publish (Resolve-RepositoryPath src/UnslothMerge.Engine) -c Release -r $platform --nologo
             Copy-One (Resolve-RepositoryPath "artifacts/publish/UnslothMerge.Engine/release_$platform/UnslothMerge.Engine.dll") "$module/bin/engine/$platform"
