@@ -30,7 +30,7 @@ public sealed class StreamingExecutor
     private volatile TensorWork? _current;
     private ExceptionDispatchInfo? _failure;
 
-    private StreamingExecutor(MemoryPlan memory, IReadOnlyList<SafeFileHandle> shards, InputFiles files, DeviceRun? device, bool flush, CancellationToken cancellation)
+    private StreamingExecutor(MemoryPlan memory, IReadOnlyList<ShardFile> shards, InputFiles files, DeviceRun? device, bool flush, CancellationToken cancellation)
     {
         _memory = memory;
         _device = device;
@@ -61,7 +61,8 @@ public sealed class StreamingExecutor
         MemoryPlan memory, IReadOnlyList<SafeFileHandle> shards, DeviceRun? device, bool flush, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
         using var files = new InputFiles(memory.SharedBytes);
-        var executor = new StreamingExecutor(memory, shards, files, device, flush, cancellation);
+        using var spares = new SpareBuffers(memory.Spares, memory.PieceBytes);
+        var executor = new StreamingExecutor(memory, [.. shards.Select(s => new ShardFile(s, spares))], files, device, flush, cancellation);
         try
         {
             executor.Run(progress);

@@ -61,7 +61,7 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
     protected ShardOutput Output => output;
 
     /// <summary>Lets the disk begin with what was written to the shard.</summary>
-    public void BeginFlush() => Durable.BeginFlush(Output.File);
+    public void BeginFlush() => Output.File.BeginFlush();
 
     /// <summary>The bytes that it no longer holds; counted once.</summary>
     public long ReleaseResident() => Interlocked.Exchange(ref _released, 1) == 0 ? residentBytes : 0;

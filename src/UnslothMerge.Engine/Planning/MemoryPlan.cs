@@ -39,6 +39,9 @@ public sealed class MemoryPlan
     /// <summary>What each worker usually has at least: the buffer to copy through, of the size of a piece.</summary>
     public const int CopyBytes = Tiling.PieceBytes;
 
+    /// <summary>As many pieces as may wait to be written: enough to bridge what one write takes.</summary>
+    private const int MostSpares = 8;
+
     private readonly DeviceNeed? _device;
 
     private MemoryPlan(Needs needs, int workers, long residentBytes, long sharedBytes, long limit, long baseline, DeviceNeed? device)
@@ -51,7 +54,7 @@ public sealed class MemoryPlan
         SharedBytes = sharedBytes;
         LimitBytes = limit;
         WorkerBytes = needs.WorkerBytes;
-        PeakHostBytes = baseline + RuntimeBytes + needs.HeaderBytes + residentBytes + sharedBytes + (workers * (needs.WorkerBytes + ThreadBytes)) + (device?.HostBytes ?? 0);
+        PeakHostBytes = baseline + RuntimeBytes + needs.HeaderBytes + residentBytes + sharedBytes + (workers * (needs.WorkerBytes + ThreadBytes)) + ((long)Spares * PieceBytes) + (device?.HostBytes ?? 0);
     }
 
     /// <summary>What is written, cut into pieces that the limit allows.</summary>
@@ -68,6 +71,9 @@ public sealed class MemoryPlan
 
     /// <summary>The buffers of one worker.</summary>
     public long WorkerBytes { get; }
+
+    /// <summary>The number of buffers of a piece's size for what waits to be written.</summary>
+    public int Spares => Workers > 1 ? Math.Min(Workers, MostSpares) : 0;
 
     /// <summary>The most that the factors shared by all workers take at the same time.</summary>
     public long ResidentBytes { get; }

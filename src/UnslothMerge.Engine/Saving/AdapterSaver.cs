@@ -110,7 +110,7 @@ public static class AdapterSaver
         var buffer = new byte[MemoryPlan.CopyBytes];
         foreach (var tensor in weights.Tensors)
         {
-            FileCopy.Copy(files, tensor, 0, tensor.Length, new ShardOutput(file, [layout.OffsetOf(names[tensor.Name])]), buffer);
+            FileCopy.Copy(files, tensor, 0, tensor.Length, new ShardOutput(new ShardFile(file), [layout.OffsetOf(names[tensor.Name])]), buffer);
         }
     }
 }

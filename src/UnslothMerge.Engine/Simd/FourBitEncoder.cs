@@ -12,6 +12,10 @@ namespace UnslothMerge.Simd;
 /// <param name="Codes">[16] the code of each rank, as the bits of a float.</param>
 internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values, float[] Codes)
 {
+    // Where fifteen thresholds lie in thirty-one equal parts of -1 … 1, no two in one: what a part's values have to exceed, and the rank of those that
+    // do not. Null if some part has two.
+    private readonly float[]? _parts = Parts(Thresholds);
+
     /// <summary>bitsandbytes divides by no less.</summary>
     private const float LeastAbsMax = 1e-38f;
 
@@ -56,7 +60,18 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
         {
             int whole = count / blockSize;
             T* squares = stackalloc T[] { T.Broadcast(0), T.Broadcast(0) };
-            Blocks<T, TFormat>(stored, whole, blockSize, blockSize, packed, absMax, t, v, c, squares);
+            if (T.HasWideTables && _parts is not null)
+            {
+                fixed (float* p = _parts)
+                {
+                    Blocks<T, TFormat, ByParts>(stored, whole, blockSize, blockSize, packed, absMax, p, v, c, squares);
+                }
+            }
+            else
+            {
+                Blocks<T, TFormat, ByHalves>(stored, whole, blockSize, blockSize, packed, absMax, t, v, c, squares);
+            }
+
             int rest = count % blockSize;
             if (rest > 0)
             {
@@ -77,7 +92,7 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
         byte* wholePacked = stackalloc byte[padded / 2];
         Unsafe.InitBlockUnaligned(whole, 0, (uint)(padded * TFormat.Size));
         Unsafe.CopyBlockUnaligned(whole, stored, (uint)(count * TFormat.Size));
-        Blocks<T, TFormat>(whole, 1, padded, 0, wholePacked, absMax, thresholds, values, codes, squares);
+        Blocks<T, TFormat, ByHalves>(whole, 1, padded, 0, wholePacked, absMax, thresholds, values, codes, squares);
         if (count % 2 == 1)
         {
             wholePacked[count / 2] &= 0xF0;
@@ -90,14 +105,14 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
     /// <param name="fullSize">Blocks of this size keep an absmax below 1e-38.</param>
     /// <param name="squares">The sums to which the squares of the values, and those of the errors, are added.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Blocks<T, TFormat>(
-        byte* stored, int blocks, int size, int fullSize, byte* packed, float* absMax, float* thresholds, float* values, float* codes, T* squares)
+    private static void Blocks<T, TFormat, TSearch>(
+        byte* stored, int blocks, int size, int fullSize, byte* packed, float* absMax, float* tables, float* values, float* codes, T* squares)
         where T : unmanaged, ILanes<T>
         where TFormat : struct, IOutputFormat
+        where TSearch : struct, ISearch
     {
         T valueSquares = squares[0];
         T errorSquares = squares[1];
-        T middle = T.Broadcast(thresholds[7]);
         for (int b = 0; b < blocks; b++)
         {
             T lanes = T.Broadcast(0);
@@ -117,13 +132,7 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
             {
                 T value = TFormat.Load<T>(stored);
                 T x = T.Multiply(value, inverse);
-
-                // A binary search in every lane.
-                T rank = Step(x, middle, 8);
-                rank = T.OrBits(rank, Step(x, T.LookUp(T.OrBits(rank, T.BroadcastBits(3)), thresholds), 4));
-                rank = T.OrBits(rank, Step(x, T.LookUp(T.OrBits(rank, T.BroadcastBits(1)), thresholds), 2));
-                rank = T.OrBits(rank, Step(x, T.LookUp(rank, thresholds), 1));
-
+                T rank = TSearch.Rank(x, tables);
                 T error = T.Subtract(value, T.Multiply(T.LookUp(rank, values), scale));
                 valueSquares = T.FusedMultiplyAdd(value, value, valueSquares);
                 errorSquares = T.FusedMultiplyAdd(error, error, errorSquares);
@@ -138,10 +147,6 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static T Step<T>(T x, T threshold, uint step)
-        where T : unmanaged, ILanes<T> => T.AndBits(T.GreaterThan(x, threshold), T.BroadcastBits(step));
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static float Largest(uint* lanes)
     {
         Vector128<uint> four = Vector128.Max(
@@ -151,5 +156,77 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
         // No branches: they would be guessed wrong as often as right, and the next block could not begin early.
         four = Vector128.Max(four, Vector128.Shuffle(four, Vector128.Create(2u, 3, 0, 1)));
         return Vector128.Max(four, Vector128.Shuffle(four, Vector128.Create(1u, 0, 3, 2))).AsSingle().ToScalar();
+    }
+
+    private static float[]? Parts(float[] thresholds)
+    {
+        var tables = new float[64];
+        tables.AsSpan(0, 32).Fill(float.PositiveInfinity);
+        foreach (float threshold in thresholds.Where(float.IsFinite))
+        {
+            int part = (int)(BitConverter.SingleToUInt32Bits(ByParts.PartOf(threshold)) & 31);
+            if (!float.IsPositiveInfinity(tables[part]))
+            {
+                return null;
+            }
+
+            tables[part] = threshold;
+        }
+
+        uint rank = 0;
+        for (int part = 0; part < 32; part++)
+        {
+            tables[32 + part] = BitConverter.UInt32BitsToSingle(rank);
+            rank += float.IsFinite(tables[part]) ? 1u : 0;
+        }
+
+        return tables;
+    }
+
+    /// <summary>Finds the number of thresholds that a value exceeds, as a type, so that the JIT compiles the loop for it.</summary>
+    private interface ISearch
+    {
+        static abstract T Rank<T>(T x, float* tables)
+            where T : unmanaged, ILanes<T>;
+    }
+
+    /// <summary>A binary search in every lane. The tables are the thresholds.</summary>
+    private readonly struct ByHalves : ISearch
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static T Rank<T>(T x, float* tables)
+            where T : unmanaged, ILanes<T>
+        {
+            T rank = Step(x, T.Broadcast(tables[7]), 8);
+            rank = T.OrBits(rank, Step(x, T.LookUp(T.OrBits(rank, T.BroadcastBits(3)), tables), 4));
+            rank = T.OrBits(rank, Step(x, T.LookUp(T.OrBits(rank, T.BroadcastBits(1)), tables), 2));
+            return T.OrBits(rank, Step(x, T.LookUp(rank, tables), 1));
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static T Step<T>(T x, T threshold, uint step)
+            where T : unmanaged, ILanes<T> => T.AndBits(T.GreaterThan(x, threshold), T.BroadcastBits(step));
+    }
+
+    /// <summary>
+    /// One comparison, with the only threshold in the part of -1 … 1 that the value lies in. What part that is grows with the value, however it is
+    /// rounded: so all thresholds in lower parts are exceeded, and none in higher ones.
+    /// </summary>
+    private readonly struct ByParts : ISearch
+    {
+        // 15x, rounded, in the lowest bits of a float so large that it has no others.
+        private const float HalfParts = 15;
+        private const float Integers = (1 << 23) + 16;
+
+        public static float PartOf(float x) => MathF.FusedMultiplyAdd(x, HalfParts, Integers);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public static T Rank<T>(T x, float* tables)
+            where T : unmanaged, ILanes<T>
+        {
+            T part = T.FusedMultiplyAdd(x, T.Broadcast(HalfParts), T.Broadcast(Integers));
+            T exceeds = T.GreaterThan(x, T.LookUpWide(part, tables));
+            return T.SubtractBits(T.LookUpWide(part, tables + 32), exceeds);
+        }
     }
 }

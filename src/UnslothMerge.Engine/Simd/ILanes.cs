@@ -44,6 +44,22 @@ internal unsafe interface ILanes<TSelf>
     /// <summary>The entries of <paramref name="table16"/> whose indices are the low four bits of each lane.</summary>
     static abstract TSelf LookUp(TSelf indices, float* table16);
 
+    /// <summary>True if <see cref="LookUpWide"/> is one permutation.</summary>
+    static virtual bool HasWideTables => false;
+
+    /// <summary>The entries of <paramref name="table32"/> whose indices are the low five bits of each lane.</summary>
+    static virtual TSelf LookUpWide(TSelf indices, float* table32)
+    {
+        float* values = stackalloc float[Count];
+        TSelf.Store(indices, values);
+        for (int i = 0; i < Count; i++)
+        {
+            values[i] = table32[((uint*)values)[i] & 31];
+        }
+
+        return TSelf.Load(values);
+    }
+
     static abstract void Store(TSelf value, float* destination);
 
     /// <summary>Stores the low 16 bits of each lane. The high ones must be zero.</summary>

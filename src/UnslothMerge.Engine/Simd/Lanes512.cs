@@ -94,6 +94,12 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
         return new(Avx512F.PermuteVar16x32(Vector512.Load(table16), indices.Bits.AsInt32()));
     }
 
+    public static bool HasWideTables => Avx512F.IsSupported;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes512 LookUpWide(Lanes512 indices, float* table32) =>
+        new(Avx512F.PermuteVar16x32x2(Vector512.Load(table32), indices.Bits.AsInt32(), Vector512.Load(table32 + 16)));
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(Lanes512 value, float* destination) => value._value.Store(destination);
 

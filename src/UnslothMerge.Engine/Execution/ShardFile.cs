@@ -1,0 +1,102 @@
+using Microsoft.Win32.SafeHandles;
+using UnslothMerge.IO;
+
+namespace UnslothMerge.Execution;
+
+/// <summary>
+/// A shard that is being written. A system lets one thread at a time write to a file, and others wait in line, often busily. Here, who finds somebody
+/// writing leaves the bytes to him and goes on with the next piece.
+/// </summary>
+/// <param name="handle">The file.</param>
+/// <param name="spares">Where bytes are left; without, or if there is no room, everybody waits in line.</param>
+internal sealed class ShardFile(SafeFileHandle handle, SpareBuffers? spares = null)
+{
+    // A page cache puts the whole of such a block into one piece of memory, and is done sooner. Larger ones cost it less still, while it finds pieces of
+    // that size; where memory is used up or in fragments it does not, and a write takes three times as long. This is the size in which cp writes.
+    private const int BlockBytes = 64 * 1024;
+
+    private readonly Lock _gate = new();
+    private readonly Queue<Left> _left = new();
+    private bool _busy;
+
+    /// <summary>Writes bytes, or sees to it that they are written before everybody has done his pieces.</summary>
+    /// <param name="at">Where they go.</param>
+    /// <param name="bytes">The bytes.</param>
+    public void Write(long at, ReadOnlySpan<byte> bytes)
+    {
+        if (TryBegin(null))
+        {
+            WriteNow(at, bytes);
+            WriteLeft();
+        }
+        else if (spares?.TryTake(bytes.Length) is { } spare)
+        {
+            bytes.CopyTo(spare.Bytes);
+            var left = new Left(at, bytes.Length, spare);
+            if (TryBegin(left))
+            {
+                WriteNow(left);
+                WriteLeft();
+            }
+        }
+        else
+        {
+            WriteNow(at, bytes);
+        }
+    }
+
+    /// <summary>Lets the disk begin with what was written.</summary>
+    public void BeginFlush() => Durable.BeginFlush(handle);
+
+    // True if nobody is writing: then it is up to the caller. If not, the one who is will write what is left.
+    private bool TryBegin(Left? left)
+    {
+        lock (_gate)
+        {
+            if (_busy && left is not null)
+            {
+                _left.Enqueue(left);
+            }
+
+            return !_busy && (_busy = true);
+        }
+    }
+
+    private void WriteLeft()
+    {
+        while (true)
+        {
+            Left? left;
+            lock (_gate)
+            {
+                if (!_left.TryDequeue(out left))
+                {
+                    _busy = false;
+                    return;
+                }
+            }
+
+            WriteNow(left);
+        }
+    }
+
+    private void WriteNow(Left left)
+    {
+        WriteNow(left.At, left.Spare.Bytes[..left.Length]);
+        spares!.Return(left.Spare);
+    }
+
+    private void WriteNow(long at, ReadOnlySpan<byte> bytes)
+    {
+        while (!bytes.IsEmpty)
+        {
+            var block = bytes[..(int)Math.Min(bytes.Length, BlockBytes - (at % BlockBytes))];
+            RandomAccess.Write(handle, block, at);
+            bytes = bytes[block.Length..];
+            at += block.Length;
+        }
+    }
+
+    /// <summary>Bytes that somebody left.</summary>
+    private sealed record Left(long At, int Length, NativeBuffer Spare);
+}
