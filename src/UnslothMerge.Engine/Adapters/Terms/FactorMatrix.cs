@@ -1,6 +1,7 @@
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
 
@@ -74,10 +75,7 @@ public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
         AdapterValues.RequireFinite<float>(Tensor, values);
         if (scale != 1)
         {
-            for (var i = 0; i < values.Length; i++)
-            {
-                values[i] = (float)(values[i] * scale);
-            }
+            Scaling.Multiply(values, scale);
         }
     }
 
