@@ -98,32 +98,28 @@ public sealed class SafetensorsFile
             tensors[i] = new StoredTensor(entry.Name, entry.Type, Array.ConvertAll(entry.Shape, d => (long)d), file, dataStart + (long)entry.Begin, (long)bytes);
         }
 
-        var expected = (UInt128)position + (ulong)dataStart;
-        return expected == (UInt128)file.Length
+        return position == (ulong)(file.Length - dataStart)
             ? new SafetensorsFile(file, metadata, tensors)
-            : throw new SafetensorsException(SafetensorsError.MetadataIncompleteBuffer, file.Path, $"its header describes {expected} bytes, the file has {file.Length}.");
+            : throw new SafetensorsException(SafetensorsError.MetadataIncompleteBuffer, file.Path, $"its header describes {(decimal)position + dataStart} bytes, the file has {file.Length}.");
     }
 
     private static ulong Bytes(HeaderEntry entry, string path)
     {
-        UInt128 bits = 1;
-        foreach (var dimension in entry.Shape)
+        var bits = (ulong)entry.Type.Bits();
+        try
         {
-            bits *= dimension;
-            if (bits > ulong.MaxValue)
+            foreach (var dimension in entry.Shape)
             {
-                throw Overflow();
+                bits = checked(bits * (ulong)(long)dimension);
             }
         }
-
-        bits *= (uint)entry.Type.Bits();
-        if (bits > ulong.MaxValue || entry.Shape.Any(d => d > long.MaxValue))
+        catch (OverflowException)
         {
             throw Overflow();
         }
 
         return bits % 8 == 0
-            ? (ulong)(bits / 8)
+            ? bits / 8
             : throw new SafetensorsException(SafetensorsError.MisalignedSlice, path, $"{bits} bits are not a whole number of bytes.", entry.Name);
 
         SafetensorsException Overflow() => new(SafetensorsError.ValidationOverflow, path, $"the size of {entry.Type} [{string.Join(", ", entry.Shape)}] overflows.", entry.Name);
