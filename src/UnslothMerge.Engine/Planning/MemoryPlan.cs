@@ -54,7 +54,7 @@ public sealed class MemoryPlan
         SharedBytes = sharedBytes;
         LimitBytes = limit;
         WorkerBytes = needs.WorkerBytes;
-        PeakHostBytes = baseline + RuntimeBytes + needs.HeaderBytes + residentBytes + sharedBytes + (workers * (needs.WorkerBytes + ThreadBytes)) + ((long)Spares * PieceBytes) + (device?.HostBytes ?? 0);
+        PeakHostBytes = baseline + RuntimeBytes + needs.HeaderBytes + residentBytes + sharedBytes + (workers * ThreadBytes) + BufferBytes + (device?.HostBytes ?? 0);
     }
 
     /// <summary>What is written, cut into pieces that the limit allows.</summary>
@@ -178,6 +178,8 @@ public sealed class MemoryPlan
             + Math.Min(parts.Sum(), (workers * tensor.Tiling.PartialBytes) + parts.DefaultIfEmpty().Max());
     }
 
+    private long BufferBytes => (Workers * WorkerBytes) + ((long)Spares * PieceBytes);
+
     private IEnumerable<MemoryStage> StagesOf()
     {
         var merged = Write.Tensors.Where(t => t.Verbatim is null).ToList();
@@ -187,7 +189,7 @@ public sealed class MemoryPlan
         yield return new MemoryStage("Plan", headers, headers, Needs.HeaderFactor * headers, 0, headers);
         yield return new MemoryStage("Adapter", inputs, 0, ResidentBytes + SharedBytes, 0, 0);
         var written = merged.Sum(t => t.Bytes);
-        yield return new MemoryStage("Merge", merged.Sum(t => t.Tensor.Source.Inputs.Sum(i => i.Length)), written, (Workers * WorkerBytes) + (_device?.HostBytes ?? 0), _device?.DeviceBytes ?? 0, written);
+        yield return new MemoryStage("Merge", merged.Sum(t => t.Tensor.Source.Inputs.Sum(i => i.Length)), written, BufferBytes + (_device?.HostBytes ?? 0), _device?.DeviceBytes ?? 0, written);
         yield return new MemoryStage("Copy", copied, copied, 0, 0, copied);
     }
 
