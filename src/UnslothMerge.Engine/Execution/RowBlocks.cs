@@ -1,3 +1,4 @@
+using System.Buffers;
 using UnslothMerge.Formats;
 
 namespace UnslothMerge.Execution;
@@ -15,9 +16,9 @@ namespace UnslothMerge.Execution;
 /// <param name="blockBytes">The bytes of a block.</param>
 internal sealed class RowBlocks(IOutput output, long offset, long rows, long rowBytes, int quantum, int blockBytes)
 {
-    private static readonly byte[] Written = [];
+    private static readonly End Written = new([], 0);
 
-    private readonly byte[]?[] _ends = new byte[]?[CountOf(offset, rows, rowBytes, quantum, blockBytes) + 1];
+    private readonly End?[] _ends = new End?[CountOf(offset, rows, rowBytes, quantum, blockBytes) + 1];
 
     /// <summary>The number of pieces.</summary>
     public int Pieces => _ends.Length - 1;
@@ -40,17 +41,30 @@ internal sealed class RowBlocks(IOutput output, long offset, long rows, long row
         if (start > BlockOf(piece) && Interlocked.CompareExchange(ref _ends[piece], Written, null) is { } end)
         {
             own = buffer[(room - end.Length)..];
-            end.CopyTo(own);
+            end.TakeTo(own);
             start -= end.Length;
         }
 
         var inBlock = (int)Math.Min(own.Length, BlockOf(piece + 1) - start);
-        if (inBlock < own.Length && piece + 1 < Pieces && Interlocked.CompareExchange(ref _ends[piece + 1], own[inBlock..].ToArray(), null) is null)
+        if (inBlock < own.Length && piece + 1 < Pieces && Leave(piece + 1, own[inBlock..]))
         {
             own = own[..inBlock];
         }
 
         output.Write(0, start - offset, own);
+    }
+
+    // False if the worker of that block has written it already.
+    private bool Leave(int piece, ReadOnlySpan<byte> bytes)
+    {
+        var end = End.Of(bytes);
+        var isLeft = Interlocked.CompareExchange(ref _ends[piece], end, null) is null;
+        if (!isLeft)
+        {
+            end.Return();
+        }
+
+        return isLeft;
     }
 
     private static int CountOf(long offset, long rows, long rowBytes, int quantum, int blockBytes)
@@ -66,5 +80,24 @@ internal sealed class RowBlocks(IOutput output, long offset, long rows, long row
     {
         var quanta = (Math.Max(0, BlockOf(piece) - offset) + (rowBytes * quantum) - 1) / (rowBytes * quantum);
         return Math.Min(rows, quanta * quantum);
+    }
+
+    /// <summary>The end of a row. In memory from a pool: there are as many of them as pieces.</summary>
+    private sealed record End(byte[] Pooled, int Length)
+    {
+        public static End Of(ReadOnlySpan<byte> bytes)
+        {
+            var pooled = ArrayPool<byte>.Shared.Rent(bytes.Length);
+            bytes.CopyTo(pooled);
+            return new End(pooled, bytes.Length);
+        }
+
+        public void TakeTo(Span<byte> target)
+        {
+            Pooled.AsSpan(0, Length).CopyTo(target);
+            Return();
+        }
+
+        public void Return() => ArrayPool<byte>.Shared.Return(Pooled);
     }
 }
