@@ -5,8 +5,8 @@ namespace UnslothMerge.Execution;
 
 /// <summary>
 /// The rows of an output that lie in its shard one after the other, cut where the file's blocks begin, so that workers write whole blocks. A page
-/// cache takes those almost twice as fast as the same bytes across two blocks: it gives each the memory for all of it at once. A row that lies
-/// across two blocks is made with the first of them; the worker of the second writes its end, if it is there in time.
+/// cache takes those almost twice as fast as the same bytes across two blocks, because it gives each the memory for all of it at once. A row that
+/// lies across two blocks is made with the first of them; the worker of the second writes its end, if it is there in time.
 /// </summary>
 /// <param name="output">Where the rows go: its first output.</param>
 /// <param name="offset">Where in the shard that begins.</param>

@@ -4,11 +4,11 @@ using UnslothMerge.IO;
 namespace UnslothMerge.Execution;
 
 /// <summary>
-/// A shard that is being written. A system lets one thread at a time write to a file, and others wait in line, often busily. Here, who finds somebody
-/// writing leaves the bytes to him and goes on with the next piece.
+/// A shard that is being written. A system lets one thread at a time write to a file, and others wait in line, often busily. Here, a thread that finds
+/// another one writing leaves its bytes to that and goes on with the next piece.
 /// </summary>
 /// <param name="handle">The file.</param>
-/// <param name="spares">Where bytes are left; without, or if there is no room, everybody waits in line.</param>
+/// <param name="spares">Where bytes are left; without, or if there is no room, threads wait in line.</param>
 internal sealed class ShardFile(SafeFileHandle handle, SpareBuffers? spares = null)
 {
     // A page cache puts the whole of such a block into one piece of memory, and is done sooner. Larger ones cost it less still, while it finds pieces of
@@ -19,7 +19,7 @@ internal sealed class ShardFile(SafeFileHandle handle, SpareBuffers? spares = nu
     private readonly Queue<Left> _left = new();
     private bool _busy;
 
-    /// <summary>Writes bytes, or sees to it that they are written before everybody has done his pieces.</summary>
+    /// <summary>Writes bytes, or leaves them to a thread that is in this method: once none is, all are written.</summary>
     /// <param name="at">Where they go.</param>
     /// <param name="bytes">The bytes.</param>
     public void Write(long at, ReadOnlySpan<byte> bytes)
@@ -48,7 +48,7 @@ internal sealed class ShardFile(SafeFileHandle handle, SpareBuffers? spares = nu
     /// <summary>Lets the disk begin with what was written.</summary>
     public void BeginFlush() => Durable.BeginFlush(handle);
 
-    // True if nobody is writing: then it is up to the caller. If not, the one who is will write what is left.
+    // True if no thread is writing: then it is up to the caller. If not, the one that is will write what is left.
     private bool TryBegin(Left? left)
     {
         lock (_gate)
@@ -97,6 +97,6 @@ internal sealed class ShardFile(SafeFileHandle handle, SpareBuffers? spares = nu
         }
     }
 
-    /// <summary>Bytes that somebody left.</summary>
+    /// <summary>Bytes that were left.</summary>
     private sealed record Left(long At, int Length, NativeBuffer Spare);
 }

@@ -1,5 +1,3 @@
-using UnslothMerge.Formats;
-
 namespace UnslothMerge.Simd;
 
 /// <summary>The kernels that nearly every merge needs.</summary>
@@ -28,7 +26,7 @@ internal static class Kernels
         TileStatistics statistics = default;
         stored.Clear();
         LoraKernel.Assign(new float[Rows], new float[Columns], delta, Rows, Columns, rank: 1, Columns);
-        PlainFormat.Combiner(Safetensors.TensorType.BF16, Safetensors.TensorType.BF16)(stored, delta, stored, Rows, Columns, Columns, Columns, ref statistics);
+        Combine.Rows<BFloat16Format, BFloat16Format>(stored, delta, stored, Rows, Columns, Columns, Columns, ref statistics);
         Scaling.Multiply(delta, 1);
     }
 }
