@@ -171,11 +171,16 @@ public sealed class MemoryPlan
     /// <param name="workers">The number of threads. Deltas of some of its rows come and go: so many pieces' are there at once, and one more that is half done.</param>
     public static long ResidentOf(WriteTensor tensor, int workers)
     {
-        var parts = tensor.Tensor.Terms.Where(t => t.Term.Rows is not null).Select(t => t.Term.ResidentBytes).ToList();
-        return tensor.Sink.ResidentBytes
-            + tensor.Tiling.ScanBytes
-            + tensor.Tensor.Terms.Where(t => t.Term.Rows is null).Sum(t => t.Term.ResidentBytes)
-            + Math.Min(parts.Sum(), (workers * tensor.Tiling.PartialBytes) + parts.DefaultIfEmpty().Max());
+        var (whole, parts, largest) = (0L, 0L, 0L);
+        foreach (var term in tensor.Tensor.Terms.Select(t => t.Term))
+        {
+            var bytes = term.ResidentBytes;
+            whole += term.Rows is null ? bytes : 0;
+            parts += term.Rows is null ? 0 : bytes;
+            largest = term.Rows is null ? largest : Math.Max(largest, bytes);
+        }
+
+        return tensor.Sink.ResidentBytes + tensor.Tiling.ScanBytes + whole + Math.Min(parts, (workers * tensor.Tiling.PartialBytes) + largest);
     }
 
     private long BufferBytes => (Workers * WorkerBytes) + ((long)Spares * PieceBytes);

@@ -129,9 +129,9 @@ public static class ModelCard
             Line($"- Combined by {rule}");
         }
 
-        foreach (var group in tensors.GroupBy(t => StrengthOf(t, merge)).Where(g => g.Key != 1).OrderByDescending(g => g.Key))
+        foreach (var group in ByStrength(tensors, merge))
         {
-            Line($"- Strength {group.Key} on {Amount.Text(group.Count(), "tensor")}: {string.Join(", ", group.Take(3).Select(t => $"`{t.Name}`"))}{(group.Count() > 3 ? ", …" : "")}");
+            Line($"- Strength {StrengthOf(group[0], merge)} on {Amount.Text(group.Count, "tensor")}: {string.Join(", ", group.Take(3).Select(t => $"`{t.Name}`"))}{(group.Count > 3 ? ", …" : "")}");
         }
 
         var changed = tensors.Count(t => t.IsChanged);
@@ -141,15 +141,23 @@ public static class ModelCard
         void Line(FormattableString line) => text.Append(line.ToString(CultureInfo.InvariantCulture)).Append('\n');
     }
 
+    // The tensors whose strength the user set, the largest first.
+    private static List<List<LogicalTensor>> ByStrength(List<LogicalTensor> tensors, MergePlan merge)
+    {
+        var set = tensors.Where(t => StrengthOf(t, merge) != 1).ToList();
+        return set.Count == 0 ? [] : [.. set.GroupBy(t => StrengthOf(t, merge)).OrderByDescending(g => g.Key).Select(g => g.ToList())];
+    }
+
     // What the user set, apart from the adapter's weight; 1 where nothing was.
     private static double StrengthOf(LogicalTensor tensor, MergePlan merge)
     {
         foreach (var term in tensor.Terms)
         {
-            double[] weights = [.. merge.Steps.Where(s => s.Adapter.Name == term.Adapter).Select(s => s.Weight).DefaultIfEmpty(1)];
-            if (!weights.Contains(term.Weight) && weights[0] != 0)
+            var steps = merge.Steps.Where(s => s.Adapter.Name == term.Adapter).ToList();
+            var own = steps.Count > 0 ? steps[0].Weight : 1;
+            if (own != term.Weight && own != 0 && steps.TrueForAll(s => s.Weight != term.Weight))
             {
-                return Math.Round(term.Weight / weights[0], 10);
+                return Math.Round(term.Weight / own, 10);
             }
         }
 

@@ -181,7 +181,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
 
     private string Decision(WritePlan write)
     {
-        var types = string.Join(", ", write.Tensors.SelectMany(t => t.Sink.Outputs).Select(o => o.Type).Distinct());
+        var types = string.Join(", ", write.Tensors.SelectMany(t => t.Sink.Outputs).Select(o => o.Type.ToString()).Distinct());
         var why = !DType.Equals(OutputOptions.Auto, StringComparison.OrdinalIgnoreCase) ? $"-DType {DType}"
             : write.Merge.Config.DType == write.Config.DType ? "as in the base"
             : "a float32 base becomes a 16-bit model; -DType float32 keeps it";
