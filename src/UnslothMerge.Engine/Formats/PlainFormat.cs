@@ -85,9 +85,6 @@ public sealed class PlainSink(string name, TensorType type, IReadOnlyList<long> 
 /// <summary>Widens stored numbers to fp32.</summary>
 public delegate void PlainDecoder(ReadOnlySpan<byte> stored, Span<float> values);
 
-/// <summary>Adds a delta (or none, if empty) to weights in fp32 and rounds once to the stored dtype.</summary>
-public delegate void PlainEncoder(ReadOnlySpan<float> weight, ReadOnlySpan<float> delta, Span<byte> stored, ref TileStatistics statistics);
-
 /// <summary>Adds a delta (or none, if empty) to weights as they are stored, and rounds once to the stored dtype, in one step.</summary>
 /// <param name="weight">[rows, columns], from the first value to the last.</param>
 /// <param name="delta">[rows, columns] fp32, or empty.</param>
@@ -113,14 +110,21 @@ public static class PlainFormat
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, "Only floating-point tensors have values to merge."),
     };
 
-    /// <summary>The kernel that writes a dtype.</summary>
-    public static PlainEncoder Encoder(TensorType type) => type switch
+    /// <summary>Rounds values once to a dtype.</summary>
+    /// <param name="type">BF16, F16 or F32.</param>
+    /// <param name="values">[n] fp32.</param>
+    /// <param name="stored">Receives [n]; exactly as long.</param>
+    public static void Round(TensorType type, ReadOnlySpan<float> values, Span<byte> stored)
     {
-        TensorType.BF16 => Combine.ToBFloat16,
-        TensorType.F16 => Combine.ToHalf,
-        TensorType.F32 => Combine.ToSingle,
-        _ => throw new ArgumentOutOfRangeException(nameof(type), type, "Merged tensors are written as BF16, F16 or F32."),
-    };
+        var none = default(TileStatistics);
+        switch (type)
+        {
+            case TensorType.BF16: Combine.ToBFloat16(values, default, stored, ref none); break;
+            case TensorType.F16: Combine.ToHalf(values, default, stored, ref none); break;
+            case TensorType.F32: Combine.ToSingle(values, default, stored, ref none); break;
+            default: throw NotWritten(type);
+        }
+    }
 
     /// <summary>The kernel that adds to one dtype and writes another.</summary>
     public static PlainCombiner Combiner(TensorType from, TensorType to) => from switch
@@ -152,6 +156,8 @@ public static class PlainFormat
             TensorType.BF16 => Combine.Rows<TSource, BFloat16Format>,
             TensorType.F16 => Combine.Rows<TSource, HalfFormat>,
             TensorType.F32 => Combine.Rows<TSource, SingleFormat>,
-            _ => throw new ArgumentOutOfRangeException(nameof(to), to, "Merged tensors are written as BF16, F16 or F32."),
+            _ => throw NotWritten(to),
         };
+
+    private static ArgumentOutOfRangeException NotWritten(TensorType type) => new(nameof(type), type, "Merged tensors are written as BF16, F16 or F32.");
 }

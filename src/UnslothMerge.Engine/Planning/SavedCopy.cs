@@ -27,7 +27,6 @@ internal static class SavedCopy
         var values = new float[rows * view.Columns];
         var stored = new byte[source.BytesOf(view, rows)];
         var (mine, rounded) = (new byte[values.Length * saved.Type.Bits() / 8], new byte[values.Length * saved.Type.Bits() / 8]);
-        var encode = PlainFormat.Encoder(saved.Type);
         using var files = new InputFiles();
         using var reader = source.Open(files, view);
         for (var row = 0L; row < view.Rows; row += rows)
@@ -35,10 +34,9 @@ internal static class SavedCopy
             var count = (int)Math.Min(rows, view.Rows - row);
             var tile = new Tile(values.AsSpan(0, count * view.Columns), default, row, count, 0, view.Columns);
             var bytes = tile.Weight.Length * saved.Type.Bits() / 8;
-            var statistics = default(TileStatistics);
             reader.Read(row, count, stored.AsSpan(0, (int)source.BytesOf(view, count)));
             reader.Decode(stored.AsSpan(0, (int)source.BytesOf(view, count)), row, count, tile);
-            encode(tile.Weight, default, rounded.AsSpan(0, bytes), ref statistics);
+            PlainFormat.Round(saved.Type, tile.Weight, rounded.AsSpan(0, bytes));
             files.Read(saved, row * view.Columns * saved.Type.Bits() / 8, mine.AsSpan(0, bytes));
             if (!mine.AsSpan(0, bytes).SequenceEqual(rounded.AsSpan(0, bytes)))
             {

@@ -65,7 +65,7 @@ internal static class ScaleType
                 CodeBook.E4M3.Encode([clamped], 1, 0, place, ref none);
                 break;
             default:
-                PlainFormat.Encoder(type)([clamped], default, place, ref none);
+                PlainFormat.Round(type, [clamped], place);
                 break;
         }
     }
