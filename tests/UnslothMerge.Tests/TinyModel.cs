@@ -78,7 +78,6 @@ internal static class TinyModel
     /// <summary>Saves a merge beside whatever else is in a directory.</summary>
     public static IReadOnlyList<SavedShard> Save(WritePlan plan, string output, int workers = 2, IProgress<UnslothMerge.Execution.MergeProgress>? progress = null, CancellationTokenSource? stop = null) =>
         ModelSaver.Save(
-            plan,
             Destination.Check(output, [("base", plan.Merge.Base.Path)], force: false),
             "merged_16bit",
             new RunOptions(MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: false),

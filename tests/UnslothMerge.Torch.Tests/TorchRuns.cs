@@ -35,7 +35,6 @@ internal static class TorchRuns
 
     /// <summary>Saves a plan; without a device on the cores.</summary>
     public static IReadOnlyList<SavedShard> Save(WritePlan plan, string output, DeviceRun? device) => ModelSaver.Save(
-        plan,
         Destination.Check(output, [("base", plan.Merge.Base.Path)], force: false),
         "merged_16bit",
         new RunOptions(MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), 2, device?.Need), Sync: false) { Device = device },

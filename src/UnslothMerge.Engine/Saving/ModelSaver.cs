@@ -8,8 +8,8 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Saving;
 
-/// <summary>How a save runs; what it writes is the plan's business.</summary>
-/// <param name="Memory">The number of threads and their memory, and the plan cut to it.</param>
+/// <summary>What a save writes, and how.</summary>
+/// <param name="Memory">What is written, cut to the number of threads and their memory.</param>
 /// <param name="Sync">True to flush everything to the disk before the model gets its final name.</param>
 public sealed record RunOptions(MemoryPlan Memory, bool Sync)
 {
@@ -28,26 +28,26 @@ public static class ModelSaver
 {
     /// <summary>Writes a planned model, with what belongs to it by itself.</summary>
     /// <exception cref="MergeException">The model cannot be written; nothing has landed.</exception>
-    public static IReadOnlyList<SavedShard> Save(WritePlan plan, Destination destination, string method, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation) =>
-        Save(plan, ModelExtras.For(plan, destination, method, new ExtrasOptions()), destination, options, progress, cancellation);
+    public static IReadOnlyList<SavedShard> Save(Destination destination, string method, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation) =>
+        Save(ModelExtras.For(options.Memory.Write, destination, method, new ExtrasOptions()), destination, options, progress, cancellation);
 
     /// <summary>Writes a planned model.</summary>
-    /// <param name="plan">What to write.</param>
     /// <param name="extras">Its files beside the weights.</param>
     /// <param name="destination">Where.</param>
-    /// <param name="options">How.</param>
+    /// <param name="options">What to write, and how.</param>
     /// <param name="progress">Called on this thread.</param>
     /// <param name="cancellation">Stops the save and removes what was written.</param>
     /// <exception cref="MergeException">The model cannot be written; nothing has landed.</exception>
     /// <exception cref="OperationCanceledException">The caller cancelled; nothing has landed.</exception>
-    public static IReadOnlyList<SavedShard> Save(WritePlan plan, ModelExtras extras, Destination destination, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+    public static IReadOnlyList<SavedShard> Save(ModelExtras extras, Destination destination, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
+        var plan = options.Memory.Write;
         DiskSpace.Require(plan.Bytes, destination);
         DiskSpace.RequireTemporary(options.Memory);
         using var staging = StagingDirectory.Create(destination);
         try
         {
-            var results = WriteShards(plan, staging.Path, options, progress, cancellation);
+            var results = WriteShards(staging.Path, options, progress, cancellation);
             extras.Write(staging.Path);
             WriteIndex(plan, results, staging.Path);
             if (options.Sync)
@@ -70,8 +70,9 @@ public static class ModelSaver
         }
     }
 
-    private static IReadOnlyList<TensorResult> WriteShards(WritePlan plan, string directory, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+    private static IReadOnlyList<TensorResult> WriteShards(string directory, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
+        var plan = options.Memory.Write;
         var files = new List<SafeFileHandle>();
         var inMemory = DiskSpace.IsMemory(directory);
         try

@@ -168,7 +168,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var clock = Stopwatch.StartNew();
         try
         {
-            var shards = Engine(() => ModelSaver.Save(write, extras, target, new RunOptions(memory, !NoSync) { Device = device }, progress, Stop));
+            var shards = Engine(() => ModelSaver.Save(extras, target, new RunOptions(memory, !NoSync) { Device = device }, progress, Stop));
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
             WriteObject(saved, enumerateCollection: true);
             WarnOfQuantization(saved);

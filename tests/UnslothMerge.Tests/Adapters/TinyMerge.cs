@@ -76,7 +76,7 @@ internal sealed class TinyMerge : IDisposable
         var plan = MergePlanner.Plan(ModelDirectory.Open(_directory["base"]), [new AdapterStep(AdapterDirectory.Open(_directory["adapter"]), 1)]);
         var destination = Destination.Check(_directory["out"], [], force: true);
         var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(write, destination, "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
+        ModelSaver.Save(destination, "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
         using var files = new InputFiles();
         return Array.ConvertAll(files.ReadAll<float>(Checkpoint.Open(_directory["out"]).Find(name)!), v => (double)v);
     }

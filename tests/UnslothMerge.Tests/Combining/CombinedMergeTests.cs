@@ -89,7 +89,7 @@ public sealed class CombinedMergeTests
     private static void Save(MergePlan plan, IReadOnlyList<LogicalTensor> tensors, string output, int workers)
     {
         var write = WritePlan.Create(plan, tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(write, Destination.Check(output, [], force: false), "merged_16bit", Runs.Of(write, workers), null, TestContext.Current.CancellationToken);
+        ModelSaver.Save(Destination.Check(output, [], force: false), "merged_16bit", Runs.Of(write, workers), null, TestContext.Current.CancellationToken);
     }
 
     private static void Compare(string output, Func<string, IReadOnlyList<(double Weight, double[] Values)>, double[]> combine)

@@ -109,7 +109,6 @@ public sealed class DeviceExecutionTests : IDisposable
     {
         var run = new DeviceRun(device, DevicePlan.For(plan, limit, 3));
         return ModelSaver.Save(
-            plan,
             Destination.Check(_directory["out"], [("base", plan.Merge.Base.Path)], force: false),
             "merged_16bit",
             new RunOptions(MemoryPlan.For(plan, new MemoryLimit(hostLimit), 2, run.Need), Sync: false) { Device = run },

@@ -52,7 +52,7 @@ internal sealed class TinyMerge : IDisposable
     {
         Plan = MergePlanner.Plan(ModelDirectory.Open(_directory["base"]), _steps, options);
         var write = WritePlan.Create(Plan, Plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(write, Destination.Check(_directory["out"], [], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
+        ModelSaver.Save(Destination.Check(_directory["out"], [], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
         using var files = new InputFiles();
         return Checkpoint.Open(_directory["out"]).Tensors.ToDictionary(t => t.Name, t => Array.ConvertAll(files.ReadAll<float>(t), v => (double)v));
     }

@@ -162,7 +162,7 @@ public sealed class ExpertMergeTests
     {
         var plan = MergePlanner.Plan(ModelDirectory.Open(@base), [new AdapterStep(AdapterDirectory.Open(adapter), weight)]);
         var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(write, Destination.Check(output, [("base", @base)], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
+        ModelSaver.Save(Destination.Check(output, [("base", @base)], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
     }
 
     private static void Compare(string output, TinyTensors expected)

@@ -185,7 +185,7 @@ public sealed class MemoryTests
 
         string Written(MemoryPlan memory, string output)
         {
-            ModelSaver.Save(plan, Destination.Check(directory[output], [], force: false), "merged_16bit", new RunOptions(memory, Sync: false), null, TestContext.Current.CancellationToken);
+            ModelSaver.Save(Destination.Check(directory[output], [], force: false), "merged_16bit", new RunOptions(memory, Sync: false), null, TestContext.Current.CancellationToken);
             return Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(File.ReadAllBytes(Path.Combine(directory[output], "model.safetensors"))));
         }
     }

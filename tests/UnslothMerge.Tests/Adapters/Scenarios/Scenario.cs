@@ -44,7 +44,7 @@ internal sealed class Scenario(Dictionary<string, Values> @base)
 
         var plan = MergePlanner.Plan(ModelDirectory.Open(directory["base"]), steps);
         var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(write, Destination.Check(directory["out"], [], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
+        ModelSaver.Save(Destination.Check(directory["out"], [], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
 
         using var files = new InputFiles();
         return Checkpoint.Open(directory["out"]).Tensors.ToDictionary(
