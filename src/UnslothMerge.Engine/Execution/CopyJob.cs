@@ -33,10 +33,6 @@ internal sealed class CopyJob : CoreJob
         return part.Length;
     }
 
-    protected override void GiveBack()
-    {
-    }
-
     /// <summary>A part of a stored tensor.</summary>
     private sealed record Part(StoredTensor Stored, int Output, long Start, long Length)
     {

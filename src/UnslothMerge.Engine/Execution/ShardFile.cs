@@ -90,7 +90,7 @@ internal sealed class ShardFile(SafeFileHandle handle, SpareBuffers? spares = nu
     {
         while (!bytes.IsEmpty)
         {
-            var block = bytes[..(int)Math.Min(bytes.Length, BlockBytes - (at % BlockBytes))];
+            var block = bytes[..(int)Math.Min(bytes.Length, FileCopy.ToBlock(at, BlockBytes))];
             RandomAccess.Write(handle, block, at);
             bytes = bytes[block.Length..];
             at += block.Length;

@@ -76,7 +76,9 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
     }
 
     /// <summary>Gives back what the pieces share, if it was loaded.</summary>
-    protected abstract void GiveBack();
+    protected virtual void GiveBack()
+    {
+    }
 
     /// <summary>Keeps what a piece told.</summary>
     protected void Record(int piece, TileStatistics statistics) => _statistics[piece] = statistics;

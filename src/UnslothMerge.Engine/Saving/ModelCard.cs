@@ -131,7 +131,7 @@ public static class ModelCard
 
         foreach (var group in ByStrength(tensors, merge))
         {
-            Line($"- Strength {StrengthOf(group[0], merge)} on {Amount.Text(group.Count, "tensor")}: {string.Join(", ", group.Take(3).Select(t => $"`{t.Name}`"))}{(group.Count > 3 ? ", …" : "")}");
+            Line($"- Strength {group.Key} on {Amount.Text(group.Count(), "tensor")}: {string.Join(", ", group.Take(3).Select(t => $"`{t.Name}`"))}{(group.Count() > 3 ? ", …" : "")}");
         }
 
         var changed = tensors.Count(t => t.IsChanged);
@@ -141,11 +141,11 @@ public static class ModelCard
         void Line(FormattableString line) => text.Append(line.ToString(CultureInfo.InvariantCulture)).Append('\n');
     }
 
-    // The tensors whose strength the user set, the largest first.
-    private static List<List<LogicalTensor>> ByStrength(List<LogicalTensor> tensors, MergePlan merge)
+    // The tensors whose strength the user set, the largest first. Grouping by numbers is compiled when it is first asked for, and mostly there are none.
+    private static IEnumerable<IGrouping<double, LogicalTensor>> ByStrength(List<LogicalTensor> tensors, MergePlan merge)
     {
         var set = tensors.Where(t => StrengthOf(t, merge) != 1).ToList();
-        return set.Count == 0 ? [] : [.. set.GroupBy(t => StrengthOf(t, merge)).OrderByDescending(g => g.Key).Select(g => g.ToList())];
+        return set.Count == 0 ? [] : set.GroupBy(t => StrengthOf(t, merge)).OrderByDescending(g => g.Key);
     }
 
     // What the user set, apart from the adapter's weight; 1 where nothing was.
