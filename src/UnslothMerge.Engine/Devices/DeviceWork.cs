@@ -18,15 +18,16 @@ public readonly record struct DeviceWork(double Flops, long UpBytes, long DownBy
     private const double FileBytesPerSecond = 4e9;
 
     /// <summary>The work of all tensors that a device could merge.</summary>
-    public static DeviceWork Of(WritePlan plan) => plan.Tensors.Where(t => t.Verbatim is null && DeviceSupport.WhyNot(t) is null).Aggregate(default(DeviceWork), (sum, t) =>
-    {
-        var (source, rows) = (t.Tensor.Source, t.Tensor.View.Rows);
-        var elements = t.Tensor.View.Count;
-        return new DeviceWork(
-            sum.Flops + t.Tensor.Terms.Sum(d => 2.0 * (d.Term.Rank ?? 4) * (d.Term.Rows is { } range ? elements / rows * range.Count : elements)),
-            sum.UpBytes + source.Inputs.Sum(i => i.Length),
-            sum.DownBytes + (elements * sizeof(ushort)));
-    });
+    public static DeviceWork Of(WritePlan plan) => plan.Tensors.Where(t => t.Verbatim is null && DeviceSupport.WhyNot(t) is null).Aggregate(default(DeviceWork), (sum, t) => new DeviceWork(
+        sum.Flops + FlopsOf(t.Tensor, rankOfOthers: 4),
+        sum.UpBytes + t.Tensor.Source.Inputs.Sum(i => i.Length),
+        sum.DownBytes + (t.Tensor.View.Count * sizeof(ushort))));
+
+    /// <summary>The floating-point operations of a tensor's deltas.</summary>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="rankOfOthers">What deltas without a rank count as.</param>
+    public static double FlopsOf(LogicalTensor tensor, int rankOfOthers) =>
+        tensor.Terms.Sum(t => 2.0 * (t.Term.Rank ?? rankOfOthers) * ((t.Term.Rows?.Count ?? tensor.View.Rows) * tensor.View.Columns));
 
     /// <summary>The seconds that so many cores need.</summary>
     public double CoreSeconds(int workers, double flopsPerCore) => FileSeconds(workers) + (Flops / (workers * flopsPerCore));

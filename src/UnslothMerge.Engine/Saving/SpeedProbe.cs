@@ -29,7 +29,7 @@ public sealed record SpeedProbe(double CopyRate, double DiskRate, double KernelR
     public TimeSpan Estimate(MemoryPlan plan, DevicePlan? device = null)
     {
         var threads = Math.Min(plan.Workers, Environment.ProcessorCount);
-        var work = plan.Write.Tensors.Where(t => device?.RowsOf(t) is null).Sum(t => t.Tensor.Terms.Sum(w => 2.0 * (w.Term.Rows?.Count ?? t.Tensor.View.Rows) * t.Tensor.View.Columns * (w.Term.Rank ?? 0)));
+        var work = plan.Write.Tensors.Where(t => device?.RowsOf(t) is null).Sum(t => DeviceWork.FlopsOf(t.Tensor, rankOfOthers: 0));
         var bytes = (double)plan.Write.Bytes;
         return TimeSpan.FromSeconds(Math.Max(((bytes / CopyRate) + (work / KernelRate)) / threads, bytes / DiskRate));
     }
