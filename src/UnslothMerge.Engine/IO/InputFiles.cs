@@ -35,18 +35,9 @@ public sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : IDis
             throw new ArgumentOutOfRangeException(nameof(start), start, $"{tensor.Name} has {tensor.Length} bytes.");
         }
 
-        var handle = Open(tensor.File);
-        var offset = tensor.Offset + start;
-        while (!destination.IsEmpty)
+        if (!Open(tensor.File).ReadFully(destination, tensor.Offset + start))
         {
-            var read = RandomAccess.Read(handle, destination, offset);
-            if (read == 0)
-            {
-                throw Changed(tensor.File, "it became shorter while it was read");
-            }
-
-            destination = destination[read..];
-            offset += read;
+            throw Changed(tensor.File, "it became shorter while it was read");
         }
     }
 

@@ -35,11 +35,9 @@ public sealed class ScratchFile : IDisposable
     /// <summary>Reads bytes that were written.</summary>
     public void Read(long offset, Span<byte> bytes)
     {
-        while (!bytes.IsEmpty)
+        if (!_handle.ReadFully(bytes, offset))
         {
-            var read = RandomAccess.Read(_handle, bytes, offset);
-            bytes = read > 0 ? bytes[read..] : throw new EndOfStreamException();
-            offset += read;
+            throw new EndOfStreamException();
         }
     }
 

@@ -72,19 +72,7 @@ internal sealed class ZipDirectory
     public byte[] Bytes(long offset, int length)
     {
         var bytes = new byte[length];
-        var read = 0;
-        while (read < length && offset >= 0)
-        {
-            var count = RandomAccess.Read(_file, bytes.AsSpan(read), offset + read);
-            if (count == 0)
-            {
-                break;
-            }
-
-            read += count;
-        }
-
-        return read == length ? bytes : throw Wrong("it is truncated.");
+        return (offset >= 0 || length == 0) && _file.ReadFully(bytes, offset) ? bytes : throw Wrong("it is truncated.");
     }
 
     private (long Start, long Length, ulong Count) Find(long fileLength)

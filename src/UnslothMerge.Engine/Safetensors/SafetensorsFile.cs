@@ -36,7 +36,7 @@ public sealed class SafetensorsFile
             var file = new StoredFile(Path.GetFullPath(path), RandomAccess.GetLength(handle), System.IO.File.GetLastWriteTimeUtc(handle));
 
             Span<byte> prefix = stackalloc byte[8];
-            if (file.Length < 8 || !ReadFully(handle, prefix, 0))
+            if (file.Length < 8 || !handle.ReadFully(prefix, 0))
             {
                 throw new SafetensorsException(SafetensorsError.HeaderTooSmall, path, $"it has {file.Length} bytes, the length of the header alone takes 8.");
             }
@@ -53,7 +53,7 @@ public sealed class SafetensorsFile
             }
 
             var json = new byte[length];
-            return ReadFully(handle, json, 8)
+            return handle.ReadFully(json, 8)
                 ? Parse(json, file)
                 : throw new SafetensorsException(SafetensorsError.InvalidHeaderLength, path, "the file ends inside its header.");
         }
@@ -123,22 +123,5 @@ public sealed class SafetensorsFile
             : throw new SafetensorsException(SafetensorsError.MisalignedSlice, path, $"{bits} bits are not a whole number of bytes.", entry.Name);
 
         SafetensorsException Overflow() => new(SafetensorsError.ValidationOverflow, path, $"the size of {entry.Type} [{string.Join(", ", entry.Shape)}] overflows.", entry.Name);
-    }
-
-    private static bool ReadFully(Microsoft.Win32.SafeHandles.SafeFileHandle handle, Span<byte> buffer, long offset)
-    {
-        while (!buffer.IsEmpty)
-        {
-            var read = RandomAccess.Read(handle, buffer, offset);
-            if (read == 0)
-            {
-                return false;
-            }
-
-            buffer = buffer[read..];
-            offset += read;
-        }
-
-        return true;
     }
 }
