@@ -9,7 +9,8 @@ namespace UnslothMerge.Execution;
 /// </summary>
 /// <param name="handle">The file.</param>
 /// <param name="spares">Where bytes are left; without, or if there is no room, threads wait in line.</param>
-internal sealed class ShardFile(SafeFileHandle handle, SpareBuffers? spares = null)
+/// <param name="direct">Takes as much as the disk keeps up with.</param>
+internal sealed class ShardFile(SafeFileHandle handle, SpareBuffers? spares = null, DirectWrites? direct = null)
 {
     // A page cache puts the whole of such a block into one piece of memory, and is done sooner. Larger ones cost it less still, while it finds pieces of
     // that size; where memory is used up or in fragments it does not, and a write takes three times as long. This is the size in which cp writes.
@@ -17,13 +18,36 @@ internal sealed class ShardFile(SafeFileHandle handle, SpareBuffers? spares = nu
 
     private readonly Lock _gate = new();
     private readonly Queue<Left> _left = new();
+    private readonly DirectWrites.DirectFile? _direct = direct?.Open(handle);
     private bool _busy;
 
-    /// <summary>Writes bytes, or leaves them to a thread that is in this method: once none is, all are written.</summary>
+    /// <summary>
+    /// Writes bytes, or leaves them to the disk or to a thread that is in this method: once none is, and the disk was waited for, all are written.
+    /// </summary>
     /// <param name="at">Where they go.</param>
     /// <param name="bytes">The bytes.</param>
     public void Write(long at, ReadOnlySpan<byte> bytes)
     {
+        var start = (int)Math.Min(bytes.Length, -at & (DirectWrites.PageBytes - 1));
+        var end = bytes.Length - (int)((at + bytes.Length) & (DirectWrites.PageBytes - 1));
+        if (start < end && _direct is not null && direct!.TryWrite(_direct, at + start, bytes[start..end]))
+        {
+            WriteOrLeave(at, bytes[..start]);
+            WriteOrLeave(at + end, bytes[end..]);
+        }
+        else
+        {
+            WriteOrLeave(at, bytes);
+        }
+    }
+
+    private void WriteOrLeave(long at, ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.IsEmpty)
+        {
+            return;
+        }
+
         if (TryBegin(null))
         {
             WriteNow(at, bytes);
@@ -31,7 +55,7 @@ internal sealed class ShardFile(SafeFileHandle handle, SpareBuffers? spares = nu
         }
         else if (spares?.TryTake(bytes.Length) is { } spare)
         {
-            bytes.CopyTo(spare.Bytes);
+            Simd.StreamingCopy.Copy(bytes, spare.Bytes);
             var left = new Left(at, bytes.Length, spare);
             if (TryBegin(left))
             {

@@ -62,10 +62,12 @@ public sealed class StreamingExecutor
     {
         using var files = new InputFiles(memory.SharedBytes);
         using var spares = new SpareBuffers(memory.Spares, memory.PieceBytes);
-        var executor = new StreamingExecutor(memory, [.. shards.Select(s => new ShardFile(s, spares))], files, device, flush, cancellation);
+        using var direct = DirectWrites.Prepare(memory.PieceBytes);
+        var executor = new StreamingExecutor(memory, [.. shards.Select(s => new ShardFile(s, spares, direct))], files, device, flush, cancellation);
         try
         {
             executor.Run(progress);
+            direct?.Wait();
             cancellation.ThrowIfCancellationRequested();
             return [.. executor._works.Select(j => j.Result)];
         }

@@ -10,14 +10,15 @@ public sealed unsafe class NativeBuffer : IDisposable
 {
     private void* _pointer;
 
-    /// <summary>Takes memory, aligned to a cache line; its content is undefined.</summary>
+    /// <summary>Takes memory; its content is undefined.</summary>
     /// <param name="length">The length in bytes.</param>
-    public NativeBuffer(long length)
+    /// <param name="alignment">What its address is a multiple of: a power of two.</param>
+    public NativeBuffer(long length, int alignment = CacheLine.Size)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, int.MaxValue);
         Length = (int)length;
-        _pointer = NativeMemory.AlignedAlloc((nuint)Math.Max(length, 1), CacheLine.Size);
+        _pointer = NativeMemory.AlignedAlloc((nuint)Math.Max(length, 1), (nuint)alignment);
     }
 
     /// <summary>Gives the memory back if nobody did.</summary>

@@ -81,6 +81,7 @@ public static class ModelSaver
             {
                 // Preallocated: a full disk shows before the work, and writes need not look for space. In memory that would be the work itself, on one thread.
                 files.Add(File.OpenHandle(Path.Combine(directory, shard.Name), FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, inMemory ? 0 : shard.Layout.FixedLength));
+                RandomAccess.SetLength(files[^1], shard.Layout.FixedLength);
                 RandomAccess.Write(files[^1], shard.Layout.Header, 0);
             }
 
