@@ -17,14 +17,16 @@ internal sealed class DirectWrites : IDisposable
     private readonly Lock _gate = new();
     private readonly nint _context;
     private readonly int _bytes;
-    private readonly NativeBuffer[] _buffers;
+    private readonly int _stride;
+    private readonly NativeBuffer _buffer;
     private readonly Pending?[] _pending = new Pending?[Count];
     private readonly List<DirectFile> _files = [];
 
     private DirectWrites(nint context, int bytes)
     {
         (_context, _bytes) = (context, bytes);
-        _buffers = [.. Enumerable.Range(0, Count).Select(_ => new NativeBuffer(bytes, PageBytes))];
+        _stride = (bytes + PageBytes - 1) & -PageBytes;
+        _buffer = LinuxAio.Allocate((long)Count * _stride);
     }
 
     /// <summary>Where direct writes begin and end: at multiples of this, which no disk and no page cache divides.</summary>
@@ -63,7 +65,7 @@ internal sealed class DirectWrites : IDisposable
             return false;
         }
 
-        var copy = _buffers[slot].Bytes[..bytes.Length];
+        var copy = BytesOf(slot, bytes.Length);
         Simd.StreamingCopy.Copy(bytes, copy);
         if (LinuxAio.TryBeginWrite(_context, file.Direct, copy, at, slot))
         {
@@ -98,11 +100,13 @@ internal sealed class DirectWrites : IDisposable
         }
 
         _files.ForEach(f => f.Direct.Dispose());
-        Array.ForEach(_buffers, b => b.Dispose());
+        _buffer.Dispose();
 
         // This takes the system a while, for which nobody has to wait.
         ThreadPool.UnsafeQueueUserWorkItem(LinuxAio.Destroy, _context, preferLocal: false);
     }
+
+    private Span<byte> BytesOf(int slot, int length) => _buffer.Bytes.Slice(slot * _stride, length);
 
     private int? TryReserve(Pending pending)
     {
@@ -140,7 +144,7 @@ internal sealed class DirectWrites : IDisposable
         if (done.Written != pending.Length)
         {
             pending.File.IsUsable = false;
-            RandomAccess.Write(pending.File.Ordinary, _buffers[done.Tag].Bytes[..pending.Length], pending.At);
+            RandomAccess.Write(pending.File.Ordinary, BytesOf(done.Tag, pending.Length), pending.At);
         }
     }
 
