@@ -5,7 +5,7 @@ namespace UnslothMerge.Execution;
 
 /// <summary>
 /// A shard that is being written. A system lets one thread at a time write to a file, and others wait in line, often busily. Here, a thread that finds
-/// another one writing leaves its bytes to that and goes on with the next piece.
+/// another one writing leaves its bytes to that and goes on with the next piece; what the disk has time for, it writes past the page cache by itself.
 /// </summary>
 /// <param name="handle">The file.</param>
 /// <param name="spares">Where bytes are left; without, or if there is no room, threads wait in line.</param>
@@ -55,7 +55,7 @@ internal sealed class ShardFile(SafeFileHandle handle, SpareBuffers? spares = nu
         }
         else if (spares?.TryTake(bytes.Length) is { } spare)
         {
-            Simd.StreamingCopy.Copy(bytes, spare.Bytes);
+            StreamingCopy.Copy(bytes, spare.Bytes);
             var left = new Left(at, bytes.Length, spare);
             if (TryBegin(left))
             {

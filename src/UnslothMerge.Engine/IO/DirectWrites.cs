@@ -17,7 +17,6 @@ internal sealed class DirectWrites : IDisposable
     private readonly Lock _gate = new();
     private readonly nint _context;
     private readonly int _bytes;
-    private readonly int _stride;
     private readonly NativeBuffer _buffer;
     private readonly Pending?[] _pending = new Pending?[Count];
     private readonly List<DirectFile> _files = [];
@@ -25,15 +24,17 @@ internal sealed class DirectWrites : IDisposable
     private DirectWrites(nint context, int bytes)
     {
         (_context, _bytes) = (context, bytes);
-        _stride = (bytes + PageBytes - 1) & -PageBytes;
-        _buffer = LinuxAio.Allocate((long)Count * _stride);
+        _buffer = LinuxAio.Allocate(MemoryFor(bytes));
     }
 
     /// <summary>Where direct writes begin and end: at multiples of this, which no disk and no page cache divides.</summary>
     public static int PageBytes { get; } = Math.Max(4096, Environment.SystemPageSize);
 
+    /// <summary>The memory that writes of a length are done from, in bytes.</summary>
+    public static long MemoryFor(int bytes) => bytes < LeastBytes ? 0 : LinuxAio.Allocated((long)Count * bytes);
+
     /// <summary>Gets ready to write.</summary>
-    /// <param name="bytes">The most bytes of one write: there will be <see cref="Count"/> buffers of this length.</param>
+    /// <param name="bytes">The most bytes of one write, a power of two: there is room for <see cref="Count"/> at a time.</param>
     /// <returns>Null where the system has no such writes, or they would be too short.</returns>
     public static DirectWrites? Prepare(int bytes) => bytes >= LeastBytes && LinuxAio.Setup(Count) is { } context ? new DirectWrites(context, bytes) : null;
 
@@ -66,7 +67,7 @@ internal sealed class DirectWrites : IDisposable
         }
 
         var copy = BytesOf(slot, bytes.Length);
-        Simd.StreamingCopy.Copy(bytes, copy);
+        StreamingCopy.Copy(bytes, copy);
         if (LinuxAio.TryBeginWrite(_context, file.Direct, copy, at, slot))
         {
             return true;
@@ -106,7 +107,7 @@ internal sealed class DirectWrites : IDisposable
         ThreadPool.UnsafeQueueUserWorkItem(LinuxAio.Destroy, _context, preferLocal: false);
     }
 
-    private Span<byte> BytesOf(int slot, int length) => _buffer.Bytes.Slice(slot * _stride, length);
+    private Span<byte> BytesOf(int slot, int length) => _buffer.Bytes.Slice(slot * _bytes, length);
 
     private int? TryReserve(Pending pending)
     {

@@ -55,11 +55,14 @@ internal static unsafe partial class LinuxAio
     /// <summary>Gives a context back.</summary>
     public static void Destroy(nint context) => _ = Call(Numbers.Destroy, context, 0, 0, 0, 0);
 
+    /// <summary>The bytes that <see cref="Allocate"/> takes.</summary>
+    public static long Allocated(long length) => (length + LargePage - 1) & -LargePage;
+
     /// <summary>Takes memory to write from: in large pages, if the system has them, because beginning a write costs time for every page.</summary>
     /// <param name="length">The least length in bytes.</param>
     public static NativeBuffer Allocate(long length)
     {
-        var buffer = new NativeBuffer((length + LargePage - 1) & -LargePage, LargePage);
+        var buffer = new NativeBuffer(Allocated(length), LargePage);
         fixed (byte* start = buffer.Bytes)
         {
             _ = Advise(start, (nuint)buffer.Length, UseLargePages);

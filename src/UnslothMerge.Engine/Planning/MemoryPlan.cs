@@ -75,9 +75,6 @@ public sealed class MemoryPlan
     /// <summary>The number of buffers of a piece's size for what waits to be written.</summary>
     public int Spares => Workers > 1 ? Math.Min(Workers, MostSpares) : 0;
 
-    /// <summary>The number of buffers of a piece's size for what the disk takes by itself.</summary>
-    public int Directs => PieceBytes < DirectWrites.LeastBytes ? 0 : DirectWrites.Count;
-
     /// <summary>The most that the factors shared by all workers take at the same time.</summary>
     public long ResidentBytes { get; }
 
@@ -186,7 +183,7 @@ public sealed class MemoryPlan
         return tensor.Sink.ResidentBytes + tensor.Tiling.ScanBytes + whole + Math.Min(parts, (workers * tensor.Tiling.PartialBytes) + largest);
     }
 
-    private long BufferBytes => (Workers * WorkerBytes) + ((long)(Spares + Directs) * PieceBytes);
+    private long BufferBytes => (Workers * WorkerBytes) + ((long)Spares * PieceBytes) + DirectWrites.MemoryFor(PieceBytes);
 
     private IEnumerable<MemoryStage> StagesOf()
     {

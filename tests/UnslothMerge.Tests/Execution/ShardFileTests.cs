@@ -1,5 +1,6 @@
 using CsCheck;
 using UnslothMerge.Execution;
+using UnslothMerge.IO;
 using Xunit;
 
 namespace UnslothMerge.Tests.Execution;
@@ -39,6 +40,43 @@ public sealed class ShardFileTests
             }
         },
         iter: 50);
+
+    // On a file system without direct writes, all of it goes the other way.
+    [Fact]
+    public void Whatever_is_left_to_the_disk_is_written() => Gen.Select(Gen.Int[1, 700_000].Array[1, 12], Gen.Int[0, 10_000], Gen.Int[1, 4]).Sample(
+        (lengths, start, threads) =>
+        {
+            using var directory = new TemporaryDirectory();
+            var path = Path.Combine(directory.Path, "shard");
+            var expected = new byte[start + lengths.Sum()];
+            new Random(lengths[0]).NextBytes(expected.AsSpan(start));
+            using (var handle = File.OpenHandle(path, FileMode.Create, FileAccess.Write))
+            using (var buffers = new SpareBuffers(1, SpareBytes))
+            using (var direct = DirectWrites.Prepare(256 * 1024))
+            {
+                RandomAccess.SetLength(handle, expected.Length);
+                var file = new ShardFile(handle, buffers, direct);
+                var options = new ParallelOptions { MaxDegreeOfParallelism = threads };
+                Parallel.For(0, lengths.Length, options, i =>
+                {
+                    var at = start + lengths.Take(i).Sum();
+                    file.Write(at, expected.AsSpan(at, lengths[i]));
+                });
+                direct?.Wait();
+            }
+
+            Assert.True(expected.AsSpan().SequenceEqual(File.ReadAllBytes(path)));
+        },
+        iter: 50);
+
+    [Fact]
+    public void Copies_past_the_caches_are_whole() => Gen.Select(Gen.Byte.Array[0, 3000], Gen.Int[0, 70]).Sample((bytes, start) =>
+    {
+        var source = bytes.AsSpan(Math.Min(start, bytes.Length));
+        using var target = new NativeBuffer(source.Length);
+        StreamingCopy.Copy(source, target.Bytes);
+        return target.Bytes.SequenceEqual(source);
+    });
 
     [Fact]
     public void A_write_that_fails_is_told()
