@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
 namespace UnslothMerge.IO;
@@ -13,6 +14,7 @@ internal static class StreamingCopy
     /// <summary>Copies bytes.</summary>
     /// <param name="source">The bytes.</param>
     /// <param name="target">Where they go: at least as long, outside the garbage collector's heap, and beginning on a cache line.</param>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static unsafe void Copy(ReadOnlySpan<byte> source, Span<byte> target)
     {
         var whole = source.Length & -Step;
