@@ -13,9 +13,9 @@ internal static class CompareCommand
         var model = new Option<string>("--model") { Description = "The base model.", Required = true };
         var adapters = new Option<string[]>("--adapter") { Description = "An adapter; may be given several times.", DefaultValueFactory = _ => [] };
         var directory = new Option<string?>("--out") { Description = "Where outputs go for the time being; beside the model by default." };
-        var (ranks, rounds, sync, peft) = (Options.Ranks(), Options.Rounds(), Options.Sync(), Options.Peft());
+        var (ranks, rounds, sync, warm, peft) = (Options.Ranks(), Options.Rounds(), Options.Sync(), Options.Warm(), Options.Peft());
 
-        var command = new Command("compare", "Measures merges of a model against cp -r of it.") { model, adapters, ranks, rounds, directory, sync, peft };
+        var command = new Command("compare", "Measures merges of a model against cp -r of it.") { model, adapters, ranks, rounds, directory, sync, warm, peft };
         command.SetAction((parsed, cancellation) =>
         {
             var @base = Path.TrimEndingDirectorySeparator(Path.GetFullPath(parsed.GetValue(model)!));
@@ -33,7 +33,7 @@ internal static class CompareCommand
                 var named = parsed.GetValue(adapters)!.Select(a => new Merge(Path.GetFileName(Path.TrimEndingDirectorySeparator(a)), @base, Path.GetFullPath(a)))
                     .Concat(parsed.GetValue(ranks)!.Zip(made, (rank, path) => new Merge($"r={rank}", @base, path)));
                 Directory.CreateDirectory(outputs);
-                Compare(@base, [.. named], parsed.GetValue(rounds), outputs, parsed.GetValue(sync)!, parsed.GetValue(peft), cancellation);
+                Compare(@base, [.. named], parsed.GetValue(rounds), outputs, parsed.GetValue(sync)!, parsed.GetValue(warm), parsed.GetValue(peft), cancellation);
             }
             finally
             {
@@ -51,9 +51,10 @@ internal static class CompareCommand
     /// <param name="rounds">The number of rounds.</param>
     /// <param name="outputs">Where outputs go.</param>
     /// <param name="sync">none, both or each.</param>
+    /// <param name="warm">True to make a copy before each measurement.</param>
     /// <param name="peft">True to measure PEFT as well.</param>
     /// <param name="cancellation">Stops after the run at hand.</param>
-    public static void Compare(string model, IReadOnlyList<Merge> merges, int rounds, string outputs, string sync, bool peft, CancellationToken cancellation)
+    public static void Compare(string model, IReadOnlyList<Merge> merges, int rounds, string outputs, string sync, bool warm, bool peft, CancellationToken cancellation)
     {
         var withPeft = peft && PeftContender.IsInstalled;
         var contenders = new List<Contender>();
@@ -69,7 +70,7 @@ internal static class CompareCommand
             Console.WriteLine("PEFT: not found.\n");
         }
 
-        ResultTable.Print(contenders, Comparison.Run(contenders, rounds, outputs, cancellation));
+        ResultTable.Print(contenders, Comparison.Run(contenders, rounds, warm ? new CopyContender(model, Sync: false) : null, outputs, cancellation));
     }
 
     // The shapes differ in their hidden size.

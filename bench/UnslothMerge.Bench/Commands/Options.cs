@@ -40,6 +40,12 @@ internal static class Options
         return option.AcceptOnlyFromAmong("none", "both", "each");
     }
 
+    /// <summary>--warm.</summary>
+    public static Option<bool> Warm() => new("--warm")
+    {
+        Description = "Before each measurement a copy that does not count: all find memory that was in use just now, which a virtual machine need not get from its host first.",
+    };
+
     /// <summary>--ranks, separated by commas.</summary>
     public static Option<int[]> Ranks(params int[] usual) => new("--ranks")
     {

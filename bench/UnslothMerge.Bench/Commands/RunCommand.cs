@@ -12,11 +12,11 @@ internal static class RunCommand
 
     public static Command Create()
     {
-        var (shape, ranks, rounds, sync, peft) = (Options.Shape(), Options.Ranks(16, 64, 256), Options.Rounds(), Options.Sync(), Options.Peft());
+        var (shape, ranks, rounds, sync, warm, peft) = (Options.Shape(), Options.Ranks(16, 64, 256), Options.Rounds(), Options.Sync(), Options.Warm(), Options.Peft());
         var kinds = new Option<bool>("--kinds") { Description = "With the first rank also DoRA, an NF4 base, and 4-bit and FP8 outputs.", DefaultValueFactory = _ => true };
         var parent = Options.Directory();
 
-        var command = new Command("run", "Makes a model and adapters, measures merges against cp -r, deletes everything.") { shape, ranks, kinds, rounds, sync, peft, parent };
+        var command = new Command("run", "Makes a model and adapters, measures merges against cp -r, deletes everything.") { shape, ranks, kinds, rounds, sync, warm, peft, parent };
         command.SetAction((parsed, cancellation) => Options.Within(parsed.GetValue(parent)!, directory =>
         {
             var size = ModelShape.Of(parsed.GetValue(shape)!);
@@ -39,7 +39,7 @@ internal static class RunCommand
             }
 
             Console.WriteLine($"Llama {size.Name}, {ByteSize.Text(bytes)} of BF16; LoRA on all linear layers, F32; {Environment.ProcessorCount} processors; {parsed.GetValue(rounds)} rounds\n");
-            CompareCommand.Compare(model, merges, parsed.GetValue(rounds), directory, parsed.GetValue(sync)!, parsed.GetValue(peft), cancellation);
+            CompareCommand.Compare(model, merges, parsed.GetValue(rounds), directory, parsed.GetValue(sync)!, parsed.GetValue(warm), parsed.GetValue(peft), cancellation);
         }));
         return command;
     }

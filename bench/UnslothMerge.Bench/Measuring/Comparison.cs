@@ -11,10 +11,11 @@ internal static class Comparison
     /// <summary>Measures each contender once per round, after one round that does not count.</summary>
     /// <param name="contenders">Who takes part.</param>
     /// <param name="rounds">The number of rounds.</param>
+    /// <param name="before">Runs before each measurement, and does not count.</param>
     /// <param name="directory">Where the outputs go, one at a time; it must exist.</param>
     /// <param name="cancellation">Stops after the run at hand.</param>
     /// <returns>For each contender its measurements, by round.</returns>
-    public static Measurement[][] Run(IReadOnlyList<Contender> contenders, int rounds, string directory, CancellationToken cancellation)
+    public static Measurement[][] Run(IReadOnlyList<Contender> contenders, int rounds, Contender? before, string directory, CancellationToken cancellation)
     {
         var results = contenders.Select(_ => new Measurement[rounds]).ToArray();
         for (var round = -1; round < rounds; round++)
@@ -24,6 +25,7 @@ internal static class Comparison
             {
                 cancellation.ThrowIfCancellationRequested();
                 var turn = (i + Math.Max(round, 0)) % contenders.Count;
+                _ = before is null ? default : RunOnce(before, directory);
                 var measurement = RunOnce(contenders[turn], directory);
                 if (round >= 0)
                 {
