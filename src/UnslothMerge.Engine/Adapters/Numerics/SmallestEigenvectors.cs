@@ -21,10 +21,11 @@ internal static class SmallestEigenvectors
         var (diagonal, off) = Tridiagonalize(matrix);
         var norm = Math.Max(diagonal.Max(Math.Abs) + (2 * off.Select(Math.Abs).DefaultIfEmpty().Max()), 1e-100); // also of a matrix of zeros
         var random = new Random(1);
-        var vectors = new double[count][];
+        var (vectors, shift) = (new double[count][], double.NegativeInfinity);
         for (var i = 0; i < count; i++)
         {
-            var shift = Eigenvalue(diagonal, off, norm, i);
+            // At one and the same shift, what is left of the vectors found before would outgrow the new one.
+            shift = Math.Max(Eigenvalue(diagonal, off, norm, i), shift + (10 * Epsilon * norm));
             var vector = Array.ConvertAll(diagonal, _ => random.NextDouble() - 0.5);
             for (var iteration = 0; iteration < Iterations; iteration++)
             {
