@@ -29,7 +29,7 @@ internal static class MemoryCommand
             AdapterGenerator.Generate(size, parsed.GetValue(rank), adapter, TensorType.F32, dora: false, sparse: true, cancellation);
 
             // The smallest is what the plan itself advises; with less it must refuse.
-            var smallest = long.Parse(Run(model, adapter, directory, "1", 1, null).Enough, CultureInfo.InvariantCulture);
+            var smallest = long.Parse(Run(model, adapter, directory, "1MB", 1, null).Enough, CultureInfo.InvariantCulture);
             string[] small = [$"{smallest}", $"{smallest * 8 / 10}"];
             Console.WriteLine("| limit | most workers | workers | planned MB | measured MB |\n|---|---:|---:|---:|---:|");
             foreach (var most in parsed.GetValue(workers)!)
