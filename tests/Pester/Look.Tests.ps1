@@ -137,6 +137,23 @@ Describe 'Get-MergeMemoryPlan' {
         }
     }
 
+    It 'plans the tensors of a merge, as many as came' {
+        (Merge-LoraModel $base $adapter | Get-MergeMemoryPlan).OutputBytes | Should -Be (Get-MergeMemoryPlan $base $adapter).OutputBytes
+        $first = Merge-LoraModel $base $adapter, $adapter -CombinationType ties -Density 0.5 | Where-Object Layer -eq 0
+        $shard = $first | Save-MergedModel "$TestDrive/first" -AllowPartial
+        $plan = $first | Get-MergeMemoryPlan
+        $plan.OutputBytes | Should -Be $shard.Bytes
+        $plan.Adapter | Should -Be $adapter, $adapter
+    }
+
+    It 'takes what shapes a quantized output' {
+        foreach ($options in @{ Method = 'merged_4bit'; BlockSize = 128; DoubleQuantization = $false }, @{ Method = 'merged_fp8'; Strategy = 'channel' }) {
+            $shard = Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/quantized" -Force @options -WarningAction SilentlyContinue
+            (Get-MergeMemoryPlan $base $adapter @options).OutputBytes | Should -Be $shard.Bytes
+        }
+        { Get-MergeMemoryPlan $base $adapter -Strategy channel } | Should -Throw '*Strategy*' -ErrorId 'InvalidOption,*'
+    }
+
     It 'says what is missing' {
         $plan = Get-MergeMemoryPlan $base $adapter -MaximumMemoryUsage 1MB
         $plan.Fits | Should -BeFalse

@@ -8,27 +8,37 @@ using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Commands;
 
+// The default set is the one that takes its input by value, as that of Merge-LoraModel is, and for its reason.
+
 /// <summary>Tells, before anything is written, what a merge needs and whether it fits. Reads headers only.</summary>
-[Cmdlet(VerbsCommon.Get, "MergeMemoryPlan")]
+[Cmdlet(VerbsCommon.Get, "MergeMemoryPlan", DefaultParameterSetName = PipelineSet)]
 [OutputType(typeof(MergeMemoryPlan))]
 public sealed class GetMergeMemoryPlanCommand : OutputCommand
 {
+    private const string BaseSet = "Base";
+    private const string PipelineSet = "Pipeline";
+    private readonly MergeInput _input = new();
+
     /// <summary>The directory of the base model.</summary>
-    [Parameter(Mandatory = true, Position = 0, ValueFromPipelineByPropertyName = true)]
+    [Parameter(Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Base { get; set; } = "";
 
     /// <summary>The adapters' directories.</summary>
-    [Parameter(Position = 1, ValueFromPipelineByPropertyName = true)]
+    [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
     [Alias("Path", "PSPath")]
     [ArgumentCompleter(typeof(AdapterCompleter))]
     public string[]? Adapter { get; set; }
 
     /// <summary>A factor for each adapter; 1 where none is given.</summary>
-    [Parameter(ValueFromPipelineByPropertyName = true)]
+    [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     public double[]? Weight { get; set; }
+
+    /// <summary>The tensors that Merge-LoraModel emitted, with all that its parameters, a filter or a Strength made of them.</summary>
+    [Parameter(Mandatory = true, ParameterSetName = PipelineSet, ValueFromPipeline = true)]
+    public MergeTensor? InputObject { get; set; }
 
     /// <summary>Where the model would be saved; the current location by default. Its free space is looked at, and how fast its disk is.</summary>
     [Parameter]
@@ -39,19 +49,35 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     /// <inheritdoc/>
     protected override void ProcessRecord()
     {
+        if (ParameterSetName == PipelineSet)
+        {
+            Engine(() => _input.Add(InputObject));
+            return;
+        }
+
         var path = ResolveOne(Base, nameof(Base));
         var adapters = ResolveSome(Adapter ?? [], nameof(Adapter));
+        var merge = Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), MergeInput.Steps(adapters, Weight)));
+        Emit(merge, merge.Tensors);
+    }
+
+    /// <inheritdoc/>
+    protected override void EndProcessing()
+    {
+        if (_input.Plan is { } merge)
+        {
+            Emit(merge, Engine(() => _input.Select(allowPartial: true, Destination)));
+        }
+    }
+
+    private void Emit(MergePlan merge, IReadOnlyList<LogicalTensor> tensors)
+    {
         var (destination, temporary) = (Unresolved(Destination, nameof(Destination)), Temporary);
         var limit = Engine(() => OutputOptions.ReadLimit(MaximumMemoryUsage));
-        var (merge, write, copied) = Engine(() =>
-        {
-            var merge = MergePlanner.Plan(ModelDirectory.Open(path), MergeInput.Steps(adapters, Weight));
 
-            // The method lora copies the adapter's files and touches no tensor of the model.
-            var tensors = Method == SaveMethod.lora ? [] : merge.Tensors;
-            var write = WritePlan.Create(merge, tensors, OutputOptions.Read(DType, MaxShardSize) with { Quantization = OutputOptions.ReadMethod(Method, DType, null, null, null, null, null) });
-            return (merge, write, Method == SaveMethod.lora ? merge.Steps.Sum(s => new FileInfo(s.Adapter.Weights.Path).Length) : 0);
-        });
+        // The method lora copies the adapter's files and touches no tensor of the model.
+        var write = Engine(() => WritePlan.Create(merge, Method == SaveMethod.lora ? [] : tensors, Output()));
+        var copied = Method == SaveMethod.lora ? merge.Steps.Sum(s => new FileInfo(s.Adapter.Weights.Path).Length) : 0;
         using var device = OpenDevice(write);
         WriteObject(Engine(() =>
         {
@@ -59,7 +85,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
 
             // The model is written beside its destination, and the base's own directory is never written to.
             var beside = Path.GetDirectoryName(destination) ?? destination;
-            var speed = RealPath.IsWithin(RealPath.Of(DiskSpace.Existing(beside)), RealPath.Of(path)) ? null : SpeedProbe.At(beside);
+            var speed = RealPath.IsWithin(RealPath.Of(DiskSpace.Existing(beside)), RealPath.Of(merge.Base.Path)) ? null : SpeedProbe.At(beside);
             return new MergeMemoryPlan(merge, memory, copied, DiskSpace.At(destination), DiskSpace.At(temporary), speed?.Estimate(memory, device?.Plan));
         }));
     }

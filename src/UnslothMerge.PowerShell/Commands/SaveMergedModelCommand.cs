@@ -27,29 +27,6 @@ public sealed class SaveMergedModelCommand : OutputCommand
     [AllowNull]
     public PSObject? InputObject { get; set; }
 
-    /// <summary>What shares a scale in an FP8 output: blocks of 128 × 128 (as DeepSeek and transformers have it) or the rows of a weight (as compressed-tensors has it). As in an FP8 base, else block.</summary>
-    [Parameter]
-    [ValidateSet("block", "channel")]
-    public string? Strategy { get; set; }
-
-    /// <summary>The code book of a 4-bit output: the base's own, else nf4.</summary>
-    [Parameter]
-    [ValidateSet("nf4", "fp4")]
-    public string? QuantType { get; set; }
-
-    /// <summary>Whether a 4-bit output quantizes its absmax values too: as the base does, else yes. Write -DoubleQuantization:$false for no.</summary>
-    [Parameter]
-    public SwitchParameter DoubleQuantization { get; set; }
-
-    /// <summary>The elements that share one absmax in a 4-bit output: as in the base, else 64.</summary>
-    [Parameter]
-    public int? BlockSize { get; set; }
-
-    /// <summary>The dtype in which a loaded 4-bit model computes: as in the base, else the model's own.</summary>
-    [Parameter]
-    [ValidateSet("bfloat16", "float16", "float32", "BF16", "F16", "F32")]
-    public string? ComputeDType { get; set; }
-
     /// <summary>A directory whose tokenizer and processor are saved; the adapter's own by default, else the base's.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
@@ -143,11 +120,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
 
     private void SaveModel(MergePlan plan, Destination target, ExtrasOptions options)
     {
-        var doubleQuantization = MyInvocation.BoundParameters.ContainsKey(nameof(DoubleQuantization)) ? (bool?)DoubleQuantization : null;
-        var write = Engine(() => WritePlan.Create(
-            plan,
-            _input.Select(AllowPartial, target.Given),
-            OutputOptions.Read(DType, MaxShardSize) with { Quantization = OutputOptions.ReadMethod(Method, DType, Strategy, QuantType, doubleQuantization, BlockSize, ComputeDType), Variant = Variant }));
+        var write = Engine(() => WritePlan.Create(plan, _input.Select(AllowPartial, target.Given), Output() with { Variant = Variant }));
         var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
         var (temporary, limit) = (Temporary, Engine(() => OutputOptions.ReadLimit(MaximumMemoryUsage)));
         using var device = OpenDevice(write);

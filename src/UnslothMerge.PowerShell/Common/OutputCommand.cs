@@ -18,6 +18,29 @@ public abstract class OutputCommand : EngineCommand
     [ValidateSet("auto", "bfloat16", "float16", "float32", "BF16", "F16", "F32")]
     public string DType { get; set; } = OutputOptions.Auto;
 
+    /// <summary>What shares a scale in an FP8 output: blocks of 128 × 128 (as DeepSeek and transformers have it) or the rows of a weight (as compressed-tensors has it). As in an FP8 base, else block.</summary>
+    [Parameter]
+    [ValidateSet("block", "channel")]
+    public string? Strategy { get; set; }
+
+    /// <summary>The code book of a 4-bit output: the base's own, else nf4.</summary>
+    [Parameter]
+    [ValidateSet("nf4", "fp4")]
+    public string? QuantType { get; set; }
+
+    /// <summary>Whether a 4-bit output quantizes its absmax values too: as the base does, else yes. Write -DoubleQuantization:$false for no.</summary>
+    [Parameter]
+    public SwitchParameter DoubleQuantization { get; set; }
+
+    /// <summary>The elements that share one absmax in a 4-bit output: as in the base, else 64.</summary>
+    [Parameter]
+    public int? BlockSize { get; set; }
+
+    /// <summary>The dtype in which a loaded 4-bit model computes: as in the base, else the model's own.</summary>
+    [Parameter]
+    [ValidateSet("bfloat16", "float16", "float32", "BF16", "F16", "F32")]
+    public string? ComputeDType { get; set; }
+
     /// <summary>The largest file of weights: 5GB (decimal), 4GiB (binary), or digits for bytes.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
@@ -65,6 +88,13 @@ public abstract class OutputCommand : EngineCommand
 
             return path;
         }
+    }
+
+    /// <summary>What the parameters say about the files.</summary>
+    private protected WriteOptions Output()
+    {
+        var doubleQuantization = MyInvocation.BoundParameters.ContainsKey(nameof(DoubleQuantization)) ? (bool?)DoubleQuantization : null;
+        return OutputOptions.Read(DType, MaxShardSize) with { Quantization = OutputOptions.ReadMethod(Method, DType, Strategy, QuantType, doubleQuantization, BlockSize, ComputeDType) };
     }
 
     /// <summary>Opens the device; null if the cores do all the work.</summary>
