@@ -100,6 +100,12 @@ Describe 'Mistakes' {
         Test-MergedModel $nowhere -Base $base -Adapter $adapter -Quiet -ErrorAction SilentlyContinue | Should -BeFalse
     }
 
+    It 'tells an adapter from a model' {
+        $saved = [IO.Path]::Combine($TestDrive, 'lora')
+        $null = Merge-LoraModel $base $adapter | Save-MergedModel $saved -Method lora
+        { Test-MergedModel $saved -Base $base -Adapter $adapter -ErrorAction Stop } | Should -Throw '*is an adapter*' -ErrorId 'InvalidModel,*'
+    }
+
     It 'leaves what is planned to the plan' {
         { Merge-LoraModel $base $adapter | Test-MergedModel $out -KeepTied } | Should -Throw -ErrorId 'InvalidArgument,*'
     }

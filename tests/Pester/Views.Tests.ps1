@@ -58,6 +58,7 @@ Describe 'What is shown' -Tag 'Needs:Out-String', 'Needs:Format-Table' {
             }
         }
         ($plan | Out-String -Width 80) -replace '\e\[\d+m' | Should -Match 'Fits: yes\.'
+        Get-MergeMemoryPlan $base $adapter -Method lora | Out-String -Width 80 | Should -Not -Match "tiles"
         $shard | Out-String -Width 80 | Should -Match '17\.7 kB'
     }
 }

@@ -12,13 +12,18 @@ internal sealed class OutputModel
     private readonly List<SafetensorsFile> _files = [];
 
     /// <summary>Opens what is there.</summary>
-    /// <exception cref="MergeException">There is no such directory.</exception>
+    /// <exception cref="MergeException">There is no such directory, or it holds an adapter.</exception>
     public OutputModel(string path)
     {
         Path = System.IO.Path.GetFullPath(path);
         if (!Directory.Exists(Path))
         {
             throw new MergeException(MergeError.InvalidModel, $"The model directory '{path}' {(File.Exists(Path) ? "is a file" : "does not exist")}.", path, "Pass the directory that Save-MergedModel wrote.");
+        }
+
+        if (File.Exists(System.IO.Path.Combine(Path, "adapter_config.json")) && !File.Exists(System.IO.Path.Combine(Path, "config.json")))
+        {
+            throw new MergeException(MergeError.InvalidModel, $"'{path}' is an adapter, not a model: there is nothing merged in it to test.", path, "Get-LoraAdapter -Base says whether it fits a model. Pass the directory of a merged model.");
         }
 
         ReadConfig();
