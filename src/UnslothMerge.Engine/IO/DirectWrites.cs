@@ -58,7 +58,7 @@ internal sealed class DirectWrites : IDisposable
     /// <param name="at">Where they go: a multiple of <see cref="PageBytes"/>.</param>
     /// <param name="bytes">The bytes: whole pages.</param>
     /// <returns>False if there is no room, they are too few or too many, or the file is better written to otherwise.</returns>
-    /// <exception cref="IOException">An earlier write failed, and an ordinary one in its place as well.</exception>
+    /// <exception cref="IOException">An earlier write failed.</exception>
     public bool TryWrite(DirectFile file, long at, ReadOnlySpan<byte> bytes)
     {
         if (bytes.Length < LeastBytes || bytes.Length > _bytes || !file.IsUsable || TryReserve(new Pending(file, at, bytes.Length)) is not { } slot)
@@ -79,7 +79,7 @@ internal sealed class DirectWrites : IDisposable
     }
 
     /// <summary>Waits until all is written that was begun.</summary>
-    /// <exception cref="IOException">A write failed, and an ordinary one in its place as well.</exception>
+    /// <exception cref="IOException">A write failed.</exception>
     public void Wait()
     {
         lock (_gate)
@@ -137,7 +137,8 @@ internal sealed class DirectWrites : IDisposable
         }
     }
 
-    // What was not written, or not all of it, is written as usual: that may do, and if not, it says why.
+    // What a file system does not want to write directly is written as usual. What the disk could not write must not be: a page cache takes it and
+    // tells nobody.
     private void Complete((int Tag, long Written) done)
     {
         var pending = _pending[done.Tag]!;
@@ -145,6 +146,7 @@ internal sealed class DirectWrites : IDisposable
         if (done.Written != pending.Length)
         {
             pending.File.IsUsable = false;
+            LinuxAio.ThrowIfFailed(done.Written);
             RandomAccess.Write(pending.File.Ordinary, BytesOf(done.Tag, pending.Length), pending.At);
         }
     }

@@ -14,6 +14,10 @@ internal static unsafe partial class LinuxAio
     private const int WriteOnly = 1;
     private const int CloseOnExec = 0x80000;
     private const int Interrupted = 4;
+    private const int TryAgain = 11;
+    private const int NoMemory = 12;
+    private const int Invalid = 22;
+    private const int NotSupported = 95;
     private const int LargePage = 2 * 1024 * 1024;
     private const int UseLargePages = 14;
 
@@ -113,6 +117,17 @@ internal static unsafe partial class LinuxAio
         // struct statfs: 120 bytes, of which the first word tells the file system.
         var status = stackalloc nint[32];
         return FileStatus(file, status) == 0 ? status[0] : 0;
+    }
+
+    /// <summary>Throws if a write that is done has failed; not if the file system only refused to write so, or left some bytes.</summary>
+    /// <param name="written">What <see cref="Take"/> said.</param>
+    /// <exception cref="IOException">The disk could not do it.</exception>
+    public static void ThrowIfFailed(long written)
+    {
+        if (written < 0 && -written is not (TryAgain or NoMemory or Invalid or NotSupported))
+        {
+            throw new IOException(Marshal.GetPInvokeErrorMessage((int)-written));
+        }
     }
 
     private static (int Tag, long Written)? TakeWithin(nint context, Timespan* timeout)

@@ -69,6 +69,17 @@ public sealed class ShardFileTests
         },
         iter: 50);
 
+    // Numbers of errno.h. What was refused or left is written as usual; a page cache would take what the disk cannot.
+    [Theory]
+    [InlineData(-5, true)]
+    [InlineData(-28, true)]
+    [InlineData(-22, false)]
+    [InlineData(-11, false)]
+    [InlineData(0, false)]
+    [InlineData(4096, false)]
+    public void What_the_disk_cannot_write_is_told(long written, bool isFailure) =>
+        Assert.Equal(isFailure, Record.Exception(() => LinuxAio.ThrowIfFailed(written)) is IOException);
+
     [Fact]
     public void Copies_past_the_caches_are_whole() => Gen.Select(Gen.Byte.Array[0, 3000], Gen.Int[0, 70]).Sample((bytes, start) =>
     {
