@@ -20,8 +20,8 @@ namespace UnslothMerge.Planning;
 /// <param name="RowQuantum">Pieces begin at multiples of this many rows.</param>
 public sealed record Tiling(int Rows, int TileRows, int TileColumns, long SourceBytes, long SinkBytes, long TermBytes, int RowQuantum)
 {
-    /// <summary>The bytes of a piece, about. Larger pieces fall out of the cache between reading and writing; smaller ones cost system calls.</summary>
-    public const int PieceBytes = 512 * 1024;
+    /// <summary>The bytes of a piece, about. Larger pieces fall out of the cache between reading and writing; smaller ones cost system calls, and the disk more writes.</summary>
+    public const int PieceBytes = 1024 * 1024;
 
     /// <summary>The least bytes of a piece that are worth trying where memory is scarce.</summary>
     public const int MinPieceBytes = 16 * 1024;

@@ -163,17 +163,17 @@ public sealed class ExecutorTests : IDisposable
     {
         TinyModel.Base(
             _directory["base"],
-            TinyTensor.Random("m.weight", [700, 900], 1),
-            TinyTensor.Random("n.weight", [900, 500], 2),
+            TinyTensor.Random("m.weight", [1400, 900], 1),
+            TinyTensor.Random("n.weight", [1800, 500], 2),
             TinyTensor.Random("copied.weight", [500, 700], 3),
             TinyTensor.Random("norm.weight", [900], 4));
         TinyModel.Lora(
             _directory["adapter"],
             9,
             TinyTensor.Random("base_model.model.m.lora_A.weight", [9, 900], 5),
-            TinyTensor.Random("base_model.model.m.lora_B.weight", [700, 9], 6),
+            TinyTensor.Random("base_model.model.m.lora_B.weight", [1400, 9], 6),
             TinyTensor.Random("base_model.model.n.lora_A.weight", [9, 500], 7),
-            TinyTensor.Random("base_model.model.n.lora_B.weight", [900, 9], 8));
+            TinyTensor.Random("base_model.model.n.lora_B.weight", [1800, 9], 8));
         return TinyModel.Plan(_directory["base"], _directory["adapter"]);
     }
 
