@@ -18,6 +18,7 @@ internal static class SmallestEigenvectors
     /// <param name="count">How many.</param>
     public static double[][] Find(double[][] matrix, int count)
     {
+        Scale(matrix);
         var (diagonal, off) = Tridiagonalize(matrix);
         var norm = Math.Max(diagonal.Max(Math.Abs) + (2 * off.Select(Math.Abs).DefaultIfEmpty().Max()), 1e-100); // also of a matrix of zeros
         var random = new Random(1);
@@ -42,6 +43,17 @@ internal static class SmallestEigenvectors
         }
 
         return vectors;
+    }
+
+    // By a power of two, which changes no digit: then no product of small elements is lost, and the vectors are the same.
+    private static void Scale(double[][] matrix)
+    {
+        var largest = matrix.Max(r => Math.Abs(TensorPrimitives.MaxMagnitude<double>(r)));
+        if (largest != 0)
+        {
+            var exponent = -Math.ILogB(largest);
+            Array.ForEach(matrix, r => TensorPrimitives.ScaleB<double>(r, exponent, r));
+        }
     }
 
     // A → QᵀAQ with Q = H₀H₁…; the unit vector of the reflection Hₖ = I − 2vvᵀ stays in row k, right of the diagonal.
