@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Numerics;
 
@@ -72,10 +73,10 @@ internal static class SmallestEigenvectors
 
             var first = k + 1;
             var column = a[k].AsSpan(first);
-            var length = TensorPrimitives.Norm<double>(column);
+            var length = FixedOrder.Norm(column);
             off[k] = column[0] > 0 ? -length : length;
             column[0] -= off[k];
-            var norm = TensorPrimitives.Norm<double>(column);
+            var norm = FixedOrder.Norm(column);
             if (norm == 0)
             {
                 continue;
@@ -83,8 +84,8 @@ internal static class SmallestEigenvectors
 
             TensorPrimitives.Divide(column, norm, column);
             column.CopyTo(v.AsSpan(first));
-            Parallel.For(first, n, i => q[i] = TensorPrimitives.Dot<double>(a[i].AsSpan(first), v.AsSpan(first)));
-            var product = TensorPrimitives.Dot<double>(q.AsSpan(first), v.AsSpan(first));
+            Parallel.For(first, n, i => q[i] = FixedOrder.Dot(a[i].AsSpan(first), v.AsSpan(first)));
+            var product = FixedOrder.Dot(q.AsSpan(first), v.AsSpan(first));
             for (var i = first; i < n; i++)
             {
                 q[i] = 2 * (q[i] - (product * v[i]));
@@ -157,15 +158,15 @@ internal static class SmallestEigenvectors
     // Twice, because the first pass leaves rounding errors where vectors were nearly parallel.
     private static void Orthonormalize(double[] vector, ReadOnlySpan<double[]> others)
     {
-        TensorPrimitives.Divide(vector, TensorPrimitives.Norm<double>(vector), vector);
+        TensorPrimitives.Divide(vector, FixedOrder.Norm(vector), vector);
         for (var pass = 0; pass < 2; pass++)
         {
             foreach (var other in others)
             {
-                TensorPrimitives.MultiplyAdd(other, -TensorPrimitives.Dot<double>(other, vector), vector, vector);
+                TensorPrimitives.MultiplyAdd(other, -FixedOrder.Dot(other, vector), vector, vector);
             }
 
-            TensorPrimitives.Divide(vector, TensorPrimitives.Norm<double>(vector), vector);
+            TensorPrimitives.Divide(vector, FixedOrder.Norm(vector), vector);
         }
     }
 
@@ -175,7 +176,7 @@ internal static class SmallestEigenvectors
         {
             var v = reflections[k].AsSpan(k + 1);
             var part = vector.AsSpan(k + 1);
-            TensorPrimitives.MultiplyAdd(v, -2 * TensorPrimitives.Dot<double>(v, part), part, part);
+            TensorPrimitives.MultiplyAdd(v, -2 * FixedOrder.Dot(v, part), part, part);
         }
     }
 }

@@ -1,5 +1,6 @@
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
 
@@ -41,13 +42,13 @@ public sealed class HraTerm(string kind, StoredTensor vectors, bool orthogonal, 
                 unit[i] = values[(i * rank) + k];
             }
 
-            var length = Math.Sqrt(Dot(unit, unit));
+            var length = FixedOrder.Norm(unit);
             for (var j = 0; orthogonal && j < k; j++)
             {
-                AddMultiple(unit, -Dot(units[j], unit), units[j]);
+                AddMultiple(unit, -FixedOrder.Dot(units[j], unit), units[j]);
             }
 
-            var left = Math.Sqrt(Dot(unit, unit));
+            var left = FixedOrder.Norm(unit);
             if (left <= length * Noise)
             {
                 throw new MergeException(
@@ -62,17 +63,6 @@ public sealed class HraTerm(string kind, StoredTensor vectors, bool orthogonal, 
         return new Map(units);
     }
 
-    private static double Dot(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
-    {
-        var sum = 0.0;
-        for (var i = 0; i < a.Length; i++)
-        {
-            sum = Math.FusedMultiplyAdd(a[i], b[i], sum);
-        }
-
-        return sum;
-    }
-
     private static void AddMultiple(Span<double> values, double factor, ReadOnlySpan<double> vector) =>
         System.Numerics.Tensors.TensorPrimitives.FusedMultiplyAdd(vector, factor, values, values);
 
@@ -82,7 +72,7 @@ public sealed class HraTerm(string kind, StoredTensor vectors, bool orthogonal, 
         {
             foreach (var unit in units)
             {
-                AddMultiple(row, -2 * Dot(row, unit), unit);
+                AddMultiple(row, -2 * FixedOrder.Dot(row, unit), unit);
             }
         }
     }

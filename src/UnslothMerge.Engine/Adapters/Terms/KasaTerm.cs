@@ -2,6 +2,7 @@ using System.Numerics.Tensors;
 using UnslothMerge.Adapters.Numerics;
 using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
 
@@ -88,7 +89,7 @@ public sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTen
         });
 
         var gram = new double[small][];
-        Parallel.For(0, small, i => gram[i] = Array.ConvertAll(m, other => TensorPrimitives.Dot<double>(m[i], other)));
+        Parallel.For(0, small, i => gram[i] = Array.ConvertAll(m, other => FixedOrder.Dot(m[i], other)));
         var u = SmallestEigenvectors.Find(gram, rank);
         var projected = new double[rank][];
         for (var k = 0; k < rank; k++)

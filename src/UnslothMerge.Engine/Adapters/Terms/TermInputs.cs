@@ -4,6 +4,7 @@ using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
 
@@ -101,7 +102,7 @@ public sealed class TermInputs(DeltaContext context, bool transposed)
                 {
                     if (transposed)
                     {
-                        product[(k * inputs) + at] = Sum(factors.AsSpan(k * outputs, outputs), line);
+                        product[(k * inputs) + at] = FixedOrder.Dot(factors.AsSpan(k * outputs, outputs), line);
                     }
                     else
                     {
@@ -135,18 +136,6 @@ public sealed class TermInputs(DeltaContext context, bool transposed)
         var product = new double[rows * columns];
         new ProductMatrix(left, right, inner, columns).Fill(new Block(0, rows, 0, columns), product);
         return product;
-    }
-
-    // In order, so that the result is the same on every machine.
-    private static double Sum(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
-    {
-        var sum = 0.0;
-        for (var i = 0; i < a.Length; i++)
-        {
-            sum = Math.FusedMultiplyAdd(a[i], b[i], sum);
-        }
-
-        return sum;
     }
 
     private void Decode(StoredTensor tensor, long start, Span<double> values)
