@@ -92,13 +92,6 @@ public abstract class DeltaTerm
     /// <summary>The bytes held while the target is in work, shared by all workers.</summary>
     public abstract long ResidentBytes { get; }
 
-    /// <summary>What it can keep in a file instead of memory while the target is in work, in bytes; none for most.</summary>
-    public virtual long SpillBytes => 0;
-
-    /// <summary>The same change with <see cref="SpillBytes"/> in a file: slower, in less memory.</summary>
-    /// <param name="directory">Where the file goes.</param>
-    public virtual DeltaTerm SpilledTo(string directory) => this;
-
     /// <summary>The bytes of so many rows: the length of the buffer that <see cref="DeltaReader.Read"/> fills.</summary>
     public abstract long BytesOf(int rows);
 

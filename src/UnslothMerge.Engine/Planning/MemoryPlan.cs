@@ -96,23 +96,13 @@ public sealed class MemoryPlan
     /// <summary>A limit that would do, if this one does not. Somewhat more than the figure: it is rounded, and the next plan finds the process a little larger.</summary>
     public long EnoughBytes => PeakHostBytes + (PeakHostBytes / 20);
 
-    /// <summary>The most that is kept in files at <see cref="TemporaryLocation"/> at the same time.</summary>
-    public long TemporaryBytes { get; private init; }
-
-    /// <summary>Where deltas that must see the whole tensor keep it in files; null if all of it is kept in memory.</summary>
-    public string? TemporaryLocation { get; private init; }
-
-    /// <summary>
-    /// Plans for as many workers as the limit allows; then for smaller pieces, where one worker has not enough; then for files, where a delta must
-    /// see the whole tensor and memory cannot hold it.
-    /// </summary>
+    /// <summary>Plans for as many workers as the limit allows; then for smaller pieces, where one worker has not enough.</summary>
     /// <param name="plan">What is written.</param>
     /// <param name="limit">How much memory may be taken.</param>
     /// <param name="workers">The most threads.</param>
     /// <param name="device">What a device needs, if one takes some of the tensors.</param>
-    /// <param name="temporary">Where files may go; null to keep everything in memory.</param>
     /// <param name="baseline">What the process takes already; its working set, if not said.</param>
-    public static MemoryPlan For(WritePlan plan, MemoryLimit limit, int workers, DeviceNeed? device = null, string? temporary = null, long? baseline = null)
+    public static MemoryPlan For(WritePlan plan, MemoryLimit limit, int workers, DeviceNeed? device = null, long? baseline = null)
     {
         var before = baseline ?? Environment.WorkingSet;
         var needs = new Needs(plan, Tiling.PieceBytes);
@@ -138,18 +128,9 @@ public sealed class MemoryPlan
             memory = With(needs.Resident(0, workers));
         }
 
-        // One worker has one tensor in work at a time.
-        var spilled = temporary is null ? 0 : plan.Tensors.Max(t => (long?)t.SpillBytes) ?? 0;
-        if (!memory.FitsMemory && spilled > 0)
-        {
-            needs = new Needs(needs.Plan.SpilledTo(temporary!, needs.PieceBytes), needs.PieceBytes);
-            memory = With(needs.Resident(0, workers), spilled);
-        }
-
         return memory;
 
-        MemoryPlan With(long resident, long spilled = 0) =>
-            new(needs, workers, resident, shared, limit.Bytes, before, device) { TemporaryBytes = spilled, TemporaryLocation = spilled > 0 ? temporary : null };
+        MemoryPlan With(long resident) => new(needs, workers, resident, shared, limit.Bytes, before, device);
     }
 
     /// <summary>Refuses a merge that does not fit.</summary>

@@ -14,9 +14,6 @@ public sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, IReadOnl
 {
     /// <summary>The bytes of all its outputs.</summary>
     public long Bytes => Sink.Outputs.Sum(o => o.Bytes) + Sink.Deferred.Sum(d => d.MaxBytes);
-
-    /// <summary>What its deltas can keep in files instead of memory.</summary>
-    public long SpillBytes => Tensor.Terms.Sum(t => t.Term.SpillBytes);
 }
 
 /// <summary>A shard to be written.</summary>
@@ -101,20 +98,11 @@ public sealed class WritePlan
 
     /// <summary>The same plan, cut into other pieces.</summary>
     /// <param name="pieceBytes">The bytes of a piece, about.</param>
-    public WritePlan WithPieces(int pieceBytes) => With(t => t with { Tiling = Tiling.For(t.Tensor, t.Sink, pieceBytes) });
-
-    /// <summary>The same plan, with what can be kept in files instead of memory kept in files.</summary>
-    /// <param name="directory">Where the files go.</param>
-    /// <param name="pieceBytes">The bytes of a piece, about.</param>
-    public WritePlan SpilledTo(string directory, int pieceBytes) => With(t => t.SpillBytes == 0 ? t : Spilled(t, directory, pieceBytes));
-
-    private static WriteTensor Spilled(WriteTensor write, string directory, int pieceBytes)
+    public WritePlan WithPieces(int pieceBytes)
     {
-        var tensor = write.Tensor with { Terms = [.. write.Tensor.Terms.Select(t => t with { Term = t.Term.SpilledTo(directory) })] };
-        return write with { Tensor = tensor, Tiling = Tiling.For(tensor, write.Sink, pieceBytes) };
+        var shards = Shards.Select(s => s with { Tensors = [.. s.Tensors.Select(t => t with { Tiling = Tiling.For(t.Tensor, t.Sink, pieceBytes) })] });
+        return new WritePlan(Merge, [.. shards], Config, Variant);
     }
-
-    private WritePlan With(Func<WriteTensor, WriteTensor> change) => new(Merge, [.. Shards.Select(s => s with { Tensors = [.. s.Tensors.Select(change)] })], Config, Variant);
 
     private static WriteTensor Store(LogicalTensor tensor, TensorType? type, OutputSelection selection)
     {

@@ -1,5 +1,3 @@
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Saving;
 
 /// <summary>Free space on the destination's file system.</summary>
@@ -34,20 +32,6 @@ public static class DiskSpace
                 $"The model takes {ByteSize.Text(bytes)}, but only {ByteSize.Text(free)} are free at '{destination.Given}'.",
                 destination.Given,
                 "Free some space, or choose a -Destination on another disk.");
-        }
-    }
-
-    /// <summary>Refuses a save whose temporary files have no room.</summary>
-    /// <exception cref="MergeException">There is not enough.</exception>
-    public static void RequireTemporary(MemoryPlan memory)
-    {
-        if (memory.TemporaryLocation is { } location && At(location) is { } free && free < memory.TemporaryBytes)
-        {
-            throw new MergeException(
-                MergeError.DoesNotFit,
-                $"The merge keeps {ByteSize.Text(memory.TemporaryBytes)} in a temporary file, but only {ByteSize.Text(free)} are free at '{location}'.",
-                location,
-                "Choose a -TemporaryLocation on another disk, or raise -MaximumMemoryUsage.");
         }
     }
 

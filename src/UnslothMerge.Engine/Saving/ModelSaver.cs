@@ -43,7 +43,6 @@ public static class ModelSaver
     {
         var plan = options.Memory.Write;
         DiskSpace.Require(plan.Bytes, destination);
-        DiskSpace.RequireTemporary(options.Memory);
         using var staging = StagingDirectory.Create(destination);
         try
         {

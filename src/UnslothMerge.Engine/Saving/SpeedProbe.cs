@@ -38,27 +38,28 @@ public sealed record SpeedProbe(double CopyRate, double DiskRate, double KernelR
     {
         try
         {
-            using var file = new ScratchFile(directory, PieceBytes * Pieces);
+            var path = Path.Combine(directory, $".unslothmerge-{Guid.NewGuid():N}");
+            using var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.Delete, FileOptions.DeleteOnClose, PieceBytes * Pieces);
             using var buffer = new NativeBuffer(PieceBytes);
             var clock = Stopwatch.StartNew();
             for (var i = 0; i < Pieces; i++)
             {
                 buffer.Bytes.Fill((byte)i);
-                file.Write((long)i * PieceBytes, buffer.Bytes);
+                RandomAccess.Write(file, buffer.Bytes, (long)i * PieceBytes);
             }
 
             for (var i = 0; i < Pieces; i++)
             {
-                file.Read((long)i * PieceBytes, buffer.Bytes);
+                RandomAccess.Read(file, buffer.Bytes, (long)i * PieceBytes);
             }
 
             var copied = clock.Elapsed;
             clock.Restart();
-            file.Flush();
+            RandomAccess.FlushToDisk(file);
             const double bytes = (double)PieceBytes * Pieces;
             return new SpeedProbe(bytes / copied.TotalSeconds, bytes / (copied + clock.Elapsed).TotalSeconds, DeviceWork.MeasureCore());
         }
-        catch (Exception e) when (e is IOException or MergeException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return null;
         }

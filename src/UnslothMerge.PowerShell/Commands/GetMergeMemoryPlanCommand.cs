@@ -72,7 +72,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
 
     private void Emit(MergePlan merge, IReadOnlyList<LogicalTensor> tensors)
     {
-        var (destination, temporary) = (Unresolved(Destination, nameof(Destination)), Temporary);
+        var (destination, temporary) = (Unresolved(Destination, nameof(Destination)), RequireTemporaryLocation());
         var limit = Engine(() => OutputOptions.ReadLimit(MaximumMemoryUsage));
 
         // The method lora copies the adapter's files and touches no tensor of the model.
@@ -81,7 +81,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
         using var device = OpenDevice(write);
         WriteObject(Engine(() =>
         {
-            var memory = MemoryPlan.For(write, limit, ThrottleLimit, device?.Need, temporary);
+            var memory = MemoryPlan.For(write, limit, ThrottleLimit, device?.Need);
 
             // The model is written beside its destination, and the base's own directory is never written to.
             var beside = Path.GetDirectoryName(destination) ?? destination;

@@ -122,9 +122,10 @@ public sealed class SaveMergedModelCommand : OutputCommand
     {
         var write = Engine(() => WritePlan.Create(plan, _input.Select(AllowPartial, target.Given), Output() with { Variant = Variant }));
         var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
-        var (temporary, limit) = (Temporary, Engine(() => OutputOptions.ReadLimit(MaximumMemoryUsage)));
+        RequireTemporaryLocation();
+        var limit = Engine(() => OutputOptions.ReadLimit(MaximumMemoryUsage));
         using var device = OpenDevice(write);
-        var memory = MemoryPlan.For(write, limit, ThrottleLimit, device?.Need, temporary);
+        var memory = MemoryPlan.For(write, limit, ThrottleLimit, device?.Need);
         Engine(memory.RequireFit);
         var description = SaveDescription.OfModel(write, Method, extras);
         if (!Confirm(description, target))
@@ -133,9 +134,6 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
 
         WriteVerbose(Decision(write));
-        WriteVerbose(memory.TemporaryLocation is { } location
-            ? $"Memory is scarce: up to {ByteSize.Text(memory.TemporaryBytes)} are kept in a file at '{location}'."
-            : $"Everything fits in memory; no file is needed at '{temporary}'.");
         WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory.");
         var progress = new MergeProgressRecord(WriteProgress, $"Saving {target.Given}", write.Shards, TimeProvider.System);
         var clock = Stopwatch.StartNew();

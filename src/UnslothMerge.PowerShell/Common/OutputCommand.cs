@@ -61,8 +61,8 @@ public abstract class OutputCommand : EngineCommand
     public string Device { get; set; } = "auto";
 
     /// <summary>
-    /// Where files go that take the place of memory: a rotation or reflection of a weight that is stored transposed (OFT, BOFT, HRA or FRoD on Conv1D) must see all of
-    /// it first, and keeps it in a file if -MaximumMemoryUsage leaves no room. Everything else is streamed. The system's temporary directory by default.
+    /// A directory for shards on their way to the Hub. Nothing is put there yet: a model is written beside its destination, and everything else is kept
+    /// in memory. The system's temporary directory by default.
     /// </summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
@@ -75,19 +75,16 @@ public abstract class OutputCommand : EngineCommand
     [PSDefaultValue(Help = "The number of processors")]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
 
-    /// <summary>The directory that -TemporaryLocation means.</summary>
-    private protected string Temporary
+    /// <summary>The directory that -TemporaryLocation means; refused if it does not exist.</summary>
+    private protected string RequireTemporaryLocation()
     {
-        get
+        var path = Unresolved(TemporaryLocation, nameof(TemporaryLocation));
+        if (!Directory.Exists(path))
         {
-            var path = Unresolved(TemporaryLocation, nameof(TemporaryLocation));
-            if (!Directory.Exists(path))
-            {
-                Refuse(nameof(TemporaryLocation), $"The temporary location '{TemporaryLocation}' is not a directory.", "Choose a -TemporaryLocation that exists.");
-            }
-
-            return path;
+            Refuse(nameof(TemporaryLocation), $"The temporary location '{TemporaryLocation}' is not a directory.", "Choose a -TemporaryLocation that exists.");
         }
+
+        return path;
     }
 
     /// <summary>What the parameters say about the files.</summary>

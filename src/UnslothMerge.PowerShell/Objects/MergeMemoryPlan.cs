@@ -31,7 +31,6 @@ public sealed class MergeMemoryPlan
         FreeHostBytes = HostMemory.Available;
         FreeDiskBytes = freeDisk;
         FreeTemporaryBytes = freeTemporary;
-        TemporaryBytes = memory.TemporaryBytes;
         EstimatedTime = time;
         var (missing, advice) = (new List<string>(), new List<string>());
         if (!memory.FitsMemory)
@@ -44,12 +43,6 @@ public sealed class MergeMemoryPlan
         {
             missing.Add($"{ByteSize.Text(OutputBytes - freeDisk.Value)} more disk space");
             advice.Add("free some space or choose a -Destination on another disk");
-        }
-
-        if (freeTemporary < TemporaryBytes)
-        {
-            missing.Add($"{ByteSize.Text(TemporaryBytes - freeTemporary.Value)} more temporary space");
-            advice.Add("choose a -TemporaryLocation on another disk");
         }
 
         Fits = missing.Count == 0;
@@ -113,7 +106,7 @@ public sealed class MergeMemoryPlan
     /// <summary>The free bytes at the destination; null if the system does not say.</summary>
     public long? FreeDiskBytes { get; }
 
-    /// <summary>The bytes kept in files at the temporary location, because memory cannot hold them; none for most merges.</summary>
+    /// <summary>The bytes kept in files at the temporary location: none, no merge puts files there yet.</summary>
     public long TemporaryBytes { get; }
 
     /// <summary>The free bytes at the temporary location; null if the system does not say.</summary>

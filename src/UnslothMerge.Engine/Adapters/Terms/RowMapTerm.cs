@@ -1,24 +1,16 @@
 using System.Buffers;
-using System.Runtime.InteropServices;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>
 /// A change of every row of a layer's weight [outputs, inputs] by itself, computed in double. Where the weight is stored [inputs, outputs],
-/// as transformers' Conv1D does, rows are columns, and the whole tensor is mapped before any of it is written: at once, or band after band of
-/// its columns into a file.
+/// as transformers' Conv1D does, rows are columns, and the whole tensor is mapped in memory before any of it is written.
 /// </summary>
 /// <param name="layout">How the weight is stored.</param>
 public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
 {
-    // A band that is worth a pass over the tensor.
-    private const int UsualBandBytes = 8 * 1024 * 1024;
-
-    private string? _directory;
-
     /// <summary>How the weight is stored.</summary>
     protected LayerLayout Layout { get; } = layout;
 
@@ -27,8 +19,7 @@ public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
 
     private int Width => checked((int)Layout.Inputs);
 
-    // The columns that are mapped at a time.
-    private int Band => _directory is null ? Height : Math.Clamp(UsualBandBytes / (Width * sizeof(float)), 1, Height);
+    private long TransposedBytes => Layout.InputFirst ? (long)Height * Width * sizeof(float) : 0;
 
     /// <summary>Sees the base's weights of one output.</summary>
     private protected delegate void RowVisitor(long output, ReadOnlySpan<double> row);
@@ -46,24 +37,13 @@ public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
     public override bool NeedsWholeRows => !Layout.InputFirst;
 
     /// <inheritdoc/>
-    public sealed override long ResidentBytes => MapBytes + (Layout.InputFirst ? (long)Band * Width * sizeof(float) : 0);
+    public sealed override long ResidentBytes => MapBytes + TransposedBytes;
 
     /// <summary>The bytes of the map.</summary>
     protected abstract long MapBytes { get; }
 
     /// <inheritdoc/>
-    public sealed override long SpillBytes => Layout.InputFirst ? (long)Height * Width * sizeof(float) : 0;
-
-    /// <inheritdoc/>
-    public sealed override DeltaTerm SpilledTo(string directory)
-    {
-        var spilled = (RowMapTerm)MemberwiseClone();
-        spilled._directory = Layout.InputFirst ? directory : null;
-        return spilled;
-    }
-
-    /// <inheritdoc/>
-    public sealed override long BytesOf(int rows) => _directory is null ? 0 : (long)rows * Height * sizeof(float);
+    public sealed override long BytesOf(int rows) => 0;
 
     /// <inheritdoc/>
     public sealed override DeltaReader Open(DeltaContext context)
@@ -74,36 +54,17 @@ public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
             return new RowReader(Load(context.Files, visitor => VisitRows(context, visitor)), sum, context.Factor);
         }
 
-        var band = new NativeBuffer((long)Band * Width * sizeof(float));
-        var file = _directory is null ? null : new ScratchFile(_directory, SpillBytes);
+        var weight = new NativeBuffer(TransposedBytes);
         try
         {
-            var map = Load(context.Files, visitor => VisitColumns(context, sum, band, visitor));
-            for (var first = 0; first < Height; first += Band)
-            {
-                var count = Math.Min(Band, Height - first);
-                Gather(context, sum, band, first, count);
-                MapColumns(band, map, first, count);
-                if (file is not null)
-                {
-                    Spill(band, file, first, count);
-                }
-            }
-
-            return file is null ? new ColumnReader(band, Width, sum, context.Factor) : new FileReader(file, Height, sum, context.Factor);
+            Transpose(context, sum, weight);
+            Map(weight, Load(context.Files, visitor => VisitRows(weight, visitor)));
+            return new ColumnReader(weight, Width, sum, context.Factor);
         }
         catch
         {
-            file?.Dispose();
-            band.Dispose();
+            weight.Dispose();
             throw;
-        }
-        finally
-        {
-            if (file is not null)
-            {
-                band.Dispose();
-            }
         }
     }
 
@@ -125,64 +86,43 @@ public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
         });
     }
 
-    private void VisitColumns(DeltaContext context, bool sum, NativeBuffer band, RowVisitor visitor)
+    private void VisitRows(NativeBuffer weight, RowVisitor visitor)
     {
         var row = new double[Width];
-        for (var first = 0; first < Height; first += Band)
+        for (var output = 0; output < Height; output++)
         {
-            var count = Math.Min(Band, Height - first);
-            Gather(context, sum, band, first, count);
-            for (var i = 0; i < count; i++)
-            {
-                Widen(band.Floats.Slice(i * Width, Width), row);
-                visitor(first + i, row);
-            }
+            Widen(weight.Floats.Slice(output * Width, Width), row);
+            visitor(output, row);
         }
     }
 
-    // Transposes some columns of the stored [inputs, outputs]: the base's weights for a sum, what earlier changes made of them otherwise.
-    private void Gather(DeltaContext context, bool sum, NativeBuffer band, int first, int count) => context.Scan(tile =>
+    // From the stored [inputs, outputs] to [outputs, inputs]: the base's weights for a sum, what earlier changes made of them otherwise.
+    private void Transpose(DeltaContext context, bool sum, NativeBuffer weight) => context.Scan(tile =>
     {
-        var values = band.Floats;
+        var values = weight.Floats;
         for (var i = 0; i < tile.Rows; i++)
         {
-            var row = tile.WeightRow(i).Slice(first, count);
-            var delta = tile.DeltaRow(i).Slice(first, count);
-            for (var c = 0; c < count; c++)
+            var row = tile.WeightRow(i);
+            var delta = tile.DeltaRow(i);
+            for (var c = 0; c < Height; c++)
             {
-                values[(int)(((long)c * Width) + tile.Row + i)] = sum ? row[c] : row[c] + delta[c];
+                values[(c * Width) + (int)tile.Row + i] = sum ? row[c] : row[c] + delta[c];
             }
         }
     });
 
-    private void MapColumns(NativeBuffer band, RowMap map, int first, int count)
+    private void Map(NativeBuffer weight, RowMap map)
     {
         var (row, scratch) = (new double[Width], new double[Width]);
-        for (var output = 0; output < count; output++)
+        for (var output = 0; output < Height; output++)
         {
-            var values = band.Floats.Slice(output * Width, Width);
+            var values = weight.Floats.Slice(output * Width, Width);
             Widen(values, row);
-            map.Apply(first + output, row, scratch);
+            map.Apply(output, row, scratch);
             for (var i = 0; i < row.Length; i++)
             {
                 values[i] = (float)row[i];
             }
-        }
-    }
-
-    // The file is [inputs, outputs], as the weight is stored.
-    private void Spill(NativeBuffer band, ScratchFile file, int first, int count)
-    {
-        var values = band.Floats;
-        var row = new float[count];
-        for (var i = 0; i < Width; i++)
-        {
-            for (var c = 0; c < count; c++)
-            {
-                row[c] = values[(c * Width) + i];
-            }
-
-            file.Write((((long)i * Height) + first) * sizeof(float), MemoryMarshal.AsBytes<float>(row));
         }
     }
 
@@ -191,6 +131,18 @@ public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
         for (var i = 0; i < values.Length; i++)
         {
             wide[i] = values[i];
+        }
+    }
+
+    private static void Store(double result, ref float weight, ref float delta, bool sum, double factor)
+    {
+        if (sum)
+        {
+            delta += (float)(factor * (result - weight));
+        }
+        else
+        {
+            TileValue.Set(ref weight, ref delta, result);
         }
     }
 
@@ -218,14 +170,7 @@ public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
                 map.Apply(tile.Row + i, values, scratch);
                 for (var c = 0; c < columns; c++)
                 {
-                    if (sum)
-                    {
-                        deltas[c] += (float)(factor * (values[c] - weights[c]));
-                    }
-                    else
-                    {
-                        TileValue.Set(ref weights[c], ref deltas[c], values[c]);
-                    }
+                    Store(values[c], ref weights[c], ref deltas[c], sum, factor);
                 }
             }
 
@@ -248,7 +193,7 @@ public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
                 var deltas = tile.DeltaRow(i);
                 for (var c = 0; c < weights.Length; c++)
                 {
-                    Set(ref weights[c], ref deltas[c], values[((tile.Column + c) * inputs) + (int)tile.Row + i], sum, factor);
+                    Store(values[((tile.Column + c) * inputs) + (int)tile.Row + i], ref weights[c], ref deltas[c], sum, factor);
                 }
             }
         }
@@ -257,42 +202,6 @@ public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
         {
             results.Dispose();
             base.Dispose(disposing);
-        }
-    }
-    private sealed class FileReader(ScratchFile results, int outputs, bool sum, double factor) : DeltaReader
-    {
-        public override void Read(long row, int rows, Span<byte> buffer) => results.Read(row * outputs * sizeof(float), buffer[..(rows * outputs * sizeof(float))]);
-
-        public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
-        {
-            var values = MemoryMarshal.Cast<byte, float>(buffer);
-            for (var i = 0; i < tile.Rows; i++)
-            {
-                var weights = tile.WeightRow(i);
-                var deltas = tile.DeltaRow(i);
-                for (var c = 0; c < weights.Length; c++)
-                {
-                    Set(ref weights[c], ref deltas[c], values[((int)(tile.Row - row + i) * outputs) + tile.Column + c], sum, factor);
-                }
-            }
-        }
-
-        protected override void Dispose(bool disposing)
-        {
-            results.Dispose();
-            base.Dispose(disposing);
-        }
-    }
-
-    private static void Set(ref float weight, ref float delta, float result, bool sum, double factor)
-    {
-        if (sum)
-        {
-            delta += (float)(factor * ((double)result - weight));
-        }
-        else
-        {
-            TileValue.Set(ref weight, ref delta, result);
         }
     }
 }
