@@ -4,26 +4,33 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Verification;
 
-/// <summary>A saved model as it is on the disk, whatever is wrong with it: what can be opened is there, and what cannot is a problem.</summary>
+/// <summary>A saved model, as far as it can be opened, and the problems of what cannot.</summary>
 internal sealed class OutputModel
 {
     private readonly List<string> _fileProblems = [];
     private readonly List<string> _indexProblems = [];
     private readonly List<SafetensorsFile> _files = [];
 
-    /// <summary>Opens what is there.</summary>
     /// <exception cref="MergeException">There is no such directory, or it holds an adapter.</exception>
     public OutputModel(string path)
     {
         Path = System.IO.Path.GetFullPath(path);
         if (!Directory.Exists(Path))
         {
-            throw new MergeException(MergeError.InvalidModel, $"The model directory '{path}' {(File.Exists(Path) ? "is a file" : "does not exist")}.", path, "Pass the directory that Save-MergedModel wrote.");
+            throw new MergeException(
+                MergeError.InvalidModel,
+                $"The model directory '{path}' {(File.Exists(Path) ? "is a file" : "does not exist")}.",
+                path,
+                "Pass the directory that Save-MergedModel wrote.");
         }
 
         if (File.Exists(System.IO.Path.Combine(Path, "adapter_config.json")) && !File.Exists(System.IO.Path.Combine(Path, "config.json")))
         {
-            throw new MergeException(MergeError.InvalidModel, $"'{path}' is an adapter, not a model: there is nothing merged in it to test.", path, "Get-LoraAdapter -Base says whether it fits a model. Pass the directory of a merged model.");
+            throw new MergeException(
+                MergeError.InvalidModel,
+                $"'{path}' is an adapter, not a model: there is nothing merged in it to test.",
+                path,
+                "Get-LoraAdapter -Base says whether it fits a model. Pass the directory of a merged model.");
         }
 
         ReadConfig();
@@ -31,22 +38,17 @@ internal sealed class OutputModel
         Sources = Read();
     }
 
-    /// <summary>The full path.</summary>
     public string Path { get; }
 
     /// <summary>config.json; null if it cannot be read.</summary>
     public ModelConfig? Config { get; private set; }
 
-    /// <summary>True if the weights are in shards with an index.</summary>
     public bool HasIndex => IndexPath is not null;
 
-    /// <summary>The files of weights that could be opened.</summary>
     public IReadOnlyList<SafetensorsFile> Files => _files;
 
-    /// <summary>What is wrong with the files.</summary>
     public IReadOnlyList<string> FileProblems => _fileProblems;
 
-    /// <summary>What is wrong with the index.</summary>
     public IReadOnlyList<string> IndexProblems => _indexProblems;
 
     /// <summary>Why the tensors could not be read as the config says; null if they could.</summary>
@@ -55,7 +57,7 @@ internal sealed class OutputModel
     /// <summary>The tensors by their plain names.</summary>
     public IReadOnlyDictionary<string, TensorSource> Sources { get; }
 
-    private string? IndexPath => Found(ShardIndex.FileName) ?? Found(ShardIndex.NameFor("*"));
+    private string? IndexPath => Find(ShardIndex.FileName) ?? Find(ShardIndex.NameFor("*"));
 
     private void ReadConfig()
     {
@@ -71,12 +73,15 @@ internal sealed class OutputModel
 
     private void OpenFiles()
     {
-        var there = Directory.EnumerateFiles(Path, "*.safetensors").Select(f => System.IO.Path.GetFileName(f)).Order(StringComparer.Ordinal).ToList();
+        var names = Directory.EnumerateFiles(Path, "*.safetensors").Select(f => System.IO.Path.GetFileName(f));
+        List<string> found = [.. names.Order(StringComparer.Ordinal)];
         var map = ReadIndex();
-        var expected = map is null ? [SingleName(there)] : map.Values.Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal).ToList();
-        _fileProblems.AddRange(expected.Except(there).Select(name => $"{name} is missing"));
-        _fileProblems.AddRange(there.Except(expected).Select(name => $"{name} does not belong to it"));
-        foreach (var name in expected.Intersect(there))
+        List<string> expected = map is null
+            ? [SingleName(found)]
+            : [.. map.Values.Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal)];
+        _fileProblems.AddRange(expected.Except(found).Select(name => $"{name} is missing"));
+        _fileProblems.AddRange(found.Except(expected).Select(name => $"{name} does not belong to it"));
+        foreach (var name in expected.Intersect(found))
         {
             try
             {
@@ -94,10 +99,11 @@ internal sealed class OutputModel
         }
     }
 
-    // The names of a variant have it before their ending.
-    private static string SingleName(List<string> there) => there.Contains("model.safetensors") || there.Count != 1 || !there[0].StartsWith("model.", StringComparison.Ordinal) ? "model.safetensors" : there[0];
+    // model.VARIANT.safetensors, if it is the only file.
+    private static string SingleName(List<string> found) =>
+        found is [var only] && only.StartsWith("model.", StringComparison.Ordinal) ? only : "model.safetensors";
 
-    private string? Found(string pattern) => Directory.EnumerateFiles(Path, pattern).Order(StringComparer.Ordinal).FirstOrDefault();
+    private string? Find(string pattern) => Directory.EnumerateFiles(Path, pattern).Order(StringComparer.Ordinal).FirstOrDefault();
 
     private IReadOnlyDictionary<string, string>? ReadIndex()
     {
@@ -114,12 +120,14 @@ internal sealed class OutputModel
 
     private void CompareIndex(IReadOnlyDictionary<string, string> map)
     {
-        var home = _files.SelectMany(f => f.Tensors).ToLookup(t => t.Name, t => t.File.Name, StringComparer.Ordinal);
+        var shards = _files.SelectMany(f => f.Tensors).ToLookup(t => t.Name, t => t.File.Name, StringComparer.Ordinal);
         var opened = _files.Select(f => f.File.Name).ToHashSet(StringComparer.Ordinal);
-        _indexProblems.AddRange(home.Where(t => t.Count() > 1).Select(t => $"{t.Key} is in {string.Join(" and ", t)}"));
-        _indexProblems.AddRange(map.Where(e => opened.Contains(e.Value) && !home[e.Key].Contains(e.Value)).Select(e => $"{e.Key} is not in {e.Value}"));
-        _indexProblems.AddRange(home.Where(t => !map.ContainsKey(t.Key)).Select(t => $"{t.Key} is not in the index"));
-        var stated = (JsonFile.Read(IndexPath!, MergeError.InvalidModel)["metadata"] as System.Text.Json.Nodes.JsonObject)?.Number("total_size");
+        _indexProblems.AddRange(shards.Where(t => t.Count() > 1).Select(t => $"{t.Key} is in {string.Join(" and ", t)}"));
+        _indexProblems.AddRange(
+            map.Where(e => opened.Contains(e.Value) && !shards[e.Key].Contains(e.Value)).Select(e => $"{e.Key} is not in {e.Value}"));
+        _indexProblems.AddRange(shards.Where(t => !map.ContainsKey(t.Key)).Select(t => $"{t.Key} is not in the index"));
+        var stated = (JsonFile.Read(IndexPath!, MergeError.InvalidModel)["metadata"] as System.Text.Json.Nodes.JsonObject)?.Number(
+            "total_size");
         var actual = _files.SelectMany(f => f.Tensors).Sum(t => t.Length);
         if (stated is { } size && (long)size != actual && _fileProblems.Count == 0)
         {
@@ -127,7 +135,7 @@ internal sealed class OutputModel
         }
     }
 
-    // Quantized tensors are found by the config; without a config that fits them, everything is what it is stored as.
+    // The config says which tensors are quantized; without a config that fits them, each is read as it is stored.
     private Dictionary<string, TensorSource> Read()
     {
         if (Config is not null && _fileProblems.Count == 0 && _indexProblems.Count == 0)
@@ -142,6 +150,7 @@ internal sealed class OutputModel
             }
         }
 
-        return _files.SelectMany(f => f.Tensors).DistinctBy(t => t.Name).ToDictionary(t => t.Name, t => (TensorSource)new PlainSource(t), StringComparer.Ordinal);
+        return _files.SelectMany(f => f.Tensors).DistinctBy(t => t.Name).ToDictionary(
+            t => t.Name, t => (TensorSource)new PlainSource(t), StringComparer.Ordinal);
     }
 }

@@ -9,9 +9,7 @@ internal sealed class RowReader(InputFiles files, TensorSource source, MatrixVie
 {
     private readonly TensorReader? _decoder = source.Verbatim is null ? source.Open(files, view) : null;
 
-    /// <summary>Reads rows.</summary>
-    /// <param name="rows">Which, ascending.</param>
-    /// <param name="values">Receives them, one after the other.</param>
+    /// <summary>Reads rows, given in ascending order.</summary>
     public void Read(IReadOnlyList<long> rows, Span<double> values)
     {
         for (var i = 0; i < rows.Count;)
@@ -39,9 +37,10 @@ internal sealed class RowReader(InputFiles files, TensorSource source, MatrixVie
             return;
         }
 
-        // Blocks of a quantized tensor may span rows: begin and end where blocks do.
-        var begin = first / source.RowQuantum * source.RowQuantum;
-        var rows = (int)(Math.Min((first + count + source.RowQuantum - 1) / source.RowQuantum * source.RowQuantum, view.Rows) - begin);
+        // Blocks of a quantized tensor may span rows: whole blocks are read.
+        var quantum = source.RowQuantum;
+        var begin = first / quantum * quantum;
+        var rows = (int)(Math.Min((first + count + quantum - 1) / quantum * quantum, view.Rows) - begin);
         var encoded = new byte[source.BytesOf(view, rows)];
         var decoded = new float[rows * view.Columns];
         _decoder!.Read(begin, rows, encoded);

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using UnslothMerge.Adapters;
 using UnslothMerge.Formats;
@@ -8,55 +9,78 @@ using UnslothMerge.Tokenizers;
 
 namespace UnslothMerge.Verification;
 
-/// <summary>Is what was saved the planned model, as far as headers and configs tell?</summary>
+/// <summary>Compares headers and configs of a saved model with the plan.</summary>
 internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTensor> tensors, OutputModel output)
 {
     private static readonly string[] StorageKeys = ["dtype", "torch_dtype", "quantization_config"];
 
-    // They follow the tokenizer, with which they are checked.
+    // TokenizerCheck compares these with the tokenizer.
     private static readonly string[] TokenKeys = [.. SpecialToken.Roles.Select(r => $"{r}_token_id")];
 
-    /// <summary>All of them.</summary>
-    public IEnumerable<VerificationResult> Run() => [Files(), .. output.HasIndex ? new[] { Index() } : [], Names(), DTypes(), Config(), Adapters()];
+    private readonly bool _isComplete = tensors.Count == plan.Tensors.Length;
 
-    private VerificationResult Files() => Result(
-        "Files",
-        output.FileProblems,
-        $"{Amount.Text(output.Files.Count, "file")} of weights, {(output.HasIndex ? "with an index" : "no index needed")}, nothing missing, nothing left over");
+    private readonly bool _hasHalfWidth = plan.Tensors.Any(t => t.Type.IsHalfWidthFloat());
 
-    private VerificationResult Index() => Result("Index", output.IndexProblems, $"every tensor is where it says, in {Amount.Text(output.Files.Count, "shard")}");
+    private readonly List<(LogicalTensor Planned, TensorSource Saved)> _pairs =
+        [.. tensors.Where(t => output.Sources.ContainsKey(t.Name)).Select(t => (t, output.Sources[t.Name]))];
+
+    public IEnumerable<VerificationResult> Run() =>
+        [Files(), .. output.HasIndex ? new[] { Index() } : [], Names(), DTypes(), Config(), Adapters()];
+
+    private VerificationResult Files()
+    {
+        var index = output.HasIndex ? "with an index" : "no index needed";
+        return Result(
+            "Files",
+            output.FileProblems,
+            $"{Amount.Text(output.Files.Count, "file")} of weights, {index}, nothing missing, nothing left over");
+    }
+
+    private VerificationResult Index() =>
+        Result("Index", output.IndexProblems, $"every tensor is where it says, in {Amount.Text(output.Files.Count, "shard")}");
 
     private VerificationResult Names()
     {
         var missing = tensors.Where(t => !output.Sources.ContainsKey(t.Name)).Select(t => t.Name).ToList();
-        var strange = output.Sources.Keys.Except(plan.Tensors.Select(t => t.Name)).ToList();
-        var misshapen = Found().Where(t => !t.Tensor.Shape.SequenceEqual(t.Source.Shape)).ToList();
+        var unknown = output.Sources.Keys.Except(plan.Tensors.Select(t => t.Name)).ToList();
+        var misshapen = _pairs.Where(p => !p.Planned.Shape.SequenceEqual(p.Saved.Shape)).ToList();
         IEnumerable<string> problems =
         [
             .. missing.Select(n => $"{n} is missing"),
-            .. strange.Select(n => $"{n} does not belong to the model"),
-            .. misshapen.Select(t => $"{t.Tensor.Name} is {t.Source.Shape.Text()} instead of {t.Tensor.Shape.Text()}"),
+            .. unknown.Select(n => $"{n} does not belong to the model"),
+            .. misshapen.Select(p => $"{p.Planned.Name} is {p.Saved.Shape.Text()} instead of {p.Planned.Shape.Text()}"),
         ];
-        var all = tensors.Count == plan.Tensors.Length ? Amount.Text(tensors.Count, "tensor") : $"{tensors.Count} of {Amount.Text(plan.Tensors.Length, "tensor")}";
-        return Result("Names", problems, $"{all}, as planned") with { Tensors = [.. missing, .. strange, .. misshapen.Select(t => t.Tensor.Name)] };
+        var all = Amount.Text(plan.Tensors.Length, "tensor");
+        return Result("Names", problems, $"{(_isComplete ? all : $"{tensors.Count} of {all}")}, as planned") with
+        {
+            Tensors = [.. missing, .. unknown, .. misshapen.Select(p => p.Planned.Name)],
+        };
     }
 
     // A model keeps its dtypes (an F32 one becomes BF16), or has the one that its config names.
     private VerificationResult DTypes()
     {
         var stated = output.Config?.DType;
+        var kept = _hasHalfWidth ? stated : TensorType.BF16;
         var (type, wrong) = new TensorType?[] { null, TensorType.BF16, TensorType.F16, TensorType.F32 }
-            .Select(t => (Type: t, Wrong: Found().Where(f => f.Source.Type != Expected(f.Tensor, t)).ToList()))
-            .MinBy(c => (c.Wrong.Count, (c.Type ?? Default(stated)) != stated));
-        IEnumerable<string> problems = wrong.Select(f => $"{f.Tensor.Name} is {f.Source.Type} instead of {Expected(f.Tensor, type)}");
-        if (wrong.Count == 0 && type is { } t && stated is not null && t != stated && Found().Any(f => f.Tensor.Type.IsPlainFloat()))
+            .Select(t => (Type: t, Wrong: _pairs.Where(p => p.Saved.Type != Expected(p.Planned, t)).ToList()))
+            .MinBy(c => (c.Wrong.Count, (c.Type ?? kept) != stated));
+        var problems = wrong.Select(p => $"{p.Planned.Name} is {p.Saved.Type} instead of {Expected(p.Planned, type)}");
+        if (wrong.Count == 0 && type is { } t && stated is not null && t != stated && _pairs.Any(p => p.Planned.Type.IsPlainFloat()))
         {
             problems = [$"the tensors are {t}, but config.json says {stated.Value.TorchName()}"];
         }
 
-        var formats = Found().GroupBy(f => f.Source.Format).OrderByDescending(g => g.Count()).Select(g => $"{g.Count()} {g.Key}");
-        return Result("DType", problems, string.Join(", ", formats)) with { Tensors = [.. wrong.Select(f => f.Tensor.Name)] };
+        var formats = _pairs.GroupBy(p => p.Saved.Format).OrderByDescending(g => g.Count()).Select(g => $"{g.Count()} {g.Key}");
+        return Result("DType", problems, string.Join(", ", formats)) with { Tensors = [.. wrong.Select(p => p.Planned.Name)] };
     }
+
+    private TensorType Expected(LogicalTensor tensor, TensorType? type) =>
+        !tensor.Type.IsPlainFloat() ? tensor.Type
+            : type is { } all ? all
+            : !_hasHalfWidth ? TensorType.BF16
+            : tensor.Type == TensorType.F64 && tensor.Action != TensorAction.Copy ? TensorType.F32
+            : tensor.Type;
 
     private VerificationResult Config()
     {
@@ -69,116 +93,115 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
         var quantized = output.Sources.Values.Any(s => s.Verbatim is null);
         if (quantized != (config.Quantization is not null))
         {
-            problems.Add(quantized ? "some tensors are quantized, but there is no quantization_config" : "quantization_config was left behind, but no tensor is quantized");
+            problems.Add(quantized
+                ? "some tensors are quantized, but there is no quantization_config"
+                : "quantization_config was left behind, but no tensor is quantized");
         }
 
-        if (output.FormatProblem is not null)
+        if (output.FormatProblem is { } problem)
         {
-            problems.Add(output.FormatProblem);
+            problems.Add(problem);
         }
 
-        CompareVocabulary(config, problems);
-        CompareTie(config, problems);
-        var different = expected.Select(p => p.Key).Union(actual.Select(p => p.Key)).Except(StorageKeys).Except(TokenKeys).Where(k => !JsonNode.DeepEquals(expected[k], actual[k])).ToList();
-        problems.AddRange(different.Except(["vocab_size", "tie_word_embeddings"]).Select(k => $"{k} is {Short(actual[k])} instead of {Short(expected[k])}"));
-        if (different.Contains("tie_word_embeddings") && problems.Count == 0)
+        var (stated, rows) = (Vocabulary(actual), EmbeddingRows());
+        problems.AddRange([.. VocabularyProblem(stated, Vocabulary(expected), rows), .. TieProblem(config)]);
+        var different = expected.Select(p => p.Key).Union(actual.Select(p => p.Key)).Except(StorageKeys).Except(TokenKeys)
+            .Where(k => !JsonNode.DeepEquals(expected[k], actual[k])).ToList();
+        problems.AddRange(different.Except(["vocab_size", "tie_word_embeddings"]).Select(Difference));
+        if (problems.Count == 0)
         {
-            problems.Add($"tie_word_embeddings is {Short(actual["tie_word_embeddings"])} instead of {Short(expected["tie_word_embeddings"])}");
+            problems.AddRange(different.Where(k => k == "tie_word_embeddings").Select(Difference));
         }
 
-        var vocabulary = Vocabulary(actual) is { } size && EmbeddingRows() is { } rows ? $", vocab_size {size}{(size == rows ? " = embedding rows" : $", {rows} embedding rows as in the base")}" : "";
+        var vocabulary = stated is null || rows is null ? ""
+            : $", vocab_size {stated}{(stated == rows ? " = embedding rows" : $", {rows} embedding rows as in the base")}";
         return Result("Config", problems, $"{(quantized ? "a" : "no")} quantization_config{vocabulary}");
+
+        string Difference(string key) => $"{key} is {Short(actual[key])} instead of {Short(expected[key])}";
     }
 
     // A base may pad its embedding; the output may then, too.
-    private void CompareVocabulary(ModelConfig config, List<string> problems)
-    {
-        var (stated, expected) = (Vocabulary(Parsed(config)), Vocabulary(Parsed(plan.Config)));
-        if (stated is not null && EmbeddingRows() is { } rows && stated != rows && !(stated == expected && rows == plan.Tensors.First(t => TensorNames.IsInputEmbedding(t.Name)).Shape[0]))
-        {
-            problems.Add($"vocab_size is {stated}, but the embedding has {rows} rows");
-        }
-        else if (stated != expected)
-        {
-            problems.Add($"vocab_size is {Text(stated)} instead of {Text(expected)}");
-        }
+    private IEnumerable<string> VocabularyProblem(long? stated, long? expected, long? rows) =>
+        stated is not null && rows is not null && stated != rows && !(stated == expected && rows == PlannedEmbeddingRows())
+            ? [$"vocab_size is {stated}, but the embedding has {rows} rows"]
+        : stated != expected ? [$"vocab_size is {Text(stated)} instead of {Text(expected)}"]
+        : [];
 
-        static string Text(long? size) => size?.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "absent";
-    }
+    private long PlannedEmbeddingRows() => plan.Tensors.First(t => TensorNames.IsInputEmbedding(t.Name)).Shape[0];
 
-    private void CompareTie(ModelConfig config, List<string> problems)
+    private static string Text(long? size) => size?.ToString(CultureInfo.InvariantCulture) ?? "absent";
+
+    private IEnumerable<string> TieProblem(ModelConfig config)
     {
         var head = output.Sources.Keys.Any(TensorNames.IsOutputHead);
-        var planned = plan.Tensors.Any(t => TensorNames.IsOutputHead(t.Name));
         if (config.TiesWordEmbeddings != plan.Config.TiesWordEmbeddings)
         {
-            problems.Add(config.TiesWordEmbeddings
-                ? $"tie_word_embeddings is true, but {(head ? "head and embedding are both stored and differ" : "the head is not the embedding")}"
-                : $"tie_word_embeddings is false, but {(head ? "the head is the embedding" : "there is no head")}");
+            return [config.TiesWordEmbeddings
+                ? $"tie_word_embeddings is true, but {(head ? "head and embedding differ" : "the head is not the embedding")}"
+                : $"tie_word_embeddings is false, but {(head ? "the head is the embedding" : "there is no head")}"];
         }
-        else if (head != planned && tensors.Count == plan.Tensors.Length)
-        {
-            problems.Add(head ? "there is a head that should be the embedding" : "the head is missing");
-        }
+
+        return head == plan.Tensors.Any(t => TensorNames.IsOutputHead(t.Name)) || !_isComplete ? []
+            : [head ? "there is a head that should be the embedding" : "the head is missing"];
     }
 
-    // Every adapter tensor must be somewhere: read again from the adapter's own header.
+    // Every tensor in the header of an adapter must belong to a tensor of the model.
     private VerificationResult Adapters()
     {
-        var used = tensors.SelectMany(t => t.Terms.SelectMany(term => term.Term.Inputs).Concat(t.IsChanged ? t.Source.Inputs : [])).Select(Key)
-            .Concat(plan.Targets.Where(t => t.Outcome is AdapterOutcome.BaseCopy or AdapterOutcome.NotNeeded || tensors.Count < plan.Tensors.Length || IsTiedHead(t.Tensor))
-                .SelectMany(t => plan.Steps.Where(s => s.Adapter.Name == t.Adapter).SelectMany(s => t.Inputs.Select(i => (s.Adapter.Weights.Path, i)))))
-            .ToHashSet();
+        var merged = tensors.SelectMany(t => t.Terms.SelectMany(term => term.Term.Inputs).Concat(t.IsChanged ? t.Source.Inputs : []))
+            .Select(t => (t.File.Path, t.Name));
+        var unmerged =
+            from target in plan.Targets
+            where target.Outcome is AdapterOutcome.BaseCopy or AdapterOutcome.NotNeeded || !_isComplete || IsTiedHead(target.Tensor)
+            from step in plan.Steps
+            where step.Adapter.Name == target.Adapter
+            from input in target.Inputs
+            select (step.Adapter.Weights.Path, input);
+        var used = merged.Concat(unmerged).ToHashSet();
         var (problems, found) = (new List<string>(), new List<string>());
         foreach (var adapter in plan.Steps.Select(s => s.Adapter).DistinctBy(a => a.Path))
         {
             var stored = AdapterDirectory.Open(adapter.Path).Weights.Tensors;
-            problems.AddRange(stored.Where(t => !used.Contains((adapter.Weights.Path, t.Name))).Select(t => $"{t.Name} of '{adapter.Name}' is in no tensor"));
+            var unused = stored.Where(t => !used.Contains((adapter.Weights.Path, t.Name)));
+            problems.AddRange(unused.Select(t => $"{t.Name} of '{adapter.Name}' is in no tensor"));
             var pairs = stored.Count(t => t.Name.Contains(".lora_A.", StringComparison.Ordinal));
-            found.Add($"{Amount.Text(stored.Count, "tensor")} of '{adapter.Name}'{(pairs > 0 ? $" (LoRA on {Amount.Text(pairs, "module")})" : "")}");
+            var modules = pairs > 0 ? $" (LoRA on {Amount.Text(pairs, "module")})" : "";
+            found.Add($"{Amount.Text(stored.Count, "tensor")} of '{adapter.Name}'{modules}");
         }
 
-        return Result("Adapter", problems, found.Count == 0 ? "none: the base, converted" : $"all {string.Join(", ", found)} found their place") with { Tensors = [] };
-
-        (string, string) Key(StoredTensor tensor) => (tensor.File.Path, tensor.Name);
+        return Result("Adapter", problems, found is [] ? "none: the base, converted" : $"all {string.Join(", ", found)} found their place");
     }
 
-    // What an adapter says of a head that stays the embedding, it says of the embedding.
-    private bool IsTiedHead(string? name) => name is not null && TensorNames.IsOutputHead(name) && plan.Config.TiesWordEmbeddings && plan.Tensors.All(t => t.Name != name);
+    // A change of a head that is tied to the embedding belongs to the embedding.
+    private bool IsTiedHead(string? name) => name is not null && TensorNames.IsOutputHead(name)
+        && plan.Config.TiesWordEmbeddings && plan.Tensors.All(t => t.Name != name);
 
-    private IEnumerable<(LogicalTensor Tensor, TensorSource Source)> Found() =>
-        tensors.Where(t => output.Sources.ContainsKey(t.Name)).Select(t => (t, output.Sources[t.Name]));
+    private long? EmbeddingRows() => output.Sources.Where(s => TensorNames.IsInputEmbedding(s.Key)).Select(s => s.Value.Shape)
+        .Where(shape => shape.Count == 2).Select(shape => (long?)shape[0]).FirstOrDefault();
 
-    private long? EmbeddingRows() => output.Sources.Where(s => TensorNames.IsInputEmbedding(s.Key) && s.Value.Shape.Count == 2).Select(s => (long?)s.Value.Shape[0]).FirstOrDefault();
-
-    // Numbers that the plan has set are not of the type that numbers read from a file are.
+    // A copy by way of text: DeepEquals finds a number that the plan has set different from the same number in a file.
     private static JsonObject Parsed(ModelConfig config)
     {
         var json = (JsonObject)JsonNode.Parse(config.ToJson().ToJsonString())!;
-        foreach (var key in json["text_config"] is JsonObject ? TokenKeys : [])
+        foreach (var key in TokenKeys)
         {
-            ((JsonObject)json["text_config"]!).Remove(key);
+            (json["text_config"] as JsonObject)?.Remove(key);
         }
 
         return json;
     }
 
-    private static long? Vocabulary(JsonObject config) => (long?)(config.Number("vocab_size") ?? (config["text_config"] as JsonObject)?.Number("vocab_size"));
+    private static long? Vocabulary(JsonObject config) =>
+        (long?)(config.Number("vocab_size") ?? (config["text_config"] as JsonObject)?.Number("vocab_size"));
 
-    private TensorType? Default(TensorType? stated) => plan.Tensors.Any(t => t.Type.IsHalfWidthFloat()) ? stated : TensorType.BF16;
-
-    private TensorType Expected(LogicalTensor tensor, TensorType? type)
-    {
-        var all32 = !plan.Tensors.Any(t => t.Type.IsHalfWidthFloat());
-        return !tensor.Type.IsPlainFloat() ? tensor.Type
-            : type ?? (all32 ? TensorType.BF16 : tensor.Type == TensorType.F64 && tensor.Action != TensorAction.Copy ? TensorType.F32 : tensor.Type);
-    }
-
-    private static VerificationResult Result(string check, IEnumerable<string> problems, string good)
+    private static VerificationResult Result(string check, IEnumerable<string> problems, string correct)
     {
         var all = problems.ToList();
-        return all.Count == 0 ? new VerificationResult(check, true, good) : new VerificationResult(check, false, $"{string.Join("; ", all.Take(3))}{(all.Count > 3 ? $"; and {all.Count - 3} more" : "")}");
+        var rest = all.Count > 3 ? $"; and {all.Count - 3} more" : "";
+        return all.Count == 0 ? new VerificationResult(check, true, correct)
+            : new VerificationResult(check, false, string.Join("; ", all.Take(3)) + rest);
     }
 
-    private static string Short(JsonNode? node) => node?.ToJsonString() is { } text ? (text.Length > 40 ? text[..39] + "…" : text) : "absent";
+    private static string Short(JsonNode? node) =>
+        node?.ToJsonString() is { } text ? (text.Length > 40 ? text[..39] + "…" : text) : "absent";
 }

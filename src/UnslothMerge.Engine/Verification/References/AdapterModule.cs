@@ -23,62 +23,58 @@ internal sealed class AdapterTensors
         }
     }
 
-    /// <summary>The adapter.</summary>
     public AdapterDirectory Adapter { get; }
 
-    /// <summary>A module's tensor.</summary>
     public StoredTensor? Find(string module, string part) => _parts.GetValueOrDefault((module, part));
 
     /// <summary>Tensors that all modules share: <c>vera_A</c> or <c>tinylora_v.0</c> …</summary>
     public IReadOnlyList<StoredTensor> Shared(string name) =>
-        [.. Adapter.Weights.Tensors.Where(t => t.Name == $"base_model.{name}" || t.Name.StartsWith($"base_model.{name}.", StringComparison.Ordinal)).OrderBy(t => t.Name.Length).ThenBy(t => t.Name, StringComparer.Ordinal)];
+    [
+        .. Adapter.Weights.Tensors.Where(t => $"{t.Name}.".StartsWith($"base_model.{name}.", StringComparison.Ordinal))
+            .OrderBy(t => t.Name.Length).ThenBy(t => t.Name, StringComparer.Ordinal),
+    ];
 }
 
 /// <summary>What an adapter stores for one module, read in float64, and what its config says.</summary>
-/// <param name="files">The open files.</param>
-/// <param name="tensors">The adapter.</param>
 /// <param name="name">The module's name in the running model.</param>
-/// <param name="planned">The tensors that the plan has found for it, shared ones included.</param>
+/// <param name="planned">The tensors that the plan uses for it, shared ones included.</param>
 internal sealed class AdapterModule(InputFiles files, AdapterTensors tensors, string name, IReadOnlyList<StoredTensor> planned)
 {
-    /// <summary>The module's name in the running model.</summary>
     public string Name => name;
 
     /// <summary>adapter_config.json.</summary>
     public JsonObject Config => tensors.Adapter.Config.Json;
 
-    /// <summary>True if the adapter has this tensor for the module.</summary>
     public bool Has(string part) => tensors.Find(name, part) is not null;
 
-    /// <summary>The shape of a tensor.</summary>
     public IReadOnlyList<long> Shape(string part) => Find(part).Shape;
 
-    /// <summary>The values of a tensor.</summary>
     public double[] Values(string part) => PlainValues.ReadAll(files, Find(part));
 
-    /// <summary>A tensor as a matrix: its first dimension, and all others.</summary>
+    /// <summary>A tensor as a matrix: its first dimension by the product of the others.</summary>
     public Matrix<double> Matrix(string part) => AsMatrix(Find(part));
 
-    /// <summary>A tensor as a vector.</summary>
     public Vector<double> Vector(string part) => Vector<double>.Build.Dense(Values(part));
 
-    /// <summary>A tensor that all modules share, as a matrix; of several, the one that the plan has found for this module.</summary>
-    public Matrix<double> Shared(string shared) => AsMatrix(tensors.Shared(shared) is [var only] ? only : tensors.Shared(shared).First(t => planned.Any(p => p.Name == t.Name)));
+    /// <summary>A tensor that all modules share, as a matrix; of several, the one that the plan uses for this module.</summary>
+    public Matrix<double> Shared(string shared) =>
+        AsMatrix(tensors.Shared(shared) is [var only] ? only : tensors.Shared(shared).First(t => planned.Any(p => p.Name == t.Name)));
 
-    /// <summary>A number of the config.</summary>
     public double? Number(string option) => Config.Number(option);
 
     /// <summary>A number of the config that a pattern may replace for some modules. Source: PEFT 0.21, <c>get_pattern_key</c>.</summary>
     public double Number(string option, string pattern) =>
-        (Config[pattern] as JsonObject)?.Where(p => Regex.IsMatch(name, $@"\A(.*\.)?({p.Key})\z")).Select(p => (double?)p.Value).FirstOrDefault() ?? Number(option)
-        ?? throw new MergeException(MergeError.InvalidAdapter, $"adapter_config.json of '{tensors.Adapter.Path}' has no {option}.", tensors.Adapter.Path);
+        (double?)(Config[pattern] as JsonObject)?.FirstOrDefault(p => Regex.IsMatch(name, $@"\A(.*\.)?({p.Key})\z")).Value
+        ?? Number(option) ?? throw Missing($"adapter_config.json of '{tensors.Adapter.Path}' has no {option}.");
 
-    private StoredTensor Find(string part) => tensors.Find(name, part)
-        ?? throw new MergeException(MergeError.InvalidAdapter, $"The adapter '{tensors.Adapter.Path}' has no {part} for {name}.", tensors.Adapter.Path);
+    private StoredTensor Find(string part) =>
+        tensors.Find(name, part) ?? throw Missing($"The adapter '{tensors.Adapter.Path}' has no {part} for {name}.");
+
+    private MergeException Missing(string message) => new(MergeError.InvalidAdapter, message, tensors.Adapter.Path);
 
     private Matrix<double> AsMatrix(StoredTensor tensor)
     {
-        var rows = checked((int)(tensor.Shape.Count == 0 ? 1 : tensor.Shape[0]));
-        return Matrix<double>.Build.DenseOfRowMajor(rows, checked((int)(tensor.Shape.Count() / Math.Max(rows, 1))), PlainValues.ReadAll(files, tensor));
+        var (rows, values) = (tensor.Shape is [] ? 1 : checked((int)tensor.Shape[0]), PlainValues.ReadAll(files, tensor));
+        return Matrix<double>.Build.DenseOfRowMajor(rows, values.Length / Math.Max(rows, 1), values);
     }
 }

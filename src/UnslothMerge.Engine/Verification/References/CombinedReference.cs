@@ -2,7 +2,10 @@ using UnslothMerge.Adapters.Combining;
 
 namespace UnslothMerge.Verification.References;
 
-/// <summary>Several deltas made one by another rule than their sum: TIES (arXiv 2306.01708), DARE (arXiv 2311.03099), magnitude pruning. Whole tensors, as the papers write it.</summary>
+/// <summary>
+/// Several deltas combined by another rule than their sum: TIES (arXiv 2306.01708), DARE (arXiv 2311.03099), magnitude pruning.
+/// On whole tensors, as the papers write it.
+/// </summary>
 internal sealed class CombinedReference(CombinedTerm term, IReadOnlyList<IReadOnlyList<Reference>> deltas, double factor) : Reference
 {
     public override bool NeedsAllRows => true;
@@ -10,24 +13,18 @@ internal sealed class CombinedReference(CombinedTerm term, IReadOnlyList<IReadOn
     public override void Apply(RowSet set)
     {
         var weights = term.Deltas.Select(d => d.Weight).ToArray();
-        var thinned = deltas.Select((references, n) => Thin(Delta(set, references), n)).ToArray();
+        var pruned = deltas.Select((references, n) => Prune(Delta(set, references), n)).ToArray();
         for (var i = 0; i < set.Values.Length; i++)
         {
-            var (sum, sign) = (0.0, 0);
-            for (var n = 0; n < thinned.Length; n++)
-            {
-                sum += weights[n] * thinned[n][i];
-            }
-
-            sign = sum >= 0 ? 1 : -1;
+            var sum = weights.Select((w, n) => w * pruned[n][i]).Sum();
             if (term.Type is CombinationType.Ties or CombinationType.DareTies)
             {
-                var (agreeing, total) = (0.0, 0.0);
-                for (var n = 0; n < thinned.Length; n++)
+                var (sign, agreeing, total) = (sum >= 0 ? 1 : -1, 0.0, 0.0);
+                for (var n = 0; n < pruned.Length; n++)
                 {
-                    if (Math.Sign(weights[n] * thinned[n][i]) == sign)
+                    if (Math.Sign(weights[n] * pruned[n][i]) == sign)
                     {
-                        agreeing += weights[n] * thinned[n][i];
+                        agreeing += weights[n] * pruned[n][i];
                         total += weights[n];
                     }
                 }
@@ -50,7 +47,7 @@ internal sealed class CombinedReference(CombinedTerm term, IReadOnlyList<IReadOn
         return own.Values;
     }
 
-    private double[] Thin(double[] values, int adapter)
+    private double[] Prune(double[] values, int adapter)
     {
         if (term.Density >= 1)
         {
@@ -59,10 +56,10 @@ internal sealed class CombinedReference(CombinedTerm term, IReadOnlyList<IReadOn
 
         if (term.Type is CombinationType.Ties or CombinationType.MagnitudePrune)
         {
-            // Equal ones are kept in the order of their index; sizes are compared in fp32, as the rule says.
+            // Of equal ones the first is kept; magnitudes are compared in fp32, as the rule says.
             var order = Enumerable.Range(0, values.Length).ToArray();
-            var sizes = Array.ConvertAll(values, v => -Math.Abs((float)v));
-            Array.Sort(order, (a, b) => sizes[a] != sizes[b] ? sizes[a].CompareTo(sizes[b]) : a - b);
+            var magnitudes = Array.ConvertAll(values, v => -Math.Abs((float)v));
+            Array.Sort(order, (a, b) => magnitudes[a] != magnitudes[b] ? magnitudes[a].CompareTo(magnitudes[b]) : a - b);
             foreach (var dropped in order.AsSpan((int)(term.Density * values.Length)))
             {
                 values[dropped] = 0;

@@ -5,12 +5,11 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Verification.References;
 
-/// <summary>LoRA: W + scale·left·right, where the factors may be parts of stored tensors and the product a part of the weight (arXiv 2106.09685).</summary>
-/// <param name="files">The open files.</param>
+/// <summary>LoRA: W + scale·left·right (arXiv 2106.09685). Factors may be parts of stored tensors, and the product a part of the
+/// weight.</summary>
 /// <param name="left">[rows, rank].</param>
 /// <param name="right">[rank, columns].</param>
-/// <param name="scale">The factor on the product.</param>
-/// <param name="place">Where the product begins in the weight.</param>
+/// <param name="place">The first element of the product in the weight.</param>
 internal sealed class LowRankReference(InputFiles files, FactorMatrix left, FactorMatrix right, double scale, MatrixPlace place) : Reference
 {
     private const double Fp32 = 1.0 / (1 << 24);
@@ -21,11 +20,12 @@ internal sealed class LowRankReference(InputFiles files, FactorMatrix left, Fact
 
     // Stored [rank, rows], its rows cannot be read one by one.
     private readonly double[]? _left = left.Transposed ? Factors.Read(files, left) : null;
-    private double? _norm;
+    private double? _largestColumn;
 
     public override bool KnowsNoise => true;
 
-    private double LargestColumn => _norm ??= Enumerable.Range(0, _columns).Max(j => Math.Sqrt(Enumerable.Range(0, _rank).Sum(k => _right[(k * _columns) + j] * _right[(k * _columns) + j])));
+    private double LargestColumn => _largestColumn ??=
+        Enumerable.Range(0, _columns).Max(j => Math.Sqrt(Enumerable.Range(0, _rank).Sum(k => Math.Pow(_right[(k * _columns) + j], 2))));
 
     public override void Apply(RowSet set)
     {
@@ -45,7 +45,7 @@ internal sealed class LowRankReference(InputFiles files, FactorMatrix left, Fact
                 TensorPrimitives.MultiplyAdd(_right.AsSpan(k * _columns, _columns), scale * factors[k], target, target);
             }
 
-            // The worst that fp32 sums of this length can be off: Cauchy and Schwarz bound what is summed.
+            // The error bound of fp32 sums of this length; Cauchy and Schwarz bound the products.
             set.Noise[i] += Fp32 * (_rank + 4) * Math.Abs(scale) * TensorPrimitives.Norm<double>(factors) * LargestColumn;
         }
     }
@@ -84,11 +84,11 @@ internal static class Factors
         return values;
     }
 
-    /// <summary>One of the stored rows that belong to a factor, without the columns that do not.</summary>
+    /// <summary>One stored row of a factor, without the columns that do not belong to it.</summary>
     public static void ReadStoredRow(InputFiles files, FactorMatrix factor, long row, double[] values)
     {
         var tensor = factor.Tensor;
-        var width = checked((int)tensor.Shape.Skip(1).Aggregate(1L, (a, b) => a * b));
+        var width = checked((int)(tensor.Shape.Count() / tensor.Shape[0]));
         var (bytes, all) = (new byte[(long)width * tensor.Type.Bits() / 8], new double[width]);
         files.Read(tensor, factor.StoredRows.At(row) * bytes.Length, bytes);
         PlainValues.Decode(tensor.Type, bytes, all);

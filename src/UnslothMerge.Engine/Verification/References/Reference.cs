@@ -3,7 +3,7 @@ using MathNet.Numerics.LinearAlgebra;
 namespace UnslothMerge.Verification.References;
 
 /// <summary>
-/// What an adapter makes of a weight, written down as the papers write it: plain float64 over some rows or all of them, without any of the merge's own code.
+/// What an adapter makes of a weight, as the papers write it: plain float64 over some rows or all of them, without any of the merge's code.
 /// A weight is [outputs, inputs]; the kernel of a convolution belongs to its inputs; a bias is [outputs, 1].
 /// </summary>
 internal abstract class Reference
@@ -11,14 +11,14 @@ internal abstract class Reference
     /// <summary>True if it must be given all rows at once.</summary>
     public virtual bool NeedsAllRows => false;
 
-    /// <summary>True if it must have <see cref="See">seen</see> all rows before it changes one.</summary>
-    public virtual bool NeedsToSee => false;
+    /// <summary>True if <see cref="Scan"/> must get all rows before <see cref="Apply"/> gets the first.</summary>
+    public virtual bool NeedsScan => false;
 
-    /// <summary>True if it knows what fp32 arithmetic may differ by, and adds that to <see cref="RowSet.Noise"/>.</summary>
+    /// <summary>True if it adds the error bound of fp32 arithmetic to <see cref="RowSet.Noise"/>.</summary>
     public virtual bool KnowsNoise => false;
 
-    /// <summary>Sees some rows, as the references before this one left them.</summary>
-    public virtual void See(RowSet set)
+    /// <summary>Reads some rows, as the references before this one left them.</summary>
+    public virtual void Scan(RowSet set)
     {
     }
 
@@ -26,37 +26,31 @@ internal abstract class Reference
     public abstract void Apply(RowSet set);
 }
 
-/// <summary>A change that is added: Δ of some rows, which may depend on the base's values.</summary>
-/// <param name="delta">Rows and their base values → Δ.</param>
-/// <param name="factor">The caller's factor.</param>
-internal sealed class AddedReference(Func<IReadOnlyList<long>, Matrix<double>, Matrix<double>> delta, double factor) : Reference
+/// <summary>A formula over rows: their numbers and values → a matrix of the same shape.</summary>
+internal delegate Matrix<double> RowFormula(IReadOnlyList<long> rows, Matrix<double> weight);
+
+/// <summary>A change that is one formula.</summary>
+internal sealed class FormulaReference(Action<RowSet> change, bool all) : Reference
 {
-    public bool All { get; init; }
+    public override bool NeedsAllRows => all;
 
-    public override bool NeedsAllRows => All;
+    /// <summary>Adds factor·Δ, a function of the base's values.</summary>
+    public static Reference Add(RowFormula delta, double factor, bool all = false) =>
+        new FormulaReference(set => set.ValueMatrix += factor * delta(set.Rows, set.WeightMatrix), all);
 
-    public override void Apply(RowSet set) => set.ValueMatrix += factor * delta(set.Rows, set.WeightMatrix);
-}
+    /// <summary>Replaces the values by a function of them.</summary>
+    public static Reference Map(RowFormula map, bool all = false) =>
+        new FormulaReference(set => set.ValueMatrix = map(set.Rows, set.ValueMatrix), all);
 
-/// <summary>A change that is not added: rows and their values so far → new values.</summary>
-internal sealed class MappedReference(Func<IReadOnlyList<long>, Matrix<double>, Matrix<double>> map) : Reference
-{
-    public bool All { get; init; }
+    /// <summary>A reference for a layer whose weight is stored [inputs, outputs].</summary>
+    public static Reference Transpose(Reference reference) => new FormulaReference(
+        set =>
+        {
+            var transposed = set.Transpose();
+            reference.Apply(transposed);
+            set.ValueMatrix = transposed.ValueMatrix.Transpose();
+        },
+        all: true);
 
-    public override bool NeedsAllRows => All;
-
-    public override void Apply(RowSet set) => set.ValueMatrix = map(set.Rows, set.ValueMatrix);
-}
-
-/// <summary>A reference for a layer whose weight is stored [inputs, outputs].</summary>
-internal sealed class TransposedReference(Reference inner) : Reference
-{
-    public override bool NeedsAllRows => true;
-
-    public override void Apply(RowSet set)
-    {
-        var turned = set.Transpose();
-        inner.Apply(turned);
-        set.ValueMatrix = turned.ValueMatrix.Transpose();
-    }
+    public override void Apply(RowSet set) => change(set);
 }
