@@ -1,14 +1,12 @@
 <#
 .SYNOPSIS
     Builds, tests, shows, measures or packages UnslothMerge.
-.DESCRIPTION
-    For pwsh and for the shell of this repository alike, so nothing here but the language, .NET and dotnet.
 .EXAMPLE
     ./build.ps1 Test
 .EXAMPLE
-    dotnet run --project src/UnslothMerge.Shell -- build.ps1 Demo
+    dotnet pwsh build.ps1 Demo
 .EXAMPLE
-    ./build.ps1 Package -Sign { Get-ChildItem $args[0] -Recurse -Include *.dll, *.psd1, *.ps1xml | Set-AuthenticodeSignature -Certificate $certificate }
+    ./build.ps1 Package -Sign { Get-ChildItem $args[0] -Recurse -Include *.dll, *.ps*1* | Set-AuthenticodeSignature -Certificate $certificate }
 #>
 [CmdletBinding()]
 param(
@@ -17,7 +15,7 @@ param(
     [string] $Task = 'Build',
 
     # Package: where the module's folder and the .nupkg go.
-    [string] $OutputPath = 'out/package',
+    [string] $OutputPath = (Join-Path $PSScriptRoot out package),
 
     # Package: signs the files of the module's folder, which it is given, before they are packed.
     [scriptblock] $Sign,
@@ -27,83 +25,58 @@ param(
 )
 
 $ErrorActionPreference = 'Stop'
+$PSNativeCommandUseErrorActionPreference = $true
 
-function Invoke-DotNet {
-    & dotnet @args
-    if ($LASTEXITCODE -ne 0) { throw "dotnet $($args[0]) failed with exit code $LASTEXITCODE." }
-}
+function Invoke-BuildTask { dotnet build "$PSScriptRoot/UnslothMerge.slnx" --nologo }
 
-function Resolve-RepositoryPath([string] $Path) { [IO.Path]::GetFullPath([IO.Path]::Combine($PSScriptRoot, $Path)) }
-
-function Copy-Tree([string] $From, [string] $To) {
-    foreach ($file in [IO.Directory]::EnumerateFiles($From, '*', 'AllDirectories')) {
-        $target = [IO.Path]::Combine($To, [IO.Path]::GetRelativePath($From, $file))
-        $null = [IO.Directory]::CreateDirectory([IO.Path]::GetDirectoryName($target))
-        [IO.File]::Copy($file, $target, $true)
-    }
-}
-
-function Copy-One([string] $File, [string] $Folder) {
-    $null = [IO.Directory]::CreateDirectory($Folder)
-    [IO.File]::Copy($File, [IO.Path]::Combine($Folder, [IO.Path]::GetFileName($File)), $true)
-}
-
-function Invoke-BuildTask { Invoke-DotNet build (Resolve-RepositoryPath UnslothMerge.slnx) --nologo }
-
-function Invoke-TestTask { Invoke-DotNet test --solution (Resolve-RepositoryPath UnslothMerge.slnx) }
+function Invoke-TestTask { dotnet test --solution "$PSScriptRoot/UnslothMerge.slnx" }
 
 # Merges a small adapter through the module, as a user would.
 function Invoke-DemoTask {
-    $base = Resolve-RepositoryPath tests/Fixtures/bases/llama-bf16
-    $adapter = Resolve-RepositoryPath tests/Fixtures/cases/lora-all-linear/adapter
-    $out = Resolve-RepositoryPath out/demo
+    $fixtures = Join-Path $PSScriptRoot tests Fixtures
+    $out = Join-Path $PSScriptRoot out demo
 
-    if (-not (Get-Module UnslothMerge)) { Import-Module (Resolve-RepositoryPath UnslothMerge.psd1) }
-    Merge-LoraModel -Base $base -Adapter $adapter | Save-MergedModel -Destination $out -Force
-    foreach ($file in [IO.DirectoryInfo]::new($out).EnumerateFiles()) {
-        [pscustomobject]@{ Name = $file.Name; Bytes = $file.Length }
-    }
+    if (-not (Get-Module UnslothMerge)) { Import-Module "$PSScriptRoot/UnslothMerge.psd1" }
+    Merge-LoraModel "$fixtures/bases/llama-bf16" "$fixtures/cases/lora-all-linear/adapter" | Save-MergedModel $out -Force
+    Get-ChildItem $out
 }
 
-function Invoke-BenchTask { Invoke-DotNet run -c Release --project (Resolve-RepositoryPath bench/UnslothMerge.Bench) -- compare }
+function Invoke-BenchTask { dotnet run -c Release --project "$PSScriptRoot/bench/UnslothMerge.Bench" }
 
-# The platforms that the engine is compiled ahead for: 1.2 MB each of a package that is to have 5 at most. The others compile it as they run it, and need 0.1 s more for a first merge.
+# The platforms that the engine is compiled ahead for: 1.2 MB each of a package that is to have 5 at most.
+# The others compile it as they run it, and need 0.1 s more for a first merge.
 $Platforms = @('linux-x64')
 
 # Lays the module out as Install-Module would, and packs it for a gallery. A module already there is replaced.
 function Invoke-PackageTask {
-    $manifest = Read-Manifest
-    $output = Resolve-RepositoryPath $OutputPath
-    $module = [IO.Path]::Combine($output, 'UnslothMerge', $manifest.ModuleVersion)
-    if ([IO.Directory]::Exists($module)) { [IO.Directory]::Delete($module, $true) }
+    $manifest = Import-PowerShellDataFile "$PSScriptRoot/UnslothMerge.psd1"
+    $output = (New-Item $OutputPath -ItemType Directory -Force).FullName
+    $module = Join-Path $output UnslothMerge $manifest.ModuleVersion
+    if (Test-Path -LiteralPath $module) { Remove-Item -LiteralPath $module -Recurse }
+    $null = New-Item $module -ItemType Directory
 
     if (-not $NoBuild) {
-        $null = Invoke-DotNet build (Resolve-RepositoryPath src/UnslothMerge.PowerShell) -c Release --nologo '-p:CompileAhead=false'
+        $null = dotnet build "$PSScriptRoot/src/UnslothMerge.PowerShell" -c Release --nologo '-p:CompileAhead=false'
+    }
+
+    $files = @('bin', 'en-US', 'UnslothMerge.psd1', 'LICENSE', 'README.md') + $manifest.FormatsToProcess
+    $files | ForEach-Object { Copy-Item "$PSScriptRoot/$_" $module -Recurse }
+
+    if (-not $NoBuild) {
         foreach ($platform in $Platforms) {
-            $null = Invoke-DotNet publish (Resolve-RepositoryPath src/UnslothMerge.Engine) -c Release -r $platform --nologo
-            Copy-One (Resolve-RepositoryPath "artifacts/publish/UnslothMerge.Engine/release_$platform/UnslothMerge.Engine.dll") "$module/bin/engine/$platform"
+            $null = dotnet publish "$PSScriptRoot/src/UnslothMerge.Engine" -c Release -r $platform --nologo
+            $folder = New-Item "$module/bin/engine/$platform" -ItemType Directory -Force
+            Copy-Item "$PSScriptRoot/artifacts/publish/UnslothMerge.Engine/release_$platform/UnslothMerge.Engine.dll" $folder.FullName
         }
     }
 
-    foreach ($folder in 'bin', 'en-US') {
-        $from = Resolve-RepositoryPath $folder
-        if ([IO.Directory]::Exists($from)) { Copy-Tree $from ([IO.Path]::Combine($module, $folder)) }
-    }
-
-    foreach ($name in @('UnslothMerge.psd1', 'LICENSE', 'README.md') + $manifest.FormatsToProcess) { Copy-One (Resolve-RepositoryPath $name) $module }
     if ($Sign) { $null = & $Sign $module }
 
-    $nuspec = [IO.Path]::Combine($output, 'UnslothMerge.nuspec')
-    [IO.File]::WriteAllText($nuspec, (Get-Nuspec $manifest "UnslothMerge/$($manifest.ModuleVersion)"))
-    $null = Invoke-DotNet pack $nuspec --output $output --verbosity quiet
-    [IO.File]::Delete($nuspec)
-    [IO.DirectoryInfo]::new($module)
-    [IO.FileInfo]::new([IO.Path]::Combine($output, "UnslothMerge.$($manifest.ModuleVersion).nupkg"))
-}
-
-function Read-Manifest {
-    $ast = [Management.Automation.Language.Parser]::ParseFile((Resolve-RepositoryPath UnslothMerge.psd1), [ref] $null, [ref] $null)
-    $ast.Find({ $args[0] -is [Management.Automation.Language.HashtableAst] }, $false).SafeGetValue()
+    $nuspec = Join-Path $output UnslothMerge.nuspec
+    Get-Nuspec $manifest "UnslothMerge/$($manifest.ModuleVersion)" | Set-Content -LiteralPath $nuspec
+    $null = dotnet pack $nuspec --output $output --verbosity quiet
+    Remove-Item -LiteralPath $nuspec
+    Get-Item -LiteralPath $module, (Join-Path $output "UnslothMerge.$($manifest.ModuleVersion).nupkg")
 }
 
 # What galleries of PowerShell modules ask for: the tags say that it is a module, and which commands it has.
@@ -111,7 +84,10 @@ function Get-Nuspec($Manifest, [string] $Folder) {
     $data = $Manifest.PrivateData.PSData
     $commands = $Manifest.CmdletsToExport
     $tags = @('PSModule', 'PSIncludes_Cmdlet') + $data.Tags + @(foreach ($name in $commands) { "PSCmdlet_$name"; "PSCommand_$name" })
-    $text = @{ author = $Manifest.Author; description = $Manifest.Description; copyright = $Manifest.Copyright; license = $data.LicenseUri; tags = $tags -join ' ' }
+    $text = @{
+        author = $Manifest.Author; description = $Manifest.Description; copyright = $Manifest.Copyright
+        license = $data.LicenseUri; tags = $tags -join ' '
+    }
     foreach ($key in @($text.Keys)) { $text[$key] = [Security.SecurityElement]::Escape($text[$key]) }
     @"
 <?xml version="1.0" encoding="utf-8"?>

@@ -9,7 +9,10 @@ BeforeDiscovery {
         @{ line = 'Get-LoraAdapter '; offers = "'./runs/check [1]'", 'me/style' }
         @{ line = 'Get-LoraAdapter x -Base models/l'; offers = 'models/llama' }
         @{ line = 'Get-ModelTensor models/'; offers = 'models/llama', "'models/o''clock'" }
-        @{ line = 'Get-ModelTensor ./models/llama -Name q_'; offers = '*.self_attn.q_proj.*', 'model.layers.0.self_attn.q_proj.weight', 'model.layers.1.self_attn.q_proj.weight' }
+        @{
+            line   = 'Get-ModelTensor ./models/llama -Name q_'
+            offers = '*.self_attn.q_proj.*', 'model.layers.0.self_attn.q_proj.weight', 'model.layers.1.self_attn.q_proj.weight'
+        }
         @{ line = 'Get-ModelTensor org/tiny lm_'; offers = 'lm_head.weight' }
         @{ line = 'Get-ModelTensor ./runs -Name x'; offers = @() }
         @{ line = 'Save-MergedModel out -Method merged_4'; offers = 'merged_4bit' }
@@ -21,30 +24,22 @@ BeforeDiscovery {
 BeforeAll {
     . "$PSScriptRoot/Session.ps1"
 
-    function Copy-Folder([string] $From, [string] $To) {
-        $to = [IO.Directory]::CreateDirectory([IO.Path]::Combine($TestDrive, $To)).FullName
-        foreach ($file in [IO.Directory]::GetFiles([IO.Path]::Combine($Fixtures, $From))) { [IO.File]::Copy($file, [IO.Path]::Combine($to, [IO.Path]::GetFileName($file))) }
-        $to
-    }
+    $cache = $env:HF_HUB_CACHE
+    $env:HF_HUB_CACHE = Join-Path $TestDrive '.hub'
+    $null = Copy-Folder (Get-Base 'llama-bf16') 'models/llama'
+    $null = Copy-Folder (Get-Base 'llama-bf16') 'models/o''clock'
+    $null = Copy-Folder (Get-Adapter 'lora-all-linear') 'runs/check [1]'
+    $tiny = Copy-Folder (Get-Base 'llama-bf16') '.hub/models--org--tiny/snapshots/abc'
+    $null = Copy-Folder (Get-Base 'llama-fp16') '.hub/models--org--tiny/snapshots/old'
+    $null = New-Item "$TestDrive/.hub/models--org--tiny/refs/main" -Value 'abc' -Force
+    $style = Copy-Folder (Get-Adapter 'lora-all-linear') '.hub/models--me--style/snapshots/d1'
 
-    $cache = [Environment]::GetEnvironmentVariable('HF_HUB_CACHE')
-    [Environment]::SetEnvironmentVariable('HF_HUB_CACHE', [IO.Path]::Combine($TestDrive, '.hub'))
-    $null = Copy-Folder 'bases/llama-bf16' 'models/llama'
-    $null = Copy-Folder 'bases/llama-bf16' 'models/o''clock'
-    $null = Copy-Folder 'cases/lora-all-linear/adapter' 'runs/check [1]'
-    $tiny = Copy-Folder 'bases/llama-bf16' '.hub/models--org--tiny/snapshots/abc'
-    $null = Copy-Folder 'bases/llama-fp16' '.hub/models--org--tiny/snapshots/old'
-    $null = [IO.Directory]::CreateDirectory([IO.Path]::Combine($TestDrive, '.hub/models--org--tiny/refs'))
-    [IO.File]::WriteAllText([IO.Path]::Combine($TestDrive, '.hub/models--org--tiny/refs/main'), 'abc')
-    $style = Copy-Folder 'cases/lora-all-linear/adapter' '.hub/models--me--style/snapshots/d1'
-
-    $before = Get-Location
-    Set-Location $TestDrive
+    Push-Location $TestDrive
 }
 
 AfterAll {
-    Set-Location $before
-    [Environment]::SetEnvironmentVariable('HF_HUB_CACHE', $cache)
+    Pop-Location
+    $env:HF_HUB_CACHE = $cache
 }
 
 Describe 'Completion' {
@@ -58,7 +53,7 @@ Describe 'The local Hugging Face cache' {
         $adapter = Get-LoraAdapter me/style -Base org/tiny
         $adapter.Path | Should -Be $style
         $adapter.Name | Should -Be 'me/style'
-        (Get-ModelTensor org/tiny lm_head.weight).Path | Should -Be ([IO.Path]::Combine($tiny, 'model.safetensors'))
+        (Get-ModelTensor org/tiny lm_head.weight).Path | Should -Be (Join-Path $tiny 'model.safetensors')
         (Get-MergeMemoryPlan org/tiny me/style).Adapter | Should -Be $style
     }
 
@@ -76,8 +71,8 @@ Describe 'The local Hugging Face cache' {
     }
 
     It 'comes after a folder of that name' {
-        $own = Copy-Folder 'bases/llama-bf16' 'org/tiny'
-        (Get-ModelTensor org/tiny lm_head.weight).Path | Should -Be ([IO.Path]::Combine($own, 'model.safetensors'))
+        $own = Copy-Folder (Get-Base 'llama-bf16') 'org/tiny'
+        (Get-ModelTensor org/tiny lm_head.weight).Path | Should -Be (Join-Path $own 'model.safetensors')
     }
 
     It 'is told of where a name is not in it' {

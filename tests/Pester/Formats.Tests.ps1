@@ -1,14 +1,10 @@
 BeforeAll {
     . "$PSScriptRoot/Session.ps1"
 
-    $base = [IO.Path]::Combine($Fixtures, 'bases', 'llama-bf16')
-    $adapter = [IO.Path]::Combine($Fixtures, 'cases', 'lora-all-linear', 'adapter')
+    $base = Get-Base 'llama-bf16'
+    $adapter = Get-Adapter 'lora-all-linear'
 
-    function Get-Base([string] $Name) { [IO.Path]::Combine($Fixtures, 'bases', $Name) }
-    function Get-Adapter([string] $Case) { [IO.Path]::Combine($Fixtures, 'cases', $Case, 'adapter') }
-    function Get-Quantization([string] $Folder) {
-        [Text.Json.JsonDocument]::Parse([IO.File]::ReadAllText([IO.Path]::Combine($Folder, 'config.json'))).RootElement.GetProperty('quantization_config')
-    }
+    function Get-Quantization([string] $Folder) { (Read-Json "$Folder/config.json").quantization_config }
 }
 
 Describe 'FP8' {
@@ -16,78 +12,89 @@ Describe 'FP8' {
         @{ strategy = 'block'; method = 'fp8' }
         @{ strategy = 'channel'; method = 'compressed-tensors' }
     ) {
-        $out = [IO.Path]::Combine($TestDrive, "fp8-$strategy")
+        $out = Join-Path $TestDrive "fp8-$strategy"
         $tensors = (Merge-LoraModel $base $adapter |
             Save-MergedModel $out -Method merged_fp8 -Strategy $strategy -WarningVariable warnings -WarningAction SilentlyContinue).Tensors
         "$warnings" | Should -BeLike '*FP8 costs accuracy*_proj*'
         ($tensors | Where-Object RelativeError).Count | Should -Be 14
         ($tensors | Where-Object RelativeError -GT 0.05) | Should -BeNullOrEmpty
         (Get-ModelTensor $out | Where-Object Format -EQ 'FP8').Count | Should -Be 14
-        (Get-Quantization $out).GetProperty('quant_method').GetString() | Should -Be $method
+        (Get-Quantization $out).quant_method | Should -Be $method
     }
 
     It 'is read again as any base' {
-        $fp8, $out = 'fp8', 'fp8-again' | ForEach-Object { [IO.Path]::Combine($TestDrive, $_) }
+        $fp8, $out = 'fp8', 'fp8-again' | ForEach-Object { Join-Path $TestDrive $_ }
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $fp8 -Method merged_fp8 -WarningAction SilentlyContinue
         $null = Merge-LoraModel $fp8 | Save-MergedModel $out
         Get-ModelTensor $out | Where-Object Format -NE 'BF16' | Should -BeNullOrEmpty
     }
 
     It 'is refused where nothing would be FP8' {
-        $out = [IO.Path]::Combine($TestDrive, 'nothing')
-        { Merge-LoraModel (Get-Base 'q-mxfp4-gptoss') | Save-MergedModel $out -Method merged_fp8 } | Should -Throw 'None of the * tensors would be FP8*' -ErrorId 'InvalidOption,*'
+        $out = Join-Path $TestDrive 'nothing'
+        { Merge-LoraModel (Get-Base 'q-mxfp4-gptoss') | Save-MergedModel $out -Method merged_fp8 } |
+            Should -Throw 'None of the * tensors would be FP8*' -ErrorId 'InvalidOption,*'
         $out | Should -Not -Exist
     }
 
     It 'takes -Strategy, and nothing else does' {
-        { Merge-LoraModel $base | Save-MergedModel ([IO.Path]::Combine($TestDrive, 'no')) -Strategy block } | Should -Throw '*merged_16bit*' -ErrorId 'InvalidOption,*'
-        { Merge-LoraModel $base | Save-MergedModel ([IO.Path]::Combine($TestDrive, 'no')) -Method merged_fp8 -Strategy tensor } | Should -Throw '*block*channel*'
+        { Merge-LoraModel $base | Save-MergedModel (Join-Path $TestDrive 'no') -Strategy block } |
+            Should -Throw '*merged_16bit*' -ErrorId 'InvalidOption,*'
+        { Merge-LoraModel $base | Save-MergedModel (Join-Path $TestDrive 'no') -Method merged_fp8 -Strategy tensor } |
+            Should -Throw '*block*channel*'
     }
 }
 
 Describe 'The format that the base has' {
     It 'is kept: <_>' -ForEach 'q-nf4', 'q-int8', 'q-fp8-ragged', 'q-fp8-tensor', 'q-int4-asym', 'q-nvfp4', 'q-gptq', 'q-awq' {
-        $out = [IO.Path]::Combine($TestDrive, "kept-$_")
+        $out = Join-Path $TestDrive "kept-$_"
         $tensors = (Merge-LoraModel (Get-Base $_) (Get-Adapter $_) |
             Save-MergedModel $out -Method merged -WarningVariable warnings -WarningAction SilentlyContinue).Tensors
         "$warnings" | Should -BeLike '*again*costs accuracy*'
-        (Get-ModelTensor $out | ForEach-Object { "$($_.Name) $($_.Format) $($_.Shape)" }) | Should -Be (Get-ModelTensor (Get-Base $_) | ForEach-Object { "$($_.Name) $($_.Format) $($_.Shape)" })
-        (Get-Quantization $out).GetRawText() | Should -Be (Get-Quantization (Get-Base $_)).GetRawText()
+        (Get-ModelTensor $out | ForEach-Object { "$($_.Name) $($_.Format) $($_.Shape)" }) |
+            Should -Be (Get-ModelTensor (Get-Base $_) | ForEach-Object { "$($_.Name) $($_.Format) $($_.Shape)" })
+        Get-Quantization $out | ConvertTo-Json -Depth 9 | Should -Be (Get-Quantization (Get-Base $_) | ConvertTo-Json -Depth 9)
         $tensors | Where-Object Action -EQ 'Decode' | Should -BeNullOrEmpty
-        ($tensors | Where-Object RelativeError).Count | Should -Be ($tensors | Where-Object Action -EQ 'Merge' | Where-Object DType -NE 'BF16' | Where-Object DType -NE 'F16').Count
+        ($tensors | Where-Object RelativeError).Count |
+            Should -Be ($tensors | Where-Object Action -EQ 'Merge' | Where-Object DType -NE 'BF16' | Where-Object DType -NE 'F16').Count
     }
 
     It 'is 16 bits for a 16-bit base, without a warning' {
-        $out = [IO.Path]::Combine($TestDrive, 'plain')
+        $out = Join-Path $TestDrive 'plain'
         $tensors = (Merge-LoraModel $base $adapter | Save-MergedModel $out -Method merged -WarningVariable warnings).Tensors
         $warnings | Should -BeNullOrEmpty
         $tensors | Where-Object DType -NE 'BF16' | Should -BeNullOrEmpty
     }
 
     It 'leaves nothing for -DType to do' {
-        { Merge-LoraModel $base | Save-MergedModel ([IO.Path]::Combine($TestDrive, 'no')) -Method merged -DType float16 } | Should -Throw '*no effect*' -ErrorId 'InvalidOption,*'
-        { Merge-LoraModel $base | Save-MergedModel ([IO.Path]::Combine($TestDrive, 'no')) -Method merged_4bit -DType float32 } | Should -Throw '*16 bits*' -ErrorId 'InvalidOption,*'
+        { Merge-LoraModel $base | Save-MergedModel (Join-Path $TestDrive 'no') -Method merged -DType float16 } |
+            Should -Throw '*no effect*' -ErrorId 'InvalidOption,*'
+        { Merge-LoraModel $base | Save-MergedModel (Join-Path $TestDrive 'no') -Method merged_4bit -DType float32 } |
+            Should -Throw '*16 bits*' -ErrorId 'InvalidOption,*'
     }
 
     It 'can be asked to be MXFP4' {
-        $out = [IO.Path]::Combine($TestDrive, 'mxfp4')
-        $tensors = (Merge-LoraModel (Get-Base 'q-mxfp4-gptoss') (Get-Adapter 'q-mxfp4-fused') | Save-MergedModel $out -Method merged_mxfp4 -WarningAction SilentlyContinue).Tensors
+        $out = Join-Path $TestDrive 'mxfp4'
+        $tensors = (Merge-LoraModel (Get-Base 'q-mxfp4-gptoss') (Get-Adapter 'q-mxfp4-fused') |
+            Save-MergedModel $out -Method merged_mxfp4 -WarningAction SilentlyContinue).Tensors
         ($tensors | Where-Object RelativeError).Count | Should -Be 2
         (Get-ModelTensor $out | Where-Object Format -EQ 'MXFP4').Count | Should -Be 2
 
-        $failure = { Merge-LoraModel $base | Save-MergedModel ([IO.Path]::Combine($TestDrive, 'no')) -Method merged_mxfp4 } | Should -Throw '*not a model in MXFP4*BF16*' -ErrorId 'InvalidOption,*' -PassThru
+        $failure = { Merge-LoraModel $base | Save-MergedModel (Join-Path $TestDrive 'no') -Method merged_mxfp4 } |
+            Should -Throw '*not a model in MXFP4*BF16*' -ErrorId 'InvalidOption,*' -PassThru
         $failure.ErrorDetails.RecommendedAction | Should -Match 'merged_fp8'
-        [IO.Path]::Combine($TestDrive, 'no') | Should -Not -Exist
+        Join-Path $TestDrive 'no' | Should -Not -Exist
     }
 }
 
 Describe 'What a format needs' {
     It 'is known before it is written: <_>' -ForEach 'merged', 'merged_fp8', 'merged_4bit' {
         $plan = Get-MergeMemoryPlan (Get-Base 'q-fp8-ragged') (Get-Adapter 'q-fp8-ragged') -Method $_
-        $out = [IO.Path]::Combine($TestDrive, "known-$_")
-        Merge-LoraModel (Get-Base 'q-fp8-ragged') (Get-Adapter 'q-fp8-ragged') | Save-MergedModel $out -Method $_ -WhatIf | Should -BeNullOrEmpty
+        $out = Join-Path $TestDrive "known-$_"
+        Merge-LoraModel (Get-Base 'q-fp8-ragged') (Get-Adapter 'q-fp8-ragged') | Save-MergedModel $out -Method $_ -WhatIf |
+            Should -BeNullOrEmpty
         $out | Should -Not -Exist
-        $shards = Merge-LoraModel (Get-Base 'q-fp8-ragged') (Get-Adapter 'q-fp8-ragged') | Save-MergedModel $out -Method $_ -WarningAction SilentlyContinue
+        $shards = Merge-LoraModel (Get-Base 'q-fp8-ragged') (Get-Adapter 'q-fp8-ragged') |
+            Save-MergedModel $out -Method $_ -WarningAction SilentlyContinue
         $plan.OutputBytes - $shards.Bytes | Should -BeGreaterOrEqual 0
         $plan.OutputBytes - $shards.Bytes | Should -BeLessThan 2000
     }

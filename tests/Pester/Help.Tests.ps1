@@ -23,7 +23,8 @@ BeforeAll {
             if (-not $command) { continue }
             foreach ($element in $call.CommandElements) {
                 if ($element -is [Management.Automation.Language.CommandParameterAst]) {
-                    try { $null = $command.ResolveParameter($element.ParameterName) } catch { "$($command.Name) has no parameter -$($element.ParameterName)" }
+                    $name = $element.ParameterName
+                    try { $null = $command.ResolveParameter($name) } catch { "$($command.Name) has no parameter -$name" }
                 }
             }
         }
@@ -44,14 +45,16 @@ Describe 'The help of <cmdlet>' -ForEach $cmdlets {
     It 'says what each parameter does' {
         foreach ($name in $parameters) {
             $parameter = Get-Help $cmdlet -Parameter $name
-            (Get-HelpText $parameter.description).Length | Should -BeGreaterThan 10 -Because "the <summary> of the property $name is its help"
+            (Get-HelpText $parameter.description).Length |
+                Should -BeGreaterThan 10 -Because "the <summary> of the property $name is its help"
             $parameter.defaultValue | Should -Not -BeNullOrEmpty -Because "-$name has a default or None"
         }
         @($help.parameters.parameter).Count | Should -Be @($parameters).Count
     }
 
     It 'says what goes in and out' {
-        $in = @((Get-Command $cmdlet).Parameters.Values.ParameterSets.Values | Where-Object { $_.ValueFromPipeline -or $_.ValueFromPipelineByPropertyName })
+        $in = (Get-Command $cmdlet).Parameters.Values.ParameterSets.Values |
+            Where-Object { $_.ValueFromPipeline -or $_.ValueFromPipelineByPropertyName }
         if ($in) { @($help.inputTypes.inputType).Count | Should -BeGreaterThan 0 }
         foreach ($type in $help.returnValues.returnValue) {
             Get-HelpText $type.description | Should -Match '^[A-Z].*\.$' -Because 'the <summary> of the object is its help'
@@ -73,15 +76,17 @@ Describe 'The help of <cmdlet>' -ForEach $cmdlets {
         $links = @($help.relatedLinks.navigationLink.linkText)
         $links | Should -Not -BeNullOrEmpty -Because "$page ends with links"
         foreach ($link in $links | Where-Object { $_ -notlike 'http*' }) {
-            $target = $link -like 'about_*' ? [IO.File]::Exists("$((Get-Module UnslothMerge).ModuleBase)/en-US/$link.help.txt") : (Get-Module UnslothMerge).ExportedCmdlets.ContainsKey($link)
-            $target | Should -BeTrue -Because "$page links to $link"
+            $module = Get-Module UnslothMerge
+            $exists = $link -like 'about_*' ? (Test-Path "$($module.ModuleBase)/en-US/$link.help.txt") :
+                $module.ExportedCmdlets.ContainsKey($link)
+            $exists | Should -BeTrue -Because "$page links to $link"
         }
     }
 }
 
 Describe '<topic>' -ForEach $topics {
     BeforeAll {
-        $text = [IO.File]::ReadAllText("$((Get-Module UnslothMerge).ModuleBase)/en-US/$topic.help.txt")
+        $text = Get-Content "$((Get-Module UnslothMerge).ModuleBase)/en-US/$topic.help.txt" -Raw
     }
 
     It 'is found' {
@@ -102,7 +107,7 @@ Describe '<topic>' -ForEach $topics {
 Describe 'Errors' {
     It 'have their ids in about_UnslothMerge' {
         $failure = { Get-ModelTensor /nowhere -ErrorAction Stop } | Should -Throw -PassThru
-        $text = [IO.File]::ReadAllText("$((Get-Module UnslothMerge).ModuleBase)/en-US/about_UnslothMerge.help.txt")
+        $text = Get-Content "$((Get-Module UnslothMerge).ModuleBase)/en-US/about_UnslothMerge.help.txt" -Raw
         foreach ($id in $failure.Exception.Error.GetType().GetEnumNames()) { $text | Should -Match "\b$id\b" }
     }
 }
@@ -110,16 +115,17 @@ Describe 'Errors' {
 Describe 'The table of save_pretrained_merged in the README' {
     BeforeAll {
         $save = Get-Command Save-MergedModel
-        $rows = [regex]::Matches([IO.File]::ReadAllText("$((Get-Module UnslothMerge).ModuleBase)/README.md"), '(?m)^\| (?<arguments>`[a-z_]+`(?:, `[a-z_]+`)*) \| (?<here>.*) \|\r?$')
-        function Test-Parameter([string] $Name) { [bool] ($save.Parameters.Values | Where-Object { $_.Name -eq $Name -or $_.Aliases -contains $Name }) }
+        $readme = Get-Content "$((Get-Module UnslothMerge).ModuleBase)/README.md" -Raw
+        $rows = [regex]::Matches($readme, '(?m)^\| (?<arguments>`[a-z_]+`(?:, `[a-z_]+`)*) \| (?<here>.*) \|\r?$')
+        function Test-Parameter([string] $Name) { $Name -in @($save.Parameters.Keys) + $save.Parameters.Values.Aliases }
     }
 
     It 'has every argument' {
         $arguments = ($rows | ForEach-Object { $_.Groups['arguments'].Value }) -join ', ' -replace '`' -split ', '
-        foreach ($argument in 'save_directory', 'tokenizer', 'save_method', 'push_to_hub', 'token', 'is_main_process', 'state_dict', 'save_function', 'max_shard_size', 'safe_serialization', 'variant',
-            'save_peft_format', 'tags', 'datasets', 'temporary_location', 'maximum_memory_usage', 'private', 'revision', 'create_pr', 'commit_message', 'commit_description') {
-            $arguments | Should -Contain $argument
-        }
+        $expected = 'save_directory', 'tokenizer', 'save_method', 'push_to_hub', 'token', 'is_main_process', 'state_dict', 'save_function',
+            'max_shard_size', 'safe_serialization', 'variant', 'save_peft_format', 'tags', 'datasets', 'temporary_location',
+            'maximum_memory_usage', 'private', 'revision', 'create_pr', 'commit_message', 'commit_description'
+        foreach ($argument in $expected) { $arguments | Should -Contain $argument }
     }
 
     It 'names parameters that there are, and none accepted in silence' {
@@ -129,7 +135,8 @@ Describe 'The table of save_pretrained_merged in the README' {
                 # save_directory is -SaveDirectory in PowerShell's spelling.
                 Test-Parameter ($argument -replace '_') | Should -Be $has -Because "the README says so of $argument"
             }
-            foreach ($name in [regex]::Matches($row.Groups['here'].Value, '`-(\w+)`')) { Test-Parameter $name.Groups[1].Value | Should -BeTrue }
+            foreach ($name in [regex]::Matches($row.Groups['here'].Value, '`-(\w+)`')) { Test-Parameter $name.Groups[1].Value |
+                Should -BeTrue }
         }
     }
 }

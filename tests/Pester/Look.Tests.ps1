@@ -1,8 +1,8 @@
 BeforeAll {
     . "$PSScriptRoot/Session.ps1"
 
-    $base = [IO.Path]::Combine($Fixtures, 'bases', 'llama-bf16')
-    $adapter = [IO.Path]::Combine($Fixtures, 'cases', 'lora-all-linear', 'adapter')
+    $base = Get-Base 'llama-bf16'
+    $adapter = Get-Adapter 'lora-all-linear'
     $cross = [char] 0xD7
 }
 
@@ -23,7 +23,7 @@ Describe 'Get-ModelTensor' {
     }
 
     It 'shows quantized weights as what they mean' {
-        $weight = Get-ModelTensor ([IO.Path]::Combine($Fixtures, 'bases', 'q-nf4')) | Where-Object Name -like '*layers.0*down_proj.weight'
+        $weight = Get-ModelTensor (Get-Base 'q-nf4') | Where-Object Name -like '*layers.0*down_proj.weight'
         $weight | Should -HaveCount 1
         $weight.Format | Should -Match 'NF4'
         $weight.DType | Should -Be 'BF16'
@@ -33,12 +33,13 @@ Describe 'Get-ModelTensor' {
 
     It 'takes many models, from the pipeline and by wildcard' {
         @($base, "$base" | Get-ModelTensor) | Should -HaveCount 42
-        @(Get-ModelTensor ([IO.Path]::Combine($Fixtures, 'bases', 'llama-bf1?'))) | Should -HaveCount 21
-        @(Get-ModelTensor ([IO.Path]::Combine($Fixtures, 'bases', 'no-such-*'))) | Should -HaveCount 0
+        @(Get-ModelTensor (Get-Base 'llama-bf1?')) | Should -HaveCount 21
+        @(Get-ModelTensor (Get-Base 'no-such-*')) | Should -HaveCount 0
     }
 
     It 'finds tensors by name' {
-        (Get-ModelTensor $base -Name *.q_proj.weight).Name | Should -Be 'model.layers.0.self_attn.q_proj.weight', 'model.layers.1.self_attn.q_proj.weight'
+        (Get-ModelTensor $base -Name *.q_proj.weight).Name |
+            Should -Be 'model.layers.0.self_attn.q_proj.weight', 'model.layers.1.self_attn.q_proj.weight'
         @(Get-ModelTensor $base lm_head.weight, MODEL.NORM.*) | Should -HaveCount 2
         @(Get-ModelTensor $base *nothing*) | Should -HaveCount 0
 
@@ -66,14 +67,14 @@ Describe 'Get-LoraAdapter' {
         $lora.Scaling | Should -Be ($lora.Alpha / $lora.Rank)
         $lora.Modules | Should -Be 14
         $lora.Tensors | Should -Be 28
-        $lora.Bytes | Should -Be ([IO.FileInfo] "$adapter/adapter_model.safetensors").Length
+        $lora.Bytes | Should -Be (Get-Item "$adapter/adapter_model.safetensors").Length
         $lora.Targets | Should -HaveCount 14
         $lora.Targets[0].Inputs | Should -Match 'lora_A.weight, .*lora_B.weight'
         $null -eq $lora.Targets[0].Tensor | Should -BeTrue
     }
 
     It 'divides by the root of the rank with rsLoRA' {
-        $lora = Get-LoraAdapter ([IO.Path]::Combine($Fixtures, 'cases', 'rslora', 'adapter'))
+        $lora = Get-LoraAdapter (Get-Adapter 'rslora')
         $lora.Scaling | Should -Be ($lora.Alpha / [Math]::Sqrt($lora.Rank))
     }
 
@@ -89,12 +90,12 @@ Describe 'Get-LoraAdapter' {
     }
 
     It 'tells what replaces a tensor' {
-        $targets = (Get-LoraAdapter ([IO.Path]::Combine($Fixtures, 'cases', 'save-lm-head', 'adapter')) -Base $base).Targets
+        $targets = (Get-LoraAdapter (Get-Adapter 'save-lm-head') -Base $base).Targets
         ($targets | Where-Object Outcome -eq 'Replaced').Tensor | Should -Be 'lm_head.weight'
     }
 
     It 'says why an adapter does not fit the base' {
-        $failure = { Get-LoraAdapter ([IO.Path]::Combine($Fixtures, 'cases', 'refuse-shape', 'adapter')) -Base $base -ErrorAction Stop } |
+        $failure = { Get-LoraAdapter (Get-Adapter 'refuse-shape') -Base $base -ErrorAction Stop } |
             Should -Throw -ErrorId 'AdapterDoesNotFit,UnslothMerge.PowerShell.Commands.GetLoraAdapterCommand' -PassThru
         $failure.Exception.Details | Should -Not -BeNullOrEmpty
     }
@@ -120,8 +121,10 @@ Describe 'Get-MergeMemoryPlan' {
     }
 
     It 'refuses a temporary location that is none' {
-        { Get-MergeMemoryPlan $base $adapter -TemporaryLocation "$TestDrive/no such place" } | Should -Throw '*is not a directory*' -ErrorId 'InvalidArgument,*'
-        { Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/out" -TemporaryLocation "$TestDrive/no such place" } | Should -Throw '*is not a directory*' -ErrorId 'InvalidArgument,*'
+        { Get-MergeMemoryPlan $base $adapter -TemporaryLocation "$TestDrive/no such place" } |
+            Should -Throw '*is not a directory*' -ErrorId 'InvalidArgument,*'
+        { Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/out" -TemporaryLocation "$TestDrive/no such place" } |
+            Should -Throw '*is not a directory*' -ErrorId 'InvalidArgument,*'
     }
 
     It 'never writes to the base, not even to measure the disk' {
@@ -130,7 +133,7 @@ Describe 'Get-MergeMemoryPlan' {
 
     It 'tells the size of the output to the byte' {
         foreach ($options in @{}, @{ DType = 'F32' }, @{ MaxShardSize = '5kB' }) {
-            $out = [IO.Path]::Combine($TestDrive, 'exact')
+            $out = Join-Path $TestDrive 'exact'
             $written = 0
             foreach ($shard in Merge-LoraModel $base $adapter | Save-MergedModel $out -Force @options) { $written += $shard.Bytes }
             (Get-MergeMemoryPlan $base $adapter @options).OutputBytes | Should -Be $written
@@ -147,8 +150,10 @@ Describe 'Get-MergeMemoryPlan' {
     }
 
     It 'takes what shapes a quantized output' {
-        foreach ($options in @{ Method = 'merged_4bit'; BlockSize = 128; DoubleQuantization = $false }, @{ Method = 'merged_fp8'; Strategy = 'channel' }) {
-            $shard = Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/quantized" -Force @options -WarningAction SilentlyContinue
+        $four = @{ Method = 'merged_4bit'; BlockSize = 128; DoubleQuantization = $false }
+        foreach ($options in $four, @{ Method = 'merged_fp8'; Strategy = 'channel' }) {
+            $shard = Merge-LoraModel $base $adapter |
+                Save-MergedModel "$TestDrive/quantized" -Force @options -WarningAction SilentlyContinue
             (Get-MergeMemoryPlan $base $adapter @options).OutputBytes | Should -Be $shard.Bytes
         }
         { Get-MergeMemoryPlan $base $adapter -Strategy channel } | Should -Throw '*Strategy*' -ErrorId 'InvalidOption,*'

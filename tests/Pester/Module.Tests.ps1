@@ -5,7 +5,7 @@ BeforeDiscovery {
 BeforeAll {
     . "$PSScriptRoot/Session.ps1"
     $module = Get-Module UnslothMerge
-    $manifest = [IO.Path]::GetFullPath([IO.Path]::Combine($PSScriptRoot, '..', '..', 'UnslothMerge.psd1'))
+    $manifest = Convert-Path (Join-Path $PSScriptRoot .. .. UnslothMerge.psd1)
 }
 
 Describe 'The module' {
@@ -15,13 +15,12 @@ Describe 'The module' {
 
     It 'is loaded once, from this checkout' {
         $module | Should -HaveCount 1
-        $module.ModuleBase | Should -Be ([IO.Path]::GetDirectoryName($manifest))
+        $module.ModuleBase | Should -Be (Split-Path $manifest)
     }
 
     It 'exports exactly its cmdlets' {
-        $names = [string[]] $module.ExportedCmdlets.Keys
-        [Array]::Sort($names, [StringComparer]::Ordinal)
-        $names | Should -Be 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel'
+        $names = 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel'
+        $module.ExportedCmdlets.Keys | Sort-Object | Should -Be $names
     }
 
     It 'exports nothing else' {
@@ -42,11 +41,7 @@ Describe '<_>' -ForEach $cmdlets {
     }
 
     It 'has an approved verb' {
-        # Get-Verb is not everywhere; these classes are what it lists.
-        $approved = foreach ($group in 'Common', 'Communications', 'Data', 'Diagnostic', 'Lifecycle', 'Other', 'Security') {
-            ([type] "System.Management.Automation.Verbs$group").GetFields().Name
-        }
-        $command.Verb | Should -BeIn $approved
+        $command.Verb | Should -BeIn (Get-Verb).Verb
     }
 
     It 'says what it returns' {

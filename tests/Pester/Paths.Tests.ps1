@@ -1,26 +1,23 @@
 BeforeDiscovery {
-    $names = @{ name = 'plain' }, @{ name = 'with spaces' }, @{ name = '[brackets]' }, @{ name = 'a[b-d]e' }, @{ name = "Gr$([char] 0xF6)$([char] 0xDF)e $([char] 0x5C64)" }, @{ name = 'quo''te' }, @{ name = '$dollar' }, @{ name = 'tick`t' }
+    $names = @{ name = 'plain' }, @{ name = 'with spaces' }, @{ name = '[brackets]' }, @{ name = 'a[b-d]e' },
+        @{ name = "Gr`u{F6}`u{DF}e `u{5C64}" }, @{ name = 'quo''te' }, @{ name = '$dollar' }, @{ name = 'tick`t' }
 }
 
 BeforeAll {
     . "$PSScriptRoot/Session.ps1"
 
-    $base = [IO.Path]::Combine($Fixtures, 'bases', 'llama-bf16')
-    $adapter = [IO.Path]::Combine($Fixtures, 'cases', 'lora-all-linear', 'adapter')
-
-    function Copy-Folder([string] $From, [string] $To) {
-        $null = [IO.Directory]::CreateDirectory($To)
-        foreach ($file in [IO.Directory]::GetFiles($From)) { [IO.File]::Copy($file, [IO.Path]::Combine($To, [IO.Path]::GetFileName($file)), $true) }
-    }
+    $base = Get-Base 'llama-bf16'
+    $adapter = Get-Adapter 'lora-all-linear'
 }
 
 Describe 'Paths' {
     It 'may be called <name>' -ForEach $names {
-        $folder = [IO.Path]::Combine($TestDrive, $name)
-        Copy-Folder $base "$folder/base"
-        Copy-Folder $adapter "$folder/adapter"
-        (Merge-LoraModel "$folder/base" "$folder/adapter" | Save-MergedModel "$folder/out").Path | Should -Be ([IO.Path]::Combine($folder, 'out', 'model.safetensors'))
-        [IO.File]::Exists("$folder/out/model.safetensors") | Should -BeTrue
+        $folder = Join-Path $TestDrive $name
+        $null = Copy-Folder $base "$name/base"
+        $null = Copy-Folder $adapter "$name/adapter"
+        (Merge-LoraModel "$folder/base" "$folder/adapter" | Save-MergedModel "$folder/out").Path |
+            Should -Be (Join-Path $folder 'out' 'model.safetensors')
+        Test-Path -LiteralPath "$folder/out/model.safetensors" | Should -BeTrue
         @(Get-ModelTensor "$folder/out") | Should -HaveCount 21
         @(Get-ModelTensor -LiteralPath "$folder/out") | Should -HaveCount 21
         @(Get-LoraAdapter "$folder/adapter" -Base "$folder/base") | Should -HaveCount 1
@@ -28,45 +25,44 @@ Describe 'Paths' {
     }
 
     It 'are relative to the location of the session' {
-        $folder = [IO.Path]::Combine($TestDrive, 'here')
-        Copy-Folder $base "$folder/base"
-        Copy-Folder $adapter "$folder/adapter"
-        $before = Get-Location
+        $folder = Join-Path $TestDrive 'here'
+        $null = Copy-Folder $base 'here/base'
+        $null = Copy-Folder $adapter 'here/adapter'
+        Push-Location $folder
         try {
-            Set-Location $folder
             $shard = Merge-LoraModel ./base adapter | Save-MergedModel out
-            $shard.Path | Should -Be ([IO.Path]::Combine($folder, 'out', 'model.safetensors'))
+            $shard.Path | Should -Be (Join-Path $folder 'out' 'model.safetensors')
             Set-Location base
             @(Get-ModelTensor .) | Should -HaveCount 21
             @(Merge-LoraModel . ../adapter) | Should -HaveCount 21
         }
         finally {
-            Set-Location $before
+            Pop-Location
         }
-        [IO.Directory]::GetCurrentDirectory() | Should -Not -Be $folder
+        [Environment]::CurrentDirectory | Should -Not -Be $folder
     }
 
-    It 'may be drives of PowerShell''s' -Tag 'Needs:New-PSDrive' {
-        $folder = [IO.Path]::Combine($TestDrive, 'drive')
-        Copy-Folder $base "$folder/base"
+    It 'may be drives of PowerShell''s' {
+        $folder = Join-Path $TestDrive 'drive'
+        $null = Copy-Folder $base 'drive/base'
         $null = New-PSDrive -Name UnslothMergeTest -PSProvider FileSystem -Root $folder -Scope Script
         (Merge-LoraModel UnslothMergeTest:/base $adapter | Save-MergedModel UnslothMergeTest:/out).Path | Should -Exist
         Remove-PSDrive UnslothMergeTest
     }
 
     It 'may have wildcards where one thing matches' {
-        $folder = [IO.Path]::Combine($TestDrive, 'wild')
-        Copy-Folder $base "$folder/base-1"
-        Copy-Folder $adapter "$folder/style-a"
-        Copy-Folder $adapter "$folder/style-b"
+        $folder = Join-Path $TestDrive 'wild'
+        $null = Copy-Folder $base 'wild/base-1'
+        $null = Copy-Folder $adapter 'wild/style-a'
+        $null = Copy-Folder $adapter 'wild/style-b'
         @(Merge-LoraModel "$folder/base-*" "$folder/style-a*") | Should -HaveCount 21
         (Get-MergeMemoryPlan "$folder/base-?" "$folder/style-*").Adapter | Should -HaveCount 2
     }
 
     It 'must mean something, and one thing where one is wanted' {
-        $folder = [IO.Path]::Combine($TestDrive, 'wilder')
-        Copy-Folder $base "$folder/base-1"
-        Copy-Folder $base "$folder/base-2"
+        $folder = Join-Path $TestDrive 'wilder'
+        $null = Copy-Folder $base 'wilder/base-1'
+        $null = Copy-Folder $base 'wilder/base-2'
         { Merge-LoraModel "$folder/base-*" $adapter } | Should -Throw '*base-1*base-2*' -ErrorId 'InvalidArgument,*'
         { Merge-LoraModel "$folder/none-*" $adapter } | Should -Throw '*none-`**' -ErrorId 'InvalidArgument,*'
         { Get-LoraAdapter $adapter -Base "$folder/base-*" } | Should -Throw -ErrorId 'InvalidArgument,*'
@@ -90,12 +86,14 @@ Describe 'Paths' {
     }
 
     It 'may be the home' {
-        $model = [IO.Path]::Combine([Environment]::GetFolderPath('UserProfile'), 'unslothmerge-no-such')
-        (Get-ModelTensor ~/unslothmerge-no-such 2>&1).TargetObject | Should -Be $model
+        $model = Join-Path $HOME 'unslothmerge-no-such'
+        $failure = { Get-ModelTensor ~/unslothmerge-no-such -ErrorAction Stop } | Should -Throw -PassThru
+        $failure.TargetObject | Should -Be $model
     }
 
     It 'concern only themselves where they are several' {
-        $found = @(Get-LoraAdapter $adapter, /nowhere, env:x, nosuchdrive:/x, $adapter -ErrorAction SilentlyContinue -ErrorVariable failures)
+        $paths = $adapter, '/nowhere', 'env:x', 'nosuchdrive:/x', $adapter
+        $found = @(Get-LoraAdapter $paths -ErrorAction SilentlyContinue -ErrorVariable failures)
         $found | Should -HaveCount 2
         $failures.FullyQualifiedErrorId -replace ',.*' | Should -Be 'InvalidAdapter', 'InvalidArgument', 'DriveNotFound'
         $failures.TargetObject | Should -Be '/nowhere', 'env:x', 'nosuchdrive'

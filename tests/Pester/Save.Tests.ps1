@@ -8,31 +8,19 @@ BeforeDiscovery {
 BeforeAll {
     . "$PSScriptRoot/Session.ps1"
 
-    $base = [IO.Path]::Combine($Fixtures, 'bases', 'llama-bf16')
-    $adapter = [IO.Path]::Combine($Fixtures, 'cases', 'lora-all-linear', 'adapter')
+    $base = Get-Base 'llama-bf16'
+    $adapter = Get-Adapter 'lora-all-linear'
 
-    function Copy-Folder([string] $From, [string] $Name) {
-        $to = [IO.Directory]::CreateDirectory([IO.Path]::Combine($TestDrive, $Name)).FullName
-        foreach ($file in [IO.Directory]::GetFiles($From)) { [IO.File]::Copy($file, [IO.Path]::Combine($to, [IO.Path]::GetFileName($file))) }
-        $to
-    }
-
-    function Read-Json([string] $Path) { [Text.Json.JsonDocument]::Parse([IO.File]::ReadAllText($Path)).RootElement }
-
-    function Get-FileName([string] $Folder) {
-        $names = [string[]] [IO.DirectoryInfo]::new($Folder).GetFileSystemInfos().Name
-        [Array]::Sort($names, [StringComparer]::Ordinal)
-        $names
-    }
+    function Get-FileName([string] $Folder) { (Get-ChildItem $Folder -Force).Name | Sort-Object }
 }
 
 Describe 'Where a model is saved' {
     It 'is not the base, not inside it, not around it, and not an adapter' {
         $myBase = Copy-Folder $base 'places/base'
         $myAdapter = Copy-Folder $adapter 'places/adapter'
-        foreach ($place in $myBase, "$myBase/out", [IO.Path]::GetDirectoryName($myBase), $myAdapter, "$myAdapter/out") {
+        foreach ($place in $myBase, "$myBase/out", (Split-Path $myBase), $myAdapter, "$myAdapter/out") {
             $failure = { Merge-LoraModel $myBase $myAdapter | Save-MergedModel $place -Force } |
-                Should -Throw '*never written to*' -ErrorId 'InvalidDestination,UnslothMerge.PowerShell.Commands.SaveMergedModelCommand' -PassThru
+                Should -Throw '*never written to*' -ErrorId 'InvalidDestination,*' -PassThru
             $failure.CategoryInfo.Category | Should -Be 'WriteError'
             $failure.TargetObject | Should -Be $place
             $failure.ErrorDetails.RecommendedAction | Should -Match '-Destination'
@@ -41,98 +29,102 @@ Describe 'Where a model is saved' {
     }
 
     It 'is replaced with -Force only' {
-        $out = [IO.Path]::Combine($TestDrive, 'replaced')
+        $out = Join-Path $TestDrive 'replaced'
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $out -MaxShardSize 5kB
-        [IO.Path]::Combine($out, 'model.safetensors.index.json') | Should -Exist
-        $failure = { Merge-LoraModel $base $adapter | Save-MergedModel $out } | Should -Throw '*exists already*' -ErrorId 'InvalidDestination,*' -PassThru
+        Join-Path $out 'model.safetensors.index.json' | Should -Exist
+        $failure = { Merge-LoraModel $base $adapter | Save-MergedModel $out } |
+            Should -Throw '*exists already*' -ErrorId 'InvalidDestination,*' -PassThru
         $failure.ErrorDetails.RecommendedAction | Should -Match '-Force'
 
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $out -Force
-        Get-FileName $out | Should -Be 'README.md', 'config.json', 'generation_config.json', 'model.safetensors'
+        Get-FileName $out | Should -Be 'config.json', 'generation_config.json', 'model.safetensors', 'README.md'
     }
 
     It 'keeps what belongs to no model, even with -Force' {
-        $out = [IO.Path]::Combine($TestDrive, 'precious')
+        $out = Join-Path $TestDrive 'precious'
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $out
-        [IO.File]::WriteAllText([IO.Path]::Combine($out, 'thesis.docx'), 'years of work')
+        Set-Content "$out/thesis.docx" 'years of work'
         { Merge-LoraModel $base $adapter | Save-MergedModel $out -Force } | Should -Throw '*thesis.docx*' -ErrorId 'InvalidDestination,*'
-        [IO.Path]::Combine($out, 'thesis.docx') | Should -Exist
+        Join-Path $out 'thesis.docx' | Should -Exist
     }
 
     It 'may be an empty folder' {
-        $out = [IO.Directory]::CreateDirectory([IO.Path]::Combine($TestDrive, 'empty')).FullName
+        $out = New-Item (Join-Path $TestDrive 'empty') -ItemType Directory
         (Merge-LoraModel $base $adapter | Save-MergedModel $out).Path | Should -Exist
     }
 
     It 'is not a file' {
-        $out = [IO.Path]::Combine($TestDrive, 'file')
-        [IO.File]::WriteAllText($out, 'text')
+        $out = Join-Path $TestDrive 'file'
+        Set-Content $out 'text'
         { Merge-LoraModel $base $adapter | Save-MergedModel $out -Force } | Should -Throw '*is a file*' -ErrorId 'InvalidDestination,*'
-        [IO.File]::ReadAllText($out) | Should -Be 'text'
+        Get-Content $out | Should -Be 'text'
     }
 
     It 'has nothing beside it afterwards' {
-        $folder = [IO.Path]::Combine($TestDrive, 'alone')
+        $folder = Join-Path $TestDrive 'alone'
         $null = Merge-LoraModel $base $adapter | Save-MergedModel "$folder/out"
         $null = Merge-LoraModel $base $adapter | Save-MergedModel "$folder/out" -Force
         Get-FileName $folder | Should -Be 'out'
     }
 
     It 'has nothing in it or beside it after a failure' {
-        $folder = [IO.Directory]::CreateDirectory([IO.Path]::Combine($TestDrive, 'failed')).FullName
-        $bad = [IO.Path]::Combine($Fixtures, 'cases', 'refuse-overflow', 'adapter')
-        $failure = { Merge-LoraModel ([IO.Path]::Combine($Fixtures, 'bases', 'llama-fp16')) $bad | Save-MergedModel "$folder/out" } | Should -Throw -ErrorId 'NonFiniteResult,*' -PassThru
+        $folder = New-Item (Join-Path $TestDrive 'failed') -ItemType Directory
+        $bad = Get-Adapter 'refuse-overflow'
+        $failure = { Merge-LoraModel (Get-Base 'llama-fp16') $bad | Save-MergedModel "$folder/out" } |
+            Should -Throw -ErrorId 'NonFiniteResult,*' -PassThru
         $failure.TargetObject | Should -BeLike 'model.*.weight'
         $failure.ErrorDetails.RecommendedAction | Should -Not -BeNullOrEmpty
-        [IO.Directory]::GetFileSystemEntries($folder) | Should -BeNullOrEmpty
+        Get-ChildItem $folder -Force | Should -BeNullOrEmpty
     }
 }
 
 Describe 'How a model is saved' {
     It 'as <dtype>' -ForEach $dtypes {
-        $out = [IO.Path]::Combine($TestDrive, $dtype)
+        $out = Join-Path $TestDrive $dtype
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $out -DType $dtype
         (Get-ModelTensor $out).DType | Where-Object { $_ -ne $stored } | Should -BeNullOrEmpty
-        (Read-Json "$out/config.json").GetProperty('dtype').GetString() | Should -Be $config
+        (Read-Json "$out/config.json").dtype | Should -Be $config
     }
 
     It 'leaves the rest of config.json as it was' {
-        $out = [IO.Path]::Combine($TestDrive, 'config')
+        $out = Join-Path $TestDrive 'config'
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $out
-        [IO.File]::ReadAllText("$out/config.json") | Should -BeExactly ([IO.File]::ReadAllText("$base/config.json"))
+        Get-Content "$out/config.json" -Raw | Should -BeExactly (Get-Content "$base/config.json" -Raw)
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $out -DType float16 -Force
-        [IO.File]::ReadAllText("$out/config.json") | Should -BeExactly ([IO.File]::ReadAllText("$base/config.json").Replace('"bfloat16"', '"float16"'))
+        Get-Content "$out/config.json" -Raw | Should -BeExactly ((Get-Content "$base/config.json" -Raw) -replace '"bfloat16"', '"float16"')
     }
 
     It 'in shards with an index' {
-        $out = [IO.Path]::Combine($TestDrive, 'shards')
+        $out = Join-Path $TestDrive 'shards'
         $shards = @(Merge-LoraModel $base $adapter | Save-MergedModel $out -MaxShardSize 5kB)
         $shards.Count | Should -BeGreaterThan 2
         $shards[0].Name | Should -Be ('model-00001-of-{0:d5}.safetensors' -f $shards.Count)
         $index = Read-Json "$out/model.safetensors.index.json"
-        $index.GetProperty('metadata').GetProperty('total_size').GetInt64() | Should -Be 15640
-        $map = $index.GetProperty('weight_map').EnumerateObject()
+        $index.metadata.total_size | Should -Be 15640
+        $map = $index.weight_map.psobject.Properties
         @($map) | Should -HaveCount 21
         foreach ($entry in $map) {
-            ($shards | Where-Object Name -eq $entry.Value.GetString()).Tensors.Name | Should -Contain $entry.Name
+            ($shards | Where-Object Name -eq $entry.Value).Tensors.Name | Should -Contain $entry.Name
         }
         @(Merge-LoraModel $out) | Should -HaveCount 21
     }
 
     It 'with a shard size of <size>' -ForEach @{ size = '4KiB' }, @{ size = '5 kB' }, @{ size = 5000 } {
-        $out = [IO.Path]::Combine($TestDrive, 'sizes')
+        $out = Join-Path $TestDrive 'sizes'
         @(Merge-LoraModel $base | Save-MergedModel $out -MaxShardSize $size -Force).Count | Should -BeGreaterThan 1
     }
 
     It 'not with a shard size of <size>' -ForEach @{ size = '0' }, @{ size = '-5GB' }, @{ size = 'big' } {
-        $failure = { Merge-LoraModel $base | Save-MergedModel ([IO.Path]::Combine($TestDrive, 'nosize')) -MaxShardSize $size } | Should -Throw -ErrorId 'InvalidOption,*' -PassThru
+        $failure = { Merge-LoraModel $base | Save-MergedModel (Join-Path $TestDrive 'nosize') -MaxShardSize $size } |
+            Should -Throw -ErrorId 'InvalidOption,*' -PassThru
         $failure.TargetObject | Should -Be 'MaxShardSize'
         $failure.ErrorDetails.RecommendedAction | Should -Match '5GB'
     }
 
     It 'within the memory allowed, or not at all' {
-        $out = [IO.Path]::Combine($TestDrive, 'memory')
-        $failure = { Merge-LoraModel $base $adapter | Save-MergedModel $out -MaximumMemoryUsage 1MB } | Should -Throw -ErrorId 'DoesNotFit,*' -PassThru
+        $out = Join-Path $TestDrive 'memory'
+        $failure = { Merge-LoraModel $base $adapter | Save-MergedModel $out -MaximumMemoryUsage 1MB } |
+            Should -Throw -ErrorId 'DoesNotFit,*' -PassThru
         $failure.TargetObject | Should -Be 'MaximumMemoryUsage'
         $out | Should -Not -Exist
         { Merge-LoraModel $base $adapter | Save-MergedModel $out -MaximumMemoryUsage 1.5x } | Should -Throw -ErrorId 'InvalidOption,*'
@@ -141,7 +133,7 @@ Describe 'How a model is saved' {
     }
 
     It 'refuses what a parameter does not take' {
-        $out = [IO.Path]::Combine($TestDrive, 'never')
+        $out = Join-Path $TestDrive 'never'
         { Merge-LoraModel $base | Save-MergedModel $out -Method gguf } | Should -Throw -ErrorId 'CannotConvertArgumentNoMessage,*'
         { Merge-LoraModel $base | Save-MergedModel $out -DType int4 } | Should -Throw -ErrorId 'ParameterArgumentValidationError,*'
         { Merge-LoraModel $base | Save-MergedModel $out -ThrottleLimit 0 } | Should -Throw -ErrorId 'ParameterArgumentValidationError,*'
@@ -150,26 +142,26 @@ Describe 'How a model is saved' {
     }
 
     It 'knows Unsloth''s names for the parameters' {
-        $out = [IO.Path]::Combine($TestDrive, 'names')
+        $out = Join-Path $TestDrive 'names'
         (Merge-LoraModel $base $adapter | Save-MergedModel -SaveDirectory $out -SaveMethod merged_16bit).Path | Should -Exist
     }
 
     It 'as the adapter alone' {
-        $out = [IO.Path]::Combine($TestDrive, 'lora')
+        $out = Join-Path $TestDrive 'lora'
         $saved = Merge-LoraModel $base $adapter | Save-MergedModel $out -Method lora
         $saved.Name | Should -Be 'adapter_model.safetensors'
         foreach ($file in 'adapter_model.safetensors', 'adapter_config.json') {
-            [Convert]::ToHexString([IO.File]::ReadAllBytes("$out/$file")) | Should -Be ([Convert]::ToHexString([IO.File]::ReadAllBytes("$adapter/$file")))
+            (Get-FileHash "$out/$file").Hash | Should -Be (Get-FileHash "$adapter/$file").Hash
         }
         "$out/config.json" | Should -Not -Exist
         (Get-LoraAdapter $out).Modules | Should -Be (Get-LoraAdapter $adapter).Modules
     }
 
     It 'a raw dump or a pickle as the adapter that PEFT would save' {
-        $dump = [IO.Path]::Combine($Fixtures, 'cases', 'raw-dump', 'adapter')
-        $bin = [IO.Path]::Combine($Fixtures, 'cases', 'bin-adapter', 'adapter')
+        $dump = Get-Adapter 'raw-dump'
+        $bin = Get-Adapter 'bin-adapter'
         foreach ($it in $dump, $bin) {
-            $out = [IO.Path]::Combine($TestDrive, 'normal', [IO.Path]::GetFileName([IO.Path]::GetDirectoryName($it)))
+            $out = Join-Path $TestDrive 'normal' (Split-Path (Split-Path $it) -Leaf)
             $null = Merge-LoraModel $base $it | Save-MergedModel $out -Method lora -NoSync
             $names = (Get-LoraAdapter $out).Targets.Inputs -split ', '
             $names | Should -Not -BeNullOrEmpty
@@ -179,17 +171,21 @@ Describe 'How a model is saved' {
             # It merges to the same model as what it was made of.
             $null = Merge-LoraModel $base $it | Save-MergedModel "$out-1" -NoSync
             $null = Merge-LoraModel $base $out | Save-MergedModel "$out-2" -NoSync
-            [Convert]::ToHexString([IO.File]::ReadAllBytes("$out-2/model.safetensors")) | Should -Be ([Convert]::ToHexString([IO.File]::ReadAllBytes("$out-1/model.safetensors")))
+            (Get-FileHash "$out-2/model.safetensors").Hash | Should -Be (Get-FileHash "$out-1/model.safetensors").Hash
         }
     }
 
     It 'not as the adapter alone if that would not be what was asked for' {
-        $out = [IO.Path]::Combine($TestDrive, 'not-lora')
-        { Merge-LoraModel $base $adapter -Weight 0.5 | Save-MergedModel $out -Method lora } | Should -Throw '*weight is 0.5*' -ErrorId 'InvalidOption,*'
-        { Merge-LoraModel $base $adapter, $adapter | Save-MergedModel $out -Method lora } | Should -Throw '*2 adapters*' -ErrorId 'InvalidOption,*'
+        $out = Join-Path $TestDrive 'not-lora'
+        { Merge-LoraModel $base $adapter -Weight 0.5 | Save-MergedModel $out -Method lora } |
+            Should -Throw '*weight is 0.5*' -ErrorId 'InvalidOption,*'
+        { Merge-LoraModel $base $adapter, $adapter | Save-MergedModel $out -Method lora } |
+            Should -Throw '*2 adapters*' -ErrorId 'InvalidOption,*'
         { Merge-LoraModel $base | Save-MergedModel $out -Method lora } | Should -Throw '*0 adapters*' -ErrorId 'InvalidOption,*'
-        { Merge-LoraModel $base $adapter | ForEach-Object { $_.Strength = 0; $_ } | Save-MergedModel $out -Method lora } | Should -Throw '*Strength*' -ErrorId 'InvalidOption,*'
-        { Merge-LoraModel $base $adapter | Where-Object Layer -eq 0 | Save-MergedModel $out -Method lora } | Should -Throw '*9 of the merge''s 21*' -ErrorId 'InvalidOption,*'
+        { Merge-LoraModel $base $adapter | ForEach-Object { $_.Strength = 0; $_ } | Save-MergedModel $out -Method lora } |
+            Should -Throw '*Strength*' -ErrorId 'InvalidOption,*'
+        { Merge-LoraModel $base $adapter | Where-Object Layer -eq 0 | Save-MergedModel $out -Method lora } |
+            Should -Throw '*9 of the merge''s 21*' -ErrorId 'InvalidOption,*'
         $out | Should -Not -Exist
     }
 }

@@ -1,10 +1,10 @@
 BeforeAll {
     . "$PSScriptRoot/Session.ps1"
 
-    $base = [IO.Path]::Combine($Fixtures, 'bases', 'llama-bf16')
-    $adapter = [IO.Path]::Combine($Fixtures, 'cases', 'lora-all-linear', 'adapter')
-    $other = [IO.Path]::Combine($Fixtures, 'cases', 'lora-attention', 'adapter')
-    $out = [IO.Path]::Combine($TestDrive, 'out')
+    $base = Get-Base 'llama-bf16'
+    $adapter = Get-Adapter 'lora-all-linear'
+    $other = Get-Adapter 'lora-attention'
+    $out = Join-Path $TestDrive 'out'
     $null = Merge-LoraModel $base $adapter | Save-MergedModel $out
 }
 
@@ -22,8 +22,9 @@ Describe 'Testing a saved model' {
     }
 
     It 'takes the model from what was saved, once for all its shards' {
-        $sharded = [IO.Path]::Combine($TestDrive, 'sharded')
-        $checks = Merge-LoraModel $base $adapter | Save-MergedModel $sharded -MaxShardSize 5KB | Test-MergedModel -Base $base -Adapter $adapter
+        $sharded = Join-Path $TestDrive 'sharded'
+        $checks = Merge-LoraModel $base $adapter |
+            Save-MergedModel $sharded -MaxShardSize 5KB | Test-MergedModel -Base $base -Adapter $adapter
         @($checks | Where-Object Check -eq 'Index') | Should -HaveCount 1
         @($checks | Where-Object Passed -ne $true) | Should -HaveCount 0
         $checks[0].Path | Should -Be $sharded
@@ -42,15 +43,16 @@ Describe 'Testing a saved model' {
     }
 
     It 'knows strengths, weights and several adapters' {
-        $half = [IO.Path]::Combine($TestDrive, 'half')
-        $tensors = Merge-LoraModel $base $adapter -Weight 0.7 | Merge-LoraModel -Adapter $other -Weight -0.3 | ForEach-Object { if ($_.Layer -eq 0) { $_.Strength = 0.5 }; $_ }
+        $half = Join-Path $TestDrive 'half'
+        $tensors = Merge-LoraModel $base $adapter -Weight 0.7 | Merge-LoraModel -Adapter $other -Weight -0.3
+        $tensors | Where-Object Layer -EQ 0 | ForEach-Object { $_.Strength = 0.5 }
         $null = $tensors | Save-MergedModel $half
         $tensors | Test-MergedModel $half -Full -Quiet | Should -BeTrue
         Test-MergedModel $half -Base $base -Adapter $adapter, $other -Weight 0.7, -0.3 -Quiet | Should -BeFalse
     }
 
     It 'knows <_>' -ForEach 'ties', 'dare_linear', 'dare_ties', 'magnitude_prune' {
-        $combined = [IO.Path]::Combine($TestDrive, $_)
+        $combined = Join-Path $TestDrive $_
         $recipe = @{ Base = $base; Adapter = $adapter, $other; CombinationType = $_; Density = 0.5; Seed = 7 }
         $null = Merge-LoraModel @recipe | Save-MergedModel $combined
         Test-MergedModel $combined @recipe -Full -Quiet | Should -BeTrue
@@ -59,7 +61,7 @@ Describe 'Testing a saved model' {
     }
 
     It 'looks only at the tensors that come' {
-        $part = [IO.Path]::Combine($TestDrive, 'part')
+        $part = Join-Path $TestDrive 'part'
         $null = Merge-LoraModel $base $adapter | Where-Object Layer -EQ 0 | Save-MergedModel $part -AllowPartial
         Merge-LoraModel $base $adapter | Where-Object Layer -EQ 0 | Test-MergedModel $part -Quiet | Should -BeTrue
         Merge-LoraModel $base $adapter | Test-MergedModel $part -Quiet | Should -BeFalse
@@ -67,22 +69,22 @@ Describe 'Testing a saved model' {
     }
 
     It 'tests 4 bits' {
-        $four = [IO.Path]::Combine($TestDrive, 'four')
+        $four = Join-Path $TestDrive 'four'
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $four -Method merged_4bit -WarningAction SilentlyContinue
         Test-MergedModel $four -Base $base -Adapter $adapter -Full -Quiet | Should -BeTrue
     }
 
     It 'finds one flipped byte' {
-        $flipped = [IO.Path]::Combine($TestDrive, 'flipped')
+        $flipped = Join-Path $TestDrive 'flipped'
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $flipped
-        $file = [IO.Path]::Combine($flipped, 'model.safetensors')
-        $bytes = [IO.File]::ReadAllBytes($file)
+        $file = Join-Path $flipped 'model.safetensors'
+        $bytes = Get-Content $file -AsByteStream -Raw
         $bytes[$bytes.Length - 1] = $bytes[$bytes.Length - 1] -bxor 0x55
-        [IO.File]::WriteAllBytes($file, $bytes)
+        Set-Content $file $bytes -AsByteStream
         Test-MergedModel $flipped -Base $base -Adapter $adapter -Full -Quiet | Should -BeFalse
     }
 
-    It 'fits 80 columns' -Tag 'Needs:Out-String' {
+    It 'fits 80 columns' {
         $lines = (Test-MergedModel $out -Base $base -Adapter $adapter | Out-String -Width 80) -split "`n"
         @($lines | Where-Object { $_.TrimEnd().Length -gt 80 }) | Should -HaveCount 0
         $lines[1] | Should -Match 'Check\s+Passed\s+Detail'
@@ -95,15 +97,16 @@ Describe 'Mistakes' {
     }
 
     It 'wants a directory' {
-        $nowhere = [IO.Path]::Combine($TestDrive, 'nowhere')
+        $nowhere = Join-Path $TestDrive 'nowhere'
         { Test-MergedModel $nowhere -Base $base -Adapter $adapter -ErrorAction Stop } | Should -Throw -ErrorId 'InvalidModel,*'
         Test-MergedModel $nowhere -Base $base -Adapter $adapter -Quiet -ErrorAction SilentlyContinue | Should -BeFalse
     }
 
     It 'tells an adapter from a model' {
-        $saved = [IO.Path]::Combine($TestDrive, 'lora')
+        $saved = Join-Path $TestDrive 'lora'
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $saved -Method lora
-        { Test-MergedModel $saved -Base $base -Adapter $adapter -ErrorAction Stop } | Should -Throw '*is an adapter*' -ErrorId 'InvalidModel,*'
+        { Test-MergedModel $saved -Base $base -Adapter $adapter -ErrorAction Stop } |
+            Should -Throw '*is an adapter*' -ErrorId 'InvalidModel,*'
     }
 
     It 'leaves what is planned to the plan' {

@@ -4,15 +4,16 @@ BeforeDiscovery {
     # What the cmdlets emit, and the objects inside.
     $emitted = (Get-Module UnslothMerge).ExportedCmdlets.Values.OutputType.Type
     $inner = $emitted.GetProperties().PropertyType | Where-Object { $_.IsArray } | ForEach-Object GetElementType
-    $types = @($emitted) + @($inner) | Where-Object Namespace -EQ 'UnslothMerge.PowerShell' | ForEach-Object { @{ type = $_; name = $_.Name } }
+    $own = @($emitted) + @($inner) | Where-Object Namespace -EQ 'UnslothMerge.PowerShell'
+    $types = $own | ForEach-Object { @{ type = $_; name = $_.Name } }
 }
 
 BeforeAll {
     . "$PSScriptRoot/Session.ps1"
 
-    $views = [xml] [IO.File]::ReadAllText("$((Get-Module UnslothMerge).ModuleBase)/UnslothMerge.format.ps1xml")
-    $base = [IO.Path]::Combine($Fixtures, 'bases', 'llama-bf16')
-    $adapter = [IO.Path]::Combine($Fixtures, 'cases', 'lora-all-linear', 'adapter')
+    $views = [xml] (Get-Content "$((Get-Module UnslothMerge).ModuleBase)/UnslothMerge.format.ps1xml" -Raw)
+    $base = Get-Base 'llama-bf16'
+    $adapter = Get-Adapter 'lora-all-linear'
 }
 
 Describe 'The views of <name>' -ForEach $types {
@@ -47,14 +48,17 @@ Describe 'The views of <name>' -ForEach $types {
     }
 }
 
-Describe 'What is shown' -Tag 'Needs:Out-String', 'Needs:Format-Table' {
+Describe 'What is shown' {
     It 'fits into 80 columns and reads well' {
         $plan = Get-MergeMemoryPlan $base $adapter
         $shard = Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/out"
-        foreach ($object in (Get-ModelTensor $base), (Get-LoraAdapter $adapter), (Get-LoraAdapter $adapter -Base $base).Targets, $plan, $plan.Stages, (Merge-LoraModel $base $adapter), $shard, $shard.Tensors) {
-            foreach ($text in ($object | Out-String -Width 80), ($object | Format-Table | Out-String -Width 80), ($object | Format-List | Out-String -Width 80), ($object | Format-Wide | Out-String -Width 80)) {
+        $objects = (Get-ModelTensor $base), (Get-LoraAdapter $adapter), (Get-LoraAdapter $adapter -Base $base).Targets, $plan, $plan.Stages,
+            (Merge-LoraModel $base $adapter), $shard, $shard.Tensors
+        foreach ($object in $objects) {
+            foreach ($shown in $object, ($object | Format-Table), ($object | Format-List), ($object | Format-Wide)) {
+                $text = $shown | Out-String -Width 80
                 $text.Trim() | Should -Not -BeNullOrEmpty
-                $text -split "`r?`n" | ForEach-Object { [Management.Automation.Host.PSHostUserInterface]::GetOutputString($_, $false) } | Where-Object { $_.Length -gt 80 } | Should -BeNullOrEmpty
+                $text -replace '\e\[[\d;]+m' -split "`r?`n" | Where-Object Length -GT 80 | Should -BeNullOrEmpty
             }
         }
         ($plan | Out-String -Width 80) -replace '\e\[\d+m' | Should -Match 'Fits: yes\.'
@@ -68,13 +72,15 @@ Describe 'Objects' {
         $shard = Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/read"
         $plan = Get-MergeMemoryPlan $base $adapter
         $lora = Get-LoraAdapter $adapter -Base $base
-        foreach ($object in @(Get-ModelTensor $base) + @(Merge-LoraModel $base $adapter) + $lora + $lora.Targets + $plan + $plan.Stages + $shard + $shard.Tensors) {
+        $objects = @(Get-ModelTensor $base) + @(Merge-LoraModel $base $adapter) + $lora + $lora.Targets +
+            $plan + $plan.Stages + $shard + $shard.Tensors
+        foreach ($object in $objects) {
             foreach ($property in $object.psobject.Properties) { $null = $property.Value }
             "$object" | Should -Not -BeLike 'UnslothMerge.*' -Because 'an object is shown by its name where there is no view'
         }
     }
 
-    It 'become flat JSON and CSV' -Tag 'Needs:ConvertTo-Json', 'Needs:ConvertTo-Csv' {
+    It 'become flat JSON and CSV' {
         $shard = Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/flat"
         $tensors = $shard.Tensors | ConvertTo-Json -WarningVariable cut | ConvertFrom-Json
         $cut | Should -BeNullOrEmpty

@@ -4,7 +4,7 @@ using UnslothMerge.IO;
 using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
 using UnslothMerge.Tests.Goldens;
-using UnslothMerge.Tests.Shell;
+using UnslothMerge.Tests.PowerShell;
 using UnslothMerge.Torch;
 using UnslothMerge.Torch.Native;
 
@@ -120,7 +120,7 @@ public sealed class TorchDeviceTests : IDisposable
     [Fact]
     public void The_module_loads_it_on_demand()
     {
-        var lines = ChildShell.Run(
+        var lines = PowerShellProcess.RunWithModule(
             $$"""
             $plan = Get-MergeMemoryPlan '{{Fixtures.Base("llama-bf16")}}' '{{Fixtures.Adapter("dora-linear")}}' -Device torch-cpu
             "$($plan.Device) $($plan.PeakDeviceBytes -gt 0)"

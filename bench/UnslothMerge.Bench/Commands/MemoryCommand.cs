@@ -47,21 +47,21 @@ internal static class MemoryCommand
 
     private static (string Enough, string Workers, string Planned, string Measured) Run(string model, string adapter, string directory, string limit, int workers, int? layers)
     {
-        var (@base, lora, output) = (ShellProcess.Quote(model), ShellProcess.Quote(adapter), Path.Combine(directory, "out"));
+        var (@base, lora, output) = (PowerShellProcess.Quote(model), PowerShellProcess.Quote(adapter), Path.Combine(directory, "out"));
         var filter = layers is { } count ? $"| Where-Object {{ $_.Layer -in 0..{count - 1} }}" : "";
-        var figures = ShellProcess.Run($$"""
+        var figures = PowerShellProcess.Run($$"""
             $run = @{ MaximumMemoryUsage = '{{limit}}'; ThrottleLimit = {{workers}} }
-            $plan = Get-MergeMemoryPlan {{@base}} {{lora}} -Destination {{ShellProcess.Quote(output)}} @run
+            $plan = Get-MergeMemoryPlan {{@base}} {{lora}} -Destination {{PowerShellProcess.Quote(output)}} @run
             $peak = 'refused'
             try {
-                Merge-LoraModel {{@base}} {{lora}} {{filter}} | Save-MergedModel {{ShellProcess.Quote(output)}} -NoSync -AllowPartial @run | Out-Null
+                Merge-LoraModel {{@base}} {{lora}} {{filter}} | Save-MergedModel {{PowerShellProcess.Quote(output)}} -NoSync -AllowPartial @run | Out-Null
                 $peak = [Diagnostics.Process]::GetCurrentProcess().PeakWorkingSet64
             }
             catch {
                 if ($_.FullyQualifiedErrorId -notlike 'DoesNotFit,*') { throw }
             }
 
-            [Console]::WriteLine("{{ShellProcess.Mark}} $([long]($plan.PeakHostBytes * 1.05)) $($plan.Workers) $($plan.PeakHostBytes) $peak")
+            [Console]::WriteLine("{{PowerShellProcess.Mark}} $([long]($plan.PeakHostBytes * 1.05)) $($plan.Workers) $($plan.PeakHostBytes) $peak")
             """).Figures;
         if (Directory.Exists(output))
         {

@@ -46,9 +46,9 @@ internal static class RunCommand
 
     private static string Quantized(string model, string output)
     {
-        ShellProcess.Run($"""
-            Merge-LoraModel {ShellProcess.Quote(model)} | Save-MergedModel {ShellProcess.Quote(output)} -Method merged_4bit -NoSync -WarningAction SilentlyContinue | Out-Null
-            [Console]::WriteLine("{ShellProcess.Mark}")
+        PowerShellProcess.Run($"""
+            Merge-LoraModel {PowerShellProcess.Quote(model)} | Save-MergedModel {PowerShellProcess.Quote(output)} -Method merged_4bit -NoSync -WarningAction SilentlyContinue | Out-Null
+            [Console]::WriteLine("{PowerShellProcess.Mark}")
             """);
         return output;
     }

@@ -11,11 +11,11 @@ internal sealed record MergeContender(Merge Merge, bool Sync) : Contender($"merg
     public override Measurement Run(string output)
     {
         // On Linux the peak working set is VmHWM.
-        var (figures, seconds) = ShellProcess.Run($"""
+        var (figures, seconds) = PowerShellProcess.Run($"""
             $clock = [Diagnostics.Stopwatch]::StartNew()
-            Merge-LoraModel {ShellProcess.Quote(Merge.Base)} {ShellProcess.Quote(Merge.Adapter)} | Save-MergedModel {ShellProcess.Quote(output)} {Merge.Options} {(Sync ? "" : "-NoSync")} -WarningAction SilentlyContinue | Out-Null
+            Merge-LoraModel {PowerShellProcess.Quote(Merge.Base)} {PowerShellProcess.Quote(Merge.Adapter)} | Save-MergedModel {PowerShellProcess.Quote(output)} {Merge.Options} {(Sync ? "" : "-NoSync")} -WarningAction SilentlyContinue | Out-Null
             $seconds = $clock.Elapsed.TotalSeconds.ToString([Globalization.CultureInfo]::InvariantCulture)
-            [Console]::WriteLine("{ShellProcess.Mark} $seconds $([Diagnostics.Process]::GetCurrentProcess().PeakWorkingSet64)")
+            [Console]::WriteLine("{PowerShellProcess.Mark} $seconds $([Diagnostics.Process]::GetCurrentProcess().PeakWorkingSet64)")
             """);
         return new Measurement(double.Parse(figures[0], CultureInfo.InvariantCulture), seconds, long.Parse(figures[1], CultureInfo.InvariantCulture) is > 0 and var peak ? peak : null);
     }

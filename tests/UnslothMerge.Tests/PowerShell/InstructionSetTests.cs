@@ -1,7 +1,7 @@
 using System.Runtime.Intrinsics;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Tests.Shell;
+namespace UnslothMerge.Tests.PowerShell;
 
 public sealed class InstructionSetTests
 {
@@ -38,7 +38,7 @@ public sealed class InstructionSetTests
         {
             var run = directory[$"run{prints.Count}"];
             var commands = merges.Select((m, i) => $"$null = Merge-LoraModel '{m.Item1}' '{m.Item2}' | Save-MergedModel '{run}/{i}/out' -DType {m.Item3} -NoSync -ThrottleLimit 2");
-            var accelerated = ChildShell.Run(
+            var accelerated = PowerShellProcess.RunWithModule(
                 $"{string.Join("; ", commands)}; [System.Runtime.Intrinsics.{(width.Length > 0 ? width : nameof(Vector128))}]::IsHardwareAccelerated",
                 [.. off.Select(o => ($"DOTNET_{o}", "0"))]);
             Assert.Equal(width.Length > 0 ? "False" : Vector128.IsHardwareAccelerated.ToString(), Assert.Single(accelerated));

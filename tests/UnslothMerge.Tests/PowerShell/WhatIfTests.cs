@@ -1,4 +1,4 @@
-namespace UnslothMerge.Tests.Shell;
+namespace UnslothMerge.Tests.PowerShell;
 
 public sealed class WhatIfTests : IDisposable
 {
@@ -10,7 +10,7 @@ public sealed class WhatIfTests : IDisposable
     public void Every_file_is_told_and_none_is_written()
     {
         var merge = $"Merge-LoraModel '{Fixtures.Base("llama-bf16")}' '{Fixtures.Adapter("lora-all-linear")}'";
-        var lines = ChildShell.Run($"{merge} | Save-MergedModel '{_directory["out"]}' -MaxShardSize 5kB -WhatIf; {merge} | Save-MergedModel '{_directory["lora"]}' -Method lora -WhatIf");
+        var lines = PowerShellProcess.RunWithModule($"{merge} | Save-MergedModel '{_directory["out"]}' -MaxShardSize 5kB -WhatIf; {merge} | Save-MergedModel '{_directory["lora"]}' -Method lora -WhatIf");
         Assert.Empty(Directory.EnumerateFileSystemEntries(_directory.Path));
 
         Assert.Contains(lines, l => l.StartsWith("What if:", StringComparison.Ordinal) && l.Contains("Write merged_16bit: 4 shards, 21 tensors (14 changed), 17.8 kB", StringComparison.Ordinal));
@@ -25,7 +25,7 @@ public sealed class WhatIfTests : IDisposable
     public void A_model_that_would_be_replaced_is_told()
     {
         var save = $"Merge-LoraModel '{Fixtures.Base("llama-bf16")}' | Save-MergedModel '{_directory["out"]}'";
-        var lines = ChildShell.Run($"$null = {save}; {save} -Force -WhatIf");
+        var lines = PowerShellProcess.RunWithModule($"$null = {save}; {save} -Force -WhatIf");
         Assert.Contains(lines, l => l.EndsWith("is replaced.", StringComparison.Ordinal));
     }
 }

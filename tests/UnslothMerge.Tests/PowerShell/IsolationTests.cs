@@ -1,11 +1,11 @@
-namespace UnslothMerge.Tests.Shell;
+namespace UnslothMerge.Tests.PowerShell;
 
 public sealed class IsolationTests
 {
     [Fact]
     public void The_engine_stays_out_of_the_session()
     {
-        var lines = ChildShell.Run($$"""
+        var lines = PowerShellProcess.RunWithModule($$"""
             $null = Get-ModelTensor '{{Fixtures.Base("llama-bf16")}}'
             foreach ($assembly in [AppDomain]::CurrentDomain.GetAssemblies()) {
                 $name = $assembly.GetName().Name

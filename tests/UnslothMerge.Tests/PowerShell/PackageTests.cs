@@ -2,7 +2,7 @@ using System.IO.Compression;
 using System.Reflection;
 using System.Reflection.Emit;
 
-namespace UnslothMerge.Tests.Shell;
+namespace UnslothMerge.Tests.PowerShell;
 
 public sealed class PackageTests
 {
@@ -11,8 +11,8 @@ public sealed class PackageTests
     {
         using var directory = new TemporaryDirectory();
         var output = directory["a [package] of mine"];
-        var made = ChildShell.Run($$"""
-            $made = & '{{Path.Combine(Fixtures.Root, "build.ps1")}}' Package -NoBuild -OutputPath '{{output}}' -Sign { [IO.File]::WriteAllText("$($args[0])/signature", 'S') }
+        var made = PowerShellProcess.Run($$"""
+            $made = & '{{Path.Combine(Fixtures.Root, "build.ps1")}}' Package -NoBuild -OutputPath '{{output}}' -Sign { Set-Content -LiteralPath "$($args[0])/signature" S }
             $made.FullName
             """);
         Assert.Equal(2, made.Count);
@@ -34,16 +34,16 @@ public sealed class PackageTests
 
         // Empty assemblies: whoever binds to them finds nothing in them.
         var strangers = new[] { "MathNet.Numerics", "System.Numerics.Tensors" }.Select(name => Stranger(name, directory[name + ".dll"]));
-        var lines = ChildShell.Run(
+        var lines = PowerShellProcess.Run(
             $$"""
+            Import-Module -Name ([WildcardPattern]::Escape('{{made[0]}}/UnslothMerge.psd1'))
             foreach ($path in '{{string.Join("', '", strangers)}}') { [Runtime.Loader.AssemblyLoadContext]::Default.LoadFromAssemblyPath($path).GetName().Version.Major }
             foreach ($case in 'peft-osf-mlp-1', 'peft-waveft-mlp-6') {
                 (Merge-LoraModel '{{Fixtures.Base("peft-MLP")}}' "{{Path.Combine(Fixtures.Path, "cases")}}/$case/adapter" | Save-MergedModel "{{directory["out"]}}/$case").Path
             }
 
             (Get-Command Save-MergedModel).Module.ModuleBase
-            """,
-            ("UNSLOTHMERGE_MODULE", made[0]));
+            """);
         Assert.Equal(["99", "99", .. new[] { "peft-osf-mlp-1", "peft-waveft-mlp-6" }.Select(c => Path.Combine(directory["out"], c, "model.safetensors")), made[0]], lines);
     }
 
