@@ -47,11 +47,11 @@ $results = foreach ($file in Get-ChildItem $PSScriptRoot -Filter *.Tests.ps1) {
         New-Result "$($file.Name): $($test.ExpandedPath)" $(if ($test.Result -ne 'Passed') { Get-Failure $test })
     }
 
-    # What failed outside of an It, such as the file itself or an AfterAll.
-    foreach ($block in @($run.FailedContainers) + @($run.FailedBlocks)) {
-        New-Result "$($file.Name): $($block.ExpandedPath)" (Get-Failure $block)
-    }
-    if (-not $run.Tests) { New-Result $file.Name 'There is no test in it.' }
+    # What failed outside of an It: a setup or teardown, or the file itself.
+    foreach ($block in $run.FailedBlocks) { New-Result "$($file.Name): $($block.ExpandedPath)" (Get-Failure $block) }
+    if ($run.FailedContainers) { New-Result $file.Name (Get-Failure $run.FailedContainers[0]) }
+    elseif (-not $run.Tests) { New-Result $file.Name 'There is no test in it.' }
+
     $left = Compare-Object $before @(Get-SessionState) | ForEach-Object { "$($_.SideIndicator) $($_.InputObject)" }
     New-Result "$($file.Name): leaves the session as it was" ($left -join "`n")
 }
