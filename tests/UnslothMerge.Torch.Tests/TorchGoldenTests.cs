@@ -1,18 +1,12 @@
-using UnslothMerge.Adapters;
 using UnslothMerge.Devices;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Tests.Goldens;
 
 namespace UnslothMerge.Tests;
 
-/// <summary>Every golden that a device has a part in, against the float64 truth.</summary>
+/// <summary>Every golden that a device has a part in, with libtorch on the processor.</summary>
 [Collection("libtorch")]
 public sealed class TorchGoldenTests
 {
-    public static TheoryData<string> Cases => [.. GoldenCase.All.Where(name => new GoldenCase(name) is { Outcome: "merged", Adapters.Count: > 0 } @case && DevicePlan.For(Plan(@case), long.MaxValue, 1).Count > 0)];
+    public static TheoryData<string> Cases => [.. DeviceGolden.Cases];
 
     [Fact]
     public void Devices_have_a_part_in_what_they_are_for()
@@ -23,55 +17,5 @@ public sealed class TorchGoldenTests
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Case(string name)
-    {
-        var @case = new GoldenCase(name);
-        var plan = Plan(@case);
-        using var directory = new TemporaryDirectory();
-        foreach (var (folder, limit, elements) in new[] { ("whole", 1_000_000_000L, long.MaxValue), ("rows", 1L, long.MaxValue), ("halved", 1_000_000_000L, 200L) })
-        {
-            // As little memory as holds one row of the largest tensor; the cores keep nothing that they would not keep otherwise.
-            using var device = TorchRuns.Open(plan, limit == 1 ? Least(plan) : limit, Math.Max(elements, plan.Tensors.Max(t => (long)t.Tensor.View.Columns * t.Tiling.RowQuantum)));
-            TorchRuns.Save(plan, directory[folder], device);
-            Compare(@case, directory[folder]);
-        }
-    }
-
-    private static WritePlan Plan(GoldenCase @case)
-    {
-        var options = new PlanOptions
-        {
-            BaseIsResidual = @case.Options.TryGetValue("BaseIsResidual", out var residual) && residual.GetBoolean(),
-            MoeLoraLayout = @case.Options.TryGetValue("MoeLoraLayout", out var layout) ? Enum.Parse<MoeLoraLayout>(layout.GetString()!, ignoreCase: true) : null,
-            MoeOrientation = @case.Options.TryGetValue("MoeOrientation", out var orientation) ? Enum.Parse<MoeOrientation>(orientation.GetString()!, ignoreCase: true) : null,
-        };
-        var merge = MergePlanner.Plan(ModelDirectory.Open(@case.Base), @case.Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight)), options);
-        return WritePlan.Create(merge, merge.Tensors, new WriteOptions(@case.Options.TryGetValue("DType", out var t) ? TensorTypes.FromTorchName(t.GetString()) : null, 5_000_000_000));
-    }
-
-    private static long Least(WritePlan plan)
-    {
-        var all = DevicePlan.For(plan, long.MaxValue, 1).Count;
-        var limit = 1000L;
-        while (DevicePlan.For(plan, limit, 3).Count < all)
-        {
-            limit += limit / 10;
-        }
-
-        return limit;
-    }
-
-    private static void Compare(GoldenCase @case, string output)
-    {
-        using var files = new InputFiles();
-        var actual = Checkpoint.Open(output);
-        var truth = SafetensorsFile.Open(Path.Combine(@case.Folder, "truth.safetensors"));
-        Assert.Equal(truth.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal), actual.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal));
-        foreach (var expected in truth.Tensors)
-        {
-            var tensor = actual.Find(expected.Name)!;
-            Assert.Equal(@case.TypeOf(tensor.Name), tensor.Type);
-            PassRule.Check(tensor.Name, tensor.Type, files.ReadAll(tensor), files.ReadAll(expected));
-        }
-    }
+    public void Case(string name) => DeviceGolden.Check(name, new DeviceRequest(DeviceKind.TorchCpu));
 }

@@ -11,12 +11,18 @@ internal sealed partial record LibTorch(string Directory, string? Version)
     /// <summary>The variable that names a directory with libtorch.</summary>
     public const string Variable = "UNSLOTHMERGE_LIBTORCH";
 
+    /// <summary>The variable that, if it is 1, lets other versions be tried. Nothing is promised then.</summary>
+    public const string AnyVariable = "UNSLOTHMERGE_LIBTORCH_ANY";
+
     /// <summary>The versions that TorchSharp's binary was built for: libtorch promises no compatibility between two of them.</summary>
     public const string Supported = "2.10";
 
     /// <summary>Where to get it.</summary>
     public static string Advice =>
         $"Set {Variable} to the torch/lib of a PyTorch {Supported} (python -c \"import torch; print(torch.__path__[0] + '/lib')\" prints it), or build the module with -p:Torch=cuda-linux or -p:Torch=cuda-windows, or use -Device cpu.";
+
+    /// <summary>True if any version may be tried.</summary>
+    public static bool TakesAny => Environment.GetEnvironmentVariable(AnyVariable) == "1";
 
     /// <summary>True if it can use GPUs.</summary>
     public bool HasCuda => File.Exists(PathOf("torch_cuda"));
@@ -35,7 +41,7 @@ internal sealed partial record LibTorch(string Directory, string? Version)
         // Whoever names the package's folder or the unpacked archive means the same.
         var found = new[] { named, Path.Combine(named, "lib"), Path.Combine(named, "torch", "lib") }.Select(At).FirstOrDefault(t => t is not null)
             ?? throw new MergeException(MergeError.DeviceUnavailable, $"{Variable} is '{named}', but there is no {FileName("torch_cpu")} in it.", named, Advice);
-        return found.Version is null || IsSupported(found.Version) ? found : throw found.Unsupported(found.Version);
+        return found.Version is null || IsSupported(found.Version) || TakesAny ? found : throw found.Unsupported(found.Version);
     }
 
     /// <summary>The error that refuses a version.</summary>

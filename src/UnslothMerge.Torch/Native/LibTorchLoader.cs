@@ -17,6 +17,7 @@ internal sealed record LoadedTorch(LibTorch Torch, IReadOnlyList<string> Notes);
 internal static unsafe partial class LibTorchLoader
 {
     private const string Binding = "LibTorchSharp";
+    private const int Lazy = 1;
     private const int Now = 2;
 
     private static readonly string[] Libraries = ["c10", "torch_cpu", "torch_cuda", "torch"];
@@ -24,7 +25,16 @@ internal static unsafe partial class LibTorchLoader
     private static readonly Dictionary<string, nint> Handles = [];
     private static LoadedTorch? _loaded;
 
-    private static string NativeDirectory => Path.Combine(Path.GetDirectoryName(typeof(LibTorchLoader).Assembly.Location)!, "runtimes", OperatingSystem.IsWindows() ? "win-x64" : OperatingSystem.IsMacOS() ? "osx-arm64" : "linux-x64", "native");
+    /// <summary>Where TorchSharp's binary lies: in the platform's folder, or beside the assembly where that was published for one platform.</summary>
+    public static string NativeDirectory
+    {
+        get
+        {
+            var beside = Path.GetDirectoryName(typeof(LibTorchLoader).Assembly.Location)!;
+            var platform = Path.Combine(beside, "runtimes", OperatingSystem.IsWindows() ? "win-x64" : OperatingSystem.IsMacOS() ? "osx-arm64" : "linux-x64", "native");
+            return Directory.Exists(platform) ? platform : beside;
+        }
+    }
 
     /// <summary>Loads libtorch, unless that has been done.</summary>
     /// <param name="cuda">True if a GPU is to be used.</param>
@@ -51,7 +61,13 @@ internal static unsafe partial class LibTorchLoader
             Handles[library] = Open(torch.PathOf(library));
         }
 
-        RequireVersion(torch);
+        var version = VersionOf(torch);
+        var supported = version == LibTorch.Supported;
+        if (!supported)
+        {
+            notes.Add(LibTorch.TakesAny ? $"It is version {version}, and TorchSharp's binding was built for {LibTorch.Supported}: {LibTorch.AnyVariable} lets it be tried." : throw torch.Unsupported(version));
+        }
+
         var binding = Path.Combine(NativeDirectory, LibTorch.FileName(Binding));
         if (OperatingSystem.IsLinux() && VersionTag.Remedy(binding) is { } copy)
         {
@@ -59,7 +75,8 @@ internal static unsafe partial class LibTorchLoader
             binding = copy;
         }
 
-        Handles[Binding] = Open(binding);
+        // Another version may lack functions that nothing here calls.
+        Handles[Binding] = Open(binding, supported ? Now : Lazy);
         foreach (var assembly in new[] { typeof(torch).Assembly, Assembly.GetExecutingAssembly() }.Distinct())
         {
             AssemblyLoadContext.GetLoadContext(assembly)!.ResolvingUnmanagedDll += (_, name) => Handles.GetValueOrDefault(name);
@@ -68,32 +85,28 @@ internal static unsafe partial class LibTorchLoader
         return new LoadedTorch(torch, notes);
     }
 
-    // Every symbol is resolved at once: what is missing shows here, by name, and not in the middle of a merge.
-    private static nint Open(string path)
+    // Unless it is lazy, every symbol is resolved at once: what is missing shows here, by name, and not in the middle of a merge.
+    private static nint Open(string path, int flags = Now)
     {
         if (OperatingSystem.IsWindows())
         {
             return NativeLibrary.TryLoad(path, out var library) ? library : throw Unusable(path, Marshal.GetLastPInvokeErrorMessage());
         }
 
-        var handle = DlOpen(path, Now);
+        var handle = DlOpen(path, flags);
         return handle != 0 ? handle : throw Unusable(path, DlError());
     }
 
-    private static void RequireVersion(LibTorch torch)
+    private static string VersionOf(LibTorch torch)
     {
         // The libraries know their version since 2.9: major, minor and patch in the three highest bytes.
         if (!NativeLibrary.TryGetExport(Handles["torch_cpu"], "aoti_torch_abi_version", out var export))
         {
-            throw torch.Unsupported(torch.Version ?? "2.8 or older");
+            return torch.Version ?? "2.8 or older";
         }
 
         var version = ((delegate* unmanaged<ulong>)export)();
-        var text = $"{version >> 56}.{(version >> 48) & 0xFF}";
-        if (text != LibTorch.Supported)
-        {
-            throw torch.Unsupported(text);
-        }
+        return $"{version >> 56}.{(version >> 48) & 0xFF}";
     }
 
     private static MergeException Unusable(string path, string? why) => new(MergeError.DeviceUnavailable, $"'{path}' cannot be loaded: {why}", path, LibTorch.Advice);

@@ -1,0 +1,40 @@
+using UnslothMerge.Bench.Generating;
+using UnslothMerge.Devices;
+using UnslothMerge.Planning;
+using UnslothMerge.Safetensors;
+using UnslothMerge.Tests;
+
+namespace UnslothMerge.Gpu;
+
+/// <summary>Two layers of a Llama of 1 B parameters and an adapter of rank 64: some 250 MB, saved on the cores once.</summary>
+internal sealed class SmallMerge : IDisposable
+{
+    private readonly string _directory;
+
+    public SmallMerge(string parent)
+    {
+        _directory = Directory.CreateDirectory(Path.Combine(parent, $"unslothmerge-gpu-{Guid.NewGuid():N}")).FullName;
+        var shape = ModelShape.Of("1b") with { Layers = 2, Vocabulary = 1024 };
+        var (model, adapter) = (Path.Combine(_directory, "base"), Path.Combine(_directory, "adapter"));
+        ModelGenerator.Generate(shape, model, TensorType.BF16, 5_000_000_000, sparse: false, CancellationToken.None);
+        AdapterGenerator.Generate(shape, 64, adapter, TensorType.F32, dora: false, sparse: false, CancellationToken.None);
+        Plan = DeviceSaves.Plan(model, adapter);
+        DeviceSaves.Save(Plan, Path.Combine(_directory, "cores"), null);
+    }
+
+    /// <summary>What is written.</summary>
+    public WritePlan Plan { get; }
+
+    /// <summary>Saves it on a device and compares what comes out with what the cores made.</summary>
+    public SameModels SaveOn(DeviceRun device)
+    {
+        var output = Path.Combine(_directory, "device");
+        DeviceSaves.Save(Plan, output, device, Environment.ProcessorCount);
+        var same = SameModels.Check(Path.Combine(_directory, "cores"), output);
+        Directory.Delete(output, recursive: true);
+        return same;
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => Directory.Delete(_directory, recursive: true);
+}
