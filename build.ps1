@@ -11,8 +11,11 @@
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
-    [ValidateSet('Build', 'Test', 'Demo', 'Bench', 'Package')]
+    [ValidateSet('Build', 'Test', 'Demo', 'Bench', 'Gpu', 'Package')]
     [string] $Task = 'Build',
+
+    # Gpu: makes out/unslothmerge-gpu.tar.gz, which checks the GPU of a Linux machine that has neither SDK nor network.
+    [switch] $Archive,
 
     # Package: where the module's folder and the .nupkg go.
     [string] $OutputPath = (Join-Path $PSScriptRoot out package),
@@ -42,6 +45,21 @@ function Invoke-DemoTask {
 }
 
 function Invoke-BenchTask { dotnet run -c Release --project "$PSScriptRoot/bench/UnslothMerge.Bench" }
+
+# Checks merges on this machine's GPU, or packs what does so elsewhere: unpack it and run gpu-check.sh.
+function Invoke-GpuTask {
+    $project = "$PSScriptRoot/tests/UnslothMerge.Gpu"
+    if (-not $Archive) { return dotnet run -c Release --project $project }
+
+    $folder = New-Item "$PSScriptRoot/out/gpu" -ItemType Directory -Force
+    Remove-Item "$folder/*" -Recurse
+    dotnet publish $project -c Release -r linux-x64 --self-contained -o $folder/bin --nologo | Out-Null
+    Copy-Item "$PSScriptRoot/UnslothMerge.psd1", $project/gpu-check.sh $folder
+    $null = New-Item "$folder/tests" -ItemType Directory
+    Copy-Item "$PSScriptRoot/tests/Fixtures" "$folder/tests" -Recurse
+    tar czf "$PSScriptRoot/out/unslothmerge-gpu.tar.gz" -C $folder .
+    Get-Item "$PSScriptRoot/out/unslothmerge-gpu.tar.gz"
+}
 
 # The platforms that the engine is compiled ahead for: 1.2 MB each of a package that is to have 5 at most.
 # The others compile it as they run it, and need 0.1 s more for a first merge.

@@ -68,7 +68,21 @@ internal sealed class TorchDevice : IMergeDevice
     public long MostElements { get; set; } = long.MaxValue;
 
     /// <inheritdoc/>
-    public double MeasureBus()
+    public double MeasureBus() => TorchErrors.Translate(CopyBothWays);
+
+    /// <inheritdoc/>
+    public IDeviceTensor Open(WriteTensor tensor, InputFiles files) => TorchErrors.Translate(() => new TorchTensor(tensor, files, Device));
+
+    /// <inheritdoc/>
+    public IDeviceLane OpenLane() => new TorchLane(this, OpenStaging());
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        // libtorch stays loaded, as native libraries do; lanes and tensors have given back their own memory.
+    }
+
+    private double CopyBothWays()
     {
         const int bytes = 64 * 1024 * 1024, rounds = 3;
         using var up = OpenStaging();
@@ -86,18 +100,6 @@ internal sealed class TorchDevice : IMergeDevice
         }
 
         return bytes / best;
-    }
-
-    /// <inheritdoc/>
-    public IDeviceTensor Open(WriteTensor tensor, InputFiles files) => TorchErrors.Translate(() => new TorchTensor(tensor, files, Device));
-
-    /// <inheritdoc/>
-    public IDeviceLane OpenLane() => new TorchLane(this, OpenStaging());
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        // libtorch stays loaded, as native libraries do; lanes and tensors have given back their own memory.
     }
 
     private Staging OpenStaging() => _gpu is { } gpu ? new CudaStaging(Device, gpu) : new Staging(Device);

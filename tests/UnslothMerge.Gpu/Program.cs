@@ -13,6 +13,7 @@ var command = new RootCommand("Checks merges on a GPU against the goldens and me
 command.SetAction(parsed =>
 {
     var settings = new Settings(parsed.GetValue(device), parsed.GetValue(shape)!, parsed.GetValue(rounds), parsed.GetValue(directory)!);
+    PythonTorch.Find();
     return parsed.GetValue(step) is { } name ? Step.All.Single(s => s.Name == name).Run(settings) : StepProcesses.RunAll(settings);
 });
 return command.Parse(args).Invoke();

@@ -3,31 +3,32 @@ using UnslothMerge.Torch.Native;
 
 namespace UnslothMerge.Gpu;
 
-/// <summary>Finds the libtorch of an installed PyTorch, for the processes that this one starts.</summary>
+/// <summary>Finds the libtorch of an installed PyTorch, for this process and those that it starts.</summary>
 internal static class PythonTorch
 {
     private const string Script = """
         import glob, os, sys, torch
         root = os.path.dirname(torch.__file__)
         print(os.path.join(root, 'lib'))
-        print(':'.join(glob.glob(os.path.join(root, '..', 'nvidia', '*', 'lib'))))
+        print(':'.join(os.path.realpath(d) for d in glob.glob(os.path.join(root, '..', 'nvidia', '*', 'lib'))))
         print('python', sys.version.split()[0], 'torch', torch.__version__, 'CUDA', torch.version.cuda, 'C++11 ABI', torch._C._GLIBCXX_USE_CXX11_ABI)
         """;
 
+    /// <summary>The directories with libraries: libtorch's own and those of CUDA beside it.</summary>
+    public static string Libraries { get; private set; } = "";
+
     /// <summary>Sets UNSLOTHMERGE_LIBTORCH, unless it is set, and asks for no version.</summary>
-    /// <returns>The directories with libraries: libtorch's own and those of CUDA beside it.</returns>
-    public static string Prepare()
+    public static void Find()
     {
-        var libraries = Environment.GetEnvironmentVariable(LibTorch.Variable) ?? "";
-        if (libraries.Length == 0 && Ask() is [var lib, var nvidia, var versions, ..])
+        Libraries = Environment.GetEnvironmentVariable(LibTorch.Variable) ?? "";
+        if (Libraries.Length == 0 && Ask() is [var lib, var nvidia, var versions, ..])
         {
             Console.WriteLine(versions);
             Environment.SetEnvironmentVariable(LibTorch.Variable, lib);
-            libraries = $"{lib}:{nvidia}";
+            Libraries = $"{lib}:{nvidia}";
         }
 
         Environment.SetEnvironmentVariable(LibTorch.AnyVariable, "1");
-        return libraries;
     }
 
     private static string[] Ask()

@@ -48,6 +48,12 @@ public static class DeviceSelection
             note($"Device: {device.Name} merges {run.Plan.Count} tensors through {run.Plan.Lanes} lanes, with at most {ByteSize.Text(run.Plan.DeviceBytes)} of its memory{Left(run.Plan)}.");
             return run;
         }
+        catch (DeviceMemoryException e) when (request.Kind == DeviceKind.Auto)
+        {
+            device.Dispose();
+            note($"Device: cpu. {device.Name} has no memory left: {e.Message}");
+            return null;
+        }
         catch
         {
             device.Dispose();

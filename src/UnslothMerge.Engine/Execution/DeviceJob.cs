@@ -12,7 +12,9 @@ internal sealed class DeviceJob : TensorWork
     private readonly WriteTensor _write;
     private readonly DeviceBatches _batches;
     private readonly int _rows;
-    private readonly Lazy<Opened> _opened;
+    private readonly Lock _gate = new();
+    private readonly Func<Opened> _open;
+    private Opened? _opened;
 
     public DeviceJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files, IMergeDevice device, DeviceBatches batches, int rows)
         : base(write, output, shard, (write.Tensor.View.Rows + rows - 1) / rows, DeviceSupport.ResidentBytes(write))
@@ -20,7 +22,7 @@ internal sealed class DeviceJob : TensorWork
         _write = write;
         _batches = batches;
         _rows = rows;
-        _opened = new Lazy<Opened>(() => new Opened(device.Open(write, files), write.Sink.Open(files, write.Tensor.View, Output)));
+        _open = () => new Opened(device.Open(write, files), write.Sink.Open(files, write.Tensor.View, Output));
     }
 
     /// <summary>Does one piece.</summary>
@@ -38,15 +40,18 @@ internal sealed class DeviceJob : TensorWork
         }
 
         Record(piece, statistics);
-        Done(_opened.Value.Writer);
+        Done(_opened!.Writer);
         return _write.Bytes / Tensor.View.Rows * rows;
     }
 
-    protected override void GiveBack()
+    protected override void GiveBack() => _opened?.Dispose();
+
+    // Tried again after an error: other tensors give back memory meanwhile.
+    private Opened Open()
     {
-        if (_opened.IsValueCreated)
+        lock (_gate)
         {
-            _opened.Value.Dispose();
+            return _opened ??= _open();
         }
     }
 
@@ -59,9 +64,10 @@ internal sealed class DeviceJob : TensorWork
             var mine = default(TileStatistics);
             try
             {
-                var encoded = lane.Merge(_opened.Value.Tensor, row, batch, ref mine);
+                var (tensor, writer) = Open();
+                var encoded = lane.Merge(tensor, row, batch, ref mine);
                 RequireFinite(mine);
-                _opened.Value.Writer.Write(row, batch, encoded, ref mine);
+                writer.Write(row, batch, encoded, ref mine);
                 statistics.Add(mine);
                 return batch;
             }

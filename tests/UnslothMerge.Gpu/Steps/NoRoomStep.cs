@@ -19,6 +19,7 @@ internal sealed class NoRoomStep() : Step("no room", 60)
         var plan = DevicePlan.For(merge.Plan, long.MaxValue, Environment.ProcessorCount);
         using var full = new FullMemory(device, device.Device, remainder: 0);
         Say($"{ByteSize.Text(plan.DeviceBytes)} planned, {ByteSize.Text(device.FreeBytes)} free");
+        Say($"bus: {Assert.Throws<DeviceMemoryException>(() => device.MeasureBus()).Message}");
         try
         {
             merge.SaveOn(new DeviceRun(device, plan));

@@ -30,6 +30,8 @@ internal sealed class ProbeStep() : Step("probe", 60)
             Operations(device.Device);
         }
 
+        var refused = Assert.Throws<DeviceMemoryException>(() => TorchErrors.Translate(() => empty(1L << 50, device: device.Device)));
+        Say($"a petabyte: {refused.Message}");
         clock.Restart();
         DeviceGolden.Check("lora-all-linear", settings.Device);
         Say($"lora-all-linear merged three times in {clock.Elapsed.TotalSeconds:F2} s");
