@@ -4,24 +4,53 @@ namespace UnslothMerge.Adapters;
 /// A kind of adapter: which tensors it stores for a module, and what they change. A kind is one file in <c>Adapters/Kinds</c> and one row in
 /// <see cref="AdapterKinds"/>.
 /// </summary>
-public abstract class AdapterKind
+/// <param name="name">The kind's usual name: LoRA …</param>
+/// <param name="peftType">The <c>peft_type</c> of the adapters that store it.</param>
+/// <param name="parts">The tensors of one module, without the module's name: <c>lora_A.weight</c> …</param>
+/// <param name="sharedParts">The tensors that all modules share, without <c>base_model.</c>: <c>vera_A</c> …; their names may go on after a dot.</param>
+internal abstract class AdapterKind(string name, string peftType, IReadOnlyList<string> parts, IReadOnlyList<string>? sharedParts = null)
 {
     /// <summary>The kind's usual name: LoRA …</summary>
-    public abstract string Name { get; }
+    public string Name => name;
 
     /// <summary>The <c>peft_type</c> of the adapters that store it.</summary>
-    public abstract string PeftType { get; }
+    public string PeftType => peftType;
 
-    /// <summary>The tensors of one module, without the module's name: <c>lora_A.weight</c> …</summary>
-    public abstract IReadOnlyList<string> Parts { get; }
+    /// <summary>The tensors of one module, without the module's name.</summary>
+    public IReadOnlyList<string> Parts => parts;
 
-    /// <summary>The tensors that all modules share, without <c>base_model.</c>: <c>vera_A</c> …; their names may go on after a dot.</summary>
-    public virtual IReadOnlyList<string> SharedParts => [];
+    /// <summary>The tensors that all modules share.</summary>
+    public IReadOnlyList<string> SharedParts { get; } = sharedParts ?? [];
 
-    /// <summary>True if a module may have these parts several times, one wrapper around the other (see <see cref="ModuleAdapter.Levels"/>).</summary>
+    /// <summary>True if a module may have these parts several times, one wrapper around the other (see <see cref="AdaptedModule.Levels"/>).</summary>
     public virtual bool Nests => false;
 
-    /// <summary>Says what the tensors of one module change.</summary>
-    /// <returns>False if the base has no parameter of that module that this kind could change; then the next row of the table is asked.</returns>
-    public abstract bool Bind(ModuleAdapter module, IAdapterTarget target);
+    /// <summary>Finds what the tensors of one module change.</summary>
+    /// <returns>Null if the base has no parameter of that module that this kind could change; then the next row of the table is asked.</returns>
+    public ModuleChanges? Bind(AdaptedModule module)
+    {
+        try
+        {
+            return Changes(module);
+        }
+        catch (MisfitException misfit)
+        {
+            return new ModuleChanges { Misfit = misfit };
+        }
+    }
+
+    /// <inheritdoc cref="Bind"/>
+    /// <exception cref="MisfitException">The tensors do not fit together, or not the base.</exception>
+    protected abstract ModuleChanges? Changes(AdaptedModule module);
+}
+
+/// <summary>A kind of adapter that changes a module's <c>weight</c>, and perhaps its <c>bias</c>.</summary>
+/// <inheritdoc/>
+internal abstract class WeightKind(string name, string peftType, IReadOnlyList<string> parts, IReadOnlyList<string>? sharedParts = null) : AdapterKind(name, peftType, parts, sharedParts)
+{
+    protected sealed override ModuleChanges? Changes(AdaptedModule module) => module.FindParameter("weight") is { } weight ? Changes(module, weight) : null;
+
+    /// <summary>Finds what the tensors of one module change.</summary>
+    /// <exception cref="MisfitException">The tensors do not fit together, or not the base.</exception>
+    protected abstract ModuleChanges? Changes(AdaptedModule module, TargetTensor weight);
 }

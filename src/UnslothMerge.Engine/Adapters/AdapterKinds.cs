@@ -3,7 +3,7 @@ using UnslothMerge.Adapters.Kinds;
 namespace UnslothMerge.Adapters;
 
 /// <summary>The kinds of adapters that can be merged.</summary>
-public static class AdapterKinds
+internal static class AdapterKinds
 {
     /// <summary>One row per kind; where several know the same tensors, the first that finds its place takes them.</summary>
     public static IReadOnlyList<AdapterKind> Table { get; } =
@@ -19,8 +19,8 @@ public static class AdapterKinds
         new Ia3(),
         new LnTuning(),
         new Beft(),
-        new Oft(),
-        new OftEmbedding(),
+        new Oft("oft_R.weight", ofOutput: false),
+        new Oft("oft_embedding_R.weight", ofOutput: true),
         new Boft(),
         new Hra(),
         new Road(),
@@ -39,14 +39,14 @@ public static class AdapterKinds
         new LoKr(),
         new Miss(),
         new Peanut(),
-        new Pvera(),
+        new Vera("PVeRA", "pvera", probabilistic: true),
         new RandLora(),
         new Shira(),
         new SuperTuning(),
         new TinyLora(),
         new UniLora(),
         new VbLora(),
-        new Vera(),
+        new Vera("VeRA", "vera", probabilistic: false),
         new WaveFt(),
     ];
 

@@ -21,13 +21,12 @@ public static partial class AdapterNames
 
     private static readonly string[] Wrappers = [Wrapper, "original_module", "token_adapter"];
 
-    /// <summary>Takes a name apart.</summary>
+    /// <summary>Takes a name apart. What is no part of a known kind of adapter is a module's own parameter.</summary>
     /// <param name="name">The name in the file.</param>
-    /// <param name="parts">The parts that the known kinds of adapters store, for example <c>lora_A.weight</c>. All others are a module's own parameters.</param>
-    public static AdapterName Parse(string name, IEnumerable<string> parts)
+    public static AdapterName Parse(string name)
     {
         var plain = Plain(name);
-        foreach (var part in parts)
+        foreach (var part in AdapterKinds.Parts)
         {
             if (Ending(plain, part) is { } module)
             {
@@ -42,8 +41,7 @@ public static partial class AdapterNames
 
     /// <summary>The name that PEFT's <c>save_pretrained</c> gives to a tensor: with <c>base_model.model.</c>, without an adapter's name and what trainers wrap around a model.</summary>
     /// <param name="name">The name in the file.</param>
-    /// <param name="parts">As for <see cref="Parse"/>.</param>
-    public static string Saved(string name, IEnumerable<string> parts)
+    public static string Saved(string name)
     {
         var plain = Plain(name);
         if (plain.StartsWith(SharedPrefix, StringComparison.Ordinal))
@@ -51,7 +49,7 @@ public static partial class AdapterNames
             return plain;
         }
 
-        foreach (var part in parts)
+        foreach (var part in AdapterKinds.Parts)
         {
             if (Ending(plain, part) is { } module)
             {

@@ -5,7 +5,7 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters;
 
 /// <summary>What a delta must have seen before it can be applied to a row.</summary>
-public enum DeltaReach
+internal enum DeltaReach
 {
     /// <summary>Nothing but the row itself.</summary>
     RowLocal,
@@ -18,7 +18,7 @@ public enum DeltaReach
 }
 
 /// <summary>How a change meets the changes that adapters given earlier make to the same tensor.</summary>
-public enum DeltaComposition
+internal enum DeltaComposition
 {
     /// <summary>Each is taken on the base's values, and they add.</summary>
     Sum,
@@ -36,7 +36,7 @@ public enum DeltaComposition
 /// <summary>Some rows of a matrix, one after the other.</summary>
 /// <param name="First">The first row.</param>
 /// <param name="Count">The number of rows.</param>
-public readonly record struct RowRange(long First, long Count)
+internal readonly record struct RowRange(long First, long Count)
 {
     /// <summary>True if it has a row in common with others.</summary>
     public bool Overlaps(long first, long count) => First < first + count && first < First + Count;
@@ -46,7 +46,7 @@ public readonly record struct RowRange(long First, long Count)
 /// A change that an adapter makes to a tensor. A term is part of a plan: immutable, with handles of the adapter's tensors instead of their
 /// values. <see cref="Open"/> loads what a run needs of them, target by target.
 /// </summary>
-public abstract class DeltaTerm
+internal abstract class DeltaTerm
 {
     /// <summary>The kind of adapter, as people call it: LoRA …</summary>
     public abstract string Kind { get; }
@@ -104,13 +104,13 @@ public abstract class DeltaTerm
 }
 
 /// <summary>Sees a part of a tensor: whole rows.</summary>
-public delegate void TileVisitor(Tile tile);
+internal delegate void TileVisitor(Tile tile);
 
 /// <summary>What a delta finds when a run opens it.</summary>
 /// <param name="files">The open files.</param>
 /// <param name="view">The matrix of the target.</param>
 /// <param name="factor">The caller's factor on the delta.</param>
-public abstract class DeltaContext(InputFiles files, MatrixView view, double factor)
+internal abstract class DeltaContext(InputFiles files, MatrixView view, double factor)
 {
     /// <summary>The open files.</summary>
     public InputFiles Files { get; } = files;
@@ -126,7 +126,7 @@ public abstract class DeltaContext(InputFiles files, MatrixView view, double fac
 }
 
 /// <summary>Applies one delta during a run; used by several workers at once.</summary>
-public abstract class DeltaReader : IDisposable
+internal abstract class DeltaReader : IDisposable
 {
     /// <summary>Reads what the delta needs for some rows.</summary>
     /// <param name="row">The first row.</param>

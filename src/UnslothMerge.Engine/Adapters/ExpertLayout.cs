@@ -19,7 +19,7 @@ internal sealed record ParameterPart(TargetTensor Tensor, long Row, long Rows, M
 /// <param name="PartsOf">The parts of an expert's matrix.</param>
 internal sealed record ModuleParameter(string Name, int? Experts, long Rows, long Columns, Func<int, IReadOnlyList<ParameterPart>> PartsOf)
 {
-    /// <summary>True if the shape does not tell rows from columns.</summary>
+    /// <summary>True if the shape does not say which dimension are the rows.</summary>
     public bool IsSquare => Rows == Columns;
 
     /// <summary>Its shape, for errors.</summary>
@@ -68,10 +68,10 @@ internal static partial class ExpertLayout
     private static readonly string[] StoredTransposed = ["gpt_oss", "aria", "aria_text", "llama4", "llama4_text"];
 
     /// <summary>The matrices and stacks of matrices among a module's parameters, those of single experts as the fused ones they are at run time.</summary>
-    public static IReadOnlyList<ModuleParameter> Parameters(IAdapterTarget target, string module)
+    public static IReadOnlyList<ModuleParameter> Parameters(BaseParameters model, string module)
     {
-        var own = target.Parameters(module).Where(p => p.Value.Shape.Count is 2 or 3).Select(p => Stored(p.Key, p.Value));
-        var experts = target.Experts(module).GroupBy(e => e.Part).ToDictionary(g => g.Key, g => g.OrderBy(e => e.Expert).ToList());
+        var own = model.Of(module).Where(p => p.Value.Shape.Count is 2 or 3).Select(p => Stored(p.Key, p.Value));
+        var experts = model.Experts(module).GroupBy(e => e.Part).ToDictionary(g => g.Key, g => g.OrderBy(e => e.Expert).ToList());
         return [.. own.Concat(Table.Where(r => !(r.Parameter == "up_proj" && experts.ContainsKey("gate_proj"))).Select(r => Split(r.Parameter, r.Parts, experts)).OfType<ModuleParameter>())];
     }
 
@@ -104,12 +104,12 @@ internal static partial class ExpertLayout
     }
 
     /// <summary>
-    /// True if a module's experts are stored [in, out], false if [out, in], null if nothing tells. gate_up_proj has twice the outputs of what
+    /// True if a module's experts are stored [in, out], false if [out, in], null if that is not known. gate_up_proj has twice the outputs of what
     /// down_proj takes, and down_proj's outputs are what gate_up_proj takes.
     /// </summary>
-    public static bool? IsStoredTransposed(IAdapterTarget target, string module)
+    public static bool? IsStoredTransposed(BaseParameters model, string module)
     {
-        var parameters = Parameters(target, module);
+        var parameters = Parameters(model, module);
         if (parameters.FirstOrDefault(p => p.Name == "gate_up_proj") is { } up && parameters.FirstOrDefault(p => p.Name == "down_proj") is { } down)
         {
             var plain = up.Rows == 2 * down.Columns && up.Columns == down.Rows;
@@ -120,7 +120,7 @@ internal static partial class ExpertLayout
             }
         }
 
-        return StoredTransposed.Any(target.ModelTypes.Contains) ? true : null;
+        return StoredTransposed.Any(model.ModelTypes.Contains) ? true : null;
     }
 
     private static ModuleParameter Stored(string name, TargetTensor tensor)

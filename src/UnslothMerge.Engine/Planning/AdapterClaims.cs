@@ -87,7 +87,7 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
             return "";
         }
 
-        var name = AdapterNames.Parse(tensor, AdapterKinds.Parts);
+        var name = AdapterNames.Parse(tensor);
         var nearest = plan.Names.Nearest(AdapterKinds.Parts.Contains(name.Part) ? $"{name.Module}.weight" : $"{name.Module}.{name.Part}");
         return nearest.Count > 0 ? $" (nearest: {string.Join(", ", nearest)})" : "";
     }

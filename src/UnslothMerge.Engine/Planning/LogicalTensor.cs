@@ -28,7 +28,7 @@ public enum TensorAction
 /// <param name="Term">The delta, with its own scaling.</param>
 /// <param name="Adapter">The name of the adapter, or of the rule that combines several.</param>
 /// <param name="Weight">The caller's factor.</param>
-public sealed record WeightedTerm(DeltaTerm Term, string Adapter, double Weight);
+internal sealed record WeightedTerm(DeltaTerm Term, string Adapter, double Weight);
 
 /// <summary>A tensor of the merged model: where it comes from and what is done to it. Immutable; no values are read yet.</summary>
 public sealed record LogicalTensor
@@ -52,7 +52,7 @@ public sealed record LogicalTensor
     public required string SourceShard { get; init; }
 
     /// <summary>The deltas to add.</summary>
-    public ImmutableArray<WeightedTerm> Terms { get; init; } = [];
+    internal ImmutableArray<WeightedTerm> Terms { get; init; } = [];
 
     /// <summary>The adapters that change it.</summary>
     public ImmutableArray<string> Adapters { get; init; } = [];

@@ -92,7 +92,7 @@ public static class AdapterSaver
 
     private static Dictionary<string, string> Names(AdapterDirectory adapter)
     {
-        var names = adapter.Weights.Tensors.ToDictionary(t => t.Name, t => AdapterNames.Saved(t.Name, AdapterKinds.Parts), StringComparer.Ordinal);
+        var names = adapter.Weights.Tensors.ToDictionary(t => t.Name, t => AdapterNames.Saved(t.Name), StringComparer.Ordinal);
         return names.GroupBy(n => n.Value, n => n.Key, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } same
             ? throw new MergeException(
                 MergeError.InvalidAdapter,

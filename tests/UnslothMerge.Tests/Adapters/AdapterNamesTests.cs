@@ -4,8 +4,6 @@ namespace UnslothMerge.Tests.Adapters;
 
 public sealed class AdapterNamesTests
 {
-    private static readonly string[] Parts = ["lora_embedding_A", "lora_A.weight", "lora_B.weight", "lora_B.bias"];
-
     [Theory]
     [InlineData("base_model.model.m.experts.lora_A.weight", "m.experts", "lora_A.weight", 0)]
     [InlineData("base_model.model.m.experts.base_layer.lora_A.weight", "m.experts", "lora_A.weight", 1)]
@@ -14,7 +12,7 @@ public sealed class AdapterNamesTests
     [InlineData("base_model.model.m.experts.base_layer.base_layer.gate_up_proj", "m.experts", "gate_up_proj", 0)]
     [InlineData("base_model.model.lm_head.base_layer.weight", "lm_head", "weight", 0)]
     public void Wrappers_are_taken_off_and_counted(string name, string module, string part, int depth) =>
-        Assert.Equal(new AdapterName(module, part, depth), AdapterNames.Parse(name, AdapterKinds.Parts));
+        Assert.Equal(new AdapterName(module, part, depth), AdapterNames.Parse(name));
 
     [Theory]
     [InlineData("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight", "model.layers.0.mlp.up_proj", "lora_A.weight")]
@@ -44,7 +42,7 @@ public sealed class AdapterNamesTests
     [InlineData("base_model.model.q.my_lora_A.weight", "q.my_lora_A", "weight")]
     public void A_name_is_taken_apart(string name, string module, string part)
     {
-        var parsed = AdapterNames.Parse(name, Parts);
+        var parsed = AdapterNames.Parse(name);
         Assert.Equal((module, part), (parsed.Module, parsed.Part));
     }
 
@@ -72,8 +70,8 @@ public sealed class AdapterNamesTests
     [InlineData("module.base_model.model.q.lora_A.default.weight", "base_model.model.q.lora_A.weight")]
     public void A_name_becomes_that_of_a_saved_adapter(string name, string saved)
     {
-        Assert.Equal(saved, AdapterNames.Saved(name, AdapterKinds.Parts));
-        Assert.Equal(saved, AdapterNames.Saved(saved, AdapterKinds.Parts));
-        Assert.Equal(AdapterNames.Parse(name, AdapterKinds.Parts).Module, AdapterNames.Parse(saved, AdapterKinds.Parts).Module);
+        Assert.Equal(saved, AdapterNames.Saved(name));
+        Assert.Equal(saved, AdapterNames.Saved(saved));
+        Assert.Equal(AdapterNames.Parse(name).Module, AdapterNames.Parse(saved).Module);
     }
 }

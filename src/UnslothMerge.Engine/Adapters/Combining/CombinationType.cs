@@ -27,7 +27,7 @@ public enum CombinationType
 }
 
 /// <summary>Facts about <see cref="CombinationType"/>.</summary>
-public static class CombinationTypes
+internal static class CombinationTypes
 {
     /// <summary>The name that PEFT and mergekit use: <c>dare_linear</c> …</summary>
     public static string Name(this CombinationType type) => type switch

@@ -9,7 +9,7 @@ namespace UnslothMerge.Adapters.Combining;
 /// <param name="Adapter">The adapter's place in the merge.</param>
 /// <param name="Weight">The caller's factor on it.</param>
 /// <param name="Terms">Its terms; their sum is its delta.</param>
-public sealed record AdapterDelta(int Adapter, double Weight, ImmutableArray<DeltaTerm> Terms);
+internal sealed record AdapterDelta(int Adapter, double Weight, ImmutableArray<DeltaTerm> Terms);
 
 /// <summary>
 /// The deltas of several adapters on one tensor, combined by another rule than their sum (see <see cref="CombinationType"/>). A factor on this term
@@ -20,7 +20,7 @@ public sealed record AdapterDelta(int Adapter, double Weight, ImmutableArray<Del
 /// <param name="seed">The seed of the rules that drop at random.</param>
 /// <param name="tensor">The name of the tensor, on which the random choice depends.</param>
 /// <param name="deltas">One delta per adapter.</param>
-public sealed class CombinedTerm(CombinationType type, double density, int seed, string tensor, ImmutableArray<AdapterDelta> deltas) : DeltaTerm
+internal sealed class CombinedTerm(CombinationType type, double density, int seed, string tensor, ImmutableArray<AdapterDelta> deltas) : DeltaTerm
 {
     /// <summary>The rule with its numbers, as a person would note them.</summary>
     public string Description => string.Create(CultureInfo.InvariantCulture, $"{type.Name()} (density {density}{(type is CombinationType.DareLinear or CombinationType.DareTies ? $", seed {seed}" : "")})");

@@ -7,42 +7,17 @@ namespace UnslothMerge.Adapters.Kinds;
 /// BOFT: a product of butterfly rotations of the input [N, blocks, n, n] and a scale per output. Source: BOFT (arXiv 2311.06243); PEFT 0.21,
 /// <c>boft.Linear</c>, <c>boft.Conv2d</c>.
 /// </summary>
-public sealed class Boft : AdapterKind
+internal sealed class Boft() : WeightKind("BOFT", "BOFT", [Rotations, Scales])
 {
     private const string Rotations = "boft_R";
     private const string Scales = "boft_s";
 
-    /// <inheritdoc/>
-    public override string Name => "BOFT";
-
-    /// <inheritdoc/>
-    public override string PeftType => "BOFT";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = [Rotations, Scales];
-
-    /// <inheritdoc/>
-    public override bool Bind(ModuleAdapter module, IAdapterTarget target)
+    protected override ModuleChanges Changes(AdaptedModule module, TargetTensor weight)
     {
-        if (target.Find(module.Module, "weight") is not { } weight)
-        {
-            return false;
-        }
-
-        if (module.Find(Rotations) is not { } rotations || module.Find(Scales) is not { } scales)
-        {
-            target.Problem(module, $"the module {module.Module} has only one of {Rotations} and {Scales}");
-        }
-        else if (!IsButterfly(rotations.Shape) || LayerLayout.Of(module, target, weight, scales.Shape.Count(), rotations.Shape[1] * rotations.Shape[2]) is not { } layout)
-        {
-            target.Problem(module, $"{Rotations} {rotations.Shape.Text()} and {Scales} {scales.Shape.Text()} do not fit {weight.Name} {weight.Shape.Text()}");
-        }
-        else
-        {
-            target.Add(weight, module.Module, new BoftTerm(Name, rotations, scales, layout), layout.View);
-        }
-
-        return true;
+        var (rotations, scales) = (module.Part(Rotations), module.Part(Scales));
+        var layout = IsButterfly(rotations.Shape) ? LayerLayout.Of(module, scales.Shape.Count(), rotations.Shape[1] * rotations.Shape[2]) : null;
+        AdaptedModule.Require(layout is not null, $"{Rotations} {rotations.Shape.Text()} and {Scales} {scales.Shape.Text()} do not fit {weight.Name} {weight.Shape.Text()}");
+        return new ModuleChanges(new TensorChange(weight, new BoftTerm(Name, rotations, scales, layout), layout.View));
     }
 
     // Factor i of several permutes spans of 2ⁱ blocks, each cut into halves.

@@ -7,26 +7,16 @@ namespace UnslothMerge.Adapters.Kinds;
 /// C3A: W + tiles / in, where tile (p, q) of n × n is circulant: [i, j] = kernel[p, q, (j − i) mod n]. Source: arXiv 2407.19342; PEFT 0.21,
 /// <c>c3a</c>.
 /// </summary>
-public sealed class C3A : MatrixKind
+internal sealed class C3A() : MatrixKind("C3A", "C3A", [Kernel])
 {
     private const string Kernel = "c3a_kernel";
 
-    /// <inheritdoc/>
-    public override string Name => "C3A";
-
-    /// <inheritdoc/>
-    public override string PeftType => "C3A";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = [Kernel];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var kernel = parts.Numbers(Kernel, 3);
+        var kernel = module.Numbers(Kernel, 3);
         var size = (int)kernel.Shape[2];
         var inputs = kernel.Shape[1] * size;
-        parts.Fit(kernel.Shape[0] * size, inputs);
+        module.RequireFit(kernel.Shape[0] * size, inputs);
         return new MatrixDelta([kernel], from => new Circulants(from.Read(kernel), (int)kernel.Shape[1], size)) { Scaling = 1.0 / inputs };
     }
 

@@ -7,28 +7,18 @@ namespace UnslothMerge.Adapters.Kinds;
 /// DeLoRA: W + B·diag(λ/(r·max(‖Aᵢ‖, 1e-4)·max(‖Bⁱ‖, 1e-4)))·A·diag(w_norm), with A [r, in], B [out, r]; w_norm [in] is the file's, not the
 /// base's. Source: arXiv 2503.18225; PEFT 0.21, <c>delora</c>.
 /// </summary>
-public sealed class DeLora : MatrixKind
+internal sealed class DeLora() : MatrixKind("DeLoRA", "DELORA", ["delora_A", "delora_B", "delora_lambda", "delora_w_norm"])
 {
     private const double LeastNorm = 1e-4;
 
-    /// <inheritdoc/>
-    public override string Name => "DeLoRA";
-
-    /// <inheritdoc/>
-    public override string PeftType => "DELORA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = ["delora_A", "delora_B", "delora_lambda", "delora_w_norm"];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var (a, b, bound, norms) = (parts.Numbers("delora_A", 2), parts.Numbers("delora_B", 2), parts.Numbers("delora_lambda"), parts.Numbers("delora_w_norm", 1));
-        var (rank, inputs) = (parts.CheckRank(a.Shape[0]), (int)a.Shape[1]);
-        ModuleParts.Require(
+        var (a, b, bound, norms) = (module.Numbers("delora_A", 2), module.Numbers("delora_B", 2), module.Numbers("delora_lambda"), module.Numbers("delora_w_norm", 1));
+        var (rank, inputs) = (module.RequireRank(a.Shape[0]), (int)a.Shape[1]);
+        AdaptedModule.Require(
             b.Shape[1] == rank && bound.Shape.Count() == 1 && norms.Shape[0] == inputs,
             $"delora_A {a.Shape.Text()}, delora_B {b.Shape.Text()}, delora_lambda {bound.Shape.Text()} and delora_w_norm {norms.Shape.Text()} do not fit together");
-        parts.Fit(b.Shape[0], inputs);
+        module.RequireFit(b.Shape[0], inputs);
         return new MatrixDelta([a, b, bound, norms], from =>
         {
             var (right, left) = (from.Read(a), from.Read(b));

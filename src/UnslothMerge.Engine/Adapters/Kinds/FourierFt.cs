@@ -10,26 +10,16 @@ namespace UnslothMerge.Adapters.Kinds;
 /// FourierFT: W + scaling·Re(ifft2(S)), where S [out, in] holds the spectrum [n] at random places and zero elsewhere. The places follow from
 /// <c>random_loc_seed</c>. Source: arXiv 2405.03003; PEFT 0.21, <c>fourierft</c>.
 /// </summary>
-public sealed class FourierFt : MatrixKind
+internal sealed class FourierFt() : MatrixKind("FourierFT", "FOURIERFT", [Spectrum])
 {
     private const string Spectrum = "fourierft_spectrum";
 
-    /// <inheritdoc/>
-    public override string Name => "FourierFT";
-
-    /// <inheritdoc/>
-    public override string PeftType => "FOURIERFT";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = [Spectrum];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var spectrum = parts.Numbers(Spectrum, 1);
-        var transposed = parts.Orient(null, null);
-        var (outputs, inputs) = parts.Features(transposed);
-        var seed = RandomPlaces.Seed(parts, outputs, inputs, spectrum);
+        var spectrum = module.Numbers(Spectrum, 1);
+        var transposed = module.IsTransposed(null, null);
+        var (outputs, inputs) = module.Features(transposed);
+        var seed = RandomPlaces.Seed(module, outputs, inputs, spectrum);
         return new MatrixDelta([spectrum], from =>
         {
             var places = RandomPlaces.Draw(seed, outputs, inputs, from.Read(spectrum));
@@ -38,7 +28,7 @@ public sealed class FourierFt : MatrixKind
         {
             IsTransposed = transposed,
             IsTurned = transposed,
-            Scaling = parts.Config.ValueOf(parts.Module, "scaling") / ((double)outputs * inputs),
+            Scaling = module.Config.ValueOf(module.Name, "scaling") / ((double)outputs * inputs),
             ExtraBytes = 10L * 16 * Math.Max(outputs, inputs),
         };
     }

@@ -7,7 +7,7 @@ namespace UnslothMerge.Adapters.Kinds;
 /// FRoD: the weight is written as U(S + diag(λ))Vᵀ with a V that modules of one category share, and S and λ are trained.
 /// Source: PEFT 0.21, <c>FrodLayer</c>, <c>FrodModel</c>.
 /// </summary>
-public sealed class Frod : AdapterKind
+internal sealed class Frod() : WeightKind("FRoD", "FROD", [Diagonal, Sparse], [V, Indices, Size])
 {
     private const string Diagonal = "frod_lambda_l";
     private const string Sparse = "frod_lambda_s_values";
@@ -15,46 +15,16 @@ public sealed class Frod : AdapterKind
     private const string Indices = "frod_s_indices";
     private const string Size = "frod_s_size";
 
-    /// <inheritdoc/>
-    public override string Name => "FRoD";
-
-    /// <inheritdoc/>
-    public override string PeftType => "FROD";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = [Diagonal, Sparse];
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts { get; } = [V, Indices, Size];
-
-    /// <inheritdoc/>
-    public override bool Bind(ModuleAdapter module, IAdapterTarget target)
+    protected override ModuleChanges Changes(AdaptedModule module, TargetTensor weight)
     {
-        if (target.Find(module.Module, "weight") is not { } weight)
-        {
-            return false;
-        }
-
-        var category = Category(module.Module);
-        if (module.Find(Diagonal) is not { } diagonal || module.Find(Sparse) is not { } sparse)
-        {
-            target.Problem(module, $"the module {module.Module} has only one of {Diagonal} and {Sparse}");
-        }
-        else if (Shared(module, V, category) is not { } v || Shared(module, Indices, category) is not { } indices || Shared(module, Size, category) is not { } size)
-        {
-            target.Problem(module, $"the file has not all of {V}.{category}, {Indices}.{category} and {Size}.{category}, which modules of this category share");
-        }
-        else if (diagonal.Shape is not [> 0 and var n] || sparse.Shape is not [var count] || !v.Shape.SequenceEqual([n, n]) || !indices.Shape.SequenceEqual([2, count])
-            || indices.Type != TensorType.I64 || LayerLayout.Of(module, target, weight, null, n) is not { } layout)
-        {
-            target.Problem(module, $"{Diagonal} {diagonal.Shape.Text()}, {Sparse} {sparse.Shape.Text()}, {V} {v.Shape.Text()} and {Indices} {indices.Type} {indices.Shape.Text()} do not fit {weight.Name} {weight.Shape.Text()}");
-        }
-        else
-        {
-            target.Add(weight, module.Module, new FrodTerm(Name, new FrodTensors(v, indices, size, diagonal, sparse), layout), layout.View);
-        }
-
-        return true;
+        var (diagonal, sparse) = (module.Part(Diagonal), module.Part(Sparse));
+        var (v, indices, size) = (Shared(module, V), Shared(module, Indices), Shared(module, Size));
+        var fits = diagonal.Shape is [> 0 and var n] && sparse.Shape is [var count] && v.Shape.SequenceEqual([n, n]) && indices.Shape.SequenceEqual([2, count]) && indices.Type == TensorType.I64;
+        var layout = fits ? LayerLayout.Of(module, null, diagonal.Shape[0]) : null;
+        AdaptedModule.Require(
+            layout is not null,
+            $"{Diagonal} {diagonal.Shape.Text()}, {Sparse} {sparse.Shape.Text()}, {V} {v.Shape.Text()} and {Indices} {indices.Type} {indices.Shape.Text()} do not fit {weight.Name} {weight.Shape.Text()}");
+        return new ModuleChanges(new TensorChange(weight, new FrodTerm(Name, new FrodTensors(v, indices, size, diagonal, sparse), layout), layout.View));
     }
 
     /// <summary>The modules that share a V: PEFT's rule, from the last parts of a module's name.</summary>
@@ -67,6 +37,10 @@ public sealed class Frod : AdapterKind
     };
 
     // A raw dump has the adapter's name behind the category.
-    private static StoredTensor? Shared(ModuleAdapter module, string name, string category) =>
-        module.Shared.GetValueOrDefault($"{name}.{category}") ?? module.Shared.GetValueOrDefault($"{name}.{category}.default");
+    private static StoredTensor Shared(AdaptedModule module, string name)
+    {
+        var category = Category(module.Name);
+        return module.Shared.GetValueOrDefault($"{name}.{category}") ?? module.Shared.GetValueOrDefault($"{name}.{category}.default")
+            ?? throw new MisfitException($"the file has no {name}.{category}, which modules of this category share");
+    }
 }

@@ -10,30 +10,20 @@ namespace UnslothMerge.Adapters.Kinds;
 /// (A[a][:, b·g:(b+1)·g] · B[b][a·g:(a+1)·g, :])ᵀ. The hybrid form adds B_general·A_general of rank h. All times alpha/(r + h).
 /// Source: arXiv 2505.20355; PEFT 0.21, <c>gralora</c>.
 /// </summary>
-public sealed class GraLora : MatrixKind
+internal sealed class GraLora() : MatrixKind("GraLoRA", "GRALORA", ["gralora_A", "gralora_B", GeneralA, GeneralB])
 {
     private const string GeneralA = "gralora_A_general.weight";
     private const string GeneralB = "gralora_B_general.weight";
 
-    /// <inheritdoc/>
-    public override string Name => "GraLoRA";
-
-    /// <inheritdoc/>
-    public override string PeftType => "GRALORA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = ["gralora_A", "gralora_B", GeneralA, GeneralB];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var (a, b) = (parts.Numbers("gralora_A", 3), parts.Numbers("gralora_B", 3));
+        var (a, b) = (module.Numbers("gralora_A", 3), module.Numbers("gralora_B", 3));
         var (count, rank) = ((int)a.Shape[0], (int)a.Shape[2]);
-        ModuleParts.Require(count > 0 && b.Shape[0] == count && b.Shape[1] == rank && rank % count == 0, $"gralora_A {a.Shape.Text()} and gralora_B {b.Shape.Text()} do not fit together");
+        AdaptedModule.Require(count > 0 && b.Shape[0] == count && b.Shape[1] == rank && rank % count == 0, $"gralora_A {a.Shape.Text()} and gralora_B {b.Shape.Text()} do not fit together");
         var (outputs, inputs) = (count * (int)b.Shape[2], count * (int)a.Shape[1]);
-        var hybrid = (int)(parts.Config.Json.Number("hybrid_r") ?? 0);
-        var (generalA, generalB) = (parts.OptionalNumbers(GeneralA, 2), parts.OptionalNumbers(GeneralB, 2));
-        ModuleParts.Require(
+        var hybrid = (int)(module.Config.Json.Number("hybrid_r") ?? 0);
+        var (generalA, generalB) = (module.OptionalNumbers(GeneralA, 2), module.OptionalNumbers(GeneralB, 2));
+        AdaptedModule.Require(
             hybrid > 0
                 ? generalA?.Shape.SequenceEqual([hybrid, inputs]) == true && generalB?.Shape.SequenceEqual([outputs, hybrid]) == true
                 : generalA is null && generalB is null,
@@ -44,9 +34,9 @@ public sealed class GraLora : MatrixKind
             return generalA is null ? tiles : new SumMatrix(tiles, new ProductMatrix(from.Read(generalB!), from.Read(generalA), hybrid, inputs));
         })
         {
-            IsTransposed = parts.Orient(outputs, inputs),
+            IsTransposed = module.IsTransposed(outputs, inputs),
             Rank = rank + hybrid,
-            Scaling = parts.Config.ValueOf(parts.Module, "alpha") / (rank + hybrid),
+            Scaling = module.Config.ValueOf(module.Name, "alpha") / (rank + hybrid),
         };
     }
 

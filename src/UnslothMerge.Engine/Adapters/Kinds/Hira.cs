@@ -7,26 +7,16 @@ namespace UnslothMerge.Adapters.Kinds;
 /// HiRA on Linear layers and convolutions: W + W⊙(BA) with A [r, in, k…] and B [out, r, 1…], without a scale. Source: "HiRA" (ICLR 2025); PEFT 0.21,
 /// <c>hira</c>.
 /// </summary>
-public sealed class Hira : MatrixKind
+internal sealed class Hira() : MatrixKind("HiRA", "HIRA", ["hira_A", "hira_B"])
 {
-    /// <inheritdoc/>
-    public override string Name => "HiRA";
-
-    /// <inheritdoc/>
-    public override string PeftType => "HIRA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = ["hira_A", "hira_B"];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var (a, b) = (parts.Numbers("hira_A"), parts.Numbers("hira_B"));
-        ModuleParts.Require(a.Shape.Count >= 2 && b.Shape.Count >= 2 && b.Shape.Count() == b.Shape[0] * a.Shape[0], $"hira_A {a.Shape.Text()} and hira_B {b.Shape.Text()} are not of one rank");
-        var (rank, columns) = (parts.CheckRank(a.Shape[0]), (int)a.Shape.Skip(1).Aggregate(1L, (x, y) => x * y));
+        var (a, b) = (module.Numbers("hira_A"), module.Numbers("hira_B"));
+        AdaptedModule.Require(a.Shape.Count >= 2 && b.Shape.Count >= 2 && b.Shape.Count() == b.Shape[0] * a.Shape[0], $"hira_A {a.Shape.Text()} and hira_B {b.Shape.Text()} are not of one rank");
+        var (rank, columns) = (module.RequireRank(a.Shape[0]), (int)a.Shape.Skip(1).Aggregate(1L, (x, y) => x * y));
         return new MatrixDelta([a, b], from => new ProductMatrix(from.Read(b), from.Read(a), rank, columns))
         {
-            IsTransposed = parts.Orient(b.Shape[0], columns),
+            IsTransposed = module.IsTransposed(b.Shape[0], columns),
             IsRelative = true,
             Rank = rank,
         };
@@ -34,24 +24,14 @@ public sealed class Hira : MatrixKind
 }
 
 /// <summary>HiRA on an Embedding: W + W⊙(BA)ᵀ with A [r, V] and B [D, r].</summary>
-public sealed class HiraEmbedding : MatrixKind
+internal sealed class HiraEmbedding() : MatrixKind("HiRA", "HIRA", ["hira_embedding_A", "hira_embedding_B"])
 {
-    /// <inheritdoc/>
-    public override string Name => "HiRA";
-
-    /// <inheritdoc/>
-    public override string PeftType => "HIRA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = ["hira_embedding_A", "hira_embedding_B"];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var (a, b) = (parts.Numbers("hira_embedding_A", 2), parts.Numbers("hira_embedding_B", 2));
-        ModuleParts.Require(b.Shape[1] == a.Shape[0], $"hira_embedding_A {a.Shape.Text()} and hira_embedding_B {b.Shape.Text()} are not of one rank");
-        parts.Fit(a.Shape[1], b.Shape[0]);
-        var (rank, columns) = (parts.CheckRank(a.Shape[0]), (int)a.Shape[1]);
+        var (a, b) = (module.Numbers("hira_embedding_A", 2), module.Numbers("hira_embedding_B", 2));
+        AdaptedModule.Require(b.Shape[1] == a.Shape[0], $"hira_embedding_A {a.Shape.Text()} and hira_embedding_B {b.Shape.Text()} are not of one rank");
+        module.RequireFit(a.Shape[1], b.Shape[0]);
+        var (rank, columns) = (module.RequireRank(a.Shape[0]), (int)a.Shape[1]);
         return new MatrixDelta([a, b], from => new ProductMatrix(from.Read(b), from.Read(a), rank, columns)) { IsTransposed = true, IsRelative = true, Rank = rank };
     }
 }

@@ -11,97 +11,53 @@ namespace UnslothMerge.Adapters.Kinds;
 /// IA3: one vector scales a layer's outputs, its bias among them, or, in feed-forward modules, its inputs. The shape tells which for a Linear
 /// ([out, 1] or [1, in]); for a convolution ([1, n, 1 …]) only the config does. Source: IA3 (arXiv 2205.05638); PEFT 0.21, <c>IA3Layer</c>.
 /// </summary>
-public sealed class Ia3 : AdapterKind
+internal sealed class Ia3() : WeightKind("IA3", "IA3", [Vector])
 {
     private const string Vector = "ia3_l";
 
-    /// <inheritdoc/>
-    public override string Name => "IA3";
-
-    /// <inheritdoc/>
-    public override string PeftType => "IA3";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = [Vector];
-
-    /// <inheritdoc/>
-    public override bool Bind(ModuleAdapter module, IAdapterTarget target)
+    protected override ModuleChanges Changes(AdaptedModule module, TargetTensor weight)
     {
-        if (target.Find(module.Module, "weight") is not { } weight)
+        var vector = module.Part(Vector);
+        var feedForward = IsFeedForward(module, vector, weight) ?? throw new MisfitException(
+            $"neither its shape {vector.Shape.Text()} nor feedforward_modules in adapter_config.json says whether it scales the inputs or the outputs of {module.Name}");
+        var view = weight.Shape.Count > 2 ? MatrixView.ByOutput(weight.Shape) : (MatrixView?)null;
+        var index = view is { } matrix ? OfConvolution(weight, vector, feedForward, matrix) : OfLinear(module, vector, feedForward);
+        AdaptedModule.Require(index is not null, $"{vector.Shape.Text()} does not fit the {(feedForward ? "inputs" : "outputs")} of {weight.Name} {weight.Shape.Text()}");
+        var change = new TensorChange(weight, new ScaleTerm(Name, vector, index.Value), view);
+        if (feedForward || module.FindParameter("bias") is not { } bias)
         {
-            return false;
+            return new ModuleChanges(change);
         }
 
-        var vector = module.Tensors[Vector];
-        if (IsFeedForward(module, vector, weight) is not { } feedForward)
-        {
-            target.Problem(vector, $"neither its shape {vector.Shape.Text()} nor feedforward_modules in adapter_config.json says whether it scales the inputs or the outputs of {module.Module}");
-        }
-        else if (weight.Shape.Count > 2)
-        {
-            BindConvolution(module, target, weight, vector, feedForward);
-        }
-        else
-        {
-            BindLinear(module, target, weight, vector, feedForward);
-        }
-
-        return true;
+        AdaptedModule.Require(bias.Shape.Count() == vector.Shape.Count(), $"{vector.Shape.Text()} does not fit {bias.Name} {bias.Shape.Text()}");
+        return new ModuleChanges(change, new TensorChange(bias, new ScaleTerm(Name, vector, ScaleIndex.ByColumn)));
     }
 
-    private void BindLinear(ModuleAdapter module, IAdapterTarget target, TargetTensor weight, StoredTensor vector, bool feedForward)
+    private static ScaleIndex? OfLinear(AdaptedModule module, StoredTensor vector, bool feedForward)
     {
         var length = vector.Shape.Count();
-        if (LayerLayout.Of(module, target, weight, feedForward ? null : length, feedForward ? length : null) is not { } layout)
-        {
-            target.Problem(vector, Misfit(vector, weight, feedForward));
-            return;
-        }
-
-        target.Add(weight, module.Module, new ScaleTerm(Name, vector, feedForward == layout.InputFirst ? ScaleIndex.ByRow : ScaleIndex.ByColumn));
-        BindBias(module, target, vector, feedForward);
+        return LayerLayout.Of(module, feedForward ? null : length, feedForward ? length : null) is not { } layout ? null
+            : feedForward == layout.InputFirst ? ScaleIndex.ByRow : ScaleIndex.ByColumn;
     }
 
-    private void BindConvolution(ModuleAdapter module, IAdapterTarget target, TargetTensor weight, StoredTensor vector, bool feedForward)
+    private static ScaleIndex? OfConvolution(TargetTensor weight, StoredTensor vector, bool feedForward, MatrixView view)
     {
-        var view = MatrixView.ByOutput(weight.Shape);
         var (outputs, inputs, length) = (weight.Shape[0], weight.Shape[1], vector.Shape.Count());
+        if (!feedForward)
+        {
+            return length == outputs ? ScaleIndex.ByRow : null;
+        }
 
         // Each group of outputs sees its own channels of the input, and the weight holds only those.
         var groups = inputs > 0 ? length / inputs : 0;
-        if (feedForward ? groups < 1 || length % inputs != 0 || outputs % groups != 0 : length != outputs)
-        {
-            target.Problem(vector, Misfit(vector, weight, feedForward));
-            return;
-        }
-
-        var index = feedForward ? new ScaleIndex(outputs / groups, inputs, view.Columns / inputs, 1) : ScaleIndex.ByRow;
-        target.Add(weight, module.Module, new ScaleTerm(Name, vector, index), view);
-        BindBias(module, target, vector, feedForward);
+        return groups < 1 || length % inputs != 0 || outputs % groups != 0 ? null : new ScaleIndex(outputs / groups, inputs, view.Columns / inputs, 1);
     }
 
-    private void BindBias(ModuleAdapter module, IAdapterTarget target, StoredTensor vector, bool feedForward)
-    {
-        if (!feedForward && target.Find(module.Module, "bias") is { } bias)
-        {
-            if (bias.Shape.Count() != vector.Shape.Count())
-            {
-                target.Problem(vector, $"{vector.Shape.Text()} does not fit {bias.Name} {bias.Shape.Text()}");
-                return;
-            }
-
-            target.Add(bias, module.Module, new ScaleTerm(Name, vector, ScaleIndex.ByColumn));
-        }
-    }
-
-    private static string Misfit(StoredTensor vector, TargetTensor weight, bool feedForward) =>
-        $"{vector.Shape.Text()} does not fit the {(feedForward ? "inputs" : "outputs")} of {weight.Name} {weight.Shape.Text()}";
-
-    private static bool? IsFeedForward(ModuleAdapter module, StoredTensor vector, TargetTensor weight) =>
+    private static bool? IsFeedForward(AdaptedModule module, StoredTensor vector, TargetTensor weight) =>
         weight.Shape.Count == 2 && vector.Shape.Count == 2 && vector.Shape[0] != vector.Shape[1] && vector.Shape.Contains(1) ? vector.Shape[0] == 1 : ByConfig(module);
 
     // PEFT: a list matches the ends of names, a text is a regular expression for whole names.
-    private static bool? ByConfig(ModuleAdapter module)
+    private static bool? ByConfig(AdaptedModule module)
     {
         const string option = "feedforward_modules";
         switch (module.Config.Json[option])
@@ -109,12 +65,12 @@ public sealed class Ia3 : AdapterKind
             case null:
                 return null;
             case JsonArray:
-                return module.Config.Json.Strings(option).Any(name => module.Module.EndsWith(name, StringComparison.Ordinal));
+                return module.Config.Json.Strings(option).Any(name => module.Name.EndsWith(name, StringComparison.Ordinal));
             default:
                 var pattern = module.Config.Json.String(option);
                 try
                 {
-                    return pattern is null ? null : Regex.IsMatch(module.Module, $@"\A(?:{pattern})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
+                    return pattern is null ? null : Regex.IsMatch(module.Name, $@"\A(?:{pattern})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
                 }
                 catch (Exception e) when (e is ArgumentException or RegexMatchTimeoutException)
                 {

@@ -7,29 +7,19 @@ namespace UnslothMerge.Adapters.Kinds;
 /// LoHa: W + (w1_a·w1_b)⊙(w2_a·w2_b)·alpha/r, convolutions flattened to [out, in·k…]; with <c>use_effective_conv2d</c> each factor is a Tucker
 /// decomposition (see <see cref="TuckerMatrix"/>). Source: FedPara (arXiv 2108.06098); PEFT 0.21, <c>loha</c>.
 /// </summary>
-public sealed class LoHa : MatrixKind
+internal sealed class LoHa() : MatrixKind("LoHa", "LOHA", ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"])
 {
-    /// <inheritdoc/>
-    public override string Name => "LoHa";
-
-    /// <inheritdoc/>
-    public override string PeftType => "LOHA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var (first, second) = (TuckerMatrix.Of(parts, "hada_w1_a", "hada_w1_b", "hada_t1"), TuckerMatrix.Of(parts, "hada_w2_a", "hada_w2_b", "hada_t2"));
-        ModuleParts.Require(
+        var (first, second) = (TuckerMatrix.Of(module, "hada_w1_a", "hada_w1_b", "hada_t1"), TuckerMatrix.Of(module, "hada_w2_a", "hada_w2_b", "hada_t2"));
+        AdaptedModule.Require(
             (first.Rows, first.Columns, first.Rank) == (second.Rows, second.Columns, second.Rank),
             $"its two factors are [{first.Rows}, {first.Columns}] of rank {first.Rank} and [{second.Rows}, {second.Columns}] of rank {second.Rank}");
-        parts.Fit(first.Rows, first.Columns);
+        module.RequireFit(first.Rows, first.Columns);
         return new MatrixDelta([.. first.Inputs, .. second.Inputs], from => new HadamardMatrix(first.Open(from), second.Open(from)))
         {
-            Rank = parts.CheckRank(first.Rank),
-            Scaling = parts.Config.ValueOf(parts.Module, "alpha", "alpha_pattern") / first.Rank,
+            Rank = module.RequireRank(first.Rank),
+            Scaling = module.Config.ValueOf(module.Name, "alpha", "alpha_pattern") / first.Rank,
             ExtraBytes = first.ExtraBytes + second.ExtraBytes,
         };
     }

@@ -8,33 +8,23 @@ namespace UnslothMerge.Adapters.Kinds;
 /// LoKr: W + kron(w1, w2)·alpha/r. w1 is stored whole or as a product, w2 whole, as a product, or as a Tucker decomposition; whole factors do not
 /// tell the rank, so it is the config's. Source: LyCORIS (arXiv 2309.14859); PEFT 0.21, <c>lokr</c>.
 /// </summary>
-public sealed class LoKr : MatrixKind
+internal sealed class LoKr() : MatrixKind("LoKr", "LOKR", ["lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"])
 {
-    /// <inheritdoc/>
-    public override string Name => "LoKr";
-
-    /// <inheritdoc/>
-    public override string PeftType => "LOKR";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = ["lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var whole1 = parts.OptionalNumbers("lokr_w1", 2);
-        var whole2 = parts.OptionalNumbers("lokr_w2");
-        var product1 = whole1 is null ? TuckerMatrix.Of(parts, "lokr_w1_a", "lokr_w1_b", "lokr_t1") : null;
-        var product2 = whole2 is null ? TuckerMatrix.Of(parts, "lokr_w2_a", "lokr_w2_b", "lokr_t2") : null;
-        ModuleParts.Require(whole1 is null || (!parts.Has("lokr_w1_a") && !parts.Has("lokr_w1_b")), "it has lokr_w1 both whole and as a product");
-        ModuleParts.Require(whole2 is null || (!parts.Has("lokr_w2_a") && !parts.Has("lokr_w2_b") && !parts.Has("lokr_t2")), "it has lokr_w2 both whole and as a product");
+        var whole1 = module.OptionalNumbers("lokr_w1", 2);
+        var whole2 = module.OptionalNumbers("lokr_w2");
+        var product1 = whole1 is null ? TuckerMatrix.Of(module, "lokr_w1_a", "lokr_w1_b", "lokr_t1") : null;
+        var product2 = whole2 is null ? TuckerMatrix.Of(module, "lokr_w2_a", "lokr_w2_b", "lokr_t2") : null;
+        AdaptedModule.Require(whole1 is null || (!module.Has("lokr_w1_a") && !module.Has("lokr_w1_b")), "it has lokr_w1 both whole and as a product");
+        AdaptedModule.Require(whole2 is null || (!module.Has("lokr_w2_a") && !module.Has("lokr_w2_b") && !module.Has("lokr_t2")), "it has lokr_w2 both whole and as a product");
         var (rows1, columns1) = whole1 is null ? (product1!.Rows, product1.Columns) : ((int)whole1.Shape[0], (int)whole1.Shape[1]);
         var (rows2, columns2) = whole2 is null ? (product2!.Rows, product2.Columns) : ((int)whole2.Shape[0], (int)(whole2.Shape.Count() / Math.Max(whole2.Shape[0], 1)));
-        parts.Fit((long)rows1 * rows2, (long)columns1 * columns2);
-        var rank = parts.Config.RankOf(parts.Module) ?? product2?.Rank ?? product1?.Rank ?? throw new MisfitException("its rank is not in adapter_config.json");
+        module.RequireFit((long)rows1 * rows2, (long)columns1 * columns2);
+        var rank = module.Config.RankOf(module.Name) ?? product2?.Rank ?? product1?.Rank ?? throw new MisfitException("its rank is not in adapter_config.json");
         foreach (var product in new[] { product1, product2 })
         {
-            ModuleParts.Require(product is null || product.Rank == rank, $"its rank is {product?.Rank}, but adapter_config.json gives {parts.Module} the rank {rank}");
+            AdaptedModule.Require(product is null || product.Rank == rank, $"its rank is {product?.Rank}, but adapter_config.json gives {module.Name} the rank {rank}");
         }
 
         StoredTensor[] inputs = [.. whole1 is null ? product1!.Inputs : [whole1], .. whole2 is null ? product2!.Inputs : [whole2]];
@@ -49,7 +39,7 @@ public sealed class LoKr : MatrixKind
         })
         {
             Rank = rank,
-            Scaling = parts.Config.ValueOf(parts.Module, "alpha", "alpha_pattern") / rank,
+            Scaling = module.Config.ValueOf(module.Name, "alpha", "alpha_pattern") / rank,
             ExtraBytes = ((long)rows1 * columns1 * sizeof(double)) + (product2?.ExtraBytes ?? 0),
         };
     }

@@ -9,123 +9,81 @@ namespace UnslothMerge.Adapters.Kinds;
 /// LoRA on a Linear layer, on transformers' Conv1D, or on a convolution: W + s·BA with A [r, in, …] and B [out, r, …]; with <c>lora_bias</c> also
 /// b + s·bias; with a magnitude vector DoRA, with a diagonal KaSA. Source: LoRA (arXiv 2106.09685); PEFT 0.21, <c>lora.Linear</c>, <c>lora.Conv1d</c> … <c>Conv3d</c>.
 /// </summary>
-public sealed class LoraLayer : AdapterKind
+internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diagonal, .. Magnitude.Parts])
 {
-    internal const string A = "lora_A.weight";
-    internal const string B = "lora_B.weight";
-    internal const string Bias = "lora_B.bias";
+    public const string A = "lora_A.weight";
+    public const string B = "lora_B.weight";
+    public const string Bias = "lora_B.bias";
 
     // One per rank component: the singular values of KaSA's update.
     private const string Diagonal = "lora_diag";
 
-    /// <inheritdoc/>
-    public override string Name => "LoRA";
-
-    /// <inheritdoc/>
-    public override string PeftType => "LORA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = [A, B, Bias, Diagonal, .. Magnitude.Parts];
-
-    /// <inheritdoc/>
-    public override bool Bind(ModuleAdapter module, IAdapterTarget target)
+    protected override ModuleChanges? Changes(AdaptedModule module, TargetTensor weight)
     {
-        if (target.Find(module.Module, "weight") is not { } weight || (module.Find(A) ?? module.Find(B)) is not { } factor || (weight.Shape.Count > 2 && factor.Shape.Count == 2))
+        if ((module.Find(A) ?? module.Find(B)) is not { } factor || (weight.Shape.Count > 2 && factor.Shape.Count == 2))
         {
-            return false;
+            return null;
         }
 
-        if (LoraPair.Find(module, target, A, B) is { } pair)
-        {
-            var bias = target.Find(module.Module, "bias")?.Shape.Count();
-            var type = target.Layers.Of(module.Module, weight.Shape, bias, pair.Outputs, pair.Inputs, module.Config.IsSet("fan_in_fan_out"));
-            if (Misfit(type, weight, pair) is { } reason)
-            {
-                target.Problem(module, reason);
-            }
-            else
-            {
-                BindPair(module, target, weight, type, pair with { Scaling = pair.Scaling * LoraAttention.Times(module, target) });
-                BindBias(module, target, pair);
-            }
-        }
-
-        return true;
+        var pair = LoraPair.Of(module, A, B);
+        var bias = module.FindParameter("bias")?.Shape.Count();
+        var type = module.Base.Layers.Of(module.Name, weight.Shape, bias, pair.Outputs, pair.Inputs, module.Config.IsSet("fan_in_fan_out"));
+        RequireFit(type, weight, pair);
+        var addedTwice = LoraAttention.AddedTwice(module);
+        var delta = Delta(module, weight, type, addedTwice is null ? pair : pair with { Scaling = 2 * pair.Scaling });
+        var magnitude = Magnitude.Of(module, weight, byColumn: type == LayerType.TransposedLinear, pair.Outputs);
+        return new ModuleChanges([delta, .. magnitude, .. OfBias(module, pair)]) { Warning = addedTwice };
     }
 
-    private void BindPair(ModuleAdapter module, IAdapterTarget target, TargetTensor weight, LayerType type, LoraPair pair)
+    private static TensorChange Delta(AdaptedModule module, TargetTensor weight, LayerType type, LoraPair pair)
     {
-        var kind = Magnitude.Find(module) is null ? Name : "DoRA";
-        if (module.Find(Diagonal) is not null || module.Config.IsSet("kasa_config"))
-        {
-            BindKasa(module, target, weight, type, pair);
-        }
-        else if (pair.BlocksA > 1 || pair.BlocksB > 1)
-        {
-            target.Add(weight, module.Module, new BlockDiagonalTerm(kind, pair.B, pair.BlocksB, pair.A, pair.BlocksA, pair.Scaling));
-        }
-        else if (type == LayerType.TransposedLinear)
-        {
-            target.Add(weight, module.Module, new LowRankTerm(kind, pair.MatrixA.Transpose(), pair.MatrixB.Transpose(), pair.Scaling));
-        }
-        else
-        {
-            target.Add(weight, module.Module, new LowRankTerm(kind, pair.MatrixB, pair.MatrixA, pair.Scaling), MatrixView.ByOutput(weight.Shape));
-        }
-
-        Magnitude.Bind(module, target, weight, byColumn: type == LayerType.TransposedLinear, pair.Outputs);
+        var kind = Magnitude.KindOf(module);
+        return module.Has(Diagonal) || module.Config.IsSet("kasa_config") ? Kasa(module, weight, type, pair)
+            : pair.BlocksA > 1 || pair.BlocksB > 1 ? new TensorChange(weight, new BlockDiagonalTerm(kind, pair.B, pair.BlocksB, pair.A, pair.BlocksA, pair.Scaling))
+            : type == LayerType.TransposedLinear ? new TensorChange(weight, new LowRankTerm(kind, pair.MatrixA.Transpose(), pair.MatrixB.Transpose(), pair.Scaling))
+            : new TensorChange(weight, new LowRankTerm(kind, pair.MatrixB, pair.MatrixA, pair.Scaling), MatrixView.ByOutput(weight.Shape));
     }
 
-    private static void BindKasa(ModuleAdapter module, IAdapterTarget target, TargetTensor weight, LayerType type, LoraPair pair)
+    private static TensorChange Kasa(AdaptedModule module, TargetTensor weight, LayerType type, LoraPair pair)
     {
-        if (module.Find(Diagonal) is { } diagonal && diagonal.Shape.Count() == pair.Rank && pair.Rank < weight.Shape.Min() && type == LayerType.Linear)
-        {
-            target.Add(weight, module.Module, new KasaTerm(pair.B, diagonal, pair.A, pair.Scaling));
-        }
-        else
-        {
-            target.Problem(module, $"KaSA needs a {Diagonal} [{pair.Rank}] and a Linear layer with more than {pair.Rank} inputs and outputs; {module.Module} has {module.Find(Diagonal)?.Shape.Text() ?? "none"} and {weight.Name} {weight.Shape.Text()}");
-        }
+        var diagonal = module.Find(Diagonal);
+        AdaptedModule.Require(
+            diagonal is not null && diagonal.Shape.Count() == pair.Rank && pair.Rank < weight.Shape.Min() && type == LayerType.Linear,
+            $"KaSA needs a {Diagonal} [{pair.Rank}] and a Linear layer with more than {pair.Rank} inputs and outputs; {module.Name} has {diagonal?.Shape.Text() ?? "none"} and {weight.Name} {weight.Shape.Text()}");
+        return new TensorChange(weight, new KasaTerm(pair.B, diagonal!, pair.A, pair.Scaling));
     }
 
-    private void BindBias(ModuleAdapter module, IAdapterTarget target, LoraPair pair)
+    private IEnumerable<TensorChange> OfBias(AdaptedModule module, LoraPair pair)
     {
         if (module.Find(Bias) is not { } bias)
         {
-            return;
+            return [];
         }
 
-        if (target.Find(module.Module, "bias") is not { } tensor)
-        {
-            target.Problem(bias, $"{module.Module} has no bias in the base that it could be added to");
-        }
-        else if (!bias.Shape.SequenceEqual([pair.Outputs]) || tensor.Shape.Count() != pair.Outputs)
-        {
-            target.Problem(bias, $"{bias.Shape.Text()} does not fit {tensor.Name} {tensor.Shape.Text()}");
-        }
-        else
-        {
-            target.Add(tensor, module.Module, new VectorTerm(Name, bias, module.Config.ScalingOf(module.Module, (int)pair.Rank)));
-        }
+        var target = module.RequireBias(bias);
+        AdaptedModule.Require(
+            bias.Shape.SequenceEqual([pair.Outputs]) && target.Shape.Count() == pair.Outputs,
+            $"{bias.Shape.Text()} does not fit {target.Name} {target.Shape.Text()}",
+            bias);
+        return [new TensorChange(target, new VectorTerm(Name, bias, pair.Scaling))];
     }
 
-    private static string? Misfit(LayerType type, TargetTensor weight, LoraPair pair)
+    private static void RequireFit(LayerType type, TargetTensor weight, LoraPair pair)
     {
         var (a, b) = (pair.A.Shape, pair.B.Shape);
         if (type != LayerType.Convolution)
         {
             long[] delta = type == LayerType.TransposedLinear ? [pair.Inputs, pair.Outputs] : [pair.Outputs, pair.Inputs];
-            return a.Count != 2 || b.Count != 2 || !weight.Shape.SequenceEqual(delta) ? $"the delta is {delta.Text()}, the weight {weight.Name} is {weight.Shape.Text()}"
-                : type == LayerType.TransposedLinear && (pair.BlocksA > 1 || pair.BlocksB > 1) ? "BD-LoRA (use_bdlora) is for Linear layers only"
-                : null;
+            AdaptedModule.Require(a.Count == 2 && b.Count == 2 && weight.Shape.SequenceEqual(delta), $"the delta is {delta.Text()}, the weight {weight.Name} is {weight.Shape.Text()}");
+            AdaptedModule.Require(type == LayerType.Linear || (pair.BlocksA == 1 && pair.BlocksB == 1), "BD-LoRA (use_bdlora) is for Linear layers only");
+            return;
         }
 
-        if (a.Count == weight.Shape.Count && b[0] == weight.Shape[0] && b.Skip(2).All(k => k == 1) && a.Skip(2).SequenceEqual(weight.Shape.Skip(2)))
-        {
-            return a[1] == weight.Shape[1] ? null
-                : $"{weight.Name} {weight.Shape.Text()} is a convolution with groups: lora_A {a.Text()} reads {a[1]} input channels, the weight only {weight.Shape[1]}, so it cannot hold the delta";
-        }
-
-        return $"lora_A {a.Text()} and lora_B {b.Text()} do not make a delta for the convolution {weight.Name} {weight.Shape.Text()}";
+        AdaptedModule.Require(
+            a.Count == weight.Shape.Count && b[0] == weight.Shape[0] && b.Skip(2).All(k => k == 1) && a.Skip(2).SequenceEqual(weight.Shape.Skip(2)),
+            $"lora_A {a.Text()} and lora_B {b.Text()} do not make a delta for the convolution {weight.Name} {weight.Shape.Text()}");
+        AdaptedModule.Require(
+            a[1] == weight.Shape[1],
+            $"{weight.Name} {weight.Shape.Text()} is a convolution with groups: lora_A {a.Text()} reads {a[1]} input channels, the weight only {weight.Shape[1]}, so it cannot hold the delta");
     }
 }

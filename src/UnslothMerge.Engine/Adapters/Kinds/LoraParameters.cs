@@ -8,72 +8,44 @@ namespace UnslothMerge.Adapters.Kinds;
 /// B [out, r·experts], Δₑ = s·Σₖ B[:, column(k, e)] ⊗ A[e·r + k, :]. PEFT nests one wrapper per parameter of a module, the first that the module
 /// registers innermost. Source: PEFT 0.21, <c>lora.ParamWrapper</c>.
 /// </summary>
-public sealed class LoraParameters : AdapterKind
+internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
 {
     private const string A = "lora_A.weight";
     private const string B = "lora_B.weight";
 
-    /// <inheritdoc/>
-    public override string Name => "LoRA";
-
-    /// <inheritdoc/>
-    public override string PeftType => "LORA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = [A, B];
-
-    /// <inheritdoc/>
     public override bool Nests => true;
 
-    /// <inheritdoc/>
-    public override bool Bind(ModuleAdapter module, IAdapterTarget target)
+    protected override ModuleChanges? Changes(AdaptedModule module)
     {
-        var parameters = ExpertLayout.Parameters(target, module.Module);
-        var named = parameters.Where(p => module.Config.TargetsParameter($"{module.Module}.{p.Name}")).ToList();
+        var parameters = ExpertLayout.Parameters(module.Base, module.Name);
+        var named = parameters.Where(p => module.Config.TargetsParameter($"{module.Name}.{p.Name}")).ToList();
         var candidates = named.Count > 0 ? named : [.. parameters.Where(p => p.Experts is not null)];
         var pairs = module.Levels.Select(l => (A: l.GetValueOrDefault(A), B: l.GetValueOrDefault(B))).ToList();
         if (candidates.Count == 0 || pairs.Any(p => p.A is not { Shape.Count: 2 } || p.B is not { Shape.Count: 2 }))
         {
-            return false;
+            return null;
         }
 
-        var problem = module.Config.IsSet("use_dora") ? "DoRA (use_dora) does not exist for parameters"
-            : named.Count > 0 && named.Count != pairs.Count ? $"target_parameters names {named.Count} parameters of {module.Module} ({string.Join(", ", named.Select(p => p.Name))}), but the file has {pairs.Count} pairs of lora_A and lora_B for it"
-            : null;
-        var adapted = problem is null ? Assign(module, [.. pairs.Select(p => new Pair(p.A!, p.B!))], candidates, out problem) : [];
-        foreach (var (pair, parameter) in adapted)
-        {
-            if (problem is null && Deltas(module, target, pair, parameter, adapted, out problem) is { } deltas)
-            {
-                target.Add(module.Module, deltas);
-            }
-        }
-
-        if (problem is not null)
-        {
-            foreach (var tensor in module.Levels.SelectMany(l => l.Values))
-            {
-                target.Problem(tensor, problem);
-            }
-        }
-
-        return true;
+        AdaptedModule.Require(!module.Config.IsSet("use_dora"), "DoRA (use_dora) does not exist for parameters");
+        AdaptedModule.Require(
+            named.Count == 0 || named.Count == pairs.Count,
+            $"target_parameters names {named.Count} parameters of {module.Name} ({string.Join(", ", named.Select(p => p.Name))}), but the file has {pairs.Count} pairs of lora_A and lora_B for it");
+        var adapted = Assign(module, [.. pairs.Select(p => new Pair(p.A!, p.B!))], candidates);
+        return new ModuleChanges([.. adapted.SelectMany(a => Deltas(module, a, adapted))]);
     }
 
     // Which parameter each wrapper means, outermost first: the one that it fits, or, if it fits several, by their order in the module.
-    private static IReadOnlyList<Adapted> Assign(ModuleAdapter module, IReadOnlyList<Pair> pairs, IReadOnlyList<ModuleParameter> candidates, out string? problem)
+    private static IReadOnlyList<Adapted> Assign(AdaptedModule module, IReadOnlyList<Pair> pairs, IReadOnlyList<ModuleParameter> candidates)
     {
         var byOrder = candidates.OrderByDescending(p => ExpertLayout.Order(p.Name) ?? 0).ToList();
         var fitting = Assignments(pairs, byOrder).Take(2).ToList();
-        problem = fitting.Count switch
-        {
-            0 when pairs.Count == byOrder.Count => pairs.Zip(byOrder, (pair, parameter) => Misfit(pair, parameter, module.Module)).First(m => m is not null),
-            0 => $"no parameter of {module.Module} fits: it has {string.Join(", ", candidates.Select(p => $"{p.Name} {p.Shape}"))}, and lora_A is {pairs[0].A.Shape.Text()}, lora_B {pairs[0].B.Shape.Text()}",
-            > 1 when pairs.Count != byOrder.Count || byOrder.Any(p => ExpertLayout.Order(p.Name) is null) =>
-                $"it fits several parameters of {module.Module} ({string.Join(", ", candidates.Select(p => p.Name))}), and nothing tells which is meant",
-            _ => null,
-        };
-        return problem is null ? fitting[0] : [];
+        var sameCount = pairs.Count == byOrder.Count;
+        AdaptedModule.Require(
+            fitting.Count < 2 || (sameCount && byOrder.TrueForAll(p => ExpertLayout.Order(p.Name) is not null)),
+            $"it fits several parameters of {module.Name} ({string.Join(", ", candidates.Select(p => p.Name))}), and nothing says which is meant");
+        return fitting.Count > 0 ? fitting[0] : throw new MisfitException(sameCount
+            ? pairs.Zip(byOrder, (pair, parameter) => Misfit(pair, parameter, module.Name)).First(m => m is not null)!
+            : $"no parameter of {module.Name} fits: it has {string.Join(", ", candidates.Select(p => $"{p.Name} {p.Shape}"))}, and lora_A is {pairs[0].A.Shape.Text()}, lora_B {pairs[0].B.Shape.Text()}");
     }
 
     // In the order of the candidates, so that the first is the module's own order if that fits.
@@ -103,25 +75,18 @@ public sealed class LoraParameters : AdapterKind
 
     private static bool IsCrossed(Pair pair, ModuleParameter parameter) => pair.A.Shape[1] == parameter.Rows && pair.B.Shape[0] == parameter.Columns;
 
-    private List<TargetDelta>? Deltas(ModuleAdapter module, IAdapterTarget target, Pair pair, ModuleParameter parameter, IReadOnlyList<Adapted> adapted, out string? problem)
+    private IEnumerable<TensorChange> Deltas(AdaptedModule module, Adapted adapted, IReadOnlyList<Adapted> all)
     {
-        var name = $"{module.Module}.{parameter.Name}";
+        var (pair, parameter) = adapted;
+        var name = $"{module.Name}.{parameter.Name}";
         var experts = parameter.Experts ?? 1;
         var rank = (int)(pair.A.Shape[0] / experts);
-        if (module.Config.RankOf(name) is { } expected && expected != rank)
-        {
-            var count = parameter.Experts is null ? "" : $" for {experts} experts";
-            problem = $"lora_A {pair.A.Shape.Text()} means rank {rank}{count}, but adapter_config.json gives {name} the rank {expected}";
-            return null;
-        }
-
-        if (Layout(module, target, out problem) is not { } layout || LiesAcross(module, target, pair, parameter, adapted, out problem) is not { } across)
-        {
-            return null;
-        }
-
+        var expected = module.Config.RankOf(name);
+        AdaptedModule.Require(
+            expected is null || expected == rank,
+            $"lora_A {pair.A.Shape.Text()} means rank {rank}{(parameter.Experts is null ? "" : $" for {experts} experts")}, but adapter_config.json gives {name} the rank {expected}");
+        var (layout, across) = (Layout(module), LiesAcross(module, adapted, all));
         var scaling = module.Config.ScalingOf(name, rank);
-        var deltas = new List<TargetDelta>();
         for (var e = 0; e < experts; e++)
         {
             var a = new Slice((long)e * rank, rank);
@@ -132,51 +97,43 @@ public sealed class LoraParameters : AdapterKind
                 var (left, right) = across
                     ? (new FactorMatrix(pair.A, Transposed: true) { StoredRows = a, StoredColumns = rows }, new FactorMatrix(pair.B, Transposed: true) { StoredColumns = b })
                     : (new FactorMatrix(pair.B, Transposed: false) { StoredRows = rows, StoredColumns = b }, new FactorMatrix(pair.A, Transposed: false) { StoredRows = a });
-                deltas.Add(new TargetDelta(part.Tensor, new LowRankTerm(Name, left, right, scaling, part.Place)));
+                yield return new TensorChange(part.Tensor, new LowRankTerm(Name, left, right, scaling, part.Place));
             }
         }
-
-        return deltas;
     }
 
-    private static MoeLoraLayout? Layout(ModuleAdapter module, IAdapterTarget target, out string? problem)
+    private static MoeLoraLayout Layout(AdaptedModule module)
     {
         var stated = module.Config.Json["lora_B_layout"]?.ToString();
-        var known = stated?.Replace("_", "", StringComparison.Ordinal).Replace("-", "", StringComparison.Ordinal).ToUpperInvariant() switch
+        return module.Base.MoeLoraLayout ?? stated?.Replace("_", "", StringComparison.Ordinal).Replace("-", "", StringComparison.Ordinal).ToUpperInvariant() switch
         {
             null or "" or "RANKMAJOR" or "PEFT" => MoeLoraLayout.RankMajor,
             "GROUPED" or "EXPERTMAJOR" => MoeLoraLayout.Grouped,
-            _ => (MoeLoraLayout?)null,
+            _ => throw new MisfitException($"adapter_config.json's lora_B_layout is '{stated}', which is not known; say -MoeLoraLayout RankMajor or Grouped"),
         };
-        var layout = target.MoeLoraLayout ?? known;
-        problem = layout is null ? $"adapter_config.json's lora_B_layout is '{stated}', which is not known; say -MoeLoraLayout RankMajor or Grouped" : null;
-        return layout;
     }
 
-    // True if A lies along the rows of the matrix as it is stored. The shape tells, unless it is square.
-    private static bool? LiesAcross(ModuleAdapter module, IAdapterTarget target, Pair pair, ModuleParameter parameter, IReadOnlyList<Adapted> adapted, out string? problem)
+    // True if A lies along the rows of the matrix as it is stored. The shape says it, unless it is square.
+    private static bool LiesAcross(AdaptedModule module, Adapted adapted, IReadOnlyList<Adapted> all)
     {
-        problem = null;
+        var (pair, parameter) = adapted;
         if (parameter.Experts is null || !(IsStraight(pair, parameter) && IsCrossed(pair, parameter)))
         {
             return parameter.Experts is not null && !IsStraight(pair, parameter);
         }
 
         // All parameters of a module are adapted alike.
-        if (target.MoeOrientation is null && adapted.FirstOrDefault(o => o.Parameter.Experts is not null && !o.Parameter.IsSquare) is { } other)
+        if (module.Base.MoeOrientation is null && all.FirstOrDefault(o => o.Parameter.Experts is not null && !o.Parameter.IsSquare) is { } other)
         {
             return IsCrossed(other.Pair, other.Parameter);
         }
 
-        var last = MoeOrientations.IsLast(module.Config, target, parameter.Experts.Value);
-        var transposed = MoeOrientations.IsStoredOtherwise(target, module.Module);
-        if (last is null || transposed is null)
-        {
-            problem = $"{module.Module}.{parameter.Name} {parameter.Shape} is square, and neither another parameter nor peft_version tells the orientation of lora_A: "
-                + "say -MoeOrientation InFirst (PEFT up to 0.18) or InLast (PEFT from 0.19.1 on)";
-            return null;
-        }
-
+        var last = MoeOrientations.IsLast(module.Config, module.Base, parameter.Experts.Value);
+        var transposed = MoeOrientations.IsStoredOtherwise(module.Base, module.Name);
+        AdaptedModule.Require(
+            last is not null && transposed is not null,
+            $"{module.Name}.{parameter.Name} {parameter.Shape} is square, and neither another parameter nor peft_version tells the orientation of lora_A: "
+            + "say -MoeOrientation InFirst (PEFT up to 0.18) or InLast (PEFT from 0.19.1 on)");
         return last == transposed;
     }
 

@@ -16,29 +16,26 @@ internal static class Magnitude
     /// <summary>The names it is stored under.</summary>
     public static IReadOnlyList<string> Parts { get; } = [Vector, RawVector];
 
-    /// <summary>The module's magnitude vector, or null if it has none.</summary>
-    public static StoredTensor? Find(ModuleAdapter module) => module.Find(Vector) ?? module.Find(RawVector);
+    /// <summary>The kind of a module's delta.</summary>
+    public static string KindOf(AdaptedModule module) => Find(module) is null ? "LoRA" : "DoRA";
 
-    /// <summary>Adds what the magnitude vector changes, after the delta that it applies to.</summary>
+    /// <summary>What the magnitude vector changes, after the delta that it applies to; nothing if the module has none.</summary>
     /// <param name="module">The module.</param>
-    /// <param name="target">The plan.</param>
     /// <param name="weight">The weight.</param>
     /// <param name="byColumn">True if an output is a column of the weight instead of a row.</param>
     /// <param name="outputs">The number of outputs.</param>
-    public static void Bind(ModuleAdapter module, IAdapterTarget target, TargetTensor weight, bool byColumn, long outputs)
+    /// <exception cref="MisfitException">It does not fit the outputs.</exception>
+    public static IEnumerable<TensorChange> Of(AdaptedModule module, TargetTensor weight, bool byColumn, long outputs)
     {
-        var magnitude = Find(module);
-        if (magnitude is not null && magnitude.Shape.Count() == outputs)
+        if (Find(module) is not { } magnitude)
         {
-            target.Add(weight, module.Module, new MagnitudeTerm(magnitude, byColumn), byColumn ? null : MatrixView.ByOutput(weight.Shape));
+            AdaptedModule.Require(!module.Config.IsSet("use_dora"), $"the adapter is a DoRA (use_dora), but {module.Name} has no {Vector}");
+            return [];
         }
-        else if (magnitude is not null)
-        {
-            target.Problem(magnitude, $"{magnitude.Shape.Text()} is not one magnitude for each of the {outputs} outputs of {module.Module}");
-        }
-        else if (module.Config.IsSet("use_dora"))
-        {
-            target.Problem(module, $"the adapter is a DoRA (use_dora), but {module.Module} has no {Vector}");
-        }
+
+        AdaptedModule.Require(magnitude.Shape.Count() == outputs, $"{magnitude.Shape.Text()} is not one magnitude for each of the {outputs} outputs of {module.Name}", magnitude);
+        return [new TensorChange(weight, new MagnitudeTerm(magnitude, byColumn), byColumn ? null : MatrixView.ByOutput(weight.Shape))];
     }
+
+    private static StoredTensor? Find(AdaptedModule module) => module.Find(Vector) ?? module.Find(RawVector);
 }

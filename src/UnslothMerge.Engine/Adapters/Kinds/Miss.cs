@@ -9,43 +9,32 @@ namespace UnslothMerge.Adapters.Kinds;
 /// MiSS: W[o, c] + B[c mod r, o] with B [r, out]; with <c>init_weights</c> "mini" B [r, mini_r] is repeated over the outputs; with "bat", B
 /// [out/r, r, r], each tile X of r × r in tile row p becomes X + X·B_p + B_p. Source: arXiv 2409.15371; PEFT 0.21, <c>miss</c>.
 /// </summary>
-public sealed class Miss : MatrixKind
+internal sealed class Miss() : MatrixKind("MiSS", "MISS", [Blocks])
 {
     private const string Blocks = "miss_block";
 
-    /// <inheritdoc/>
-    public override string Name => "MiSS";
-
-    /// <inheritdoc/>
-    public override string PeftType => "MISS";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = [Blocks];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        ModuleParts.Require(!parts.IsConvolution, $"{parts.Weight.Name} {parts.Weight.Shape.Text()} is not the weight of a Linear layer");
-        var blocks = parts.Numbers(Blocks);
-        var (outputs, inputs) = parts.Features(transposed: false);
+        AdaptedModule.Require(module.Weight.Shape.Count == 2, $"{module.Weight.Name} {module.Weight.Shape.Text()} is not the weight of a Linear layer");
+        var blocks = module.Numbers(Blocks);
+        var (outputs, inputs) = module.Features(transposed: false);
         var rank = (int)blocks.Shape[^1];
-        var form = parts.Config.Json.String("init_weights");
+        var form = module.Config.Json.String("init_weights");
         if (form == "bat")
         {
-            ModuleParts.Require(
+            AdaptedModule.Require(
                 blocks.Shape.Count == 3 && blocks.Shape[1] == rank && blocks.Shape[0] * rank == outputs && inputs % rank == 0,
-                $"{Blocks} {blocks.Shape.Text()} does not fit the weight {parts.Weight.Name} {parts.Weight.Shape.Text()} in tiles (init_weights is 'bat')");
+                $"{Blocks} {blocks.Shape.Text()} does not fit the weight {module.Weight.Name} {module.Weight.Shape.Text()} in tiles (init_weights is 'bat')");
             return new MatrixDelta([blocks], from => new StoredMatrix(from.Read(blocks), rank)) { Rank = rank };
         }
 
-        ModuleParts.Require(form is null or "mini", $"the init_weights '{form}' is not known");
-        ModuleParts.Require(
+        AdaptedModule.Require(form is null or "mini", $"the init_weights '{form}' is not known");
+        AdaptedModule.Require(
             blocks.Shape.Count == 2 && rank > 0 && outputs % rank == 0 && (form == "mini" || rank == outputs),
-            $"{Blocks} {blocks.Shape.Text()} does not fit the weight {parts.Weight.Name} {parts.Weight.Shape.Text()}{(form is null ? "" : $" (init_weights is '{form}')")}");
+            $"{Blocks} {blocks.Shape.Text()} does not fit the weight {module.Weight.Name} {module.Weight.Shape.Text()}{(form is null ? "" : $" (init_weights is '{form}')")}");
         return new MatrixDelta([blocks], from => new Folded(from.Read(blocks), (int)blocks.Shape[0], rank)) { Rank = (int)blocks.Shape[0] };
     }
 
-    /// <inheritdoc/>
     protected override DeltaTerm Term(MatrixDelta delta, MatrixView view) =>
         delta.Inputs[0].Shape.Count == 3 ? new MissTilesTerm(Name, delta.Inputs[0], view) : base.Term(delta, view);
 

@@ -5,57 +5,30 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// OFT on a Linear layer or a convolution: its input is rotated block by block. Source: OFT (arXiv 2306.07280); PEFT 0.21, <c>oft.Linear</c>,
-/// <c>oft.Conv2d</c>.
+/// OFT: the input of a Linear layer or a convolution, or the output of an embedding, is rotated block by block. Source: OFT (arXiv 2306.07280);
+/// PEFT 0.21, <c>oft.Linear</c>, <c>oft.Conv2d</c>, <c>oft.Embedding</c>.
 /// </summary>
-public class Oft : AdapterKind
+/// <param name="part">The stored triangles.</param>
+/// <param name="ofOutput">True for an embedding.</param>
+internal sealed class Oft(string part, bool ofOutput) : WeightKind("OFT", "OFT", ofOutput ? [part] : [part, Old])
 {
     // Before PEFT 0.16; the rotations were made otherwise.
     private const string Old = "oft_r";
 
-    /// <inheritdoc/>
-    public override string Name => "OFT";
-
-    /// <inheritdoc/>
-    public override string PeftType => "OFT";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Part, Old];
-
-    /// <summary>The stored triangles.</summary>
-    protected virtual string Part => "oft_R.weight";
-
-    /// <summary>True if the layer's output is rotated.</summary>
-    protected virtual bool OfOutput => false;
-
-    /// <inheritdoc/>
-    public override bool Bind(ModuleAdapter module, IAdapterTarget target)
+    protected override ModuleChanges Changes(AdaptedModule module, TargetTensor weight)
     {
-        if (target.Find(module.Module, "weight") is not { } weight)
-        {
-            return false;
-        }
-
-        if (module.Find(Old) is not null || module.Tensors[Part] is not { Shape: [> 0, _] } triangles)
-        {
-            target.Problem(module, "it was saved by PEFT before 0.16, which made its rotations in another way");
-            return true;
-        }
-
-        var size = BlockSize(triangles.Shape[1]);
-        var blocks = triangles.Shape[0];
-
+        AdaptedModule.Require(
+            !module.Has(Old) && module.Part(part).Shape is [> 0, _],
+            "it was saved by PEFT before 0.16, which made its rotations in another way");
+        var triangles = module.Part(part);
+        var (blocks, size) = (triangles.Shape[0], BlockSize(triangles.Shape[1]));
         var shared = blocks == 1 && module.Config.IsSet("block_share");
-        if (size * (size - 1) / 2 != triangles.Shape[1] || LayerLayout.Of(module, target, weight, null, shared ? null : blocks * size) is not { } layout
-            || layout.Inputs % size != 0 || (OfOutput && layout.InputFirst))
-        {
-            target.Problem(triangles, $"{blocks} rotation{(blocks == 1 ? "" : "s")} of {size} inputs do{(blocks == 1 ? "es" : "")} not fit {weight.Name} {weight.Shape.Text()}");
-            return true;
-        }
-
-        var options = new OftOptions((int)size, Coefficients(module.Config), MaxNorm(module.Config, blocks), OfOutput);
-        target.Add(weight, module.Module, new OftTerm(Name, triangles, options, layout), layout.View);
-        return true;
+        var layout = size * (size - 1) / 2 == triangles.Shape[1] ? LayerLayout.Of(module, null, shared ? null : blocks * size) : null;
+        AdaptedModule.Require(
+            layout is not null && layout.Inputs % size == 0 && !(ofOutput && layout.InputFirst),
+            $"{Amount.Text(blocks, "rotation")} of {size} inputs do{(blocks == 1 ? "es" : "")} not fit {weight.Name} {weight.Shape.Text()}");
+        var options = new OftOptions((int)size, Coefficients(module.Config), MaxNorm(module.Config, blocks), ofOutput);
+        return new ModuleChanges(new TensorChange(weight, new OftTerm(Name, triangles, options, layout), layout.View));
     }
 
     // n(n − 1)/2 values above the diagonal.
@@ -88,24 +61,7 @@ public class Oft : AdapterKind
     }
 
     // The version is written since 0.18.
-    private static bool IsBefore018(AdapterConfig config)
-    {
-        var numbers = (config.Json.String("peft_version") ?? "0.0").Split('.');
-        return numbers.Length >= 2 && int.TryParse(numbers[0], out var major) && int.TryParse(numbers[1], out var minor) && major == 0 && minor < 18;
-    }
+    private static bool IsBefore018(AdapterConfig config) => config.PeftVersion < new Version(0, 18);
 
     private static double? MaxNorm(AdapterConfig config, long blocks) => config.IsSet("coft") ? (config.Json.Number("eps") ?? 6e-5) / Math.Sqrt(blocks) : null;
-}
-
-/// <summary>OFT on an embedding: its output is rotated block by block. Source: PEFT 0.21, <c>oft.Embedding</c>.</summary>
-public sealed class OftEmbedding : Oft
-{
-    /// <inheritdoc/>
-    protected override string Part => "oft_embedding_R.weight";
-
-    /// <inheritdoc/>
-    protected override bool OfOutput => true;
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts => [Part];
 }

@@ -10,36 +10,26 @@ namespace UnslothMerge.Adapters.Kinds;
 /// x = f(WᵀAᵀ); per encoder, x is kept and becomes f(x·Eᵀ); per decoder, x becomes f(x·Dᵀ) + what was kept last; W + (x·Bᵀ)ᵀ·scaling.
 /// Source: arXiv 2410.01870; PEFT 0.21, <c>peanut</c>.
 /// </summary>
-public sealed class Peanut : MatrixKind
+internal sealed class Peanut() : MatrixKind("PEANuT", "PEANUT", [A, B, .. Enumerable.Range(0, MaxDepth).SelectMany(i => new[] { Encoder(i), Decoder(i) })])
 {
     private const int MaxDepth = 16;
     private const string A = "peanut_A.weight";
     private const string B = "peanut_B.weight";
 
-    /// <inheritdoc/>
-    public override string Name => "PEANuT";
-
-    /// <inheritdoc/>
-    public override string PeftType => "PEANUT";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = [A, B, .. Enumerable.Range(0, MaxDepth).SelectMany(i => new[] { Encoder(i), Decoder(i) })];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var (a, b) = (parts.Numbers(A, 2), parts.Numbers(B, 2));
+        var (a, b) = (module.Numbers(A, 2), module.Numbers(B, 2));
         var (rank, outputs) = ((int)a.Shape[0], (int)a.Shape[1]);
-        ModuleParts.Require(b.Shape.SequenceEqual([outputs, rank]), $"{A} {a.Shape.Text()} and {B} {b.Shape.Text()} do not fit together");
-        var name = parts.Config.Json.String("act_fn") ?? "relu";
+        AdaptedModule.Require(b.Shape.SequenceEqual([outputs, rank]), $"{A} {a.Shape.Text()} and {B} {b.Shape.Text()} do not fit together");
+        var name = module.Config.Json.String("act_fn") ?? "relu";
         var activation = Activations.Find(name) ?? throw new MisfitException($"the act_fn '{name}' is not one of {string.Join(", ", Activations.Names)}");
-        var depth = (int)parts.Config.ValueOf(parts.Module, "depth");
-        ModuleParts.Require(depth <= MaxDepth, $"its depth is {depth}; at most {MaxDepth} can be merged");
-        var encoders = Enumerable.Range(0, depth).Select(i => Square(parts, Encoder(i), rank)).ToArray();
-        var decoders = Enumerable.Range(0, depth).Select(i => Square(parts, Decoder(i), rank)).ToArray();
-        ModuleParts.Require(parts.Names.Count() == 2 + (2 * depth), $"its depth is {depth} in adapter_config.json, but it has {string.Join(", ", parts.Names)}");
-        var (_, inputs) = parts.Features(transposed: false);
-        parts.Fit(outputs, inputs);
+        var depth = (int)module.Config.ValueOf(module.Name, "depth");
+        AdaptedModule.Require(depth <= MaxDepth, $"its depth is {depth}; at most {MaxDepth} can be merged");
+        var encoders = Enumerable.Range(0, depth).Select(i => Square(module, Encoder(i), rank)).ToArray();
+        var decoders = Enumerable.Range(0, depth).Select(i => Square(module, Decoder(i), rank)).ToArray();
+        AdaptedModule.Require(module.Tensors.Keys.Count() == 2 + (2 * depth), $"its depth is {depth} in adapter_config.json, but it has {string.Join(", ", module.Tensors.Keys)}");
+        var (_, inputs) = module.Features(transposed: false);
+        module.RequireFit(outputs, inputs);
         return new MatrixDelta([a, b, .. encoders, .. decoders], from =>
         {
             var x = Apply(from.TimesWeight(from.Read(a), rank));
@@ -64,7 +54,7 @@ public sealed class Peanut : MatrixKind
         })
         {
             Rank = rank,
-            Scaling = parts.Config.ValueOf(parts.Module, "scaling"),
+            Scaling = module.Config.ValueOf(module.Name, "scaling"),
             Reach = DeltaReach.ReducingPass,
             ExtraBytes = (2L + depth) * rank * inputs * sizeof(double),
         };
@@ -76,10 +66,10 @@ public sealed class Peanut : MatrixKind
 
     private static string Decoder(int index) => $"peanut_decoders.{index}.weight";
 
-    private static StoredTensor Square(ModuleParts parts, string part, int rank)
+    private static StoredTensor Square(AdaptedModule module, string part, int rank)
     {
-        var tensor = parts.Numbers(part, 2);
-        ModuleParts.Require(tensor.Shape[0] == rank && tensor.Shape[1] == rank, $"{part} {tensor.Shape.Text()} should be [{rank}, {rank}]");
+        var tensor = module.Numbers(part, 2);
+        AdaptedModule.Require(tensor.Shape[0] == rank && tensor.Shape[1] == rank, $"{part} {tensor.Shape.Text()} should be [{rank}, {rank}]");
         return tensor;
     }
 }

@@ -9,37 +9,24 @@ namespace UnslothMerge.Adapters.Kinds;
 /// λ [r, n] and γ [n, min]. L = B[:max, :n, :] flattened to [max, n·r]; M[k, j, i] = λ[k, j]·γ[j, i]·A[k, 0, i] flattened to [r·n, min]: the inner
 /// orders differ. D = L·M; W + (alpha/r)·D, or Dᵀ if out &lt; in. Source: arXiv 2502.00987; PEFT 0.21, <c>randlora</c>.
 /// </summary>
-public sealed class RandLora : MatrixKind
+internal sealed class RandLora() : MatrixKind("RandLoRA", "RANDLORA", ["randlora_lambda", "randlora_gamma", "randlora_A", "randlora_B"], ["randlora_A", "randlora_B"])
 {
-    /// <inheritdoc/>
-    public override string Name => "RandLoRA";
-
-    /// <inheritdoc/>
-    public override string PeftType => "RANDLORA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = ["randlora_lambda", "randlora_gamma", "randlora_A", "randlora_B"];
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts { get; } = ["randlora_A", "randlora_B"];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
         // Each module carries a copy of the shared bases; PEFT loads both into the same place.
-        var (a, b) = (parts.Shared("randlora_A", 3), parts.Shared("randlora_B", 3));
-        StoredTensor?[] copies = [parts.OptionalNumbers("randlora_A", 3), parts.OptionalNumbers("randlora_B", 3)];
-        var (lambda, gamma) = (parts.Numbers("randlora_lambda", 2), parts.Numbers("randlora_gamma", 2));
+        var (a, b) = (module.SharedNumbers("randlora_A", 3), module.SharedNumbers("randlora_B", 3));
+        StoredTensor?[] copies = [module.OptionalNumbers("randlora_A", 3), module.OptionalNumbers("randlora_B", 3)];
+        var (lambda, gamma) = (module.Numbers("randlora_lambda", 2), module.Numbers("randlora_gamma", 2));
         var (rank, bases) = ((int)lambda.Shape[0], (int)lambda.Shape[1]);
-        var transposed = parts.Orient(null, null);
-        var (outputs, inputs) = parts.Features(transposed);
+        var transposed = module.IsTransposed(null, null);
+        var (outputs, inputs) = module.Features(transposed);
         var (least, most) = (Math.Min(outputs, inputs), Math.Max(outputs, inputs));
-        ModuleParts.Require(
+        AdaptedModule.Require(
             gamma.Shape.SequenceEqual([bases, least]) && a.Shape[0] == rank && a.Shape[1] == 1 && a.Shape[2] >= least && b.Shape[0] >= most && b.Shape[1] >= bases && b.Shape[2] == rank,
-            $"randlora_A {a.Shape.Text()}, randlora_B {b.Shape.Text()}, randlora_lambda {lambda.Shape.Text()}, randlora_gamma {gamma.Shape.Text()} and the weight {parts.Weight.Name} {parts.Weight.Shape.Text()} do not fit together");
+            $"randlora_A {a.Shape.Text()}, randlora_B {b.Shape.Text()}, randlora_lambda {lambda.Shape.Text()}, randlora_gamma {gamma.Shape.Text()} and the weight {module.Weight.Name} {module.Weight.Shape.Text()} do not fit together");
         foreach (var (copy, shared) in copies.Zip([a, b]))
         {
-            ModuleParts.Require(copy is null || copy.Shape.SequenceEqual(shared.Shape), $"'{copy?.Name}' {copy?.Shape.Text()} is no copy of '{shared.Name}' {shared.Shape.Text()}");
+            AdaptedModule.Require(copy is null || copy.Shape.SequenceEqual(shared.Shape), $"'{copy?.Name}' {copy?.Shape.Text()} is no copy of '{shared.Name}' {shared.Shape.Text()}");
         }
 
         return new MatrixDelta([lambda, gamma, a, b, .. copies.OfType<StoredTensor>()], from => new WeightedBases(
@@ -53,7 +40,7 @@ public sealed class RandLora : MatrixKind
             IsTurned = outputs < inputs,
             Rank = Math.Min(rank * bases, least),
             HeldBytes = ((long)most * bases * rank * sizeof(float)) + ((long)(rank + bases) * least * sizeof(double)),
-            Scaling = parts.Config.ValueOf(parts.Module, "randlora_alpha") / rank,
+            Scaling = module.Config.ValueOf(module.Name, "randlora_alpha") / rank,
         };
     }
 

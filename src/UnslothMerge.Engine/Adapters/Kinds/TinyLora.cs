@@ -12,32 +12,19 @@ namespace UnslothMerge.Adapters.Kinds;
 /// Of several v, a module takes number min(i / (modules / groups), groups − 1), where i counts the modules as the model defines them. That order is
 /// not in the file; but P was drawn with the seed <c>projection_seed</c> + i, so its first values tell i.
 /// </remarks>
-public sealed class TinyLora : MatrixKind
+internal sealed class TinyLora() : MatrixKind("TinyLoRA", "TINYLORA", ["tinylora_A", "tinylora_B", Projection], [Vectors])
 {
     private const string Vectors = "tinylora_v";
     private const string Projection = "tinylora_P";
 
-    /// <inheritdoc/>
-    public override string Name => "TinyLoRA";
-
-    /// <inheritdoc/>
-    public override string PeftType => "TINYLORA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = ["tinylora_A", "tinylora_B", Projection];
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts { get; } = [Vectors];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var (a, b, p) = (parts.Numbers("tinylora_A", 2), parts.Numbers("tinylora_B", 2), parts.Numbers(Projection, 3));
-        var vectors = parts.SharedList(Vectors, 1);
-        ModuleParts.Require(vectors.Count > 0, $"the file has no base_model.{Vectors}, which all modules share");
-        var v = vectors.Count == 1 ? vectors[0] : vectors[Group(parts, p, vectors.Count)];
+        var (a, b, p) = (module.Numbers("tinylora_A", 2), module.Numbers("tinylora_B", 2), module.Numbers(Projection, 3));
+        var vectors = module.SharedList(Vectors, 1);
+        AdaptedModule.Require(vectors.Count > 0, $"the file has no base_model.{Vectors}, which all modules share");
+        var v = vectors.Count == 1 ? vectors[0] : vectors[Group(module, p, vectors.Count)];
         var (count, rank, columns) = ((int)v.Shape[0], (int)a.Shape[0], (int)a.Shape[1]);
-        ModuleParts.Require(
+        AdaptedModule.Require(
             b.Shape[1] == rank && p.Shape.SequenceEqual([count, rank, rank]),
             $"tinylora_A {a.Shape.Text()}, tinylora_B {b.Shape.Text()}, {Projection} {p.Shape.Text()} and '{v.Name}' {v.Shape.Text()} do not fit together");
         return new MatrixDelta([a, b, p, v], from =>
@@ -45,19 +32,19 @@ public sealed class TinyLora : MatrixKind
             var inner = TermInputs.Multiply(from.Read(v), from.Read(p), 1, count, rank * rank);
             return new ProductMatrix(TermInputs.Multiply(from.Read(b), inner, (int)b.Shape[0], rank, rank), from.Read(a), rank, columns);
         })
-        { IsTransposed = parts.Orient(b.Shape[0], columns), Rank = rank };
+        { IsTransposed = module.IsTransposed(b.Shape[0], columns), Rank = rank };
     }
 
-    private static int Group(ModuleParts parts, StoredTensor p, int groups)
+    private static int Group(AdaptedModule module, StoredTensor p, int groups)
     {
-        var seed = (long)parts.Config.ValueOf(parts.Module, "projection_seed");
+        var seed = (long)module.Config.ValueOf(module.Name, "projection_seed");
         var first = FirstValues(p);
         var deviation = 1 / Math.Sqrt(p.Shape[1]);
-        for (var i = 0; i < parts.Modules; i++)
+        for (var i = 0; i < module.Modules; i++)
         {
             if (IsDrawn(seed + i, inDouble: false) || IsDrawn(seed + i, inDouble: true))
             {
-                return Math.Min(i / Math.Max(1, parts.Modules / groups), groups - 1);
+                return Math.Min(i / Math.Max(1, module.Modules / groups), groups - 1);
             }
         }
 

@@ -11,55 +11,33 @@ namespace UnslothMerge.Adapters.Kinds;
 /// </summary>
 /// <param name="peftType">The type of adapter that holds them.</param>
 /// <param name="option">The config's member with the indices: a list, or a list for each module.</param>
-public sealed class TrainedTokens(string peftType, string option) : AdapterKind
+internal sealed class TrainedTokens(string peftType, string option) : WeightKind("TrainedTokens", peftType, [Rows])
 {
     private const string Rows = "trainable_tokens_delta";
 
-    /// <inheritdoc/>
-    public override string Name => "TrainedTokens";
-
-    /// <inheritdoc/>
-    public override string PeftType => peftType;
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = [Rows];
-
-    /// <inheritdoc/>
-    public override bool Bind(ModuleAdapter module, IAdapterTarget target)
+    protected override ModuleChanges Changes(AdaptedModule module, TargetTensor weight)
     {
-        if (target.Find(module.Module, "weight") is not { } weight)
-        {
-            return false;
-        }
-
-        var rows = module.Find(Rows)!;
-        if (weight.Shape.Count != 2 || rows.Shape.Count != 2 || rows.Shape[1] != weight.Shape[1])
-        {
-            target.Problem(rows, $"{rows.Shape.Text()} are not rows of {weight.Name} {weight.Shape.Text()}");
-        }
-        else if (Indices(module) is not { } indices || indices.Count != rows.Shape[0])
-        {
-            target.Problem(rows, $"it has {rows.Shape[0]} rows, but {option} in adapter_config.json gives {module.Module} {Indices(module)?.Count.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "no"} token indices");
-        }
-        else if (indices.Any(i => i < 0 || i >= weight.Shape[0]) || indices.Distinct().Count() != indices.Count)
-        {
-            target.Problem(rows, $"{option} in adapter_config.json must name different rows of {weight.Name}, from 0 to {weight.Shape[0] - 1}");
-        }
-        else
-        {
-            target.Add(weight, module.Module, new RowReplacementTerm(Name, rows, indices));
-        }
-
-        return true;
+        var rows = module.Part(Rows);
+        AdaptedModule.Require(
+            weight.Shape.Count == 2 && rows.Shape.Count == 2 && rows.Shape[1] == weight.Shape[1],
+            $"{rows.Shape.Text()} are not rows of {weight.Name} {weight.Shape.Text()}");
+        var indices = Indices(module);
+        AdaptedModule.Require(
+            indices?.Count == rows.Shape[0],
+            $"it has {rows.Shape[0]} rows, but {option} in adapter_config.json gives {module.Name} {indices?.Count.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "no"} token indices");
+        AdaptedModule.Require(
+            indices!.TrueForAll(i => i >= 0 && i < weight.Shape[0]) && indices.Distinct().Count() == indices.Count,
+            $"{option} in adapter_config.json must name different rows of {weight.Name}, from 0 to {weight.Shape[0] - 1}");
+        return new ModuleChanges(new TensorChange(weight, new RowReplacementTerm(Name, rows, indices)));
     }
 
-    private List<long>? Indices(ModuleAdapter module)
+    private List<long>? Indices(AdaptedModule module)
     {
         var node = module.Config.Json[option];
         if (node is JsonObject byModule)
         {
             // PEFT takes a key as the end of a module's name.
-            node = byModule.Where(p => module.Module == p.Key || module.Module.EndsWith("." + p.Key, StringComparison.Ordinal))
+            node = byModule.Where(p => module.Name == p.Key || module.Name.EndsWith("." + p.Key, StringComparison.Ordinal))
                 .OrderByDescending(p => p.Key.Length).Select(p => p.Value).FirstOrDefault();
         }
 

@@ -7,29 +7,16 @@ namespace UnslothMerge.Adapters.Kinds;
 /// UniLoRA with saved indices: W + BA, where A [r, in] and B [out, r] are entries of one vector θ that all modules share, times their scales.
 /// Source: arXiv 2506.00799; PEFT 0.21, <c>unilora</c>.
 /// </summary>
-public sealed class UniLora : MatrixKind
+internal sealed class UniLora() : MatrixKind("UniLoRA", "UNILORA", ["unilora_indices_A", "unilora_indices_B", "unilora_scales_A", "unilora_scales_B"], [Theta])
 {
     private const string Theta = "unilora_theta_d";
 
-    /// <inheritdoc/>
-    public override string Name => "UniLoRA";
-
-    /// <inheritdoc/>
-    public override string PeftType => "UNILORA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = ["unilora_indices_A", "unilora_indices_B", "unilora_scales_A", "unilora_scales_B"];
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts { get; } = [Theta];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var theta = parts.Shared(Theta, 1);
-        var (a, b) = (parts.Indices("unilora_indices_A", 2), parts.Indices("unilora_indices_B", 2));
-        var (scalesA, scalesB) = (parts.Numbers("unilora_scales_A", 2), parts.Numbers("unilora_scales_B", 2));
-        ModuleParts.Require(
+        var theta = module.SharedNumbers(Theta, 1);
+        var (a, b) = (module.Indices("unilora_indices_A", 2), module.Indices("unilora_indices_B", 2));
+        var (scalesA, scalesB) = (module.Numbers("unilora_scales_A", 2), module.Numbers("unilora_scales_B", 2));
+        AdaptedModule.Require(
             scalesA.Shape.SequenceEqual(a.Shape) && scalesB.Shape.SequenceEqual(b.Shape) && b.Shape[1] == a.Shape[0],
             $"unilora_indices_A {a.Shape.Text()}, unilora_indices_B {b.Shape.Text()} and the scales {scalesA.Shape.Text()}, {scalesB.Shape.Text()} do not fit together");
         var (rank, columns) = ((int)a.Shape[0], (int)a.Shape[1]);
@@ -38,7 +25,7 @@ public sealed class UniLora : MatrixKind
             var values = from.Read(theta);
             return new ProductMatrix(Take(from, values, b, scalesB), Take(from, values, a, scalesA), rank, columns);
         })
-        { IsTransposed = parts.Orient(b.Shape[0], columns), Rank = rank };
+        { IsTransposed = module.IsTransposed(b.Shape[0], columns), Rank = rank };
     }
 
     private static double[] Take(TermInputs from, double[] values, StoredTensor indices, StoredTensor scales)

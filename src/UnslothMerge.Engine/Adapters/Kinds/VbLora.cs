@@ -8,33 +8,19 @@ namespace UnslothMerge.Adapters.Kinds;
 /// A from logits [r, in/v, n], B from [out/v, r, n]. The file may hold the k places and the first k − 1 weights instead of the logits.
 /// Source: arXiv 2405.15179; PEFT 0.21, <c>vblora</c>.
 /// </summary>
-public sealed class VbLora : MatrixKind
+internal sealed class VbLora() : MatrixKind("VB-LoRA", "VBLORA", [Logits + "A", Logits + "A" + Places, Logits + "A" + Weights, Logits + "B", Logits + "B" + Places, Logits + "B" + Weights], [Bank])
 {
     private const string Bank = "vblora_vector_bank";
     private const string Logits = "vblora_logits_";
     private const string Places = "_topk_indices";
     private const string Weights = "_topk_weights";
 
-    /// <inheritdoc/>
-    public override string Name => "VB-LoRA";
-
-    /// <inheritdoc/>
-    public override string PeftType => "VBLORA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } =
-        [Logits + "A", Logits + "A" + Places, Logits + "A" + Weights, Logits + "B", Logits + "B" + Places, Logits + "B" + Weights];
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts { get; } = [Bank];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var bank = parts.Shared(Bank, 2);
-        var (a, b) = (Mixture.Of(parts, "A", bank), Mixture.Of(parts, "B", bank));
+        var bank = module.SharedNumbers(Bank, 2);
+        var (a, b) = (Mixture.Of(module, "A", bank), Mixture.Of(module, "B", bank));
         var (rank, length) = (a.Rows, (int)bank.Shape[1]);
-        ModuleParts.Require(b.Columns == rank, $"its {Logits}A have {rank} rows and its {Logits}B {b.Columns} columns of pieces; both should be the rank");
+        AdaptedModule.Require(b.Columns == rank, $"its {Logits}A have {rank} rows and its {Logits}B {b.Columns} columns of pieces; both should be the rank");
         var (outputs, inputs) = (b.Rows * length, a.Columns * length);
         return new MatrixDelta([bank, .. a.Inputs, .. b.Inputs], from =>
         {
@@ -45,7 +31,7 @@ public sealed class VbLora : MatrixKind
             var left = Enumerable.Range(0, b.Rows).SelectMany(i => TermInputs.Transpose(pieces[(i * rank * length)..((i + 1) * rank * length)], rank, length)).ToArray();
             return new ProductMatrix(left, a.Mix(from, vectors, length), rank, inputs);
         })
-        { IsTransposed = parts.Orient(outputs, inputs), Rank = rank };
+        { IsTransposed = module.IsTransposed(outputs, inputs), Rank = rank };
     }
 
     private sealed record Mixture(StoredTensor? Scores, StoredTensor? Indices, StoredTensor? Factors, int Count)
@@ -56,19 +42,19 @@ public sealed class VbLora : MatrixKind
 
         public int Columns => (int)(Scores ?? Indices)!.Shape[1];
 
-        public static Mixture Of(ModuleParts parts, string factor, StoredTensor bank)
+        public static Mixture Of(AdaptedModule module, string factor, StoredTensor bank)
         {
             var name = Logits + factor;
-            if (parts.OptionalNumbers(name, 3) is { } scores)
+            if (module.OptionalNumbers(name, 3) is { } scores)
             {
-                var count = (int)parts.Config.ValueOf(parts.Module, "topk");
-                ModuleParts.Require(!parts.Has(name + Places) && !parts.Has(name + Weights), $"it has {name} both whole and as places and weights");
-                ModuleParts.Require(scores.Shape[2] == bank.Shape[0] && count > 0 && count <= scores.Shape[2], $"{name} {scores.Shape.Text()}, topk {count} and '{bank.Name}' {bank.Shape.Text()} do not fit together");
+                var count = (int)module.Config.ValueOf(module.Name, "topk");
+                AdaptedModule.Require(!module.Has(name + Places) && !module.Has(name + Weights), $"it has {name} both whole and as places and weights");
+                AdaptedModule.Require(scores.Shape[2] == bank.Shape[0] && count > 0 && count <= scores.Shape[2], $"{name} {scores.Shape.Text()}, topk {count} and '{bank.Name}' {bank.Shape.Text()} do not fit together");
                 return new Mixture(scores, null, null, count);
             }
 
-            var (indices, weights) = (parts.Indices(name + Places, 3), parts.Numbers(name + Weights, 3));
-            ModuleParts.Require(
+            var (indices, weights) = (module.Indices(name + Places, 3), module.Numbers(name + Weights, 3));
+            AdaptedModule.Require(
                 weights.Shape[0] == indices.Shape[0] && weights.Shape[1] == indices.Shape[1] && weights.Shape[2] == indices.Shape[2] - 1,
                 $"{name}{Places} {indices.Shape.Text()} and {name}{Weights} {weights.Shape.Text()} do not fit together");
             return new Mixture(null, indices, weights, (int)indices.Shape[2]);

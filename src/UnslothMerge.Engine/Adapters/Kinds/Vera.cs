@@ -4,63 +4,26 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// VeRA: W + diag(b)·B[:out]·diag(d)·A[:, :in], where all modules share A [r, ≥ in] and B [≥ out, r]. Source: arXiv 2310.11454; PEFT 0.21,
-/// <c>vera</c>.
+/// VeRA: W + diag(b)·B[:out]·diag(d)·A[:, :in], where all modules share A [r, ≥ in] and B [≥ out, r]. In its probabilistic form, PVeRA, A and d have
+/// twice the rows: means, then log-variances; without sampling only the means count. Source: arXiv 2310.11454; PEFT 0.21, <c>vera</c>, <c>pvera</c>.
 /// </summary>
-public sealed class Vera : MatrixKind
+/// <param name="name">The kind's usual name.</param>
+/// <param name="prefix">What its tensors' names begin with.</param>
+/// <param name="probabilistic">True for PVeRA.</param>
+internal sealed class Vera(string name, string prefix, bool probabilistic)
+    : MatrixKind(name, prefix.ToUpperInvariant(), [prefix + "_lambda_b", prefix + "_lambda_d"], [prefix + "_A", prefix + "_B"])
 {
-    /// <inheritdoc/>
-    public override string Name => "VeRA";
-
-    /// <inheritdoc/>
-    public override string PeftType => "VERA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = ["vera_lambda_b", "vera_lambda_d"];
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts { get; } = ["vera_A", "vera_B"];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts) => SharedProjections.Build(parts, "vera", probabilistic: false);
-}
-
-/// <summary>
-/// PVeRA: as VeRA, but A and d have twice the rows: means, then log-variances. Without sampling only the means count. Source: PEFT 0.21,
-/// <c>pvera</c>.
-/// </summary>
-public sealed class Pvera : MatrixKind
-{
-    /// <inheritdoc/>
-    public override string Name => "PVeRA";
-
-    /// <inheritdoc/>
-    public override string PeftType => "PVERA";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = ["pvera_lambda_b", "pvera_lambda_d"];
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> SharedParts { get; } = ["pvera_A", "pvera_B"];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts) => SharedProjections.Build(parts, "pvera", probabilistic: true);
-}
-
-/// <summary>The delta of VeRA and its probabilistic form.</summary>
-internal static class SharedProjections
-{
-    public static MatrixDelta Build(ModuleParts parts, string prefix, bool probabilistic)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var (a, b) = (parts.Shared(prefix + "_A", 2), parts.Shared(prefix + "_B", 2));
-        var (outer, inner) = (parts.Numbers(prefix + "_lambda_b", 1), parts.Numbers(prefix + "_lambda_d", 1));
+        var (a, b) = (module.SharedNumbers(prefix + "_A", 2), module.SharedNumbers(prefix + "_B", 2));
+        var (outer, inner) = (module.Numbers(prefix + "_lambda_b", 1), module.Numbers(prefix + "_lambda_d", 1));
         var (rank, outputs) = ((int)b.Shape[1], (int)outer.Shape[0]);
         var rows = probabilistic ? 2 * rank : rank;
-        var transposed = parts.Orient(outputs, null);
-        var (_, inputs) = parts.Features(transposed);
-        ModuleParts.Require(
+        var transposed = module.IsTransposed(outputs, null);
+        var (_, inputs) = module.Features(transposed);
+        AdaptedModule.Require(
             a.Shape[0] == rows && inner.Shape[0] == rows && b.Shape[0] >= outputs && a.Shape[1] >= inputs,
-            $"{prefix}_A {a.Shape.Text()}, {prefix}_B {b.Shape.Text()}, {prefix}_lambda_d {inner.Shape.Text()} and the weight {parts.Weight.Name} {parts.Weight.Shape.Text()} do not fit together");
+            $"{prefix}_A {a.Shape.Text()}, {prefix}_B {b.Shape.Text()}, {prefix}_lambda_d {inner.Shape.Text()} and the weight {module.Weight.Name} {module.Weight.Shape.Text()} do not fit together");
         return new MatrixDelta([outer, inner, a, b], from => new ProductMatrix(
             Products.ScaleRows(from.ReadCorner<double>(b, outputs, rank), from.Read(outer)),
             Products.ScaleRows(from.ReadCorner<double>(a, rank, inputs), from.Read(inner).AsSpan(0, rank)),

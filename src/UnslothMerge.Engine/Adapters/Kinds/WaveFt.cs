@@ -9,30 +9,20 @@ namespace UnslothMerge.Adapters.Kinds;
 /// WaveFT: W + scaling·S, or the inverse wavelet transform of S, where S holds the spectrum [n] at random places and zero elsewhere. The places follow
 /// from <c>random_loc_seed</c>. Source: arXiv 2505.12532; PEFT 0.21, <c>waveft</c>.
 /// </summary>
-public sealed class WaveFt : MatrixKind
+internal sealed class WaveFt() : MatrixKind("WaveFT", "WAVEFT", [Spectrum])
 {
     private const string Spectrum = "waveft_spectrum";
 
-    /// <inheritdoc/>
-    public override string Name => "WaveFT";
-
-    /// <inheritdoc/>
-    public override string PeftType => "WAVEFT";
-
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Parts { get; } = [Spectrum];
-
-    /// <inheritdoc/>
-    protected override MatrixDelta Build(ModuleParts parts)
+    protected override MatrixDelta Build(AdaptedModule module)
     {
-        var spectrum = parts.Numbers(Spectrum, 1);
-        var transposed = parts.Orient(null, null);
-        var (outputs, inputs) = parts.Features(transposed);
-        var seed = RandomPlaces.Seed(parts, outputs, inputs, spectrum);
-        var family = parts.Config.Json.String("wavelet_family") ?? "db1";
-        var inverse = parts.Config.Json.Bool("use_idwt") ?? true;
+        var spectrum = module.Numbers(Spectrum, 1);
+        var transposed = module.IsTransposed(null, null);
+        var (outputs, inputs) = module.Features(transposed);
+        var seed = RandomPlaces.Seed(module, outputs, inputs, spectrum);
+        var family = module.Config.Json.String("wavelet_family") ?? "db1";
+        var inverse = module.Config.Json.Bool("use_idwt") ?? true;
         var filters = Wavelets.Find(family);
-        ModuleParts.Require(!inverse || filters is not null, $"the wavelet_family '{family}' is not one of {string.Join(", ", Wavelets.Names)}");
+        AdaptedModule.Require(!inverse || filters is not null, $"the wavelet_family '{family}' is not one of {string.Join(", ", Wavelets.Names)}");
         var length = inverse ? filters!.Value.Low.Length : 1;
         return new MatrixDelta([spectrum], from =>
         {
@@ -46,7 +36,7 @@ public sealed class WaveFt : MatrixKind
         })
         {
             IsTransposed = transposed,
-            Scaling = parts.Config.ValueOf(parts.Module, "scaling"),
+            Scaling = module.Config.ValueOf(module.Name, "scaling"),
             ExtraBytes = spectrum.Shape[0] * length * length * 40,
         };
     }

@@ -16,7 +16,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="right">[rank, columns / rightBlocks].</param>
 /// <param name="rightBlocks">The number of blocks; 1 for an ordinary matrix.</param>
 /// <param name="scaling">alpha / r, or alpha / √r.</param>
-public sealed class BlockDiagonalTerm(string kind, StoredTensor left, int leftBlocks, StoredTensor right, int rightBlocks, double scaling) : DeltaTerm
+internal sealed class BlockDiagonalTerm(string kind, StoredTensor left, int leftBlocks, StoredTensor right, int rightBlocks, double scaling) : DeltaTerm
 {
     private readonly FactorMatrix _left = new(left, Transposed: false);
     private readonly int _rank = checked((int)right.Shape[0]);

@@ -11,7 +11,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="rotations">[N, blocks, n, n].</param>
 /// <param name="scales">One factor per output.</param>
 /// <param name="layout">How the weight is stored.</param>
-public sealed class BoftTerm(string kind, StoredTensor rotations, StoredTensor scales, LayerLayout layout) : RowMapTerm(layout)
+internal sealed class BoftTerm(string kind, StoredTensor rotations, StoredTensor scales, LayerLayout layout) : RowMapTerm(layout)
 {
     /// <inheritdoc/>
     public override string Kind => kind;

@@ -3,7 +3,7 @@ using System.Numerics.Tensors;
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>The element-wise product of two matrices.</summary>
-public sealed class HadamardMatrix(DeltaMatrix first, DeltaMatrix second) : DeltaMatrix
+internal sealed class HadamardMatrix(DeltaMatrix first, DeltaMatrix second) : DeltaMatrix
 {
     /// <inheritdoc/>
     public override void Fill(Block block, Span<double> values)
@@ -17,7 +17,7 @@ public sealed class HadamardMatrix(DeltaMatrix first, DeltaMatrix second) : Delt
 }
 
 /// <summary>The sum of two matrices.</summary>
-public sealed class SumMatrix(DeltaMatrix first, DeltaMatrix second) : DeltaMatrix
+internal sealed class SumMatrix(DeltaMatrix first, DeltaMatrix second) : DeltaMatrix
 {
     /// <inheritdoc/>
     public override void Fill(Block block, Span<double> values)

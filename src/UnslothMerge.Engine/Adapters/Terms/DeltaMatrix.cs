@@ -5,7 +5,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="Rows">The number of rows.</param>
 /// <param name="Column">The first column.</param>
 /// <param name="Columns">The number of columns.</param>
-public readonly record struct Block(int Row, int Rows, int Column, int Columns)
+internal readonly record struct Block(int Row, int Rows, int Column, int Columns)
 {
     /// <summary>Blocks have at most so many values, unless a matrix wants whole rows: two of them fit on the stack and into L1.</summary>
     public const int MaxValues = 2048;
@@ -15,7 +15,7 @@ public readonly record struct Block(int Row, int Rows, int Column, int Columns)
 }
 
 /// <summary>A matrix that is not stored, but of which any block can be computed in double. Used by several workers at once.</summary>
-public abstract class DeltaMatrix
+internal abstract class DeltaMatrix
 {
     /// <summary>True if a block must hold all columns, because computing a part of a row costs as much as the whole.</summary>
     public virtual bool NeedsWholeRows => false;

@@ -9,7 +9,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="Start">The first.</param>
 /// <param name="Count">The number.</param>
 /// <param name="Stride">The distance between two.</param>
-public readonly record struct Slice(long Start, long Count, long Stride = 1)
+internal readonly record struct Slice(long Start, long Count, long Stride = 1)
 {
     /// <summary>Where the n-th lies.</summary>
     public long At(long n) => Start + (n * Stride);
@@ -21,7 +21,7 @@ public readonly record struct Slice(long Start, long Count, long Stride = 1)
 /// </summary>
 /// <param name="Tensor">The stored tensor; dimensions after the second are flattened into it.</param>
 /// <param name="Transposed">True if the tensor is stored as [<see cref="Columns"/>, <see cref="Rows"/>].</param>
-public sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
+internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
 {
     private readonly long _stored = RequireFloats(Tensor).Shape.Skip(1).Aggregate(1L, (a, b) => checked(a * b));
 

@@ -14,7 +14,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="tensors">The stored tensors.</param>
 /// <param name="layout">How the weight is stored.</param>
-public sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout layout) : RowMapTerm(layout)
+internal sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout layout) : RowMapTerm(layout)
 {
     // Source: FrodLayer._calculate_frod_u_and_lambda.
     private const double Zero = 1e-12;
@@ -97,7 +97,7 @@ public sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout layou
 /// <param name="Size">[2]: the shape of S.</param>
 /// <param name="Diagonal">λ [in].</param>
 /// <param name="SparseValues">[n].</param>
-public sealed record FrodTensors(StoredTensor V, StoredTensor SparseIndices, StoredTensor Size, StoredTensor Diagonal, StoredTensor SparseValues)
+internal sealed record FrodTensors(StoredTensor V, StoredTensor SparseIndices, StoredTensor Size, StoredTensor Diagonal, StoredTensor SparseValues)
 {
     /// <summary>All of them.</summary>
     public IReadOnlyList<StoredTensor> All => [V, SparseIndices, Size, Diagonal, SparseValues];

@@ -10,7 +10,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// </summary>
 /// <param name="Left">Xd [rows, r], or X.</param>
 /// <param name="Right">Xu [r, columns], or null.</param>
-public sealed record GloraPath(StoredTensor Left, StoredTensor? Right)
+internal sealed record GloraPath(StoredTensor Left, StoredTensor? Right)
 {
     /// <summary>The tensors.</summary>
     public IEnumerable<StoredTensor> Inputs => Right is null ? [Left] : [Left, Right];

@@ -9,7 +9,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="factor">A or D; null for none.</param>
 /// <param name="offset">B or E; null for none.</param>
 /// <param name="ofBias">True for a bias, whose supports are no products.</param>
-public sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offset, bool ofBias) : DeltaTerm
+internal sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offset, bool ofBias) : DeltaTerm
 {
     /// <inheritdoc/>
     public override string Kind => kind;

@@ -15,7 +15,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="diagonal">d [r].</param>
 /// <param name="right">A [r, in].</param>
 /// <param name="scaling">alpha / r, or alpha / √r; the update is scaling · B · diag(d) · A.</param>
-public sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTensor right, double scaling) : DeltaTerm
+internal sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTensor right, double scaling) : DeltaTerm
 {
     private readonly int _rank = checked((int)right.Shape[0]);
 

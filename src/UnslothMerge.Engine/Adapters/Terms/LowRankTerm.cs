@@ -9,7 +9,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <summary>A place in a target's matrix.</summary>
 /// <param name="Row">The row.</param>
 /// <param name="Column">The column.</param>
-public readonly record struct MatrixPlace(long Row, int Column);
+internal readonly record struct MatrixPlace(long Row, int Column);
 
 /// <summary>
 /// Δ = scaling · left · right, with left [rows, rank] and right [rank, columns]. For a Linear layer left is B and right is A.
@@ -21,7 +21,7 @@ public readonly record struct MatrixPlace(long Row, int Column);
 /// <param name="right">[rank, columns].</param>
 /// <param name="scaling">alpha / r, or alpha / √r.</param>
 /// <param name="place">Where the delta begins in the target, if it is not the whole of it: one expert of many, or one of two fused matrices.</param>
-public sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix right, double scaling, MatrixPlace? place = null) : DeltaTerm
+internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix right, double scaling, MatrixPlace? place = null) : DeltaTerm
 {
     private readonly int _rank = checked((int)right.Rows);
     private readonly int _columns = checked((int)right.Columns);

@@ -10,7 +10,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// </summary>
 /// <param name="magnitude">One magnitude per output, of any shape.</param>
 /// <param name="byColumn">True if an output is a column of the weight (Conv1D, embeddings); false if it is a row.</param>
-public sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : DeltaTerm
+internal sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : DeltaTerm
 {
     /// <summary>One magnitude per output.</summary>
     public StoredTensor Magnitude => magnitude;

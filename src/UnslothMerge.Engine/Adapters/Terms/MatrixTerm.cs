@@ -8,7 +8,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <summary>What a delta is: tensors, and how they make a matrix [out, in] (convolutions: [out, in · kernel]).</summary>
 /// <param name="Inputs">The adapter tensors.</param>
 /// <param name="Open">Loads them.</param>
-public sealed record MatrixDelta(IReadOnlyList<StoredTensor> Inputs, Func<TermInputs, DeltaMatrix> Open)
+internal sealed record MatrixDelta(IReadOnlyList<StoredTensor> Inputs, Func<TermInputs, DeltaMatrix> Open)
 {
     /// <summary>True if the target is stored as [in, out].</summary>
     public bool IsTransposed { get; init; }
@@ -42,7 +42,7 @@ public sealed record MatrixDelta(IReadOnlyList<StoredTensor> Inputs, Func<TermIn
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="delta">The delta.</param>
 /// <param name="view">The matrix of the target.</param>
-public sealed class MatrixTerm(string kind, MatrixDelta delta, MatrixView view) : DeltaTerm
+internal sealed class MatrixTerm(string kind, MatrixDelta delta, MatrixView view) : DeltaTerm
 {
     /// <inheritdoc/>
     public override string Kind => kind;

@@ -11,7 +11,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="blocks">B [out/r, r, r].</param>
 /// <param name="view">The matrix of the target.</param>
-public sealed class MissTilesTerm(string kind, StoredTensor blocks, MatrixView view) : DeltaTerm
+internal sealed class MissTilesTerm(string kind, StoredTensor blocks, MatrixView view) : DeltaTerm
 {
     /// <inheritdoc/>
     public override string Kind => kind;

@@ -8,7 +8,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="NeumannCoefficients">The coefficients of the truncated series of Q's powers, or null for the exact Cayley transform.</param>
 /// <param name="MaxNorm">The Frobenius norm that Q is scaled down to (COFT), or null.</param>
 /// <param name="OfOutput">True if the layer's output is rotated, as an embedding's is; false if its input is.</param>
-public sealed record OftOptions(int BlockSize, IReadOnlyList<double>? NeumannCoefficients, double? MaxNorm, bool OfOutput);
+internal sealed record OftOptions(int BlockSize, IReadOnlyList<double>? NeumannCoefficients, double? MaxNorm, bool OfOutput);
 
 /// <summary>
 /// Each row w becomes w·Rᵀ (w·R for embeddings), R block-diagonal with rotations made of skew-symmetric matrices, whose upper triangles are stored.
@@ -18,7 +18,7 @@ public sealed record OftOptions(int BlockSize, IReadOnlyList<double>? NeumannCoe
 /// <param name="triangles">[blocks, n(n − 1)/2]; one block alone is repeated.</param>
 /// <param name="options">How rotations are made.</param>
 /// <param name="layout">How the weight is stored.</param>
-public sealed class OftTerm(string kind, StoredTensor triangles, OftOptions options, LayerLayout layout) : RowMapTerm(layout)
+internal sealed class OftTerm(string kind, StoredTensor triangles, OftOptions options, LayerLayout layout) : RowMapTerm(layout)
 {
     /// <inheritdoc/>
     public override string Kind => kind;

@@ -15,7 +15,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="u">[out, m].</param>
 /// <param name="s">[m].</param>
 /// <param name="v">[m, in].</param>
-public sealed class OsfTerm(string kind, StoredTensor u, StoredTensor s, StoredTensor v) : DeltaTerm
+internal sealed class OsfTerm(string kind, StoredTensor u, StoredTensor s, StoredTensor v) : DeltaTerm
 {
     private readonly int _outputs = checked((int)u.Shape[0]);
     private readonly int _inputs = checked((int)v.Shape[1]);

@@ -7,7 +7,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="right">[rank, columns].</param>
 /// <param name="rank">The inner dimension.</param>
 /// <param name="columns">The number of columns of the product.</param>
-public sealed class ProductMatrix(double[] left, double[] right, int rank, int columns) : DeltaMatrix
+internal sealed class ProductMatrix(double[] left, double[] right, int rank, int columns) : DeltaMatrix
 {
     /// <inheritdoc/>
     public override void Fill(Block block, Span<double> values)

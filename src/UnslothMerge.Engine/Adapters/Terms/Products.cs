@@ -1,7 +1,7 @@
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Diagonal factors.</summary>
-public static class Products
+internal static class Products
 {
     /// <summary>M·diag(factors), in place, for M [rows, columns].</summary>
     public static double[] ScaleColumns(double[] matrix, ReadOnlySpan<double> factors)

@@ -5,7 +5,7 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>How many angles RoAd stores.</summary>
-public enum RoadVariant
+internal enum RoadVariant
 {
     /// <summary>[outputs / 2]: one for both halves of a group.</summary>
     Road1,
@@ -27,7 +27,7 @@ public enum RoadVariant
 /// <param name="variant">How they are stored.</param>
 /// <param name="group">The outputs of a group, an even number.</param>
 /// <param name="ofBias">True for the bias [outputs], false for the weight [outputs, inputs].</param>
-public sealed class RoadTerm(string kind, StoredTensor angles, StoredTensor scales, RoadVariant variant, int group, bool ofBias) : DeltaTerm
+internal sealed class RoadTerm(string kind, StoredTensor angles, StoredTensor scales, RoadVariant variant, int group, bool ofBias) : DeltaTerm
 {
     /// <inheritdoc/>
     public override string Kind => kind;

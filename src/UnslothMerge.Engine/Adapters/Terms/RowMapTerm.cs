@@ -9,7 +9,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// as transformers' Conv1D does, rows are columns, and the whole tensor is mapped in memory before any of it is written.
 /// </summary>
 /// <param name="layout">How the weight is stored.</param>
-public abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
+internal abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
 {
     /// <summary>How the weight is stored.</summary>
     protected LayerLayout Layout { get; } = layout;

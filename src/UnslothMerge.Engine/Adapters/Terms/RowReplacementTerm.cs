@@ -6,7 +6,7 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Puts trained rows in the place of some rows of a matrix. Source: PEFT 0.21, <c>TrainableTokensLayer</c>.</summary>
-public sealed class RowReplacementTerm : DeltaTerm
+internal sealed class RowReplacementTerm : DeltaTerm
 {
     private readonly string _kind;
     private readonly FactorMatrix _rows;

@@ -9,7 +9,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="RowStep">Elements from one such run of rows to the next.</param>
 /// <param name="ColumnSpan">Columns that share an element.</param>
 /// <param name="ColumnStep">Elements from one such run of columns to the next.</param>
-public readonly record struct ScaleIndex(long RowSpan, long RowStep, long ColumnSpan, long ColumnStep)
+internal readonly record struct ScaleIndex(long RowSpan, long RowStep, long ColumnSpan, long ColumnStep)
 {
     /// <summary>One element per row.</summary>
     public static ScaleIndex ByRow => new(1, 1, 1, 0);
@@ -22,7 +22,7 @@ public readonly record struct ScaleIndex(long RowSpan, long RowStep, long Column
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="vector">The factors.</param>
 /// <param name="index">Which factor belongs to which value.</param>
-public sealed class ScaleTerm(string kind, StoredTensor vector, ScaleIndex index) : DeltaTerm
+internal sealed class ScaleTerm(string kind, StoredTensor vector, ScaleIndex index) : DeltaTerm
 {
     /// <inheritdoc/>
     public override string Kind => kind;

@@ -1,7 +1,7 @@
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>A matrix of few values, by row. Values at the same place add up.</summary>
-public sealed class SparseMatrix : DeltaMatrix
+internal sealed class SparseMatrix : DeltaMatrix
 {
     private readonly int[] _starts;
     private readonly int[] _columns;

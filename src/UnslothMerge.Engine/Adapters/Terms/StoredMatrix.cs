@@ -3,7 +3,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <summary>A matrix whose values are at hand, row-major.</summary>
 /// <param name="stored">[rows, columns].</param>
 /// <param name="columns">The number of columns.</param>
-public sealed class StoredMatrix(double[] stored, int columns) : DeltaMatrix
+internal sealed class StoredMatrix(double[] stored, int columns) : DeltaMatrix
 {
     /// <inheritdoc/>
     public override void Fill(Block block, Span<double> values)

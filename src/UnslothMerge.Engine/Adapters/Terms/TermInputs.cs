@@ -11,7 +11,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <summary>Reads what a delta is made of when a run comes to its target.</summary>
 /// <param name="context">The target.</param>
 /// <param name="transposed">True if the target is stored as [in, out].</param>
-public sealed class TermInputs(DeltaContext context, bool transposed)
+internal sealed class TermInputs(DeltaContext context, bool transposed)
 {
     // Values that are decoded at a time: no second copy of a large tensor.
     private const int ChunkValues = 64 * 1024;

@@ -10,7 +10,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="A">The factor of the outputs.</param>
 /// <param name="B">The factor of the inputs.</param>
 /// <param name="Core">The core, if there is one.</param>
-public sealed record TuckerMatrix(StoredTensor A, StoredTensor B, StoredTensor? Core)
+internal sealed record TuckerMatrix(StoredTensor A, StoredTensor B, StoredTensor? Core)
 {
     /// <summary>The outputs.</summary>
     public int Rows => (int)A.Shape[Core is null ? 0 : 1];
@@ -31,11 +31,11 @@ public sealed record TuckerMatrix(StoredTensor A, StoredTensor B, StoredTensor? 
 
     /// <summary>Finds the tensors among a module's.</summary>
     /// <exception cref="MisfitException">They do not fit together.</exception>
-    public static TuckerMatrix Of(ModuleParts parts, string a, string b, string core)
+    public static TuckerMatrix Of(AdaptedModule module, string a, string b, string core)
     {
-        var matrix = new TuckerMatrix(parts.Numbers(a, 2), parts.Numbers(b, 2), parts.OptionalNumbers(core, 4));
+        var matrix = new TuckerMatrix(module.Numbers(a, 2), module.Numbers(b, 2), module.OptionalNumbers(core, 4));
         var rank = matrix.A.Shape[matrix.Core is null ? 1 : 0];
-        ModuleParts.Require(
+        AdaptedModule.Require(
             matrix.Rank == rank && (matrix.Core is null || (matrix.Core.Shape[0] == rank && matrix.Core.Shape[1] == rank)),
             $"{a} {matrix.A.Shape.Text()}, {b} {matrix.B.Shape.Text()}{(matrix.Core is null ? "" : $" and {core} {matrix.Core.Shape.Text()}")} are not of one rank");
         return matrix;

@@ -8,7 +8,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="vector">[n], or [1, n].</param>
 /// <param name="scaling">The factor.</param>
-public sealed class VectorTerm(string kind, StoredTensor vector, double scaling) : DeltaTerm
+internal sealed class VectorTerm(string kind, StoredTensor vector, double scaling) : DeltaTerm
 {
     /// <inheritdoc/>
     public override string Kind => kind;

@@ -8,7 +8,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="weight">W.</param>
 /// <param name="path">C, as [in, 1].</param>
-public sealed class WeightProductTerm(string kind, TensorSource weight, GloraPath path) : DeltaTerm
+internal sealed class WeightProductTerm(string kind, TensorSource weight, GloraPath path) : DeltaTerm
 {
     private const long PieceBytes = 4 * 1024 * 1024;
 

@@ -18,7 +18,7 @@ internal sealed class AdapterTensors
         Adapter = adapter;
         foreach (var tensor in adapter.Weights.Tensors)
         {
-            var name = AdapterNames.Parse(tensor.Name, AdapterKinds.Parts);
+            var name = AdapterNames.Parse(tensor.Name);
             _parts.TryAdd((name.Module, name.Part), tensor);
         }
     }

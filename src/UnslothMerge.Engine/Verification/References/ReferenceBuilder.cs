@@ -87,7 +87,7 @@ internal sealed class ReferenceBuilder(MergePlan plan, InputFiles files)
     {
         var own = term.Inputs.FirstOrDefault(IsOfModule) ?? term.Inputs[0];
         return new AdapterModule(
-            files, _adapters[term.Inputs[0].File.Path], AdapterNames.Parse(own.Name, AdapterKinds.Parts).Module, term.Inputs);
+            files, _adapters[term.Inputs[0].File.Path], AdapterNames.Parse(own.Name).Module, term.Inputs);
 
         // Shared tensors lie beside the model's modules.
         static bool IsOfModule(StoredTensor tensor) => tensor.Name.StartsWith("base_model.model.", StringComparison.Ordinal)

@@ -35,10 +35,10 @@ public sealed class KindRefusalTests
         { """{"peft_type":"IA3"}""", "conv", "ia3_l", [1, 2, 1], "feedforward_modules" },
         { """{"peft_type":"HRA"}""", "lin", "hra_u", [5, 1], "does not fit" },
         { """{"peft_type":"HRA","r":2}""", "lin", "hra_u", [4, 1], "rank" },
-        { """{"peft_type":"BOFT"}""", "lin", "boft_R", [1, 2, 2, 2], "only one of" },
+        { """{"peft_type":"BOFT"}""", "lin", "boft_R", [1, 2, 2, 2], "has no boft_s" },
         { """{"peft_type":"GLORA"}""", "lin", "glora_A.Xd", [2, 1], "neither" },
         { """{"peft_type":"GLORA"}""", "lin", "glora_E.X", [2], "no bias" },
-        { """{"peft_type":"FROD"}""", "lin", "frod_lambda_l", [4], "only one of" },
+        { """{"peft_type":"FROD"}""", "lin", "frod_lambda_l", [4], "has no frod_lambda_s_values" },
         { """{"peft_type":"LN_TUNING"}""", "norm", "ln_tuning_layers.weight", [4], "the base has no norm.weight" },
     };
 

@@ -1,0 +1,128 @@
+using System.Diagnostics.CodeAnalysis;
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Adapters;
+
+/// <summary>The tensors that an adapter stores for one module, of one kind, with the checks that kinds need.</summary>
+/// <param name="Name">The module's name in the running model.</param>
+/// <param name="Config">The adapter's config.</param>
+/// <param name="Base">The base's parameters.</param>
+/// <param name="Levels">The stored tensors by part and wrapper, the outermost wrapper first; more than one only for kinds that nest.</param>
+/// <param name="Shared">The stored tensors that all modules share, by name without <c>base_model.</c></param>
+/// <param name="Modules">The number of modules that the adapter changes.</param>
+internal sealed record AdaptedModule(
+    string Name,
+    AdapterConfig Config,
+    BaseParameters Base,
+    IReadOnlyList<IReadOnlyDictionary<string, StoredTensor>> Levels,
+    IReadOnlyDictionary<string, StoredTensor> Shared,
+    int Modules)
+{
+    /// <summary>The stored tensors by part.</summary>
+    public IReadOnlyDictionary<string, StoredTensor> Tensors => Levels[0];
+
+    /// <summary>The module's weight in the base.</summary>
+    public TargetTensor Weight => FindParameter("weight") ?? throw new MisfitException($"the base has no {Name}.weight");
+
+
+    /// <summary>Finds a parameter of the module; null if the base has none.</summary>
+    public TargetTensor? FindParameter(string parameter) => Base.Find(Name, parameter);
+
+    /// <summary>True if the file has a part.</summary>
+    public bool Has(string part) => Tensors.ContainsKey(part);
+
+    /// <summary>A part's tensor, or null if the file has none.</summary>
+    public StoredTensor? Find(string part) => Tensors.GetValueOrDefault(part);
+
+    /// <summary>A part's tensor.</summary>
+    /// <exception cref="MisfitException">The file has none.</exception>
+    public StoredTensor Part(string part) => Find(part)
+        ?? throw new MisfitException($"the module {Name} has no {part}, without which its {string.Join(", ", Tensors.Keys)} mean{(Tensors.Count == 1 ? "s" : "")} nothing");
+
+    /// <summary>A part with plain numbers.</summary>
+    /// <param name="part">Its name.</param>
+    /// <param name="dimensions">How many it must have; any number if null.</param>
+    public StoredTensor Numbers(string part, int? dimensions = null) => RequireNumbers(Part(part), dimensions);
+
+    /// <summary>A part with plain numbers, or null if the file has none.</summary>
+    public StoredTensor? OptionalNumbers(string part, int? dimensions = null) => Find(part) is { } tensor ? RequireNumbers(tensor, dimensions) : null;
+
+    /// <summary>A part with whole numbers.</summary>
+    public StoredTensor Indices(string part, int dimensions)
+    {
+        var tensor = Part(part);
+        Require(tensor.Type is TensorType.U8 or TensorType.I16 or TensorType.I32 or TensorType.I64, $"{part} is {tensor.Type}, but indices are whole numbers");
+        RequireDimensions(tensor, dimensions);
+        return tensor;
+    }
+
+    /// <summary>A tensor with plain numbers that all modules of the adapter share: of that name, or the only one whose name goes on after a dot.</summary>
+    public StoredTensor SharedNumbers(string name, int dimensions) => Shared.GetValueOrDefault(name) is { } tensor ? RequireNumbers(tensor, dimensions)
+        : SharedList(name, dimensions) is [var only] ? only
+        : throw new MisfitException($"the file has no base_model.{name}, which all modules share");
+
+    /// <summary>The tensors that all modules share and whose names are this one and more after a dot, numbers in their order.</summary>
+    public IReadOnlyList<StoredTensor> SharedList(string name, int dimensions) =>
+    [
+        .. Shared.Where(t => t.Key.StartsWith(name + ".", StringComparison.Ordinal))
+            .OrderBy(t => t.Key.Length).ThenBy(t => t.Key, StringComparer.Ordinal).Select(t => RequireNumbers(t.Value, dimensions)),
+    ];
+
+    /// <summary>Ends the binding of this module unless something holds.</summary>
+    /// <param name="holds">What must hold.</param>
+    /// <param name="otherwise">Why the module does not fit if it does not.</param>
+    /// <param name="tensors">The tensors that do not fit; none for all of the module.</param>
+    /// <exception cref="MisfitException">It does not hold.</exception>
+    public static void Require([DoesNotReturnIf(false)] bool holds, string otherwise, params IReadOnlyList<StoredTensor> tensors)
+    {
+        if (!holds)
+        {
+            throw new MisfitException(otherwise, tensors);
+        }
+    }
+
+    /// <summary>Checks the rank of the tensors against the config.</summary>
+    public int RequireRank(long rank)
+    {
+        var expected = Config.RankOf(Name);
+        Require(expected is null || expected == rank, $"its rank is {rank}, but adapter_config.json gives {Name} the rank {expected}");
+        return checked((int)rank);
+    }
+
+    /// <summary>The module's bias, which a tensor is added to.</summary>
+    public TargetTensor RequireBias(StoredTensor added) =>
+        FindParameter("bias") ?? throw new MisfitException($"{Name} has no bias in the base that it could be added to", added);
+
+    /// <summary>Checks that a delta [rows, columns] fits a weight, of which dimensions after the second count as columns.</summary>
+    public static void RequireFit(TargetTensor weight, long rows, long columns) => Require(
+        weight.Shape.Count >= 2 && weight.Shape[0] == rows && weight.Shape.Count() == rows * columns,
+        $"the delta is [{rows}, {columns}], the weight {weight.Name} is {weight.Shape.Text()}");
+
+    /// <summary>Checks that a delta [outputs, inputs] (of convolutions: [outputs, inputs · kernel]) fits the weight as torch's layers store it.</summary>
+    public void RequireFit(long outputs, long inputs) => RequireFit(Weight, outputs, inputs);
+
+    /// <summary>Checks that a delta fits the weight, stored either way.</summary>
+    /// <param name="outputs">The outputs, if the tensors have them.</param>
+    /// <param name="inputs">The inputs (times the kernel), if the tensors have them.</param>
+    /// <returns>True if the weight is stored as [in, out].</returns>
+    public bool IsTransposed(long? outputs, long? inputs) => LayerLayout.Of(this, outputs, inputs)?.InputFirst
+        ?? throw new MisfitException($"the delta is [{(object?)outputs ?? "?"}, {(object?)inputs ?? "?"}], the weight {Weight.Name} is {Weight.Shape.Text()}");
+
+    /// <summary>The weight's outputs and inputs (times the kernel).</summary>
+    public (int Outputs, int Inputs) Features(bool transposed)
+    {
+        var (first, rest) = ((int)Weight.Shape[0], (int)(Weight.Shape.Count() / Math.Max(Weight.Shape[0], 1)));
+        return transposed ? (rest, first) : (first, rest);
+    }
+
+    private static StoredTensor RequireNumbers(StoredTensor tensor, int? dimensions)
+    {
+        Require(tensor.Type.IsPlainFloat(), $"'{tensor.Name}' is {tensor.Type}, not plain numbers");
+        RequireDimensions(tensor, dimensions ?? tensor.Shape.Count);
+        return tensor;
+    }
+
+    private static void RequireDimensions(StoredTensor tensor, int dimensions) =>
+        Require(tensor.Shape.Count == dimensions, $"'{tensor.Name}' {tensor.Shape.Text()} should have {Amount.Text(dimensions, "dimension")}");
+}

@@ -1,0 +1,44 @@
+using UnslothMerge.Formats;
+using UnslothMerge.Models;
+
+namespace UnslothMerge.Adapters;
+
+/// <summary>A tensor that adapters may change.</summary>
+/// <param name="Name">The name in the checkpoint.</param>
+/// <param name="Shape">The shape that it will have.</param>
+/// <param name="Source">Where its values come from before deltas are added.</param>
+internal sealed record TargetTensor(string Name, IReadOnlyList<long> Shape, TensorSource Source);
+
+/// <summary>A tensor that one expert has to itself.</summary>
+/// <param name="Expert">The expert's number.</param>
+/// <param name="Part">The module within the expert: <c>gate_proj</c>.</param>
+/// <param name="Tensor">The tensor.</param>
+internal sealed record ExpertTarget(int Expert, string Part, TargetTensor Tensor);
+
+/// <summary>The parameters of the base, by module of the running model, and what is known of how they are stored. Nothing can be changed through it.</summary>
+/// <param name="names">The names of its tensors.</param>
+/// <param name="tensor">A tensor by its name.</param>
+/// <param name="config">The base's config.</param>
+internal sealed class BaseParameters(CheckpointNames names, Func<string, TargetTensor> tensor, ModelConfig config)
+{
+    /// <summary>The model types of the base and of the models inside it.</summary>
+    public IReadOnlySet<string> ModelTypes { get; } = config.ModelTypes;
+
+    /// <summary>How modules store their weights.</summary>
+    public LayerTypes Layers { get; } = new(config);
+
+    /// <summary>What the caller said of the orientation of square expert parameters.</summary>
+    public MoeOrientation? MoeOrientation { get; init; }
+
+    /// <summary>What the caller said of the arrangement of B of fused experts.</summary>
+    public MoeLoraLayout? MoeLoraLayout { get; init; }
+
+    /// <summary>Finds a parameter of a module; null if the base has none.</summary>
+    public TargetTensor? Find(string module, string parameter) => names.Find($"{module}.{parameter}") is { } name ? tensor(name) : null;
+
+    /// <summary>The parameters that a module has itself, by their name in the module.</summary>
+    public IReadOnlyDictionary<string, TargetTensor> Of(string module) => names.Parameters(module).ToDictionary(p => p.Parameter, p => tensor(p.Name));
+
+    /// <summary>The tensors of a module's experts, where each expert has tensors of its own.</summary>
+    public IReadOnlyList<ExpertTarget> Experts(string module) => [.. names.Experts(module).Select(e => new ExpertTarget(e.Expert, e.Part, tensor(e.Name)))];
+}
