@@ -92,8 +92,8 @@ internal abstract class DeltaTerm
     /// <summary>The bytes held while the target is in work, shared by all workers.</summary>
     public abstract long ResidentBytes { get; }
 
-    /// <summary>The bytes of so many rows: the length of the buffer that <see cref="DeltaReader.Read"/> fills.</summary>
-    public abstract long BytesOf(int rows);
+    /// <summary>The bytes of so many rows: the length of the buffer that <see cref="DeltaReader.Read"/> fills; none if all that is needed is loaded when the term is opened.</summary>
+    public virtual long BytesOf(int rows) => 0;
 
     /// <summary>True if it changes any of these rows.</summary>
     public bool Touches(long row, int rows) => Rows is not { } range || range.Overlaps(row, rows);
@@ -101,65 +101,4 @@ internal abstract class DeltaTerm
     /// <summary>Loads what is needed to apply the delta. What must have seen other rows first (see <see cref="Reach"/>) scans them here.</summary>
     /// <exception cref="MergeException">The adapter holds values that are not finite.</exception>
     public abstract DeltaReader Open(DeltaContext context);
-}
-
-/// <summary>Sees a part of a tensor: whole rows.</summary>
-internal delegate void TileVisitor(Tile tile);
-
-/// <summary>What a delta finds when a run opens it.</summary>
-/// <param name="files">The open files.</param>
-/// <param name="view">The matrix of the target.</param>
-/// <param name="factor">The caller's factor on the delta.</param>
-internal abstract class DeltaContext(InputFiles files, MatrixView view, double factor)
-{
-    /// <summary>The open files.</summary>
-    public InputFiles Files { get; } = files;
-
-    /// <summary>The matrix of the target.</summary>
-    public MatrixView View { get; } = view;
-
-    /// <summary>The caller's factor on the delta; 1 for a change that is not a sum.</summary>
-    public double Factor { get; } = factor;
-
-    /// <summary>Shows every row of the target in order, with its weights and the deltas of the terms before this one, in tiles of whole rows.</summary>
-    public abstract void Scan(TileVisitor visitor);
-}
-
-/// <summary>Applies one delta during a run; used by several workers at once.</summary>
-internal abstract class DeltaReader : IDisposable
-{
-    /// <summary>Reads what the delta needs for some rows.</summary>
-    /// <param name="row">The first row.</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="buffer">Receives it, in an arrangement that only <see cref="Apply"/> needs to know.</param>
-    public abstract void Read(long row, int rows, Span<byte> buffer);
-
-    /// <summary>
-    /// Adds the delta to a tile. A change that is not a sum may read both planes, and writes into the delta what the result differs from the
-    /// weight, or the result into the weight and zero into the delta.
-    /// </summary>
-    /// <param name="buffer">What <see cref="Read"/> gave.</param>
-    /// <param name="row">The first row that was read.</param>
-    /// <param name="tile">The rectangle; it lies within those rows.</param>
-    public abstract void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile);
-
-    /// <summary>The same for the first delta of a tile, whose sum holds anything as yet.</summary>
-    /// <inheritdoc cref="Apply"/>
-    public virtual void Begin(ReadOnlySpan<byte> buffer, long row, Tile tile)
-    {
-        tile.Delta.Clear();
-        Apply(buffer, row, tile);
-    }
-
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        Dispose(true);
-        GC.SuppressFinalize(this);
-    }
-
-    /// <summary>Gives back what the reader holds.</summary>
-    protected virtual void Dispose(bool disposing)
-    {
-    }
 }

@@ -195,7 +195,7 @@ internal sealed class CombinedReader : DeltaReader
         Fill(buffer, tile.Row, tile, planes.AsSpan(0, count * searches.Count));
         for (var i = 0; i < searches.Count; i++)
         {
-            searches[i].See(planes.AsSpan(i * count, count));
+            searches[i].Add(planes.AsSpan(i * count, count));
         }
 
         ArrayPool<byte>.Shared.Return(buffer);

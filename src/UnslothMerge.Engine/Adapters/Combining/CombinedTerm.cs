@@ -28,28 +28,20 @@ internal sealed class CombinedTerm(CombinationType type, double density, int see
     /// <summary>One delta per adapter.</summary>
     public ImmutableArray<AdapterDelta> Deltas => deltas;
 
-    /// <inheritdoc/>
     public override string Kind => type.Name();
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [.. Terms.SelectMany(t => t.Inputs)];
 
-    /// <inheritdoc/>
     public override int? Rank => Terms.Max(t => t.Rank);
 
-    /// <inheritdoc/>
     public override DeltaReach Reach => Terms.Select(t => t.Reach).Append(DropsSmallest ? DeltaReach.ReducingPass : DeltaReach.RowLocal).Max();
 
-    /// <inheritdoc/>
     public override int RowQuantum => Terms.Aggregate(1, (a, t) => a / (int)BigInteger.GreatestCommonDivisor(a, t.RowQuantum) * t.RowQuantum);
 
-    /// <inheritdoc/>
     public override bool NeedsWholeRows => Terms.Any(t => t.NeedsWholeRows);
 
-    /// <inheritdoc/>
     public override IEnumerable<StoredTensor> SharedInputs => Terms.SelectMany(t => t.SharedInputs);
 
-    /// <inheritdoc/>
     public override long ResidentBytes => Terms.Sum(t => t.ResidentBytes) + (DropsSmallest ? deltas.Length * LargestMagnitudes.Bytes : 0);
 
     /// <summary>The rule.</summary>
@@ -77,10 +69,8 @@ internal sealed class CombinedTerm(CombinationType type, double density, int see
             ? others.Add(delta with { Terms = delta.Terms.Add(term) })
             : deltas.Add(new AdapterDelta(adapter, weight, [term])));
 
-    /// <inheritdoc/>
     public override long BytesOf(int rows) => CombinedReader.BytesOf(Terms, rows);
 
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context) => new CombinedReader(this, context);
 
     /// <summary>The factor on an adapter's delta before it is combined: its weight, and what makes up for the elements that are dropped at random.</summary>

@@ -71,8 +71,8 @@ internal sealed class LargestMagnitudes(long keep)
     /// <summary>What was found.</summary>
     public MagnitudeCutoff Cutoff => new(_bits, _lastEqual);
 
-    /// <summary>Sees the next elements of a pass.</summary>
-    public void See(ReadOnlySpan<float> values)
+    /// <summary>Counts the next elements of a pass.</summary>
+    public void Add(ReadOnlySpan<float> values)
     {
         var magnitudes = MemoryMarshal.Cast<float, uint>(values);
         var counts = _counts;

@@ -20,7 +20,7 @@ internal sealed class AdaLora() : MatrixKind("AdaLoRA", "ADALORA", ["lora_A", "l
         var initial = module.Config.ValueOf(module.Name, "init_r");
         var alpha = module.Config.ValueOf(module.Name, "lora_alpha");
         var columns = (int)a.Shape[1];
-        return new MatrixDelta(divisor is null ? [a, b, e] : [a, b, e, divisor], from => new ProductMatrix(Products.ScaleColumns(from.Read(b), from.Read(e)), from.Read(a), rank, columns))
+        return new MatrixDelta(divisor is null ? [a, b, e] : [a, b, e, divisor], from => new ProductMatrix(Matrices.ScaleColumns(from.Read(b), from.Read(e)), from.Read(a), rank, columns))
         {
             IsTransposed = module.IsTransposed(b.Shape[0], columns),
             Rank = rank,

@@ -22,7 +22,7 @@ internal sealed class DeLora() : MatrixKind("DeLoRA", "DELORA", ["delora_A", "de
         return new MatrixDelta([a, b, bound, norms], from =>
         {
             var (right, left) = (from.Read(a), from.Read(b));
-            var columns = TermInputs.Transpose(left, (int)b.Shape[0], rank);
+            var columns = Matrices.Transpose(left, (int)b.Shape[0], rank);
             var factors = new double[rank];
             for (var i = 0; i < rank; i++)
             {
@@ -30,7 +30,7 @@ internal sealed class DeLora() : MatrixKind("DeLoRA", "DELORA", ["delora_A", "de
                 factors[i] = from.Read(bound)[0] / rank / (rowNorm * columnNorm);
             }
 
-            return new ProductMatrix(Products.ScaleColumns(left, factors), Products.ScaleColumns(right, from.Read(norms)), rank, inputs);
+            return new ProductMatrix(Matrices.ScaleColumns(left, factors), Matrices.ScaleColumns(right, from.Read(norms)), rank, inputs);
         })
         { Rank = rank };
     }

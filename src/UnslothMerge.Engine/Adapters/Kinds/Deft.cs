@@ -40,7 +40,7 @@ internal sealed class Deft() : MatrixKind("DEFT", "DEFT", [P, R])
                 project = Array.ConvertAll(left, x => Math.Max(x, 0));
             }
 
-            var right = from.TimesWeight(TermInputs.Transpose(project, outputs, rank), rank);
+            var right = from.TimesWeight(Matrices.Transpose(project, outputs, rank), rank, transposed);
             var learned = r is null ? new double[right.Length] : from.Read(r);
             for (var i = 0; i < right.Length; i++)
             {

@@ -42,7 +42,7 @@ internal sealed class GraLora() : MatrixKind("GraLoRA", "GRALORA", ["gralora_A",
 
     // [k, in/k, r] → [k, r, in/k], so that a row of a tile is a sum of rows.
     private static double[] TurnInner(double[] values, int count, int rows, int columns) =>
-        [.. Enumerable.Range(0, count).SelectMany(i => TermInputs.Transpose(values[(i * rows * columns)..((i + 1) * rows * columns)], rows, columns))];
+        [.. Enumerable.Range(0, count).SelectMany(i => Matrices.Transpose(values[(i * rows * columns)..((i + 1) * rows * columns)], rows, columns))];
 
     private sealed class Tiles(double[] a, double[] b, int count, int rank, int tileOutputs, int tileInputs) : DeltaMatrix
     {

@@ -31,7 +31,7 @@ internal sealed class LoKr() : MatrixKind("LoKr", "LOKR", ["lokr_w1", "lokr_w1_a
         return new MatrixDelta(inputs, from =>
         {
             var first = whole1 is null
-                ? TermInputs.Multiply(from.Read(product1!.A), from.Read(product1.B), rows1, rank, columns1)
+                ? Matrices.Multiply(from.Read(product1!.A), from.Read(product1.B), rows1, rank, columns1)
                 : from.Read(whole1);
             return whole2 is { Shape: [_, var channels, var kernel] }
                 ? new KernelKronecker(first, from.Read(whole2), columns1, rows1, (int)channels, (int)kernel)

@@ -32,17 +32,17 @@ internal sealed class Peanut() : MatrixKind("PEANuT", "PEANUT", [A, B, .. Enumer
         module.RequireFit(outputs, inputs);
         return new MatrixDelta([a, b, .. encoders, .. decoders], from =>
         {
-            var x = Apply(from.TimesWeight(from.Read(a), rank));
+            var x = Apply(from.TimesWeight(from.Read(a), rank, transposed: false));
             var kept = new Stack<double[]>();
             foreach (var encoder in encoders)
             {
                 kept.Push(x);
-                x = Apply(TermInputs.Multiply(from.Read(encoder), x, rank, rank, inputs));
+                x = Apply(Matrices.Multiply(from.Read(encoder), x, rank, rank, inputs));
             }
 
             foreach (var decoder in decoders)
             {
-                x = Apply(TermInputs.Multiply(from.Read(decoder), x, rank, rank, inputs));
+                x = Apply(Matrices.Multiply(from.Read(decoder), x, rank, rank, inputs));
                 var before = kept.Pop();
                 for (var i = 0; i < x.Length; i++)
                 {

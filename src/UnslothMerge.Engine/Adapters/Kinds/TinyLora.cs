@@ -29,8 +29,8 @@ internal sealed class TinyLora() : MatrixKind("TinyLoRA", "TINYLORA", ["tinylora
             $"tinylora_A {a.Shape.Text()}, tinylora_B {b.Shape.Text()}, {Projection} {p.Shape.Text()} and '{v.Name}' {v.Shape.Text()} do not fit together");
         return new MatrixDelta([a, b, p, v], from =>
         {
-            var inner = TermInputs.Multiply(from.Read(v), from.Read(p), 1, count, rank * rank);
-            return new ProductMatrix(TermInputs.Multiply(from.Read(b), inner, (int)b.Shape[0], rank, rank), from.Read(a), rank, columns);
+            var inner = Matrices.Multiply(from.Read(v), from.Read(p), 1, count, rank * rank);
+            return new ProductMatrix(Matrices.Multiply(from.Read(b), inner, (int)b.Shape[0], rank, rank), from.Read(a), rank, columns);
         })
         { IsTransposed = module.IsTransposed(b.Shape[0], columns), Rank = rank };
     }
@@ -59,9 +59,7 @@ internal sealed class TinyLora() : MatrixKind("TinyLoRA", "TINYLORA", ["tinylora
     {
         using var files = new InputFiles();
         var values = new float[Math.Min(16, p.Shape.Count())];
-        var stored = new byte[values.Length * p.Type.Bits() / 8];
-        files.Read(p, 0, stored);
-        Formats.PlainFormat.Decoder(p.Type)(stored, values);
+        AdapterValues.Read(files, p, 0, values, new byte[values.Length * p.Type.Bits() / 8]);
         return Array.ConvertAll(values, x => (double)x);
     }
 }

@@ -28,7 +28,7 @@ internal sealed class UniLora() : MatrixKind("UniLoRA", "UNILORA", ["unilora_ind
         { IsTransposed = module.IsTransposed(b.Shape[0], columns), Rank = rank };
     }
 
-    private static double[] Take(TermInputs from, double[] values, StoredTensor indices, StoredTensor scales)
+    private static double[] Take(DeltaContext from, double[] values, StoredTensor indices, StoredTensor scales)
     {
         var taken = from.Read(scales);
         var places = from.ReadIndices(indices, values.Length);

@@ -28,7 +28,7 @@ internal sealed class VbLora() : MatrixKind("VB-LoRA", "VBLORA", [Logits + "A", 
 
             // B: [out/v, r, v] → [out/v, v, r].
             var pieces = b.Mix(from, vectors, length);
-            var left = Enumerable.Range(0, b.Rows).SelectMany(i => TermInputs.Transpose(pieces[(i * rank * length)..((i + 1) * rank * length)], rank, length)).ToArray();
+            var left = Enumerable.Range(0, b.Rows).SelectMany(i => Matrices.Transpose(pieces[(i * rank * length)..((i + 1) * rank * length)], rank, length)).ToArray();
             return new ProductMatrix(left, a.Mix(from, vectors, length), rank, inputs);
         })
         { IsTransposed = module.IsTransposed(outputs, inputs), Rank = rank };
@@ -61,10 +61,10 @@ internal sealed class VbLora() : MatrixKind("VB-LoRA", "VBLORA", [Logits + "A", 
         }
 
         // [rows, columns, v]
-        public double[] Mix(TermInputs from, double[] bank, int length)
+        public double[] Mix(DeltaContext from, double[] bank, int length)
         {
             var size = bank.Length / length;
-            var scores = Scores is null ? null : from.ReadUnchecked(Scores);
+            var scores = Scores is null ? null : from.Read(Scores, mayBeInfinite: true);
             var places = Indices is null ? null : from.ReadIndices(Indices, size);
             var factors = Factors is null ? null : from.Read(Factors);
             var mixed = new double[Rows * Columns * length];

@@ -25,8 +25,8 @@ internal sealed class Vera(string name, string prefix, bool probabilistic)
             a.Shape[0] == rows && inner.Shape[0] == rows && b.Shape[0] >= outputs && a.Shape[1] >= inputs,
             $"{prefix}_A {a.Shape.Text()}, {prefix}_B {b.Shape.Text()}, {prefix}_lambda_d {inner.Shape.Text()} and the weight {module.Weight.Name} {module.Weight.Shape.Text()} do not fit together");
         return new MatrixDelta([outer, inner, a, b], from => new ProductMatrix(
-            Products.ScaleRows(from.ReadCorner<double>(b, outputs, rank), from.Read(outer)),
-            Products.ScaleRows(from.ReadCorner<double>(a, rank, inputs), from.Read(inner).AsSpan(0, rank)),
+            Matrices.ScaleRows(from.ReadCorner<double>(b, outputs, rank), from.Read(outer)),
+            Matrices.ScaleRows(from.ReadCorner<double>(a, rank, inputs), from.Read(inner).AsSpan(0, rank)),
             rank,
             inputs))
         { IsTransposed = transposed, Rank = rank, HeldBytes = (long)rank * (outputs + inputs) * sizeof(double) };

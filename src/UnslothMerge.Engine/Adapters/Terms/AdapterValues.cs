@@ -1,44 +1,117 @@
+using System.Buffers.Binary;
 using System.Numerics;
 using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
+using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>Reads whole adapter tensors.</summary>
+/// <summary>Reads the values of adapter tensors: whatever an adapter stores is read here. Tensors of any shape are read as they are stored, row-major.</summary>
 internal static class AdapterValues
 {
-    private const int PieceLength = 256 * 1024;
+    // Values that are decoded at a time: no second copy of a large tensor.
+    private const int PieceValues = 64 * 1024;
 
-    /// <summary>The values of a tensor, row-major.</summary>
-    /// <exception cref="MergeException">A value is NaN or infinite.</exception>
-    public static double[] Read(InputFiles files, StoredTensor tensor)
+    /// <summary>Reads consecutive values as fp32, whatever they are.</summary>
+    /// <param name="files">The open files.</param>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="first">The first value.</param>
+    /// <param name="values">Receives as many as it holds.</param>
+    /// <param name="scratch">Room for as many values as they are stored.</param>
+    public static void Read(InputFiles files, StoredTensor tensor, long first, Span<float> values, Span<byte> scratch)
     {
-        var column = AsColumn(tensor);
-        var values = new double[column.Rows];
-        var piece = new float[Math.Min(values.Length, PieceLength)];
-        var scratch = new byte[column.ScratchBytes(piece.Length)];
-        for (var first = 0; first < values.Length; first += PieceLength)
+        var width = tensor.Type.Bits() / 8;
+        var stored = scratch[..(values.Length * width)];
+        files.Read(tensor, first * width, stored);
+        PlainFormat.Decoder(tensor.Type)(stored, values);
+    }
+
+    /// <summary>Reads a whole tensor in double.</summary>
+    /// <param name="files">The open files.</param>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="mayBeInfinite">True where infinity has a meaning.</param>
+    /// <exception cref="MergeException">A value is NaN or infinite.</exception>
+    public static double[] Read(InputFiles files, StoredTensor tensor, bool mayBeInfinite = false)
+    {
+        var values = new double[tensor.Shape.Count()];
+        for (var at = 0; at < values.Length; at += PieceValues)
         {
-            var count = Math.Min(PieceLength, values.Length - first);
-            column.ReadRows(files, first, count, 1, piece, scratch);
-            TensorPrimitives.ConvertTruncating<float, double>(piece.AsSpan(0, count), values.AsSpan(first, count));
+            Read(files, tensor, at, values.AsSpan(at, Math.Min(PieceValues, values.Length - at)));
+        }
+
+        if (!mayBeInfinite)
+        {
+            RequireFinite<double>(tensor, values);
         }
 
         return values;
     }
 
-    /// <summary>The values of a small tensor as fp32, row-major.</summary>
+    /// <summary>Reads a small tensor as fp32.</summary>
     /// <param name="files">The open files.</param>
     /// <param name="tensor">The tensor.</param>
     /// <param name="scale">A factor, multiplied in double and rounded once.</param>
     /// <exception cref="MergeException">A value is NaN or infinite.</exception>
     public static float[] ReadFloats(InputFiles files, StoredTensor tensor, double scale = 1)
     {
-        var column = AsColumn(tensor);
-        var values = new float[column.Rows];
-        column.ReadRows(files, 0, values.Length, scale, values, new byte[column.ScratchBytes(values.Length)]);
+        var values = new float[tensor.Shape.Count()];
+        Read(files, tensor, 0, values, new byte[tensor.Length]);
+        RequireFinite<float>(tensor, values);
+        if (scale != 1)
+        {
+            Scaling.Multiply(values, scale);
+        }
+
         return values;
+    }
+
+    /// <summary>Reads the upper left corner [rows, columns] of a tensor as a matrix; all its dimensions but the first are its columns.</summary>
+    /// <typeparam name="T">double, or float for large tensors.</typeparam>
+    /// <exception cref="MergeException">A value is NaN or infinite.</exception>
+    public static T[] ReadCorner<T>(InputFiles files, StoredTensor tensor, int rows, int columns)
+        where T : unmanaged, IBinaryFloatingPointIeee754<T>
+    {
+        var width = tensor.Shape.Count() / tensor.Shape[0];
+        var corner = new T[rows * columns];
+        var line = new double[columns];
+        for (var row = 0; row < rows; row++)
+        {
+            Read(files, tensor, row * width, line);
+            RequireFinite<double>(tensor, line);
+            TensorPrimitives.ConvertTruncating<double, T>(line, corner.AsSpan(row * columns, columns));
+        }
+
+        return corner;
+    }
+
+    /// <summary>Reads whole numbers that must lie in a range.</summary>
+    /// <param name="files">The open files.</param>
+    /// <param name="tensor">The tensor.</param>
+    /// <param name="limits">One limit, or one for each of its equal parts.</param>
+    /// <exception cref="MergeException">One does not.</exception>
+    public static int[] ReadIndices(InputFiles files, StoredTensor tensor, params long[] limits)
+    {
+        var stored = files.ReadAll(tensor);
+        var indices = new int[tensor.Shape.Count()];
+        for (var i = 0; i < indices.Length; i++)
+        {
+            long value = tensor.Type switch
+            {
+                TensorType.U8 => stored[i],
+                TensorType.I16 => BinaryPrimitives.ReadInt16LittleEndian(stored.AsSpan(2 * i)),
+                TensorType.I32 => BinaryPrimitives.ReadInt32LittleEndian(stored.AsSpan(4 * i)),
+                _ => BinaryPrimitives.ReadInt64LittleEndian(stored.AsSpan(8 * i)),
+            };
+            var limit = Math.Min(limits[(long)i * limits.Length / indices.Length], int.MaxValue);
+            indices[i] = value >= 0 && value < limit
+                ? (int)value
+                : throw new MergeException(MergeError.InvalidAdapter, $"The adapter tensor '{tensor.Name}' holds the index {value}, which must lie from 0 to {limit - 1}.", tensor.File.Path);
+        }
+
+        return indices;
     }
 
     /// <summary>Refuses an adapter that was ruined in training.</summary>
@@ -56,6 +129,17 @@ internal static class AdapterValues
         }
     }
 
-    // Seen as one long column, a tensor of any shape can be read piece by piece.
-    private static FactorMatrix AsColumn(StoredTensor tensor) => new(tensor with { Shape = [tensor.Shape.Count()] }, Transposed: false);
+    // F64 keeps its digits.
+    private static void Read(InputFiles files, StoredTensor tensor, long first, Span<double> values)
+    {
+        if (tensor.Type == TensorType.F64)
+        {
+            files.Read(tensor, first * sizeof(double), MemoryMarshal.AsBytes(values));
+            return;
+        }
+
+        var singles = new float[values.Length];
+        Read(files, tensor, first, singles, new byte[values.Length * sizeof(float)]);
+        TensorPrimitives.ConvertTruncating<float, double>(singles, values);
+    }
 }

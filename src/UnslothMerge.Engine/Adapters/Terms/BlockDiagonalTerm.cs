@@ -25,25 +25,18 @@ internal sealed class BlockDiagonalTerm(string kind, StoredTensor left, int left
 
     private int RightBlocks { get; } = rightBlocks;
 
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [right, left];
 
-    /// <inheritdoc/>
     public override int? Rank => _rank;
 
-    /// <inheritdoc/>
     public override double Scaling => scaling;
 
-    /// <inheritdoc/>
     public override long ResidentBytes => right.Shape.Count() * sizeof(float);
 
-    /// <inheritdoc/>
     public override long BytesOf(int rows) => (rows * _left.Columns * sizeof(float)) + _left.ScratchBytes(rows);
 
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context) => new Reader(this, context.Files, AdapterValues.ReadFloats(context.Files, right), scaling * context.Factor);
 
     private sealed class Reader(BlockDiagonalTerm term, InputFiles files, float[] right, double scale) : DeltaReader

@@ -13,13 +13,10 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="layout">How the weight is stored.</param>
 internal sealed class BoftTerm(string kind, StoredTensor rotations, StoredTensor scales, LayerLayout layout) : RowMapTerm(layout)
 {
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [rotations, scales];
 
-    /// <inheritdoc/>
     protected override long MapBytes => (rotations.Shape.Count() + scales.Shape.Count()) * sizeof(double);
 
     /// <summary>
@@ -48,7 +45,7 @@ internal sealed class BoftTerm(string kind, StoredTensor rotations, StoredTensor
         return order;
     }
 
-    private protected override RowMap Load(InputFiles files, Action<RowVisitor> visitRows)
+    protected override RowMap Load(InputFiles files, Action<RowVisitor> visitRows)
     {
         var values = AdapterValues.Read(files, rotations);
         var (factors, blocks, n) = ((int)rotations.Shape[0], (int)rotations.Shape[1], (int)rotations.Shape[2]);
@@ -58,7 +55,7 @@ internal sealed class BoftTerm(string kind, StoredTensor rotations, StoredTensor
             var diagonal = new double[blocks][];
             for (var b = 0; b < blocks; b++)
             {
-                diagonal[b] = Cayley.Transpose(Cayley.Exact(Skew(values.AsSpan(((i * blocks) + b) * n * n, n * n), n), n), n);
+                diagonal[b] = Matrices.Transpose(Cayley.Exact(Skew(values.AsSpan(((i * blocks) + b) * n * n, n * n), n), n), n, n);
             }
 
             steps[i] = (new BlockDiagonal(diagonal, n), Order(blocks * n, n, i, factors));

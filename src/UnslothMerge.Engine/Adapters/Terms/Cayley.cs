@@ -31,19 +31,4 @@ internal static class Cayley
 
         return sum.ToRowMajorArray();
     }
-
-    /// <summary>Swaps rows and columns.</summary>
-    public static double[] Transpose(double[] matrix, int n)
-    {
-        var transposed = new double[n * n];
-        for (var i = 0; i < n; i++)
-        {
-            for (var j = 0; j < n; j++)
-            {
-                transposed[(j * n) + i] = matrix[(i * n) + j];
-            }
-        }
-
-        return transposed;
-    }
 }

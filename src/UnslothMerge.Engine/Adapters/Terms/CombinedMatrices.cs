@@ -5,7 +5,6 @@ namespace UnslothMerge.Adapters.Terms;
 /// <summary>The element-wise product of two matrices.</summary>
 internal sealed class HadamardMatrix(DeltaMatrix first, DeltaMatrix second) : DeltaMatrix
 {
-    /// <inheritdoc/>
     public override void Fill(Block block, Span<double> values)
     {
         Span<double> other = stackalloc double[Block.MaxValues];
@@ -19,7 +18,6 @@ internal sealed class HadamardMatrix(DeltaMatrix first, DeltaMatrix second) : De
 /// <summary>The sum of two matrices.</summary>
 internal sealed class SumMatrix(DeltaMatrix first, DeltaMatrix second) : DeltaMatrix
 {
-    /// <inheritdoc/>
     public override void Fill(Block block, Span<double> values)
     {
         Span<double> other = stackalloc double[Block.MaxValues];

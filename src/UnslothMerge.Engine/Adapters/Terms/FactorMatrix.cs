@@ -69,7 +69,7 @@ internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
         }
         else
         {
-            ReadPlain(files, row, values, scratch);
+            AdapterValues.Read(files, Tensor, StoredRows.At(row) * _stored, values, scratch);
         }
 
         AdapterValues.RequireFinite<float>(Tensor, values);
@@ -79,23 +79,13 @@ internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
         }
     }
 
-    private void ReadPlain(InputFiles files, long row, Span<float> values, Span<byte> scratch)
-    {
-        var stored = scratch[..(values.Length * Width)];
-        files.Read(Tensor, StoredRows.At(row) * _stored * Width, stored);
-        PlainFormat.Decoder(Tensor.Type)(stored, values);
-    }
-
     private void ReadTransposed(InputFiles files, long row, int rows, Span<float> values, Span<byte> scratch)
     {
         var columns = (int)Columns;
-        var decode = PlainFormat.Decoder(Tensor.Type);
-        var stored = scratch[..(rows * Width)];
         var line = rows <= 1024 ? stackalloc float[rows] : new float[rows];
         for (var column = 0; column < columns; column++)
         {
-            files.Read(Tensor, ((StoredRows.At(column) * _stored) + StoredColumns.At(row)) * Width, stored);
-            decode(stored, line);
+            AdapterValues.Read(files, Tensor, (StoredRows.At(column) * _stored) + StoredColumns.At(row), line, scratch);
             for (var i = 0; i < rows; i++)
             {
                 values[(i * columns) + column] = line[i];

@@ -21,22 +21,17 @@ internal sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout lay
 
     private readonly int _n = checked((int)layout.Inputs);
 
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => tensors.All;
 
-    /// <inheritdoc/>
     public override DeltaComposition Composition => DeltaComposition.Sum;
 
-    /// <inheritdoc/>
     public override DeltaReach Reach => Layout.InputFirst ? DeltaReach.WholeTensor : DeltaReach.ReducingPass;
 
-    /// <inheritdoc/>
     protected override long MapBytes => 3L * _n * _n * sizeof(double);
 
-    private protected override RowMap Load(InputFiles files, Action<RowVisitor> visitRows)
+    protected override RowMap Load(InputFiles files, Action<RowVisitor> visitRows)
     {
         var v = AdapterValues.Read(files, tensors.V);
         var factors = DenseMatrix.Create(_n, _n, (i, j) => v[(i * _n) + j]).LU();
@@ -53,22 +48,16 @@ internal sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout lay
             TensorPrimitives.FusedMultiplyAdd(solved.Values, solved.Values, squares, squares);
         });
 
-        var indices = files.ReadAll<long>(tensors.SparseIndices);
-        if (indices.Any(i => i < 0 || i >= _n))
-        {
-            throw new MergeException(MergeError.InvalidAdapter, $"The adapter tensor '{tensors.SparseIndices.Name}' points outside of [{_n}, {_n}].", tensors.SparseIndices.File.Path);
-        }
-
         return new Map(
             factors,
             Array.ConvertAll(squares, q => Math.Sqrt(q) > Zero ? 1 / Math.Sqrt(q) : 0),
             AdapterValues.Read(files, tensors.Diagonal),
             AdapterValues.Read(files, tensors.SparseValues),
-            indices,
-            Cayley.Transpose(v, _n));
+            AdapterValues.ReadIndices(files, tensors.SparseIndices, _n),
+            Matrices.Transpose(v, _n, _n));
     }
 
-    private sealed class Map(LU<double> v, double[] scales, double[] diagonal, double[] sparse, long[] indices, double[] transposed) : RowMap
+    private sealed class Map(LU<double> v, double[] scales, double[] diagonal, double[] sparse, int[] indices, double[] transposed) : RowMap
     {
         public override void Apply(long output, Span<double> row, Span<double> scratch)
         {
@@ -79,7 +68,7 @@ internal sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout lay
             TensorPrimitives.Multiply(u, diagonal, scratch);
             for (var i = 0; i < sparse.Length; i++)
             {
-                scratch[(int)indices[sparse.Length + i]] += u[indices[i]] * sparse[i];
+                scratch[indices[sparse.Length + i]] += u[indices[i]] * sparse[i];
             }
 
             row.Clear();

@@ -28,10 +28,10 @@ internal sealed record GloraPath(StoredTensor Left, StoredTensor? Right)
     }
 
     /// <summary>Loads it.</summary>
-    internal Values Load(InputFiles files) => new(AdapterValues.Read(files, Left), Right is null ? null : AdapterValues.Read(files, Right), Right is null ? 0 : (int)Right.Shape[1]);
+    public Loaded Load(InputFiles files) => new(AdapterValues.Read(files, Left), Right is null ? null : AdapterValues.Read(files, Right), Right is null ? 0 : (int)Right.Shape[1]);
 
     /// <summary>Its values.</summary>
-    internal sealed class Values(double[] left, double[]? right, int columns)
+    internal sealed class Loaded(double[] left, double[]? right, int columns)
     {
         /// <summary>A part of a vector: of a support without a product.</summary>
         public void Elements(int first, Span<double> values)

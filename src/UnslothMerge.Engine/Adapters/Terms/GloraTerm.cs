@@ -11,30 +11,18 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="ofBias">True for a bias, whose supports are no products.</param>
 internal sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offset, bool ofBias) : DeltaTerm
 {
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [.. (factor?.Inputs ?? []).Concat(offset?.Inputs ?? [])];
 
-    /// <inheritdoc/>
     public override int? Rank => (int?)(factor ?? offset)?.Right?.Shape[0];
 
-    /// <inheritdoc/>
     public override long ResidentBytes => (factor?.Bytes ?? 0) + (offset?.Bytes ?? 0);
 
-    /// <inheritdoc/>
-    public override long BytesOf(int rows) => 0;
-
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context) => new Reader(factor?.Load(context.Files), offset?.Load(context.Files), ofBias, context.Factor);
 
-    private sealed class Reader(GloraPath.Values? factor, GloraPath.Values? offset, bool ofBias, double weight) : DeltaReader
+    private sealed class Reader(GloraPath.Loaded? factor, GloraPath.Loaded? offset, bool ofBias, double weight) : DeltaReader
     {
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
-        }
-
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
             var rented = ArrayPool<double>.Shared.Rent(2 * tile.Columns);
@@ -57,7 +45,7 @@ internal sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offse
             ArrayPool<double>.Shared.Return(rented);
         }
 
-        private void Load(GloraPath.Values? path, Tile tile, int row, Span<double> values)
+        private void Load(GloraPath.Loaded? path, Tile tile, int row, Span<double> values)
         {
             if (ofBias)
             {

@@ -17,19 +17,15 @@ internal sealed class HraTerm(string kind, StoredTensor vectors, bool orthogonal
     // What is left of a vector that depends on the others is the rounding noise of fp32.
     private const double Noise = 1e-6;
 
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [vectors];
 
-    /// <inheritdoc/>
     public override int? Rank => (int)vectors.Shape[1];
 
-    /// <inheritdoc/>
     protected override long MapBytes => vectors.Shape.Count() * sizeof(double);
 
-    private protected override RowMap Load(InputFiles files, Action<RowVisitor> visitRows)
+    protected override RowMap Load(InputFiles files, Action<RowVisitor> visitRows)
     {
         var values = AdapterValues.Read(files, vectors);
         var (inputs, rank) = ((int)vectors.Shape[0], (int)vectors.Shape[1]);

@@ -19,22 +19,16 @@ internal sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredT
 {
     private readonly int _rank = checked((int)right.Shape[0]);
 
-    /// <inheritdoc/>
     public override string Kind => "KaSA";
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [right, diagonal, left];
 
-    /// <inheritdoc/>
     public override int? Rank => _rank;
 
-    /// <inheritdoc/>
     public override double Scaling => scaling;
 
-    /// <inheritdoc/>
     public override bool IsAdditive => false;
 
-    /// <inheritdoc/>
     public override DeltaReach Reach => DeltaReach.WholeTensor;
 
     /// <summary>The weight, M·Mᵀ and the factors, all in double.</summary>
@@ -48,10 +42,6 @@ internal sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredT
         }
     }
 
-    /// <inheritdoc/>
-    public override long BytesOf(int rows) => 0;
-
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context)
     {
         var (droppedLeft, droppedRight) = SmallestComponents(context, _rank);
@@ -109,10 +99,6 @@ internal sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredT
 
     private sealed class Reader(double[][] left, double[][] right) : DeltaReader
     {
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
-        }
-
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
             for (var i = 0; i < tile.Rows; i++)

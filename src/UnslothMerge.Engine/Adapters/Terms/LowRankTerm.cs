@@ -35,25 +35,18 @@ internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix r
     /// <summary>Where the delta begins in the target, if it is not the whole of it.</summary>
     public MatrixPlace? Place => place;
 
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [right.Tensor, left.Tensor];
 
-    /// <inheritdoc/>
     public override IEnumerable<StoredTensor> SharedInputs => new[] { right, left }.Where(f => f.IsScattered).Select(f => f.Tensor);
 
-    /// <inheritdoc/>
     public override int? Rank => _rank;
 
-    /// <inheritdoc/>
     public override double Scaling => scaling;
 
-    /// <inheritdoc/>
     public override RowRange? Rows => place is { } p ? new RowRange(p.Row, left.Rows) : null;
 
-    /// <inheritdoc/>
     public override bool ReadsWeights => false;
 
     // Rows of the right factor that are converted at a time: enough to make one read worth while.
@@ -63,14 +56,12 @@ internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix r
     public override long ResidentBytes =>
         (LoraPanels.Length(_rank, _columns + Margin(place)) * sizeof(float)) + ((long)PackedRows * _columns * sizeof(float)) + right.ScratchBytes(PackedRows);
 
-    /// <inheritdoc/>
     public override long BytesOf(int rows)
     {
         var mine = place is null ? rows : (int)Math.Min(rows, left.Rows);
         return (mine * (long)_rank * sizeof(float)) + left.ScratchBytes(mine);
     }
 
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, left, right, scaling * context.Factor, place, PackedRows);
 
     // Panels begin at the target's own multiples of their width, wherever the delta does.

@@ -15,43 +15,29 @@ internal sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : Del
     /// <summary>One magnitude per output.</summary>
     public StoredTensor Magnitude => magnitude;
 
-    /// <inheritdoc/>
     public override string Kind => "DoRA";
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [magnitude];
 
     /// <summary>True if an output is a column of the weight.</summary>
     public bool ByColumn => byColumn;
 
-    /// <inheritdoc/>
     public override bool IsAdditive => false;
 
-    /// <inheritdoc/>
     public override DeltaReach Reach => byColumn ? DeltaReach.ReducingPass : DeltaReach.RowLocal;
 
-    /// <inheritdoc/>
     public override bool NeedsWholeRows => !byColumn;
 
-    /// <inheritdoc/>
     public override long ResidentBytes => magnitude.Shape.Count() * sizeof(double);
 
-    /// <inheritdoc/>
-    public override long BytesOf(int rows) => 0;
-
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context)
     {
-        var magnitudes = AdapterValues.Read(context.Files, magnitude);
+        var magnitudes = context.Read(magnitude);
         return byColumn ? new ColumnReader(context, magnitudes) : new RowReader(magnitudes);
     }
 
     private sealed class RowReader(double[] magnitudes) : DeltaReader
     {
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
-        }
-
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
             for (var i = 0; i < tile.Rows; i++)
@@ -78,10 +64,6 @@ internal sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : Del
                 }
             });
             _factors = [.. magnitudes.Zip(squares, (m, s) => m / Math.Sqrt(s))];
-        }
-
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
         }
 
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)

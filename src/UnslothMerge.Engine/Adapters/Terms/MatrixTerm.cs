@@ -8,7 +8,7 @@ namespace UnslothMerge.Adapters.Terms;
 /// <summary>What a delta is: tensors, and how they make a matrix [out, in] (convolutions: [out, in · kernel]).</summary>
 /// <param name="Inputs">The adapter tensors.</param>
 /// <param name="Open">Loads them.</param>
-internal sealed record MatrixDelta(IReadOnlyList<StoredTensor> Inputs, Func<TermInputs, DeltaMatrix> Open)
+internal sealed record MatrixDelta(IReadOnlyList<StoredTensor> Inputs, Func<DeltaContext, DeltaMatrix> Open)
 {
     /// <summary>True if the target is stored as [in, out].</summary>
     public bool IsTransposed { get; init; }
@@ -44,30 +44,22 @@ internal sealed record MatrixDelta(IReadOnlyList<StoredTensor> Inputs, Func<Term
 /// <param name="view">The matrix of the target.</param>
 internal sealed class MatrixTerm(string kind, MatrixDelta delta, MatrixView view) : DeltaTerm
 {
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => delta.Inputs;
 
-    /// <inheritdoc/>
     public override int? Rank => delta.Rank;
 
-    /// <inheritdoc/>
     public override double Scaling => delta.Scaling;
 
-    /// <inheritdoc/>
     public override DeltaReach Reach => delta.Reach;
 
-    /// <inheritdoc/>
     public override long ResidentBytes => delta.HeldBytes ?? (delta.Inputs.Sum(i => i.Shape.Count()) * sizeof(double)) + delta.ExtraBytes;
 
-    /// <inheritdoc/>
     public override long BytesOf(int rows) => (long)rows * view.Columns * sizeof(float);
 
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context) =>
-        new Reader(delta.Open(new TermInputs(context, delta.IsTransposed)), view.Columns, delta.IsTransposed != delta.IsTurned, delta.IsRelative, delta.Scaling * context.Factor);
+        new Reader(delta.Open(context), view.Columns, delta.IsTransposed != delta.IsTurned, delta.IsRelative, delta.Scaling * context.Factor);
 
     // Whole pieces are computed ahead: their blocks can have whatever form suits the matrix.
     private sealed class Reader(DeltaMatrix matrix, int columns, bool transposed, bool relative, double scale) : DeltaReader

@@ -13,36 +13,22 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="view">The matrix of the target.</param>
 internal sealed class MissTilesTerm(string kind, StoredTensor blocks, MatrixView view) : DeltaTerm
 {
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [blocks];
 
-    /// <inheritdoc/>
     public override int? Rank => (int)blocks.Shape[1];
 
-    /// <inheritdoc/>
     public override bool IsAdditive => false;
 
-    /// <inheritdoc/>
     public override bool NeedsWholeRows => true;
 
-    /// <inheritdoc/>
     public override long ResidentBytes => blocks.Shape.Count() * sizeof(double);
 
-    /// <inheritdoc/>
-    public override long BytesOf(int rows) => 0;
-
-    /// <inheritdoc/>
-    public override DeltaReader Open(DeltaContext context) => new Reader(new TermInputs(context, transposed: false).Read(blocks), (int)blocks.Shape[1], view.Columns);
+    public override DeltaReader Open(DeltaContext context) => new Reader(context.Read(blocks), (int)blocks.Shape[1], view.Columns);
 
     private sealed class Reader(double[] blocks, int rank, int columns) : DeltaReader
     {
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
-        }
-
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
             var now = ArrayPool<double>.Shared.Rent(columns);

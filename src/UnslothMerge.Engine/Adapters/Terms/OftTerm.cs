@@ -20,19 +20,15 @@ internal sealed record OftOptions(int BlockSize, IReadOnlyList<double>? NeumannC
 /// <param name="layout">How the weight is stored.</param>
 internal sealed class OftTerm(string kind, StoredTensor triangles, OftOptions options, LayerLayout layout) : RowMapTerm(layout)
 {
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [triangles];
 
-    /// <inheritdoc/>
     public override DeltaComposition Composition => options.OfOutput ? DeltaComposition.After : DeltaComposition.Before;
 
-    /// <inheritdoc/>
     protected override long MapBytes => triangles.Shape[0] * options.BlockSize * options.BlockSize * sizeof(double);
 
-    private protected override RowMap Load(InputFiles files, Action<RowVisitor> visitRows)
+    protected override RowMap Load(InputFiles files, Action<RowVisitor> visitRows)
     {
         var values = AdapterValues.Read(files, triangles);
         var length = (int)triangles.Shape[1];
@@ -40,7 +36,7 @@ internal sealed class OftTerm(string kind, StoredTensor triangles, OftOptions op
         for (var i = 0; i < blocks.Length; i++)
         {
             var rotation = Rotation(values.AsSpan(i * length, length));
-            blocks[i] = options.OfOutput ? rotation : Cayley.Transpose(rotation, options.BlockSize);
+            blocks[i] = options.OfOutput ? rotation : Matrices.Transpose(rotation, options.BlockSize, options.BlockSize);
         }
 
         return new Map(new BlockDiagonal(blocks, options.BlockSize));

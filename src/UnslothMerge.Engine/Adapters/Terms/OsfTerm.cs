@@ -21,29 +21,19 @@ internal sealed class OsfTerm(string kind, StoredTensor u, StoredTensor s, Store
     private readonly int _inputs = checked((int)v.Shape[1]);
     private readonly int _low = checked((int)s.Shape[0]);
 
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [u, s, v];
 
-    /// <inheritdoc/>
     public override int? Rank => _low;
 
-    /// <inheritdoc/>
     public override bool IsAdditive => false;
 
-    /// <inheritdoc/>
     public override DeltaReach Reach => DeltaReach.WholeTensor;
 
     // The matrix in double, its product with the projection, and the decomposition of its shorter side.
-    /// <inheritdoc/>
     public override long ResidentBytes => ((3L * _outputs * _inputs) + (4L * Math.Min(_outputs, _inputs) * Math.Min(_outputs, _inputs))) * sizeof(double);
 
-    /// <inheritdoc/>
-    public override long BytesOf(int rows) => 0;
-
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context)
     {
         var weight = new DenseMatrix(_outputs, _inputs);
@@ -91,10 +81,6 @@ internal sealed class OsfTerm(string kind, StoredTensor u, StoredTensor s, Store
 
     private sealed class Reader(DenseMatrix result) : DeltaReader
     {
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
-        }
-
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
             for (var i = 0; i < tile.Rows; i++)

@@ -9,7 +9,6 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="columns">The number of columns of the product.</param>
 internal sealed class ProductMatrix(double[] left, double[] right, int rank, int columns) : DeltaMatrix
 {
-    /// <inheritdoc/>
     public override void Fill(Block block, Span<double> values)
     {
         for (var i = 0; i < block.Rows; i++)

@@ -29,29 +29,19 @@ internal enum RoadVariant
 /// <param name="ofBias">True for the bias [outputs], false for the weight [outputs, inputs].</param>
 internal sealed class RoadTerm(string kind, StoredTensor angles, StoredTensor scales, RoadVariant variant, int group, bool ofBias) : DeltaTerm
 {
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [angles, scales];
 
-    /// <inheritdoc/>
     public override bool IsAdditive => false;
 
-    /// <inheritdoc/>
     public override DeltaComposition Composition => DeltaComposition.After;
 
-    /// <inheritdoc/>
     public override int RowQuantum => ofBias ? 1 : group;
 
-    /// <inheritdoc/>
     public override bool NeedsWholeRows => ofBias;
 
-    /// <inheritdoc/>
     public override long ResidentBytes => 4 * angles.Shape.Count() * sizeof(double);
-
-    /// <inheritdoc/>
-    public override long BytesOf(int rows) => 0;
 
     /// <summary>The number of angles that a layer has.</summary>
     public static long Angles(RoadVariant variant, long outputs) => variant switch
@@ -61,7 +51,6 @@ internal sealed class RoadTerm(string kind, StoredTensor angles, StoredTensor sc
         _ => 2 * outputs,
     };
 
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context) => new Reader(this, context.Files, angles, scales, group / 2, ofBias);
 
     // Where the cosine and the sine of an output are stored.
@@ -81,10 +70,6 @@ internal sealed class RoadTerm(string kind, StoredTensor angles, StoredTensor sc
     {
         private readonly double[] _angles = AdapterValues.Read(files, angles);
         private readonly double[] _scales = AdapterValues.Read(files, scales);
-
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
-        }
 
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {

@@ -22,30 +22,21 @@ internal abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
     private long TransposedBytes => Layout.InputFirst ? (long)Height * Width * sizeof(float) : 0;
 
     /// <summary>Sees the base's weights of one output.</summary>
-    private protected delegate void RowVisitor(long output, ReadOnlySpan<double> row);
+    protected delegate void RowVisitor(long output, ReadOnlySpan<double> row);
 
-    /// <inheritdoc/>
     public override bool IsAdditive => Composition == DeltaComposition.Sum;
 
-    /// <inheritdoc/>
     public override DeltaComposition Composition => DeltaComposition.After;
 
-    /// <inheritdoc/>
     public override DeltaReach Reach => Layout.InputFirst ? DeltaReach.WholeTensor : DeltaReach.RowLocal;
 
-    /// <inheritdoc/>
     public override bool NeedsWholeRows => !Layout.InputFirst;
 
-    /// <inheritdoc/>
     public sealed override long ResidentBytes => MapBytes + TransposedBytes;
 
     /// <summary>The bytes of the map.</summary>
     protected abstract long MapBytes { get; }
 
-    /// <inheritdoc/>
-    public sealed override long BytesOf(int rows) => 0;
-
-    /// <inheritdoc/>
     public sealed override DeltaReader Open(DeltaContext context)
     {
         var sum = Composition == DeltaComposition.Sum;
@@ -71,7 +62,7 @@ internal abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
     /// <summary>Loads the map.</summary>
     /// <param name="files">The open files.</param>
     /// <param name="visitRows">Shows every row of the base's weight, for maps that must know all.</param>
-    private protected abstract RowMap Load(InputFiles files, Action<RowVisitor> visitRows);
+    protected abstract RowMap Load(InputFiles files, Action<RowVisitor> visitRows);
 
     private static void VisitRows(DeltaContext context, RowVisitor visitor)
     {
@@ -148,10 +139,6 @@ internal abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
 
     private sealed class RowReader(RowMap map, bool sum, double factor) : DeltaReader
     {
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
-        }
-
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
             var columns = tile.Columns;
@@ -180,10 +167,6 @@ internal abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
 
     private sealed class ColumnReader(NativeBuffer results, int inputs, bool sum, double factor) : DeltaReader
     {
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
-        }
-
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
             var values = results.Floats;

@@ -28,27 +28,20 @@ internal sealed class RowReplacementTerm : DeltaTerm
         Array.Sort(_indices, _order);
     }
 
-    /// <inheritdoc/>
     public override string Kind => _kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [_rows.Tensor];
 
-    /// <inheritdoc/>
     public override bool IsAdditive => false;
 
-    /// <inheritdoc/>
     public override long ResidentBytes => 0;
 
     private long RowBytes => _rows.Columns * sizeof(float);
 
-    /// <inheritdoc/>
     public override bool CombinesWith(DeltaTerm other) => other is RowReplacementTerm rows && !_indices.Intersect(rows._indices).Any();
 
-    /// <inheritdoc/>
     public override long BytesOf(int rows) => (Math.Min(rows, _indices.Length) * RowBytes) + _rows.ScratchBytes(1);
 
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context) => new Reader(this, context.Files);
 
     // The first index that is not below a row.

@@ -24,34 +24,21 @@ internal readonly record struct ScaleIndex(long RowSpan, long RowStep, long Colu
 /// <param name="index">Which factor belongs to which value.</param>
 internal sealed class ScaleTerm(string kind, StoredTensor vector, ScaleIndex index) : DeltaTerm
 {
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [vector];
 
-    /// <inheritdoc/>
     public override bool IsAdditive => false;
 
-    /// <inheritdoc/>
     public override DeltaComposition Composition => DeltaComposition.After;
 
-    /// <inheritdoc/>
     public override long ResidentBytes => vector.Shape.Count() * sizeof(double);
 
-    /// <inheritdoc/>
-    public override long BytesOf(int rows) => 0;
-
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, vector, index);
 
     private sealed class Reader(InputFiles files, StoredTensor vector, ScaleIndex index) : DeltaReader
     {
         private readonly double[] _factors = AdapterValues.Read(files, vector);
-
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
-        }
 
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {

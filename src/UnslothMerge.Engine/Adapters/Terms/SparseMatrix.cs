@@ -42,7 +42,6 @@ internal sealed class SparseMatrix : DeltaMatrix
         }
     }
 
-    /// <inheritdoc/>
     public override void Fill(Block block, Span<double> values)
     {
         values[..block.Count].Clear();

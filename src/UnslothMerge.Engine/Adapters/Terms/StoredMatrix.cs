@@ -5,7 +5,6 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="columns">The number of columns.</param>
 internal sealed class StoredMatrix(double[] stored, int columns) : DeltaMatrix
 {
-    /// <inheritdoc/>
     public override void Fill(Block block, Span<double> values)
     {
         for (var i = 0; i < block.Rows; i++)

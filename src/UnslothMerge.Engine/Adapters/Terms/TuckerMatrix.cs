@@ -42,12 +42,12 @@ internal sealed record TuckerMatrix(StoredTensor A, StoredTensor B, StoredTensor
     }
 
     /// <summary>Loads it.</summary>
-    public DeltaMatrix Open(TermInputs from)
+    public DeltaMatrix Open(DeltaContext from)
     {
         var (a, b) = (from.Read(A), from.Read(B));
         return Core is null
             ? new ProductMatrix(a, b, Rank, Columns)
-            : new ProductMatrix(TermInputs.Transpose(a, Rank, Rows), WithKernel(from.Read(Core), b), Rank, Columns);
+            : new ProductMatrix(Matrices.Transpose(a, Rank, Rows), WithKernel(from.Read(Core), b), Rank, Columns);
     }
 
     // right[i, (c, k)] = Σ_j core[i, j, k]·b[j, c]

@@ -10,31 +10,19 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="scaling">The factor.</param>
 internal sealed class VectorTerm(string kind, StoredTensor vector, double scaling) : DeltaTerm
 {
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [vector];
 
-    /// <inheritdoc/>
     public override double Scaling => scaling;
 
-    /// <inheritdoc/>
     public override long ResidentBytes => vector.Shape.Count() * sizeof(float);
 
-    /// <inheritdoc/>
-    public override long BytesOf(int rows) => 0;
-
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context) => new Reader(AdapterValues.ReadFloats(context.Files, vector, scaling * context.Factor));
 
     // A vector is one row: it is loaded once.
     private sealed class Reader(float[] values) : DeltaReader
     {
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
-        }
-
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
             var delta = tile.DeltaRow(0);

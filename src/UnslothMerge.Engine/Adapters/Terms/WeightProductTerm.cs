@@ -12,22 +12,14 @@ internal sealed class WeightProductTerm(string kind, TensorSource weight, GloraP
 {
     private const long PieceBytes = 4 * 1024 * 1024;
 
-    /// <inheritdoc/>
     public override string Kind => kind;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [.. path.Inputs];
 
-    /// <inheritdoc/>
     public override DeltaReach Reach => DeltaReach.WholeTensor;
 
-    /// <inheritdoc/>
     public override long ResidentBytes => (weight.Shape[0] * sizeof(double)) + path.Bytes + (3 * PieceBytes);
 
-    /// <inheritdoc/>
-    public override long BytesOf(int rows) => 0;
-
-    /// <inheritdoc/>
     public override DeltaReader Open(DeltaContext context)
     {
         var view = MatrixView.ByOutput(weight.Shape);
@@ -75,10 +67,6 @@ internal sealed class WeightProductTerm(string kind, TensorSource weight, GloraP
 
     private sealed class Reader(double[] product) : DeltaReader
     {
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
-        }
-
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
             var deltas = tile.DeltaRow(0);
