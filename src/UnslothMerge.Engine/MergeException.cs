@@ -1,6 +1,6 @@
 namespace UnslothMerge;
 
-/// <summary>What kind of trouble a <see cref="MergeException"/> reports; each has one stable error id.</summary>
+/// <summary>The stable ids of errors that a user can act on. docs/errors.md lists them for users.</summary>
 public enum MergeError
 {
     /// <summary>A file or directory is missing or is not what it should be.</summary>
@@ -21,7 +21,10 @@ public enum MergeError
     /// <summary>Some adapter tensors have no place in the base.</summary>
     AdapterDoesNotFit,
 
-    /// <summary>The caller's options contradict each other or the plan.</summary>
+    /// <summary>An argument means nothing here: a path that is empty or matches nothing, or a parameter that would have no effect.</summary>
+    InvalidArgument,
+
+    /// <summary>An option has a value that it cannot have, or options contradict each other or the merge.</summary>
     InvalidOption,
 
     /// <summary>The set of tensors to save is not a complete model.</summary>

@@ -1,4 +1,3 @@
-using System.Globalization;
 using UnslothMerge.Planning;
 
 namespace UnslothMerge.Devices;
@@ -13,7 +12,7 @@ public static class DeviceSelection
     /// <param name="workers">The most threads.</param>
     /// <param name="note">Told which device it is, and why.</param>
     /// <exception cref="MergeException">The device that was asked for is not there.</exception>
-    public static DeviceRun? Open(DeviceRequest request, WritePlan plan, string memory, int workers, Action<string> note)
+    public static DeviceRun? Open(DeviceRequest request, WritePlan plan, MemoryAmount memory, int workers, Action<string> note)
     {
         if (request.Kind == DeviceKind.Cpu || (request.Kind == DeviceKind.Auto && StaysWithCores(plan, workers, note)))
         {
@@ -44,7 +43,7 @@ public static class DeviceSelection
                 return null;
             }
 
-            var run = new DeviceRun(device, DevicePlan.For(plan, Limit(memory, device.FreeBytes), workers));
+            var run = new DeviceRun(device, DevicePlan.For(plan, memory.OfDevice(device.FreeBytes), workers));
             note($"Device: {device.Name} merges {run.Plan.Count} tensors through {run.Plan.Lanes} lanes, with at most {ByteSize.Text(run.Plan.DeviceBytes)} of its memory{Left(run.Plan)}.");
             return run;
         }
@@ -59,15 +58,6 @@ public static class DeviceSelection
             device.Dispose();
             throw;
         }
-    }
-
-    /// <summary>The bytes of a device that may be taken: the fraction of what is free, or the size as far as it is free.</summary>
-    internal static long Limit(string text, long free)
-    {
-        const double most = 0.95;
-        return double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var fraction) && fraction < 1
-            ? (long)(free * fraction)
-            : Math.Min(ByteSize.TryParse(text, out var bytes) ? bytes : long.MaxValue, (long)(free * most));
     }
 
     // What can be known without libtorch, which takes longer to load than most merges.

@@ -7,11 +7,11 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Planning;
 
 /// <summary>What the caller wants of a 4-bit output; null leaves it to the base, or to Unsloth's defaults (NF4, double quantization, blocks of 64).</summary>
-/// <param name="QuantType"><c>nf4</c> or <c>fp4</c>.</param>
+/// <param name="Codes">The code book.</param>
 /// <param name="DoubleQuantization">True to quantize the absmax values too.</param>
 /// <param name="BlockSize">Elements that share one absmax: a power of two from 32 to 4096.</param>
 /// <param name="ComputeType">The dtype in which a loaded model computes.</param>
-public sealed record FourBitRequest(string? QuantType, bool? DoubleQuantization, int? BlockSize, TensorType? ComputeType) : OutputRequest
+public sealed record FourBitRequest(FourBitCodes? Codes, bool? DoubleQuantization, int? BlockSize, TensorType? ComputeType) : OutputRequest
 {
     /// <inheritdoc/>
     internal override OutputSelection Choose(MergePlan merge) => new FourBitSelection(merge, this);
@@ -40,7 +40,7 @@ internal sealed class FourBitSelection : OutputSelection
         _linear = new LinearLayers(_config);
     }
 
-    private string QuantType => _request.QuantType ?? Own("bnb_4bit_quant_type") ?? "nf4";
+    private FourBitCodes Codes => _request.Codes ?? FourBitCodes.Of(Own("bnb_4bit_quant_type") ?? "nf4");
 
     private bool Nested => _request.DoubleQuantization ?? (_baseIsFourBit ? _config.Quantization!.Bool("bnb_4bit_use_double_quant") ?? false : true);
 
@@ -52,7 +52,7 @@ internal sealed class FourBitSelection : OutputSelection
     {
         var quantized = _baseIsFourBit ? tensor.Source is FourBitSource || (tensor.Action == TensorAction.Replace && _linear.Contains(tensor)) : _linear.Contains(tensor);
         var block = _request.BlockSize ?? (tensor.Source as FourBitSource)?.BlockSize ?? 64;
-        return quantized && type.IsHalfWidthFloat() ? new FourBitSink(tensor.Name, tensor.Shape, new FourBitOptions(FourBitCodes.Of(QuantType), block, Nested, type)) : null;
+        return quantized && type.IsHalfWidthFloat() ? new FourBitSink(tensor.Name, tensor.Shape, new FourBitOptions(Codes, block, Nested, type)) : null;
     }
 
     /// <inheritdoc/>
@@ -65,7 +65,7 @@ internal sealed class FourBitSelection : OutputSelection
         ["_load_in_8bit"] = false,
         ["bnb_4bit_compute_dtype"] = _request.ComputeType?.TorchName() ?? Own("bnb_4bit_compute_dtype") ?? type.TorchName(),
         ["bnb_4bit_quant_storage"] = "uint8",
-        ["bnb_4bit_quant_type"] = QuantType,
+        ["bnb_4bit_quant_type"] = Codes.Name,
         ["bnb_4bit_use_double_quant"] = Nested,
         ["llm_int8_enable_fp32_cpu_offload"] = false,
         ["llm_int8_has_fp16_weight"] = false,

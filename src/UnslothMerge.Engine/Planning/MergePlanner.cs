@@ -55,7 +55,7 @@ public static class MergePlanner
             draft.Steps.Add(step);
             draft.Replicate(step.Adapter);
             draft.Warnings.AddRange(AdapterRefusals.Warnings(step.Adapter));
-            if (NamedBase.Compare(draft.Base, step.Adapter) is { IsSurprise: true, Text: var text })
+            if (NamedBase.Compare(draft.Base, step.Adapter) is { NeedsWarning: true, Text: var text })
             {
                 draft.Warnings.Add(text);
             }

@@ -8,9 +8,9 @@ namespace UnslothMerge.Planning;
 /// Whether the base given is the one that an adapter names. A QLoRA adapter fits the quantized model it was trained on and the 16-bit original;
 /// which of the two is used is the caller's choice, so it is said, and nothing is ever fetched in its place.
 /// </summary>
-/// <param name="IsSurprise">True if the caller may have meant another base.</param>
+/// <param name="NeedsWarning">True if the caller may have meant another base.</param>
 /// <param name="Text">Which base is used, and why it matters.</param>
-public sealed partial record NamedBase(bool IsSurprise, string Text)
+public sealed partial record NamedBase(bool NeedsWarning, string Text)
 {
     /// <summary>Compares the name in adapter_config.json with all that the base is called.</summary>
     /// <returns>Null if the adapter names no base.</returns>
@@ -44,7 +44,7 @@ public sealed partial record NamedBase(bool IsSurprise, string Text)
 
         return HubName.IsOne(name) && model.HubId is { } id && !IsRenamed(Stem(id), Stem(name))
             ? new NamedBase(true, $"{used}, which calls itself '{id}': another model. Its shapes fit, but the deltas were made for other weights. Unless that is meant, give the named base as -Base.")
-            : new NamedBase(false, $"{used}. Nothing tells whether that is the same model, but every shape fits.");
+            : new NamedBase(false, $"{used}. Nothing says whether that is the same model, but every shape fits.");
     }
 
     private const string Precision =

@@ -18,8 +18,7 @@ internal sealed class PlanDraft
         Targets = [.. targets];
         Warnings = [.. warnings];
         Config = config;
-        Options = options ?? new PlanOptions();
-        Options.Check();
+        Options = (options ?? new PlanOptions()).Validated();
         FirstStep = Steps.Count;
         Layers = new LayerTypes(config);
         Index();

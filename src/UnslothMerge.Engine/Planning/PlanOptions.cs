@@ -27,9 +27,9 @@ public sealed record PlanOptions
     /// <summary>True to keep head and embedding tied: a change of one side is folded into the shared weight.</summary>
     public bool KeepTied { get; init; }
 
-    /// <summary>Checks that the options agree.</summary>
+    /// <summary>These options, if they agree.</summary>
     /// <exception cref="MergeException">They do not.</exception>
-    internal void Check()
+    public PlanOptions Validated()
     {
         if (Combination == CombinationType.Sum && Density is not null)
         {
@@ -44,5 +44,7 @@ public sealed record PlanOptions
                 nameof(Density),
                 "The authors of TIES use 0.2, those of DARE 0.1 and more.");
         }
+
+        return this;
     }
 }

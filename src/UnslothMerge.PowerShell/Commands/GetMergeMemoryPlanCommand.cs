@@ -72,21 +72,20 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
 
     private void Emit(MergePlan merge, IReadOnlyList<LogicalTensor> tensors)
     {
-        var (destination, temporary) = (Unresolved(Destination, nameof(Destination)), RequireTemporaryLocation());
-        var limit = Engine(() => OutputOptions.ReadLimit(MaximumMemoryUsage));
+        var destination = Unresolved(Destination, nameof(Destination));
 
         // The method lora copies the adapter's files and touches no tensor of the model.
-        var write = Engine(() => WritePlan.Create(merge, Method == SaveMethod.lora ? [] : tensors, Output()));
+        var write = Engine(() => WritePlan.Create(merge, Method == SaveMethod.lora ? [] : tensors, Options.Write));
         var copied = Method == SaveMethod.lora ? merge.Steps.Sum(s => new FileInfo(s.Adapter.Weights.Path).Length) : 0;
         using var device = OpenDevice(write);
         WriteObject(Engine(() =>
         {
-            var memory = MemoryPlan.For(write, limit, ThrottleLimit, device?.Need);
+            var memory = MemoryPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
 
             // The model is written beside its destination, and the base's own directory is never written to.
             var beside = Path.GetDirectoryName(destination) ?? destination;
             var speed = RealPath.IsWithin(RealPath.Of(DiskSpace.Existing(beside)), RealPath.Of(merge.Base.Path)) ? null : SpeedProbe.At(beside);
-            return new MergeMemoryPlan(merge, memory, copied, DiskSpace.At(destination), DiskSpace.At(temporary), speed?.Estimate(memory, device?.Plan));
+            return new MergeMemoryPlan(merge, memory, copied, DiskSpace.At(destination), DiskSpace.At(Options.TemporaryLocation), speed?.Estimate(memory, device?.Plan));
         }));
     }
 }

@@ -45,6 +45,8 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     /// <inheritdoc/>
     protected override void BeginProcessing()
     {
+        base.BeginProcessing();
+
         // A plan from the pipeline may have no adapters; a list that was given and turned out empty is a slip that would save the plain base.
         if (MyInvocation.BoundParameters.ContainsKey(nameof(Adapter)) && Adapter is { Length: 0 })
         {
@@ -67,7 +69,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         }
 
         var path = ResolveOne(Base, nameof(Base));
-        Emit(Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), Steps(), Options())));
+        Emit(Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), Steps(), Options)));
     }
 
     /// <inheritdoc/>
@@ -80,7 +82,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
 
         // What was filtered out before stays out; what the new adapters add is new.
         var left = plan.Tensors.Select(t => t.Name).Except(_input.Tensors.Select(t => t.Name)).ToHashSet(StringComparer.Ordinal);
-        var extended = Engine(() => MergePlanner.Extend(plan, _input.Strengths, Steps(), Options()));
+        var extended = Engine(() => MergePlanner.Extend(plan, _input.Strengths, Steps(), Options));
         Emit(extended, t => !left.Contains(t.Name), plan.Warnings.Length);
     }
 
@@ -94,7 +96,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
             WriteWarning(warning);
         }
 
-        foreach (var named in plan.Steps.Select(s => NamedBase.Compare(plan.Base, s.Adapter)).Where(n => n is { IsSurprise: false }))
+        foreach (var named in plan.Steps.Select(s => NamedBase.Compare(plan.Base, s.Adapter)).Where(n => n is { NeedsWarning: false }))
         {
             WriteVerbose(named!.Text);
         }

@@ -62,6 +62,17 @@ public sealed class SaveMergedModelCommand : OutputCommand
     public SwitchParameter NoSync { get; set; }
 
     /// <inheritdoc/>
+    protected override void BeginProcessing()
+    {
+        if (Method == SaveMethod.lora && ModelParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
+        {
+            Refuse(parameter, $"The method lora saves an adapter as it is, so -{parameter} would have no effect.", $"Leave -{parameter} out, or use merged_16bit.");
+        }
+
+        base.BeginProcessing();
+    }
+
+    /// <inheritdoc/>
     protected override void ProcessRecord() => Engine(() => _input.Add(InputObject));
 
     /// <inheritdoc/>
@@ -94,11 +105,6 @@ public sealed class SaveMergedModelCommand : OutputCommand
 
     private void SaveAdapter(MergePlan plan, Destination target, ExtrasOptions options)
     {
-        if (ModelParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
-        {
-            Refuse(parameter, $"The method lora saves an adapter as it is, so -{parameter} would have no effect.", $"Leave -{parameter} out, or use merged_16bit.");
-        }
-
         Engine(() =>
         {
             if (_input.Tensors.Count() < plan.Tensors.Length)
@@ -120,12 +126,10 @@ public sealed class SaveMergedModelCommand : OutputCommand
 
     private void SaveModel(MergePlan plan, Destination target, ExtrasOptions options)
     {
-        var write = Engine(() => WritePlan.Create(plan, _input.Select(AllowPartial, target.Given), Output() with { Variant = Variant }));
+        var write = Engine(() => WritePlan.Create(plan, _input.Select(AllowPartial, target.Given), Options.Write with { Variant = Variant }));
         var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
-        RequireTemporaryLocation();
-        var limit = Engine(() => OutputOptions.ReadLimit(MaximumMemoryUsage));
         using var device = OpenDevice(write);
-        var memory = MemoryPlan.For(write, limit, ThrottleLimit, device?.Need);
+        var memory = MemoryPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
         Engine(memory.RequireFit);
         var description = SaveDescription.OfModel(write, Method, extras);
         if (!Confirm(description, target))
@@ -153,7 +157,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
     private string Decision(WritePlan write)
     {
         var types = string.Join(", ", write.Tensors.SelectMany(t => t.Sink.Outputs).Select(o => o.Type.ToString()).Distinct());
-        var why = !DType.Equals(OutputOptions.Auto, StringComparison.OrdinalIgnoreCase) ? $"-DType {DType}"
+        var why = Options.Write.Type is not null ? $"-DType {DType}"
             : write.Merge.Config.DType == write.Config.DType ? "as in the base"
             : "a float32 base becomes a 16-bit model; -DType float32 keeps it";
         return $"Stored as {types} ({why}), in {write.Shards.Length} shard(s) of at most {MaxShardSize}.";

@@ -146,7 +146,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
     {
         var path = ResolveOne(Base, nameof(Base));
         var adapters = ResolveSome(Adapter ?? [], nameof(Adapter));
-        var plan = Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), MergeInput.Steps(adapters, Weight), Options()));
+        var plan = Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), MergeInput.Steps(adapters, Weight), Options));
         return (plan, plan.Tensors);
     }
 }

@@ -36,8 +36,11 @@ public abstract class DeltaCommand : EngineCommand
     [Parameter]
     public MoeLoraLayout? MoeLoraLayout { get; set; }
 
-    /// <summary>What the parameters say to the planner.</summary>
-    private protected PlanOptions Options() => new()
+    /// <summary>What these parameters say.</summary>
+    private protected PlanOptions Options { get; private set; } = null!;
+
+    /// <inheritdoc/>
+    protected override void BeginProcessing() => Options = Engine(() => new PlanOptions
     {
         Combination = Enum.Parse<Adapters.Combining.CombinationType>(CombinationType.ToString().Replace("_", "", StringComparison.Ordinal), ignoreCase: true),
         Density = MyInvocation.BoundParameters.ContainsKey(nameof(Density)) ? Density : null,
@@ -46,5 +49,5 @@ public abstract class DeltaCommand : EngineCommand
         BaseIsResidual = BaseIsResidual,
         MoeOrientation = MoeOrientation is { } orientation ? Enum.Parse<Adapters.MoeOrientation>(orientation.ToString()) : null,
         MoeLoraLayout = MoeLoraLayout is { } layout ? Enum.Parse<Adapters.MoeLoraLayout>(layout.ToString()) : null,
-    };
+    }.Validated());
 }

@@ -11,7 +11,6 @@ internal static class ErrorRecords
     public static ErrorRecord? From(Exception exception) => exception switch
     {
         MergeException e => Make(e, e.Error.ToString(), CategoryOf(e.Error), e.Target, e.Advice, e.Details.Count > 10 ? " All of them: $Error[0].Exception.Details." : ""),
-        BadArgumentException e => Make(e, "InvalidArgument", ErrorCategory.InvalidArgument, e.Target, e.Advice),
         UnauthorizedAccessException e => Make(e, CannotRead, ErrorCategory.PermissionDenied, null, "Run as a user who may read that file or folder, or change its permissions."),
         IOException e => Make(e, CannotRead, ErrorCategory.ReadError, null, "Check that the file is there and that its disk or network share can be reached."),
 
@@ -32,7 +31,7 @@ internal static class ErrorRecords
         MergeError.InvalidModel or MergeError.InvalidAdapter or MergeError.InvalidSafetensors => ErrorCategory.InvalidData,
         MergeError.UnsupportedAdapter or MergeError.UnsupportedFormat => ErrorCategory.NotImplemented,
         MergeError.AdapterDoesNotFit => ErrorCategory.InvalidData,
-        MergeError.InvalidOption or MergeError.IncompleteModel => ErrorCategory.InvalidArgument,
+        MergeError.InvalidArgument or MergeError.InvalidOption or MergeError.IncompleteModel => ErrorCategory.InvalidArgument,
         MergeError.InvalidDestination => ErrorCategory.WriteError,
         MergeError.NonFiniteResult => ErrorCategory.InvalidResult,
         MergeError.FileChanged => ErrorCategory.ReadError,

@@ -49,7 +49,7 @@ public abstract class OutputCommand : EngineCommand
     /// <summary>The memory that may be taken: a fraction of what is free, or a size for the whole process.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
-    public string MaximumMemoryUsage { get; set; } = MemoryLimit.Default;
+    public string MaximumMemoryUsage { get; set; } = MemoryAmount.Default;
 
     /// <summary>
     /// Where the arithmetic is done: auto (whatever is faster), cpu (the same bytes on every machine), cuda or cuda:1. A GPU needs a libtorch; see
@@ -75,25 +75,17 @@ public abstract class OutputCommand : EngineCommand
     [PSDefaultValue(Help = "The number of processors")]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
 
-    /// <summary>The directory that -TemporaryLocation means; refused if it does not exist.</summary>
-    private protected string RequireTemporaryLocation()
-    {
-        var path = Unresolved(TemporaryLocation, nameof(TemporaryLocation));
-        if (!Directory.Exists(path))
-        {
-            Refuse(nameof(TemporaryLocation), $"The temporary location '{TemporaryLocation}' is not a directory.", "Choose a -TemporaryLocation that exists.");
-        }
+    /// <summary>What these parameters say.</summary>
+    private protected OutputOptions Options { get; private set; } = null!;
 
-        return path;
-    }
-
-    /// <summary>What the parameters say about the files.</summary>
-    private protected WriteOptions Output()
+    /// <inheritdoc/>
+    protected override void BeginProcessing()
     {
         var doubleQuantization = MyInvocation.BoundParameters.ContainsKey(nameof(DoubleQuantization)) ? (bool?)DoubleQuantization : null;
-        return OutputOptions.Read(DType, MaxShardSize) with { Quantization = OutputOptions.ReadMethod(Method, DType, Strategy, QuantType, doubleQuantization, BlockSize, ComputeDType) };
+        var temporary = Unresolved(TemporaryLocation, nameof(TemporaryLocation));
+        Options = Engine(() => OutputOptions.Parse(this, doubleQuantization, temporary));
     }
 
     /// <summary>Opens the device; null if the cores do all the work.</summary>
-    private protected DeviceRun? OpenDevice(WritePlan plan) => Engine(() => DeviceSelection.Open(DeviceRequest.Parse(Device), plan, MaximumMemoryUsage, ThrottleLimit, WriteVerbose));
+    private protected DeviceRun? OpenDevice(WritePlan plan) => Engine(() => DeviceSelection.Open(Options.Device, plan, Options.Memory, ThrottleLimit, WriteVerbose));
 }

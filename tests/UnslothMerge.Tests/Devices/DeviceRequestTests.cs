@@ -25,11 +25,4 @@ public sealed class DeviceRequestTests
         Assert.Equal((MergeError.InvalidOption, "Device"), (error.Error, error.Target));
         Assert.Contains("cuda:1", error.Advice, StringComparison.Ordinal);
     }
-
-    [Theory]
-    [InlineData("0.5", 500)]
-    [InlineData("0.95", 950)]
-    [InlineData("300", 300)]
-    [InlineData("2GB", 950)]
-    public void A_limit_is_a_share_of_what_is_free_or_a_size_that_is_free(string text, long bytes) => Assert.Equal(bytes, DeviceSelection.Limit(text, 1000));
 }

@@ -12,17 +12,12 @@ public sealed class MemoryTests
     [InlineData("2GB", 2_000_000_000)]
     [InlineData("512MiB", 536_870_912)]
     [InlineData("1000000", 1_000_000)]
-    public void A_limit_can_be_a_size(string text, long bytes)
-    {
-        Assert.True(MemoryLimit.TryParse(text, out var limit));
-        Assert.Equal(bytes, limit.Bytes);
-    }
+    public void A_limit_can_be_a_size(string text, long bytes) => Assert.Equal(bytes, MemoryAmount.Parse(text).OfHost().Bytes);
 
     [Fact]
     public void A_limit_can_be_a_fraction_of_what_is_free()
     {
-        Assert.True(MemoryLimit.TryParse("0.05", out var little));
-        Assert.True(MemoryLimit.TryParse("0.9", out var much));
+        var (little, much) = (MemoryAmount.Parse("0.05").OfHost(), MemoryAmount.Parse("0.9").OfHost());
         Assert.True(little.Bytes < much.Bytes);
         Assert.InRange(much.Bytes, 1, HostMemory.Available + Environment.WorkingSet + 1_000_000_000);
     }
@@ -35,7 +30,20 @@ public sealed class MemoryTests
     [InlineData("NaN")]
     [InlineData("much")]
     [InlineData("")]
-    public void What_is_no_limit_is_refused(string text) => Assert.False(MemoryLimit.TryParse(text, out _));
+    [InlineData("300")]
+    public void What_is_no_limit_is_refused(string text)
+    {
+        var error = Assert.Throws<MergeException>(() => MemoryAmount.Parse(text));
+        Assert.Equal((MergeError.InvalidOption, "MaximumMemoryUsage"), (error.Error, error.Target));
+    }
+
+    [Theory]
+    [InlineData("0.5", 5_000_000)]
+    [InlineData("0.95", 9_500_000)]
+    [InlineData("3MB", 3_000_000)]
+    [InlineData("2GB", 9_500_000)]
+    public void A_limit_of_a_device_is_a_share_of_what_is_free_or_a_size_that_is_free(string text, long bytes) =>
+        Assert.Equal(bytes, MemoryAmount.Parse(text).OfDevice(10_000_000));
 
     [Fact]
     public void Workers_give_way_until_the_merge_fits()

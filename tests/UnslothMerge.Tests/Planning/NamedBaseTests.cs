@@ -41,15 +41,15 @@ public sealed class NamedBaseTests : IDisposable
     public void A_surprise_is_a_warning(string named, string folder, string? nameOrPath, bool quantized, bool surprise)
     {
         var found = Compare(named, folder, nameOrPath, quantized, card: null)!;
-        Assert.True(found.IsSurprise == surprise, found.Text);
+        Assert.True(found.NeedsWarning == surprise, found.Text);
         Assert.Contains($"'{named}'", found.Text, StringComparison.Ordinal);
     }
 
     [Fact]
     public void The_card_of_a_quantized_base_tells_its_original()
     {
-        Assert.False(Compare("unsloth/llama-1b-bnb-4bit", "base", null, quantized: true, "---\nbase_model:\n- org/llama-1b\ntags: [x]\n---\n")!.IsSurprise);
-        Assert.True(Compare("org/llama-1b", "base", null, quantized: true, "---\nbase_model: \"org/llama-1b\"\n---\n")!.IsSurprise);
+        Assert.False(Compare("unsloth/llama-1b-bnb-4bit", "base", null, quantized: true, "---\nbase_model:\n- org/llama-1b\ntags: [x]\n---\n")!.NeedsWarning);
+        Assert.True(Compare("org/llama-1b", "base", null, quantized: true, "---\nbase_model: \"org/llama-1b\"\n---\n")!.NeedsWarning);
     }
 
     [Fact]

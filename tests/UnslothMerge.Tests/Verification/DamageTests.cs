@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using UnslothMerge.Formats.BitsAndBytes;
 using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
 using UnslothMerge.Tests.Goldens;
@@ -224,7 +225,7 @@ public sealed class DamageTests : IDisposable
                 4,
                 TinyTensor.Random("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight", [4, 128], 2),
                 TinyTensor.Random("base_model.model.model.layers.0.mlp.up_proj.lora_B.weight", [128, 4], 3)));
-        foreach (var (request, output) in new (OutputRequest, string)[] { (new FourBitRequest("nf4", true, 64, null), "nf4"), (new Fp8Request(Fp8Strategy.Block), "fp8") })
+        foreach (var (request, output) in new (OutputRequest, string)[] { (new FourBitRequest(FourBitCodes.NF4, true, 64, null), "nf4"), (new Fp8Request(Fp8Strategy.Block), "fp8") })
         {
             TinyModel.Save(UnslothMerge.Planning.WritePlan.Create(plan, plan.Tensors, new WriteOptions(null, 5_000_000_000) { Quantization = request }), _directory[output]);
             Assert.All(ModelVerifier.Verify(plan, plan.Tensors, _directory[output], new VerificationOptions(true, 2), null, TestContext.Current.CancellationToken), r => Assert.True(r.Passed, r.Detail));
