@@ -1,3 +1,4 @@
+using System.Globalization;
 using UnslothMerge.Planning;
 
 namespace UnslothMerge.Devices;

@@ -38,7 +38,7 @@ public enum AdapterOutcome
 public sealed record AdapterTarget(string Adapter, string Module, string Kind, int? Rank, double? Scaling, AdapterOutcome Outcome, string? Tensor, ImmutableArray<string> Inputs);
 
 /// <summary>
-/// What a merge will do, tensor by tensor, known from headers alone. Immutable. <see cref="WritePlan"/> adds how the result is stored.
+/// What a merge will do, tensor by tensor. Immutable; it holds handles and no values (for those that planning reads see <see cref="MergePlanner"/>). <see cref="WritePlan"/> adds how the result is stored.
 /// </summary>
 public sealed class MergePlan
 {

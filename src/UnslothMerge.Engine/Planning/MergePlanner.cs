@@ -5,7 +5,10 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// Plans a merge: places every tensor of every adapter in the base, or says which ones have no place. Reads headers only.
+/// Plans a merge: places every tensor of every adapter in the base, or says which ones have no place. Headers say nearly everything; values are read
+/// where only they can tell: by <see cref="SameValues"/>, whether a saved module is a copy of the base's and whether head and embedding are the same; by
+/// <see cref="Adapters.Kinds.TinyLora"/>, 16 values of a module's projection, where modules have vectors of their own; by the formats, what bitsandbytes'
+/// quant_state and compressed-tensors' weight_shape say of a quantized weight.
 /// </summary>
 public static class MergePlanner
 {

@@ -47,7 +47,7 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
         {
             claims.Problem(tensor, $"its dtype {tensor.Type} is not one of a saved module");
         }
-        else if (SavedCopy.IsCopy(before.Source, tensor))
+        else if (SameValues.IsCopy(before.Source, tensor))
         {
             Copied(tensor, module, name);
         }

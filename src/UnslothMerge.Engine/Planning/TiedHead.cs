@@ -1,7 +1,6 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Formats;
-using UnslothMerge.IO;
 using UnslothMerge.Models;
 using UnslothMerge.Safetensors;
 
@@ -131,53 +130,9 @@ internal sealed class TiedHead
         SameSource(a.Source, b.Source) && a.Terms.Length == b.Terms.Length && a.Terms.Zip(b.Terms).All(p => SameTerm(p.First, p.Second));
 
     private static bool SameSource(TensorSource a, TensorSource b) => ReferenceEquals(a, b)
-        || (a.Shape.SequenceEqual(b.Shape) && a.Verbatim is { } x && b.Verbatim is { } y && x.Type == y.Type && SameBytes(x, y));
+        || (a.Shape.SequenceEqual(b.Shape) && a.Verbatim is { } x && b.Verbatim is { } y && x.Type == y.Type && SameValues.Equal(x, y));
 
     // With ensure_weight_tying the head's A and B are the embedding's B and A, transposed: the same delta, seen from the other side.
     private static bool SameTerm(WeightedTerm a, WeightedTerm b) => a == b || ReferenceEquals(a.Term, b.Term)
-        || (a.Weight == b.Weight && a.Term is LowRankTerm x && b.Term is LowRankTerm y && x.Scaling == y.Scaling && SameFactor(x.Left, y.Left) && SameFactor(x.Right, y.Right));
-
-    private static bool SameFactor(FactorMatrix a, FactorMatrix b)
-    {
-        if (a.Rows != b.Rows || a.Columns != b.Columns)
-        {
-            return false;
-        }
-
-        const int values = 1 << 18;
-        using var files = new InputFiles();
-        var rows = (int)Math.Clamp(values / Math.Max(a.Columns, 1), 1, Math.Max(a.Rows, 1));
-        var (x, y) = (new float[rows * a.Columns], new float[rows * a.Columns]);
-        for (var row = 0L; row < a.Rows; row += rows)
-        {
-            var count = (int)Math.Min(rows, a.Rows - row);
-            a.ReadRows(files, row, count, 1, x, new byte[a.ScratchBytes(count)]);
-            b.ReadRows(files, row, count, 1, y, new byte[b.ScratchBytes(count)]);
-            if (!x.AsSpan(0, (int)(count * a.Columns)).SequenceEqual(y.AsSpan(0, (int)(count * a.Columns))))
-            {
-                return false;
-            }
-        }
-
-        return true;
-    }
-
-    private static bool SameBytes(StoredTensor a, StoredTensor b)
-    {
-        const int piece = 1 << 20;
-        using var files = new InputFiles();
-        var (x, y) = (new byte[piece], new byte[piece]);
-        for (var at = 0L; at < a.Length; at += piece)
-        {
-            var count = (int)Math.Min(piece, a.Length - at);
-            files.Read(a, at, x.AsSpan(0, count));
-            files.Read(b, at, y.AsSpan(0, count));
-            if (!x.AsSpan(0, count).SequenceEqual(y.AsSpan(0, count)))
-            {
-                return false;
-            }
-        }
-
-        return true;
-    }
+        || (a.Weight == b.Weight && a.Term is LowRankTerm x && b.Term is LowRankTerm y && x.Scaling == y.Scaling && SameValues.Equal(x.Left, y.Left) && SameValues.Equal(x.Right, y.Right));
 }

@@ -29,12 +29,12 @@ public sealed class SavedCopyTests
             TensorType.F16 => [.. MemoryMarshal.AsBytes<Half>(Array.ConvertAll(values, v => (Half)v))],
             _ => files.ReadAll(head),
         };
-        Assert.True(SavedCopy.IsCopy(new PlainSource(head), Saved(directory["copy"], type, head.Shape, bytes)));
+        Assert.True(SameValues.IsCopy(new PlainSource(head), Saved(directory["copy"], type, head.Shape, bytes)));
 
         // The last element is one step off.
         bytes[^(type.Bits() / 8)] ^= 1;
-        Assert.False(SavedCopy.IsCopy(new PlainSource(head), Saved(directory["trained"], type, head.Shape, bytes)));
-        Assert.False(SavedCopy.IsCopy(new PlainSource(head), Saved(directory["flat"], type, [head.Shape.Count()], bytes)));
+        Assert.False(SameValues.IsCopy(new PlainSource(head), Saved(directory["trained"], type, head.Shape, bytes)));
+        Assert.False(SameValues.IsCopy(new PlainSource(head), Saved(directory["flat"], type, [head.Shape.Count()], bytes)));
     }
 
     private static StoredTensor Saved(string path, TensorType type, IReadOnlyList<long> shape, byte[] bytes)
