@@ -18,7 +18,8 @@ internal static class AdapterCommand
         command.SetAction((parsed, cancellation) =>
         {
             var bytes = AdapterGenerator.Generate(
-                ModelShape.Of(parsed.GetValue(shape)!), parsed.GetValue(rank), parsed.GetValue(directory)!, Options.TypeOf(parsed.GetValue(type)!), parsed.GetValue(dora), parsed.GetValue(sparse), cancellation);
+                ModelShape.Of(parsed.GetValue(shape)!), parsed.GetValue(rank), parsed.GetValue(directory)!,
+                Options.TypeOf(parsed.GetValue(type)!), parsed.GetValue(dora), parsed.GetValue(sparse), cancellation);
             Console.WriteLine($"{parsed.GetValue(directory)}: {ByteSize.Text(bytes)}");
             return Task.CompletedTask;
         });

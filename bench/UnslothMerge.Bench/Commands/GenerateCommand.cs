@@ -24,7 +24,8 @@ internal static class GenerateCommand
         {
             _ = ByteSize.TryParse(parsed.GetValue(maxShard), out var limit);
             var bytes = ModelGenerator.Generate(
-                ModelShape.Of(parsed.GetValue(shape)!), parsed.GetValue(directory)!, Options.TypeOf(parsed.GetValue(type)!), limit, parsed.GetValue(sparse), cancellation);
+                ModelShape.Of(parsed.GetValue(shape)!), parsed.GetValue(directory)!, Options.TypeOf(parsed.GetValue(type)!), limit,
+                parsed.GetValue(sparse), cancellation);
             Console.WriteLine($"{parsed.GetValue(directory)}: {ByteSize.Text(bytes)}");
             return Task.CompletedTask;
         });

@@ -15,12 +15,25 @@ internal static class MemoryCommand
     {
         var shape = Options.Shape();
         var rank = new Option<int>("--rank") { Description = "The adapter's rank.", DefaultValueFactory = _ => 16 };
-        var layers = new Option<int?>("--layers") { Description = "Writes so many layers only, where the whole model would take too much of the disk." };
-        var limits = new Option<string[]>("--limits") { Description = "Values of -MaximumMemoryUsage, besides the smallest that works.", DefaultValueFactory = _ => ["0.75", "400MB"], AllowMultipleArgumentsPerToken = true };
-        var workers = new Option<int[]>("--workers") { Description = "Values of -ThrottleLimit.", DefaultValueFactory = _ => [2, 64], AllowMultipleArgumentsPerToken = true };
+        var layers = new Option<int?>("--layers") { Description = "Writes so many layers only." };
+        var limits = new Option<string[]>("--limits")
+        {
+            Description = "Values of -MaximumMemoryUsage, besides the smallest that works.",
+            DefaultValueFactory = _ => ["0.75", "400MB"],
+            AllowMultipleArgumentsPerToken = true,
+        };
+        var workers = new Option<int[]>("--workers")
+        {
+            Description = "Values of -ThrottleLimit.",
+            DefaultValueFactory = _ => [2, 64],
+            AllowMultipleArgumentsPerToken = true,
+        };
         var parent = Options.Directory();
 
-        var command = new Command("memory", "Merges under several limits of memory, and sets the peak that was planned beside the one that was measured.") { shape, rank, layers, limits, workers, parent };
+        var command = new Command("memory", "Merges under several limits of memory, and sets the planned peak beside the measured one.")
+        {
+            shape, rank, layers, limits, workers, parent,
+        };
         command.SetAction((parsed, cancellation) => Options.Within(parsed.GetValue(parent)!, directory =>
         {
             var size = ModelShape.Of(parsed.GetValue(shape)!);
@@ -38,30 +51,35 @@ internal static class MemoryCommand
                 {
                     cancellation.ThrowIfCancellationRequested();
                     var (_, used, planned, measured) = Run(model, adapter, directory, limit, most, parsed.GetValue(layers));
-                    Console.WriteLine($"| {(long.TryParse(limit, out var bytes) ? ByteSize.Text(bytes) : limit)} | {most} | {used} | {Megabytes(planned)} | {(measured == "refused" ? measured : Megabytes(measured))} |");
+                    var given = long.TryParse(limit, out var bytes) ? ByteSize.Text(bytes) : limit;
+                    Console.WriteLine($"| {given} | {most} | {used} | {Megabytes(planned)} | {Megabytes(measured)} |");
                 }
             }
         }));
         return command;
     }
 
-    private static (string Enough, string Workers, string Planned, string Measured) Run(string model, string adapter, string directory, string limit, int workers, int? layers)
+    private static (string Enough, string Workers, string Planned, string Measured) Run(
+        string model, string adapter, string directory, string limit, int workers, int? layers)
     {
-        var (@base, lora, output) = (PowerShellProcess.Quote(model), PowerShellProcess.Quote(adapter), Path.Combine(directory, "out"));
+        var output = Path.Combine(directory, "out");
+        var (@base, lora) = (PowerShellProcess.Quote(model), PowerShellProcess.Quote(adapter));
+        var destination = PowerShellProcess.Quote(output);
         var filter = layers is { } count ? $"| Where-Object {{ $_.Layer -in 0..{count - 1} }}" : "";
         var figures = PowerShellProcess.Run($$"""
             $run = @{ MaximumMemoryUsage = '{{limit}}'; ThrottleLimit = {{workers}} }
-            $plan = Get-MergeMemoryPlan {{@base}} {{lora}} -Destination {{PowerShellProcess.Quote(output)}} @run
+            $plan = Get-MergeMemoryPlan {{@base}} {{lora}} -Destination {{destination}} @run
             $peak = 'refused'
             try {
-                Merge-LoraModel {{@base}} {{lora}} {{filter}} | Save-MergedModel {{PowerShellProcess.Quote(output)}} -NoSync -AllowPartial @run | Out-Null
+                $null = Merge-LoraModel {{@base}} {{lora}} {{filter}} | Save-MergedModel {{destination}} -NoSync -AllowPartial @run
                 $peak = [Diagnostics.Process]::GetCurrentProcess().PeakWorkingSet64
             }
             catch {
                 if ($_.FullyQualifiedErrorId -notlike 'DoesNotFit,*') { throw }
             }
 
-            [Console]::WriteLine("{{PowerShellProcess.Mark}} $([long]($plan.PeakHostBytes * 1.05)) $($plan.Workers) $($plan.PeakHostBytes) $peak")
+            $enough = [long] ($plan.PeakHostBytes * 1.05)
+            [Console]::WriteLine("{{PowerShellProcess.Mark}} $enough $($plan.Workers) $($plan.PeakHostBytes) $peak")
             """).Figures;
         if (Directory.Exists(output))
         {
@@ -71,5 +89,6 @@ internal static class MemoryCommand
         return (figures[0], figures[1], figures[2], figures[3]);
     }
 
-    private static string Megabytes(string bytes) => (long.Parse(bytes, CultureInfo.InvariantCulture) / 1e6).ToString("F0", CultureInfo.InvariantCulture);
+    private static string Megabytes(string text) =>
+        long.TryParse(text, CultureInfo.InvariantCulture, out var bytes) ? ResultTable.Megabytes(bytes) : text;
 }

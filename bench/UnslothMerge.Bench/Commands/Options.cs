@@ -27,24 +27,37 @@ internal static class Options
     public static Option<string> Out() => new("--out") { Description = "The directory to write.", Required = true };
 
     /// <summary>--rounds.</summary>
-    public static Option<int> Rounds() => new("--rounds") { Description = "How often everything is measured.", DefaultValueFactory = _ => 5 };
+    public static Option<int> Rounds { get; } = new("--rounds")
+    {
+        Description = "How often everything is measured.",
+        DefaultValueFactory = _ => 5,
+    };
 
     /// <summary>--sync.</summary>
-    public static Option<string> Sync()
+    public static Option<string> Sync { get; } = new Option<string>("--sync")
     {
-        var option = new Option<string>("--sync")
-        {
-            Description = "none: nobody waits for the disk; both: copy and merge wait until all is on the disk; each: measure it either way.",
-            DefaultValueFactory = _ => "none",
-        };
-        return option.AcceptOnlyFromAmong("none", "both", "each");
-    }
+        Description = "none: nobody waits for the disk; both: copy and merge wait until all is on the disk; each: measure it either way.",
+        DefaultValueFactory = _ => "none",
+    }.AcceptOnlyFromAmong("none", "both", "each");
 
     /// <summary>--warm.</summary>
-    public static Option<bool> Warm() => new("--warm")
+    public static Option<bool> Warm { get; } = new("--warm")
     {
-        Description = "Before each measurement a copy that does not count: all find memory that was in use just now, which a virtual machine need not get from its host first.",
+        Description = "Before each measurement a copy that does not count: all find memory that was in use just now, "
+            + "which a virtual machine need not get from its host first.",
     };
+
+    /// <summary>--peft.</summary>
+    public static Option<bool> Peft { get; } = new("--peft") { Description = "Measure PEFT's own merge too, if python3 has it." };
+
+    /// <summary>--against.</summary>
+    public static Option<string?> Against { get; } = new("--against")
+    {
+        Description = "The UnslothMerge.psd1 of another build: measure the merges of both builds, and no copy.",
+    };
+
+    /// <summary>What every measurement of merges takes.</summary>
+    public static IReadOnlyList<Option> Measuring { get; } = [Rounds, Sync, Warm, Peft, Against];
 
     /// <summary>--ranks, separated by commas.</summary>
     public static Option<int[]> Ranks(params int[] usual) => new("--ranks")
@@ -55,15 +68,20 @@ internal static class Options
     };
 
     /// <summary>--sparse.</summary>
-    public static Option<bool> Sparse() => new("--sparse") { Description = "Headers and file lengths without data: zeros that take no space." };
+    public static Option<bool> Sparse() => new("--sparse") { Description = "Headers and file lengths only: zeros that take no space." };
 
     /// <summary>--dir.</summary>
-    public static Option<string> Directory() => new("--dir") { Description = "Where everything is made for the time being.", DefaultValueFactory = _ => Path.GetTempPath() };
+    public static Option<string> Directory() => new("--dir")
+    {
+        Description = "Where everything is made for the time being.",
+        DefaultValueFactory = _ => Path.GetTempPath(),
+    };
 
     /// <summary>Works in a directory that is gone afterwards.</summary>
     public static Task Within(string parent, Action<string> work)
     {
-        var directory = System.IO.Directory.CreateDirectory(Path.Combine(parent, $"unslothmerge-bench-{Guid.NewGuid().ToString("N")[..8]}")).FullName;
+        var directory = Path.GetFullPath(Path.Combine(parent, $"unslothmerge-bench-{Guid.NewGuid().ToString("N")[..8]}"));
+        System.IO.Directory.CreateDirectory(directory);
         try
         {
             work(directory);
@@ -75,9 +93,6 @@ internal static class Options
 
         return Task.CompletedTask;
     }
-
-    /// <summary>--peft.</summary>
-    public static Option<bool> Peft() => new("--peft") { Description = "Measure PEFT's own merge too, if python3 has it." };
 
     /// <summary>The dtype of a name that <see cref="DType"/> accepted.</summary>
     public static TensorType TypeOf(string name) => TensorTypes.FromTorchName(name)!.Value;

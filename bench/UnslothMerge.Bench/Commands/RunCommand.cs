@@ -12,11 +12,19 @@ internal static class RunCommand
 
     public static Command Create()
     {
-        var (shape, ranks, rounds, sync, warm, peft) = (Options.Shape(), Options.Ranks(16, 64, 256), Options.Rounds(), Options.Sync(), Options.Warm(), Options.Peft());
-        var kinds = new Option<bool>("--kinds") { Description = "With the first rank also DoRA, an NF4 base, and 4-bit and FP8 outputs.", DefaultValueFactory = _ => true };
+        var (shape, ranks) = (Options.Shape(), Options.Ranks(16, 64, 256));
+        var kinds = new Option<bool>("--kinds")
+        {
+            Description = "With the first rank also DoRA, an NF4 base, and 4-bit and FP8 outputs.",
+            DefaultValueFactory = _ => true,
+        };
         var parent = Options.Directory();
 
-        var command = new Command("run", "Makes a model and adapters, measures merges against cp -r, deletes everything.") { shape, ranks, kinds, rounds, sync, warm, peft, parent };
+        var command = new Command("run", "Makes a model and adapters, measures merges against cp -r, deletes everything.")
+        {
+            shape, ranks, kinds, parent,
+        };
+        Options.Measuring.ToList().ForEach(command.Add);
         command.SetAction((parsed, cancellation) => Options.Within(parsed.GetValue(parent)!, directory =>
         {
             var size = ModelShape.Of(parsed.GetValue(shape)!);
@@ -38,8 +46,10 @@ internal static class RunCommand
                 merges.Add(new Merge($"{rank}, 16 bits to FP8", model, adapter, "-Method merged_fp8"));
             }
 
-            Console.WriteLine($"Llama {size.Name}, {ByteSize.Text(bytes)} of BF16; LoRA on all linear layers, F32; {Environment.ProcessorCount} processors; {parsed.GetValue(rounds)} rounds\n");
-            CompareCommand.Compare(model, merges, parsed.GetValue(rounds), directory, parsed.GetValue(sync)!, parsed.GetValue(warm), parsed.GetValue(peft), cancellation);
+            Console.WriteLine(
+                $"Llama {size.Name}, {ByteSize.Text(bytes)} of BF16; LoRA on all linear layers, F32; "
+                + $"{Environment.ProcessorCount} processors; {parsed.GetValue(Options.Rounds)} rounds\n");
+            CompareCommand.Compare(model, merges, directory, parsed, cancellation);
         }));
         return command;
     }
@@ -47,7 +57,8 @@ internal static class RunCommand
     private static string Quantized(string model, string output)
     {
         PowerShellProcess.Run($"""
-            Merge-LoraModel {PowerShellProcess.Quote(model)} | Save-MergedModel {PowerShellProcess.Quote(output)} -Method merged_4bit -NoSync -WarningAction SilentlyContinue | Out-Null
+            $null = Merge-LoraModel {PowerShellProcess.Quote(model)} |
+                Save-MergedModel {PowerShellProcess.Quote(output)} -Method merged_4bit -NoSync -WarningAction SilentlyContinue
             [Console]::WriteLine("{PowerShellProcess.Mark}")
             """);
         return output;

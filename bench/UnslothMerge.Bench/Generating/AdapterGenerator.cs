@@ -16,7 +16,8 @@ internal static class AdapterGenerator
     /// <param name="sparse">True for a file of the right length without any data.</param>
     /// <param name="cancellation">Stops the writing.</param>
     /// <returns>The bytes of its tensors' file.</returns>
-    public static long Generate(ModelShape shape, int rank, string directory, TensorType type, bool dora, bool sparse, CancellationToken cancellation)
+    public static long Generate(
+        ModelShape shape, int rank, string directory, TensorType type, bool dora, bool sparse, CancellationToken cancellation)
     {
         Directory.CreateDirectory(directory);
         var config = new JsonObject
@@ -42,7 +43,8 @@ internal static class AdapterGenerator
 
         // So small that even the sum over a large rank stays below the weights.
         var block = sparse ? null : new RandomBlock(type, 0.01, seed: 2 + rank);
-        return TensorFiles.Write(Path.Combine(directory, "adapter_model.safetensors"), Tensors(shape, rank, type, dora), block, cancellation);
+        var file = Path.Combine(directory, "adapter_model.safetensors");
+        return TensorFiles.Write(file, Tensors(shape, rank, type, dora), block, cancellation);
     }
 
     private static IEnumerable<TensorSpec> Tensors(ModelShape shape, int rank, TensorType type, bool dora)

@@ -19,7 +19,8 @@ internal static class ModelGenerator
     /// <param name="sparse">True for shards of the right length without any data.</param>
     /// <param name="cancellation">Stops the writing.</param>
     /// <returns>The bytes of all shards.</returns>
-    public static long Generate(ModelShape shape, string directory, TensorType type, long maxShardBytes, bool sparse, CancellationToken cancellation)
+    public static long Generate(
+        ModelShape shape, string directory, TensorType type, long maxShardBytes, bool sparse, CancellationToken cancellation)
     {
         Directory.CreateDirectory(directory);
         var block = sparse ? null : new RandomBlock(type, 0.02, seed: 1);
@@ -37,11 +38,13 @@ internal static class ModelGenerator
 
         if (split.Count > 1)
         {
-            File.WriteAllText(Path.Combine(directory, ShardIndex.FileName), ShardIndex.Write(weightMap, tensors.Sum(t => t.Bytes), tensors.Sum(t => t.Shape.Count())));
+            var index = ShardIndex.Write(weightMap, tensors.Sum(t => t.Bytes), tensors.Sum(t => t.Shape.Count()));
+            File.WriteAllText(Path.Combine(directory, ShardIndex.FileName), index);
         }
 
         Write(directory, "config.json", Config(shape, type));
-        Write(directory, "generation_config.json", new JsonObject { ["bos_token_id"] = BeginOfText, ["eos_token_id"] = EndOfText, ["do_sample"] = true });
+        var generation = new JsonObject { ["bos_token_id"] = BeginOfText, ["eos_token_id"] = EndOfText, ["do_sample"] = true };
+        Write(directory, "generation_config.json", generation);
         Write(directory, "tokenizer.json", Tokenizer());
         Write(directory, "tokenizer_config.json", new JsonObject
         {
@@ -72,7 +75,8 @@ internal static class ModelGenerator
         ["rms_norm_eps"] = 1e-5,
         ["rope_scaling"] = new JsonObject
         {
-            ["factor"] = shape.RopeFactor, ["low_freq_factor"] = 1.0, ["high_freq_factor"] = 4.0, ["original_max_position_embeddings"] = 8192, ["rope_type"] = "llama3",
+            ["factor"] = shape.RopeFactor, ["low_freq_factor"] = 1.0, ["high_freq_factor"] = 4.0, 
+            ["original_max_position_embeddings"] = 8192, ["rope_type"] = "llama3",
         },
         ["rope_theta"] = 500000.0,
         ["tie_word_embeddings"] = shape.Tied,
@@ -106,8 +110,10 @@ internal static class ModelGenerator
 
     private static JsonObject AddedToken(string content, int id) => new()
     {
-        ["id"] = id, ["content"] = content, ["single_word"] = false, ["lstrip"] = false, ["rstrip"] = false, ["normalized"] = false, ["special"] = true,
+        ["id"] = id, ["content"] = content, ["single_word"] = false, ["lstrip"] = false, ["rstrip"] = false,
+        ["normalized"] = false, ["special"] = true,
     };
 
-    private static void Write(string directory, string name, JsonObject json) => File.WriteAllText(Path.Combine(directory, name), JsonFile.Text(json));
+    private static void Write(string directory, string name, JsonObject json) =>
+        File.WriteAllText(Path.Combine(directory, name), JsonFile.Text(json));
 }

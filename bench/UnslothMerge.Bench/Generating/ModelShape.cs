@@ -14,7 +14,8 @@ namespace UnslothMerge.Bench.Generating;
 /// <param name="Tied">True if the output layer is the embedding.</param>
 /// <param name="RopeFactor">How far the rotary positions are stretched.</param>
 internal sealed record ModelShape(
-    string Name, int Hidden, int Intermediate, int Layers, int Heads, int KeyValueHeads, int HeadSize, int Vocabulary, bool Tied, double RopeFactor)
+    string Name, int Hidden, int Intermediate, int Layers, int Heads, int KeyValueHeads, int HeadSize, int Vocabulary, bool Tied,
+    double RopeFactor)
 {
     /// <summary>The shapes that have names: those of Llama 3.2 1B, Llama 3.1 8B and 405B, and one that takes no time.</summary>
     public static IReadOnlyList<ModelShape> Known { get; } =

@@ -38,7 +38,8 @@ internal sealed class RandomBlock
         {
             TensorType.F32 => MemoryMarshal.AsBytes<float>(values).ToArray(),
             TensorType.F16 => MemoryMarshal.AsBytes<Half>(Array.ConvertAll(values, v => (Half)v)).ToArray(),
-            TensorType.BF16 => MemoryMarshal.AsBytes<ushort>(Array.ConvertAll(values, v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16))).ToArray(),
+            TensorType.BF16 => MemoryMarshal.AsBytes<ushort>(
+                Array.ConvertAll(values, v => (ushort)(BitConverter.SingleToUInt32Bits(v) >> 16))).ToArray(),
             _ => throw new ArgumentOutOfRangeException(nameof(type), type, "Models are made as BF16, F16 or F32."),
         };
     }

@@ -3,7 +3,8 @@ using UnslothMerge.IO;
 namespace UnslothMerge.Bench.Measuring;
 
 /// <summary>
-/// Runs contenders in interleaved rounds, so that what else the machine does meets all of them, with another one first in every round.
+/// Runs contenders in interleaved rounds, so that what else the machine does meets all of them, with another one first in every round,
+/// and backwards in every second one.
 /// Deletions and the first reading of the inputs are off the clock.
 /// </summary>
 internal static class Comparison
@@ -15,7 +16,8 @@ internal static class Comparison
     /// <param name="directory">Where the outputs go, one at a time; it must exist.</param>
     /// <param name="cancellation">Stops after the run at hand.</param>
     /// <returns>For each contender its measurements, by round.</returns>
-    public static Measurement[][] Run(IReadOnlyList<Contender> contenders, int rounds, Contender? before, string directory, CancellationToken cancellation)
+    public static Measurement[][] Run(
+        IReadOnlyList<Contender> contenders, int rounds, Contender? before, string directory, CancellationToken cancellation)
     {
         var results = contenders.Select(_ => new Measurement[rounds]).ToArray();
         for (var round = -1; round < rounds; round++)
@@ -25,6 +27,7 @@ internal static class Comparison
             {
                 cancellation.ThrowIfCancellationRequested();
                 var turn = (i + Math.Max(round, 0)) % contenders.Count;
+                turn = round % 2 == 1 ? contenders.Count - 1 - turn : turn;
                 _ = before is null ? default : RunOnce(before, directory);
                 var measurement = RunOnce(contenders[turn], directory);
                 if (round >= 0)

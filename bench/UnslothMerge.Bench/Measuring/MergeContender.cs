@@ -2,21 +2,28 @@ using System.Globalization;
 
 namespace UnslothMerge.Bench.Measuring;
 
-/// <summary>The merge as a user runs it: a fresh shell, the two cmdlets.</summary>
+/// <summary>The merge as a user runs it: a fresh PowerShell, the two cmdlets.</summary>
 /// <param name="Merge">What is merged.</param>
 /// <param name="Sync">False for -NoSync.</param>
-internal sealed record MergeContender(Merge Merge, bool Sync) : Contender($"merge {Merge.Name}", Sync)
+/// <param name="Module">The manifest of the module, if it is not this checkout's.</param>
+internal sealed record MergeContender(Merge Merge, bool Sync, string? Module = null) : Contender($"merge {Merge.Name}", Sync)
 {
     /// <inheritdoc/>
     public override Measurement Run(string output)
     {
+        var (@base, adapter) = (PowerShellProcess.Quote(Merge.Base), PowerShellProcess.Quote(Merge.Adapter));
+
         // On Linux the peak working set is VmHWM.
-        var (figures, seconds) = PowerShellProcess.Run($"""
+        var (figures, seconds) = PowerShellProcess.Run(
+            $$"""
+            $options = @{ NoSync = ${{!Sync}}; WarningAction = 'SilentlyContinue' }
             $clock = [Diagnostics.Stopwatch]::StartNew()
-            Merge-LoraModel {PowerShellProcess.Quote(Merge.Base)} {PowerShellProcess.Quote(Merge.Adapter)} | Save-MergedModel {PowerShellProcess.Quote(output)} {Merge.Options} {(Sync ? "" : "-NoSync")} -WarningAction SilentlyContinue | Out-Null
-            $seconds = $clock.Elapsed.TotalSeconds.ToString([Globalization.CultureInfo]::InvariantCulture)
-            [Console]::WriteLine("{PowerShellProcess.Mark} $seconds $([Diagnostics.Process]::GetCurrentProcess().PeakWorkingSet64)")
-            """);
-        return new Measurement(double.Parse(figures[0], CultureInfo.InvariantCulture), seconds, long.Parse(figures[1], CultureInfo.InvariantCulture) is > 0 and var peak ? peak : null);
+            $null = Merge-LoraModel {{@base}} {{adapter}} | Save-MergedModel {{PowerShellProcess.Quote(output)}} {{Merge.Options}} @options
+            $seconds = $clock.Elapsed.TotalSeconds
+            [Console]::WriteLine("{{PowerShellProcess.Mark}} $seconds $([Diagnostics.Process]::GetCurrentProcess().PeakWorkingSet64)")
+            """,
+            Module);
+        var peak = long.Parse(figures[1], CultureInfo.InvariantCulture);
+        return new Measurement(double.Parse(figures[0], CultureInfo.InvariantCulture), seconds, peak > 0 ? peak : null);
     }
 }

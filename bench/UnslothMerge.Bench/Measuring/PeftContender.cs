@@ -40,6 +40,7 @@ internal sealed record PeftContender(Merge Merge, bool Sync) : Contender($"PEFT 
         var (text, seconds) = ChildProcess.Run("python3", "-c", Script, Merge.Base, Merge.Adapter, output);
         var figures = text.Trim().Split('\n')[^1].Split(' ');
         var flush = Flush(output);
-        return new Measurement(double.Parse(figures[0], CultureInfo.InvariantCulture) + flush, seconds + flush, long.Parse(figures[1], CultureInfo.InvariantCulture));
+        var (work, peak) = (double.Parse(figures[0], CultureInfo.InvariantCulture), long.Parse(figures[1], CultureInfo.InvariantCulture));
+        return new Measurement(work + flush, seconds + flush, peak);
     }
 }
