@@ -46,13 +46,15 @@ internal readonly record struct RowRange(long First, long Count)
 /// A change that an adapter makes to a tensor. A term is part of a plan: immutable, with handles of the adapter's tensors instead of their
 /// values. <see cref="Open"/> loads what a run needs of them, target by target.
 /// </summary>
-internal abstract class DeltaTerm
+/// <param name="kind">The kind of adapter, as people call it: LoRA …</param>
+/// <param name="inputs">Every adapter tensor that is read.</param>
+internal abstract class DeltaTerm(string kind, IReadOnlyList<StoredTensor> inputs)
 {
-    /// <summary>The kind of adapter, as people call it: LoRA …</summary>
-    public abstract string Kind { get; }
+    /// <summary>The kind of adapter.</summary>
+    public string Kind => kind;
 
     /// <summary>Every adapter tensor that is read.</summary>
-    public abstract IReadOnlyList<StoredTensor> Inputs { get; }
+    public IReadOnlyList<StoredTensor> Inputs => inputs;
 
     /// <summary>Those of them that are held in <see cref="InputFiles.Shared"/>, if there is room.</summary>
     public virtual IEnumerable<StoredTensor> SharedInputs => [];

@@ -8,12 +8,8 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Tests.Combining;
 
 /// <summary>A delta that is just there.</summary>
-internal sealed class GivenTerm(float[] values, int columns) : DeltaTerm
+internal sealed class GivenTerm(float[] values, int columns) : DeltaTerm("Given", [])
 {
-    public override string Kind => "Given";
-
-    public override IReadOnlyList<StoredTensor> Inputs => [];
-
     public override long ResidentBytes => 0;
 
     public override long BytesOf(int rows) => (long)rows * columns * sizeof(float);

@@ -20,17 +20,14 @@ internal sealed record AdapterDelta(int Adapter, double Weight, ImmutableArray<D
 /// <param name="seed">The seed of the rules that drop at random.</param>
 /// <param name="tensor">The name of the tensor, on which the random choice depends.</param>
 /// <param name="deltas">One delta per adapter.</param>
-internal sealed class CombinedTerm(CombinationType type, double density, int seed, string tensor, ImmutableArray<AdapterDelta> deltas) : DeltaTerm
+internal sealed class CombinedTerm(CombinationType type, double density, int seed, string tensor, ImmutableArray<AdapterDelta> deltas)
+    : DeltaTerm(type.Name(), [.. deltas.SelectMany(d => d.Terms).SelectMany(t => t.Inputs)])
 {
     /// <summary>The rule with its numbers, as a person would note them.</summary>
     public string Description => string.Create(CultureInfo.InvariantCulture, $"{type.Name()} (density {density}{(type is CombinationType.DareLinear or CombinationType.DareTies ? $", seed {seed}" : "")})");
 
     /// <summary>One delta per adapter.</summary>
     public ImmutableArray<AdapterDelta> Deltas => deltas;
-
-    public override string Kind => type.Name();
-
-    public override IReadOnlyList<StoredTensor> Inputs => [.. Terms.SelectMany(t => t.Inputs)];
 
     public override int? Rank => Terms.Max(t => t.Rank);
 

@@ -16,7 +16,8 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="right">[rank, columns / rightBlocks].</param>
 /// <param name="rightBlocks">The number of blocks; 1 for an ordinary matrix.</param>
 /// <param name="scaling">alpha / r, or alpha / √r.</param>
-internal sealed class BlockDiagonalTerm(string kind, StoredTensor left, int leftBlocks, StoredTensor right, int rightBlocks, double scaling) : DeltaTerm
+internal sealed class BlockDiagonalTerm(string kind, StoredTensor left, int leftBlocks, StoredTensor right, int rightBlocks, double scaling)
+    : DeltaTerm(kind, [right, left])
 {
     private readonly FactorMatrix _left = new(left, Transposed: false);
     private readonly int _rank = checked((int)right.Shape[0]);
@@ -24,10 +25,6 @@ internal sealed class BlockDiagonalTerm(string kind, StoredTensor left, int left
     private int LeftBlocks { get; } = leftBlocks;
 
     private int RightBlocks { get; } = rightBlocks;
-
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [right, left];
 
     public override int? Rank => _rank;
 

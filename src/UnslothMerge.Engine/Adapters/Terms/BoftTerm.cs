@@ -11,12 +11,9 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="rotations">[N, blocks, n, n].</param>
 /// <param name="scales">One factor per output.</param>
 /// <param name="layout">How the weight is stored.</param>
-internal sealed class BoftTerm(string kind, StoredTensor rotations, StoredTensor scales, LayerLayout layout) : RowMapTerm(layout)
+internal sealed class BoftTerm(string kind, StoredTensor rotations, StoredTensor scales, LayerLayout layout)
+    : RowMapTerm(kind, [rotations, scales], layout)
 {
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [rotations, scales];
-
     protected override long MapBytes => (rotations.Shape.Count() + scales.Shape.Count()) * sizeof(double);
 
     /// <summary>

@@ -14,16 +14,12 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="tensors">The stored tensors.</param>
 /// <param name="layout">How the weight is stored.</param>
-internal sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout layout) : RowMapTerm(layout)
+internal sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout layout) : RowMapTerm(kind, tensors.All, layout)
 {
     // Source: FrodLayer._calculate_frod_u_and_lambda.
     private const double Zero = 1e-12;
 
     private readonly int _n = checked((int)layout.Inputs);
-
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => tensors.All;
 
     public override DeltaComposition Composition => DeltaComposition.Sum;
 

@@ -9,12 +9,9 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="factor">A or D; null for none.</param>
 /// <param name="offset">B or E; null for none.</param>
 /// <param name="ofBias">True for a bias, whose supports are no products.</param>
-internal sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offset, bool ofBias) : DeltaTerm
+internal sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offset, bool ofBias)
+    : DeltaTerm(kind, [.. (factor?.Inputs ?? []).Concat(offset?.Inputs ?? [])])
 {
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [.. (factor?.Inputs ?? []).Concat(offset?.Inputs ?? [])];
-
     public override int? Rank => (int?)(factor ?? offset)?.Right?.Shape[0];
 
     public override long ResidentBytes => (factor?.Bytes ?? 0) + (offset?.Bytes ?? 0);

@@ -12,14 +12,10 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="vectors">[inputs, r]: the vectors, not yet of unit length, as columns.</param>
 /// <param name="orthogonal">True to make them orthogonal first (Gram-Schmidt).</param>
 /// <param name="layout">How the weight is stored.</param>
-internal sealed class HraTerm(string kind, StoredTensor vectors, bool orthogonal, LayerLayout layout) : RowMapTerm(layout)
+internal sealed class HraTerm(string kind, StoredTensor vectors, bool orthogonal, LayerLayout layout) : RowMapTerm(kind, [vectors], layout)
 {
     // What is left of a vector that depends on the others is the rounding noise of fp32.
     private const double Noise = 1e-6;
-
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [vectors];
 
     public override int? Rank => (int)vectors.Shape[1];
 

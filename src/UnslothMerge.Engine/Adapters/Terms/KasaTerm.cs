@@ -15,13 +15,10 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="diagonal">d [r].</param>
 /// <param name="right">A [r, in].</param>
 /// <param name="scaling">alpha / r, or alpha / √r; the update is scaling · B · diag(d) · A.</param>
-internal sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTensor right, double scaling) : DeltaTerm
+internal sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTensor right, double scaling)
+    : DeltaTerm("KaSA", [right, diagonal, left])
 {
     private readonly int _rank = checked((int)right.Shape[0]);
-
-    public override string Kind => "KaSA";
-
-    public override IReadOnlyList<StoredTensor> Inputs => [right, diagonal, left];
 
     public override int? Rank => _rank;
 

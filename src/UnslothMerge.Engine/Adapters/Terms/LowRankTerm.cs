@@ -21,7 +21,8 @@ internal readonly record struct MatrixPlace(long Row, int Column);
 /// <param name="right">[rank, columns].</param>
 /// <param name="scaling">alpha / r, or alpha / √r.</param>
 /// <param name="place">Where the delta begins in the target, if it is not the whole of it: one expert of many, or one of two fused matrices.</param>
-internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix right, double scaling, MatrixPlace? place = null) : DeltaTerm
+internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix right, double scaling, MatrixPlace? place = null)
+    : DeltaTerm(kind, [right.Tensor, left.Tensor])
 {
     private readonly int _rank = checked((int)right.Rows);
     private readonly int _columns = checked((int)right.Columns);
@@ -34,10 +35,6 @@ internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix r
 
     /// <summary>Where the delta begins in the target, if it is not the whole of it.</summary>
     public MatrixPlace? Place => place;
-
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [right.Tensor, left.Tensor];
 
     public override IEnumerable<StoredTensor> SharedInputs => new[] { right, left }.Where(f => f.IsScattered).Select(f => f.Tensor);
 

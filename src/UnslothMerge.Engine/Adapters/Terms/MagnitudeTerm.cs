@@ -10,14 +10,10 @@ namespace UnslothMerge.Adapters.Terms;
 /// </summary>
 /// <param name="magnitude">One magnitude per output, of any shape.</param>
 /// <param name="byColumn">True if an output is a column of the weight (Conv1D, embeddings); false if it is a row.</param>
-internal sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : DeltaTerm
+internal sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : DeltaTerm("DoRA", [magnitude])
 {
     /// <summary>One magnitude per output.</summary>
     public StoredTensor Magnitude => magnitude;
-
-    public override string Kind => "DoRA";
-
-    public override IReadOnlyList<StoredTensor> Inputs => [magnitude];
 
     /// <summary>True if an output is a column of the weight.</summary>
     public bool ByColumn => byColumn;

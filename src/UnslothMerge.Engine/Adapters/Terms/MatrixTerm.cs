@@ -42,12 +42,8 @@ internal sealed record MatrixDelta(IReadOnlyList<StoredTensor> Inputs, Func<Delt
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="delta">The delta.</param>
 /// <param name="view">The matrix of the target.</param>
-internal sealed class MatrixTerm(string kind, MatrixDelta delta, MatrixView view) : DeltaTerm
+internal sealed class MatrixTerm(string kind, MatrixDelta delta, MatrixView view) : DeltaTerm(kind, delta.Inputs)
 {
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => delta.Inputs;
-
     public override int? Rank => delta.Rank;
 
     public override double Scaling => delta.Scaling;

@@ -11,12 +11,8 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="blocks">B [out/r, r, r].</param>
 /// <param name="view">The matrix of the target.</param>
-internal sealed class MissTilesTerm(string kind, StoredTensor blocks, MatrixView view) : DeltaTerm
+internal sealed class MissTilesTerm(string kind, StoredTensor blocks, MatrixView view) : DeltaTerm(kind, [blocks])
 {
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [blocks];
-
     public override int? Rank => (int)blocks.Shape[1];
 
     public override bool IsAdditive => false;

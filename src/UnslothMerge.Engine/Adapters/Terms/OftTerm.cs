@@ -18,12 +18,9 @@ internal sealed record OftOptions(int BlockSize, IReadOnlyList<double>? NeumannC
 /// <param name="triangles">[blocks, n(n − 1)/2]; one block alone is repeated.</param>
 /// <param name="options">How rotations are made.</param>
 /// <param name="layout">How the weight is stored.</param>
-internal sealed class OftTerm(string kind, StoredTensor triangles, OftOptions options, LayerLayout layout) : RowMapTerm(layout)
+internal sealed class OftTerm(string kind, StoredTensor triangles, OftOptions options, LayerLayout layout)
+    : RowMapTerm(kind, [triangles], layout)
 {
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [triangles];
-
     public override DeltaComposition Composition => options.OfOutput ? DeltaComposition.After : DeltaComposition.Before;
 
     protected override long MapBytes => triangles.Shape[0] * options.BlockSize * options.BlockSize * sizeof(double);

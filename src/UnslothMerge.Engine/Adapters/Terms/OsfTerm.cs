@@ -15,15 +15,11 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="u">[out, m].</param>
 /// <param name="s">[m].</param>
 /// <param name="v">[m, in].</param>
-internal sealed class OsfTerm(string kind, StoredTensor u, StoredTensor s, StoredTensor v) : DeltaTerm
+internal sealed class OsfTerm(string kind, StoredTensor u, StoredTensor s, StoredTensor v) : DeltaTerm(kind, [u, s, v])
 {
     private readonly int _outputs = checked((int)u.Shape[0]);
     private readonly int _inputs = checked((int)v.Shape[1]);
     private readonly int _low = checked((int)s.Shape[0]);
-
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [u, s, v];
 
     public override int? Rank => _low;
 

@@ -27,12 +27,9 @@ internal enum RoadVariant
 /// <param name="variant">How they are stored.</param>
 /// <param name="group">The outputs of a group, an even number.</param>
 /// <param name="ofBias">True for the bias [outputs], false for the weight [outputs, inputs].</param>
-internal sealed class RoadTerm(string kind, StoredTensor angles, StoredTensor scales, RoadVariant variant, int group, bool ofBias) : DeltaTerm
+internal sealed class RoadTerm(string kind, StoredTensor angles, StoredTensor scales, RoadVariant variant, int group, bool ofBias)
+    : DeltaTerm(kind, [angles, scales])
 {
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [angles, scales];
-
     public override bool IsAdditive => false;
 
     public override DeltaComposition Composition => DeltaComposition.After;

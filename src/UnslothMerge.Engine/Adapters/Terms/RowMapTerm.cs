@@ -1,6 +1,7 @@
 using System.Buffers;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
+using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Terms;
 
@@ -8,8 +9,10 @@ namespace UnslothMerge.Adapters.Terms;
 /// A change of every row of a layer's weight [outputs, inputs] by itself, computed in double. Where the weight is stored [inputs, outputs],
 /// as transformers' Conv1D does, rows are columns, and the whole tensor is mapped in memory before any of it is written.
 /// </summary>
+/// <param name="kind">The kind of adapter.</param>
+/// <param name="inputs">The adapter tensors that are read.</param>
 /// <param name="layout">How the weight is stored.</param>
-internal abstract class RowMapTerm(LayerLayout layout) : DeltaTerm
+internal abstract class RowMapTerm(string kind, IReadOnlyList<StoredTensor> inputs, LayerLayout layout) : DeltaTerm(kind, inputs)
 {
     /// <summary>How the weight is stored.</summary>
     protected LayerLayout Layout { get; } = layout;

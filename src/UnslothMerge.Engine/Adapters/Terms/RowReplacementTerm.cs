@@ -8,7 +8,6 @@ namespace UnslothMerge.Adapters.Terms;
 /// <summary>Puts trained rows in the place of some rows of a matrix. Source: PEFT 0.21, <c>TrainableTokensLayer</c>.</summary>
 internal sealed class RowReplacementTerm : DeltaTerm
 {
-    private readonly string _kind;
     private readonly FactorMatrix _rows;
 
     // The replaced rows in ascending order, and where each one's values stand.
@@ -20,17 +19,13 @@ internal sealed class RowReplacementTerm : DeltaTerm
     /// <param name="rows">[n, columns].</param>
     /// <param name="indices">The n rows to replace, all different, in the order of <paramref name="rows"/>.</param>
     public RowReplacementTerm(string kind, StoredTensor rows, IReadOnlyList<long> indices)
+        : base(kind, [rows])
     {
-        _kind = kind;
         _rows = new FactorMatrix(rows, Transposed: false);
         _indices = [.. indices];
         _order = [.. Enumerable.Range(0, _indices.Length)];
         Array.Sort(_indices, _order);
     }
-
-    public override string Kind => _kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [_rows.Tensor];
 
     public override bool IsAdditive => false;
 

@@ -22,12 +22,8 @@ internal readonly record struct ScaleIndex(long RowSpan, long RowStep, long Colu
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="vector">The factors.</param>
 /// <param name="index">Which factor belongs to which value.</param>
-internal sealed class ScaleTerm(string kind, StoredTensor vector, ScaleIndex index) : DeltaTerm
+internal sealed class ScaleTerm(string kind, StoredTensor vector, ScaleIndex index) : DeltaTerm(kind, [vector])
 {
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [vector];
-
     public override bool IsAdditive => false;
 
     public override DeltaComposition Composition => DeltaComposition.After;

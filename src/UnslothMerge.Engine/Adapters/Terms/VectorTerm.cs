@@ -8,12 +8,8 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="vector">[n], or [1, n].</param>
 /// <param name="scaling">The factor.</param>
-internal sealed class VectorTerm(string kind, StoredTensor vector, double scaling) : DeltaTerm
+internal sealed class VectorTerm(string kind, StoredTensor vector, double scaling) : DeltaTerm(kind, [vector])
 {
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [vector];
-
     public override double Scaling => scaling;
 
     public override long ResidentBytes => vector.Shape.Count() * sizeof(float);

@@ -8,13 +8,9 @@ namespace UnslothMerge.Adapters.Terms;
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="weight">W.</param>
 /// <param name="path">C, as [in, 1].</param>
-internal sealed class WeightProductTerm(string kind, TensorSource weight, GloraPath path) : DeltaTerm
+internal sealed class WeightProductTerm(string kind, TensorSource weight, GloraPath path) : DeltaTerm(kind, [.. path.Inputs])
 {
     private const long PieceBytes = 4 * 1024 * 1024;
-
-    public override string Kind => kind;
-
-    public override IReadOnlyList<StoredTensor> Inputs => [.. path.Inputs];
 
     public override DeltaReach Reach => DeltaReach.WholeTensor;
 
