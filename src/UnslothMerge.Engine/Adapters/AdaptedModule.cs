@@ -8,7 +8,8 @@ namespace UnslothMerge.Adapters;
 /// <param name="Name">The module's name in the running model.</param>
 /// <param name="Config">The adapter's config.</param>
 /// <param name="Base">The base's parameters.</param>
-/// <param name="Levels">The stored tensors by part and wrapper, the outermost wrapper first; more than one only for kinds that nest.</param>
+/// <param name="Levels">The stored tensors by part and wrapper, the outermost wrapper first; more than one only for kinds that
+/// nest.</param>
 /// <param name="Shared">The stored tensors that all modules share, by name without <c>base_model.</c></param>
 /// <param name="Modules">The number of modules that the adapter changes.</param>
 internal sealed record AdaptedModule(
@@ -38,7 +39,9 @@ internal sealed record AdaptedModule(
     /// <summary>A part's tensor.</summary>
     /// <exception cref="MisfitException">The file has none.</exception>
     public StoredTensor Part(string part) => Find(part)
-        ?? throw new MisfitException($"the module {Name} has no {part}, without which its {string.Join(", ", Tensors.Keys)} mean{(Tensors.Count == 1 ? "s" : "")} nothing");
+        ?? throw new MisfitException(
+            $"the module {Name} has no {part}, without which its {string.Join(", ", Tensors.Keys)} mean{(Tensors.Count == 1 ? "s" : "")} "
+            + "nothing");
 
     /// <summary>A part with plain numbers.</summary>
     /// <param name="part">Its name.</param>
@@ -46,19 +49,24 @@ internal sealed record AdaptedModule(
     public StoredTensor Numbers(string part, int? dimensions = null) => RequireNumbers(Part(part), dimensions);
 
     /// <summary>A part with plain numbers, or null if the file has none.</summary>
-    public StoredTensor? OptionalNumbers(string part, int? dimensions = null) => Find(part) is { } tensor ? RequireNumbers(tensor, dimensions) : null;
+    public StoredTensor? OptionalNumbers(string part, int? dimensions = null) =>
+        Find(part) is { } tensor ? RequireNumbers(tensor, dimensions) : null;
 
     /// <summary>A part with whole numbers.</summary>
     public StoredTensor Indices(string part, int dimensions)
     {
         var tensor = Part(part);
-        Require(tensor.Type is TensorType.U8 or TensorType.I16 or TensorType.I32 or TensorType.I64, $"{part} is {tensor.Type}, but indices are whole numbers");
+        Require(
+            tensor.Type is TensorType.U8 or TensorType.I16 or TensorType.I32 or TensorType.I64,
+            $"{part} is {tensor.Type}, but indices are whole numbers");
         RequireDimensions(tensor, dimensions);
         return tensor;
     }
 
-    /// <summary>A tensor with plain numbers that all modules of the adapter share: of that name, or the only one whose name goes on after a dot.</summary>
-    public StoredTensor SharedNumbers(string name, int dimensions) => Shared.GetValueOrDefault(name) is { } tensor ? RequireNumbers(tensor, dimensions)
+    /// <summary>A tensor with plain numbers that all modules of the adapter share: of that name, or the only one whose name goes on after a
+    /// dot.</summary>
+    public StoredTensor SharedNumbers(string name, int dimensions) =>
+        Shared.GetValueOrDefault(name) is { } tensor ? RequireNumbers(tensor, dimensions)
         : SharedList(name, dimensions) is [var only] ? only
         : throw new MisfitException($"the file has no base_model.{name}, which all modules share");
 
@@ -99,7 +107,8 @@ internal sealed record AdaptedModule(
         weight.Shape.Count >= 2 && weight.Shape[0] == rows && weight.Shape.Count() == rows * columns,
         $"the delta is [{rows}, {columns}], the weight {weight.Name} is {weight.Shape.Text()}");
 
-    /// <summary>Checks that a delta [outputs, inputs] (of convolutions: [outputs, inputs · kernel]) fits the weight as torch's layers store it.</summary>
+    /// <summary>Checks that a delta [outputs, inputs] (of convolutions: [outputs, inputs · kernel]) fits the weight as torch's layers store
+    /// it.</summary>
     public void RequireFit(long outputs, long inputs) => RequireFit(Weight, outputs, inputs);
 
     /// <summary>Checks that a delta fits the weight, stored either way.</summary>
@@ -107,7 +116,8 @@ internal sealed record AdaptedModule(
     /// <param name="inputs">The inputs (times the kernel), if the tensors have them.</param>
     /// <returns>True if the weight is stored as [in, out].</returns>
     public bool IsTransposed(long? outputs, long? inputs) => LayerLayout.Of(this, outputs, inputs)?.InputFirst
-        ?? throw new MisfitException($"the delta is [{(object?)outputs ?? "?"}, {(object?)inputs ?? "?"}], the weight {Weight.Name} is {Weight.Shape.Text()}");
+        ?? throw new MisfitException(
+            $"the delta is [{(object?)outputs ?? "?"}, {(object?)inputs ?? "?"}], the weight {Weight.Name} is {Weight.Shape.Text()}");
 
     /// <summary>The weight's outputs and inputs (times the kernel).</summary>
     public (int Outputs, int Inputs) Features(bool transposed)
@@ -124,5 +134,6 @@ internal sealed record AdaptedModule(
     }
 
     private static void RequireDimensions(StoredTensor tensor, int dimensions) =>
-        Require(tensor.Shape.Count == dimensions, $"'{tensor.Name}' {tensor.Shape.Text()} should have {Amount.Text(dimensions, "dimension")}");
+        Require(
+            tensor.Shape.Count == dimensions, $"'{tensor.Name}' {tensor.Shape.Text()} should have {Amount.Text(dimensions, "dimension")}");
 }

@@ -5,7 +5,8 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
 
-/// <summary>adapter_config.json as PEFT writes it. Only what enters the math, or decides whether it can be done, is read. Source: PEFT 0.21.</summary>
+/// <summary>adapter_config.json as PEFT writes it. Only what enters the math, or decides whether it can be done, is read. Source: PEFT
+/// 0.21.</summary>
 public sealed partial class AdapterConfig
 {
     private readonly JsonObject _json;
@@ -19,7 +20,8 @@ public sealed partial class AdapterConfig
         _json = json;
         _path = path;
         PeftType = json.String("peft_type")?.ToUpperInvariant()
-            ?? throw new MergeException(MergeError.InvalidAdapter, $"'{path}' has no peft_type, so it is not the config of a PEFT adapter.", path);
+            ?? throw new MergeException(
+                MergeError.InvalidAdapter, $"'{path}' has no peft_type, so it is not the config of a PEFT adapter.", path);
     }
 
     /// <summary>The kind of adapter: <c>LORA</c>, <c>IA3</c> …</summary>
@@ -45,7 +47,9 @@ public sealed partial class AdapterConfig
 
     /// <summary>The release of PEFT that wrote the adapter, without what follows its numbers; null before 0.18.</summary>
     public Version? PeftVersion =>
-        _json.String("peft_version") is { } text && VersionPattern().Match(text) is { Success: true } match ? Version.Parse(match.Value) : null;
+        _json.String("peft_version") is { } text && VersionPattern().Match(text) is { Success: true } match
+            ? Version.Parse(match.Value)
+            : null;
 
     /// <summary>True if a parameter was adapted itself. Source: PEFT 0.21, <c>_inject_parameters</c>.</summary>
     public bool TargetsParameter(string name) => TargetParameters.Any(t => name == t || name.EndsWith("." + t, StringComparison.Ordinal));
@@ -58,13 +62,15 @@ public sealed partial class AdapterConfig
 
     /// <summary>The alpha that the config gives a module.</summary>
     public double AlphaOf(string module) => Pattern("alpha_pattern", module) ?? Alpha
-        ?? throw new MergeException(MergeError.InvalidAdapter, $"'{_path}' has no lora_alpha, so the scaling of its deltas is unknown.", _path);
+        ?? throw new MergeException(
+            MergeError.InvalidAdapter, $"'{_path}' has no lora_alpha, so the scaling of its deltas is unknown.", _path);
 
     /// <summary>A number of the config, or of a pattern beside it, for a module.</summary>
     /// <param name="module">The module's name without <c>base_model.model.</c></param>
     /// <param name="option">The option: <c>alpha</c> …</param>
     /// <param name="pattern">The option with other values for some modules, where there is one: <c>alpha_pattern</c> …</param>
-    public double ValueOf(string module, string option, string? pattern = null) => (pattern is null ? null : Pattern(pattern, module)) ?? _json.Number(option)
+    public double ValueOf(string module, string option, string? pattern = null) =>
+        (pattern is null ? null : Pattern(pattern, module)) ?? _json.Number(option)
         ?? throw new MergeException(MergeError.InvalidAdapter, $"'{_path}' has no {option}, which the deltas of its kind need.", _path);
 
     /// <summary>alpha / r, or alpha / √r with rsLoRA.</summary>
@@ -105,14 +111,17 @@ public sealed partial class AdapterConfig
             }
             catch (Exception e) when (e is ArgumentException or RegexMatchTimeoutException)
             {
-                throw new MergeException(MergeError.InvalidAdapter, $"'{_path}': the key '{key}' of {option} cannot be used as a regular expression: {e.Message}", _path, inner: e);
+                throw new MergeException(
+                    MergeError.InvalidAdapter,
+                    $"'{_path}': the key '{key}' of {option} cannot be used as a regular expression: {e.Message}", _path, inner: e);
             }
 
             if (matches)
             {
                 return value is JsonValue number && number.GetValueKind() == JsonValueKind.Number
                     ? number.GetValue<double>()
-                    : throw new MergeException(MergeError.InvalidAdapter, $"'{_path}': the value of '{key}' in {option} is not a number.", _path);
+                    : throw new MergeException(
+                        MergeError.InvalidAdapter, $"'{_path}': the value of '{key}' in {option} is not a number.", _path);
             }
         }
 

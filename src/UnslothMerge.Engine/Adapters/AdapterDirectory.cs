@@ -22,7 +22,8 @@ public sealed class AdapterDirectory
     /// <summary>The weights' file name.</summary>
     public const string WeightsName = "adapter_model.safetensors";
 
-    /// <summary>The weights' file name in adapters that were saved as a pickle; read only where there is no <see cref="WeightsName"/>.</summary>
+    /// <summary>The weights' file name in adapters that were saved as a pickle; read only where there is no
+    /// <see cref="WeightsName"/>.</summary>
     public const string PickledWeightsName = "adapter_model.bin";
 
     private AdapterDirectory(string path, AdapterConfig config, AdapterWeights weights)
@@ -51,19 +52,26 @@ public sealed class AdapterDirectory
         var full = System.IO.Path.GetFullPath(path);
         if (!Directory.Exists(full))
         {
-            throw new MergeException(MergeError.InvalidAdapter, $"The adapter directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path, $"Pass the directory that holds {ConfigName} and {WeightsName}, or the name, org/name, of an adapter in the local Hugging Face cache.");
+            throw new MergeException(
+                MergeError.InvalidAdapter, $"The adapter directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path,
+                $"Pass the directory that holds {ConfigName} and {WeightsName}, or the name, org/name, of an adapter in the local Hugging "
+                + "Face cache.");
         }
 
         var config = System.IO.Path.Combine(full, ConfigName);
         if (!File.Exists(config))
         {
-            throw new MergeException(MergeError.InvalidAdapter, $"'{path}' is not an adapter: it has no {ConfigName}.", path, Suggestion(full));
+            throw new MergeException(
+                MergeError.InvalidAdapter, $"'{path}' is not an adapter: it has no {ConfigName}.", path, Suggestion(full));
         }
 
-        var adapter = new AdapterDirectory(full, new AdapterConfig(JsonFile.Read(config, MergeError.InvalidAdapter), config), OpenWeights(full));
+        var adapter = new AdapterDirectory(
+            full, new AdapterConfig(JsonFile.Read(config, MergeError.InvalidAdapter), config), OpenWeights(full));
         return adapter.Weights.Tensors.Count > 0
             ? adapter
-            : throw new MergeException(MergeError.InvalidAdapter, $"'{adapter.Weights.Path}' holds no tensors: merging it would change nothing.", path, "Save the trained adapter again.");
+            : throw new MergeException(
+                MergeError.InvalidAdapter, $"'{adapter.Weights.Path}' holds no tensors: merging it would change nothing.", path,
+                "Save the trained adapter again.");
     }
 
     private static AdapterWeights OpenWeights(string full)
@@ -77,13 +85,16 @@ public sealed class AdapterDirectory
         var pickled = System.IO.Path.Combine(full, PickledWeightsName);
         return File.Exists(pickled)
             ? new AdapterWeights(pickled, TorchFile.Open(pickled))
-            : throw new MergeException(MergeError.InvalidAdapter, $"The adapter '{full}' has neither {WeightsName} nor {PickledWeightsName}.", full, "Pass the directory that PEFT's save_pretrained wrote.");
+            : throw new MergeException(
+                MergeError.InvalidAdapter, $"The adapter '{full}' has neither {WeightsName} nor {PickledWeightsName}.", full,
+                "Pass the directory that PEFT's save_pretrained wrote.");
     }
 
     // PEFT saves an adapter that is not called 'default' into a folder of its name.
     private static string Suggestion(string full)
     {
-        var below = Directory.EnumerateDirectories(full).Where(d => File.Exists(System.IO.Path.Combine(d, ConfigName))).Select(System.IO.Path.GetFileName).Order(StringComparer.Ordinal).ToList();
+        var below = Directory.EnumerateDirectories(full).Where(d => File.Exists(System.IO.Path.Combine(d, ConfigName)))
+            .Select(System.IO.Path.GetFileName).Order(StringComparer.Ordinal).ToList();
         return below.Count > 0
             ? $"There {(below.Count == 1 ? "is an adapter" : "are adapters")} below it: {string.Join(", ", below)}. Pass that directory."
             : $"Pass the directory that holds {ConfigName} and {WeightsName}.";

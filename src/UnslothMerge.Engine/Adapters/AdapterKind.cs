@@ -1,13 +1,15 @@
 namespace UnslothMerge.Adapters;
 
 /// <summary>
-/// A kind of adapter: which tensors it stores for a module, and what they change. A kind is one file in <c>Adapters/Kinds</c> and one row in
+/// A kind of adapter: which tensors it stores for a module, and what they change. A kind is one file in <c>Adapters/Kinds</c> and one row
+/// in
 /// <see cref="AdapterKinds"/>.
 /// </summary>
 /// <param name="name">The kind's usual name: LoRA …</param>
 /// <param name="peftType">The <c>peft_type</c> of the adapters that store it.</param>
 /// <param name="parts">The tensors of one module, without the module's name: <c>lora_A.weight</c> …</param>
-/// <param name="sharedParts">The tensors that all modules share, without <c>base_model.</c>: <c>vera_A</c> …; their names may go on after a dot.</param>
+/// <param name="sharedParts">The tensors that all modules share, without <c>base_model.</c>: <c>vera_A</c> …; their names may go on after a
+/// dot.</param>
 internal abstract class AdapterKind(string name, string peftType, IReadOnlyList<string> parts, IReadOnlyList<string>? sharedParts = null)
 {
     /// <summary>The kind's usual name: LoRA …</summary>
@@ -22,11 +24,13 @@ internal abstract class AdapterKind(string name, string peftType, IReadOnlyList<
     /// <summary>The tensors that all modules share.</summary>
     public IReadOnlyList<string> SharedParts { get; } = sharedParts ?? [];
 
-    /// <summary>True if a module may have these parts several times, one wrapper around the other (see <see cref="AdaptedModule.Levels"/>).</summary>
+    /// <summary>True if a module may have these parts several times, one wrapper around the other (see
+    /// <see cref="AdaptedModule.Levels"/>).</summary>
     public virtual bool Nests => false;
 
     /// <summary>Finds what the tensors of one module change.</summary>
-    /// <returns>Null if the base has no parameter of that module that this kind could change; then the next row of the table is asked.</returns>
+    /// <returns>Null if the base has no parameter of that module that this kind could change; then the next row of the table is
+    /// asked.</returns>
     public ModuleChanges? Bind(AdaptedModule module)
     {
         try
@@ -46,9 +50,12 @@ internal abstract class AdapterKind(string name, string peftType, IReadOnlyList<
 
 /// <summary>A kind of adapter that changes a module's <c>weight</c>, and perhaps its <c>bias</c>.</summary>
 /// <inheritdoc/>
-internal abstract class WeightKind(string name, string peftType, IReadOnlyList<string> parts, IReadOnlyList<string>? sharedParts = null) : AdapterKind(name, peftType, parts, sharedParts)
+internal abstract class WeightKind(
+    string name, string peftType, IReadOnlyList<string> parts,
+    IReadOnlyList<string>? sharedParts = null) : AdapterKind(name, peftType, parts, sharedParts)
 {
-    protected sealed override ModuleChanges? Changes(AdaptedModule module) => module.FindParameter("weight") is { } weight ? Changes(module, weight) : null;
+    protected sealed override ModuleChanges? Changes(AdaptedModule module) =>
+        module.FindParameter("weight") is { } weight ? Changes(module, weight) : null;
 
     /// <summary>Finds what the tensors of one module change.</summary>
     /// <exception cref="MisfitException">The tensors do not fit together, or not the base.</exception>

@@ -9,10 +9,12 @@ namespace UnslothMerge.Adapters;
 /// </summary>
 /// <param name="Module">The module's name in the running model.</param>
 /// <param name="Part">Which of the adapter's tensors for that module this is, without an adapter's name in it.</param>
-/// <param name="Depth">How many wrappers of the same module lie around the one that it belongs to: PEFT nests one wrapper per parameter.</param>
+/// <param name="Depth">How many wrappers of the same module lie around the one that it belongs to: PEFT nests one wrapper per
+/// parameter.</param>
 public sealed record AdapterName(string Module, string Part, int Depth = 0);
 
-/// <summary>Reads the names that PEFT gives to an adapter's tensors, also those of raw dumps in which the adapter's name was left.</summary>
+/// <summary>Reads the names that PEFT gives to an adapter's tensors, also those of raw dumps in which the adapter's name was
+/// left.</summary>
 public static partial class AdapterNames
 {
     private const string Prefix = "base_model.model.";
@@ -39,7 +41,8 @@ public static partial class AdapterNames
         return dot < 0 ? new AdapterName("", parameter) : new AdapterName(WithoutWrappers(parameter[..dot]), parameter[(dot + 1)..]);
     }
 
-    /// <summary>The name that PEFT's <c>save_pretrained</c> gives to a tensor: with <c>base_model.model.</c>, without an adapter's name and what trainers wrap around a model.</summary>
+    /// <summary>The name that PEFT's <c>save_pretrained</c> gives to a tensor: with <c>base_model.model.</c>, without an adapter's name and
+    /// what trainers wrap around a model.</summary>
     /// <param name="name">The name in the file.</param>
     public static string Saved(string name)
     {
@@ -133,6 +136,7 @@ public static partial class AdapterNames
     private static partial Regex RawTunedCopyPattern();
 
     // torch.compile, activation checkpointing and FSDP wrap modules anywhere; DDP and DeepSpeed the whole model.
-    [GeneratedRegex(@"(?<=^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^(module\.)+(?=base_model\.)", RegexOptions.ExplicitCapture)]
+    [GeneratedRegex(
+        @"(?<=^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^(module\.)+(?=base_model\.)", RegexOptions.ExplicitCapture)]
     private static partial Regex TrainerPattern();
 }

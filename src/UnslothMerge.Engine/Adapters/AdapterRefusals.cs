@@ -2,7 +2,8 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
 
-/// <summary>What makes an adapter one that this program cannot merge. A kind is refused by a row of the first table, a setting by a row of the second.</summary>
+/// <summary>What makes an adapter one that this program cannot merge. A kind is refused by a row of the first table, a setting by a row of
+/// the second.</summary>
 public static class AdapterRefusals
 {
     private const string VirtualTokens = "it puts trained tokens before the input, which no weight can express";
@@ -30,18 +31,23 @@ public static class AdapterRefusals
     private static readonly (Func<AdapterConfig, bool> Holds, string Why)[] Table =
     [
         .. Kinds.Select(k => ((Func<AdapterConfig, bool>)(c => c.PeftType == k.PeftType), k.Why)),
-        (c => !AdapterKinds.Table.Any(k => k.PeftType == c.PeftType) && !Kinds.Any(k => k.PeftType == c.PeftType), "adapters of this kind are not known"),
+        (c => !AdapterKinds.Table.Any(k => k.PeftType == c.PeftType) && !Kinds.Any(k => k.PeftType == c.PeftType),
+            "adapters of this kind are not known"),
         (c => c.PeftType == "FROD" && c.Json.Bool("save_projection") == false, "its projections were not saved (save_projection is false)"),
-        (c => c.PeftType is "VERA" or "PVERA" or "RANDLORA" or "TINYLORA" && c.Json.Bool("save_projection") == false, "its random projections were not saved (save_projection is false)"),
-        (c => c.PeftType == "PVERA" && c.IsSet("sample_at_inference"), "it draws random numbers in every forward pass (sample_at_inference), which no weight can express"),
+        (c => c.PeftType is "VERA" or "PVERA" or "RANDLORA" or "TINYLORA" && c.Json.Bool("save_projection") == false,
+            "its random projections were not saved (save_projection is false)"),
+        (c => c.PeftType == "PVERA" && c.IsSet("sample_at_inference"),
+            "it draws random numbers in every forward pass (sample_at_inference), which no weight can express"),
         (c => c.PeftType == "UNILORA" && c.Json.Bool("save_indices") != true, "UNILORA's indices were not saved (save_indices is false)"),
-        (c => c.PeftType == "SUPERTUNING" && c.Json.Bool("save_precomputed_indices") == false, "its indices were not saved (save_precomputed_indices is false)"),
+        (c => c.PeftType == "SUPERTUNING" && c.Json.Bool("save_precomputed_indices") == false,
+            "its indices were not saved (save_precomputed_indices is false)"),
         (c => c.IsSet("use_qalora"), "QALoRA (use_qalora) pools its input, which no weight can express"),
         (c => c.IsSet("alora_invocation_tokens"), "aLoRA (alora_invocation_tokens) acts on some tokens only, which no weight can express"),
         (c => c.IsSet("arrow_config"), "Arrow (arrow_config) routes by input, which no weight can express"),
     ];
 
-    // Initialisations that take the adapter's start out of the base: PiSSA, OLoRA, CorDA, LoRA-GA. PiSSA's name may go on with a count of iterations.
+    // Initialisations that take the adapter's start out of the base: PiSSA, OLoRA, CorDA, LoRA-GA. PiSSA's name may go on with a count of
+    // iterations.
     private static readonly string[] ResidualStarts = ["pissa", "olora", "corda", "lora_ga"];
 
     /// <summary>Refuses an adapter that cannot be merged, with all reasons.</summary>
@@ -51,9 +57,12 @@ public static class AdapterRefusals
     public static void Check(AdapterDirectory adapter, bool baseIsResidual)
     {
         var reasons = Table.Where(r => r.Holds(adapter.Config)).Select(r => r.Why).ToList();
-        if (!baseIsResidual && Start(adapter.Config) is { } start && ResidualStarts.Any(s => start.StartsWith(s, StringComparison.OrdinalIgnoreCase)))
+        if (!baseIsResidual && Start(adapter.Config) is { } start
+            && ResidualStarts.Any(s => start.StartsWith(s, StringComparison.OrdinalIgnoreCase)))
         {
-            reasons.Add($"its start took a part out of the base weights (init_lora_weights is '{start}'): it fits only the residual base that was saved with it; if this is that base, say so with -BaseIsResidual");
+            reasons.Add(
+                $"its start took a part out of the base weights (init_lora_weights is '{start}'): it fits only the residual base that was "
+                + "saved with it; if this is that base, say so with -BaseIsResidual");
         }
 
         if (reasons.Count > 0)
@@ -71,7 +80,8 @@ public static class AdapterRefusals
     {
         if (string.Equals(Start(adapter.Config), "loftq", StringComparison.OrdinalIgnoreCase))
         {
-            yield return $"The adapter '{adapter.Path}' was started by LoftQ, which trained it on a quantized base. Merge it into the dequantized weights of that base: on the original ones the result is another.";
+            yield return $"The adapter '{adapter.Path}' was started by LoftQ, which trained it on a quantized base. "
+                + "Merge it into the dequantized weights of that base: on the original ones the result is another.";
         }
     }
 

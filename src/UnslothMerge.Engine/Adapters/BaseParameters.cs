@@ -15,7 +15,8 @@ internal sealed record TargetTensor(string Name, IReadOnlyList<long> Shape, Tens
 /// <param name="Tensor">The tensor.</param>
 internal sealed record ExpertTarget(int Expert, string Part, TargetTensor Tensor);
 
-/// <summary>The parameters of the base, by module of the running model, and what is known of how they are stored. Nothing can be changed through it.</summary>
+/// <summary>The parameters of the base, by module of the running model, and what is known of how they are stored. Nothing can be changed
+/// through it.</summary>
 /// <param name="names">The names of its tensors.</param>
 /// <param name="tensor">A tensor by its name.</param>
 /// <param name="config">The base's config.</param>
@@ -37,8 +38,10 @@ internal sealed class BaseParameters(CheckpointNames names, Func<string, TargetT
     public TargetTensor? Find(string module, string parameter) => names.Find($"{module}.{parameter}") is { } name ? tensor(name) : null;
 
     /// <summary>The parameters that a module has itself, by their name in the module.</summary>
-    public IReadOnlyDictionary<string, TargetTensor> Of(string module) => names.Parameters(module).ToDictionary(p => p.Parameter, p => tensor(p.Name));
+    public IReadOnlyDictionary<string, TargetTensor> Of(string module) =>
+        names.Parameters(module).ToDictionary(p => p.Parameter, p => tensor(p.Name));
 
     /// <summary>The tensors of a module's experts, where each expert has tensors of its own.</summary>
-    public IReadOnlyList<ExpertTarget> Experts(string module) => [.. names.Experts(module).Select(e => new ExpertTarget(e.Expert, e.Part, tensor(e.Name)))];
+    public IReadOnlyList<ExpertTarget> Experts(string module) =>
+        [.. names.Experts(module).Select(e => new ExpertTarget(e.Expert, e.Part, tensor(e.Name)))];
 }

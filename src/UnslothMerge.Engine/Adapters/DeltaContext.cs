@@ -26,7 +26,8 @@ internal abstract class DeltaContext(InputFiles files, MatrixView view, double f
     /// <summary>The caller's factor on the delta; 1 for a change that is not a sum.</summary>
     public double Factor { get; } = factor;
 
-    /// <summary>Shows every row of the target in order, with its weights and the deltas of the terms before this one, in tiles of whole rows.</summary>
+    /// <summary>Shows every row of the target in order, with its weights and the deltas of the terms before this one, in tiles of whole
+    /// rows.</summary>
     public abstract void Scan(TileVisitor visitor);
 
     /// <inheritdoc cref="AdapterValues.Read"/>

@@ -16,8 +16,8 @@ internal abstract class DeltaReader : IDisposable
     }
 
     /// <summary>
-    /// Adds the delta to a tile. A change that is not a sum may read both planes, and writes into the delta what the result differs from the
-    /// weight, or the result into the weight and zero into the delta.
+    /// Adds the delta to a tile. A change that is not a sum may read both planes, and writes into the delta what the result differs from
+    /// the weight, or the result into the weight and zero into the delta.
     /// </summary>
     /// <param name="buffer">What <see cref="Read"/> gave.</param>
     /// <param name="row">The first row that was read.</param>

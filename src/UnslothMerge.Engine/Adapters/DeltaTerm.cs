@@ -29,7 +29,8 @@ internal enum DeltaComposition
     /// <summary>It changes what earlier ones of its kind made.</summary>
     After,
 
-    /// <summary>It changes the base's values, and earlier ones of its kind change the result. So do changes of a layer's input: the first one sees it first.</summary>
+    /// <summary>It changes the base's values, and earlier ones of its kind change the result. So do changes of a layer's input: the first
+    /// one sees it first.</summary>
     Before,
 }
 
@@ -71,7 +72,8 @@ internal abstract class DeltaTerm(string kind, IReadOnlyList<StoredTensor> input
     /// <summary>How it meets the changes that other adapters make to the tensor.</summary>
     public virtual DeltaComposition Composition => IsAdditive ? DeltaComposition.Sum : DeltaComposition.Alone;
 
-    /// <summary>True if it can be combined with another adapter's change of the same tensor: both are sums, or act one after the other.</summary>
+    /// <summary>True if it can be combined with another adapter's change of the same tensor: both are sums, or act one after the
+    /// other.</summary>
     public virtual bool CombinesWith(DeltaTerm other) =>
         (IsAdditive && other.IsAdditive)
         || (Composition is DeltaComposition.After or DeltaComposition.Before && other.Kind == Kind && other.Composition == Composition);
@@ -94,13 +96,15 @@ internal abstract class DeltaTerm(string kind, IReadOnlyList<StoredTensor> input
     /// <summary>The bytes held while the target is in work, shared by all workers.</summary>
     public abstract long ResidentBytes { get; }
 
-    /// <summary>The bytes of so many rows: the length of the buffer that <see cref="DeltaReader.Read"/> fills; none if all that is needed is loaded when the term is opened.</summary>
+    /// <summary>The bytes of so many rows: the length of the buffer that <see cref="DeltaReader.Read"/> fills; none if all that is needed
+    /// is loaded when the term is opened.</summary>
     public virtual long BytesOf(int rows) => 0;
 
     /// <summary>True if it changes any of these rows.</summary>
     public bool Touches(long row, int rows) => Rows is not { } range || range.Overlaps(row, rows);
 
-    /// <summary>Loads what is needed to apply the delta. What must have seen other rows first (see <see cref="Reach"/>) scans them here.</summary>
+    /// <summary>Loads what is needed to apply the delta. What must have seen other rows first (see <see cref="Reach"/>) scans them
+    /// here.</summary>
     /// <exception cref="MergeException">The adapter holds values that are not finite.</exception>
     public abstract DeltaReader Open(DeltaContext context);
 }

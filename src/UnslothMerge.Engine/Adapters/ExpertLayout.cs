@@ -35,8 +35,9 @@ internal sealed record ModuleParameter(string Name, int? Experts, long Rows, lon
 internal sealed record FusedPlace(string Module, string Parameter, int? Expert, int Index, int Count);
 
 /// <summary>
-/// How matrices that belong together are kept, above all those of a layer's experts: each in a tensor of its own, or all in one per projection. Which of them a checkpoint or an
-/// adapter has is independent of each other. Source: transformers 5, <c>conversion_mapping.py</c>; Unsloth for gpt-oss.
+/// How matrices that belong together are kept, above all those of a layer's experts: each in a tensor of its own, or all in one per
+/// projection. Which of them a checkpoint or an adapter has is independent of each other. Source: transformers 5,
+/// <c>conversion_mapping.py</c>; Unsloth for gpt-oss.
 /// </summary>
 internal static partial class ExpertLayout
 {
@@ -62,17 +63,21 @@ internal static partial class ExpertLayout
 
     // Modules register their parameters in this order, as far as they have them. Source: transformers 5, modeling files.
     private static readonly string[] Registration =
-        ["gate_up_proj", "gate_up_proj_bias", "gate_proj", "up_proj", "up_proj_bias", "down_proj", "down_proj_bias", "w1", "v1", "w2", "weight", "bias"];
+        [
+            "gate_up_proj", "gate_up_proj_bias", "gate_proj", "up_proj", "up_proj_bias", "down_proj", "down_proj_bias", "w1", "v1", "w2",
+            "weight", "bias"];
 
     // Experts stored [in, out] whatever the adapter. Source: transformers 5, is_transposed of gpt_oss and aria; Llama4TextExperts.
     private static readonly string[] StoredTransposed = ["gpt_oss", "aria", "aria_text", "llama4", "llama4_text"];
 
-    /// <summary>The matrices and stacks of matrices among a module's parameters, those of single experts as the fused ones they are at run time.</summary>
+    /// <summary>The matrices and stacks of matrices among a module's parameters, those of single experts as the fused ones they are at run
+    /// time.</summary>
     public static IReadOnlyList<ModuleParameter> Parameters(BaseParameters model, string module)
     {
         var own = model.Of(module).Where(p => p.Value.Shape.Count is 2 or 3).Select(p => Stored(p.Key, p.Value));
         var experts = model.Experts(module).GroupBy(e => e.Part).ToDictionary(g => g.Key, g => g.OrderBy(e => e.Expert).ToList());
-        return [.. own.Concat(Table.Where(r => !(r.Parameter == "up_proj" && experts.ContainsKey("gate_proj"))).Select(r => Split(r.Parameter, r.Parts, experts)).OfType<ModuleParameter>())];
+        var split = Table.Where(r => r.Parameter != "up_proj" || !experts.ContainsKey("gate_proj")).Select(r => Split(r.Parameter, r.Parts, experts));
+        return [.. own.Concat(split.OfType<ModuleParameter>())];
     }
 
     /// <summary>Where a parameter stands in the order in which its module registers them; null if that is not known.</summary>
@@ -87,7 +92,8 @@ internal static partial class ExpertLayout
             var part = match.Groups["part"].Value;
             foreach (var row in Table.Where(r => r.Parts.Contains(part)))
             {
-                yield return new FusedPlace(match.Groups["module"].Value, row.Parameter, expert, Array.IndexOf(row.Parts, part), row.Parts.Length);
+                yield return new FusedPlace(
+                    match.Groups["module"].Value, row.Parameter, expert, Array.IndexOf(row.Parts, part), row.Parts.Length);
             }
         }
 
@@ -97,20 +103,22 @@ internal static partial class ExpertLayout
             {
                 if (module.EndsWith(row.Owner + row.Parts[i], StringComparison.Ordinal))
                 {
-                    yield return new FusedPlace(module[..^(row.Owner.Length + row.Parts[i].Length)] + row.Fused, "weight", null, i, row.Parts.Length);
+                    yield return new FusedPlace(
+                        module[..^(row.Owner.Length + row.Parts[i].Length)] + row.Fused, "weight", null, i, row.Parts.Length);
                 }
             }
         }
     }
 
     /// <summary>
-    /// True if a module's experts are stored [in, out], false if [out, in], null if that is not known. gate_up_proj has twice the outputs of what
-    /// down_proj takes, and down_proj's outputs are what gate_up_proj takes.
+    /// True if a module's experts are stored [in, out], false if [out, in], null if that is not known. gate_up_proj has twice the outputs
+    /// of what down_proj takes, and down_proj's outputs are what gate_up_proj takes.
     /// </summary>
     public static bool? IsStoredTransposed(BaseParameters model, string module)
     {
         var parameters = Parameters(model, module);
-        if (parameters.FirstOrDefault(p => p.Name == "gate_up_proj") is { } up && parameters.FirstOrDefault(p => p.Name == "down_proj") is { } down)
+        if (parameters.FirstOrDefault(p => p.Name == "gate_up_proj") is { } up
+            && parameters.FirstOrDefault(p => p.Name == "down_proj") is { } down)
         {
             var plain = up.Rows == 2 * down.Columns && up.Columns == down.Rows;
             var transposed = up.Columns == 2 * down.Rows && up.Rows == down.Columns;
@@ -128,14 +136,18 @@ internal static partial class ExpertLayout
         var (rows, columns) = (tensor.Shape[^2], tensor.Shape[^1]);
         return tensor.Shape.Count == 2
             ? new ModuleParameter(name, null, rows, columns, _ => [new ParameterPart(tensor, 0, rows, null)])
-            : new ModuleParameter(name, checked((int)tensor.Shape[0]), rows, columns, e => [new ParameterPart(tensor, 0, rows, new MatrixPlace(e * rows, 0))]);
+            : new ModuleParameter(
+                name, checked((int)tensor.Shape[0]), rows, columns,
+                e => [new ParameterPart(tensor, 0, rows, new MatrixPlace(e * rows, 0))]);
     }
 
     // Null unless every expert has every part, all of one shape.
     private static ModuleParameter? Split(string parameter, string[] parts, Dictionary<string, List<ExpertTarget>> experts)
     {
         var lists = parts.Select(p => experts.GetValueOrDefault(p)).OfType<List<ExpertTarget>>().ToList();
-        if (lists.Count < parts.Length || lists.Any(l => l.Count != lists[0].Count || l.Where((t, e) => t.Expert != e || !t.Tensor.Shape.SequenceEqual(l[0].Tensor.Shape)).Any()))
+        if (lists.Count < parts.Length
+            || lists.Any(l => l.Count != lists[0].Count
+                || l.Where((t, e) => t.Expert != e || !t.Tensor.Shape.SequenceEqual(l[0].Tensor.Shape)).Any()))
         {
             return null;
         }
@@ -151,6 +163,8 @@ internal static partial class ExpertLayout
         return new ModuleParameter(parameter, lists[0].Count, shapes.Sum(s => s[0]), shapes[0][1], PartsOf);
     }
 
-    [GeneratedRegex(@"^(?<module>.*)\.((?<expert>\d{1,6})\.(?<part>[^.]+)|(?<part>[^.]+)\.(?<expert>\d{1,6}))$", RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant)]
+    [GeneratedRegex(
+        @"^(?<module>.*)\.((?<expert>\d{1,6})\.(?<part>[^.]+)|(?<part>[^.]+)\.(?<expert>\d{1,6}))$",
+        RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant)]
     private static partial Regex ModulePattern();
 }

@@ -28,7 +28,8 @@ internal sealed record LayerLayout(long Outputs, long Inputs, bool InputFirst)
 
         var (first, rest) = (shape[0], shape.Count() / shape[0]);
         var bias = module.FindParameter("bias")?.Shape.Count();
-        var layout = module.Base.Layers.Of(module.Name, shape, bias, outputs, inputs, module.Config.IsSet("fan_in_fan_out")) == LayerType.TransposedLinear
+        var layout = module.Base.Layers.Of(
+            module.Name, shape, bias, outputs, inputs, module.Config.IsSet("fan_in_fan_out")) == LayerType.TransposedLinear
             ? new LayerLayout(rest, first, InputFirst: true)
             : new LayerLayout(first, rest, InputFirst: false);
         return (outputs ?? layout.Outputs) == layout.Outputs && (inputs ?? layout.Inputs) == layout.Inputs ? layout : null;

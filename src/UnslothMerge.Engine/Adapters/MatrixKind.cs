@@ -6,7 +6,9 @@ namespace UnslothMerge.Adapters;
 
 /// <summary>A kind of adapter whose change to a module's weight is one matrix. See <see cref="MatrixDelta"/>.</summary>
 /// <inheritdoc/>
-internal abstract class MatrixKind(string name, string peftType, IReadOnlyList<string> parts, IReadOnlyList<string>? sharedParts = null) : WeightKind(name, peftType, parts, sharedParts)
+internal abstract class MatrixKind(
+    string name, string peftType, IReadOnlyList<string> parts,
+    IReadOnlyList<string>? sharedParts = null) : WeightKind(name, peftType, parts, sharedParts)
 {
     protected sealed override ModuleChanges Changes(AdaptedModule module, TargetTensor weight)
     {

@@ -24,7 +24,8 @@ internal sealed record ModuleChanges(params IReadOnlyList<TensorChange> Changes)
     public MisfitException? Misfit { get; init; }
 }
 
-/// <summary>Thrown inside an <see cref="AdapterKind"/> where tensors do not fit together, or not the base; the kind returns it as <see cref="ModuleChanges.Misfit"/>.</summary>
+/// <summary>Thrown inside an <see cref="AdapterKind"/> where tensors do not fit together, or not the base; the kind returns it as
+/// <see cref="ModuleChanges.Misfit"/>.</summary>
 /// <param name="reason">Why; it is part of the plan's report.</param>
 /// <param name="tensors">The tensors that it is reported for; none for all of the module.</param>
 internal sealed class MisfitException(string reason, params IReadOnlyList<StoredTensor> tensors) : Exception(reason)

@@ -1,8 +1,9 @@
 namespace UnslothMerge.Adapters;
 
 /// <summary>
-/// Along which dimension of an expert parameter [experts, …, …] PEFT lays A, where the shape does not say it: it changed with its releases, and
-/// depends on whether the module keeps its experts [in, out] (<c>is_transposed</c> in transformers 5). Source: PEFT, <c>lora.ParamWrapper</c>.
+/// Along which dimension of an expert parameter [experts, …, …] PEFT lays A, where the shape does not say it: it changed with its releases,
+/// and depends on whether the module keeps its experts [in, out] (<c>is_transposed</c> in transformers 5). Source: PEFT,
+/// <c>lora.ParamWrapper</c>.
 /// </summary>
 internal static class MoeOrientations
 {
@@ -15,7 +16,8 @@ internal static class MoeOrientations
     // Stored the other way round than at run time on the hub, but not after a save by transformers 5. Source: conversion_mapping.py.
     private static readonly string[] StoredEitherWay = ["qwen3_vl_moe", "qwen3_vl_moe_text"];
 
-    /// <summary>True if A lies along the last dimension of the parameter at run time, false if along the second, null if that is not known.</summary>
+    /// <summary>True if A lies along the last dimension of the parameter at run time, false if along the second, null if that is not
+    /// known.</summary>
     public static bool? IsLast(AdapterConfig config, BaseParameters model, int experts)
     {
         var transposed = Transposed.Any(model.ModelTypes.Contains);
@@ -26,7 +28,8 @@ internal static class MoeOrientations
             : version >= SwappedAll && transposed;
     }
 
-    /// <summary>True if the base stores a module's experts the other way round than they are at run time; null if that is not known.</summary>
+    /// <summary>True if the base stores a module's experts the other way round than they are at run time; null if that is not
+    /// known.</summary>
     public static bool? IsStoredOtherwise(BaseParameters model, string module)
     {
         var split = model.Experts(module).Count > 0;

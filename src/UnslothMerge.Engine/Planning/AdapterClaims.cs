@@ -56,7 +56,11 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
     {
         foreach (var tensor in adapter.Weights.Tensors.Where(t => !Has(t)))
         {
-            _problems.TryAdd(tensor.Name, Shared.ContainsValue(tensor) ? "no module of the adapter that could be placed uses it" : "no rule knows what to do with it");
+            _problems.TryAdd(
+                tensor.Name,
+                Shared.ContainsValue(tensor)
+                    ? "no module of the adapter that could be placed uses it"
+                    : "no rule knows what to do with it");
         }
 
         if (_problems.Count > 0)
@@ -71,10 +75,13 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
         var total = adapter.Weights.Tensors.Count;
         var lines = _problems.Take(shown).Select(p => $"  {p.Key}: {p.Value}{Nearest(p.Key, p.Value)}");
         var more = _problems.Count > shown ? $"\n  … and {_problems.Count - shown} more." : "";
-        var trainedOn = adapter.Config.BaseModel is { } name ? $"The adapter was trained on '{name}'. Pass that model, or its local folder, as the base." : "Pass the model that the adapter was trained on as the base.";
+        var trainedOn = adapter.Config.BaseModel is { } name
+            ? $"The adapter was trained on '{name}'. Pass that model, or its local folder, as the base."
+            : "Pass the model that the adapter was trained on as the base.";
         return new MergeException(
             MergeError.AdapterDoesNotFit,
-            $"The adapter '{adapter.Path}' does not fit the base '{plan.Base.Path}' ({plan.Base.Title}): {_problems.Count} of its {total} tensors found no place.\n{string.Join('\n', lines)}{more}",
+            $"The adapter '{adapter.Path}' does not fit the base '{plan.Base.Path}' ({plan.Base.Title}): {_problems.Count} of its {total} "
+            + $"tensors found no place.\n{string.Join('\n', lines)}{more}",
             adapter.Path,
             trainedOn) { Details = [.. _problems.Select(p => $"{p.Key}: {p.Value}")] };
     }

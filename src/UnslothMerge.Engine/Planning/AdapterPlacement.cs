@@ -131,12 +131,14 @@ internal sealed class AdapterPlacement
         // Experts and parts that share their factors are one target of the adapter.
         foreach (var (tensor, term, _) in changes.Changes.DistinctBy(c => (c.Tensor.Name, c.Term.Inputs[0])))
         {
-            _plan.Targets.Add(new AdapterTarget(_step.Adapter.Name, module.Name, term.Kind, term.Rank, term.Scaling, AdapterOutcome.Merged, tensor.Name, [.. term.Inputs.Select(i => i.Name)]));
+            var inputs = term.Inputs.Select(i => i.Name).ToImmutableArray();
+            _plan.Targets.Add(
+                new AdapterTarget(_step.Adapter.Name, module.Name, term.Kind, term.Rank, term.Scaling, AdapterOutcome.Merged, tensor.Name, inputs));
         }
 
         foreach (var tensor in changes.NotNeeded.Where(_claims.Claim))
         {
-            _plan.Targets.Add(new AdapterTarget(_step.Adapter.Name, module.Name, kind.Name, null, null, AdapterOutcome.NotNeeded, null, [tensor.Name]));
+            _plan.Report(tensor, module.Name, kind.Name, AdapterOutcome.NotNeeded, null);
         }
 
         if (changes.Warning is { } warning && !_plan.Warnings.Contains(warning))
@@ -155,8 +157,13 @@ internal sealed class AdapterPlacement
         {
             if (!combines)
             {
-                var other = before.Action is TensorAction.Replace or TensorAction.Add ? "a replacement" : string.Join(" and ", before.Terms.Select(t => t.Term.Kind).Distinct());
-                _claims.Problem(input, $"{current.Name} is changed by {string.Join(", ", before.Adapters)} too ({other}), and only sums, or changes of one kind that act one after the other, can be combined with a {term.Kind}");
+                var other = before.Action is TensorAction.Replace or TensorAction.Add
+                    ? "a replacement"
+                    : string.Join(" and ", before.Terms.Select(t => t.Term.Kind).Distinct());
+                _claims.Problem(
+                    input,
+                    $"{current.Name} is changed by {string.Join(", ", before.Adapters)} too ({other}), and only sums, or changes of one "
+                    + $"kind that act one after the other, can be combined with a {term.Kind}");
             }
         }
 
@@ -192,13 +199,16 @@ internal sealed class AdapterPlacement
     {
         if (_plan.Options is not { Combination: not CombinationType.Sum and var type, Density: { } density, Seed: var seed })
         {
-            return current.Terms.Insert(term.Composition == DeltaComposition.Before ? 0 : current.Terms.Length, new WeightedTerm(term, _step.Adapter.Name, _step.Weight));
+            return current.Terms.Insert(
+                term.Composition == DeltaComposition.Before ? 0 : current.Terms.Length,
+                new WeightedTerm(term, _step.Adapter.Name, _step.Weight));
         }
 
         var adapter = _plan.Steps.Count - 1;
         return current.Terms is [.. var before, { Term: CombinedTerm combined } last] && combined.Deltas[0].Adapter >= _plan.FirstStep
             ? [.. before, last with { Term = combined.With(adapter, _step.Weight, term) }]
-            : current.Terms.Add(new WeightedTerm(new CombinedTerm(type, density, seed, current.Name, [new AdapterDelta(adapter, _step.Weight, [term])]), type.Name(), 1));
+            : current.Terms.Add(
+                new WeightedTerm(new CombinedTerm(type, density, seed, current.Name, [new AdapterDelta(adapter, _step.Weight, [term])]), type.Name(), 1));
     }
 
     /// <summary>An adapter tensor and what its name says.</summary>

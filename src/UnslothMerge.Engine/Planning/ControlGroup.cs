@@ -3,8 +3,9 @@ using System.Globalization;
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// What the control groups of Linux leave to this process: those of containers, services and batch jobs. Every group above it may have a limit,
-/// and cache that can be dropped does not count. Source: Linux, <c>Documentation/admin-guide/cgroup-v2.rst</c> and <c>cgroup-v1/memory.rst</c>.
+/// What the control groups of Linux leave to this process: those of containers, services and batch jobs. Every group above it may have a
+/// limit, and cache that can be dropped does not count. Source: Linux, <c>Documentation/admin-guide/cgroup-v2.rst</c> and
+/// <c>cgroup-v1/memory.rst</c>.
 /// </summary>
 internal static class ControlGroup
 {
@@ -56,7 +57,9 @@ internal static class ControlGroup
 
     // "max", or a number beyond any memory, is no limit.
     private static long? Number(string file) =>
-        File.Exists(file) && long.TryParse(File.ReadAllText(file).Trim(), CultureInfo.InvariantCulture, out var number) && number < 1L << 60 ? number : null;
+        File.Exists(file) && long.TryParse(File.ReadAllText(file).Trim(), CultureInfo.InvariantCulture, out var number) && number < 1L << 60
+            ? number
+            : null;
 
     private static long Cache(string file, string key)
     {

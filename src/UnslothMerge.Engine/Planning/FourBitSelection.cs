@@ -6,7 +6,8 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
 
-/// <summary>What the caller wants of a 4-bit output; null leaves it to the base, or to Unsloth's defaults (NF4, double quantization, blocks of 64).</summary>
+/// <summary>What the caller wants of a 4-bit output; null leaves it to the base, or to Unsloth's defaults (NF4, double quantization, blocks
+/// of 64).</summary>
 /// <param name="Codes">The code book.</param>
 /// <param name="DoubleQuantization">True to quantize the absmax values too.</param>
 /// <param name="BlockSize">Elements that share one absmax: a power of two from 32 to 4096.</param>
@@ -18,8 +19,8 @@ public sealed record FourBitRequest(FourBitCodes? Codes, bool? DoubleQuantizatio
 }
 
 /// <summary>
-/// Which tensors become 4-bit, and how. On a 4-bit base those that were, with the base's own parameters; on any other the linear layers of the
-/// language model: not the head, embeddings, norms, routers, nor the towers of other modalities. Source: transformers' bitsandbytes
+/// Which tensors become 4-bit, and how. On a 4-bit base those that were, with the base's own parameters; on any other the linear layers of
+/// the language model: not the head, embeddings, norms, routers, nor the towers of other modalities. Source: transformers' bitsandbytes
 /// integration; Unsloth's list of modules to skip.
 /// </summary>
 internal sealed class FourBitSelection : OutputSelection
@@ -42,7 +43,8 @@ internal sealed class FourBitSelection : OutputSelection
 
     private FourBitCodes Codes => _request.Codes ?? FourBitCodes.Of(Own("bnb_4bit_quant_type") ?? "nf4");
 
-    private bool Nested => _request.DoubleQuantization ?? (_baseIsFourBit ? _config.Quantization!.Bool("bnb_4bit_use_double_quant") ?? false : true);
+    private bool Nested =>
+        _request.DoubleQuantization ?? (_baseIsFourBit ? _config.Quantization!.Bool("bnb_4bit_use_double_quant") ?? false : true);
 
     /// <inheritdoc/>
     public override string Quantized => "4-bit";
@@ -50,9 +52,13 @@ internal sealed class FourBitSelection : OutputSelection
     /// <inheritdoc/>
     public override TensorSink? For(LogicalTensor tensor, TensorType type)
     {
-        var quantized = _baseIsFourBit ? tensor.Source is FourBitSource || (tensor.Action == TensorAction.Replace && _linear.Contains(tensor)) : _linear.Contains(tensor);
+        var quantized = _baseIsFourBit
+            ? tensor.Source is FourBitSource || (tensor.Action == TensorAction.Replace && _linear.Contains(tensor))
+            : _linear.Contains(tensor);
         var block = _request.BlockSize ?? (tensor.Source as FourBitSource)?.BlockSize ?? 64;
-        return quantized && type.IsHalfWidthFloat() ? new FourBitSink(tensor.Name, tensor.Shape, new FourBitOptions(Codes, block, Nested, type)) : null;
+        return quantized && type.IsHalfWidthFloat()
+            ? new FourBitSink(tensor.Name, tensor.Shape, new FourBitOptions(Codes, block, Nested, type))
+            : null;
     }
 
     /// <inheritdoc/>
@@ -78,14 +84,18 @@ internal sealed class FourBitSelection : OutputSelection
 
     private string? Own(string key) => _baseIsFourBit ? _config.Quantization!.String(key) : null;
 
-    // Transformers leaves the head alone by itself if nothing is named; towers of linear layers must be named, or a loader would expect them
-    // quantized. Lists of other methods may hold patterns, which bitsandbytes' has not.
+    // Transformers leaves the head alone by itself if nothing is named; towers of linear layers must be named, or a loader would expect
+    // them quantized. Lists of other methods may hold patterns, which bitsandbytes' has not.
     private JsonArray? SkipList()
     {
         var own = _config.Quantization?.Strings("llm_int8_skip_modules") ?? [];
         var others = own.Count > 0 ? [] : _linear.SkippedAmong(_merge.Tensors).ToList();
         var towers = _config.ToJson() is var json && (json.ContainsKey("vision_config") || json.ContainsKey("audio_config"))
-            ? new[] { "lm_head", "multi_modal_projector", "merger", "modality_projection", "router", "visual", "vision_tower", "vision_model", "audio_tower" }
+            ? new[]
+            {
+                "lm_head", "multi_modal_projector", "merger", "modality_projection", "router", "visual", "vision_tower", "vision_model",
+                "audio_tower",
+            }
             : [];
         var all = own.Concat(others.Count > 0 ? others.Prepend("lm_head") : []).Concat(_baseIsFourBit ? [] : towers).Distinct().ToList();
         return all.Count == 0 ? null : [.. all.Select(s => (JsonNode)s)];

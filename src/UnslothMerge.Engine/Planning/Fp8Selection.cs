@@ -22,14 +22,15 @@ public sealed record Fp8Request(Fp8Strategy? Strategy) : OutputRequest
 {
     /// <inheritdoc/>
     internal override OutputSelection Choose(MergePlan merge) =>
-        merge.Tensors.Any(t => t.Source.Format == Fp8Selection.Format) && (Strategy is null || Strategy == Fp8Selection.StrategyOf(merge.Base.Config.Quantization!))
+        merge.Tensors.Any(t => t.Source.Format == Fp8Selection.Format)
+            && (Strategy is null || Strategy == Fp8Selection.StrategyOf(merge.Base.Config.Quantization!))
             ? new BaseFormatSelection(merge)
             : new Fp8Selection(merge, Strategy ?? Fp8Strategy.Block);
 }
 
 /// <summary>
-/// The linear layers of the language model in FP8 (E4M3), and experts that are FP8 in the base; a loaded model quantizes its activations by itself.
-/// Sources: transformers' <c>FineGrainedFP8Config</c>; compressed-tensors' <c>QuantizationConfig</c>; vLLM loads both.
+/// The linear layers of the language model in FP8 (E4M3), and experts that are FP8 in the base; a loaded model quantizes its activations by
+/// itself. Sources: transformers' <c>FineGrainedFP8Config</c>; compressed-tensors' <c>QuantizationConfig</c>; vLLM loads both.
 /// </summary>
 internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : OutputSelection
 {
@@ -42,7 +43,8 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : Outp
 
     /// <summary>What shares a scale in a base.</summary>
     public static Fp8Strategy? StrategyOf(JsonObject quantization) => quantization["weight_block_size"] is JsonArray ? Fp8Strategy.Block
-        : quantization["config_groups"] is JsonObject groups && groups.All(g => g.Value?["weights"]?["strategy"]?.GetValue<string>() == "channel") ? Fp8Strategy.Channel
+        : quantization["config_groups"] is JsonObject groups
+            && groups.All(g => g.Value?["weights"]?["strategy"]?.GetValue<string>() == "channel") ? Fp8Strategy.Channel
         : null;
 
     /// <inheritdoc/>
@@ -63,7 +65,9 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : Outp
             // As the model's own dtype, which a loader would round it to; F16 is too small for scales.
             var scaleType = type == TensorType.BF16 ? type : TensorType.F32;
             return new GridSink(
-                new GridWeight(Format, codes, new TensorSpec($"{tensor.Name}_scale", scaleType, [rows, 1]), CodeBook.E4M3, CodeLayout.Bytes, new ScaleBlocks(rows, 1, columns, 1))
+                new GridWeight(
+                    Format, codes, new TensorSpec($"{tensor.Name}_scale", scaleType, [rows, 1]), CodeBook.E4M3, CodeLayout.Bytes,
+                    new ScaleBlocks(rows, 1, columns, 1))
                 {
                     EmptyScale = scaleType == TensorType.BF16 ? MathF.ScaleB(1, -7) : MathF.ScaleB(1, -23),
                 },
@@ -72,7 +76,9 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : Outp
 
         long[] grid = [.. tensor.Shape.SkipLast(2), Blocks(rows), Blocks(columns)];
         return new GridSink(
-            new GridWeight(Format, codes, new TensorSpec($"{tensor.Name}_scale_inv", TensorType.F32, grid), CodeBook.E4M3, CodeLayout.Bytes, new ScaleBlocks(rows, BlockSize, BlockSize, (int)grid[^1])),
+            new GridWeight(
+                Format, codes, new TensorSpec($"{tensor.Name}_scale_inv", TensorType.F32, grid), CodeBook.E4M3, CodeLayout.Bytes,
+                new ScaleBlocks(rows, BlockSize, BlockSize, (int)grid[^1])),
             tensor.View);
     }
 
@@ -80,7 +86,8 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : Outp
     public override ModelConfig Configure(ModelConfig config)
     {
         // Loaders quantize every linear layer that is not named. Others in the list do no harm.
-        JsonArray skipped = [.. merge.Tensors.Where(t => t.Shape.Count >= 2 && !IsQuantized(t)).Select(t => LinearLayers.ModuleOf(t.Name)).Append("lm_head").Distinct().Select(m => (JsonNode)m)];
+        var modules = merge.Tensors.Where(t => t.Shape.Count >= 2 && !IsQuantized(t)).Select(t => LinearLayers.ModuleOf(t.Name)).Append("lm_head");
+        JsonArray skipped = [.. modules.Distinct().Select(m => (JsonNode)m)];
         return config.WithQuantization(strategy == Fp8Strategy.Block ? BlockConfig(skipped) : ChannelConfig(skipped));
     }
 

@@ -13,7 +13,9 @@ public static class HostMemory
             // The runtime knows the limits of its own; Linux knows how much of the rest is only cache.
             var info = GC.GetGCMemoryInfo();
             var allowed = Math.Max(0, info.TotalAvailableMemoryBytes - Environment.WorkingSet);
-            return Math.Min(Math.Min(allowed, ControlGroup.Available() ?? long.MaxValue), FromKernel() ?? Math.Max(0, info.TotalAvailableMemoryBytes - info.MemoryLoadBytes));
+            return Math.Min(
+                Math.Min(allowed, ControlGroup.Available() ?? long.MaxValue),
+                FromKernel() ?? Math.Max(0, info.TotalAvailableMemoryBytes - info.MemoryLoadBytes));
         }
     }
 
@@ -21,7 +23,11 @@ public static class HostMemory
     {
         const string file = "/proc/meminfo", key = "MemAvailable:";
         var line = File.Exists(file) ? File.ReadLines(file).FirstOrDefault(l => l.StartsWith(key, StringComparison.Ordinal)) : null;
-        return line is not null && long.TryParse(line[key.Length..].Replace("kB", "", StringComparison.Ordinal).Trim(), CultureInfo.InvariantCulture, out var kilobytes) ? kilobytes * 1024 : null;
+        return line is not null
+            && long.TryParse(
+                line[key.Length..].Replace("kB", "", StringComparison.Ordinal).Trim(), CultureInfo.InvariantCulture, out var kilobytes)
+            ? kilobytes * 1024
+            : null;
     }
 }
 

@@ -5,8 +5,8 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// PEFT's <c>layer_replication</c>: ranges of layers that the adapter stacks into a deeper model. The copies share their weights while training,
-/// but each has deltas of its own, so each becomes a layer of its own. Source: PEFT 0.21, <c>replicate_layers</c>.
+/// PEFT's <c>layer_replication</c>: ranges of layers that the adapter stacks into a deeper model. The copies share their weights while
+/// training, but each has deltas of its own, so each becomes a layer of its own. Source: PEFT 0.21, <c>replicate_layers</c>.
 /// </summary>
 internal static class LayerReplication
 {
@@ -25,9 +25,13 @@ internal static class LayerReplication
         var sources = new List<int>();
         foreach (var range in ranges)
         {
-            if (range is not JsonArray { Count: 2 } pair || pair[0]!.GetValue<int>() is var start && (start < 0 || pair[1]!.GetValue<int>() <= start || pair[1]!.GetValue<int>() > layers))
+            if (range is not JsonArray { Count: 2 } pair || pair[0]!.GetValue<int>() is var start
+                && (start < 0 || pair[1]!.GetValue<int>() <= start || pair[1]!.GetValue<int>() > layers))
             {
-                throw new MergeException(MergeError.InvalidAdapter, $"The adapter '{adapter.Path}' replicates the layers {range?.ToJsonString()}, but the base has {layers}.", adapter.Path, "Pass the model that the adapter was trained on as the base.");
+                throw new MergeException(
+                    MergeError.InvalidAdapter,
+                    $"The adapter '{adapter.Path}' replicates the layers {range?.ToJsonString()}, but the base has {layers}.", adapter.Path,
+                    "Pass the model that the adapter was trained on as the base.");
             }
 
             sources.AddRange(Enumerable.Range(start, pair[1]!.GetValue<int>() - start));
@@ -41,8 +45,10 @@ internal static class LayerReplication
     {
         var layers = Layers(tensors).ToLookup(t => TensorNames.Layer(t.Name)!.Value);
         var first = tensors.TakeWhile(t => !IsLayer(t)).Count();
-        var deeper = sources.SelectMany((source, layer) => layers[source].Select(t => t with { Name = TensorNames.WithLayer(t.Name, layer) }));
-        return [.. tensors.Take(first).Concat(deeper).Concat(tensors.Skip(first).Where(t => !IsLayer(t))).Select((t, ordinal) => t with { Ordinal = ordinal })];
+        var deeper = sources.SelectMany(
+            (source, layer) => layers[source].Select(t => t with { Name = TensorNames.WithLayer(t.Name, layer) }));
+        var all = tensors.Take(first).Concat(deeper).Concat(tensors.Skip(first).Where(t => !IsLayer(t)));
+        return [.. all.Select((t, ordinal) => t with { Ordinal = ordinal })];
     }
 
     /// <summary>The config of the deeper model.</summary>
@@ -52,12 +58,17 @@ internal static class LayerReplication
         var positional = config.PositionalSettings;
         return positional.Count == 0
             ? config.WithLayers(sources, Count(tensors))
-            : throw new MergeException(MergeError.UnsupportedAdapter, $"Layers cannot be repeated in a model whose config tells them apart by their position ({string.Join(", ", positional)}).", "layer_replication", "Use PEFT to merge this adapter.");
+            : throw new MergeException(
+                MergeError.UnsupportedAdapter,
+                $"Layers cannot be repeated in a model whose config tells them apart by their position ({string.Join(", ", positional)}).",
+                "layer_replication", "Use PEFT to merge this adapter.");
     }
 
-    private static int Count(IReadOnlyList<LogicalTensor> tensors) => Layers(tensors).Select(t => TensorNames.Layer(t.Name)!.Value).DefaultIfEmpty(-1).Max() + 1;
+    private static int Count(IReadOnlyList<LogicalTensor> tensors) =>
+        Layers(tensors).Select(t => TensorNames.Layer(t.Name)!.Value).DefaultIfEmpty(-1).Max() + 1;
 
     private static IEnumerable<LogicalTensor> Layers(IReadOnlyList<LogicalTensor> tensors) => tensors.Where(IsLayer);
 
-    private static bool IsLayer(LogicalTensor tensor) => TensorNames.Layer(tensor.Name) is not null && TensorNames.Component(tensor.Name) == "text";
+    private static bool IsLayer(LogicalTensor tensor) =>
+        TensorNames.Layer(tensor.Name) is not null && TensorNames.Component(tensor.Name) == "text";
 }

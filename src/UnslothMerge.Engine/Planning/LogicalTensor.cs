@@ -76,7 +76,8 @@ public sealed record LogicalTensor
     public int? Rank => Terms.Max(t => t.Term.Rank);
 
     /// <summary>The adapters that change it once this one does.</summary>
-    internal ImmutableArray<string> AdaptersWith(AdapterStep step) => Adapters.Contains(step.Adapter.Name) ? Adapters : Adapters.Add(step.Adapter.Name);
+    internal ImmutableArray<string> AdaptersWith(AdapterStep step) =>
+        Adapters.Contains(step.Adapter.Name) ? Adapters : Adapters.Add(step.Adapter.Name);
 
     /// <summary>The same tensor with a factor on everything that adapters add to it.</summary>
     /// <exception cref="MergeException">Its change is not a sum.</exception>
@@ -87,10 +88,13 @@ public sealed record LogicalTensor
             return this;
         }
 
-        return !double.IsFinite(strength) ? throw new MergeException(MergeError.InvalidOption, $"The strength of '{Name}' is {strength}; it must be a finite number.", Name)
+        return !double.IsFinite(strength) ? throw new MergeException(
+            MergeError.InvalidOption, $"The strength of '{Name}' is {strength}; it must be a finite number.", Name)
             : !IsAdditive ? throw new MergeException(
                 MergeError.InvalidOption,
-                $"The strength of '{Name}' is {strength}, but what adapters do to it is a {(Action == TensorAction.Merge ? Terms.First(t => !t.Term.IsAdditive).Term.Kind : "replacement")}, not a sum that can be weighted.",
+                $"The strength of '{Name}' is {strength}, but what adapters do to it is a "
+                + $"{(Action == TensorAction.Merge ? Terms.First(t => !t.Term.IsAdditive).Term.Kind : "replacement")}, not a sum that can "
+                + "be weighted.",
                 Name,
                 "Leave its Strength at 1.")
             : this with { Terms = [.. Terms.Select(t => t with { Weight = t.Weight * strength })] };

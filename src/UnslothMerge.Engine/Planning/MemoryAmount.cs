@@ -32,7 +32,8 @@ public readonly record struct MemoryAmount
     }
 
     /// <summary>The limit of this process: the fraction of what is free, and what it has already; or the size.</summary>
-    public MemoryLimit OfHost() => new(_fraction is { } fraction ? (long)(HostMemory.Available * fraction) + Environment.WorkingSet : _bytes);
+    public MemoryLimit OfHost() =>
+        new(_fraction is { } fraction ? (long)(HostMemory.Available * fraction) + Environment.WorkingSet : _bytes);
 
     /// <summary>The bytes of a device that may be taken: the fraction of what is free, or the size as far as it is free.</summary>
     /// <param name="free">The device's free bytes.</param>

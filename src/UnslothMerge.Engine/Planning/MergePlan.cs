@@ -35,14 +35,19 @@ public enum AdapterOutcome
 /// <param name="Outcome">What became of it.</param>
 /// <param name="Tensor">The tensor of the model that it changes or copies; null if there is none.</param>
 /// <param name="Inputs">The adapter tensors.</param>
-public sealed record AdapterTarget(string Adapter, string Module, string Kind, int? Rank, double? Scaling, AdapterOutcome Outcome, string? Tensor, ImmutableArray<string> Inputs);
+public sealed record AdapterTarget(
+    string Adapter, string Module, string Kind, int? Rank, double? Scaling, AdapterOutcome Outcome, string? Tensor,
+    ImmutableArray<string> Inputs);
 
 /// <summary>
-/// What a merge will do, tensor by tensor. Immutable; it holds handles and no values (for those that planning reads see <see cref="MergePlanner"/>). <see cref="WritePlan"/> adds how the result is stored.
+/// What a merge will do, tensor by tensor. Immutable; it holds handles and no values (for those that planning reads see
+/// <see cref="MergePlanner"/>). <see cref="WritePlan"/> adds how the result is stored.
 /// </summary>
 public sealed class MergePlan
 {
-    internal MergePlan(ModelDirectory @base, ImmutableArray<AdapterStep> steps, ImmutableArray<LogicalTensor> tensors, ImmutableArray<AdapterTarget> targets, ImmutableArray<string> warnings, ModelConfig config)
+    internal MergePlan(
+        ModelDirectory @base, ImmutableArray<AdapterStep> steps, ImmutableArray<LogicalTensor> tensors,
+        ImmutableArray<AdapterTarget> targets, ImmutableArray<string> warnings, ModelConfig config)
     {
         Base = @base;
         Steps = steps;

@@ -5,10 +5,10 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// Plans a merge: places every tensor of every adapter in the base, or says which ones have no place. Headers say nearly everything; values are read
-/// where only they can tell: by <see cref="SameValues"/>, whether a saved module is a copy of the base's and whether head and embedding are the same; by
-/// <see cref="Adapters.Kinds.TinyLora"/>, 16 values of a module's projection, where modules have vectors of their own; by the formats, what bitsandbytes'
-/// quant_state and compressed-tensors' weight_shape say of a quantized weight.
+/// Plans a merge: places every tensor of every adapter in the base, or says which ones have no place. Nearly all of it is known from
+/// headers. Values are read only by <see cref="SameValues"/> (is a saved module a copy of the base's? are head and embedding the same?),
+/// by <see cref="Adapters.Kinds.TinyLora"/> (16 values of a module, where modules have vectors of their own), and by the formats
+/// (bitsandbytes' quant_state, compressed-tensors' weight_shape).
 /// </summary>
 public static class MergePlanner
 {
@@ -27,9 +27,11 @@ public static class MergePlanner
     /// <param name="plan">The merge to build on.</param>
     /// <param name="strengths">Factors on what that merge adds, by ordinal; 1 where absent.</param>
     /// <param name="steps">The adapters to add.</param>
-    /// <param name="options">What else shapes their deltas: only theirs, which are then added to what the other merge adds. Null for the defaults.</param>
+    /// <param name="options">What else shapes their deltas: only theirs, which are then added to what the other merge adds. Null for the
+    /// defaults.</param>
     /// <exception cref="MergeException">An adapter cannot be merged, or does not fit.</exception>
-    public static MergePlan Extend(MergePlan plan, IReadOnlyDictionary<int, double> strengths, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
+    public static MergePlan Extend(
+        MergePlan plan, IReadOnlyDictionary<int, double> strengths, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
     {
         var tensors = plan.Tensors.Select(t => t.WithStrength(strengths.GetValueOrDefault(t.Ordinal, 1)));
         return Place(new PlanDraft(plan.Base, tensors, plan.Steps, plan.Targets, plan.Warnings, plan.Config, options), steps);
@@ -52,7 +54,9 @@ public static class MergePlanner
             AdapterRefusals.Check(step.Adapter, draft.Options.BaseIsResidual);
             if (!double.IsFinite(step.Weight))
             {
-                throw new MergeException(MergeError.InvalidOption, $"The weight of the adapter '{step.Adapter.Path}' is {step.Weight}; it must be a finite number.", step.Adapter.Path);
+                throw new MergeException(
+                    MergeError.InvalidOption,
+                    $"The weight of the adapter '{step.Adapter.Path}' is {step.Weight}; it must be a finite number.", step.Adapter.Path);
             }
 
             draft.Steps.Add(step);

@@ -5,8 +5,8 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// Whether the base given is the one that an adapter names. A QLoRA adapter fits the quantized model it was trained on and the 16-bit original;
-/// which of the two is used is the caller's choice, so it is said, and nothing is ever fetched in its place.
+/// Whether the base given is the one that an adapter names. A QLoRA adapter fits the quantized model it was trained on and the 16-bit
+/// original; which of the two is used is the caller's choice, so it is said, and nothing is ever fetched in its place.
 /// </summary>
 /// <param name="NeedsWarning">True if the caller may have meant another base.</param>
 /// <param name="Text">Which base is used, and why it matters.</param>
@@ -23,7 +23,9 @@ public sealed partial record NamedBase(bool NeedsWarning, string Text)
 
         var quantization = model.Config.Quantization;
         var isQuantized = quantization is not null;
-        var format = quantization is null ? $"{model.Config.DType?.ToString() ?? "plain"} weights" : $"weights dequantized from {Formats.StoredFormats.MethodOf(quantization)}";
+        var format = quantization is null
+            ? $"{model.Config.DType?.ToString() ?? "plain"} weights"
+            : $"weights dequantized from {Formats.StoredFormats.MethodOf(quantization)}";
         var used = $"The adapter '{adapter.Name}' names '{name}' as its base; it is merged into '{model.Path}' ({format})";
         if (NamesQuantized(name) && !isQuantized)
         {
@@ -43,15 +45,21 @@ public sealed partial record NamedBase(bool NeedsWarning, string Text)
         }
 
         return HubName.IsOne(name) && model.HubId is { } id && !IsRenamed(Stem(id), Stem(name))
-            ? new NamedBase(true, $"{used}, which calls itself '{id}': another model. Its shapes fit, but the deltas were made for other weights. Unless that is meant, give the named base as -Base.")
+            ? new NamedBase(
+                true,
+                $"{used}, which calls itself '{id}': another model. Its shapes fit, but the deltas were made for other weights. Unless "
+                + "that is meant, give the named base as -Base.")
             : new NamedBase(false, $"{used}. Nothing says whether that is the same model, but every shape fits.");
     }
 
     private const string Precision =
-        "The deltas were trained against the weights of the base that it names; those of its quantized and its 16-bit form differ by the quantization's error, so the merged model is not exactly the one that was trained. If the other form is meant, give it as -Base: nothing is downloaded.";
+        "The deltas were trained against the weights of the base that it names; those of its quantized and its 16-bit form differ by the "
+        + "quantization's error, so the merged model is not exactly the one that was trained. If the other form is meant, give it as "
+        + "-Base: nothing is downloaded.";
 
     // 'Meta-Llama-3-8B' is 'llama-3-8b'; 'Llama-3-8B-Instruct' is not.
-    private static bool IsRenamed(string a, string b) => a.EndsWith("-" + b, StringComparison.OrdinalIgnoreCase) || b.EndsWith("-" + a, StringComparison.OrdinalIgnoreCase);
+    private static bool IsRenamed(string a, string b) =>
+        a.EndsWith("-" + b, StringComparison.OrdinalIgnoreCase) || b.EndsWith("-" + a, StringComparison.OrdinalIgnoreCase);
 
     private static bool Same(string a, string b) => a.Equals(b, StringComparison.OrdinalIgnoreCase);
 
@@ -59,10 +67,14 @@ public sealed partial record NamedBase(bool NeedsWarning, string Text)
 
     private static string Stem(string name) => PrecisionPattern().Replace(Last(name), "");
 
-    private static bool NamesQuantized(string name) => PrecisionPattern().Match(Last(name)) is { Success: true } match && QuantizedPattern().IsMatch(match.Value);
+    private static bool NamesQuantized(string name) =>
+        PrecisionPattern().Match(Last(name)) is { Success: true } match && QuantizedPattern().IsMatch(match.Value);
 
-    // How repositories of the same model in another precision are called: X-bnb-4bit, X-unsloth-bnb-4bit, X-GPTQ-Int4, X-FP8-Dynamic, X-BF16 …
-    [GeneratedRegex(@"([-_.](unsloth|bnb|nf4|fp4|nvfp4|mxfp4|[48]bits?|16bits?|bf16|fp16|f16|int[48]|fp8|dynamic|gptq|awq|quantized|w[48]a(4|8|16)))+$", RegexOptions.IgnoreCase | RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant)]
+    // How repositories of the same model in another precision are called: X-bnb-4bit, X-unsloth-bnb-4bit, X-GPTQ-Int4, X-FP8-Dynamic,
+    // X-BF16 …
+    [GeneratedRegex(
+        "([-_.](unsloth|bnb|nf4|fp4|nvfp4|mxfp4|[48]bits?|16bits?|bf16|fp16|f16|int[48]|fp8|dynamic|gptq|awq|quantized|w[48]a(4|8|16)))+$",
+        RegexOptions.IgnoreCase | RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant)]
     private static partial Regex PrecisionPattern();
 
     [GeneratedRegex(@"nf4|fp4|[48]bit|int[48]|fp8|gptq|awq|w[48]a", RegexOptions.IgnoreCase | RegexOptions.CultureInvariant)]

@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using UnslothMerge.Adapters;
 using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
 
@@ -10,7 +11,9 @@ internal sealed class PlanDraft
     private TiedHead? _tiedHead;
 
     /// <summary>Begins where a base, or another merge, ends.</summary>
-    public PlanDraft(ModelDirectory @base, IEnumerable<LogicalTensor> tensors, IEnumerable<AdapterStep> steps, IEnumerable<AdapterTarget> targets, IEnumerable<string> warnings, ModelConfig config, PlanOptions? options)
+    public PlanDraft(
+        ModelDirectory @base, IEnumerable<LogicalTensor> tensors, IEnumerable<AdapterStep> steps, IEnumerable<AdapterTarget> targets,
+        IEnumerable<string> warnings, ModelConfig config, PlanOptions? options)
     {
         Base = @base;
         Tensors = [.. tensors];
@@ -57,7 +60,8 @@ internal sealed class PlanDraft
     /// <summary>True if an adapter brought the head of a new task.</summary>
     public bool HasTaskHead { get; set; }
 
-    /// <summary>Repeats the layers of the base, if the adapter wants that. Names and ordinals are those of the deeper model from here on.</summary>
+    /// <summary>Repeats the layers of the base, if the adapter wants that. Names and ordinals are those of the deeper model from here
+    /// on.</summary>
     /// <exception cref="MergeException">Another adapter came before it.</exception>
     public void Replicate(AdapterDirectory adapter)
     {
@@ -68,15 +72,23 @@ internal sealed class PlanDraft
 
         if (Steps.Count > 1)
         {
-            throw new MergeException(MergeError.UnsupportedAdapter, $"The adapter '{adapter.Path}' replicates layers, which only the first of several adapters can do.", adapter.Path, "Merge it first, and the others into the result.");
+            throw new MergeException(
+                MergeError.UnsupportedAdapter,
+                $"The adapter '{adapter.Path}' replicates layers, which only the first of several adapters can do.", adapter.Path,
+                "Merge it first, and the others into the result.");
         }
 
-        var deeper = LayerReplication.Apply([.. Tensors.Where(t => _tiedHead is not { IsStored: false } head || t.Name != head.Name)], sources);
+        var deeper = LayerReplication.Apply(
+            [.. Tensors.Where(t => _tiedHead is not { IsStored: false } head || t.Name != head.Name)], sources);
         Config = LayerReplication.Apply(Config, Tensors, sources);
         Tensors.Clear();
         Tensors.AddRange(deeper);
         Index();
     }
+
+    /// <summary>Reports what became of a tensor of the last adapter that is not part of a delta.</summary>
+    public void Report(StoredTensor tensor, string module, string kind, AdapterOutcome outcome, string? target) =>
+        Targets.Add(new AdapterTarget(Steps[^1].Adapter.Name, module, kind, null, null, outcome, target, [tensor.Name]));
 
     /// <summary>Ends the plan, once all adapters are placed.</summary>
     /// <exception cref="MergeException">The tie of embedding and head cannot be kept, or they no longer fit each other.</exception>
@@ -87,7 +99,9 @@ internal sealed class PlanDraft
             // The new head takes the place of the language model's, tied or not.
             foreach (var head in Tensors.Where(t => TensorNames.IsOutputHead(t.Name) && t.IsChanged))
             {
-                Warnings.Add($"'{head.Name}' is changed by {string.Join(", ", head.Adapters)}, but the merged model has the head of another task instead: these changes are not needed.");
+                Warnings.Add(
+                    $"'{head.Name}' is changed by {string.Join(", ", head.Adapters)}, but the merged model has the head of another task "
+                    + "instead: these changes are not needed.");
                 var changes = Targets.FindAll(t => t.Tensor == head.Name);
                 Targets.RemoveAll(changes.Contains);
                 Targets.AddRange(changes.Select(t => t with { Outcome = AdapterOutcome.NotNeeded, Tensor = null }));
@@ -101,7 +115,8 @@ internal sealed class PlanDraft
         }
 
         FollowVocabulary();
-        return new MergePlan(Base, [.. Steps], [.. Tensors.Select((t, ordinal) => t with { Ordinal = ordinal })], [.. Targets], [.. Warnings], Config);
+        return new MergePlan(
+            Base, [.. Steps], [.. Tensors.Select((t, ordinal) => t with { Ordinal = ordinal })], [.. Targets], [.. Warnings], Config);
     }
 
     // The tied head, if there is one, comes last, so that it can go again without moving another tensor.
@@ -131,7 +146,8 @@ internal sealed class PlanDraft
         {
             throw new MergeException(
                 MergeError.AdapterDoesNotFit,
-                $"The adapter '{Steps[^1].Adapter.Path}' resizes '{embedding.Name}' to {embedding.Shape[0]} rows, but '{head.Name}' has {head.Shape[0]}.",
+                $"The adapter '{Steps[^1].Adapter.Path}' resizes '{embedding.Name}' to {embedding.Shape[0]} rows, but '{head.Name}' has "
+                + $"{head.Shape[0]}.",
                 Steps[^1].Adapter.Path,
                 "Save the adapter with both in modules_to_save.");
         }

@@ -6,7 +6,8 @@ namespace UnslothMerge.Planning;
 /// <summary>What shapes the deltas of a merge beyond the adapters themselves, and what only the caller can know about them.</summary>
 public sealed record PlanOptions
 {
-    /// <summary>How the deltas of several adapters on one tensor become one. Replacements of whole tensors are not deltas and stay as they are.</summary>
+    /// <summary>How the deltas of several adapters on one tensor become one. Replacements of whole tensors are not deltas and stay as they
+    /// are.</summary>
     public CombinationType Combination { get; init; } = CombinationType.Sum;
 
     /// <summary>The share of each delta's elements that stays, in (0, 1]; needed by all combinations but the sum.</summary>
@@ -18,10 +19,12 @@ public sealed record PlanOptions
     /// <summary>How expert parameters are adapted that are square, so that their shape does not tell.</summary>
     public MoeOrientation? MoeOrientation { get; init; }
 
-    /// <summary>How B of fused experts is arranged; if not said, as adapter_config.json's <c>lora_B_layout</c> says, or rank by rank.</summary>
+    /// <summary>How B of fused experts is arranged; if not said, as adapter_config.json's <c>lora_B_layout</c> says, or rank by
+    /// rank.</summary>
     public MoeLoraLayout? MoeLoraLayout { get; init; }
 
-    /// <summary>True if the base is the residual one that was saved when the adapter was initialised, for kinds whose start changes the base (PiSSA …).</summary>
+    /// <summary>True if the base is the residual one that was saved when the adapter was initialised, for kinds whose start changes the
+    /// base (PiSSA …).</summary>
     public bool BaseIsResidual { get; init; }
 
     /// <summary>True to keep head and embedding tied: a change of one side is folded into the shared weight.</summary>
@@ -33,14 +36,18 @@ public sealed record PlanOptions
     {
         if (Combination == CombinationType.Sum && Density is not null)
         {
-            throw new MergeException(MergeError.InvalidOption, "A density is given, but the sum of adapters drops nothing.", nameof(Density), "Choose another combination (ties, dare_linear, dare_ties, magnitude_prune), or give no density.");
+            throw new MergeException(
+                MergeError.InvalidOption, "A density is given, but the sum of adapters drops nothing.", nameof(Density),
+                "Choose another combination (ties, dare_linear, dare_ties, magnitude_prune), or give no density.");
         }
 
         if (Combination != CombinationType.Sum && Density is not (> 0 and <= 1))
         {
             throw new MergeException(
                 MergeError.InvalidOption,
-                Density is { } density ? $"The density is {density}; it must be greater than 0 and at most 1." : $"{Combination.Name()} needs a density, the share of each delta that stays.",
+                Density is { } density
+                    ? $"The density is {density}; it must be greater than 0 and at most 1."
+                    : $"{Combination.Name()} needs a density, the share of each delta that stays.",
                 nameof(Density),
                 "The authors of TIES use 0.2, those of DARE 0.1 and more.");
         }

@@ -6,20 +6,21 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// Compares values while a merge is planned. Each comparison reads both sides piece by piece and ends at the first piece that differs, so only what
-/// really is the same is read to its end.
+/// Compares values while a merge is planned. Each comparison reads both sides piece by piece and ends at the first piece that differs, so
+/// only what really is the same is read to its end.
 /// </summary>
 internal static class SameValues
 {
     private const int PieceBytes = 1 << 20;
 
     /// <summary>
-    /// True if a stored tensor holds a source's values, rounded to its own dtype. PEFT saves the weight of every adapted embedding and head; taking it for a
-    /// replacement would forbid weights and combinations, and would spread the dtype that it was saved in.
+    /// True if a stored tensor holds a source's values, rounded to its own dtype. PEFT saves the weight of every adapted embedding and
+    /// head; taking it for a replacement would forbid weights and combinations, and would spread the dtype that it was saved in.
     /// </summary>
     public static bool IsCopy(TensorSource source, StoredTensor saved)
     {
-        if (!source.Shape.SequenceEqual(saved.Shape) || !source.Type.IsPlainFloat() || !saved.Type.IsPlainFloat() || saved.Type == TensorType.F64)
+        if (!source.Shape.SequenceEqual(saved.Shape) || !source.Type.IsPlainFloat() || !saved.Type.IsPlainFloat()
+            || saved.Type == TensorType.F64)
         {
             return false;
         }

@@ -7,11 +7,13 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// Places the modules that an adapter saved whole (<c>modules_to_save</c>, resized embeddings, heads): each takes the place of the base's, unless it
-/// is a copy of it.
+/// Places the modules that an adapter saved whole (<c>modules_to_save</c>, resized embeddings, heads): each takes the place of the base's,
+/// unless it is a copy of it.
 /// </summary>
 internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClaims claims)
 {
+    private const string Kind = "SavedModule";
+
     // As earlier adapters left the tensors; every tensor is still at its ordinal.
     private readonly ImmutableArray<LogicalTensor> _before = [.. plan.Tensors];
     private readonly Dictionary<string, int> _ordinals = plan.Tensors.ToDictionary(t => t.Name, t => t.Ordinal, StringComparer.Ordinal);
@@ -53,11 +55,13 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
         }
         else if (step.Weight != 1)
         {
-            claims.Problem(tensor, $"it replaces {name}, and a replacement cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
+            claims.Problem(
+                tensor, $"it replaces {name}, and a replacement cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
         }
         else if (before.IsChanged)
         {
-            claims.Problem(tensor, $"it replaces {name}, which {string.Join(", ", current.Adapters)} changes too; only sums can be combined");
+            claims.Problem(
+                tensor, $"it replaces {name}, which {string.Join(", ", current.Adapters)} changes too; only sums can be combined");
         }
         else if (!_replaced.Add(name))
         {
@@ -65,8 +69,14 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
         }
         else if (claims.Claim(tensor))
         {
-            plan.Tensors[current.Ordinal] = current with { Source = new PlainSource(tensor), Action = TensorAction.Replace, SourceShard = tensor.File.Name, Adapters = current.AdaptersWith(step) };
-            plan.Targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.Replaced, name, [tensor.Name]));
+            plan.Tensors[current.Ordinal] = current with
+            {
+                Source = new PlainSource(tensor),
+                Action = TensorAction.Replace,
+                SourceShard = tensor.File.Name,
+                Adapters = current.AdaptersWith(step),
+            };
+            plan.Report(tensor, module, Kind, AdapterOutcome.Replaced, name);
         }
     }
 
@@ -74,7 +84,7 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
     {
         if (claims.Claim(tensor))
         {
-            plan.Targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.BaseCopy, name, [tensor.Name]));
+            plan.Report(tensor, module, Kind, AdapterOutcome.BaseCopy, name);
         }
     }
 
@@ -83,7 +93,8 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
         var name = $"{module}.{parameter}";
         if (step.Weight != 1)
         {
-            claims.Problem(tensor, $"it is the head of a new task, which cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
+            claims.Problem(
+                tensor, $"it is the head of a new task, which cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
             return;
         }
 
@@ -108,7 +119,7 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
             SourceShard = tensor.File.Name,
             Adapters = [step.Adapter.Name],
         });
-        plan.Targets.Add(new AdapterTarget(step.Adapter.Name, module, "SavedModule", null, null, AdapterOutcome.Added, name, [tensor.Name]));
+        plan.Report(tensor, module, Kind, AdapterOutcome.Added, name);
         plan.Config = TaskHead.Apply(plan.Config, step.Adapter.Config, tensor.Shape[0]);
         plan.HasTaskHead = true;
     }
@@ -116,5 +127,6 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
     // Only a vocabulary may grow or shrink.
     private static bool SameOrResized(LogicalTensor current, StoredTensor tensor) =>
         current.Shape.SequenceEqual(tensor.Shape)
-        || ((TensorNames.IsInputEmbedding(current.Name) || TensorNames.IsOutputHead(current.Name)) && current.Shape.Skip(1).SequenceEqual(tensor.Shape.Skip(1)));
+        || ((TensorNames.IsInputEmbedding(current.Name) || TensorNames.IsOutputHead(current.Name))
+            && current.Shape.Skip(1).SequenceEqual(tensor.Shape.Skip(1)));
 }

@@ -1,8 +1,8 @@
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// Splits tensors into shards as the Hub's own library does: in the order given; a tensor beyond the limit is a shard of its own, and any other
-/// closes the current shard when it would tip it over. Source: huggingface_hub 1.29, <c>split_state_dict_into_shards_factory</c>.
+/// Splits tensors into shards as the Hub's own library does: in the order given; a tensor beyond the limit is a shard of its own, and any
+/// other closes the current shard when it would tip it over. Source: huggingface_hub 1.29, <c>split_state_dict_into_shards_factory</c>.
 /// </summary>
 public static class ShardSplitter
 {
@@ -45,7 +45,8 @@ public static class ShardSplitter
     /// <summary>The file name of a shard.</summary>
     /// <param name="index">Its place, from 0.</param>
     /// <param name="count">The number of shards.</param>
-    /// <param name="variant">The variant of the weights, if they are not the model's only ones: <c>fp16</c> for <c>model.fp16.safetensors</c>.</param>
+    /// <param name="variant">The variant of the weights, if they are not the model's only ones: <c>fp16</c> for
+    /// <c>model.fp16.safetensors</c>.</param>
     public static string FileName(int index, int count, string? variant = null)
     {
         var name = variant is null ? "model" : $"model.{variant}";

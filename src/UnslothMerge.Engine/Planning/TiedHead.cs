@@ -7,9 +7,9 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// The output head of a model that shares its weight with the input embedding and has no tensor of its own, or one with the same values. While adapters are
-/// placed it is a tensor like any other; afterwards it is written only if the two sides have become different. What PEFT's forward pass does decides: LoRA on one side,
-/// or a saved module, changes that side only; new token rows change both.
+/// The output head of a model that shares its weight with the input embedding and has no tensor of its own, or one with the same values.
+/// While adapters are placed it is a tensor like any other; afterwards it is written only if the two sides have become different. What
+/// PEFT's forward pass does decides: LoRA on one side, or a saved module, changes that side only; new token rows change both.
 /// </summary>
 internal sealed class TiedHead
 {
@@ -30,7 +30,8 @@ internal sealed class TiedHead
         _name = name;
     }
 
-    /// <summary>Finds the tied head of a model; null if it has a head of its own, or none. Transformers does not tie what is stored with different values.</summary>
+    /// <summary>Finds the tied head of a model; null if it has a head of its own, or none. Transformers does not tie what is stored with
+    /// different values.</summary>
     public static TiedHead? Find(IReadOnlyList<LogicalTensor> tensors, ModelConfig config)
     {
         if (!config.TiesWordEmbeddings || !config.Architectures.Any(a => HeadedClasses.Any(c => a.EndsWith(c, StringComparison.Ordinal))))
@@ -38,7 +39,8 @@ internal sealed class TiedHead
             return null;
         }
 
-        var embedding = tensors.Where(t => TensorNames.IsInputEmbedding(t.Name) && TensorNames.Component(t.Name) == "text").MinBy(t => t.Name.Length);
+        var embedding = tensors.Where(t => TensorNames.IsInputEmbedding(t.Name) && TensorNames.Component(t.Name) == "text")
+            .MinBy(t => t.Name.Length);
         if (embedding is null)
         {
             return null;
@@ -51,7 +53,11 @@ internal sealed class TiedHead
 
         // Older multi-modal checkpoints keep the whole language model, head included, below one prefix.
         const string prefix = "language_model.";
-        var name = config.ModelType == "gpt_neox" ? "embed_out.weight" : embedding.Name.StartsWith(prefix, StringComparison.Ordinal) ? prefix + "lm_head.weight" : "lm_head.weight";
+        var name = config.ModelType == "gpt_neox"
+            ? "embed_out.weight"
+            : embedding.Name.StartsWith(prefix, StringComparison.Ordinal)
+            ? prefix + "lm_head.weight"
+            : "lm_head.weight";
         return new TiedHead(embedding, name);
     }
 
@@ -80,17 +86,22 @@ internal sealed class TiedHead
             var shared = Fold(embedding, head);
             tensors[_embedding.Ordinal] = shared;
             Put(IsStored ? shared with { Name = _name, Ordinal = place } : null);
-            warnings.Add($"'{embedding.Name}' and the head stay tied, so that a change of one side changes the other too: the merged model computes something else than base and adapter did.");
+            warnings.Add(
+                $"'{embedding.Name}' and the head stay tied, so that a change of one side changes the other too: the merged model "
+                + "computes something else than base and adapter did.");
             return false;
         }
 
-        warnings.Add($"'{embedding.Name}' and '{_name}' are no longer the same: both are written, and tie_word_embeddings becomes false. Use -KeepTied to fold a change of one side into the shared weight.");
+        warnings.Add(
+            $"'{embedding.Name}' and '{_name}' are no longer the same: both are written, and tie_word_embeddings becomes false. Use "
+            + "-KeepTied to fold a change of one side into the shared weight.");
         Put(head);
         return embedding.Shape.SequenceEqual(head.Shape)
             ? true
             : throw new MergeException(
                 MergeError.AdapterDoesNotFit,
-                $"An adapter resizes '{embedding.Name}' to {embedding.Shape.Text()}, but the tied head '{_name}' would keep {head.Shape.Text()}.",
+                $"An adapter resizes '{embedding.Name}' to {embedding.Shape.Text()}, but the tied head '{_name}' would keep "
+                + $"{head.Shape.Text()}.",
                 embedding.Name,
                 "Use -KeepTied, if the head was trained with the embedding; else save the adapter with both in modules_to_save.");
 
@@ -111,7 +122,15 @@ internal sealed class TiedHead
     private static LogicalTensor WithTokenRows(LogicalTensor head, LogicalTensor embedding)
     {
         var rows = embedding.Terms.Where(t => t.Term is RowReplacementTerm && !head.Terms.Contains(t)).ToList();
-        return rows.Count == 0 ? head : head with { Terms = [.. head.Terms, .. rows], Action = head.Action is TensorAction.Replace ? head.Action : TensorAction.Merge, Adapters = [.. head.Adapters.Union(embedding.Adapters)], SpecialView = embedding.SpecialView };
+        return rows.Count == 0
+            ? head
+            : head with
+            {
+                Terms = [.. head.Terms, .. rows],
+                Action = head.Action is TensorAction.Replace ? head.Action : TensorAction.Merge,
+                Adapters = [.. head.Adapters.Union(embedding.Adapters)],
+                SpecialView = embedding.SpecialView,
+            };
     }
 
     private LogicalTensor Fold(LogicalTensor embedding, LogicalTensor head)
@@ -134,5 +153,6 @@ internal sealed class TiedHead
 
     // With ensure_weight_tying the head's A and B are the embedding's B and A, transposed: the same delta, seen from the other side.
     private static bool SameTerm(WeightedTerm a, WeightedTerm b) => a == b || ReferenceEquals(a.Term, b.Term)
-        || (a.Weight == b.Weight && a.Term is LowRankTerm x && b.Term is LowRankTerm y && x.Scaling == y.Scaling && SameValues.Equal(x.Left, y.Left) && SameValues.Equal(x.Right, y.Right));
+        || (a.Weight == b.Weight && a.Term is LowRankTerm x && b.Term is LowRankTerm y && x.Scaling == y.Scaling
+            && SameValues.Equal(x.Left, y.Left) && SameValues.Equal(x.Right, y.Right));
 }

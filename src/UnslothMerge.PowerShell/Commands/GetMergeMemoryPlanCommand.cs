@@ -40,7 +40,8 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     [Parameter(Mandatory = true, ParameterSetName = PipelineSet, ValueFromPipeline = true)]
     public MergeTensor? InputObject { get; set; }
 
-    /// <summary>Where the model would be saved; the current location by default. Its free space is looked at, and how fast its disk is.</summary>
+    /// <summary>Where the model would be saved; the current location by default. Its free space is looked at, and how fast its disk
+    /// is.</summary>
     [Parameter]
     [Alias("SaveDirectory", "OutputPath")]
     [ValidateNotNullOrEmpty]
@@ -84,8 +85,12 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
 
             // The model is written beside its destination, and the base's own directory is never written to.
             var beside = Path.GetDirectoryName(destination) ?? destination;
-            var speed = RealPath.IsWithin(RealPath.Of(DiskSpace.Existing(beside)), RealPath.Of(merge.Base.Path)) ? null : SpeedProbe.At(beside);
-            return new MergeMemoryPlan(merge, memory, copied, DiskSpace.At(destination), DiskSpace.At(Options.TemporaryLocation), speed?.Estimate(memory, device?.Plan));
+            var speed = RealPath.IsWithin(RealPath.Of(DiskSpace.Existing(beside)), RealPath.Of(merge.Base.Path))
+                ? null
+                : SpeedProbe.At(beside);
+            return new MergeMemoryPlan(
+                merge, memory, copied, DiskSpace.At(destination), DiskSpace.At(Options.TemporaryLocation),
+                speed?.Estimate(memory, device?.Plan));
         }));
     }
 }

@@ -26,9 +26,11 @@ public sealed class GetModelTensorCommand : PathCommand
             return tensors;
         }
 
-        foreach (var name in Name.Where(n => !WildcardPattern.ContainsWildcardCharacters(n) && !tensors.Exists(t => t.Name.Equals(n, StringComparison.OrdinalIgnoreCase))))
+        var plain = Name.Where(n => !WildcardPattern.ContainsWildcardCharacters(n));
+        foreach (var name in plain.Where(n => !tensors.Exists(t => t.Name.Equals(n, StringComparison.OrdinalIgnoreCase))))
         {
-            WriteError(ErrorRecords.From(new MergeException(MergeError.InvalidArgument, $"'{path}' has no tensor '{name}'.", name, "Use wildcards, such as *q_proj*, or press Tab after -Name."))!);
+            WriteError(ErrorRecords.From(new MergeException(
+                MergeError.InvalidArgument, $"'{path}' has no tensor '{name}'.", name, "Use wildcards, such as *q_proj*, or press Tab after -Name."))!);
         }
 
         var patterns = Name.Select(n => new WildcardPattern(n, WildcardOptions.IgnoreCase)).ToList();

@@ -7,10 +7,11 @@ using UnslothMerge.PowerShell.Completion;
 namespace UnslothMerge.PowerShell.Commands;
 
 // The default set is the one that takes its input by value: with the other as the default, PowerShell settles on it before it has seen
-// the input whenever only -Adapter is given, and then cannot bind the tensors of another merge. Nothing else may be mandatory in it, so that
-// a plan can still bind by its properties.
+// the input whenever only -Adapter is given, and then cannot bind the tensors of another merge. Nothing else may be mandatory in it, so
+// that a plan can still bind by its properties.
 
-/// <summary>Plans the merge of adapters into a base, and emits one lazy object for each tensor of the merged model. Nothing is computed until they are saved.</summary>
+/// <summary>Plans the merge of adapters into a base, and emits one lazy object for each tensor of the merged model. Nothing is computed
+/// until they are saved.</summary>
 [Cmdlet(VerbsData.Merge, "LoraModel", DefaultParameterSetName = PipelineSet)]
 [OutputType(typeof(MergeTensor))]
 public sealed class MergeLoraModelCommand : DeltaCommand
@@ -47,10 +48,13 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     {
         base.BeginProcessing();
 
-        // A plan from the pipeline may have no adapters; a list that was given and turned out empty is a slip that would save the plain base.
+        // A plan from the pipeline may have no adapters; a list that was given and turned out empty is a slip that would save the plain
+        // base.
         if (MyInvocation.BoundParameters.ContainsKey(nameof(Adapter)) && Adapter is { Length: 0 })
         {
-            Refuse(nameof(Adapter), "-Adapter is an empty list.", "Give at least one adapter, or leave -Adapter out to convert the base only.");
+            Refuse(
+                nameof(Adapter), "-Adapter is an empty list.",
+                "Give at least one adapter, or leave -Adapter out to convert the base only.");
         }
     }
 
@@ -101,7 +105,9 @@ public sealed class MergeLoraModelCommand : DeltaCommand
             WriteVerbose(named!.Text);
         }
 
-        WriteVerbose($"Base '{plan.Base.Path}' ({plan.Base.Title}), {plan.Tensors.Length} tensors, {plan.Tensors.Count(t => t.IsChanged)} of them changed by {plan.Steps.Length} adapter(s).");
+        WriteVerbose(
+            $"Base '{plan.Base.Path}' ({plan.Base.Title}), {plan.Tensors.Length} tensors, {plan.Tensors.Count(t => t.IsChanged)} of them "
+            + $"changed by {plan.Steps.Length} adapter(s).");
         foreach (var tensor in plan.Tensors.Where(filter ?? (_ => true)))
         {
             WriteObject(new MergeTensor(plan, tensor));

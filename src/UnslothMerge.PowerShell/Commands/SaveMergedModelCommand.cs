@@ -12,7 +12,9 @@ namespace UnslothMerge.PowerShell.Commands;
 public sealed class SaveMergedModelCommand : OutputCommand
 {
     private static readonly string[] ModelParameters =
-        [nameof(DType), nameof(MaxShardSize), nameof(Variant), nameof(Strategy), nameof(QuantType), nameof(DoubleQuantization), nameof(BlockSize), nameof(ComputeDType)];
+        [
+            nameof(DType), nameof(MaxShardSize), nameof(Variant), nameof(Strategy), nameof(QuantType), nameof(DoubleQuantization),
+            nameof(BlockSize), nameof(ComputeDType)];
 
     private readonly MergeInput _input = new();
 
@@ -66,7 +68,9 @@ public sealed class SaveMergedModelCommand : OutputCommand
     {
         if (Method == SaveMethod.lora && ModelParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
         {
-            Refuse(parameter, $"The method lora saves an adapter as it is, so -{parameter} would have no effect.", $"Leave -{parameter} out, or use merged_16bit.");
+            Refuse(
+                parameter, $"The method lora saves an adapter as it is, so -{parameter} would have no effect.",
+                $"Leave -{parameter} out, or use merged_16bit.");
         }
 
         base.BeginProcessing();
@@ -85,7 +89,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
 
         var path = Unresolved(Destination, nameof(Destination));
-        var extras = new ExtrasOptions { Tokenizer = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer)), Tags = Tag, Datasets = Dataset };
+        var directory = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer));
+        var extras = new ExtrasOptions { Tokenizer = directory, Tags = Tag, Datasets = Dataset };
         var inputs = plan.Steps.Select(s => ("adapter", s.Adapter.Path)).Prepend(("base", plan.Base.Path));
         if (extras.Tokenizer is { } tokenizer)
         {
@@ -109,12 +114,18 @@ public sealed class SaveMergedModelCommand : OutputCommand
         {
             if (_input.Tensors.Count() < plan.Tensors.Length)
             {
-                throw new MergeException(MergeError.InvalidOption, $"The method lora saves an adapter as it is, but only {_input.Tensors.Count()} of the merge's {plan.Tensors.Length} tensors came.", nameof(Method), "Use merged_16bit with -AllowPartial, or pipe every tensor.");
+                throw new MergeException(
+                    MergeError.InvalidOption,
+                    $"The method lora saves an adapter as it is, but only {_input.Tensors.Count()} of the merge's {plan.Tensors.Length} "
+                    + "tensors came.",
+                    nameof(Method), "Use merged_16bit with -AllowPartial, or pipe every tensor.");
             }
 
             if (_input.Strengths.Values.Any(s => s != 1))
             {
-                throw new MergeException(MergeError.InvalidOption, "The method lora saves an adapter as it is, but some tensors have a Strength other than 1.", nameof(Method), "Use merged_16bit, or leave every Strength at 1.");
+                throw new MergeException(
+                    MergeError.InvalidOption, "The method lora saves an adapter as it is, but some tensors have a Strength other than 1.",
+                    nameof(Method), "Use merged_16bit, or leave every Strength at 1.");
             }
         });
         var extras = Prepared(() => ModelExtras.ForAdapter(plan, target, options));
@@ -126,7 +137,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
 
     private void SaveModel(MergePlan plan, Destination target, ExtrasOptions options)
     {
-        var write = Engine(() => WritePlan.Create(plan, _input.Select(AllowPartial, target.Given), Options.Write with { Variant = Variant }));
+        var tensors = Engine(() => _input.Select(AllowPartial, target.Given));
+        var write = Engine(() => WritePlan.Create(plan, tensors, Options.Write with { Variant = Variant }));
         var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
         using var device = OpenDevice(write);
         var memory = MemoryPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
@@ -165,7 +177,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
 
     private void WarnOfQuantization(List<SavedModelShard> shards)
     {
-        var worst = shards.SelectMany(s => s.Tensors).Where(t => t.RelativeError is not null).OrderByDescending(t => t.RelativeError).Take(3).ToList();
+        var worst = shards.SelectMany(s => s.Tensors).Where(t => t.RelativeError is not null).OrderByDescending(t => t.RelativeError)
+            .Take(3).ToList();
         if (worst.Count > 0)
         {
             var what = Method switch
@@ -174,11 +187,14 @@ public sealed class SaveMergedModelCommand : OutputCommand
                 SaveMethod.merged_fp8 => "Merging into FP8",
                 _ => "Quantizing again what adapters changed",
             };
-            WriteWarning($"{what} costs accuracy. The relative error is largest in {string.Join(", ", worst.Select(t => $"{t.Name} ({t.RelativeError:P1})"))}; RelativeError has it for every tensor.");
+            WriteWarning(
+                $"{what} costs accuracy. The relative error is largest in "
+                + $"{string.Join(", ", worst.Select(t => $"{t.Name} ({t.RelativeError:P1})"))}; RelativeError has it for every tensor.");
         }
     }
 
-    private bool Confirm(SaveDescription description, Destination target) => ShouldProcess(description.Text(target), description.Question(target), "Save-MergedModel");
+    private bool Confirm(SaveDescription description, Destination target) =>
+        ShouldProcess(description.Text(target), description.Question(target), "Save-MergedModel");
 
     private ModelExtras Prepared(Func<ModelExtras> prepare)
     {

@@ -8,8 +8,8 @@ using UnslothMerge.Verification;
 namespace UnslothMerge.PowerShell.Commands;
 
 /// <summary>
-/// Tests a saved model: opens it anew and checks that files, names, config, tokenizer and numbers are those of base and adapters, with float64 formulas of its
-/// own. Emits one object per check, or with -Quiet one boolean.
+/// Tests a saved model: opens it anew and checks that files, names, config, tokenizer and numbers are those of base and adapters, with
+/// float64 formulas of its own. Emits one object per check, or with -Quiet one boolean.
 /// </summary>
 [Cmdlet(VerbsDiagnostic.Test, "MergedModel", DefaultParameterSetName = PipelineSet)]
 [OutputType(typeof(ModelCheck), typeof(bool))]
@@ -19,14 +19,17 @@ public sealed class TestMergedModelCommand : DeltaCommand
     private const string PipelineSet = "Pipeline";
 
     private static readonly string[] DeltaParameters =
-        [nameof(CombinationType), nameof(Density), nameof(Seed), nameof(KeepTied), nameof(BaseIsResidual), nameof(MoeOrientation), nameof(MoeLoraLayout)];
+        [
+            nameof(CombinationType), nameof(Density), nameof(Seed), nameof(KeepTied), nameof(BaseIsResidual), nameof(MoeOrientation),
+            nameof(MoeLoraLayout)];
 
     private readonly MergeInput _input = new();
     private readonly List<string> _models = [];
 
     /// <summary>The directory of the saved model, or one of its files.</summary>
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = PipelineSet)]
-    [Parameter(Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
+    [Parameter(
+        Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
     [Alias("PSPath", "Destination")]
     [ValidateNotNullOrEmpty]
     [ArgumentCompleter(typeof(ModelCompleter))]
@@ -53,7 +56,8 @@ public sealed class TestMergedModelCommand : DeltaCommand
     [Parameter(ParameterSetName = BaseSet)]
     public double[]? Weight { get; set; }
 
-    /// <summary>The directory whose tokenizer was saved instead of the adapter's or the base's, if one was given to Save-MergedModel.</summary>
+    /// <summary>The directory whose tokenizer was saved instead of the adapter's or the base's, if one was given to
+    /// Save-MergedModel.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
     [ArgumentCompleter(typeof(ModelCompleter))]
@@ -113,9 +117,12 @@ public sealed class TestMergedModelCommand : DeltaCommand
 
     private List<ModelCheck> Test(MergePlan plan, IReadOnlyList<LogicalTensor> tensors, string model)
     {
-        WriteVerbose($"Testing {(Full ? "every element" : "samples")} of {tensors.Count} tensors of '{model}' against '{plan.Base.Path}' and {plan.Steps.Length} adapter(s).");
+        WriteVerbose(
+            $"Testing {(Full ? "every element" : "samples")} of {tensors.Count} tensors of '{model}' against '{plan.Base.Path}' and "
+            + $"{plan.Steps.Length} adapter(s).");
         var progress = new MergeProgressRecord(WriteProgress, $"Testing {model}", [], TimeProvider.System);
-        var options = new VerificationOptions(Full, ThrottleLimit) { Tokenizer = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer)) };
+        var tokenizer = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer));
+        var options = new VerificationOptions(Full, ThrottleLimit) { Tokenizer = tokenizer };
         try
         {
             return [.. ModelVerifier.Verify(plan, tensors, model, options, progress, Stop).Select(r => new ModelCheck(r, model))];
@@ -130,13 +137,17 @@ public sealed class TestMergedModelCommand : DeltaCommand
     {
         if (_input.Plan is not { } plan)
         {
-            Refuse(nameof(InputObject), "There is nothing to compare the model with.", "Pipe the output of Merge-LoraModel here, or give -Base and -Adapter.");
+            Refuse(
+                nameof(InputObject), "There is nothing to compare the model with.",
+                "Pipe the output of Merge-LoraModel here, or give -Base and -Adapter.");
             throw new System.Diagnostics.UnreachableException();
         }
 
         if (DeltaParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
         {
-            Refuse(parameter, $"-{parameter} belongs to Merge-LoraModel: what comes from the pipeline is planned already.", $"Give -{parameter} to Merge-LoraModel, or give -Base and -Adapter here.");
+            Refuse(
+                parameter, $"-{parameter} belongs to Merge-LoraModel: what comes from the pipeline is planned already.",
+                $"Give -{parameter} to Merge-LoraModel, or give -Base and -Adapter here.");
         }
 
         return (plan, Engine(() => _input.Select(allowPartial: true, Path)));

@@ -20,11 +20,13 @@ public abstract class DeltaCommand : EngineCommand
     [Parameter]
     public int Seed { get; set; }
 
-    /// <summary>Keeps embedding and head tied: a change of one side is folded into the shared weight. Without it both are written where they differ.</summary>
+    /// <summary>Keeps embedding and head tied: a change of one side is folded into the shared weight. Without it both are written where
+    /// they differ.</summary>
     [Parameter]
     public SwitchParameter KeepTied { get; set; }
 
-    /// <summary>Says that the base is the residual one that was saved when the adapter was initialised (PiSSA, OLoRA, CorDA, LoRA-GA).</summary>
+    /// <summary>Says that the base is the residual one that was saved when the adapter was initialised (PiSSA, OLoRA, CorDA,
+    /// LoRA-GA).</summary>
     [Parameter]
     public SwitchParameter BaseIsResidual { get; set; }
 
@@ -32,7 +34,8 @@ public abstract class DeltaCommand : EngineCommand
     [Parameter]
     public MoeOrientation? MoeOrientation { get; set; }
 
-    /// <summary>How B of fused expert adapters is arranged, where adapter_config.json does not say: rank by rank (PEFT), or expert by expert (older Unsloth).</summary>
+    /// <summary>How B of fused expert adapters is arranged, where adapter_config.json does not say: rank by rank (PEFT), or expert by
+    /// expert (older Unsloth).</summary>
     [Parameter]
     public MoeLoraLayout? MoeLoraLayout { get; set; }
 
@@ -42,7 +45,8 @@ public abstract class DeltaCommand : EngineCommand
     /// <inheritdoc/>
     protected override void BeginProcessing() => Options = Engine(() => new PlanOptions
     {
-        Combination = Enum.Parse<Adapters.Combining.CombinationType>(CombinationType.ToString().Replace("_", "", StringComparison.Ordinal), ignoreCase: true),
+        Combination = Enum.Parse<Adapters.Combining.CombinationType>(
+            CombinationType.ToString().Replace("_", "", StringComparison.Ordinal), ignoreCase: true),
         Density = MyInvocation.BoundParameters.ContainsKey(nameof(Density)) ? Density : null,
         Seed = Seed,
         KeepTied = KeepTied,

@@ -15,6 +15,8 @@ public sealed class DeviceCompleter : IArgumentCompleter
     ];
 
     /// <inheritdoc/>
-    public IEnumerable<CompletionResult> CompleteArgument(string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters) =>
-        Devices.Where(d => d.Name.StartsWith(wordToComplete, StringComparison.OrdinalIgnoreCase)).Select(d => new CompletionResult(d.Name, d.Name, CompletionResultType.ParameterValue, d.Tip));
+    public IEnumerable<CompletionResult> CompleteArgument(
+        string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters) =>
+        Devices.Where(d => d.Name.StartsWith(wordToComplete, StringComparison.OrdinalIgnoreCase))
+            .Select(d => new CompletionResult(d.Name, d.Name, CompletionResultType.ParameterValue, d.Tip));
 }

@@ -68,7 +68,8 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
     }
 
     /// <summary>Ends the command because of a bad argument.</summary>
-    private protected void Refuse(string parameter, string message, string? advice = null) => Engine(() => throw new MergeException(MergeError.InvalidArgument, message, parameter, advice));
+    private protected void Refuse(string parameter, string message, string? advice = null) =>
+        Engine(() => throw new MergeException(MergeError.InvalidArgument, message, parameter, advice));
 
     /// <summary>The path of something that may not exist yet.</summary>
     private protected string Unresolved(string path, string parameter) => Engine(() => FileSystemPath(path, parameter));
@@ -79,7 +80,11 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
         var found = ResolveSome([path], parameter);
         if (found.Count > 1)
         {
-            Refuse(parameter, $"'{path}' matches {found.Count} paths ({string.Join(", ", found.Take(3))}{(found.Count > 3 ? ", …" : "")}), but only one can be used.", $"Give -{parameter} without wildcards.");
+            Refuse(
+                parameter,
+                $"'{path}' matches {found.Count} paths ({string.Join(", ", found.Take(3))}{(found.Count > 3 ? ", …" : "")}), but only one "
+                + "can be used.",
+                $"Give -{parameter} without wildcards.");
         }
 
         return found[0];
@@ -94,7 +99,8 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
             var found = Resolve(path, parameter);
             if (found.Count == 0)
             {
-                throw new MergeException(MergeError.InvalidArgument, $"'{path}' matches nothing.", path, $"Check the path given to -{parameter}.");
+                throw new MergeException(
+                    MergeError.InvalidArgument, $"'{path}' matches nothing.", path, $"Check the path given to -{parameter}.");
             }
 
             all.AddRange(found);
@@ -137,12 +143,15 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
     {
         if (string.IsNullOrWhiteSpace(path))
         {
-            throw new MergeException(MergeError.InvalidArgument, $"-{parameter} is an empty path.", parameter, "Give a directory; a variable may be empty.");
+            throw new MergeException(
+                MergeError.InvalidArgument, $"-{parameter} is an empty path.", parameter, "Give a directory; a variable may be empty.");
         }
 
         var resolved = SessionState.Path.GetUnresolvedProviderPathFromPSPath(path, out var provider, out _);
         return provider.ImplementingType == typeof(FileSystemProvider)
             ? resolved
-            : throw new MergeException(MergeError.InvalidArgument, $"'{path}' is a path of the provider {provider.Name}, not of the file system.", path, $"Give -{parameter} a directory.");
+            : throw new MergeException(
+                MergeError.InvalidArgument, $"'{path}' is a path of the provider {provider.Name}, not of the file system.", path,
+                $"Give -{parameter} a directory.");
     }
 }

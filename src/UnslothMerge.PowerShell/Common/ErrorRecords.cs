@@ -10,16 +10,26 @@ internal static class ErrorRecords
     /// <summary>The record of an error that a user can act on; null for one that is a mistake of the program.</summary>
     public static ErrorRecord? From(Exception exception) => exception switch
     {
-        MergeException e => Make(e, e.Error.ToString(), CategoryOf(e.Error), e.Target, e.Advice, e.Details.Count > 10 ? " All of them: $Error[0].Exception.Details." : ""),
-        UnauthorizedAccessException e => Make(e, CannotRead, ErrorCategory.PermissionDenied, null, "Run as a user who may read that file or folder, or change its permissions."),
-        IOException e => Make(e, CannotRead, ErrorCategory.ReadError, null, "Check that the file is there and that its disk or network share can be reached."),
+        MergeException e =>
+            Make(
+                e, e.Error.ToString(), CategoryOf(e.Error), e.Target, e.Advice,
+                e.Details.Count > 10 ? " All of them: $Error[0].Exception.Details." : ""),
+        UnauthorizedAccessException e =>
+            Make(
+                e, CannotRead, ErrorCategory.PermissionDenied, null,
+                "Run as a user who may read that file or folder, or change its permissions."),
+        IOException e =>
+            Make(
+                e, CannotRead, ErrorCategory.ReadError, null,
+                "Check that the file is there and that its disk or network share can be reached."),
 
         // A drive, provider or item that the session does not know: PowerShell's own record says it best.
         SessionStateException e => new ErrorRecord(e.ErrorRecord, e),
         _ => null,
     };
 
-    private static ErrorRecord Make(Exception exception, string id, ErrorCategory category, object? target, string? advice, string more = "") =>
+    private static ErrorRecord Make(
+        Exception exception, string id, ErrorCategory category, object? target, string? advice, string more = "") =>
         new(exception, id, category, target)
         {
             // PowerShell shows the recommendation below the message by itself.

@@ -17,7 +17,8 @@ internal sealed class MergeInput
     public IEnumerable<MergeTensor> Tensors => _tensors.Values.OrderBy(t => t.Ordinal);
 
     /// <summary>The factors that the user gave, by ordinal.</summary>
-    public IReadOnlyDictionary<int, double> Strengths => _tensors.Where(t => t.Value.Strength is not null).ToDictionary(t => t.Key, t => t.Value.Strength!.Value);
+    public IReadOnlyDictionary<int, double> Strengths =>
+        _tensors.Where(t => t.Value.Strength is not null).ToDictionary(t => t.Key, t => t.Value.Strength!.Value);
 
     /// <summary>Takes one object from the pipeline.</summary>
     /// <exception cref="MergeException">It is not a tensor of this merge, or came before.</exception>
@@ -30,7 +31,8 @@ internal sealed class MergeInput
             throw restored
                 ? new MergeException(
                     MergeError.InvalidOption,
-                    "A tensor that was serialized and restored (by a job, a remote session or Export-Clixml) has lost the merge it belonged to.",
+                    "A tensor that was serialized and restored (by a job, a remote session or Export-Clixml) has lost the merge it "
+                    + "belonged to.",
                     "InputObject",
                     "Run Merge-LoraModel and Save-MergedModel in the same session.")
                 : new MergeException(
@@ -67,7 +69,8 @@ internal sealed class MergeInput
         {
             throw new MergeException(
                 MergeError.IncompleteModel,
-                $"{missing.Count} of {Plan.Tensors.Length} tensors are missing ({string.Join(", ", missing.Take(2))}{(missing.Count > 2 ? ", …" : "")}), so '{destination}' would not load.",
+                $"{missing.Count} of {Plan.Tensors.Length} tensors are missing "
+                + $"({string.Join(", ", missing.Take(2))}{(missing.Count > 2 ? ", …" : "")}), so '{destination}' would not load.",
                 destination,
                 "To leave layers unmerged set their Strength to 0; to write a part of a model use -AllowPartial.") { Details = missing };
         }

@@ -4,7 +4,8 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>The parameters that shape an output and the run that writes it: saving takes them, and so does asking what saving would need.</summary>
+/// <summary>The parameters that shape an output and the run that writes it: saving takes them, and so does asking what saving would
+/// need.</summary>
 public abstract class OutputCommand : EngineCommand
 {
     /// <summary>What is saved.</summary>
@@ -13,12 +14,14 @@ public abstract class OutputCommand : EngineCommand
     [SaveMethodSpelling]
     public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
 
-    /// <summary>The dtype of the floating-point tensors. 'auto' keeps each one's own in a 16-bit model, and makes bfloat16 of a float32 one.</summary>
+    /// <summary>The dtype of the floating-point tensors. 'auto' keeps each one's own in a 16-bit model, and makes bfloat16 of a float32
+    /// one.</summary>
     [Parameter]
     [ValidateSet("auto", "bfloat16", "float16", "float32", "BF16", "F16", "F32")]
     public string DType { get; set; } = OutputOptions.Auto;
 
-    /// <summary>What shares a scale in an FP8 output: blocks of 128 × 128 (as DeepSeek and transformers have it) or the rows of a weight (as compressed-tensors has it). As in an FP8 base, else block.</summary>
+    /// <summary>What shares a scale in an FP8 output: blocks of 128 × 128 (as DeepSeek and transformers have it) or the rows of a weight
+    /// (as compressed-tensors has it). As in an FP8 base, else block.</summary>
     [Parameter]
     [ValidateSet("block", "channel")]
     public string? Strategy { get; set; }
@@ -28,7 +31,8 @@ public abstract class OutputCommand : EngineCommand
     [ValidateSet("nf4", "fp4")]
     public string? QuantType { get; set; }
 
-    /// <summary>Whether a 4-bit output quantizes its absmax values too: as the base does, else yes. Write -DoubleQuantization:$false for no.</summary>
+    /// <summary>Whether a 4-bit output quantizes its absmax values too: as the base does, else yes. Write -DoubleQuantization:$false for
+    /// no.</summary>
     [Parameter]
     public SwitchParameter DoubleQuantization { get; set; }
 
@@ -52,8 +56,8 @@ public abstract class OutputCommand : EngineCommand
     public string MaximumMemoryUsage { get; set; } = MemoryAmount.Default;
 
     /// <summary>
-    /// Where the arithmetic is done: auto (whatever is faster), cpu (the same bytes on every machine), cuda or cuda:1. A GPU needs a libtorch; see
-    /// UNSLOTHMERGE_LIBTORCH.
+    /// Where the arithmetic is done: auto (whatever is faster), cpu (the same bytes on every machine), cuda or cuda:1. A GPU needs a
+    /// libtorch; see UNSLOTHMERGE_LIBTORCH.
     /// </summary>
     [Parameter]
     [ArgumentCompleter(typeof(DeviceCompleter))]
@@ -61,8 +65,8 @@ public abstract class OutputCommand : EngineCommand
     public string Device { get; set; } = "auto";
 
     /// <summary>
-    /// A directory for shards on their way to the Hub. Nothing is put there yet: a model is written beside its destination, and everything else is kept
-    /// in memory. The system's temporary directory by default.
+    /// A directory for shards on their way to the Hub. Nothing is put there yet: a model is written beside its destination, and everything
+    /// else is kept in memory. The system's temporary directory by default.
     /// </summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
@@ -87,5 +91,6 @@ public abstract class OutputCommand : EngineCommand
     }
 
     /// <summary>Opens the device; null if the cores do all the work.</summary>
-    private protected DeviceRun? OpenDevice(WritePlan plan) => Engine(() => DeviceSelection.Open(Options.Device, plan, Options.Memory, ThrottleLimit, WriteVerbose));
+    private protected DeviceRun? OpenDevice(WritePlan plan) =>
+        Engine(() => DeviceSelection.Open(Options.Device, plan, Options.Memory, ThrottleLimit, WriteVerbose));
 }

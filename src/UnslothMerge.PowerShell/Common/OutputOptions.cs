@@ -27,10 +27,13 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
     {
         var type = command.DType.Equals(Auto, StringComparison.OrdinalIgnoreCase) ? (TensorType?)null
             : TensorTypes.FromTorchName(command.DType) is { } t && t != TensorType.F64 ? t
-            : throw Bad(nameof(command.DType), $"The dtype '{command.DType}' cannot be written.", "Use auto, bfloat16, float16 or float32.");
+            : throw Bad(
+                nameof(command.DType), $"The dtype '{command.DType}' cannot be written.", "Use auto, bfloat16, float16 or float32.");
         if (!ByteSize.TryParse(command.MaxShardSize, out var shard) || shard <= 0)
         {
-            throw Bad(nameof(command.MaxShardSize), $"'{command.MaxShardSize}' is not a size of a shard.", "Write it as 5GB, 500MB or 4GiB; digits alone are bytes.");
+            throw Bad(
+                nameof(command.MaxShardSize), $"'{command.MaxShardSize}' is not a size of a shard.",
+                "Write it as 5GB, 500MB or 4GiB; digits alone are bytes.");
         }
 
         if (!Directory.Exists(temporary))
@@ -49,19 +52,27 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
     private static OutputRequest? Format(OutputCommand command, TensorType? type, bool? doubleQuantization)
     {
         var method = command.Method;
-        if (method != SaveMethod.merged_4bit && ((command.QuantType ?? command.ComputeDType) is not null || doubleQuantization is not null || command.BlockSize is not null))
+        if (method != SaveMethod.merged_4bit
+            && ((command.QuantType ?? command.ComputeDType) is not null || doubleQuantization is not null || command.BlockSize is not null))
         {
-            throw Bad(nameof(command.Method), $"-QuantType, -DoubleQuantization, -BlockSize and -ComputeDType belong to a 4-bit output, but the method is {method}.", "Use -Method merged_4bit, or leave them out.");
+            throw Bad(
+                nameof(command.Method),
+                $"-QuantType, -DoubleQuantization, -BlockSize and -ComputeDType belong to a 4-bit output, but the method is {method}.",
+                "Use -Method merged_4bit, or leave them out.");
         }
 
         if (method != SaveMethod.merged_fp8 && command.Strategy is not null)
         {
-            throw Bad(nameof(command.Method), $"-Strategy belongs to an FP8 output, but the method is {method}.", "Use -Method merged_fp8, or leave it out.");
+            throw Bad(
+                nameof(command.Method), $"-Strategy belongs to an FP8 output, but the method is {method}.",
+                "Use -Method merged_fp8, or leave it out.");
         }
 
         if (method is SaveMethod.merged or SaveMethod.merged_mxfp4 && type is not null)
         {
-            throw Bad(nameof(command.DType), $"The method {method} keeps the dtype and format of every tensor, so -DType would have no effect.", "Leave -DType out, or use merged_16bit.");
+            throw Bad(
+                nameof(command.DType), $"The method {method} keeps the dtype and format of every tensor, so -DType would have no effect.",
+                "Leave -DType out, or use merged_16bit.");
         }
 
         if (method == SaveMethod.merged_4bit && type == TensorType.F32)
@@ -78,7 +89,8 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
         {
             SaveMethod.merged => new BaseFormatRequest(),
             SaveMethod.merged_mxfp4 => new BaseFormatRequest("MXFP4"),
-            SaveMethod.merged_fp8 => new Fp8Request(command.Strategy is { } strategy ? Enum.Parse<Fp8Strategy>(strategy, ignoreCase: true) : null),
+            SaveMethod.merged_fp8 =>
+                new Fp8Request(command.Strategy is { } strategy ? Enum.Parse<Fp8Strategy>(strategy, ignoreCase: true) : null),
             SaveMethod.merged_4bit => new FourBitRequest(
                 command.QuantType is { } codes ? FourBitCodes.Of(codes.ToLowerInvariant()) : null,
                 doubleQuantization,
@@ -88,5 +100,6 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
         };
     }
 
-    private static MergeException Bad(string parameter, string message, string advice) => new(MergeError.InvalidOption, message, parameter, advice);
+    private static MergeException Bad(string parameter, string message, string advice) =>
+        new(MergeError.InvalidOption, message, parameter, advice);
 }

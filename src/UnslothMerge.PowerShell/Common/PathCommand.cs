@@ -3,14 +3,16 @@ using UnslothMerge.PowerShell.Completion;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>What commands share that look at directories, one after the other: a bad one is an error of its own and the next one's turn comes.</summary>
+/// <summary>What commands share that look at directories, one after the other: a bad one is an error of its own and the next one's turn
+/// comes.</summary>
 public abstract class PathCommand : EngineCommand
 {
     private const string PathSet = "Path";
     private const string LiteralPathSet = "LiteralPath";
 
     /// <summary>Directories; wildcards are allowed.</summary>
-    [Parameter(Mandatory = true, Position = 0, ParameterSetName = PathSet, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
+    [Parameter(
+        Mandatory = true, Position = 0, ParameterSetName = PathSet, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
     [SupportsWildcards]
     [ArgumentCompleter(typeof(PathCompleter))]

@@ -30,7 +30,9 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
 
         files.AddRange(Extras(extras));
         return new SaveDescription(
-            $"Write {method}: {Amount.Text(plan.Shards.Length, "shard")}, {tensors.Count} tensors ({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, config.json, {Amount.Text(extras.Copied.Count, "file")} carried over",
+            $"Write {method}: {Amount.Text(plan.Shards.Length, "shard")}, {tensors.Count} tensors "
+            + $"({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, config.json, "
+            + $"{Amount.Text(extras.Copied.Count, "file")} carried over",
             files);
     }
 
@@ -41,7 +43,9 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
         return new SaveDescription(
             $"Write lora: the adapter, {Amount.Text(extras.Copied.Count, "file")} carried over",
             [
-                new DescribedFile(AdapterDirectory.WeightsName, new FileInfo(adapter.Weights.Path).Length, Amount.Text(adapter.Weights.Tensors.Count, "tensor")),
+                new DescribedFile(
+                    AdapterDirectory.WeightsName, new FileInfo(adapter.Weights.Path).Length,
+                    Amount.Text(adapter.Weights.Tensors.Count, "tensor")),
                 Copied(AdapterDirectory.ConfigName, Path.Combine(adapter.Path, AdapterDirectory.ConfigName)),
                 .. Extras(extras),
             ]);
@@ -60,7 +64,9 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
     public string Question(Destination destination) => $"{Summary}, to '{destination.Given}'?{Replaced(destination)}";
 
     private static string Replaced(Destination destination) =>
-        destination.Exists && Directory.EnumerateFileSystemEntries(destination.Path).Any() ? $"\nThe model that is at '{destination.Given}' is replaced." : "";
+        destination.Exists && Directory.EnumerateFileSystemEntries(destination.Path).Any()
+            ? $"\nThe model that is at '{destination.Given}' is replaced."
+            : "";
 
     private static IEnumerable<DescribedFile> Extras(ModelExtras extras) =>
     [
@@ -68,5 +74,6 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
         .. extras.Copied.Select(f => Copied(f.Key, f.Value)),
     ];
 
-    private static DescribedFile Copied(string name, string path) => new(name, new FileInfo(path).Length, $"copied from {Path.GetDirectoryName(path)}");
+    private static DescribedFile Copied(string name, string path) =>
+        new(name, new FileInfo(path).Length, $"copied from {Path.GetDirectoryName(path)}");
 }

@@ -12,18 +12,22 @@ internal static partial class CompletionText
 
     /// <summary>A completion, quoted if it must be.</summary>
     public static CompletionResult Result(string text, string tip) =>
-        new(Plain().IsMatch(text) ? text : $"'{text.Replace("'", "''", StringComparison.Ordinal)}'", text, CompletionResultType.ParameterValue, tip);
+        new(
+            Plain().IsMatch(text) ? text : $"'{text.Replace("'", "''", StringComparison.Ordinal)}'", text,
+            CompletionResultType.ParameterValue, tip);
 
     /// <summary>A path of the session as one of the file system; null where it is none.</summary>
     public static string? ProviderPath(string path)
     {
         using var shell = System.Management.Automation.PowerShell.Create(RunspaceMode.CurrentRunspace);
-        var found = shell.AddScript("param($path) $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($path)").AddArgument(path).Invoke<string>();
+        var found = shell.AddScript(
+            "param($path) $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($path)").AddArgument(path).Invoke<string>();
         return shell.HadErrors ? null : found.FirstOrDefault();
     }
 
     /// <summary>The directory of a model, by path or by its name in the cache; null where there is none.</summary>
-    public static string? ModelPath(string path) => ProviderPath(path) is { } directory && Directory.Exists(directory) ? directory : HubCache.Find(path);
+    public static string? ModelPath(string path) =>
+        ProviderPath(path) is { } directory && Directory.Exists(directory) ? directory : HubCache.Find(path);
 
     [GeneratedRegex(@"^[\w./\\:~*?+-]+$")]
     private static partial Regex Plain();

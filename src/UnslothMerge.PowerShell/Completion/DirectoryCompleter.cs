@@ -6,8 +6,8 @@ using UnslothMerge.Models;
 namespace UnslothMerge.PowerShell.Completion;
 
 /// <summary>
-/// Offers directories of one kind: those below the current location or below what has been typed, then those in the local Hugging Face cache.
-/// It looks a few levels deep and for a moment only; where it finds nothing PowerShell completes paths as usual.
+/// Offers directories of one kind: those below the current location or below what has been typed, then those in the local Hugging Face
+/// cache. It looks a few levels deep and for a moment only; where it finds nothing PowerShell completes paths as usual.
 /// </summary>
 public abstract class DirectoryCompleter : IArgumentCompleter
 {
@@ -16,7 +16,8 @@ public abstract class DirectoryCompleter : IArgumentCompleter
     private static readonly EnumerationOptions Readable = new() { IgnoreInaccessible = true, AttributesToSkip = FileAttributes.Hidden | FileAttributes.System };
 
     /// <inheritdoc/>
-    public IEnumerable<CompletionResult> CompleteArgument(string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters)
+    public IEnumerable<CompletionResult> CompleteArgument(
+        string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters)
     {
         var word = CompletionText.Unquote(wordToComplete);
         var slash = word.LastIndexOfAny(['/', '\\']) + 1;
@@ -73,7 +74,8 @@ public abstract class DirectoryCompleter : IArgumentCompleter
 
     // By the beginning of the path or of its last part.
     private static bool Matches(string path, string word) =>
-        path.StartsWith(word, StringComparison.OrdinalIgnoreCase) || path[(path.LastIndexOf('/') + 1)..].StartsWith(word, StringComparison.OrdinalIgnoreCase);
+        path.StartsWith(word, StringComparison.OrdinalIgnoreCase)
+            || path[(path.LastIndexOf('/') + 1)..].StartsWith(word, StringComparison.OrdinalIgnoreCase);
 }
 
 /// <summary>Offers adapters: directories with an adapter_config.json.</summary>

@@ -9,7 +9,8 @@ namespace UnslothMerge.PowerShell.Completion;
 public sealed class TensorNameCompleter : IArgumentCompleter
 {
     /// <inheritdoc/>
-    public IEnumerable<CompletionResult> CompleteArgument(string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters)
+    public IEnumerable<CompletionResult> CompleteArgument(
+        string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters)
     {
         var given = fakeBoundParameters["LiteralPath"] ?? fakeBoundParameters["Path"];
         var path = given is object[] several ? several.FirstOrDefault() : given;
@@ -30,7 +31,8 @@ public sealed class TensorNameCompleter : IArgumentCompleter
         }
 
         var word = CompletionText.Unquote(wordToComplete);
-        var pattern = new WildcardPattern(WildcardPattern.ContainsWildcardCharacters(word) ? word + '*' : $"*{word}*", WildcardOptions.IgnoreCase);
+        var pattern = new WildcardPattern(
+            WildcardPattern.ContainsWildcardCharacters(word) ? word + '*' : $"*{word}*", WildcardOptions.IgnoreCase);
         var modules = names.Where(n => TensorNames.Layer(n) is not null).Select(TensorNames.Module).Distinct(StringComparer.Ordinal);
         return modules.Where(pattern.IsMatch).Select(m => CompletionText.Result($"*.{m}.*", $"{m} of every layer"))
             .Concat(names.Where(pattern.IsMatch).Select(n => CompletionText.Result(n, n)));

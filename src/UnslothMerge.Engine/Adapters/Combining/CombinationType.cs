@@ -10,19 +10,22 @@ public enum CombinationType
     Sum,
 
     /// <summary>
-    /// Of each δᵢ the ⌊density·n⌋ elements of largest magnitude stay. An element's sign is that of the sum of all wᵢδᵢ (plus if it is zero), and only
-    /// those wᵢδᵢ that have it are summed and divided by the sum of their weights: the mean of the agreeing ones, where all weights are 1.
-    /// Source: TIES (arXiv 2306.01708), with weights as in mergekit's <c>ties</c>.
+    /// Of each δᵢ the ⌊density·n⌋ elements of largest magnitude stay. An element's sign is that of the sum of all wᵢδᵢ (plus if it is
+    /// zero), and only those wᵢδᵢ that have it are summed and divided by the sum of their weights: the mean of the agreeing ones, where all
+    /// weights are 1. Source: TIES (arXiv 2306.01708), with weights as in mergekit's <c>ties</c>.
     /// </summary>
     Ties,
 
-    /// <summary>Each element of δᵢ stays with the probability density and is divided by it; then Σ wᵢδᵢ. Source: DARE (arXiv 2311.03099).</summary>
+    /// <summary>Each element of δᵢ stays with the probability density and is divided by it; then Σ wᵢδᵢ. Source: DARE (arXiv
+    /// 2311.03099).</summary>
     DareLinear,
 
-    /// <summary>Elements are dropped and rescaled as by <see cref="DareLinear"/>, and signs elected as by <see cref="Ties"/>, and those that agree are summed. Source: mergekit's <c>dare_ties</c>.</summary>
+    /// <summary>Elements are dropped and rescaled as by <see cref="DareLinear"/>, and signs elected as by <see cref="Ties"/>, and those
+    /// that agree are summed. Source: mergekit's <c>dare_ties</c>.</summary>
     DareTies,
 
-    /// <summary>Of each δᵢ the ⌊density·n⌋ elements of largest magnitude stay; then Σ wᵢδᵢ. Source: PEFT 0.21, <c>add_weighted_adapter</c>.</summary>
+    /// <summary>Of each δᵢ the ⌊density·n⌋ elements of largest magnitude stay; then Σ wᵢδᵢ. Source: PEFT 0.21,
+    /// <c>add_weighted_adapter</c>.</summary>
     MagnitudePrune,
 }
 
@@ -42,7 +45,8 @@ internal static class CombinationTypes
 
     /// <summary>Finds a type by its name; null if there is none.</summary>
     public static CombinationType? FromName(string? name) =>
-        Enum.GetValues<CombinationType>().Cast<CombinationType?>().FirstOrDefault(t => string.Equals(t!.Value.Name(), name?.Trim(), StringComparison.OrdinalIgnoreCase));
+        Enum.GetValues<CombinationType>().Cast<CombinationType?>()
+            .FirstOrDefault(t => string.Equals(t!.Value.Name(), name?.Trim(), StringComparison.OrdinalIgnoreCase));
 
     /// <summary>True if only elements of the elected sign are summed.</summary>
     public static bool ElectsSigns(this CombinationType type) => type is CombinationType.Ties or CombinationType.DareTies;

@@ -6,7 +6,8 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Combining;
 
-/// <summary>Applies a <see cref="CombinedTerm"/>: every adapter's delta of a tile in a plane of its own, thinned out, then all of them combined.</summary>
+/// <summary>Applies a <see cref="CombinedTerm"/>: every adapter's delta of a tile in a plane of its own, thinned out, then all of them
+/// combined.</summary>
 internal sealed class CombinedReader : DeltaReader
 {
     // A buffer begins with the number of its rows; then the terms' own buffers follow, each on a cache line.
@@ -100,7 +101,9 @@ internal sealed class CombinedReader : DeltaReader
             var bytes = (int)part.Term.BytesOf(rows);
             if (part.Term.Touches(row, rows))
             {
-                part.Reader.Apply(buffer.Slice(at, bytes), row, new Tile(tile.Weight, planes.Slice(part.Delta * count, count), tile.Row, tile.Rows, tile.Column, tile.Columns));
+                part.Reader.Apply(
+                    buffer.Slice(at, bytes), row,
+                    new Tile(tile.Weight, planes.Slice(part.Delta * count, count), tile.Row, tile.Rows, tile.Column, tile.Columns));
             }
 
             at += (int)CacheLine.Align(bytes);
@@ -124,7 +127,8 @@ internal sealed class CombinedReader : DeltaReader
         }
     }
 
-    // Element by element in the order of the adapters, fp32 in every step: the same result however the tensor is cut and whatever the vectors' width.
+    // Element by element in the order of the adapters, fp32 in every step: the same result however the tensor is cut and whatever the
+    // vectors' width.
     private void Combine(ReadOnlySpan<float> planes, Span<float> sum)
     {
         var elects = _term.Type.ElectsSigns();

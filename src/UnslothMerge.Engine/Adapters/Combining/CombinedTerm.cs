@@ -12,8 +12,8 @@ namespace UnslothMerge.Adapters.Combining;
 internal sealed record AdapterDelta(int Adapter, double Weight, ImmutableArray<DeltaTerm> Terms);
 
 /// <summary>
-/// The deltas of several adapters on one tensor, combined by another rule than their sum (see <see cref="CombinationType"/>). A factor on this term
-/// multiplies the combined delta. Magnitudes are compared in fp32; equal ones are kept in the order of their index.
+/// The deltas of several adapters on one tensor, combined by another rule than their sum (see <see cref="CombinationType"/>). A factor on
+/// this term multiplies the combined delta. Magnitudes are compared in fp32; equal ones are kept in the order of their index.
 /// </summary>
 /// <param name="type">The rule.</param>
 /// <param name="density">The share of elements that stay, in (0, 1].</param>
@@ -24,16 +24,21 @@ internal sealed class CombinedTerm(CombinationType type, double density, int see
     : DeltaTerm(type.Name(), [.. deltas.SelectMany(d => d.Terms).SelectMany(t => t.Inputs)])
 {
     /// <summary>The rule with its numbers, as a person would note them.</summary>
-    public string Description => string.Create(CultureInfo.InvariantCulture, $"{type.Name()} (density {density}{(type is CombinationType.DareLinear or CombinationType.DareTies ? $", seed {seed}" : "")})");
+    public string Description =>
+        string.Create(
+            CultureInfo.InvariantCulture,
+            $"{type.Name()} (density {density}{(type is CombinationType.DareLinear or CombinationType.DareTies ? $", seed {seed}" : "")})");
 
     /// <summary>One delta per adapter.</summary>
     public ImmutableArray<AdapterDelta> Deltas => deltas;
 
     public override int? Rank => Terms.Max(t => t.Rank);
 
-    public override DeltaReach Reach => Terms.Select(t => t.Reach).Append(DropsSmallest ? DeltaReach.ReducingPass : DeltaReach.RowLocal).Max();
+    public override DeltaReach Reach =>
+        Terms.Select(t => t.Reach).Append(DropsSmallest ? DeltaReach.ReducingPass : DeltaReach.RowLocal).Max();
 
-    public override int RowQuantum => Terms.Aggregate(1, (a, t) => a / (int)BigInteger.GreatestCommonDivisor(a, t.RowQuantum) * t.RowQuantum);
+    public override int RowQuantum =>
+        Terms.Aggregate(1, (a, t) => a / (int)BigInteger.GreatestCommonDivisor(a, t.RowQuantum) * t.RowQuantum);
 
     public override bool NeedsWholeRows => Terms.Any(t => t.NeedsWholeRows);
 
@@ -70,7 +75,8 @@ internal sealed class CombinedTerm(CombinationType type, double density, int see
 
     public override DeltaReader Open(DeltaContext context) => new CombinedReader(this, context);
 
-    /// <summary>The factor on an adapter's delta before it is combined: its weight, and what makes up for the elements that are dropped at random.</summary>
+    /// <summary>The factor on an adapter's delta before it is combined: its weight, and what makes up for the elements that are dropped at
+    /// random.</summary>
     internal double FactorOf(AdapterDelta delta) => DropsAtRandom ? delta.Weight / density : delta.Weight;
 
     /// <summary>Which elements of a delta stay, where that is a matter of chance.</summary>

@@ -38,8 +38,9 @@ internal readonly record struct MagnitudeCutoff(uint Bits, long LastEqual)
 }
 
 /// <summary>
-/// Finds the elements of largest magnitude without holding them: all are seen two or three times in the same order, and counted by the upper 16 bits of
-/// the magnitude, then by the lower 15 of those that share the upper ones, and last, where not all equal ones belong to them, by their index.
+/// Finds the elements of largest magnitude without holding them: all are seen two or three times in the same order, and counted by the
+/// upper 16 bits of the magnitude, then by the lower 15 of those that share the upper ones, and last, where not all equal ones belong to
+/// them, by their index.
 /// </summary>
 /// <param name="keep">How many there are to be.</param>
 internal sealed class LargestMagnitudes(long keep)

@@ -13,11 +13,13 @@ internal sealed class DeLora() : MatrixKind("DeLoRA", "DELORA", ["delora_A", "de
 
     protected override MatrixDelta Build(AdaptedModule module)
     {
-        var (a, b, bound, norms) = (module.Numbers("delora_A", 2), module.Numbers("delora_B", 2), module.Numbers("delora_lambda"), module.Numbers("delora_w_norm", 1));
+        var (a, b) = (module.Numbers("delora_A", 2), module.Numbers("delora_B", 2));
+        var (bound, norms) = (module.Numbers("delora_lambda"), module.Numbers("delora_w_norm", 1));
         var (rank, inputs) = (module.RequireRank(a.Shape[0]), (int)a.Shape[1]);
         AdaptedModule.Require(
             b.Shape[1] == rank && bound.Shape.Count() == 1 && norms.Shape[0] == inputs,
-            $"delora_A {a.Shape.Text()}, delora_B {b.Shape.Text()}, delora_lambda {bound.Shape.Text()} and delora_w_norm {norms.Shape.Text()} do not fit together");
+            $"delora_A {a.Shape.Text()}, delora_B {b.Shape.Text()}, delora_lambda {bound.Shape.Text()} and delora_w_norm "
+            + $"{norms.Shape.Text()} do not fit together");
         module.RequireFit(b.Shape[0], inputs);
         return new MatrixDelta([a, b, bound, norms], from =>
         {

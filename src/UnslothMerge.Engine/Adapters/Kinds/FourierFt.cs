@@ -7,7 +7,8 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// FourierFT: W + scaling·Re(ifft2(S)), where S [out, in] holds the spectrum [n] at random places and zero elsewhere. The places follow from
+/// FourierFT: W + scaling·Re(ifft2(S)), where S [out, in] holds the spectrum [n] at random places and zero elsewhere. The places follow
+/// from
 /// <c>random_loc_seed</c>. Source: arXiv 2405.03003; PEFT 0.21, <c>fourierft</c>.
 /// </summary>
 internal sealed class FourierFt() : MatrixKind("FourierFT", "FOURIERFT", [Spectrum])
@@ -23,7 +24,9 @@ internal sealed class FourierFt() : MatrixKind("FourierFT", "FOURIERFT", [Spectr
         return new MatrixDelta([spectrum], from =>
         {
             var places = RandomPlaces.Draw(seed, outputs, inputs, from.Read(spectrum));
-            return transposed ? new Waves([.. places.Select(p => (p.Column, p.Row, p.Value))], inputs, outputs) : new Waves(places, outputs, inputs);
+            return transposed
+                ? new Waves([.. places.Select(p => (p.Column, p.Row, p.Value))], inputs, outputs)
+                : new Waves(places, outputs, inputs);
         })
         {
             IsTransposed = transposed,

@@ -19,12 +19,15 @@ internal sealed class Frod() : WeightKind("FRoD", "FROD", [Diagonal, Sparse], [V
     {
         var (diagonal, sparse) = (module.Part(Diagonal), module.Part(Sparse));
         var (v, indices, size) = (Shared(module, V), Shared(module, Indices), Shared(module, Size));
-        var fits = diagonal.Shape is [> 0 and var n] && sparse.Shape is [var count] && v.Shape.SequenceEqual([n, n]) && indices.Shape.SequenceEqual([2, count]) && indices.Type == TensorType.I64;
+        var fits = diagonal.Shape is [> 0 and var n] && sparse.Shape is [var count] && v.Shape.SequenceEqual([n, n])
+            && indices.Shape.SequenceEqual([2, count]) && indices.Type == TensorType.I64;
         var layout = fits ? LayerLayout.Of(module, null, diagonal.Shape[0]) : null;
         AdaptedModule.Require(
             layout is not null,
-            $"{Diagonal} {diagonal.Shape.Text()}, {Sparse} {sparse.Shape.Text()}, {V} {v.Shape.Text()} and {Indices} {indices.Type} {indices.Shape.Text()} do not fit {weight.Name} {weight.Shape.Text()}");
-        return new ModuleChanges(new TensorChange(weight, new FrodTerm(Name, new FrodTensors(v, indices, size, diagonal, sparse), layout), layout.View));
+            $"{Diagonal} {diagonal.Shape.Text()}, {Sparse} {sparse.Shape.Text()}, {V} {v.Shape.Text()} and {Indices} {indices.Type} "
+            + $"{indices.Shape.Text()} do not fit {weight.Name} {weight.Shape.Text()}");
+        var term = new FrodTerm(Name, new FrodTensors(v, indices, size, diagonal, sparse), layout);
+        return new ModuleChanges(new TensorChange(weight, term, layout.View));
     }
 
     /// <summary>The modules that share a V: PEFT's rule, from the last parts of a module's name.</summary>

@@ -7,7 +7,8 @@ namespace UnslothMerge.Adapters.Kinds;
 /// GLoRA: W + W⊙A + B and b + b⊙D + E + W·C, each support a product of two factors, a vector or a number, or absent.
 /// Source: GLoRA (arXiv 2306.07967); PEFT 0.21, <c>GloraLinear</c>.
 /// </summary>
-internal sealed class Glora() : WeightKind("GLoRA", "GLORA", [.. "ABCDE".SelectMany(support => new[] { $"glora_{support}.Xd", $"glora_{support}.Xu", $"glora_{support}.X" })])
+internal sealed class Glora() : WeightKind(
+    "GLoRA", "GLORA", [.. "ABCDE".SelectMany(support => new[] { $"glora_{support}.Xd", $"glora_{support}.Xu", $"glora_{support}.X" })])
 {
     protected override ModuleChanges Changes(AdaptedModule module, TargetTensor weight)
     {
@@ -25,7 +26,8 @@ internal sealed class Glora() : WeightKind("GLoRA", "GLORA", [.. "ABCDE".SelectM
         {
             var bias = module.FindParameter("bias");
             var ofBias = new[] { c, d, e }.SelectMany(p => p?.Inputs ?? []).ToList();
-            AdaptedModule.Require(bias?.Shape.Count() == outputs, $"{module.Name} has no bias of {outputs} in the base that it could be added to", ofBias);
+            AdaptedModule.Require(
+                bias?.Shape.Count() == outputs, $"{module.Name} has no bias of {outputs} in the base that it could be added to", ofBias);
             changes.AddRange((d ?? e) is null ? [] : [new TensorChange(bias!, new GloraTerm(Name, d, e, ofBias: true))]);
             changes.AddRange(c is null ? [] : [new TensorChange(bias!, new WeightProductTerm(Name, weight.Source, c))]);
         }
@@ -35,7 +37,8 @@ internal sealed class Glora() : WeightKind("GLoRA", "GLORA", [.. "ABCDE".SelectM
 
     private static GloraPath? Path(AdaptedModule module, char support, long rows, long columns)
     {
-        var (left, right, alone) = (module.Find($"glora_{support}.Xd"), module.Find($"glora_{support}.Xu"), module.Find($"glora_{support}.X"));
+        StoredTensor? Find(string part) => module.Find($"glora_{support}.{part}");
+        var (left, right, alone) = (Find("Xd"), Find("Xu"), Find("X"));
         if ((left ?? right ?? alone) is null)
         {
             return null;
@@ -48,7 +51,8 @@ internal sealed class Glora() : WeightKind("GLoRA", "GLORA", [.. "ABCDE".SelectM
             (null, null, not null) => new GloraPath(alone, null),
             _ => throw new MisfitException($"glora_{support} of {module.Name} is neither Xd and Xu nor X alone", all),
         };
-        AdaptedModule.Require(path.Right is null || support <= 'C', $"glora_{support} is a product, but the bias takes vectors and numbers only", all);
+        AdaptedModule.Require(
+            path.Right is null || support <= 'C', $"glora_{support} is a product, but the bias takes vectors and numbers only", all);
         return path.Misfit(rows, columns) is { } reason ? throw new MisfitException(reason, all) : path;
     }
 }

@@ -19,7 +19,9 @@ internal sealed class GraLora() : MatrixKind("GraLoRA", "GRALORA", ["gralora_A",
     {
         var (a, b) = (module.Numbers("gralora_A", 3), module.Numbers("gralora_B", 3));
         var (count, rank) = ((int)a.Shape[0], (int)a.Shape[2]);
-        AdaptedModule.Require(count > 0 && b.Shape[0] == count && b.Shape[1] == rank && rank % count == 0, $"gralora_A {a.Shape.Text()} and gralora_B {b.Shape.Text()} do not fit together");
+        AdaptedModule.Require(
+            count > 0 && b.Shape[0] == count && b.Shape[1] == rank && rank % count == 0,
+            $"gralora_A {a.Shape.Text()} and gralora_B {b.Shape.Text()} do not fit together");
         var (outputs, inputs) = (count * (int)b.Shape[2], count * (int)a.Shape[1]);
         var hybrid = (int)(module.Config.Json.Number("hybrid_r") ?? 0);
         var (generalA, generalB) = (module.OptionalNumbers(GeneralA, 2), module.OptionalNumbers(GeneralB, 2));
@@ -27,11 +29,15 @@ internal sealed class GraLora() : MatrixKind("GraLoRA", "GRALORA", ["gralora_A",
             hybrid > 0
                 ? generalA?.Shape.SequenceEqual([hybrid, inputs]) == true && generalB?.Shape.SequenceEqual([outputs, hybrid]) == true
                 : generalA is null && generalB is null,
-            $"hybrid_r is {hybrid}, but {GeneralA} is {generalA?.Shape.Text() ?? "absent"} and {GeneralB} is {generalB?.Shape.Text() ?? "absent"}");
+            $"hybrid_r is {hybrid}, but {GeneralA} is {generalA?.Shape.Text() ?? "absent"} and {GeneralB} is "
+            + $"{generalB?.Shape.Text() ?? "absent"}");
         return new MatrixDelta(generalA is null ? [a, b] : [a, b, generalA, generalB!], from =>
         {
-            var tiles = new Tiles(TurnInner(from.Read(a), count, inputs / count, rank), from.Read(b), count, rank, outputs / count, inputs / count);
-            return generalA is null ? tiles : new SumMatrix(tiles, new ProductMatrix(from.Read(generalB!), from.Read(generalA), hybrid, inputs));
+            var tiles = new Tiles(
+                TurnInner(from.Read(a), count, inputs / count, rank), from.Read(b), count, rank, outputs / count, inputs / count);
+            return generalA is null
+                ? tiles
+                : new SumMatrix(tiles, new ProductMatrix(from.Read(generalB!), from.Read(generalA), hybrid, inputs));
         })
         {
             IsTransposed = module.IsTransposed(outputs, inputs),
@@ -42,7 +48,7 @@ internal sealed class GraLora() : MatrixKind("GraLoRA", "GRALORA", ["gralora_A",
 
     // [k, in/k, r] → [k, r, in/k], so that a row of a tile is a sum of rows.
     private static double[] TurnInner(double[] values, int count, int rows, int columns) =>
-        [.. Enumerable.Range(0, count).SelectMany(i => Matrices.Transpose(values[(i * rows * columns)..((i + 1) * rows * columns)], rows, columns))];
+        [.. values.Chunk(rows * columns).Take(count).SelectMany(tile => Matrices.Transpose(tile, rows, columns))];
 
     private sealed class Tiles(double[] a, double[] b, int count, int rank, int tileOutputs, int tileInputs) : DeltaMatrix
     {

@@ -3,7 +3,8 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>HRA: the input passes r reflections, whose vectors are the columns of [in, r]. Source: HRA (arXiv 2405.17484); PEFT 0.21, <c>HRALayer</c>.</summary>
+/// <summary>HRA: the input passes r reflections, whose vectors are the columns of [in, r]. Source: HRA (arXiv 2405.17484); PEFT 0.21,
+/// <c>HRALayer</c>.</summary>
 internal sealed class Hra() : WeightKind("HRA", "HRA", [Vectors])
 {
     private const string Vectors = "hra_u";
@@ -14,6 +15,7 @@ internal sealed class Hra() : WeightKind("HRA", "HRA", [Vectors])
         var layout = vectors.Shape is [_, > 0] ? LayerLayout.Of(module, null, vectors.Shape[0]) : null;
         AdaptedModule.Require(layout is not null, $"{vectors.Shape.Text()} does not fit the inputs of {weight.Name} {weight.Shape.Text()}");
         module.RequireRank(vectors.Shape[1]);
-        return new ModuleChanges(new TensorChange(weight, new HraTerm(Name, vectors, module.Config.IsSet("apply_GS"), layout), layout.View));
+        var term = new HraTerm(Name, vectors, module.Config.IsSet("apply_GS"), layout);
+        return new ModuleChanges(new TensorChange(weight, term, layout.View));
     }
 }

@@ -8,8 +8,9 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// IA3: one vector scales a layer's outputs, its bias among them, or, in feed-forward modules, its inputs. The shape tells which for a Linear
-/// ([out, 1] or [1, in]); for a convolution ([1, n, 1 …]) only the config does. Source: IA3 (arXiv 2205.05638); PEFT 0.21, <c>IA3Layer</c>.
+/// IA3: one vector scales a layer's outputs, its bias among them, or, in feed-forward modules, its inputs. The shape tells which for a
+/// Linear ([out, 1] or [1, in]); for a convolution ([1, n, 1 …]) only the config does. Source: IA3 (arXiv 2205.05638); PEFT 0.21,
+/// <c>IA3Layer</c>.
 /// </summary>
 internal sealed class Ia3() : WeightKind("IA3", "IA3", [Vector])
 {
@@ -19,17 +20,21 @@ internal sealed class Ia3() : WeightKind("IA3", "IA3", [Vector])
     {
         var vector = module.Part(Vector);
         var feedForward = IsFeedForward(module, vector, weight) ?? throw new MisfitException(
-            $"neither its shape {vector.Shape.Text()} nor feedforward_modules in adapter_config.json says whether it scales the inputs or the outputs of {module.Name}");
+            $"neither its shape {vector.Shape.Text()} nor feedforward_modules in adapter_config.json says whether it scales the inputs or "
+            + $"the outputs of {module.Name}");
         var view = weight.Shape.Count > 2 ? MatrixView.ByOutput(weight.Shape) : (MatrixView?)null;
         var index = view is { } matrix ? OfConvolution(weight, vector, feedForward, matrix) : OfLinear(module, vector, feedForward);
-        AdaptedModule.Require(index is not null, $"{vector.Shape.Text()} does not fit the {(feedForward ? "inputs" : "outputs")} of {weight.Name} {weight.Shape.Text()}");
+        AdaptedModule.Require(
+            index is not null,
+            $"{vector.Shape.Text()} does not fit the {(feedForward ? "inputs" : "outputs")} of {weight.Name} {weight.Shape.Text()}");
         var change = new TensorChange(weight, new ScaleTerm(Name, vector, index.Value), view);
         if (feedForward || module.FindParameter("bias") is not { } bias)
         {
             return new ModuleChanges(change);
         }
 
-        AdaptedModule.Require(bias.Shape.Count() == vector.Shape.Count(), $"{vector.Shape.Text()} does not fit {bias.Name} {bias.Shape.Text()}");
+        AdaptedModule.Require(
+            bias.Shape.Count() == vector.Shape.Count(), $"{vector.Shape.Text()} does not fit {bias.Name} {bias.Shape.Text()}");
         return new ModuleChanges(change, new TensorChange(bias, new ScaleTerm(Name, vector, ScaleIndex.ByColumn)));
     }
 
@@ -50,11 +55,15 @@ internal sealed class Ia3() : WeightKind("IA3", "IA3", [Vector])
 
         // Each group of outputs sees its own channels of the input, and the weight holds only those.
         var groups = inputs > 0 ? length / inputs : 0;
-        return groups < 1 || length % inputs != 0 || outputs % groups != 0 ? null : new ScaleIndex(outputs / groups, inputs, view.Columns / inputs, 1);
+        return groups < 1 || length % inputs != 0 || outputs % groups != 0
+            ? null
+            : new ScaleIndex(outputs / groups, inputs, view.Columns / inputs, 1);
     }
 
     private static bool? IsFeedForward(AdaptedModule module, StoredTensor vector, TargetTensor weight) =>
-        weight.Shape.Count == 2 && vector.Shape.Count == 2 && vector.Shape[0] != vector.Shape[1] && vector.Shape.Contains(1) ? vector.Shape[0] == 1 : ByConfig(module);
+        weight.Shape.Count == 2 && vector.Shape.Count == 2 && vector.Shape[0] != vector.Shape[1] && vector.Shape.Contains(1)
+            ? vector.Shape[0] == 1
+            : ByConfig(module);
 
     // PEFT: a list matches the ends of names, a text is a regular expression for whole names.
     private static bool? ByConfig(AdaptedModule module)
@@ -70,11 +79,16 @@ internal sealed class Ia3() : WeightKind("IA3", "IA3", [Vector])
                 var pattern = module.Config.Json.String(option);
                 try
                 {
-                    return pattern is null ? null : Regex.IsMatch(module.Name, $@"\A(?:{pattern})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
+                    return pattern is null
+                        ? null
+                        : Regex.IsMatch(module.Name, $@"\A(?:{pattern})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
                 }
                 catch (Exception e) when (e is ArgumentException or RegexMatchTimeoutException)
                 {
-                    throw new MergeException(MergeError.InvalidAdapter, $"{option} '{pattern}' in adapter_config.json cannot be used as a regular expression: {e.Message}", pattern, inner: e);
+                    throw new MergeException(
+                        MergeError.InvalidAdapter,
+                        $"{option} '{pattern}' in adapter_config.json cannot be used as a regular expression: {e.Message}", pattern,
+                        inner: e);
                 }
         }
     }

@@ -14,7 +14,8 @@ internal sealed class LoraAttention() : AdapterKind("LoRA", "LORA", [LoraLayer.A
     // The last version that adds the delta of out_proj twice, in its forward pass as in its merge (huggingface/peft#3774).
     private static readonly Version LastThatAddsTwice = new(0, 21);
 
-    /// <summary>Why the delta of a module is added twice: it is that of an attention's <c>out_proj</c>, and the PEFT that trained it did so. Null if it is added once.</summary>
+    /// <summary>Why the delta of a module is added twice: it is that of an attention's <c>out_proj</c>, and the PEFT that trained it did
+    /// so. Null if it is added once.</summary>
     public static string? AddedTwice(AdaptedModule module)
     {
         var version = module.Config.PeftVersion;
@@ -22,7 +23,8 @@ internal sealed class LoraAttention() : AdapterKind("LoRA", "LORA", [LoraLayer.A
             || module.Base.Find(module.Name[..^OutProjection.Length], InProjection) is null
             || (version is not null && new Version(version.Major, version.Minor) > LastThatAddsTwice)
             ? null
-            : $"The deltas of MultiheadAttention's out_proj are added twice: the PEFT that trained the adapter (peft_version {version?.ToString() ?? "unknown"}) did so in its forward pass.";
+            : $"The deltas of MultiheadAttention's out_proj are added twice: "
+                + $"the PEFT that trained the adapter (peft_version {version?.ToString() ?? "unknown"}) did so in its forward pass.";
     }
 
     protected override ModuleChanges? Changes(AdaptedModule module)

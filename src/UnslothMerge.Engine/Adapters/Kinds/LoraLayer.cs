@@ -6,8 +6,9 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// LoRA on a Linear layer, on transformers' Conv1D, or on a convolution: W + s·BA with A [r, in, …] and B [out, r, …]; with <c>lora_bias</c> also
-/// b + s·bias; with a magnitude vector DoRA, with a diagonal KaSA. Source: LoRA (arXiv 2106.09685); PEFT 0.21, <c>lora.Linear</c>, <c>lora.Conv1d</c> … <c>Conv3d</c>.
+/// LoRA on a Linear layer, on transformers' Conv1D, or on a convolution: W + s·BA with A [r, in, …] and B [out, r, …]; with
+/// <c>lora_bias</c> also b + s·bias; with a magnitude vector DoRA, with a diagonal KaSA. Source: LoRA (arXiv 2106.09685); PEFT 0.21,
+/// <c>lora.Linear</c>, <c>lora.Conv1d</c> … <c>Conv3d</c>.
 /// </summary>
 internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diagonal, .. Magnitude.Parts])
 {
@@ -39,8 +40,11 @@ internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diag
     {
         var kind = Magnitude.KindOf(module);
         return module.Has(Diagonal) || module.Config.IsSet("kasa_config") ? Kasa(module, weight, type, pair)
-            : pair.BlocksA > 1 || pair.BlocksB > 1 ? new TensorChange(weight, new BlockDiagonalTerm(kind, pair.B, pair.BlocksB, pair.A, pair.BlocksA, pair.Scaling))
-            : type == LayerType.TransposedLinear ? new TensorChange(weight, new LowRankTerm(kind, pair.MatrixA.Transpose(), pair.MatrixB.Transpose(), pair.Scaling))
+            : pair.BlocksA > 1
+                || pair.BlocksB > 1 ? new TensorChange(
+                    weight, new BlockDiagonalTerm(kind, pair.B, pair.BlocksB, pair.A, pair.BlocksA, pair.Scaling))
+            : type == LayerType.TransposedLinear ? new TensorChange(
+                weight, new LowRankTerm(kind, pair.MatrixA.Transpose(), pair.MatrixB.Transpose(), pair.Scaling))
             : new TensorChange(weight, new LowRankTerm(kind, pair.MatrixB, pair.MatrixA, pair.Scaling), MatrixView.ByOutput(weight.Shape));
     }
 
@@ -49,7 +53,8 @@ internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diag
         var diagonal = module.Find(Diagonal);
         AdaptedModule.Require(
             diagonal is not null && diagonal.Shape.Count() == pair.Rank && pair.Rank < weight.Shape.Min() && type == LayerType.Linear,
-            $"KaSA needs a {Diagonal} [{pair.Rank}] and a Linear layer with more than {pair.Rank} inputs and outputs; {module.Name} has {diagonal?.Shape.Text() ?? "none"} and {weight.Name} {weight.Shape.Text()}");
+            $"KaSA needs a {Diagonal} [{pair.Rank}] and a Linear layer with more than {pair.Rank} inputs and outputs; {module.Name} has "
+            + $"{diagonal?.Shape.Text() ?? "none"} and {weight.Name} {weight.Shape.Text()}");
         return new TensorChange(weight, new KasaTerm(pair.B, diagonal!, pair.A, pair.Scaling));
     }
 
@@ -74,16 +79,21 @@ internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diag
         if (type != LayerType.Convolution)
         {
             long[] delta = type == LayerType.TransposedLinear ? [pair.Inputs, pair.Outputs] : [pair.Outputs, pair.Inputs];
-            AdaptedModule.Require(a.Count == 2 && b.Count == 2 && weight.Shape.SequenceEqual(delta), $"the delta is {delta.Text()}, the weight {weight.Name} is {weight.Shape.Text()}");
-            AdaptedModule.Require(type == LayerType.Linear || (pair.BlocksA == 1 && pair.BlocksB == 1), "BD-LoRA (use_bdlora) is for Linear layers only");
+            AdaptedModule.Require(
+                a.Count == 2 && b.Count == 2 && weight.Shape.SequenceEqual(delta),
+                $"the delta is {delta.Text()}, the weight {weight.Name} is {weight.Shape.Text()}");
+            AdaptedModule.Require(
+                type == LayerType.Linear || (pair.BlocksA == 1 && pair.BlocksB == 1), "BD-LoRA (use_bdlora) is for Linear layers only");
             return;
         }
 
         AdaptedModule.Require(
-            a.Count == weight.Shape.Count && b[0] == weight.Shape[0] && b.Skip(2).All(k => k == 1) && a.Skip(2).SequenceEqual(weight.Shape.Skip(2)),
+            a.Count == weight.Shape.Count && b[0] == weight.Shape[0] && b.Skip(2).All(k => k == 1)
+                && a.Skip(2).SequenceEqual(weight.Shape.Skip(2)),
             $"lora_A {a.Text()} and lora_B {b.Text()} do not make a delta for the convolution {weight.Name} {weight.Shape.Text()}");
         AdaptedModule.Require(
             a[1] == weight.Shape[1],
-            $"{weight.Name} {weight.Shape.Text()} is a convolution with groups: lora_A {a.Text()} reads {a[1]} input channels, the weight only {weight.Shape[1]}, so it cannot hold the delta");
+            $"{weight.Name} {weight.Shape.Text()} is a convolution with groups: lora_A {a.Text()} reads {a[1]} input channels, the weight "
+            + $"only {weight.Shape[1]}, so it cannot hold the delta");
     }
 }

@@ -37,11 +37,14 @@ internal sealed record LoraPair(StoredTensor A, StoredTensor B, int BlocksA, int
     {
         var (a, b) = (module.Part(partA), module.Part(partB));
         var (blocksA, blocksB) = BlocksOf(module);
-        if (a.Shape.Count < 2 || b.Shape.Count < 2 || a.Shape[0] < 1 || a.Shape[0] % blocksA != 0 || b.Shape[0] % blocksB != 0 || a.Shape[0] != b.Shape[1] * blocksB)
+        if (a.Shape.Count < 2 || b.Shape.Count < 2 || a.Shape[0] < 1 || a.Shape[0] % blocksA != 0 || b.Shape[0] % blocksB != 0
+            || a.Shape[0] != b.Shape[1] * blocksB)
         {
             // With groups, torch gives lora_B one group's share of the rank.
-            throw new MisfitException(a.Shape.Count > 2 && b.Shape.Count > 2 && b.Shape[1] > 0 && a.Shape[0] > b.Shape[1] && a.Shape[0] % b.Shape[1] == 0
-                ? $"{module.Name} is a convolution with {a.Shape[0] / b.Shape[1]} groups: lora_A {a.Shape.Text()} reads all input channels, the weight only those of its group, so it cannot hold the delta"
+            var inGroups = a.Shape.Count > 2 && b.Shape.Count > 2 && b.Shape[1] > 0 && a.Shape[0] > b.Shape[1] && a.Shape[0] % b.Shape[1] == 0;
+            throw new MisfitException(inGroups
+                ? $"{module.Name} is a convolution with {a.Shape[0] / b.Shape[1]} groups: lora_A {a.Shape.Text()} reads all input channels, "
+                    + "the weight only those of its group, so it cannot hold the delta"
                 : $"lora_A {a.Shape.Text()} and lora_B {b.Shape.Text()} are not [rank, in] and [out, rank] of one rank");
         }
 

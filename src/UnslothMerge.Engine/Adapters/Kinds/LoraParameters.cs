@@ -4,9 +4,9 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// LoRA on parameters themselves (<c>target_parameters</c>): a matrix W + s·BA, or a stack of one matrix per expert with A [experts·r, in] and
-/// B [out, r·experts], Δₑ = s·Σₖ B[:, column(k, e)] ⊗ A[e·r + k, :]. PEFT nests one wrapper per parameter of a module, the first that the module
-/// registers innermost. Source: PEFT 0.21, <c>lora.ParamWrapper</c>.
+/// LoRA on parameters themselves (<c>target_parameters</c>): a matrix W + s·BA, or a stack of one matrix per expert with A [experts·r, in]
+/// and B [out, r·experts], Δₑ = s·Σₖ B[:, column(k, e)] ⊗ A[e·r + k, :]. PEFT nests one wrapper per parameter of a module, the first that
+/// the module registers innermost. Source: PEFT 0.21, <c>lora.ParamWrapper</c>.
 /// </summary>
 internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
 {
@@ -29,7 +29,8 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         AdaptedModule.Require(!module.Config.IsSet("use_dora"), "DoRA (use_dora) does not exist for parameters");
         AdaptedModule.Require(
             named.Count == 0 || named.Count == pairs.Count,
-            $"target_parameters names {named.Count} parameters of {module.Name} ({string.Join(", ", named.Select(p => p.Name))}), but the file has {pairs.Count} pairs of lora_A and lora_B for it");
+            $"target_parameters names {named.Count} parameters of {module.Name} ({string.Join(", ", named.Select(p => p.Name))}), but the "
+            + $"file has {pairs.Count} pairs of lora_A and lora_B for it");
         var adapted = Assign(module, [.. pairs.Select(p => new Pair(p.A!, p.B!))], candidates);
         return new ModuleChanges([.. adapted.SelectMany(a => Deltas(module, a, adapted))]);
     }
@@ -42,10 +43,12 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         var sameCount = pairs.Count == byOrder.Count;
         AdaptedModule.Require(
             fitting.Count < 2 || (sameCount && byOrder.TrueForAll(p => ExpertLayout.Order(p.Name) is not null)),
-            $"it fits several parameters of {module.Name} ({string.Join(", ", candidates.Select(p => p.Name))}), and nothing says which is meant");
+            $"it fits several parameters of {module.Name} ({string.Join(", ", candidates.Select(p => p.Name))}), and nothing says which "
+            + "is meant");
         return fitting.Count > 0 ? fitting[0] : throw new MisfitException(sameCount
             ? pairs.Zip(byOrder, (pair, parameter) => Misfit(pair, parameter, module.Name)).First(m => m is not null)!
-            : $"no parameter of {module.Name} fits: it has {string.Join(", ", candidates.Select(p => $"{p.Name} {p.Shape}"))}, and lora_A is {pairs[0].A.Shape.Text()}, lora_B {pairs[0].B.Shape.Text()}");
+            : $"no parameter of {module.Name} fits: it has {string.Join(", ", candidates.Select(p => $"{p.Name} {p.Shape}"))}, "
+                + $"and lora_A is {pairs[0].A.Shape.Text()}, lora_B {pairs[0].B.Shape.Text()}");
     }
 
     // In the order of the candidates, so that the first is the module's own order if that fits.
@@ -57,7 +60,8 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         }
 
         return candidates.Where(p => Misfit(pairs[0], p, "") is null)
-            .SelectMany(p => Assignments([.. pairs.Skip(1)], [.. candidates.Where(c => c != p)]).Select(rest => (IReadOnlyList<Adapted>)[new Adapted(pairs[0], p), .. rest]));
+            .SelectMany(p => Assignments([.. pairs.Skip(1)], [.. candidates.Where(c => c != p)])
+                .Select(rest => (IReadOnlyList<Adapted>)[new Adapted(pairs[0], p), .. rest]));
     }
 
     private static string? Misfit(Pair pair, ModuleParameter parameter, string module)
@@ -65,15 +69,20 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         var experts = parameter.Experts ?? 1;
         var name = $"{module}.{parameter.Name} {parameter.Shape}";
         return pair.A.Shape[0] != pair.B.Shape[1] ? $"lora_A {pair.A.Shape.Text()} and lora_B {pair.B.Shape.Text()} do not have one rank"
-            : pair.A.Shape[0] % experts != 0 || pair.A.Shape[0] == 0 ? $"lora_A {pair.A.Shape.Text()} has {pair.A.Shape[0]} rows, which is no multiple of the {experts} experts of {name}"
+            : pair.A.Shape[0] % experts != 0
+                || pair.A.Shape[0] == 0
+            ? $"lora_A {pair.A.Shape.Text()} has {pair.A.Shape[0]} rows, which is no multiple of the {experts} experts of {name}"
             : IsStraight(pair, parameter) || (parameter.Experts is not null && IsCrossed(pair, parameter)) ? null
-            : $"lora_A {pair.A.Shape.Text()} and lora_B {pair.B.Shape.Text()} do not fit {name}{(parameter.Experts is null ? "" : " nor its experts transposed")}";
+            : $"lora_A {pair.A.Shape.Text()} and lora_B {pair.B.Shape.Text()} do not fit {name}"
+                + $"{(parameter.Experts is null ? "" : " nor its experts transposed")}";
     }
 
     // A lies along the columns of the stored matrix, or along its rows.
-    private static bool IsStraight(Pair pair, ModuleParameter parameter) => pair.A.Shape[1] == parameter.Columns && pair.B.Shape[0] == parameter.Rows;
+    private static bool IsStraight(Pair pair, ModuleParameter parameter) =>
+        pair.A.Shape[1] == parameter.Columns && pair.B.Shape[0] == parameter.Rows;
 
-    private static bool IsCrossed(Pair pair, ModuleParameter parameter) => pair.A.Shape[1] == parameter.Rows && pair.B.Shape[0] == parameter.Columns;
+    private static bool IsCrossed(Pair pair, ModuleParameter parameter) =>
+        pair.A.Shape[1] == parameter.Rows && pair.B.Shape[0] == parameter.Columns;
 
     private IEnumerable<TensorChange> Deltas(AdaptedModule module, Adapted adapted, IReadOnlyList<Adapted> all)
     {
@@ -84,7 +93,8 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         var expected = module.Config.RankOf(name);
         AdaptedModule.Require(
             expected is null || expected == rank,
-            $"lora_A {pair.A.Shape.Text()} means rank {rank}{(parameter.Experts is null ? "" : $" for {experts} experts")}, but adapter_config.json gives {name} the rank {expected}");
+            $"lora_A {pair.A.Shape.Text()} means rank {rank}{(parameter.Experts is null ? "" : $" for {experts} experts")}, but "
+            + $"adapter_config.json gives {name} the rank {expected}");
         var (layout, across) = (Layout(module), LiesAcross(module, adapted, all));
         var scaling = module.Config.ScalingOf(name, rank);
         for (var e = 0; e < experts; e++)
@@ -95,8 +105,8 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
             {
                 var rows = new Slice(part.Row, part.Rows);
                 var (left, right) = across
-                    ? (new FactorMatrix(pair.A, Transposed: true) { StoredRows = a, StoredColumns = rows }, new FactorMatrix(pair.B, Transposed: true) { StoredColumns = b })
-                    : (new FactorMatrix(pair.B, Transposed: false) { StoredRows = rows, StoredColumns = b }, new FactorMatrix(pair.A, Transposed: false) { StoredRows = a });
+                    ? (pair.MatrixA.Transpose() with { StoredRows = a, StoredColumns = rows }, pair.MatrixB.Transpose() with { StoredColumns = b })
+                    : (pair.MatrixB with { StoredRows = rows, StoredColumns = b }, pair.MatrixA with { StoredRows = a });
                 yield return new TensorChange(part.Tensor, new LowRankTerm(Name, left, right, scaling, part.Place));
             }
         }
@@ -105,11 +115,14 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
     private static MoeLoraLayout Layout(AdaptedModule module)
     {
         var stated = module.Config.Json["lora_B_layout"]?.ToString();
-        return module.Base.MoeLoraLayout ?? stated?.Replace("_", "", StringComparison.Ordinal).Replace("-", "", StringComparison.Ordinal).ToUpperInvariant() switch
+        return module.Base.MoeLoraLayout ?? stated?.Replace("_", "", StringComparison.Ordinal).Replace("-", "", StringComparison.Ordinal)
+            .ToUpperInvariant() switch
         {
             null or "" or "RANKMAJOR" or "PEFT" => MoeLoraLayout.RankMajor,
             "GROUPED" or "EXPERTMAJOR" => MoeLoraLayout.Grouped,
-            _ => throw new MisfitException($"adapter_config.json's lora_B_layout is '{stated}', which is not known; say -MoeLoraLayout RankMajor or Grouped"),
+            _ =>
+                throw new MisfitException(
+                    $"adapter_config.json's lora_B_layout is '{stated}', which is not known; say -MoeLoraLayout RankMajor or Grouped"),
         };
     }
 
@@ -123,7 +136,8 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         }
 
         // All parameters of a module are adapted alike.
-        if (module.Base.MoeOrientation is null && all.FirstOrDefault(o => o.Parameter.Experts is not null && !o.Parameter.IsSquare) is { } other)
+        if (module.Base.MoeOrientation is null
+            && all.FirstOrDefault(o => o.Parameter.Experts is not null && !o.Parameter.IsSquare) is { } other)
         {
             return IsCrossed(other.Pair, other.Parameter);
         }
@@ -132,12 +146,18 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         var transposed = MoeOrientations.IsStoredOtherwise(module.Base, module.Name);
         AdaptedModule.Require(
             last is not null && transposed is not null,
-            $"{module.Name}.{parameter.Name} {parameter.Shape} is square, and neither another parameter nor peft_version tells the orientation of lora_A: "
+            $"{module.Name}.{parameter.Name} {parameter.Shape} is square, and neither another parameter nor peft_version tells the "
+            + "orientation of lora_A: "
             + "say -MoeOrientation InFirst (PEFT up to 0.18) or InLast (PEFT from 0.19.1 on)");
         return last == transposed;
     }
 
-    private sealed record Pair(StoredTensor A, StoredTensor B);
+    private sealed record Pair(StoredTensor A, StoredTensor B)
+    {
+        public FactorMatrix MatrixA => new(A, Transposed: false);
+
+        public FactorMatrix MatrixB => new(B, Transposed: false);
+    }
 
     private sealed record Adapted(Pair Pair, ModuleParameter Parameter);
 }

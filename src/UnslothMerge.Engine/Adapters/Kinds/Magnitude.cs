@@ -33,7 +33,9 @@ internal static class Magnitude
             return [];
         }
 
-        AdaptedModule.Require(magnitude.Shape.Count() == outputs, $"{magnitude.Shape.Text()} is not one magnitude for each of the {outputs} outputs of {module.Name}", magnitude);
+        AdaptedModule.Require(
+            magnitude.Shape.Count() == outputs,
+            $"{magnitude.Shape.Text()} is not one magnitude for each of the {outputs} outputs of {module.Name}", magnitude);
         return [new TensorChange(weight, new MagnitudeTerm(magnitude, byColumn), byColumn ? null : MatrixView.ByOutput(weight.Shape))];
     }
 

@@ -15,7 +15,8 @@ internal sealed class Miss() : MatrixKind("MiSS", "MISS", [Blocks])
 
     protected override MatrixDelta Build(AdaptedModule module)
     {
-        AdaptedModule.Require(module.Weight.Shape.Count == 2, $"{module.Weight.Name} {module.Weight.Shape.Text()} is not the weight of a Linear layer");
+        AdaptedModule.Require(
+            module.Weight.Shape.Count == 2, $"{module.Weight.Name} {module.Weight.Shape.Text()} is not the weight of a Linear layer");
         var blocks = module.Numbers(Blocks);
         var (outputs, inputs) = module.Features(transposed: false);
         var rank = (int)blocks.Shape[^1];
@@ -24,14 +25,16 @@ internal sealed class Miss() : MatrixKind("MiSS", "MISS", [Blocks])
         {
             AdaptedModule.Require(
                 blocks.Shape.Count == 3 && blocks.Shape[1] == rank && blocks.Shape[0] * rank == outputs && inputs % rank == 0,
-                $"{Blocks} {blocks.Shape.Text()} does not fit the weight {module.Weight.Name} {module.Weight.Shape.Text()} in tiles (init_weights is 'bat')");
+                $"{Blocks} {blocks.Shape.Text()} does not fit the weight {module.Weight.Name} {module.Weight.Shape.Text()} in tiles "
+                + "(init_weights is 'bat')");
             return new MatrixDelta([blocks], from => new StoredMatrix(from.Read(blocks), rank)) { Rank = rank };
         }
 
         AdaptedModule.Require(form is null or "mini", $"the init_weights '{form}' is not known");
         AdaptedModule.Require(
             blocks.Shape.Count == 2 && rank > 0 && outputs % rank == 0 && (form == "mini" || rank == outputs),
-            $"{Blocks} {blocks.Shape.Text()} does not fit the weight {module.Weight.Name} {module.Weight.Shape.Text()}{(form is null ? "" : $" (init_weights is '{form}')")}");
+            $"{Blocks} {blocks.Shape.Text()} does not fit the weight {module.Weight.Name} "
+            + $"{module.Weight.Shape.Text()}{(form is null ? "" : $" (init_weights is '{form}')")}");
         return new MatrixDelta([blocks], from => new Folded(from.Read(blocks), (int)blocks.Shape[0], rank)) { Rank = (int)blocks.Shape[0] };
     }
 

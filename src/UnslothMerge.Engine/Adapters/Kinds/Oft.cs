@@ -5,8 +5,8 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// OFT: the input of a Linear layer or a convolution, or the output of an embedding, is rotated block by block. Source: OFT (arXiv 2306.07280);
-/// PEFT 0.21, <c>oft.Linear</c>, <c>oft.Conv2d</c>, <c>oft.Embedding</c>.
+/// OFT: the input of a Linear layer or a convolution, or the output of an embedding, is rotated block by block. Source: OFT (arXiv
+/// 2306.07280); PEFT 0.21, <c>oft.Linear</c>, <c>oft.Conv2d</c>, <c>oft.Embedding</c>.
 /// </summary>
 /// <param name="part">The stored triangles.</param>
 /// <param name="ofOutput">True for an embedding.</param>
@@ -26,7 +26,8 @@ internal sealed class Oft(string part, bool ofOutput) : WeightKind("OFT", "OFT",
         var layout = size * (size - 1) / 2 == triangles.Shape[1] ? LayerLayout.Of(module, null, shared ? null : blocks * size) : null;
         AdaptedModule.Require(
             layout is not null && layout.Inputs % size == 0 && !(ofOutput && layout.InputFirst),
-            $"{Amount.Text(blocks, "rotation")} of {size} inputs do{(blocks == 1 ? "es" : "")} not fit {weight.Name} {weight.Shape.Text()}");
+            $"{Amount.Text(blocks, "rotation")} of {size} inputs do{(blocks == 1 ? "es" : "")} not fit {weight.Name} "
+            + $"{weight.Shape.Text()}");
         var options = new OftOptions((int)size, Coefficients(module.Config), MaxNorm(module.Config, blocks), ofOutput);
         return new ModuleChanges(new TensorChange(weight, new OftTerm(Name, triangles, options, layout), layout.View));
     }
@@ -63,5 +64,6 @@ internal sealed class Oft(string part, bool ofOutput) : WeightKind("OFT", "OFT",
     // The version is written since 0.18.
     private static bool IsBefore018(AdapterConfig config) => config.PeftVersion < new Version(0, 18);
 
-    private static double? MaxNorm(AdapterConfig config, long blocks) => config.IsSet("coft") ? (config.Json.Number("eps") ?? 6e-5) / Math.Sqrt(blocks) : null;
+    private static double? MaxNorm(AdapterConfig config, long blocks) =>
+        config.IsSet("coft") ? (config.Json.Number("eps") ?? 6e-5) / Math.Sqrt(blocks) : null;
 }

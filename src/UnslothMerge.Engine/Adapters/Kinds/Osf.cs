@@ -3,7 +3,8 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>OSF: the smallest singular components of a Linear layer's weight are replaced. Source: OSF (arXiv 2504.07097); PEFT 0.21, <c>OSFLayer</c>.</summary>
+/// <summary>OSF: the smallest singular components of a Linear layer's weight are replaced. Source: OSF (arXiv 2504.07097); PEFT 0.21,
+/// <c>OSFLayer</c>.</summary>
 internal sealed class Osf() : WeightKind("OSF", "OSF", [U, S, V])
 {
     private const string U = "osf_svd_params.U_low";
@@ -14,7 +15,8 @@ internal sealed class Osf() : WeightKind("OSF", "OSF", [U, S, V])
     {
         var (u, s, v) = (module.Part(U), module.Part(S), module.Part(V));
         AdaptedModule.Require(
-            weight.Shape is [var outputs, var inputs] && s.Shape is [var low] && low <= Math.Min(outputs, inputs) && weight.Shape.Count() <= int.MaxValue
+            weight.Shape is [var outputs, var inputs] && s.Shape is [var low] && low <= Math.Min(outputs, inputs)
+                && weight.Shape.Count() <= int.MaxValue
             && u.Shape.SequenceEqual([outputs, low]) && v.Shape.SequenceEqual([low, inputs]),
             $"{u.Shape.Text()}, {s.Shape.Text()} and {v.Shape.Text()} are not singular components of {weight.Name} {weight.Shape.Text()}");
         return new ModuleChanges(new TensorChange(weight, new OsfTerm(Name, u, s, v)));

@@ -5,11 +5,13 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// RandLoRA: n random bases of rank r, weighted. With max and min of (out, in), all modules share A [r, 1, ≥ min] and B [≥ max, ≥ n, r]; a module has
-/// λ [r, n] and γ [n, min]. L = B[:max, :n, :] flattened to [max, n·r]; M[k, j, i] = λ[k, j]·γ[j, i]·A[k, 0, i] flattened to [r·n, min]: the inner
-/// orders differ. D = L·M; W + (alpha/r)·D, or Dᵀ if out &lt; in. Source: arXiv 2502.00987; PEFT 0.21, <c>randlora</c>.
+/// RandLoRA: n random bases of rank r, weighted. With max and min of (out, in), all modules share A [r, 1, ≥ min] and B [≥ max, ≥ n, r]; a
+/// module has λ [r, n] and γ [n, min]. L = B[:max, :n, :] flattened to [max, n·r]; M[k, j, i] = λ[k, j]·γ[j, i]·A[k, 0, i] flattened to
+/// [r·n, min]: the inner orders differ. D = L·M; W + (alpha/r)·D, or Dᵀ if out &lt; in. Source: arXiv 2502.00987; PEFT 0.21,
+/// <c>randlora</c>.
 /// </summary>
-internal sealed class RandLora() : MatrixKind("RandLoRA", "RANDLORA", ["randlora_lambda", "randlora_gamma", "randlora_A", "randlora_B"], ["randlora_A", "randlora_B"])
+internal sealed class RandLora() : MatrixKind(
+    "RandLoRA", "RANDLORA", ["randlora_lambda", "randlora_gamma", "randlora_A", "randlora_B"], ["randlora_A", "randlora_B"])
 {
     protected override MatrixDelta Build(AdaptedModule module)
     {
@@ -22,11 +24,15 @@ internal sealed class RandLora() : MatrixKind("RandLoRA", "RANDLORA", ["randlora
         var (outputs, inputs) = module.Features(transposed);
         var (least, most) = (Math.Min(outputs, inputs), Math.Max(outputs, inputs));
         AdaptedModule.Require(
-            gamma.Shape.SequenceEqual([bases, least]) && a.Shape[0] == rank && a.Shape[1] == 1 && a.Shape[2] >= least && b.Shape[0] >= most && b.Shape[1] >= bases && b.Shape[2] == rank,
-            $"randlora_A {a.Shape.Text()}, randlora_B {b.Shape.Text()}, randlora_lambda {lambda.Shape.Text()}, randlora_gamma {gamma.Shape.Text()} and the weight {module.Weight.Name} {module.Weight.Shape.Text()} do not fit together");
+            gamma.Shape.SequenceEqual([bases, least]) && a.Shape[0] == rank && a.Shape[1] == 1 && a.Shape[2] >= least && b.Shape[0] >= most
+                && b.Shape[1] >= bases && b.Shape[2] == rank,
+            $"randlora_A {a.Shape.Text()}, randlora_B {b.Shape.Text()}, randlora_lambda {lambda.Shape.Text()}, randlora_gamma "
+            + $"{gamma.Shape.Text()} and the weight {module.Weight.Name} {module.Weight.Shape.Text()} do not fit together");
         foreach (var (copy, shared) in copies.Zip([a, b]))
         {
-            AdaptedModule.Require(copy is null || copy.Shape.SequenceEqual(shared.Shape), $"'{copy?.Name}' {copy?.Shape.Text()} is no copy of '{shared.Name}' {shared.Shape.Text()}");
+            AdaptedModule.Require(
+                copy is null || copy.Shape.SequenceEqual(shared.Shape),
+                $"'{copy?.Name}' {copy?.Shape.Text()} is no copy of '{shared.Name}' {shared.Shape.Text()}");
         }
 
         return new MatrixDelta([lambda, gamma, a, b, .. copies.OfType<StoredTensor>()], from => new WeightedBases(
@@ -45,7 +51,8 @@ internal sealed class RandLora() : MatrixKind("RandLoRA", "RANDLORA", ["randlora
     }
 
     // D[o, i] = Σ_j γ[j, i]·Σ_k L[o, k·n + j]·λ[k, j]·A[k, i]: M need not be made.
-    private sealed class WeightedBases(float[] l, double[] a, double[] lambda, double[] gamma, (int Rank, int Bases, int Columns) size) : DeltaMatrix
+    private sealed class WeightedBases(
+        float[] l, double[] a, double[] lambda, double[] gamma, (int Rank, int Bases, int Columns) size) : DeltaMatrix
     {
         public override void Fill(Block block, Span<double> values)
         {

@@ -4,7 +4,8 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>RoAd: pairs of outputs are rotated and scaled, those of the bias too. Source: RoAd (arXiv 2409.00119); PEFT 0.21, <c>road.Linear</c>.</summary>
+/// <summary>RoAd: pairs of outputs are rotated and scaled, those of the bias too. Source: RoAd (arXiv 2409.00119); PEFT 0.21,
+/// <c>road.Linear</c>.</summary>
 internal sealed class Road() : WeightKind("RoAd", "ROAD", [Angles, Scales])
 {
     private const string Angles = "road_theta";
@@ -27,8 +28,10 @@ internal sealed class Road() : WeightKind("RoAd", "ROAD", [Angles, Scales])
         AdaptedModule.Require(
             group >= 2 && group % 2 == 0 && outputs > 0 && outputs % group == 0 && (bias is null || bias.Shape.Count() == outputs)
             && angles.Shape.Count() == RoadTerm.Angles(variant, outputs) && scales.Shape.Count() == angles.Shape.Count(),
-            $"{angles.Shape.Text()} angles and {scales.Shape.Text()} scales of {name}, in groups of {group}, do not fit {weight.Name} {weight.Shape.Text()}");
+            $"{angles.Shape.Text()} angles and {scales.Shape.Text()} scales of {name}, in groups of {group}, do not fit {weight.Name} "
+            + $"{weight.Shape.Text()}");
         RoadTerm Term(bool ofBias) => new(Name, angles, scales, variant, group, ofBias);
-        return new ModuleChanges([new TensorChange(weight, Term(ofBias: false)), .. bias is null ? [] : new[] { new TensorChange(bias, Term(ofBias: true)) }]);
+        var change = new TensorChange(weight, Term(ofBias: false));
+        return bias is null ? new ModuleChanges(change) : new ModuleChanges(change, new TensorChange(bias, Term(ofBias: true)));
     }
 }

@@ -10,7 +10,9 @@ internal sealed class Shira() : MatrixKind("SHiRA", "SHIRA", ["shira_indices", "
     {
         var (indices, weight) = (module.Indices("shira_indices", 2), module.Numbers("shira_weight", 1));
         var count = (int)weight.Shape[0];
-        AdaptedModule.Require(indices.Shape.SequenceEqual([2, count]), $"shira_indices {indices.Shape.Text()} and shira_weight {weight.Shape.Text()} do not fit together");
+        AdaptedModule.Require(
+            indices.Shape.SequenceEqual([2, count]),
+            $"shira_indices {indices.Shape.Text()} and shira_weight {weight.Shape.Text()} do not fit together");
         var (outputs, inputs) = module.Features(transposed: false);
         return new MatrixDelta([indices, weight], from =>
         {

@@ -15,7 +15,9 @@ internal sealed class SuperTuning() : MatrixKind("Super-Tuning", "SUPERTUNING", 
     protected override MatrixDelta Build(AdaptedModule module)
     {
         var (indices, values) = (module.Indices("supertuning_indices", 1), module.Numbers("supertuning_values", 1));
-        AdaptedModule.Require(indices.Shape[0] == values.Shape[0], $"supertuning_indices {indices.Shape.Text()} and supertuning_values {values.Shape.Text()} do not fit together");
+        AdaptedModule.Require(
+            indices.Shape[0] == values.Shape[0],
+            $"supertuning_indices {indices.Shape.Text()} and supertuning_values {values.Shape.Text()} do not fit together");
         var (outputs, inputs) = module.Features(transposed: false);
         var sparse = new MatrixDelta([indices, values], from =>
         {

@@ -6,11 +6,12 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// TinyLoRA: W + B(Σ vᵢ·Pᵢ)A with A [r, in], P [u, r, r], B [out, r] and one or several v [u] that modules share. Source: PEFT 0.21, <c>tinylora</c>.
+/// TinyLoRA: W + B(Σ vᵢ·Pᵢ)A with A [r, in], P [u, r, r], B [out, r] and one or several v [u] that modules share. Source: PEFT 0.21,
+/// <c>tinylora</c>.
 /// </summary>
 /// <remarks>
-/// Of several v, a module takes number min(i / (modules / groups), groups − 1), where i counts the modules as the model defines them. That order is
-/// not in the file; but P was drawn with the seed <c>projection_seed</c> + i, so its first values tell i.
+/// Of several v, a module takes number min(i / (modules / groups), groups − 1), where i counts the modules as the model defines them. That
+/// order is not in the file; but P was drawn with the seed <c>projection_seed</c> + i, so its first values tell i.
 /// </remarks>
 internal sealed class TinyLora() : MatrixKind("TinyLoRA", "TINYLORA", ["tinylora_A", "tinylora_B", Projection], [Vectors])
 {
@@ -26,7 +27,8 @@ internal sealed class TinyLora() : MatrixKind("TinyLoRA", "TINYLORA", ["tinylora
         var (count, rank, columns) = ((int)v.Shape[0], (int)a.Shape[0], (int)a.Shape[1]);
         AdaptedModule.Require(
             b.Shape[1] == rank && p.Shape.SequenceEqual([count, rank, rank]),
-            $"tinylora_A {a.Shape.Text()}, tinylora_B {b.Shape.Text()}, {Projection} {p.Shape.Text()} and '{v.Name}' {v.Shape.Text()} do not fit together");
+            $"tinylora_A {a.Shape.Text()}, tinylora_B {b.Shape.Text()}, {Projection} {p.Shape.Text()} and '{v.Name}' {v.Shape.Text()} do "
+            + "not fit together");
         return new MatrixDelta([a, b, p, v], from =>
         {
             var inner = Matrices.Multiply(from.Read(v), from.Read(p), 1, count, rank * rank);
@@ -48,11 +50,14 @@ internal sealed class TinyLora() : MatrixKind("TinyLoRA", "TINYLORA", ["tinylora
             }
         }
 
-        throw new MisfitException($"there are {groups} {Vectors}, and its {Projection} was not drawn with projection_seed {seed}, so it cannot be told which one it uses");
+        throw new MisfitException(
+            $"there are {groups} {Vectors}, and its {Projection} was not drawn with projection_seed {seed}, so it cannot be told which "
+            + "one it uses");
 
         // P may have been rounded to the base's dtype.
         bool IsDrawn(long drawnWith, bool inDouble) =>
-            RandomNormals.First(drawnWith, p.Shape.Count(), inDouble).Zip(first).All(z => Math.Abs((z.First * deviation) - z.Second) <= deviation * 0.02);
+            RandomNormals.First(drawnWith, p.Shape.Count(), inDouble).Zip(first)
+                .All(z => Math.Abs((z.First * deviation) - z.Second) <= deviation * 0.02);
     }
 
     private static double[] FirstValues(StoredTensor p)

@@ -24,7 +24,8 @@ internal sealed class TrainedTokens(string peftType, string option) : WeightKind
         var indices = Indices(module);
         AdaptedModule.Require(
             indices?.Count == rows.Shape[0],
-            $"it has {rows.Shape[0]} rows, but {option} in adapter_config.json gives {module.Name} {indices?.Count.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "no"} token indices");
+            $"it has {rows.Shape[0]} rows, but {option} in adapter_config.json gives {module.Name} "
+            + $"{indices?.Count.ToString(System.Globalization.CultureInfo.InvariantCulture) ?? "no"} token indices");
         AdaptedModule.Require(
             indices!.TrueForAll(i => i >= 0 && i < weight.Shape[0]) && indices.Distinct().Count() == indices.Count,
             $"{option} in adapter_config.json must name different rows of {weight.Name}, from 0 to {weight.Shape[0] - 1}");
@@ -41,7 +42,8 @@ internal sealed class TrainedTokens(string peftType, string option) : WeightKind
                 .OrderByDescending(p => p.Key.Length).Select(p => p.Value).FirstOrDefault();
         }
 
-        return node is JsonArray list && list.All(v => v is JsonValue number && number.GetValueKind() == JsonValueKind.Number && number.TryGetValue(out long _))
+        return node is JsonArray list
+            && list.All(v => v is JsonValue number && number.GetValueKind() == JsonValueKind.Number && number.TryGetValue(out long _))
             ? [.. list.Select(v => v!.GetValue<long>())]
             : null;
     }

@@ -4,10 +4,11 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// UniLoRA with saved indices: W + BA, where A [r, in] and B [out, r] are entries of one vector θ that all modules share, times their scales.
-/// Source: arXiv 2506.00799; PEFT 0.21, <c>unilora</c>.
+/// UniLoRA with saved indices: W + BA, where A [r, in] and B [out, r] are entries of one vector θ that all modules share, times their
+/// scales. Source: arXiv 2506.00799; PEFT 0.21, <c>unilora</c>.
 /// </summary>
-internal sealed class UniLora() : MatrixKind("UniLoRA", "UNILORA", ["unilora_indices_A", "unilora_indices_B", "unilora_scales_A", "unilora_scales_B"], [Theta])
+internal sealed class UniLora() : MatrixKind(
+    "UniLoRA", "UNILORA", ["unilora_indices_A", "unilora_indices_B", "unilora_scales_A", "unilora_scales_B"], [Theta])
 {
     private const string Theta = "unilora_theta_d";
 
@@ -18,7 +19,8 @@ internal sealed class UniLora() : MatrixKind("UniLoRA", "UNILORA", ["unilora_ind
         var (scalesA, scalesB) = (module.Numbers("unilora_scales_A", 2), module.Numbers("unilora_scales_B", 2));
         AdaptedModule.Require(
             scalesA.Shape.SequenceEqual(a.Shape) && scalesB.Shape.SequenceEqual(b.Shape) && b.Shape[1] == a.Shape[0],
-            $"unilora_indices_A {a.Shape.Text()}, unilora_indices_B {b.Shape.Text()} and the scales {scalesA.Shape.Text()}, {scalesB.Shape.Text()} do not fit together");
+            $"unilora_indices_A {a.Shape.Text()}, unilora_indices_B {b.Shape.Text()} and the scales {scalesA.Shape.Text()}, "
+            + $"{scalesB.Shape.Text()} do not fit together");
         var (rank, columns) = ((int)a.Shape[0], (int)a.Shape[1]);
         return new MatrixDelta([theta, a, b, scalesA, scalesB], from =>
         {

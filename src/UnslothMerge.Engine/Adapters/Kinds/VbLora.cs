@@ -4,11 +4,13 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// VB-LoRA: W + BA, whose pieces of v values are mixtures of the rows of one bank [n, v] that all modules share: softmax over the k largest logits,
-/// A from logits [r, in/v, n], B from [out/v, r, n]. The file may hold the k places and the first k − 1 weights instead of the logits.
-/// Source: arXiv 2405.15179; PEFT 0.21, <c>vblora</c>.
+/// VB-LoRA: W + BA, whose pieces of v values are mixtures of the rows of one bank [n, v] that all modules share: softmax over the k largest
+/// logits, A from logits [r, in/v, n], B from [out/v, r, n]. The file may hold the k places and the first k − 1 weights instead of the
+/// logits. Source: arXiv 2405.15179; PEFT 0.21, <c>vblora</c>.
 /// </summary>
-internal sealed class VbLora() : MatrixKind("VB-LoRA", "VBLORA", [Logits + "A", Logits + "A" + Places, Logits + "A" + Weights, Logits + "B", Logits + "B" + Places, Logits + "B" + Weights], [Bank])
+internal sealed class VbLora() : MatrixKind(
+    "VB-LoRA", "VBLORA",
+    [Logits + "A", Logits + "A" + Places, Logits + "A" + Weights, Logits + "B", Logits + "B" + Places, Logits + "B" + Weights], [Bank])
 {
     private const string Bank = "vblora_vector_bank";
     private const string Logits = "vblora_logits_";
@@ -20,7 +22,8 @@ internal sealed class VbLora() : MatrixKind("VB-LoRA", "VBLORA", [Logits + "A", 
         var bank = module.SharedNumbers(Bank, 2);
         var (a, b) = (Mixture.Of(module, "A", bank), Mixture.Of(module, "B", bank));
         var (rank, length) = (a.Rows, (int)bank.Shape[1]);
-        AdaptedModule.Require(b.Columns == rank, $"its {Logits}A have {rank} rows and its {Logits}B {b.Columns} columns of pieces; both should be the rank");
+        AdaptedModule.Require(
+            b.Columns == rank, $"its {Logits}A have {rank} rows and its {Logits}B {b.Columns} columns of pieces; both should be the rank");
         var (outputs, inputs) = (b.Rows * length, a.Columns * length);
         return new MatrixDelta([bank, .. a.Inputs, .. b.Inputs], from =>
         {
@@ -28,7 +31,8 @@ internal sealed class VbLora() : MatrixKind("VB-LoRA", "VBLORA", [Logits + "A", 
 
             // B: [out/v, r, v] → [out/v, v, r].
             var pieces = b.Mix(from, vectors, length);
-            var left = Enumerable.Range(0, b.Rows).SelectMany(i => Matrices.Transpose(pieces[(i * rank * length)..((i + 1) * rank * length)], rank, length)).ToArray();
+            var left = Enumerable.Range(0, b.Rows)
+                .SelectMany(i => Matrices.Transpose(pieces[(i * rank * length)..((i + 1) * rank * length)], rank, length)).ToArray();
             return new ProductMatrix(left, a.Mix(from, vectors, length), rank, inputs);
         })
         { IsTransposed = module.IsTransposed(outputs, inputs), Rank = rank };
@@ -48,8 +52,11 @@ internal sealed class VbLora() : MatrixKind("VB-LoRA", "VBLORA", [Logits + "A", 
             if (module.OptionalNumbers(name, 3) is { } scores)
             {
                 var count = (int)module.Config.ValueOf(module.Name, "topk");
-                AdaptedModule.Require(!module.Has(name + Places) && !module.Has(name + Weights), $"it has {name} both whole and as places and weights");
-                AdaptedModule.Require(scores.Shape[2] == bank.Shape[0] && count > 0 && count <= scores.Shape[2], $"{name} {scores.Shape.Text()}, topk {count} and '{bank.Name}' {bank.Shape.Text()} do not fit together");
+                AdaptedModule.Require(
+                    !module.Has(name + Places) && !module.Has(name + Weights), $"it has {name} both whole and as places and weights");
+                AdaptedModule.Require(
+                    scores.Shape[2] == bank.Shape[0] && count > 0 && count <= scores.Shape[2],
+                    $"{name} {scores.Shape.Text()}, topk {count} and '{bank.Name}' {bank.Shape.Text()} do not fit together");
                 return new Mixture(scores, null, null, count);
             }
 
@@ -82,7 +89,9 @@ internal sealed class VbLora() : MatrixKind("VB-LoRA", "VBLORA", [Logits + "A", 
 
             return Array.TrueForAll(mixed, double.IsFinite)
                 ? mixed
-                : throw new MergeException(MergeError.InvalidAdapter, $"The adapter tensor '{Inputs[0].Name}' holds NaN or Inf: merging it would ruin the model.", Inputs[0].File.Path);
+                : throw new MergeException(
+                    MergeError.InvalidAdapter, $"The adapter tensor '{Inputs[0].Name}' holds NaN or Inf: merging it would ruin the model.",
+                    Inputs[0].File.Path);
         }
 
         // The last weight is what is left of 1.

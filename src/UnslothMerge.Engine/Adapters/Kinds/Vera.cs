@@ -4,8 +4,9 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// VeRA: W + diag(b)·B[:out]·diag(d)·A[:, :in], where all modules share A [r, ≥ in] and B [≥ out, r]. In its probabilistic form, PVeRA, A and d have
-/// twice the rows: means, then log-variances; without sampling only the means count. Source: arXiv 2310.11454; PEFT 0.21, <c>vera</c>, <c>pvera</c>.
+/// VeRA: W + diag(b)·B[:out]·diag(d)·A[:, :in], where all modules share A [r, ≥ in] and B [≥ out, r]. In its probabilistic form, PVeRA, A
+/// and d have twice the rows: means, then log-variances; without sampling only the means count. Source: arXiv 2310.11454; PEFT 0.21,
+/// <c>vera</c>, <c>pvera</c>.
 /// </summary>
 /// <param name="name">The kind's usual name.</param>
 /// <param name="prefix">What its tensors' names begin with.</param>
@@ -23,7 +24,8 @@ internal sealed class Vera(string name, string prefix, bool probabilistic)
         var (_, inputs) = module.Features(transposed);
         AdaptedModule.Require(
             a.Shape[0] == rows && inner.Shape[0] == rows && b.Shape[0] >= outputs && a.Shape[1] >= inputs,
-            $"{prefix}_A {a.Shape.Text()}, {prefix}_B {b.Shape.Text()}, {prefix}_lambda_d {inner.Shape.Text()} and the weight {module.Weight.Name} {module.Weight.Shape.Text()} do not fit together");
+            $"{prefix}_A {a.Shape.Text()}, {prefix}_B {b.Shape.Text()}, {prefix}_lambda_d {inner.Shape.Text()} and the weight "
+            + $"{module.Weight.Name} {module.Weight.Shape.Text()} do not fit together");
         return new MatrixDelta([outer, inner, a, b], from => new ProductMatrix(
             Matrices.ScaleRows(from.ReadCorner<double>(b, outputs, rank), from.Read(outer)),
             Matrices.ScaleRows(from.ReadCorner<double>(a, rank, inputs), from.Read(inner).AsSpan(0, rank)),

@@ -6,8 +6,8 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// WaveFT: W + scaling·S, or the inverse wavelet transform of S, where S holds the spectrum [n] at random places and zero elsewhere. The places follow
-/// from <c>random_loc_seed</c>. Source: arXiv 2505.12532; PEFT 0.21, <c>waveft</c>.
+/// WaveFT: W + scaling·S, or the inverse wavelet transform of S, where S holds the spectrum [n] at random places and zero elsewhere. The
+/// places follow from <c>random_loc_seed</c>. Source: arXiv 2505.12532; PEFT 0.21, <c>waveft</c>.
 /// </summary>
 internal sealed class WaveFt() : MatrixKind("WaveFT", "WAVEFT", [Spectrum])
 {
@@ -22,7 +22,8 @@ internal sealed class WaveFt() : MatrixKind("WaveFT", "WAVEFT", [Spectrum])
         var family = module.Config.Json.String("wavelet_family") ?? "db1";
         var inverse = module.Config.Json.Bool("use_idwt") ?? true;
         var filters = Wavelets.Find(family);
-        AdaptedModule.Require(!inverse || filters is not null, $"the wavelet_family '{family}' is not one of {string.Join(", ", Wavelets.Names)}");
+        AdaptedModule.Require(
+            !inverse || filters is not null, $"the wavelet_family '{family}' is not one of {string.Join(", ", Wavelets.Names)}");
         var length = inverse ? filters!.Value.Low.Length : 1;
         return new MatrixDelta([spectrum], from =>
         {
@@ -41,9 +42,11 @@ internal sealed class WaveFt() : MatrixKind("WaveFT", "WAVEFT", [Spectrum])
         };
     }
 
-    // S lies in the middle of a matrix that is larger by the filter's length − 2, rounded up to even; its quadrants are the low-pass and high-pass
-    // coefficients. One level up, a coefficient becomes the outer product of its two filters, of which the edges are cut off again.
-    private static IEnumerable<(int Row, int Column, double Value)> Expand((int Row, int Column, double Value)[] places, int outputs, int inputs, (double[] Low, double[] High) filters)
+    // S lies in the middle of a matrix that is larger by the filter's length − 2, rounded up to even; its quadrants are the low-pass and
+    // high-pass coefficients. One level up, a coefficient becomes the outer product of its two filters, of which the edges are cut off
+    // again.
+    private static IEnumerable<(int Row, int Column, double Value)> Expand(
+        (int Row, int Column, double Value)[] places, int outputs, int inputs, (double[] Low, double[] High) filters)
     {
         var length = filters.Low.Length;
         foreach (var (row, column, value) in places)

@@ -16,7 +16,9 @@ public static class RandomNormals
     public static double[] First(long seed, long size, bool inDouble)
     {
         var generator = new MersenneTwister(seed);
-        return size < Group ? Pairs(generator, (int)size) : Filled(generator, inDouble)[..(int)(size % Group == 0 ? Group : Math.Min(Group, size - Group))];
+        return size < Group
+            ? Pairs(generator, (int)size)
+            : Filled(generator, inDouble)[..(int)(size % Group == 0 ? Group : Math.Min(Group, size - Group))];
     }
 
     // Box and Muller over groups of sixteen uniform numbers: eight radii, then eight angles. The last, incomplete group is drawn anew.

@@ -17,8 +17,8 @@ public static class RandomPermutation
         return length < LargeLength ? Swaps(generator, (int)length, count) : InsideOut(generator, length, count);
     }
 
-    // Fisher and Yates: step i swaps place i with one at or after it. Later steps leave the first entries alone, and only the places that were
-    // swapped need to be kept.
+    // Fisher and Yates: step i swaps place i with one at or after it. Later steps leave the first entries alone, and only the places that
+    // were swapped need to be kept.
     internal static long[] Swaps(MersenneTwister generator, int length, int count)
     {
         var moved = new Dictionary<int, int>();
@@ -33,7 +33,8 @@ public static class RandomPermutation
         return first;
     }
 
-    // Inside out: step i puts i at a place up to i, and what was there at place i. Every step must be drawn, but only the first places be kept.
+    // Inside out: step i puts i at a place up to i, and what was there at place i. Every step must be drawn, but only the first places be
+    // kept.
     internal static long[] InsideOut(MersenneTwister generator, long length, int count)
     {
         var first = new long[count];

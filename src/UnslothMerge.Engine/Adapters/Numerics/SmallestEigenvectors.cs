@@ -4,9 +4,9 @@ using UnslothMerge.Simd;
 namespace UnslothMerge.Adapters.Numerics;
 
 /// <summary>
-/// The eigenvectors of the smallest eigenvalues of a large symmetric matrix: Householder's reduction to a tridiagonal matrix, bisection for the
-/// eigenvalues, inverse iteration for the vectors. A general eigensolver would compute all of them, which takes minutes where this takes seconds.
-/// Rows are worked on in parallel, each by one thread, so the result does not depend on the number of threads.
+/// The eigenvectors of the smallest eigenvalues of a large symmetric matrix: Householder's reduction to a tridiagonal matrix, bisection for
+/// the eigenvalues, inverse iteration for the vectors. A general eigensolver would compute all of them, which takes minutes where this
+/// takes seconds. Rows are worked on in parallel, each by one thread, so the result does not depend on the number of threads.
 /// Source: Golub, Van Loan: Matrix Computations, 8.3 and 8.4; LAPACK's dstein.
 /// </summary>
 internal static class SmallestEigenvectors
@@ -21,7 +21,7 @@ internal static class SmallestEigenvectors
     {
         Scale(matrix);
         var (diagonal, off) = Tridiagonalize(matrix);
-        var norm = Math.Max(diagonal.Max(Math.Abs) + (2 * off.Select(Math.Abs).DefaultIfEmpty().Max()), 1e-100); // also of a matrix of zeros
+        var norm = Math.Max(diagonal.Max(Math.Abs) + (2 * off.Select(Math.Abs).DefaultIfEmpty().Max()), 1e-100); // not 0 for zeros
         var random = new Random(1);
         var (vectors, shift) = (new double[count][], double.NegativeInfinity);
         for (var i = 0; i < count; i++)

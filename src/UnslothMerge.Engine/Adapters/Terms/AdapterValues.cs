@@ -9,7 +9,8 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>Reads the values of adapter tensors: whatever an adapter stores is read here. Tensors of any shape are read as they are stored, row-major.</summary>
+/// <summary>Reads the values of adapter tensors: whatever an adapter stores is read here. Tensors of any shape are read as they are stored,
+/// row-major.</summary>
 internal static class AdapterValues
 {
     // Values that are decoded at a time: no second copy of a large tensor.
@@ -68,7 +69,8 @@ internal static class AdapterValues
         return values;
     }
 
-    /// <summary>Reads the upper left corner [rows, columns] of a tensor as a matrix; all its dimensions but the first are its columns.</summary>
+    /// <summary>Reads the upper left corner [rows, columns] of a tensor as a matrix; all its dimensions but the first are its
+    /// columns.</summary>
     /// <typeparam name="T">double, or float for large tensors.</typeparam>
     /// <exception cref="MergeException">A value is NaN or infinite.</exception>
     public static T[] ReadCorner<T>(InputFiles files, StoredTensor tensor, int rows, int columns)
@@ -108,7 +110,9 @@ internal static class AdapterValues
             var limit = Math.Min(limits[(long)i * limits.Length / indices.Length], int.MaxValue);
             indices[i] = value >= 0 && value < limit
                 ? (int)value
-                : throw new MergeException(MergeError.InvalidAdapter, $"The adapter tensor '{tensor.Name}' holds the index {value}, which must lie from 0 to {limit - 1}.", tensor.File.Path);
+                : throw new MergeException(
+                    MergeError.InvalidAdapter,
+                    $"The adapter tensor '{tensor.Name}' holds the index {value}, which must lie from 0 to {limit - 1}.", tensor.File.Path);
         }
 
         return indices;

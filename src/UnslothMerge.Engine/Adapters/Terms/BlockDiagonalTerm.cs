@@ -7,8 +7,8 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>
-/// Δ = scaling · left · right, where a factor may be block-diagonal: its rows are stored in equal blocks, and block i stands at the i-th place of the
-/// diagonal. Summed over the rank in fp32 with fused multiply-adds. Source: PEFT 0.21, <c>BdLoraLinearVariant</c>.
+/// Δ = scaling · left · right, where a factor may be block-diagonal: its rows are stored in equal blocks, and block i stands at the i-th
+/// place of the diagonal. Summed over the rank in fp32 with fused multiply-adds. Source: PEFT 0.21, <c>BdLoraLinearVariant</c>.
 /// </summary>
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="left">[rows, rank / leftBlocks].</param>
@@ -34,7 +34,8 @@ internal sealed class BlockDiagonalTerm(string kind, StoredTensor left, int left
 
     public override long BytesOf(int rows) => (rows * _left.Columns * sizeof(float)) + _left.ScratchBytes(rows);
 
-    public override DeltaReader Open(DeltaContext context) => new Reader(this, context.Files, AdapterValues.ReadFloats(context.Files, right), scaling * context.Factor);
+    public override DeltaReader Open(DeltaContext context) =>
+        new Reader(this, context.Files, AdapterValues.ReadFloats(context.Files, right), scaling * context.Factor);
 
     private sealed class Reader(BlockDiagonalTerm term, InputFiles files, float[] right, double scale) : DeltaReader
     {
@@ -65,7 +66,8 @@ internal sealed class BlockDiagonalTerm(string kind, StoredTensor left, int left
                     if (begin < end)
                     {
                         var delta = tile.DeltaRow(i)[(begin - tile.Column)..(end - tile.Column)];
-                        TensorPrimitives.FusedMultiplyAdd(right.AsSpan((k * _rightWidth) + begin - start, end - begin), factors[j], delta, delta);
+                        TensorPrimitives.FusedMultiplyAdd(
+                            right.AsSpan((k * _rightWidth) + begin - start, end - begin), factors[j], delta, delta);
                     }
                 }
             }

@@ -16,8 +16,9 @@ internal readonly record struct Slice(long Start, long Count, long Stride = 1)
 }
 
 /// <summary>
-/// One of the two factors of a low-rank delta, as a matrix [<see cref="Rows"/>, <see cref="Columns"/>] that may be a part of a stored tensor, and
-/// may be stored the other way round. Rows are read as they are needed: the factors of a large vocabulary take hundreds of megabytes.
+/// One of the two factors of a low-rank delta, as a matrix [<see cref="Rows"/>, <see cref="Columns"/>] that may be a part of a stored
+/// tensor, and may be stored the other way round. Rows are read as they are needed: the factors of a large vocabulary take hundreds of
+/// megabytes.
 /// </summary>
 /// <param name="Tensor">The stored tensor; dimensions after the second are flattened into it.</param>
 /// <param name="Transposed">True if the tensor is stored as [<see cref="Columns"/>, <see cref="Rows"/>].</param>
@@ -37,13 +38,15 @@ internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
     /// <summary>The number of columns.</summary>
     public long Columns => Transposed ? StoredRows.Count : StoredColumns.Count;
 
-    /// <summary>True if it has a part of every stored row only; the stored tensor is then best read once for all targets that share it.</summary>
+    /// <summary>True if it has a part of every stored row only; the stored tensor is then best read once for all targets that share
+    /// it.</summary>
     public bool IsScattered => StoredColumns.Count < _stored;
 
     private int Width => Tensor.Type.Bits() / 8;
 
     /// <summary>The bytes that <see cref="ReadRows"/> needs beside its result.</summary>
-    public long ScratchBytes(int rows) => IsScattered ? ((rows * Columns) + _stored) * Width : Transposed ? (long)rows * Width : rows * Columns * Width;
+    public long ScratchBytes(int rows) =>
+        IsScattered ? ((rows * Columns) + _stored) * Width : Transposed ? (long)rows * Width : rows * Columns * Width;
 
     /// <summary>The same matrix, rows for columns.</summary>
     public FactorMatrix Transpose() => this with { Transposed = !Transposed };

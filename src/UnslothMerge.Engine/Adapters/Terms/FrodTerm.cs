@@ -7,8 +7,8 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>
-/// Δ = U(S + diag(λ))Vᵀ − W, where U is W·V⁻ᵀ with unit columns and S is sparse. Where W has fewer rows than columns, some columns of W·V⁻ᵀ are
-/// nothing but the rounding of the stored V, made a unit; only the stored values in double lead to the same U.
+/// Δ = U(S + diag(λ))Vᵀ − W, where U is W·V⁻ᵀ with unit columns and S is sparse. Where W has fewer rows than columns, some columns of W·V⁻ᵀ
+/// are nothing but the rounding of the stored V, made a unit; only the stored values in double lead to the same U.
 /// Source: FRoD; PEFT 0.21, <c>FrodLayer</c>.
 /// </summary>
 /// <param name="kind">The kind of adapter.</param>
@@ -33,7 +33,9 @@ internal sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout lay
         var factors = DenseMatrix.Create(_n, _n, (i, j) => v[(i * _n) + j]).LU();
         if (factors.U.Diagonal().Any(d => d == 0))
         {
-            throw new MergeException(MergeError.InvalidAdapter, $"The adapter tensor '{tensors.V.Name}' is a singular matrix, which FRoD cannot invert.", tensors.V.File.Path);
+            throw new MergeException(
+                MergeError.InvalidAdapter, $"The adapter tensor '{tensors.V.Name}' is a singular matrix, which FRoD cannot invert.",
+                tensors.V.File.Path);
         }
 
         var squares = new double[_n];
@@ -82,7 +84,8 @@ internal sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout lay
 /// <param name="Size">[2]: the shape of S.</param>
 /// <param name="Diagonal">λ [in].</param>
 /// <param name="SparseValues">[n].</param>
-internal sealed record FrodTensors(StoredTensor V, StoredTensor SparseIndices, StoredTensor Size, StoredTensor Diagonal, StoredTensor SparseValues)
+internal sealed record FrodTensors(
+    StoredTensor V, StoredTensor SparseIndices, StoredTensor Size, StoredTensor Diagonal, StoredTensor SparseValues)
 {
     /// <summary>All of them.</summary>
     public IReadOnlyList<StoredTensor> All => [V, SparseIndices, Size, Diagonal, SparseValues];

@@ -23,12 +23,18 @@ internal sealed record GloraPath(StoredTensor Left, StoredTensor? Right)
     {
         var fits = Right is null
             ? Left.Shape.Count() == 1 || (Left.Shape.Count() == rows && Left.Shape[0] == rows)
-            : Left.Shape.Count == 2 && Right.Shape.Count == 2 && Left.Shape[1] == Right.Shape[0] && Left.Shape[0] == rows && Right.Shape[1] == columns;
-        return fits ? null : $"{Left.Shape.Text()}{(Right is null ? "" : $" · {Right.Shape.Text()}")} is not a support of [{rows}, {columns}]";
+            : Left.Shape.Count == 2 && Right.Shape.Count == 2 && Left.Shape[1] == Right.Shape[0] && Left.Shape[0] == rows
+                && Right.Shape[1] == columns;
+        return fits
+            ? null
+            : $"{Left.Shape.Text()}{(Right is null ? "" : $" · {Right.Shape.Text()}")} is not a support of [{rows}, {columns}]";
     }
 
     /// <summary>Loads it.</summary>
-    public Loaded Load(InputFiles files) => new(AdapterValues.Read(files, Left), Right is null ? null : AdapterValues.Read(files, Right), Right is null ? 0 : (int)Right.Shape[1]);
+    public Loaded Load(InputFiles files) =>
+        new(
+            AdapterValues.Read(files, Left), Right is null ? null : AdapterValues.Read(files, Right),
+            Right is null ? 0 : (int)Right.Shape[1]);
 
     /// <summary>Its values.</summary>
     internal sealed class Loaded(double[] left, double[]? right, int columns)
@@ -59,7 +65,8 @@ internal sealed record GloraPath(StoredTensor Left, StoredTensor? Right)
             values.Clear();
             for (var k = 0; k < rank; k++)
             {
-                TensorPrimitives.FusedMultiplyAdd(right.AsSpan((k * columns) + column, values.Length), left[(row * rank) + k], values, values);
+                TensorPrimitives.FusedMultiplyAdd(
+                    right.AsSpan((k * columns) + column, values.Length), left[(row * rank) + k], values, values);
             }
         }
     }

@@ -4,7 +4,8 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>Δ = W⊙A + B for a weight [out, in]; Δ = b⊙D + E for a bias [out]. Source: GLoRA (arXiv 2306.07967); PEFT 0.21, <c>GloraLinear</c>.</summary>
+/// <summary>Δ = W⊙A + B for a weight [out, in]; Δ = b⊙D + E for a bias [out]. Source: GLoRA (arXiv 2306.07967); PEFT 0.21,
+/// <c>GloraLinear</c>.</summary>
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="factor">A or D; null for none.</param>
 /// <param name="offset">B or E; null for none.</param>
@@ -16,7 +17,8 @@ internal sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offse
 
     public override long ResidentBytes => (factor?.Bytes ?? 0) + (offset?.Bytes ?? 0);
 
-    public override DeltaReader Open(DeltaContext context) => new Reader(factor?.Load(context.Files), offset?.Load(context.Files), ofBias, context.Factor);
+    public override DeltaReader Open(DeltaContext context) =>
+        new Reader(factor?.Load(context.Files), offset?.Load(context.Files), ofBias, context.Factor);
 
     private sealed class Reader(GloraPath.Loaded? factor, GloraPath.Loaded? offset, bool ofBias, double weight) : DeltaReader
     {

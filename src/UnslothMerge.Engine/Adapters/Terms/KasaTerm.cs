@@ -7,8 +7,8 @@ using UnslothMerge.Simd;
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>
-/// Drops the r smallest singular components of a weight, then adds a low-rank update of rank r. In double: with M the weight or its transpose,
-/// whichever has fewer rows, and U the eigenvectors of M·Mᵀ with the r smallest eigenvalues, what is dropped is U·(UᵀM).
+/// Drops the r smallest singular components of a weight, then adds a low-rank update of rank r. In double: with M the weight or its
+/// transpose, whichever has fewer rows, and U the eigenvectors of M·Mᵀ with the r smallest eigenvalues, what is dropped is U·(UᵀM).
 /// Source: KaSA (arXiv 2412.06071); PEFT 0.21, <c>KasaLinearVariant</c>.
 /// </summary>
 /// <param name="left">B [out, r].</param>
@@ -42,10 +42,12 @@ internal sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredT
     public override DeltaReader Open(DeltaContext context)
     {
         var (droppedLeft, droppedRight) = SmallestComponents(context, _rank);
-        var (a, b, d) = (AdapterValues.ReadFloats(context.Files, right), AdapterValues.ReadFloats(context.Files, left), AdapterValues.ReadFloats(context.Files, diagonal));
+        float[] Values(StoredTensor tensor) => AdapterValues.ReadFloats(context.Files, tensor);
+        var (a, b, d) = (Values(right), Values(left), Values(diagonal));
 
         // One product of twice the rank: [-U | s·B·diag(d)] · [UᵀM; A].
-        var rows = droppedLeft.Select((u, i) => (double[])[.. u.Select(v => -v), .. d.Select((v, k) => scaling * b[(i * _rank) + k] * v)]).ToArray();
+        var rows = droppedLeft.Select((u, i) => (double[])[.. u.Select(v => -v), .. d.Select((v, k) => scaling * b[(i * _rank) + k] * v)])
+            .ToArray();
         var columns = (double[][])[.. droppedRight, .. a.Chunk(a.Length / _rank).Select(row => Array.ConvertAll(row, v => (double)v))];
         return new Reader(rows, columns);
     }

@@ -20,7 +20,8 @@ internal readonly record struct MatrixPlace(long Row, int Column);
 /// <param name="left">[rows, rank].</param>
 /// <param name="right">[rank, columns].</param>
 /// <param name="scaling">alpha / r, or alpha / √r.</param>
-/// <param name="place">Where the delta begins in the target, if it is not the whole of it: one expert of many, or one of two fused matrices.</param>
+/// <param name="place">Where the delta begins in the target, if it is not the whole of it: one expert of many, or one of two fused
+/// matrices.</param>
 internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix right, double scaling, MatrixPlace? place = null)
     : DeltaTerm(kind, [right.Tensor, left.Tensor])
 {
@@ -51,7 +52,7 @@ internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix r
 
     /// <summary>The right factor in panels, and some of its rows while they are made.</summary>
     public override long ResidentBytes =>
-        (LoraPanels.Length(_rank, _columns + Margin(place)) * sizeof(float)) + ((long)PackedRows * _columns * sizeof(float)) + right.ScratchBytes(PackedRows);
+        ((LoraPanels.Length(_rank, _columns + Margin(place)) + ((long)PackedRows * _columns)) * sizeof(float)) + right.ScratchBytes(PackedRows);
 
     public override long BytesOf(int rows)
     {
@@ -59,7 +60,8 @@ internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix r
         return (mine * (long)_rank * sizeof(float)) + left.ScratchBytes(mine);
     }
 
-    public override DeltaReader Open(DeltaContext context) => new Reader(context.Files, left, right, scaling * context.Factor, place, PackedRows);
+    public override DeltaReader Open(DeltaContext context) =>
+        new Reader(context.Files, left, right, scaling * context.Factor, place, PackedRows);
 
     // Panels begin at the target's own multiples of their width, wherever the delta does.
     private static int Margin(MatrixPlace? place) => (place?.Column ?? 0) % LoraPanels.Width;
@@ -109,7 +111,9 @@ internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix r
             else
             {
                 var left = MemoryMarshal.Cast<byte, float>(buffer)[((int)(tile.Row - row) * _rank)..];
-                LoraKernel.Assign(left, _panels!.Floats[(int)LoraPanels.Offset(_rank, tile.Column)..], tile.Delta, tile.Rows, tile.Columns, _rank, tile.Columns);
+                LoraKernel.Assign(
+                    left, _panels!.Floats[(int)LoraPanels.Offset(_rank, tile.Column)..], tile.Delta, tile.Rows, tile.Columns, _rank,
+                    tile.Columns);
             }
         }
 
@@ -191,7 +195,8 @@ internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix r
         {
             for (var column = -_margin; column < row.Length; column += LoraPanels.Width)
             {
-                var packed = panels.Floats.Slice((int)LoraPanels.Offset(_rank, column + _margin) + (k * LoraPanels.Width), LoraPanels.Width);
+                var packed = panels.Floats.Slice(
+                    (int)LoraPanels.Offset(_rank, column + _margin) + (k * LoraPanels.Width), LoraPanels.Width);
                 packed.Clear();
                 var begin = Math.Max(column, 0);
                 row[begin..Math.Min(column + LoraPanels.Width, row.Length)].CopyTo(packed[(begin - column)..]);

@@ -36,8 +36,8 @@ internal sealed record MatrixDelta(IReadOnlyList<StoredTensor> Inputs, Func<Delt
 }
 
 /// <summary>
-/// A delta that is computed in double from a <see cref="DeltaMatrix"/>, rounded to fp32 and added. For the rarer kinds, where a kernel of its
-/// own would not pay.
+/// A delta that is computed in double from a <see cref="DeltaMatrix"/>, rounded to fp32 and added. For the rarer kinds, where a kernel of
+/// its own would not pay.
 /// </summary>
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="delta">The delta.</param>
@@ -55,7 +55,8 @@ internal sealed class MatrixTerm(string kind, MatrixDelta delta, MatrixView view
     public override long BytesOf(int rows) => (long)rows * view.Columns * sizeof(float);
 
     public override DeltaReader Open(DeltaContext context) =>
-        new Reader(delta.Open(context), view.Columns, delta.IsTransposed != delta.IsTurned, delta.IsRelative, delta.Scaling * context.Factor);
+        new Reader(
+            delta.Open(context), view.Columns, delta.IsTransposed != delta.IsTurned, delta.IsRelative, delta.Scaling * context.Factor);
 
     // Whole pieces are computed ahead: their blocks can have whatever form suits the matrix.
     private sealed class Reader(DeltaMatrix matrix, int columns, bool transposed, bool relative, double scale) : DeltaReader
@@ -63,7 +64,9 @@ internal sealed class MatrixTerm(string kind, MatrixDelta delta, MatrixView view
         public override void Read(long row, int rows, Span<byte> buffer)
         {
             var piece = MemoryMarshal.Cast<byte, float>(buffer)[..(rows * columns)];
-            var width = matrix.NeedsWholeRows ? columns : Math.Min(columns, transposed ? Math.Max(Block.MaxValues / Math.Max(rows, 1), 32) : 256);
+            var width = matrix.NeedsWholeRows
+                ? columns
+                : Math.Min(columns, transposed ? Math.Max(Block.MaxValues / Math.Max(rows, 1), 32) : 256);
             var height = Math.Clamp(Block.MaxValues / Math.Max(width, 1), 1, Math.Max(rows, 1));
             var values = ArrayPool<double>.Shared.Rent(height * width);
             for (var i = 0; i < rows; i += height)

@@ -7,8 +7,8 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>
-/// The m smallest singular components of W [out, in] give way to U·diag(S)·V. With P the projection on the m lowest singular directions of W's
-/// shorter side, W' = W − W·P + U·diag(S)·V (or − P·W); P does not depend on the signs that an SVD happens to choose.
+/// The m smallest singular components of W [out, in] give way to U·diag(S)·V. With P the projection on the m lowest singular directions of
+/// W's shorter side, W' = W − W·P + U·diag(S)·V (or − P·W); P does not depend on the signs that an SVD happens to choose.
 /// Source: OSF (arXiv 2504.07097); PEFT 0.21, <c>OSFLayer</c>.
 /// </summary>
 /// <param name="kind">The kind of adapter.</param>
@@ -28,7 +28,8 @@ internal sealed class OsfTerm(string kind, StoredTensor u, StoredTensor s, Store
     public override DeltaReach Reach => DeltaReach.WholeTensor;
 
     // The matrix in double, its product with the projection, and the decomposition of its shorter side.
-    public override long ResidentBytes => ((3L * _outputs * _inputs) + (4L * Math.Min(_outputs, _inputs) * Math.Min(_outputs, _inputs))) * sizeof(double);
+    public override long ResidentBytes =>
+        ((3L * _outputs * _inputs) + (4L * Math.Min(_outputs, _inputs) * Math.Min(_outputs, _inputs))) * sizeof(double);
 
     public override DeltaReader Open(DeltaContext context)
     {

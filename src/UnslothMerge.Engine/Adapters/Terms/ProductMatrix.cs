@@ -2,7 +2,8 @@ using System.Numerics.Tensors;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>left · right, with left [rows, rank] and right [rank, columns], row-major. Each value is summed over the rank in double, in order.</summary>
+/// <summary>left · right, with left [rows, rank] and right [rank, columns], row-major. Each value is summed over the rank in double, in
+/// order.</summary>
 /// <param name="left">[rows, rank].</param>
 /// <param name="right">[rank, columns].</param>
 /// <param name="rank">The inner dimension.</param>

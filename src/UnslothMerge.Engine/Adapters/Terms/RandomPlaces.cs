@@ -10,7 +10,9 @@ internal static class RandomPlaces
     /// <exception cref="MisfitException">The weight has fewer places than there are values.</exception>
     public static long Seed(AdaptedModule module, int outputs, int inputs, StoredTensor values)
     {
-        AdaptedModule.Require(values.Shape[0] <= (long)outputs * inputs, $"'{values.Name}' {values.Shape.Text()} has more values than the weight {module.Weight.Name} {module.Weight.Shape.Text()}");
+        AdaptedModule.Require(
+            values.Shape[0] <= (long)outputs * inputs,
+            $"'{values.Name}' {values.Shape.Text()} has more values than the weight {module.Weight.Name} {module.Weight.Shape.Text()}");
         return (long)module.Config.ValueOf(module.Name, "random_loc_seed");
     }
 

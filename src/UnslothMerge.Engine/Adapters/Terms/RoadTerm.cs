@@ -18,8 +18,8 @@ internal enum RoadVariant
 }
 
 /// <summary>
-/// W' = R·W and b' = R·b: the outputs are cut into groups, and output j of a group's first half is rotated and scaled together with output j of
-/// its second half. Source: RoAd (arXiv 2409.00119); PEFT 0.21, <c>road.Linear</c>.
+/// W' = R·W and b' = R·b: the outputs are cut into groups, and output j of a group's first half is rotated and scaled together with output
+/// j of its second half. Source: RoAd (arXiv 2409.00119); PEFT 0.21, <c>road.Linear</c>.
 /// </summary>
 /// <param name="kind">The kind of adapter.</param>
 /// <param name="angles">θ.</param>
@@ -63,7 +63,8 @@ internal sealed class RoadTerm(string kind, StoredTensor angles, StoredTensor sc
         };
     }
 
-    private sealed class Reader(RoadTerm term, InputFiles files, StoredTensor angles, StoredTensor scales, int half, bool ofBias) : DeltaReader
+    private sealed class Reader(
+        RoadTerm term, InputFiles files, StoredTensor angles, StoredTensor scales, int half, bool ofBias) : DeltaReader
     {
         private readonly double[] _angles = AdapterValues.Read(files, angles);
         private readonly double[] _scales = AdapterValues.Read(files, scales);

@@ -1,6 +1,7 @@
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>What a change makes of one row of a layer's weight [outputs, inputs], independent of all other rows; used by several workers at once.</summary>
+/// <summary>What a change makes of one row of a layer's weight [outputs, inputs], independent of all other rows; used by several workers at
+/// once.</summary>
 internal abstract class RowMap
 {
     /// <summary>Maps a row.</summary>

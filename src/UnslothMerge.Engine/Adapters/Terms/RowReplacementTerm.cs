@@ -70,6 +70,7 @@ internal sealed class RowReplacementTerm : DeltaTerm
             }
         }
 
-        private Span<float> Values(Span<byte> buffer, int slot) => MemoryMarshal.Cast<byte, float>(buffer.Slice((int)(slot * term.RowBytes), (int)term.RowBytes));
+        private Span<float> Values(Span<byte> buffer, int slot) =>
+            MemoryMarshal.Cast<byte, float>(buffer.Slice((int)(slot * term.RowBytes), (int)term.RowBytes));
     }
 }

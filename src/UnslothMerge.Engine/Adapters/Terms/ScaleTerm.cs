@@ -4,7 +4,8 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>Which element of a vector scales the value at a row and column: row / RowSpan · RowStep + column / ColumnSpan · ColumnStep.</summary>
+/// <summary>Which element of a vector scales the value at a row and column: row / RowSpan · RowStep + column / ColumnSpan ·
+/// ColumnStep.</summary>
 /// <param name="RowSpan">Rows that share an element.</param>
 /// <param name="RowStep">Elements from one such run of rows to the next.</param>
 /// <param name="ColumnSpan">Columns that share an element.</param>

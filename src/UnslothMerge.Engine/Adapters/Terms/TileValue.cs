@@ -4,8 +4,8 @@ namespace UnslothMerge.Adapters.Terms;
 internal static class TileValue
 {
     /// <summary>
-    /// Makes weight + delta the result, to fp32 precision of the result. The delta is what the result differs from the weight, except where the
-    /// result is so small beside the weight that their difference could not hold it.
+    /// Makes weight + delta the result, to fp32 precision of the result. The delta is what the result differs from the weight, except where
+    /// the result is so small beside the weight that their difference could not hold it.
     /// </summary>
     public static void Set(ref float weight, ref float delta, double result)
     {

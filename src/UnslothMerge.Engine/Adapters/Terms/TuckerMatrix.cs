@@ -4,8 +4,8 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>
-/// A factor of LyCORIS' kinds: a·b with a [out, r] and b [r, in·k…]; or, where there is a core t [r, r, k…], with a [r, out] and b [r, in], the
-/// values [o, c, k…] = Σ t[i, j, k…]·b[j, c]·a[i, o]. Source: LyCORIS; PEFT 0.21, <c>make_weight_cp</c>.
+/// A factor of LyCORIS' kinds: a·b with a [out, r] and b [r, in·k…]; or, where there is a core t [r, r, k…], with a [r, out] and b [r, in],
+/// the values [o, c, k…] = Σ t[i, j, k…]·b[j, c]·a[i, o]. Source: LyCORIS; PEFT 0.21, <c>make_weight_cp</c>.
 /// </summary>
 /// <param name="A">The factor of the outputs.</param>
 /// <param name="B">The factor of the inputs.</param>
@@ -37,7 +37,8 @@ internal sealed record TuckerMatrix(StoredTensor A, StoredTensor B, StoredTensor
         var rank = matrix.A.Shape[matrix.Core is null ? 1 : 0];
         AdaptedModule.Require(
             matrix.Rank == rank && (matrix.Core is null || (matrix.Core.Shape[0] == rank && matrix.Core.Shape[1] == rank)),
-            $"{a} {matrix.A.Shape.Text()}, {b} {matrix.B.Shape.Text()}{(matrix.Core is null ? "" : $" and {core} {matrix.Core.Shape.Text()}")} are not of one rank");
+            $"{a} {matrix.A.Shape.Text()}, {b} {matrix.B.Shape.Text()}"
+            + $"{(matrix.Core is null ? "" : $" and {core} {matrix.Core.Shape.Text()}")} are not of one rank");
         return matrix;
     }
 

@@ -14,7 +14,8 @@ internal sealed class VectorTerm(string kind, StoredTensor vector, double scalin
 
     public override long ResidentBytes => vector.Shape.Count() * sizeof(float);
 
-    public override DeltaReader Open(DeltaContext context) => new Reader(AdapterValues.ReadFloats(context.Files, vector, scaling * context.Factor));
+    public override DeltaReader Open(DeltaContext context) =>
+        new Reader(AdapterValues.ReadFloats(context.Files, vector, scaling * context.Factor));
 
     // A vector is one row: it is loaded once.
     private sealed class Reader(float[] values) : DeltaReader
