@@ -8,15 +8,18 @@
     Description          = 'Merges LoRA adapters into model checkpoints: streaming, exact, without Python.'
     CompatiblePSEditions = @('Core')
     PowerShellVersion    = '7.6'
-    CmdletsToExport      = @('Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel')
+    CmdletsToExport      = @(
+        'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel'
+    )
     FormatsToProcess     = @('UnslothMerge.format.ps1xml')
     FunctionsToExport    = @()
     AliasesToExport      = @()
     VariablesToExport    = @()
     PrivateData          = @{
         PSData = @{
-            Tags       = @('LoRA', 'PEFT', 'Unsloth', 'safetensors', 'merge', 'LLM', 'PSEdition_Core')
-            LicenseUri = 'https://opensource.org/license/mit'
+            Tags         = @('LoRA', 'PEFT', 'Unsloth', 'safetensors', 'merge', 'LLM', 'PSEdition_Core')
+            LicenseUri   = 'https://opensource.org/license/mit'
+            ReleaseNotes = 'The first version: plan, merge, save and test models. CHANGELOG.md of the repository lists every change.'
         }
     }
 }

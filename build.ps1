@@ -1,6 +1,6 @@
 <#
 .SYNOPSIS
-    Builds, tests, shows, measures or packages UnslothMerge.
+    Builds, tests, shows, measures, documents or packages UnslothMerge.
 .EXAMPLE
     ./build.ps1 Test
 .EXAMPLE
@@ -11,7 +11,7 @@
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
-    [ValidateSet('Build', 'Test', 'Demo', 'Bench', 'Gpu', 'Package')]
+    [ValidateSet('Build', 'Test', 'Demo', 'Bench', 'Gpu', 'Docs', 'Package')]
     [string] $Task = 'Build',
 
     # Gpu: makes out/unslothmerge-gpu.tar.gz, which checks the GPU of a Linux machine that has neither SDK nor network.
@@ -59,6 +59,12 @@ function Invoke-GpuTask {
     Copy-Item "$PSScriptRoot/tests/Fixtures" "$folder/tests" -Recurse
     tar czf "$PSScriptRoot/out/unslothmerge-gpu.tar.gz" -C $folder .
     Get-Item "$PSScriptRoot/out/unslothmerge-gpu.tar.gz"
+}
+
+# Copies the cmdlets' pages, which a build writes beside its other output, to docs/.
+function Invoke-DocsTask {
+    dotnet build "$PSScriptRoot/src/UnslothMerge.PowerShell" --nologo
+    Copy-Item "$PSScriptRoot/artifacts/docs/*.md" (New-Item "$PSScriptRoot/docs/cmdlets" -ItemType Directory -Force).FullName
 }
 
 # The platforms that the engine is compiled ahead for: 1.2 MB each of a package that is to have 5 at most.

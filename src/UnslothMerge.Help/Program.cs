@@ -2,9 +2,9 @@ using System.Reflection;
 using System.Runtime.Loader;
 using UnslothMerge.Help;
 
-if (args is not [var assemblyPath, var engine, var pages, var output])
+if (args is not [var assemblyPath, var engine, var pages, var output, var docs])
 {
-    Console.Error.WriteLine("usage: UnslothMerge.Help <cmdlets.dll> <folder of the engine> <folder of pages> <help.xml>");
+    Console.Error.WriteLine("usage: UnslothMerge.Help <cmdlets.dll> <folder of the engine> <folder of pages> <help.xml> <folder for Markdown>");
     return 2;
 }
 
@@ -13,9 +13,18 @@ AssemblyLoadContext.Default.Resolving += (context, name) =>
 try
 {
     var assembly = AssemblyLoadContext.Default.LoadFromAssemblyPath(Path.GetFullPath(assemblyPath));
-    var help = new MamlWriter(XmlComments.Load(Path.ChangeExtension(assemblyPath, ".xml")), CmdletList.Of(assembly), pages).Write();
+    var (comments, cmdlets) = (XmlComments.Load(Path.ChangeExtension(assemblyPath, ".xml")), CmdletList.Of(assembly));
+    var help = new MamlWriter(comments, cmdlets, pages).Write();
     Directory.CreateDirectory(Path.GetDirectoryName(output)!);
     help.Save(output);
+
+    Directory.CreateDirectory(docs);
+    var markdown = new MarkdownWriter(comments, pages);
+    foreach (var (cmdlet, element) in cmdlets.Zip(help.Root!.Elements()))
+    {
+        File.WriteAllText(Path.Combine(docs, $"{cmdlet.Name}.md"), markdown.Write(cmdlet, element));
+    }
+
     return 0;
 }
 catch (HelpException e)

@@ -112,11 +112,11 @@ Describe 'Errors' {
     }
 }
 
-Describe 'The table of save_pretrained_merged in the README' {
+Describe 'The table of save_pretrained_merged' {
     BeforeAll {
         $save = Get-Command Save-MergedModel
-        $readme = Get-Content "$((Get-Module UnslothMerge).ModuleBase)/README.md" -Raw
-        $rows = [regex]::Matches($readme, '(?m)^\| (?<arguments>`[a-z_]+`(?:, `[a-z_]+`)*) \| (?<here>.*) \|\r?$')
+        $page = Get-Content (Join-Path $PSScriptRoot .. .. docs from-unsloth.md) -Raw
+        $rows = [regex]::Matches($page, '(?m)^\| (?<arguments>`[a-z_]+`(?:, `[a-z_]+`)*) \| (?<here>.*) \|\r?$')
         function Test-Parameter([string] $Name) { $Name -in @($save.Parameters.Keys) + $save.Parameters.Values.Aliases }
     }
 
@@ -133,7 +133,7 @@ Describe 'The table of save_pretrained_merged in the README' {
             $has = $row.Groups['here'].Value.StartsWith('`-')
             foreach ($argument in $row.Groups['arguments'].Value -replace '`' -split ', ') {
                 # save_directory is -SaveDirectory in PowerShell's spelling.
-                Test-Parameter ($argument -replace '_') | Should -Be $has -Because "the README says so of $argument"
+                Test-Parameter ($argument -replace '_') | Should -Be $has -Because "the table says so of $argument"
             }
             foreach ($name in [regex]::Matches($row.Groups['here'].Value, '`-(\w+)`')) { Test-Parameter $name.Groups[1].Value |
                 Should -BeTrue }
