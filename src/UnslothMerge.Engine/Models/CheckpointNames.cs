@@ -1,3 +1,4 @@
+using System.Collections.Frozen;
 using System.Globalization;
 using System.Text.RegularExpressions;
 
@@ -14,49 +15,88 @@ public sealed record ExpertTensor(int Expert, string Part, string Name);
 /// <param name="Name">The name in the checkpoint.</param>
 public sealed record ModuleTensor(string Parameter, string Name);
 
+/// <summary>A tensor of the checkpoint that a parameter of the running model is made from, or made a part of.</summary>
+/// <param name="Name">The name in the checkpoint.</param>
+/// <param name="Conversion">The rule whose operations lie between the two; null if they are the same values.</param>
+/// <param name="Source">Which of the rule's sources the tensor is.</param>
+/// <param name="Target">Which of the rule's targets the parameter is.</param>
+/// <param name="Number">The expert's number, where the rule joins experts.</param>
+internal sealed record Origin(string Name, NameRule? Conversion, int Source, int Target, int? Number);
+
 /// <summary>
-/// Finds the tensor of a checkpoint that a module of the running model stands for. Adapters name modules as they were called at run time, by
-/// whatever release; checkpoints may have been saved under other names. Both are compared in their newest spelling (see <see cref="NameRules"/>),
-/// then with what a wrapping class adds. Nothing is guessed: a name that fits two tensors is an error.
+/// Finds the tensors of a checkpoint that a parameter of the running model stands for. Adapters name modules as they were called at run time, by whatever
+/// release, or as the checkpoint calls them. Each tensor is indexed under every name that it has on its way through transformers' rules
+/// (see <see cref="TransformersData"/>); a name that is not among them is sent through the rules too, and then compared without the containers around the model.
+/// Nothing is guessed: a name that fits two tensors is an error.
 /// </summary>
 public sealed partial class CheckpointNames
 {
-    private readonly IReadOnlyList<NameRule> _rules;
-    private readonly IReadOnlyList<Wrapping> _wrappings;
-    private readonly Dictionary<string, List<string>> _byName = new(StringComparer.Ordinal);
+    // Modules that hold a model and are missing, or one too many, where it was saved or adapted inside another.
+    private static readonly FrozenSet<string>.AlternateLookup<ReadOnlySpan<char>> Containers = new[]
+    {
+        "model", "language_model", "text_model", "thinker", "transformer", "backbone", "vlm", "module",
+    }.ToFrozenSet().GetAlternateLookup<ReadOnlySpan<char>>();
+
+    private readonly ModelClass _class;
+    private readonly IReadOnlyList<string> _names;
+    private readonly Dictionary<(Regex, string), bool> _present = [];
+    private readonly Dictionary<string, List<Origin>> _origins = new(StringComparer.Ordinal);
     private readonly Dictionary<string, List<ModuleTensor>> _parameters = new(StringComparer.Ordinal);
     private readonly Dictionary<string, List<ExpertTensor>> _experts = new(StringComparer.Ordinal);
+    private readonly Lazy<Dictionary<string, List<Origin>>> _bareOrigins;
+    private readonly Lazy<ILookup<string, string>> _bareModules;
 
-    /// <summary>Indexes a checkpoint's tensors under their newest spelling.</summary>
+    private Lazy<bool> _prefersStored = new(false);
+
+    /// <summary>Indexes a checkpoint's tensors.</summary>
     public CheckpointNames(IEnumerable<string> names, ModelConfig config)
     {
-        _rules = NameRules.For(config.ModelTypes);
-        foreach (var name in names)
+        _class = ModelClass.Of(config);
+        _names = [.. names];
+        foreach (var name in _names)
         {
-            var newest = Newest(name);
-            Into(_byName, newest).Add(name);
-            var dot = newest.LastIndexOf('.');
-            Into(_parameters, newest[..Math.Max(dot, 0)]).Add(new ModuleTensor(newest[(dot + 1)..], name));
-            if (ExpertPattern().Match(newest) is { Success: true } match)
+            foreach (var (alias, origin) in Way(name))
             {
-                Into(_experts, match.Groups["module"].Value).Add(new ExpertTensor(int.Parse(match.Groups["expert"].ValueSpan, CultureInfo.InvariantCulture), match.Groups["part"].Value, name));
+                var origins = Into(_origins, alias);
+                if (!origins.Contains(origin))
+                {
+                    origins.Add(origin);
+                    Index(alias, origin);
+                }
             }
         }
 
-        // Only what the checkpoint has can be missing in an adapter; what an adapter has too much shows in its name.
-        var wrappers = NameRules.Wrappers(config.ModelType);
-        _wrappings = [.. wrappers.Where(w => Has(w.To) || Has(Newest(w.To))), .. wrappers.Select(w => new Wrapping(w.To, w.From))];
-
-        bool Has(string prefix) => _byName.Keys.Any(k => k.StartsWith(prefix, StringComparison.Ordinal));
+        _bareOrigins = new(() => Regroup(_origins.SelectMany(p => p.Value.Select(o => (Bare(p.Key), o)))));
+        _bareModules = new(() => _parameters.Keys.Concat(_experts.Keys).Distinct().ToLookup(Bare, StringComparer.Ordinal));
     }
 
-    /// <summary>The checkpoint's name of a tensor, or null if it has none.</summary>
+    /// <summary>Where the rules come from, for whoever asks.</summary>
+    public string Rules => _class.Description;
+
+    /// <summary>Says what an adapter calls its parameters: all as the checkpoint does, or not. That decides what a name means that one tensor has in the checkpoint, another at run time.</summary>
+    public void Expect(IReadOnlyList<string> parameters) =>
+        _prefersStored = new(() => parameters.All(p => IsAmong(p, o => o.Name)) && !parameters.All(p => IsAmong(p, o => Way(o.Name)[^1].Alias)));
+
+    /// <summary>The checkpoint's name of a tensor, or null if it has none of these values.</summary>
     /// <param name="runtimeName">The name in the running model, for example <c>model.layers.0.mlp.up_proj.weight</c>.</param>
     /// <exception cref="MergeException">Several tensors of the checkpoint answer to the name.</exception>
-    public string? Find(string runtimeName)
+    public string? Find(string runtimeName) => Origins(runtimeName) is [{ Conversion: null } origin] ? origin.Name : null;
+
+    /// <summary>The tensors of the checkpoint that a parameter is made from, or a part of; one that is it, if there is one.</summary>
+    /// <exception cref="MergeException">They are not those of one parameter.</exception>
+    internal IReadOnlyList<Origin> Origins(string runtimeName)
     {
-        var found = _byName.GetValueOrDefault(Newest(runtimeName)) ?? Wrapped(runtimeName, _byName, s => s);
-        return found is null ? null : found.Count == 1 ? found[0] : throw Ambiguous(runtimeName, found);
+        var way = Way(runtimeName).Where(w => w.Origin.Conversion is null).Select(w => w.Alias).ToList();
+        var found = way.Select(n => _origins.GetValueOrDefault(n)).FirstOrDefault(o => o is not null)
+            ?? way.Select(n => _bareOrigins.Value.GetValueOrDefault(Bare(n))).FirstOrDefault(o => o is not null) ?? [];
+        if (found.Count > 1 && found.Exists(o => o.Conversion is null))
+        {
+            var whole = found.Where(o => o.Conversion is null).ToList();
+            var meant = whole.Where(o => (_prefersStored.Value ? o.Name : Way(o.Name)[^1].Alias) == runtimeName).ToList();
+            found = whole.Count == 1 ? whole : meant.Count == 1 ? meant : throw Ambiguous(runtimeName, whole.Select(o => o.Name));
+        }
+
+        return found.Count == 0 || found.TrueForAll(o => o.Conversion == found[0].Conversion && o.Target == found[0].Target) ? found : throw Ambiguous(runtimeName, found.Select(o => o.Name));
     }
 
     /// <summary>The parameters that a module has itself, by their name in the module.</summary>
@@ -75,37 +115,102 @@ public sealed partial class CheckpointNames
     /// <summary>The names of the checkpoint that are most like a name that it has not; best first.</summary>
     public IReadOnlyList<string> Nearest(string runtimeName, int count = 3)
     {
-        var newest = Newest(runtimeName);
-        var limit = newest.Length / 3;
-        return [.. _byName.Where(p => Math.Abs(p.Key.Length - newest.Length) <= limit)
-            .Select(p => (Name: p.Value[0], Distance: Distance(newest, p.Key)))
-            .Where(n => n.Distance <= limit).OrderBy(n => n.Distance).Take(count).Select(n => n.Name)];
+        var limit = runtimeName.Length / 3;
+        return [.. _origins.Where(p => Math.Abs(p.Key.Length - runtimeName.Length) <= limit)
+            .Select(p => (p.Value[0].Name, Distance: Distance(runtimeName, p.Key)))
+            .Where(n => n.Distance <= limit).OrderBy(n => n.Distance).Select(n => n.Name).Distinct().Take(count)];
+    }
+
+    /// <summary>A name without what torch.compile, activation checkpointing and FSDP put around modules, and DDP around the whole model.</summary>
+    public static string Unwrapped(string name) => name.Contains('_', StringComparison.Ordinal) || name.StartsWith("module.", StringComparison.Ordinal) ? WrapperPattern().Replace(name, "") : name;
+
+    private bool IsAmong(string name, Func<Origin, string> spelling) => _origins.TryGetValue(name, out var found) && found.Exists(o => spelling(o) == name);
+
+    // Every name that a tensor has on its way to the running model, the checkpoint's first.
+    private List<(string Alias, Origin Origin)> Way(string name)
+    {
+        var origin = new Origin(name, null, 0, 0, null);
+        var way = new List<(string, Origin)> { (name, origin) };
+        List<string> now = [name];
+        foreach (var rule in _class.Rules)
+        {
+            var converts = rule.Operations.Count > 0;
+            if (converts && origin.Conversion is not null)
+            {
+                continue;
+            }
+
+            var renamed = now.Select(n => rule.Apply(n, IsPresent)).ToList();
+            if (renamed.TrueForAll(r => r is null))
+            {
+                continue;
+            }
+
+            if (converts)
+            {
+                origin = origin with { Conversion = rule.Keeps ? null : rule, Source = renamed[0]!.Source, Number = renamed[0]!.Number };
+            }
+
+            now = [.. now.SelectMany((n, i) => renamed[i]?.Names ?? [n])];
+            way.AddRange(now.Select((n, i) => (n, origin.Conversion is null ? origin : origin with { Target = i })));
+        }
+
+        return way;
+    }
+
+    private void Index(string alias, Origin origin)
+    {
+        if (origin.Conversion is not null)
+        {
+            return;
+        }
+
+        var dot = alias.LastIndexOf('.');
+        Into(_parameters, alias[..Math.Max(dot, 0)]).Add(new ModuleTensor(alias[(dot + 1)..], origin.Name));
+        if (ExpertPattern().Match(alias) is { Success: true } match)
+        {
+            var expert = int.Parse(match.Groups["expert"].ValueSpan, CultureInfo.InvariantCulture);
+            Into(_experts, match.Groups["module"].Value).Add(new ExpertTensor(expert, match.Groups["part"].Value, origin.Name));
+        }
     }
 
     // The rules know the names of tensors: a module is looked up as if it had one without a name.
     private List<T> Below<T>(string module, Dictionary<string, List<T>> index)
     {
-        var name = module + ".";
-        return index.GetValueOrDefault(Newest(name)[..^1]) ?? Wrapped(name, index, n => n[..^1]) ?? [];
-    }
-
-    // With what a wrapping class puts before a name, or without it.
-    private List<T>? Wrapped<T>(string name, Dictionary<string, List<T>> index, Func<string, string> key)
-    {
-        var hits = new Dictionary<string, List<T>>(StringComparer.Ordinal);
-        foreach (var (from, to) in _wrappings.Where(w => name.StartsWith(w.From, StringComparison.Ordinal)))
+        var way = Way(module + ".").Select(w => w.Alias[..^1]).ToList();
+        if (way.Select(n => index.GetValueOrDefault(n)).FirstOrDefault(o => o is not null) is { } found)
         {
-            var other = key(Newest(to + name[from.Length..]));
-            if (index.TryGetValue(other, out var found))
-            {
-                hits[other] = found;
-            }
+            return found;
         }
 
-        return hits.Count <= 1 ? hits.Values.FirstOrDefault() : throw Ambiguous(name.TrimEnd('.'), hits.Keys);
+        var bare = way.SelectMany(n => _bareModules.Value[Bare(n)]).Distinct().Where(index.ContainsKey).ToList();
+        var lists = bare.Select(n => index[n]).ToList();
+        return lists.Count == 0 ? [] : lists.TrueForAll(l => l.SequenceEqual(lists[0])) ? lists[0] : throw Ambiguous(module, bare);
     }
 
-    private string Newest(string name) => _rules.Aggregate(name, (n, rule) => rule.Older.Replace(n, rule.Newer));
+    private bool IsPresent(Regex pattern, string prefix)
+    {
+        if (!_present.TryGetValue((pattern, prefix), out var present))
+        {
+            _present.Add((pattern, prefix), present = _names.Any(n => n.StartsWith(prefix, StringComparison.Ordinal) && pattern.IsMatch(n[prefix.Length..])));
+        }
+
+        return present;
+    }
+
+    // A name without the containers that it begins with.
+    private string Bare(string name)
+    {
+        var start = 0;
+        for (int dot; (dot = name.IndexOf('.', start)) > 0 && (Containers.Contains(name.AsSpan(start, dot - start)) || name.AsSpan(start, dot - start).SequenceEqual(_class.Prefix)); start = dot + 1)
+        {
+        }
+
+        return name[start..];
+    }
+
+    private static Dictionary<string, List<Origin>> Regroup(IEnumerable<(string Name, Origin Origin)> origins) =>
+        origins.GroupBy(o => o.Name, o => o.Origin, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.Distinct().ToList(), StringComparer.Ordinal);
 
     private static MergeException Ambiguous(string name, IEnumerable<string> found) => new(
         MergeError.AdapterDoesNotFit,
@@ -145,4 +250,7 @@ public sealed partial class CheckpointNames
     // The second form is that of gpt-oss as Unsloth splits it: experts.gate_up_projs.3.weight.
     [GeneratedRegex(@"^(?<module>.*)\.((?<expert>\d{1,6})\.(?<part>[^.\d][^.]*)|(?<part>gate_up_projs|down_projs)\.(?<expert>\d{1,6}))\.weight$", RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant)]
     private static partial Regex ExpertPattern();
+
+    [GeneratedRegex(@"(?<=^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^(module\.)+", RegexOptions.ExplicitCapture)]
+    private static partial Regex WrapperPattern();
 }

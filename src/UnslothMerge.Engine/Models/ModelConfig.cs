@@ -29,6 +29,9 @@ public sealed partial class ModelConfig
     /// <summary>The model types of the model and of the models inside it: <c>gemma3</c>, <c>gemma3_text</c>, <c>siglip_vision_model</c>.</summary>
     public IReadOnlySet<string> ModelTypes => Types(_json).ToHashSet(StringComparer.Ordinal);
 
+    /// <summary>The models inside the model: the key of their config, and their type.</summary>
+    public IEnumerable<(string Part, string Type)> SubModels => Subs(_json);
+
     /// <summary>True if transformers itself has the model's code: the model type is stated, and the repository brings no code of its own.</summary>
     public bool IsOfTransformers => ModelType is not (null or "" or "custom") && _json["auto_map"] is null;
 
@@ -135,6 +138,9 @@ public sealed partial class ModelConfig
             json["dtype"] = type.TorchName();
         }
     });
+
+    private static IEnumerable<(string Part, string Type)> Subs(JsonObject config) =>
+        config.Where(p => p.Value is JsonObject).SelectMany(p => Subs((JsonObject)p.Value!).Prepend((Part: p.Key, Type: ((JsonObject)p.Value!).String("model_type")!))).Where(m => m.Type is not null);
 
     private static IEnumerable<string> Types(JsonObject config) =>
         config.Select(p => p.Value).OfType<JsonObject>().SelectMany(Types).Concat(config.String("model_type") is { } type ? [type] : []);

@@ -49,6 +49,8 @@ internal sealed class AdapterPlacement
             .Select(t => new Part(AdapterNames.Parse(t.Name), t))
             .ToLookup(p => AdapterKinds.Parts.Contains(p.Name.Part));
 
+        plan.Names.Expect([.. parsed[true].Select(p => $"{p.Name.Module}.weight").Distinct()]);
+
         // Saved modules first: deltas are added to what they bring.
         var saved = new SavedModules(_plan, _step, _claims);
         foreach (var (name, tensor) in parsed[false])

@@ -40,7 +40,7 @@ public static class MergePlanner
     private static LogicalTensor FromBase(FoundTensor found, int ordinal) => new()
     {
         Ordinal = ordinal,
-        Name = found.Name,
+        Name = CheckpointNames.Unwrapped(found.Name),
         Source = found.Source,
         Type = found.Source.Type,
         Action = found.Source.Verbatim is null ? TensorAction.Decode : TensorAction.Copy,

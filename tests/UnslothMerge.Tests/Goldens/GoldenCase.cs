@@ -6,14 +6,17 @@ namespace UnslothMerge.Tests.Goldens;
 /// <summary>One case of tests/Fixtures/cases: what to merge and what must come out.</summary>
 internal sealed class GoldenCase(string name)
 {
-    private readonly JsonElement _json = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Fixtures.Path, "cases", name, "case.json"))).RootElement;
+    // Another set of the same form can be tried in place of the fixtures.
+    private static readonly string Root = Environment.GetEnvironmentVariable("UNSLOTHMERGE_GOLDENS") ?? Fixtures.Path;
+
+    private readonly JsonElement _json = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Root, "cases", name, "case.json"))).RootElement;
 
     public static IReadOnlyList<string> All { get; } =
-        [.. Directory.EnumerateDirectories(Path.Combine(Fixtures.Path, "cases")).Select(d => Path.GetFileName(d)).Order(StringComparer.Ordinal)];
+        [.. Directory.EnumerateDirectories(Path.Combine(Root, "cases")).Select(d => Path.GetFileName(d)).Order(StringComparer.Ordinal)];
 
-    public string Folder => Path.Combine(Fixtures.Path, "cases", name);
+    public string Folder => Path.Combine(Root, "cases", name);
 
-    public string Base => Path.Combine(Fixtures.Path, _json.GetProperty("base").GetString()!);
+    public string Base => Path.Combine(Root, _json.GetProperty("base").GetString()!);
 
     public IReadOnlyList<(string Path, double Weight)> Adapters =>
         [.. _json.GetProperty("adapters").EnumerateArray().Select(a => (Path.Combine(Folder, a.GetProperty("path").GetString()!), a.GetProperty("weight").GetDouble()))];
@@ -26,6 +29,8 @@ internal sealed class GoldenCase(string name)
 
     public IReadOnlyList<string> Names(string key) => Expect.TryGetProperty(key, out var list) ? [.. list.EnumerateArray().Select(e => e.GetString()!)] : [];
 
-    public TensorType TypeOf(string tensor) => Enum.Parse<TensorType>(
-        Expect.TryGetProperty("dtypes", out var types) && types.TryGetProperty(tensor, out var type) ? type.GetString()! : Expect.GetProperty("dtype").GetString()!);
+    /// <summary>The dtype that a tensor must have; null if it is free.</summary>
+    public TensorType? TypeOf(string tensor) =>
+        (Expect.TryGetProperty("dtypes", out var types) && types.TryGetProperty(tensor, out var type) ? type : Expect.GetProperty("dtype")).GetString() is { } name
+            ? Enum.Parse<TensorType>(name) : null;
 }

@@ -37,7 +37,9 @@ public sealed class CheckpointNamesTests
     [InlineData("phimoe", "model.layers.0.block_sparse_moe.gate.weight", "model.layers.0.mlp.router.weight")]
     [InlineData("ernie4_5_moe", "model.layers.0.mlp.moe_statics.e_score_correction_bias", "model.layers.0.mlp.gate.moe_statics.e_score_correction_bias")]
     [InlineData("nemotron_h", "backbone.layers.0.mixer.in_proj.weight", "model.layers.0.mixer.in_proj.weight")]
-    [InlineData("nemotron_h", "backbone.embedding.weight", "model.embeddings.weight")]
+    [InlineData("deepseek_v4", "layers.0.attn.wq_a.weight", "model.layers.0.self_attn.q_a_proj.weight")]
+    [InlineData("exaone", "transformer.h.0.mlp.c_fc_0.weight", "model.layers.0.mlp.gate_proj.weight")]
+    [InlineData("kimi_k25", "vision_tower.encoder.blocks.0.mlp.fc0.weight", "model.vision_tower.layers.0.mlp.fc1.weight")]
     [InlineData("gpt_neox", "embed_out.weight", "lm_head.weight")]
     [InlineData("vit", "vit.encoder.layer.0.attention.attention.query.weight", "vit.layers.0.attention.q_proj.weight")]
     [InlineData("vit", "vit.encoder.layer.0.output.dense.weight", "vit.layers.0.mlp.fc2.weight")]
@@ -46,6 +48,9 @@ public sealed class CheckpointNamesTests
     [InlineData("siglip_vision_model", "vision_model.encoder.layers.0.fc1.weight", "encoder.layers.0.fc1.weight")]
     [InlineData("llama", "model.layers.0.q.weight", "layers.0.q.weight")]
     [InlineData("gpt2", "h.0.attn.c_attn.weight", "transformer.h.0.attn.c_attn.weight")]
+    [InlineData("llama", "language_model.model.layers.0.q.weight", "model.language_model.layers.0.q.weight")]
+    [InlineData("bert", "encoder.layers.0.fc1.weight", "text_model.encoder.layers.0.fc1.weight")]
+    [InlineData("custom", "vlm.model.layers.0.q.weight", "module.language_model.model.layers.0.q.weight")]
     public void Every_spelling_finds_the_tensor(string modelType, string stored, string asked)
     {
         Assert.Equal(stored, Names(modelType, stored, "other.weight").Find(asked));
@@ -53,17 +58,17 @@ public sealed class CheckpointNamesTests
     }
 
     [Theory]
-    [InlineData("llama", "language_model.model.layers.0.q.weight", "model.language_model.layers.0.q.weight")]
+    [InlineData("qwen3_5", "mtp.layers.0.q.weight", "model.layers.0.q.weight")]
+    [InlineData("custom", "model.visual.blocks.0.q.weight", "model.blocks.0.q.weight")]
     [InlineData("qwen2", "model.layers.0.mlp.gate.weight", "model.layers.0.block_sparse_moe.gate.weight")]
     [InlineData("llama", "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.up_projection.weight")]
     [InlineData("clip", "vision_model.encoder.layers.0.fc1.weight", "encoder.layers.0.fc1.weight")]
-    [InlineData("bert", "encoder.layers.0.fc1.weight", "text_model.encoder.layers.0.fc1.weight")]
     public void A_rule_of_another_model_does_not_hold(string modelType, string stored, string asked) =>
         Assert.Null(Names(modelType, stored).Find(asked));
 
     [Theory]
     [InlineData("gemma3", "model.language_model.norm.weight", "model.language_model.norm.weight", "language_model.model.norm.weight")]
-    [InlineData("dual", "encoder.layers.0.fc1.weight", "bert.encoder.layers.0.fc1.weight", "vit.encoder.layers.0.fc1.weight")]
+    [InlineData("dual", "layers.0.fc1.weight", "model.layers.0.fc1.weight", "backbone.layers.0.fc1.weight")]
     public void A_name_that_fits_two_tensors_is_an_error(string modelType, string asked, params string[] stored)
     {
         var error = Assert.Throws<MergeException>(() => Names(modelType, stored).Find(asked));
@@ -76,6 +81,18 @@ public sealed class CheckpointNamesTests
         var config = new ModelConfig(new JsonObject { ["model_type"] = "llava", ["text_config"] = new JsonObject { ["model_type"] = "mixtral" } });
         var names = new CheckpointNames(["language_model.model.layers.0.block_sparse_moe.experts.3.w1.weight"], config);
         Assert.Equal([new ExpertTensor(3, "w1", "language_model.model.layers.0.block_sparse_moe.experts.3.w1.weight")], names.Experts("model.language_model.layers.0.mlp.experts"));
+    }
+
+    /// <summary>kimi_k25's vision blocks: fc0 and fc1 on disk are fc1 and fc2 at run time.</summary>
+    [Theory]
+    [InlineData(new[] { "model.vision_tower.layers.0.mlp.fc1.weight", "model.vision_tower.layers.0.mlp.fc2.weight" }, new[] { 0, 1 })]
+    [InlineData(new[] { "vision_tower.encoder.blocks.0.mlp.fc0.weight", "vision_tower.encoder.blocks.0.mlp.fc1.weight" }, new[] { 0, 1 })]
+    public void An_adapter_says_which_of_two_meanings_a_name_has(string[] asked, int[] found)
+    {
+        string[] stored = ["vision_tower.encoder.blocks.0.mlp.fc0.weight", "vision_tower.encoder.blocks.0.mlp.fc1.weight"];
+        var names = Names("kimi_k25", stored);
+        names.Expect(asked);
+        Assert.Equal(found.Select(i => stored[i]), asked.Select(names.Find));
     }
 
     private static CheckpointNames Names(string modelType, params string[] stored) => new(stored, new ModelConfig(new JsonObject { ["model_type"] = modelType }));

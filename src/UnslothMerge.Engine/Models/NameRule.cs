@@ -1,0 +1,138 @@
+using System.Globalization;
+using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
+
+namespace UnslothMerge.Models;
+
+/// <summary>What a rule made of a name.</summary>
+/// <param name="Names">The new name; several where one tensor of the checkpoint is several of the running model.</param>
+/// <param name="Source">Which of the rule's patterns matched.</param>
+/// <param name="Number">The number that stood for <c>*</c>: the expert's.</param>
+internal sealed record Renamed(IReadOnlyList<string> Names, int Source, int? Number);
+
+/// <summary>
+/// One of transformers' rules from a tensor's name in a checkpoint to its name in the running model. Source: transformers 5, <c>core_model_loading.py</c>.
+/// </summary>
+internal sealed partial class NameRule
+{
+    private readonly string? _scope;
+    private readonly string _prefix;
+    private readonly string _kind;
+    private readonly long _offset;
+    private readonly (Regex Pattern, int Source)[] _patterns;
+    private readonly string[] _targets;
+
+    private NameRule(JsonObject json, string? scope, string prefix)
+    {
+        (_scope, _prefix, _kind, _offset) = (scope, prefix, (string)json["kind"]!, (long?)json["offset"] ?? 0);
+        Operations = [.. (json["operations"] as JsonArray ?? []).Select(o => o!.AsObject())];
+        string[] from, to;
+        if (_kind == "PrefixChange")
+        {
+            var below = (string?)json["below"] is { Length: > 0 } b ? b + @"\." : "";
+            (from, to) = (string?)json["add"] is { } added
+                ? ([$@"^{below}(?:(?!{added}\.))(.+)"], [$@"{below}{added}\.\1"])
+                : ((string[])[$@"^{below}{(string)json["remove"]!}\.(.+)"], (string[])[$@"{below}\1"]);
+        }
+        else
+        {
+            (from, to) = ([.. json.Strings("from")], [.. json.Strings("to")]);
+        }
+
+        _targets = [.. to.Select(t => t.TrimStart('^').Replace(@"\.", ".", StringComparison.Ordinal))];
+        _patterns = [.. from.Select((f, i) => (Text: Pattern(f, from.Length == to.Length && to[i].StartsWith('^')), Source: i)).OrderByDescending(p => p.Text.Length)
+            .Select(p => (new Regex(p.Text, RegexOptions.CultureInvariant), p.Source))];
+        Sources = from.Length;
+    }
+
+    /// <summary>What happens to the values, each with its <c>name</c> and <c>dim</c>; none for a rename.</summary>
+    public IReadOnlyList<JsonObject> Operations { get; }
+
+    /// <summary>The number of patterns: of tensors that become one.</summary>
+    public int Sources { get; }
+
+    /// <summary>The number of tensors that one becomes.</summary>
+    public int Targets => _targets.Length;
+
+    /// <summary>True if the values are the same in both, or an expert's matrix lies the other way round, which its shape tells.</summary>
+    public bool Keeps => Operations.All(o => (string?)o["name"] == "Transpose" && (int?)o["dim1"] == 2);
+
+    /// <summary>True if one of the operations has a name.</summary>
+    public bool Has(string operation) => Operations.Any(o => (string?)o["name"] == operation);
+
+    /// <summary>The rules of a list.</summary>
+    /// <param name="list">A model type or class.</param>
+    /// <param name="scope">The part of the model that they hold for, below the prefix; null for all of it.</param>
+    /// <param name="prefix">The attribute of the model's class that holds the model without its head.</param>
+    public static IEnumerable<NameRule> Of(string list, string? scope, string prefix) =>
+        (TransformersData.Find("rules", list) as JsonArray ?? []).Select(r => new NameRule(r!.AsObject(), scope, prefix));
+
+    /// <summary>Renames a tensor; null if the rule does not hold for it.</summary>
+    /// <param name="name">Its name so far.</param>
+    /// <param name="isPresent">Says whether the checkpoint has a name that fits a pattern below a prefix.</param>
+    public Renamed? Apply(string name, Func<Regex, string, bool> isPresent)
+    {
+        if (_kind == "LayerPairCollapse")
+        {
+            return LayerPair().Match(name) is { Success: true } pair ? new Renamed([LayerPair().Replace(name, Collapsed)], 0, null) : null;
+        }
+
+        var start = 0;
+        if (_scope is not null)
+        {
+            var below = _scope.Length > 0 ? _scope + "." : "";
+            var full = _prefix.Length > 0 ? $"{_prefix}.{below}" : below;
+            start = name.StartsWith(full, StringComparison.Ordinal) ? full.Length : name.StartsWith(below, StringComparison.Ordinal) ? below.Length : -1;
+            if (start < 0)
+            {
+                return null;
+            }
+        }
+
+        var rest = start == 0 ? name : name[start..];
+        Match? match = null;
+        var source = 0;
+        foreach (var (pattern, index) in _patterns)
+        {
+            if (pattern.Match(rest) is { Success: true } found && (match is null || found.Index < match.Index))
+            {
+                (match, source) = (found, index);
+            }
+        }
+
+        // Two names that are both old and new: the pairs count only if the checkpoint has the older one of the first pair.
+        var isGroup = _kind == "GroupWeightRename";
+        if (match is null || (isGroup && source > 0 && !isPresent(_patterns.First(p => p.Source == 0).Pattern, name[..start])))
+        {
+            return null;
+        }
+
+        var caught = match.Groups["n"].Success ? match.Groups["n"].Value : null;
+        var targets = isGroup ? [_targets[source]] : _targets;
+        return new Renamed(
+            [.. targets.Select(t => string.Concat(name.AsSpan(0, start), rest.AsSpan(0, match.Index), t.Replace(@"\1", Caught(match), StringComparison.Ordinal), rest.AsSpan(match.Index + match.Length)))],
+            source,
+            int.TryParse(caught, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null);
+    }
+
+    private string Caught(Match match) =>
+        _offset == 0 ? match.Groups[1].Value : (long.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture) + _offset).ToString(CultureInfo.InvariantCulture);
+
+    // dory keeps attention and MLP of a layer as two layers.
+    private static string Collapsed(Match match)
+    {
+        var layer = int.Parse(match.Groups["layer"].ValueSpan, CultureInfo.InvariantCulture);
+        var part = match.Groups["part"].Value switch { "attn_alpha" => "lambda_1", "mlp_alpha" => "lambda_2", _ => layer % 2 == 0 ? "self_attn" : "mlp" };
+        return string.Create(CultureInfo.InvariantCulture, $"layers.{layer / 2}.{part}");
+    }
+
+    // In transformers' patterns '*.' stands for '.*\.', and a name at the end is a whole one.
+    private static string Pattern(string pattern, bool anchored)
+    {
+        var text = (anchored && pattern[0] != '^' ? "^" : "") + pattern.Replace("*.", @"(?<n>.*)\.", StringComparison.Ordinal);
+        return char.IsAsciiLetterOrDigit(text[^1]) ? text + @"(?!\w)" : text;
+    }
+
+    [GeneratedRegex(@"layers\.(?<layer>\d+)\.(?<part>mixer|attn_alpha|mlp_alpha)(?=\.|$)")]
+    private static partial Regex LayerPair();
+}
