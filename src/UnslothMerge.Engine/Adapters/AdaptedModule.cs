@@ -20,12 +20,14 @@ internal sealed record AdaptedModule(
     IReadOnlyDictionary<string, StoredTensor> Shared,
     int Modules)
 {
+    /// <summary>The outputs of another module, if the adapter has it: the rows of its lora_B.</summary>
+    public Func<string, long?> OutputsOf { get; init; } = _ => null;
+
     /// <summary>The stored tensors by part.</summary>
     public IReadOnlyDictionary<string, StoredTensor> Tensors => Levels[0];
 
     /// <summary>The module's weight in the base.</summary>
     public TargetTensor Weight => FindParameter("weight") ?? throw new MisfitException($"the base has no {Name}.weight");
-
 
     /// <summary>Finds a parameter of the module; null if the base has none.</summary>
     public TargetTensor? FindParameter(string parameter) => Base.Find(Name, parameter);

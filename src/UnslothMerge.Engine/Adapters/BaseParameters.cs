@@ -41,6 +41,18 @@ internal sealed class BaseParameters(CheckpointNames names, Func<string, TargetT
     public IReadOnlyDictionary<string, TargetTensor> Of(string module) =>
         names.Parameters(module).ToDictionary(p => p.Parameter, p => tensor(p.Name));
 
+    /// <summary>The tensors that a parameter is made from, or a part of, and how.</summary>
+    public IReadOnlyList<(Origin Origin, TargetTensor Tensor)> Origins(string name) => [.. names.Origins(name).Select(o => (o, tensor(o.Name)))];
+
+    /// <summary>The tensors that a module's stacks of experts' matrices are made from, by the stack's name.</summary>
+    public ILookup<string, (Origin Origin, TargetTensor Tensor)> Stacks(string module) => names.Stacks(module).ToLookup(s => s.Parameter, s => (s.Origin, tensor(s.Origin.Name)));
+
+    /// <summary>The names at run time of the parts that a tensor of the checkpoint is cut into.</summary>
+    public IReadOnlyList<string> Parts(Origin origin) => names.Parts(origin);
+
+    /// <summary>The outputs of query, key and value, as the config has them.</summary>
+    public IReadOnlyList<long?> QueryKeyValue { get; } = config.QueryKeyValue;
+
     /// <summary>The tensors of a module's experts, where each expert has tensors of its own.</summary>
     public IReadOnlyList<ExpertTarget> Experts(string module) =>
         [.. names.Experts(module).Select(e => new ExpertTarget(e.Expert, e.Part, tensor(e.Name)))];

@@ -1,6 +1,8 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
 using UnslothMerge.Adapters.Terms;
+using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
 
@@ -29,10 +31,10 @@ internal sealed record ModuleParameter(string Name, int? Experts, long Rows, lon
 /// <summary>The place of a module's matrix in a parameter that holds several.</summary>
 /// <param name="Module">The module that has the parameter.</param>
 /// <param name="Parameter">The parameter: <c>gate_up_proj</c>.</param>
-/// <param name="Expert">The expert's number; null for a parameter without experts.</param>
+/// <param name="Expert">The expert's number.</param>
 /// <param name="Index">Which of the matrices that are fused it is.</param>
 /// <param name="Count">How many are fused.</param>
-internal sealed record FusedPlace(string Module, string Parameter, int? Expert, int Index, int Count);
+internal sealed record FusedPlace(string Module, string Parameter, int Expert, int Index, int Count);
 
 /// <summary>
 /// How matrices that belong together are kept, above all those of a layer's experts: each in a tensor of its own, or all in one per
@@ -53,12 +55,13 @@ internal static partial class ExpertLayout
         ("down_proj", ["down_projs"]),
     ];
 
-    // Projections that the checkpoint keeps in one matrix, rows after rows, and the running model apart.
-    private static readonly (string ModelType, string Owner, string[] Parts, string Fused)[] Projections =
+    // Projections that a checkpoint may keep in one matrix, rows after rows. Those that mix their rows (in_proj_qkvz, query_key_value) are not among them.
+    private static readonly (string Fused, string[] Parts)[] Projections =
     [
-        ("nomic_bert", ".self_attn.", ["q_proj", "k_proj", "v_proj"], ".attn.Wqkv"),
-        ("jina_embeddings_v3", ".self_attn.", ["q_proj", "k_proj", "v_proj"], ".mixer.Wqkv"),
-        ("qianfan_ocr", ".attention.", ["q_proj", "k_proj", "v_proj"], ".attn.qkv"),
+        ("qkv_proj", ["q_proj", "k_proj", "v_proj"]),
+        ("Wqkv", ["q_proj", "k_proj", "v_proj"]),
+        ("in_proj_qkv", ["in_proj_q", "in_proj_k", "in_proj_v"]),
+        ("gate_up_proj", ["gate_proj", "up_proj"]),
     ];
 
     // Modules register their parameters in this order, as far as they have them. Source: transformers 5, modeling files.
@@ -76,15 +79,16 @@ internal static partial class ExpertLayout
     {
         var own = model.Of(module).Where(p => p.Value.Shape.Count is 2 or 3).Select(p => Stored(p.Key, p.Value));
         var experts = model.Experts(module).GroupBy(e => e.Part).ToDictionary(g => g.Key, g => g.OrderBy(e => e.Expert).ToList());
-        var split = Table.Where(r => r.Parameter != "up_proj" || !experts.ContainsKey("gate_proj")).Select(r => Split(r.Parameter, r.Parts, experts));
-        return [.. own.Concat(split.OfType<ModuleParameter>())];
+        var stacks = model.Stacks(module);
+        var general = Table.Where(r => !stacks.Contains(r.Parameter) && !(r.Parameter == "up_proj" && experts.ContainsKey("gate_proj"))).Select(r => Split(r.Parameter, r.Parts, experts));
+        return [.. own.Concat(stacks.Select(Stack)).Concat(general.OfType<ModuleParameter>())];
     }
 
     /// <summary>Where a parameter stands in the order in which its module registers them; null if that is not known.</summary>
     public static int? Order(string parameter) => Array.IndexOf(Registration, parameter) is var index and >= 0 ? index : null;
 
     /// <summary>The parameters that may hold a module's matrix among others. Several, because namings share names.</summary>
-    public static IEnumerable<FusedPlace> Fused(string module, IReadOnlySet<string> modelTypes)
+    public static IEnumerable<FusedPlace> Fused(string module)
     {
         if (ModulePattern().Match(module) is { Success: true } match)
         {
@@ -96,19 +100,18 @@ internal static partial class ExpertLayout
                     match.Groups["module"].Value, row.Parameter, expert, Array.IndexOf(row.Parts, part), row.Parts.Length);
             }
         }
-
-        foreach (var row in Projections.Where(r => modelTypes.Contains(r.ModelType)))
-        {
-            for (var i = 0; i < row.Parts.Length; i++)
-            {
-                if (module.EndsWith(row.Owner + row.Parts[i], StringComparison.Ordinal))
-                {
-                    yield return new FusedPlace(
-                        module[..^(row.Owner.Length + row.Parts[i].Length)] + row.Fused, "weight", null, i, row.Parts.Length);
-                }
-            }
-        }
     }
+
+    /// <summary>The matrices that may hold a module's rows among others, with the modules whose rows they hold.</summary>
+    public static IEnumerable<(string Fused, IReadOnlyList<string> Parts)> FusedProjections(string module) =>
+        from row in Projections
+        let part = row.Parts.FirstOrDefault(p => module.EndsWith("." + p, StringComparison.Ordinal))
+        where part is not null
+        select (module[..^part.Length] + row.Fused, (IReadOnlyList<string>)[.. row.Parts.Select(p => module[..^part.Length] + p)]);
+
+    /// <summary>The modules that may hold the rows of one matrix apart, each with the modules in order.</summary>
+    public static IEnumerable<IReadOnlyList<string>> SplitProjections(string module) =>
+        Projections.Where(r => module.EndsWith("." + r.Fused, StringComparison.Ordinal)).Select(r => (IReadOnlyList<string>)[.. r.Parts.Select(p => module[..^r.Fused.Length] + p)]);
 
     /// <summary>
     /// True if a module's experts are stored [in, out], false if [out, in], null if that is not known. gate_up_proj has twice the outputs
@@ -139,6 +142,29 @@ internal static partial class ExpertLayout
             : new ModuleParameter(
                 name, checked((int)tensor.Shape[0]), rows, columns,
                 e => [new ParameterPart(tensor, 0, rows, new MatrixPlace(e * rows, 0))]);
+    }
+
+    // As transformers' rules join them: a matrix of each expert, or stacks of the halves of all experts' matrices.
+    private static ModuleParameter Stack(IGrouping<string, (Origin Origin, TargetTensor Tensor)> stack)
+    {
+        var first = stack.First().Origin;
+        var rule = first.Conversion!;
+        var experts = stack.GroupBy(o => o.Origin.Number).OrderBy(g => g.Key).Select(g => g.OrderBy(o => o.Origin.Source).Select(o => o.Tensor).ToList()).ToList();
+        if (rule.Targets > 1)
+        {
+            var share = (experts.Count + rule.Targets - 1) / rule.Targets;
+            experts = experts.GetRange(first.Target * share, Math.Min(share, experts.Count - (first.Target * share)));
+        }
+
+        var shapes = experts[0].ConvertAll(t => t.Shape);
+        var rows = shapes.ConvertAll(s => s[^2]);
+        AdaptedModule.Require(
+            experts.TrueForAll(e => e.Count == rule.Sources && e.Zip(shapes).All(p => p.First.Shape.SequenceEqual(p.Second))) && shapes.TrueForAll(s => s.Count == (first.Number is null ? 3 : 2) && s[^1] == shapes[0][^1])
+            && !rule.Has("Interleave") && !rule.Has("Inkling2LoopDequantizeExperts"),
+            $"transformers makes {stack.Key} of {string.Join(" and ", experts[0].Select(t => $"{t.Name} {t.Shape.Text()}"))} by {rule}, which cannot be followed here");
+        return new ModuleParameter(stack.Key, first.Number is null ? checked((int)shapes[0][0]) : experts.Count, rows.Sum(), shapes[0][^1], e => first.Number is null
+            ? [.. experts[0].Select((t, i) => new ParameterPart(t, rows.Take(i).Sum(), rows[i], new MatrixPlace(e * rows[i], 0)))]
+            : [.. experts[e].Select((t, i) => new ParameterPart(t, rows.Take(i).Sum(), rows[i], null))]);
     }
 
     // Null unless every expert has every part, all of one shape.

@@ -23,6 +23,11 @@ public sealed record ModuleTensor(string Parameter, string Name);
 /// <param name="Number">The expert's number, where the rule joins experts.</param>
 internal sealed record Origin(string Name, NameRule? Conversion, int Source, int Target, int? Number);
 
+/// <summary>A tensor of the checkpoint that a stack of experts' matrices is made from.</summary>
+/// <param name="Parameter">The stack's name in its module: <c>gate_up_proj</c>.</param>
+/// <param name="Origin">The tensor.</param>
+internal sealed record StackedTensor(string Parameter, Origin Origin);
+
 /// <summary>
 /// Finds the tensors of a checkpoint that a parameter of the running model stands for. Adapters name modules as they were called at run time, by whatever
 /// release, or as the checkpoint calls them. Each tensor is indexed under every name that it has on its way through transformers' rules
@@ -43,6 +48,7 @@ public sealed partial class CheckpointNames
     private readonly Dictionary<string, List<Origin>> _origins = new(StringComparer.Ordinal);
     private readonly Dictionary<string, List<ModuleTensor>> _parameters = new(StringComparer.Ordinal);
     private readonly Dictionary<string, List<ExpertTensor>> _experts = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, List<StackedTensor>> _stacks = new(StringComparer.Ordinal);
     private readonly Lazy<Dictionary<string, List<Origin>>> _bareOrigins;
     private readonly Lazy<ILookup<string, string>> _bareModules;
 
@@ -67,7 +73,7 @@ public sealed partial class CheckpointNames
         }
 
         _bareOrigins = new(() => Regroup(_origins.SelectMany(p => p.Value.Select(o => (Bare(p.Key), o)))));
-        _bareModules = new(() => _parameters.Keys.Concat(_experts.Keys).Distinct().ToLookup(Bare, StringComparer.Ordinal));
+        _bareModules = new(() => _parameters.Keys.Concat(_experts.Keys).Concat(_stacks.Keys).Distinct().ToLookup(Bare, StringComparer.Ordinal));
     }
 
     /// <summary>Where the rules come from, for whoever asks.</summary>
@@ -111,6 +117,14 @@ public sealed partial class CheckpointNames
     /// <summary>The tensors of a module's experts, where each has tensors of its own.</summary>
     /// <exception cref="MergeException">Several modules of the checkpoint answer to the name.</exception>
     public IReadOnlyList<ExpertTensor> Experts(string module) => Below(module, _experts);
+
+    /// <summary>The tensors that a module's stacks of experts' matrices are made from.</summary>
+    /// <exception cref="MergeException">Several modules of the checkpoint answer to the name.</exception>
+    internal IReadOnlyList<StackedTensor> Stacks(string module) => Below(module, _stacks);
+
+    /// <summary>The names at run time of the parts that a tensor of the checkpoint is cut into.</summary>
+    internal IReadOnlyList<string> Parts(Origin origin) =>
+        [.. Way(origin.Name).Where(w => w.Origin.Conversion == origin.Conversion).GroupBy(w => w.Origin.Target).OrderBy(g => g.Key).Select(g => g.Last().Alias)];
 
     /// <summary>The names of the checkpoint that are most like a name that it has not; best first.</summary>
     public IReadOnlyList<string> Nearest(string runtimeName, int count = 3)
@@ -160,13 +174,19 @@ public sealed partial class CheckpointNames
 
     private void Index(string alias, Origin origin)
     {
-        if (origin.Conversion is not null)
+        var dot = alias.LastIndexOf('.');
+        var (module, parameter) = (alias[..Math.Max(dot, 0)], alias[(dot + 1)..]);
+        if (origin.Conversion is { } conversion)
         {
+            if (conversion.StacksExperts)
+            {
+                Into(_stacks, module).Add(new StackedTensor(parameter, origin));
+            }
+
             return;
         }
 
-        var dot = alias.LastIndexOf('.');
-        Into(_parameters, alias[..Math.Max(dot, 0)]).Add(new ModuleTensor(alias[(dot + 1)..], origin.Name));
+        Into(_parameters, module).Add(new ModuleTensor(parameter, origin.Name));
         if (ExpertPattern().Match(alias) is { Success: true } match)
         {
             var expert = int.Parse(match.Groups["expert"].ValueSpan, CultureInfo.InvariantCulture);

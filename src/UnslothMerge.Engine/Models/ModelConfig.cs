@@ -32,6 +32,19 @@ public sealed partial class ModelConfig
     /// <summary>The models inside the model: the key of their config, and their type.</summary>
     public IEnumerable<(string Part, string Type)> SubModels => Subs(_json);
 
+    /// <summary>The outputs of a language model's query, key and value; null where the config does not say.</summary>
+    public IReadOnlyList<long?> QueryKeyValue
+    {
+        get
+        {
+            var text = Text ?? _json;
+            var heads = text.Number("num_attention_heads");
+            var size = text.Number("head_dim") ?? text.Number("hidden_size") / heads;
+            var keys = (text.Number("num_key_value_heads") ?? heads) * size;
+            return [(long?)(heads * size), (long?)keys, (long?)keys];
+        }
+    }
+
     /// <summary>True if transformers itself has the model's code: the model type is stated, and the repository brings no code of its own.</summary>
     public bool IsOfTransformers => ModelType is not (null or "" or "custom") && _json["auto_map"] is null;
 

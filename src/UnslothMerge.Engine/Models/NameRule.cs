@@ -60,6 +60,12 @@ internal sealed partial class NameRule
     /// <summary>True if one of the operations has a name.</summary>
     public bool Has(string operation) => Operations.Any(o => (string?)o["name"] == operation);
 
+    /// <summary>True if a tensor of each expert, or of each half, becomes a part of one of all experts.</summary>
+    public bool StacksExperts => Has("MergeModulelist") || Has("ErnieFuseAndSplitTextVisionExperts") || Operations.Any(o => (string?)o["name"] == "Concatenate" && (int?)o["dim"] == 1);
+
+    /// <summary>The operations, for errors.</summary>
+    public override string ToString() => string.Join(" and ", Operations.Select(o => (string?)o["name"]));
+
     /// <summary>The rules of a list.</summary>
     /// <param name="list">A model type or class.</param>
     /// <param name="scope">The part of the model that they hold for, below the prefix; null for all of it.</param>

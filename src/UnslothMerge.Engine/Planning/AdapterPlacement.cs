@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Combining;
+using UnslothMerge.Adapters.Kinds;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
 using UnslothMerge.Safetensors;
@@ -15,6 +16,8 @@ internal sealed class AdapterPlacement
     private readonly AdapterClaims _claims;
     private readonly BaseParameters _base;
     private readonly Dictionary<string, int> _ordinals;
+
+    private readonly Dictionary<string, long> _outputs = new(StringComparer.Ordinal);
 
     // What earlier adapters replaced must not be changed again, and what this one replaces takes its own deltas on top.
     private readonly ImmutableArray<LogicalTensor> _before;
@@ -49,7 +52,12 @@ internal sealed class AdapterPlacement
             .Select(t => new Part(AdapterNames.Parse(t.Name), t))
             .ToLookup(p => AdapterKinds.Parts.Contains(p.Name.Part));
 
-        plan.Names.Expect([.. parsed[true].Select(p => $"{p.Name.Module}.weight").Distinct()]);
+        foreach (var (name, tensor) in parsed[true].Where(p => p.Name.Part == LoraLayer.B && p.Tensor.Shape.Count == 2))
+        {
+            _outputs.TryAdd(name.Module, tensor.Shape[0]);
+        }
+
+        _plan.Names.Expect([.. parsed[true].Select(p => $"{p.Name.Module}.weight").Distinct()]);
 
         // Saved modules first: deltas are added to what they bring.
         var saved = new SavedModules(_plan, _step, _claims);
@@ -89,7 +97,7 @@ internal sealed class AdapterPlacement
             if (levels.Count > 0)
             {
                 _claims.NextRule();
-                var adapted = new AdaptedModule(module, _step.Adapter.Config, _base, [.. levels.Values], _claims.Shared, modules);
+                var adapted = new AdaptedModule(module, _step.Adapter.Config, _base, [.. levels.Values], _claims.Shared, modules) { OutputsOf = m => _outputs.TryGetValue(m, out var rows) ? rows : null };
                 if (kind.Bind(adapted) is { } changes)
                 {
                     Apply(kind, adapted, changes);

@@ -72,6 +72,9 @@ public sealed class MergePlan
     /// <summary>What the caller should know.</summary>
     public ImmutableArray<string> Warnings { get; }
 
+    /// <summary>Where the rules come from that adapters' names were found by.</summary>
+    public required string NameRules { get; init; }
+
     /// <summary>The merged model's config, before it is known how the tensors are stored.</summary>
     public ModelConfig Config { get; }
 }

@@ -115,8 +115,7 @@ internal sealed class PlanDraft
         }
 
         FollowVocabulary();
-        return new MergePlan(
-            Base, [.. Steps], [.. Tensors.Select((t, ordinal) => t with { Ordinal = ordinal })], [.. Targets], [.. Warnings], Config);
+        return new MergePlan(Base, [.. Steps], [.. Tensors.Select((t, ordinal) => t with { Ordinal = ordinal })], [.. Targets], [.. Warnings], Config) { NameRules = Names.Rules };
     }
 
     // The tied head, if there is one, comes last, so that it can go again without moving another tensor.
