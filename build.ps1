@@ -37,11 +37,8 @@ function Invoke-TestTask { dotnet test --solution "$PSScriptRoot/UnslothMerge.sl
 # Merges a small adapter through the module, as a user would.
 function Invoke-DemoTask {
     $fixtures = Join-Path $PSScriptRoot tests Fixtures
-    $out = Join-Path $PSScriptRoot out demo
-
     if (-not (Get-Module UnslothMerge)) { Import-Module "$PSScriptRoot/UnslothMerge.psd1" }
-    Merge-LoraModel "$fixtures/bases/llama-bf16" "$fixtures/cases/lora-all-linear/adapter" | Save-MergedModel $out -Force
-    Get-ChildItem $out
+    Merge-LoraModel "$fixtures/bases/llama-bf16" "$fixtures/cases/lora-all-linear/adapter" | Save-MergedModel "$PSScriptRoot/out/demo" -Force
 }
 
 function Invoke-BenchTask { dotnet run -c Release --project "$PSScriptRoot/bench/UnslothMerge.Bench" }

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using UnslothMerge.Devices;
+using UnslothMerge.Planning;
 using UnslothMerge.Tests;
 
 namespace UnslothMerge.Gpu;
@@ -41,7 +42,8 @@ internal sealed class TableRow(string name, string model, string adapter)
         if (check)
         {
             say($"{name}: {SameModels.Check(cores, there)}");
-            using var auto = DeviceSelection.Open(new DeviceRequest(DeviceKind.Auto), DeviceSaves.Plan(model, adapter), "0.75", Environment.ProcessorCount, line => Tell(line, check, l => say($"auto: {l}")));
+            using var auto = Open(
+                new DeviceRequest(DeviceKind.Auto), DeviceSaves.Plan(model, adapter), line => Tell(line, check, l => say($"auto: {l}")));
             Directory.Delete(cores, recursive: true);
         }
 
@@ -57,11 +59,14 @@ internal sealed class TableRow(string name, string model, string adapter)
         }
     }
 
+    private static DeviceRun? Open(DeviceRequest request, WritePlan plan, Action<string> say) =>
+        DeviceSelection.Open(request, plan, MemoryAmount.Parse(MemoryAmount.Default), Environment.ProcessorCount, say);
+
     private double Merge(DeviceRequest request, string output, Action<string> say)
     {
         var clock = Stopwatch.StartNew();
         var plan = DeviceSaves.Plan(model, adapter);
-        using var device = DeviceSelection.Open(request, plan, "0.75", Environment.ProcessorCount, say);
+        using var device = Open(request, plan, say);
         DeviceSaves.Save(plan, output, device, Environment.ProcessorCount);
         return clock.Elapsed.TotalSeconds;
     }
