@@ -76,6 +76,12 @@ public sealed partial class CheckpointNames
         _bareModules = new(() => _parameters.Keys.Concat(_experts.Keys).Concat(_stacks.Keys).Distinct().ToLookup(Bare, StringComparer.Ordinal));
     }
 
+    /// <summary>The class of the model.</summary>
+    internal ModelClass Class => _class;
+
+    /// <summary>The name that a tensor of the checkpoint has in the running model.</summary>
+    public string AtRunTime(string name) => Way(name)[^1].Alias;
+
     /// <summary>Where the rules come from, for whoever asks.</summary>
     public string Rules => _class.Description;
 

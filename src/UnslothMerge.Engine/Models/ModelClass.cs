@@ -24,6 +24,12 @@ internal sealed class ModelClass
     /// <summary>The attribute that holds the model without its head: <c>model</c>, <c>bert</c>; empty if there is none.</summary>
     public string Prefix => (string?)_entry?["prefix"] ?? "";
 
+    /// <summary>The parameters beside the model without its head, in their order.</summary>
+    public IReadOnlyList<string> Head => _entry?.Strings("head") ?? [];
+
+    /// <summary>The parts of the model without its head, for classes of a task; none if they are not known.</summary>
+    public IReadOnlyList<string> Body => _entry?.Strings("body") ?? [];
+
     /// <summary>The rules from a checkpoint's names to the running model's, in order.</summary>
     public required IReadOnlyList<NameRule> Rules { get; init; }
 

@@ -4,7 +4,7 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Models;
 
 /// <summary>What the merge needs to know of a model's config.json. Immutable: every change gives a new config.</summary>
-public sealed partial class ModelConfig
+public sealed class ModelConfig
 {
     private static readonly string[] LayerCountKeys = ["num_hidden_layers", "n_layer", "num_layers", "n_layers"];
     private static readonly (string Key, int Harmless)[] PositionalKeys =
@@ -122,10 +122,15 @@ public sealed partial class ModelConfig
         }
     });
 
-    /// <summary>The same config for another task: the class's ending, and the labels, unless there are as many already.</summary>
-    public ModelConfig ForTask(string classEnding, long labels) => Edit(json =>
+    /// <summary>The same config for another task: the class, and the labels, unless there are as many already.</summary>
+    public ModelConfig ForTask(string architecture, long labels) => Edit(json =>
     {
-        json["architectures"] = new JsonArray([.. Architectures.Select(a => (JsonNode)LanguageModelClass().Replace(a, classEnding))]);
+        json["architectures"] = new JsonArray(architecture);
+        if (json.ContainsKey("num_labels"))
+        {
+            json["num_labels"] = labels;
+        }
+
         if ((json["id2label"] as JsonObject)?.Count != labels)
         {
             json["id2label"] = new JsonObject([.. Range(labels).Select(i => KeyValuePair.Create($"{i}", (JsonNode?)$"LABEL_{i}"))]);
@@ -172,7 +177,4 @@ public sealed partial class ModelConfig
         edit(copy);
         return new ModelConfig(copy);
     }
-
-    [System.Text.RegularExpressions.GeneratedRegex("(ForCausalLM|LMHeadModel)$")]
-    private static partial System.Text.RegularExpressions.Regex LanguageModelClass();
 }

@@ -57,8 +57,8 @@ internal sealed class PlanDraft
     /// <summary>The names of the tensors.</summary>
     public CheckpointNames Names { get; private set; }
 
-    /// <summary>True if an adapter brought the head of a new task.</summary>
-    public bool HasTaskHead { get; set; }
+    /// <summary>The head of a new task that an adapter brought; null if none did.</summary>
+    public TaskHead? TaskHead { get; set; }
 
     /// <summary>Repeats the layers of the base, if the adapter wants that. Names and ordinals are those of the deeper model from here
     /// on.</summary>
@@ -94,20 +94,27 @@ internal sealed class PlanDraft
     /// <exception cref="MergeException">The tie of embedding and head cannot be kept, or they no longer fit each other.</exception>
     public MergePlan Finish()
     {
-        if (HasTaskHead)
+        if (TaskHead is { } task)
         {
-            // The new head takes the place of the language model's, tied or not.
-            foreach (var head in Tensors.Where(t => TensorNames.IsOutputHead(t.Name) && t.IsChanged))
+            // The new head takes the place of the old one, tied or not.
+            var kept = task.Apply(Tensors, Names, Names.Class);
+            foreach (var gone in Tensors.Where(t => t.IsChanged).ExceptBy(kept.Select(k => k.Ordinal), t => t.Ordinal))
             {
                 Warnings.Add(
-                    $"'{head.Name}' is changed by {string.Join(", ", head.Adapters)}, but the merged model has the head of another task "
-                    + "instead: these changes are not needed.");
-                var changes = Targets.FindAll(t => t.Tensor == head.Name);
+                    $"'{gone.Name}' is changed by {string.Join(", ", gone.Adapters)}, but the merged model is a {task.Class}, which does not have "
+                    + "it: these changes are not needed.");
+                var changes = Targets.FindAll(t => t.Tensor == gone.Name);
                 Targets.RemoveAll(changes.Contains);
                 Targets.AddRange(changes.Select(t => t with { Outcome = AdapterOutcome.NotNeeded, Tensor = null }));
             }
 
-            Tensors.RemoveAll(t => TensorNames.IsOutputHead(t.Name));
+            var renamed = kept.ToDictionary(t => Tensors[t.Ordinal].Name, t => t.Name, StringComparer.Ordinal);
+            var targets = Targets.ConvertAll(t => t.Tensor is { } name && renamed.TryGetValue(name, out var now) ? t with { Tensor = now } : t);
+            Targets.Clear();
+            Targets.AddRange(targets);
+            Tensors.Clear();
+            Tensors.AddRange(kept);
+            Config = task.Apply(Config);
         }
         else if (_tiedHead?.Resolve(Tensors, Options.KeepTied, Warnings) == true)
         {

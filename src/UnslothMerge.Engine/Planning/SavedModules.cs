@@ -28,9 +28,10 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
         claims.NextRule();
         if (plan.Names.Find(module.Length > 0 ? $"{module}.{parameter}" : parameter) is not { } name)
         {
-            if (TaskHead.Is(step.Adapter.Config, plan.Config, module) && tensor.Type.IsPlainFloat())
+            var head = plan.TaskHead ?? TaskHead.Of(step.Adapter.Config, plan.Config);
+            if (head?.NameOf($"{module}.{parameter}") is { } part && tensor.Type.IsPlainFloat())
             {
-                AddTaskHead(tensor, module, parameter);
+                AddTaskHead(head, tensor, module, part);
             }
             else
             {
@@ -88,9 +89,8 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
         }
     }
 
-    private void AddTaskHead(StoredTensor tensor, string module, string parameter)
+    private void AddTaskHead(TaskHead head, StoredTensor tensor, string module, string name)
     {
-        var name = $"{module}.{parameter}";
         if (step.Weight != 1)
         {
             claims.Problem(
@@ -114,14 +114,14 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
             Ordinal = plan.Tensors.Count,
             Name = name,
             Source = new PlainSource(tensor),
-            Type = plan.Tensors.Find(t => TensorNames.IsInputEmbedding(t.Name))?.Type ?? tensor.Type,
+            Type = plan.Tensors.Where(t => t.Type.IsPlainFloat()).CountBy(t => t.Type).MaxBy(t => t.Value).Key,
             Action = TensorAction.Add,
             SourceShard = tensor.File.Name,
             Adapters = [step.Adapter.Name],
         });
         plan.Report(tensor, module, Kind, AdapterOutcome.Added, name);
-        plan.Config = TaskHead.Apply(plan.Config, step.Adapter.Config, tensor.Shape[0]);
-        plan.HasTaskHead = true;
+        head.Bring(name, tensor);
+        plan.TaskHead = head;
     }
 
     // Only a vocabulary may grow or shrink.

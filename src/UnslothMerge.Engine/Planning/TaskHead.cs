@@ -1,28 +1,113 @@
+using System.Text.RegularExpressions;
 using UnslothMerge.Adapters;
 using UnslothMerge.Models;
+using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// The head of a new task on a language model: an adapter with the task type SEQ_CLS or TOKEN_CLS brings it, the base has a language-model
-/// head instead. Source: PEFT 0.21, <c>PeftModelForSequenceClassification</c>; transformers' class names.
+/// The head of a new task: an adapter with the task type SEQ_CLS, TOKEN_CLS or QUESTION_ANS brings it, the base has another head, or none.
+/// The result is a model of the class that transformers has for the task. Source: PEFT 0.21, <c>PeftModelForSequenceClassification</c>;
+/// <c>transformers.json</c>.
 /// </summary>
-internal static class TaskHead
+internal sealed partial class TaskHead
 {
-    private static readonly Dictionary<string, string> ClassOfTask = new(StringComparer.Ordinal)
+    private static readonly Dictionary<string, (string Task, string Ending)> Tasks = new(StringComparer.Ordinal)
     {
-        ["SEQ_CLS"] = "ForSequenceClassification",
-        ["TOKEN_CLS"] = "ForTokenClassification",
+        ["SEQ_CLS"] = ("sequence", "ForSequenceClassification"),
+        ["TOKEN_CLS"] = ("token", "ForTokenClassification"),
+        ["QUESTION_ANS"] = ("question", "ForQuestionAnswering"),
     };
 
-    private static readonly string[] Modules = ["score", "classifier"];
+    // The heads of most classes.
+    private static readonly string[] Usual =
+        ["score.weight", "score.bias", "classifier.weight", "classifier.bias", "qa_outputs.weight", "qa_outputs.bias"];
 
-    /// <summary>True if a saved module is such a head.</summary>
-    public static bool Is(AdapterConfig adapter, ModelConfig model, string module) =>
-        adapter.TaskType is { } task && ClassOfTask.ContainsKey(task) && Modules.Contains(module, StringComparer.Ordinal)
-        && model.Architectures.Any(a => new[] { "ForCausalLM", "LMHeadModel", ClassOfTask[task] }.Any(end => a.EndsWith(end, StringComparison.Ordinal)));
+    private readonly ModelClass _class;
+    private readonly IReadOnlyList<string> _parameters;
+    private readonly Dictionary<string, StoredTensor> _brought = new(StringComparer.Ordinal);
 
-    /// <summary>The model's config with the task's class, and as many labels as the head has rows.</summary>
-    public static ModelConfig Apply(ModelConfig model, AdapterConfig adapter, long labels) =>
-        model.ForTask(ClassOfTask[adapter.TaskType!], labels);
+    private TaskHead(ModelClass @class, string name) =>
+        (_class, _parameters, Class) = (@class, @class.Head.Count > 0 ? @class.Head : Usual, name);
+
+    /// <summary>The class of the result.</summary>
+    public string Class { get; }
+
+    /// <summary>The head that an adapter may bring; null if its task has none.</summary>
+    public static TaskHead? Of(AdapterConfig adapter, ModelConfig model)
+    {
+        if (adapter.TaskType is null || !Tasks.TryGetValue(adapter.TaskType, out var task))
+        {
+            return null;
+        }
+
+        if (model.ModelType is { } type && ModelClass.OfTask(task.Task, type) is { } known)
+        {
+            return new TaskHead(ModelClass.Of(known, model), known);
+        }
+
+        var old = model.Architectures.FirstOrDefault(a => LanguageModel().IsMatch(a) || a.EndsWith(task.Ending, StringComparison.Ordinal));
+        return old is null ? null
+            : new TaskHead(ModelClass.Of(model), LanguageModel().Replace(old, task.Ending));
+    }
+
+    /// <summary>The name of a parameter of the head; null if it is none.</summary>
+    public string? NameOf(string parameter) =>
+        _parameters.FirstOrDefault(p => p == parameter || parameter.EndsWith("." + p, StringComparison.Ordinal));
+
+    /// <summary>Takes a parameter of the head.</summary>
+    public void Bring(string name, StoredTensor tensor) => _brought[name] = tensor;
+
+    /// <summary>The tensors of the result under its class's names: the body as far as the class has it, the head, nothing of the old head.</summary>
+    /// <param name="tensors">The tensors.</param>
+    /// <param name="names">Their names in the running model.</param>
+    /// <param name="old">The base's class.</param>
+    /// <exception cref="MergeException">A part of the head is missing.</exception>
+    public IReadOnlyList<LogicalTensor> Apply(IReadOnlyList<LogicalTensor> tensors, CheckpointNames names, ModelClass old)
+    {
+        var result = tensors.Select(t => t.Action == TensorAction.Add ? t : OfBody(t, names.AtRunTime(t.Name), old))
+            .OfType<LogicalTensor>().ToList();
+        var missing = _class.Head.Where(p => !result.Exists(t => t.Name == p)).ToList();
+        return missing.Count == 0 ? result : throw new MergeException(
+            MergeError.AdapterDoesNotFit,
+            $"The merged model would be a {Class}, but {string.Join(", ", missing)} of its head are neither in the adapter nor in the base.",
+            missing[0],
+            "Train the adapter with the whole head in modules_to_save, or use a base that has it.");
+    }
+
+    /// <summary>The result's config: as many labels as the head has outputs.</summary>
+    public ModelConfig Apply(ModelConfig model)
+    {
+        var last = _parameters.Last(p => _brought.TryGetValue(p, out var t) && (t.Shape.Count > 1 || _brought.Count == 1));
+        return model.ForTask(Class, _brought[last].Shape[0]);
+    }
+
+    private LogicalTensor? OfBody(LogicalTensor tensor, string name, ModelClass old)
+    {
+        if (_class.Head.Contains(name))
+        {
+            return tensor;
+        }
+
+        if (old.Head.Contains(name) || (!old.IsKnown && TensorNames.IsOutputHead(name)))
+        {
+            return null;
+        }
+
+        var (from, to) = (old.Prefix + ".", _class.Prefix + ".");
+        if (_class.Body.Count == 0)
+        {
+            return TensorNames.IsOutputHead(name) ? null : tensor;
+        }
+
+        bool Has(string part) => _class.Body.Contains(part.Split('.')[0]);
+        return name.StartsWith(to, StringComparison.Ordinal) && Has(name[to.Length..]) ? tensor
+            : Has(name) ? tensor with { Name = to + tensor.Name }
+            : name.StartsWith(from, StringComparison.Ordinal) && Has(name[from.Length..])
+                ? tensor with { Name = tensor.Name.StartsWith(from, StringComparison.Ordinal) ? to + tensor.Name[from.Length..] : tensor.Name }
+            : null;
+    }
+
+    [GeneratedRegex("(ForCausalLM|LMHeadModel)$")]
+    private static partial Regex LanguageModel();
 }
