@@ -6,7 +6,7 @@
 .EXAMPLE
     dotnet pwsh build.ps1 Demo
 .EXAMPLE
-    ./build.ps1 Package -Sign { Get-ChildItem $args[0] -Recurse -Include *.dll, *.ps*1* | Set-AuthenticodeSignature -Certificate $certificate }
+    ./build.ps1 Package -Sign { Get-ChildItem $args[0] -Recurse -Include *.dll, *.ps*1* | Set-AuthenticodeSignature -Certificate $mine }
 #>
 [CmdletBinding()]
 param(

@@ -7,14 +7,14 @@ using UnslothMerge.PowerShell.Completion;
 
 namespace UnslothMerge.PowerShell.Commands;
 
-/// <summary>Shows an adapter: kind, rank, scaling, and its modules; with a base, where each of them lands. Reads headers only.</summary>
+/// <summary>Shows an adapter: kind, rank, scaling, modules; with a base, the tensors that it changes. Reads headers only.</summary>
 [Cmdlet(VerbsCommon.Get, "LoraAdapter", DefaultParameterSetName = "Path")]
 [OutputType(typeof(LoraAdapter))]
 public sealed class GetLoraAdapterCommand : PathCommand
 {
     private ModelDirectory? _base;
 
-    /// <summary>The directory of the model that the adapters are meant for.</summary>
+    /// <summary>The directory of a base model, to plan the merge.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
     [ArgumentCompleter(typeof(ModelCompleter))]

@@ -10,7 +10,7 @@ namespace UnslothMerge.PowerShell.Commands;
 
 // The default set is the one that takes its input by value, as that of Merge-LoraModel is, and for its reason.
 
-/// <summary>Tells, before anything is written, what a merge needs and whether it fits. Reads headers only.</summary>
+/// <summary>Shows the memory, disk space and time that a merge needs, and whether it fits. Reads headers only.</summary>
 [Cmdlet(VerbsCommon.Get, "MergeMemoryPlan", DefaultParameterSetName = PipelineSet)]
 [OutputType(typeof(MergeMemoryPlan))]
 public sealed class GetMergeMemoryPlanCommand : OutputCommand
@@ -25,23 +25,22 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Base { get; set; } = "";
 
-    /// <summary>The adapters' directories.</summary>
+    /// <summary>The directories of the adapters.</summary>
     [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
     [Alias("Path", "PSPath")]
     [ArgumentCompleter(typeof(AdapterCompleter))]
     public string[]? Adapter { get; set; }
 
-    /// <summary>A factor for each adapter; 1 where none is given.</summary>
+    /// <summary>One factor per adapter; 1 by default.</summary>
     [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     public double[]? Weight { get; set; }
 
-    /// <summary>The tensors that Merge-LoraModel emitted, with all that its parameters, a filter or a Strength made of them.</summary>
+    /// <summary>The tensors of Merge-LoraModel, with their options, filters and strengths.</summary>
     [Parameter(Mandatory = true, ParameterSetName = PipelineSet, ValueFromPipeline = true)]
     public MergeTensor? InputObject { get; set; }
 
-    /// <summary>Where the model would be saved; the current location by default. Its free space is looked at, and how fast its disk
-    /// is.</summary>
+    /// <summary>The directory of the model; the current location by default. Its disk is checked for free space and speed.</summary>
     [Parameter]
     [Alias("SaveDirectory", "OutputPath")]
     [ValidateNotNullOrEmpty]

@@ -11,7 +11,7 @@ namespace UnslothMerge.PowerShell.Commands;
 [OutputType(typeof(ModelTensor))]
 public sealed class GetModelTensorCommand : PathCommand
 {
-    /// <summary>The names of the tensors to list; wildcards are allowed. All by default.</summary>
+    /// <summary>The names of the tensors, with wildcards; all by default.</summary>
     [Parameter(Position = 1)]
     [ValidateNotNullOrEmpty]
     [SupportsWildcards]

@@ -10,8 +10,7 @@ namespace UnslothMerge.PowerShell.Commands;
 // the input whenever only -Adapter is given, and then cannot bind the tensors of another merge. Nothing else may be mandatory in it, so
 // that a plan can still bind by its properties.
 
-/// <summary>Plans the merge of adapters into a base, and emits one lazy object for each tensor of the merged model. Nothing is computed
-/// until they are saved.</summary>
+/// <summary>Plans the merge of adapters into a base and emits one lazy object per tensor. Saving computes them.</summary>
 [Cmdlet(VerbsData.Merge, "LoraModel", DefaultParameterSetName = PipelineSet)]
 [OutputType(typeof(MergeTensor))]
 public sealed class MergeLoraModelCommand : DeltaCommand
@@ -26,7 +25,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Base { get; set; } = "";
 
-    /// <summary>The adapters' directories. Without one, the base is only converted.</summary>
+    /// <summary>The directories of the adapters. Without adapters the base is only converted.</summary>
     [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [Parameter(ParameterSetName = PipelineSet)]
     [ValidateNotNull]
@@ -34,12 +33,12 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     [ArgumentCompleter(typeof(AdapterCompleter))]
     public string[]? Adapter { get; set; }
 
-    /// <summary>A factor for each adapter; 1 where none is given. Negative ones subtract.</summary>
+    /// <summary>One factor per adapter; 1 by default. Negative factors subtract.</summary>
     [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [Parameter(ParameterSetName = PipelineSet)]
     public double[]? Weight { get; set; }
 
-    /// <summary>The tensors of another merge, on top of which the adapters are merged.</summary>
+    /// <summary>The tensors of another merge, to which the adapters are added.</summary>
     [Parameter(Mandatory = true, ParameterSetName = PipelineSet, ValueFromPipeline = true)]
     public MergeTensor? InputObject { get; set; }
 

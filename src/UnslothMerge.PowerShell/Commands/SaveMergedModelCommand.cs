@@ -6,7 +6,7 @@ using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Commands;
 
-/// <summary>Saves the tensors of a merge as a model. The model appears at the destination when it is complete, or not at all.</summary>
+/// <summary>Saves the tensors of a merge as a model. The destination gets the complete model or nothing.</summary>
 [Cmdlet(VerbsData.Save, "MergedModel", SupportsShouldProcess = true)]
 [OutputType(typeof(SavedModelShard))]
 public sealed class SaveMergedModelCommand : OutputCommand
@@ -24,42 +24,42 @@ public sealed class SaveMergedModelCommand : OutputCommand
     [ValidateNotNullOrEmpty]
     public string Destination { get; set; } = "";
 
-    /// <summary>The tensors that Merge-LoraModel emitted.</summary>
+    /// <summary>The tensors of Merge-LoraModel.</summary>
     [Parameter(Mandatory = true, ValueFromPipeline = true)]
     [AllowNull]
     public PSObject? InputObject { get; set; }
 
-    /// <summary>A directory whose tokenizer and processor are saved; the adapter's own by default, else the base's.</summary>
+    /// <summary>A directory with the tokenizer and processor to save; by default those of the adapter, else of the base.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
     public string? Tokenizer { get; set; }
 
-    /// <summary>Tags for the model card, beside those that it has anyway.</summary>
+    /// <summary>Additional tags for the model card.</summary>
     [Parameter]
     [Alias("Tags")]
     [ValidateNotNullOrEmpty]
     public string[] Tag { get; set; } = [];
 
-    /// <summary>Datasets for the model card, by their names on the Hub.</summary>
+    /// <summary>Datasets for the model card: their names on the Hub.</summary>
     [Parameter]
     [Alias("Datasets")]
     [ValidateNotNullOrEmpty]
     public string[] Dataset { get; set; } = [];
 
-    /// <summary>A variant for the names of the files: fp16 writes model.fp16.safetensors, which is loaded with variant="fp16".</summary>
+    /// <summary>A variant in the file names: fp16 writes model.fp16.safetensors, which variant="fp16" loads.</summary>
     [Parameter]
     [ValidatePattern("^[A-Za-z0-9_-]+$")]
     public string? Variant { get; set; }
 
-    /// <summary>Writes the tensors that came even if others of the model are missing.</summary>
+    /// <summary>Writes the given tensors even if others of the model are missing.</summary>
     [Parameter]
     public SwitchParameter AllowPartial { get; set; }
 
-    /// <summary>Replaces a model that is at the destination; it stays until the new one is complete.</summary>
+    /// <summary>Replaces a model at the destination. The previous model stays until the new one is complete.</summary>
     [Parameter]
     public SwitchParameter Force { get; set; }
 
-    /// <summary>Leaves it to the operating system when the files reach the disk, as cp does.</summary>
+    /// <summary>Does not wait until the files are on the disk, as cp does not.</summary>
     [Parameter]
     public SwitchParameter NoSync { get; set; }
 

@@ -8,8 +8,8 @@ using UnslothMerge.Verification;
 namespace UnslothMerge.PowerShell.Commands;
 
 /// <summary>
-/// Tests a saved model: opens it anew and checks that files, names, config, tokenizer and numbers are those of base and adapters, with
-/// float64 formulas of its own. Emits one object per check, or with -Quiet one boolean.
+/// Tests a saved model: checks files, names, config, tokenizer and values against base and adapters, by reference formulas in float64.
+/// Emits one object per check, or with -Quiet one boolean.
 /// </summary>
 [Cmdlet(VerbsDiagnostic.Test, "MergedModel", DefaultParameterSetName = PipelineSet)]
 [OutputType(typeof(ModelCheck), typeof(bool))]
@@ -35,7 +35,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Path { get; set; } = "";
 
-    /// <summary>The tensors that Merge-LoraModel emitted: what should be in the model. Only those that come are looked at.</summary>
+    /// <summary>The tensors of Merge-LoraModel that the model should contain. Only these are checked.</summary>
     [Parameter(ParameterSetName = PipelineSet, ValueFromPipeline = true)]
     [AllowNull]
     public PSObject? InputObject { get; set; }
@@ -46,24 +46,23 @@ public sealed class TestMergedModelCommand : DeltaCommand
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Base { get; set; } = "";
 
-    /// <summary>The adapters' directories. Without one, the model should be the base, converted.</summary>
+    /// <summary>The directories of the adapters. Without adapters the model should be the converted base.</summary>
     [Parameter(ParameterSetName = BaseSet)]
     [ValidateNotNullOrEmpty]
     [ArgumentCompleter(typeof(AdapterCompleter))]
     public string[]? Adapter { get; set; }
 
-    /// <summary>The factor of each adapter; 1 where none is given.</summary>
+    /// <summary>One factor per adapter; 1 by default.</summary>
     [Parameter(ParameterSetName = BaseSet)]
     public double[]? Weight { get; set; }
 
-    /// <summary>The directory whose tokenizer was saved instead of the adapter's or the base's, if one was given to
-    /// Save-MergedModel.</summary>
+    /// <summary>The -Tokenizer of Save-MergedModel, if it was given.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string? Tokenizer { get; set; }
 
-    /// <summary>Looks at every element instead of samples out of every tensor.</summary>
+    /// <summary>Checks every element instead of samples of every tensor.</summary>
     [Parameter]
     public SwitchParameter Full { get; set; }
 
@@ -71,7 +70,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
     [Parameter]
     public SwitchParameter Quiet { get; set; }
 
-    /// <summary>The most threads; as many as there are processors by default.</summary>
+    /// <summary>The maximum number of threads; the number of processors by default.</summary>
     [Parameter]
     [ValidateRange(1, 1024)]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;

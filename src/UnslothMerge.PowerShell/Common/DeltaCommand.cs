@@ -3,43 +3,42 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>The parameters that shape what adapters change: merging takes them, and so does testing what was merged.</summary>
+/// <summary>The parameters of the deltas, for merging and testing.</summary>
 public abstract class DeltaCommand : EngineCommand
 {
-    /// <summary>How the deltas of several adapters on one tensor become one.</summary>
+    /// <summary>How the deltas of several adapters of a tensor are combined.</summary>
     [Parameter]
     public CombinationType CombinationType { get; set; } = CombinationType.sum;
 
-    /// <summary>The share of each delta's elements that stays (0 &lt; x ≤ 1), for every combination but the sum.</summary>
+    /// <summary>The share of elements of each delta to keep (0 &lt; x ≤ 1), for every combination except sum.</summary>
     [Parameter]
     [ValidateRange(double.Epsilon, 1.0)]
     [PSDefaultValue(Help = "None")]
     public double Density { get; set; }
 
-    /// <summary>The seed of the combinations that drop at random: the same seed gives the same model.</summary>
+    /// <summary>The seed for random dropping: the same seed gives the same model.</summary>
     [Parameter]
     public int Seed { get; set; }
 
-    /// <summary>Keeps embedding and head tied: a change of one side is folded into the shared weight. Without it both are written where
-    /// they differ.</summary>
+    /// <summary>
+    /// Keeps embedding and head tied: the change of one is added to the shared weight. By default both are written if they differ.
+    /// </summary>
     [Parameter]
     public SwitchParameter KeepTied { get; set; }
 
-    /// <summary>Says that the base is the residual one that was saved when the adapter was initialised (PiSSA, OLoRA, CorDA,
-    /// LoRA-GA).</summary>
+    /// <summary>States that the base is the residual model of the adapter's initialization (PiSSA, OLoRA, CorDA, LoRA-GA).</summary>
     [Parameter]
     public SwitchParameter BaseIsResidual { get; set; }
 
-    /// <summary>Which dimension of square expert parameters is as wide as an adapter's A, where nothing else tells.</summary>
+    /// <summary>Which dimension of square expert parameters is the input of A, if nothing else determines it.</summary>
     [Parameter]
     public MoeOrientation? MoeOrientation { get; set; }
 
-    /// <summary>How B of fused expert adapters is arranged, where adapter_config.json does not say: rank by rank (PEFT), or expert by
-    /// expert (older Unsloth).</summary>
+    /// <summary>The column order of B of fused expert adapters, if adapter_config.json does not state it.</summary>
     [Parameter]
     public MoeLoraLayout? MoeLoraLayout { get; set; }
 
-    /// <summary>What these parameters say.</summary>
+    /// <summary>The parsed parameters.</summary>
     private protected PlanOptions Options { get; private set; } = null!;
 
     /// <inheritdoc/>

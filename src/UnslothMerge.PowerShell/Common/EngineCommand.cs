@@ -4,7 +4,7 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>What all commands share: cancellation, errors, and paths as PowerShell means them.</summary>
+/// <summary>The base of all commands: cancellation, errors, and PowerShell paths.</summary>
 public abstract class EngineCommand : PSCmdlet, IDisposable
 {
     private readonly CancellationTokenSource _stop = new();
@@ -47,7 +47,7 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
         return true;
     });
 
-    /// <summary>Runs engine code for one of several items; its errors concern that item only.</summary>
+    /// <summary>Runs engine code for one of several items; an error does not end the command.</summary>
     private protected bool TryEngine<T>(Func<T> work, out T result)
     {
         try
@@ -74,7 +74,7 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
     /// <summary>The path of something that may not exist yet.</summary>
     private protected string Unresolved(string path, string parameter) => Engine(() => FileSystemPath(path, parameter));
 
-    /// <summary>The one path that a path means.</summary>
+    /// <summary>Resolves a path to exactly one.</summary>
     private protected string ResolveOne(string path, string parameter)
     {
         var found = ResolveSome([path], parameter);
@@ -90,7 +90,7 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
         return found[0];
     }
 
-    /// <summary>The paths that several paths mean; each must mean something, or what was asked for would silently be left out.</summary>
+    /// <summary>Resolves several paths; each must match at least one, so that nothing is left out silently.</summary>
     private protected IReadOnlyList<string> ResolveSome(IEnumerable<string> paths, string parameter) => Engine(() =>
     {
         var all = new List<string>();
@@ -109,7 +109,7 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
         return all;
     });
 
-    /// <summary>The paths that a path means: itself if there is such a thing, else what its wildcards find.</summary>
+    /// <summary>Resolves a path: to itself if it exists, else to the matches of its wildcards.</summary>
     /// <remarks>To be called inside <see cref="Engine{T}"/> or <see cref="TryEngine"/>.</remarks>
     private protected IReadOnlyList<string> Resolve(string path, string parameter, bool literal = false)
     {

@@ -2,12 +2,12 @@ using System.Management.Automation;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>Makes every ErrorRecord: a stable id, a true category, the target, and what to do.</summary>
+/// <summary>Makes every ErrorRecord: stable id, category, target, recommended action.</summary>
 internal static class ErrorRecords
 {
     private const string CannotRead = "FileNotAccessible";
 
-    /// <summary>The record of an error that a user can act on; null for one that is a mistake of the program.</summary>
+    /// <summary>The record of a user error; null for an internal error.</summary>
     public static ErrorRecord? From(Exception exception) => exception switch
     {
         MergeException e =>

@@ -5,7 +5,7 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>The tensors of one merge, gathered from the pipeline in whatever order they came.</summary>
+/// <summary>The tensors of one merge, collected from the pipeline in any order.</summary>
 internal sealed class MergeInput
 {
     private readonly Dictionary<int, MergeTensor> _tensors = [];
@@ -79,7 +79,7 @@ internal sealed class MergeInput
     }
 
     /// <summary>Opens a base and adapters, with their weights.</summary>
-    /// <param name="adapters">The adapters' directories.</param>
+    /// <param name="adapters">The directories of the adapters.</param>
     /// <param name="weights">Their weights: none (all 1), or one for each.</param>
     public static IReadOnlyList<AdapterStep> Steps(IReadOnlyList<string> adapters, double[]? weights) =>
         weights is null || weights.Length == adapters.Count

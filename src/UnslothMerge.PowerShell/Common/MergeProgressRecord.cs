@@ -5,8 +5,8 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>
-/// Shows the progress of a save or a test on the pipeline's thread: silent for the first two seconds, then five times a second. A model of
-/// several shards has a second bar for the shard in work.
+/// Shows the progress of a save or a test on the pipeline's thread: silent for the first two seconds, then five times a second. A model
+/// of several shards has a second bar for the shard in work.
 /// </summary>
 /// <param name="write">Where records go: Cmdlet.WriteProgress.</param>
 /// <param name="activity">What is done.</param>
@@ -50,7 +50,7 @@ internal sealed class MergeProgressRecord(
         }
     }
 
-    /// <summary>Takes the display away, if there was one.</summary>
+    /// <summary>Removes the display.</summary>
     public void Complete()
     {
         if (!_shown)

@@ -4,8 +4,7 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>The parameters that shape an output and the run that writes it: saving takes them, and so does asking what saving would
-/// need.</summary>
+/// <summary>The parameters of the output and of the run, for saving and planning.</summary>
 public abstract class OutputCommand : EngineCommand
 {
     /// <summary>What is saved.</summary>
@@ -14,50 +13,50 @@ public abstract class OutputCommand : EngineCommand
     [SaveMethodSpelling]
     public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
 
-    /// <summary>The dtype of the floating-point tensors. 'auto' keeps each one's own in a 16-bit model, and makes bfloat16 of a float32
-    /// one.</summary>
+    /// <summary>The dtype of floating-point tensors. auto keeps the dtypes of a 16-bit model and converts float32 to bfloat16.</summary>
     [Parameter]
     [ValidateSet("auto", "bfloat16", "float16", "float32", "BF16", "F16", "F32")]
     public string DType { get; set; } = OutputOptions.Auto;
 
-    /// <summary>What shares a scale in an FP8 output: blocks of 128 × 128 (as DeepSeek and transformers have it) or the rows of a weight
-    /// (as compressed-tensors has it). As in an FP8 base, else block.</summary>
+    /// <summary>
+    /// The FP8 scales: per block of 128 × 128 (DeepSeek, transformers) or per channel (compressed-tensors). As in an FP8 base, else
+    /// block.
+    /// </summary>
     [Parameter]
     [ValidateSet("block", "channel")]
     public string? Strategy { get; set; }
 
-    /// <summary>The code book of a 4-bit output: the base's own, else nf4.</summary>
+    /// <summary>The code book of a 4-bit output: as in a 4-bit base, else nf4.</summary>
     [Parameter]
     [ValidateSet("nf4", "fp4")]
     public string? QuantType { get; set; }
 
-    /// <summary>Whether a 4-bit output quantizes its absmax values too: as the base does, else yes. Write -DoubleQuantization:$false for
-    /// no.</summary>
+    /// <summary>Quantizes the absmax values of a 4-bit output: as in a 4-bit base, else yes. -DoubleQuantization:$false does not.</summary>
     [Parameter]
     public SwitchParameter DoubleQuantization { get; set; }
 
-    /// <summary>The elements that share one absmax in a 4-bit output: as in the base, else 64.</summary>
+    /// <summary>The block size of a 4-bit output, in elements per absmax: as in a 4-bit base, else 64.</summary>
     [Parameter]
     public int? BlockSize { get; set; }
 
-    /// <summary>The dtype in which a loaded 4-bit model computes: as in the base, else the model's own.</summary>
+    /// <summary>The compute dtype of a 4-bit output: as in a 4-bit base, else the dtype of the model.</summary>
     [Parameter]
     [ValidateSet("bfloat16", "float16", "float32", "BF16", "F16", "F32")]
     public string? ComputeDType { get; set; }
 
-    /// <summary>The largest file of weights: 5GB (decimal), 4GiB (binary), or digits for bytes.</summary>
+    /// <summary>The maximum size of a shard: 5GB (decimal), 4GiB (binary), or a number of bytes.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
     public string MaxShardSize { get; set; } = OutputOptions.DefaultMaxShardSize;
 
-    /// <summary>The memory that may be taken: a fraction of what is free, or a size for the whole process.</summary>
+    /// <summary>The memory limit: a fraction of the free memory, or a size for the whole process.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
     public string MaximumMemoryUsage { get; set; } = MemoryAmount.Default;
 
     /// <summary>
-    /// Where the arithmetic is done: auto (whatever is faster), cpu (the same bytes on every machine), cuda or cuda:1. A GPU needs a
-    /// libtorch; see UNSLOTHMERGE_LIBTORCH.
+    /// The device that merges: auto (the faster one), cpu (the same bytes on every machine), cuda or cuda:1. A GPU needs a libtorch; see
+    /// UNSLOTHMERGE_LIBTORCH.
     /// </summary>
     [Parameter]
     [ArgumentCompleter(typeof(DeviceCompleter))]
@@ -65,21 +64,21 @@ public abstract class OutputCommand : EngineCommand
     public string Device { get; set; } = "auto";
 
     /// <summary>
-    /// A directory for shards on their way to the Hub. Nothing is put there yet: a model is written beside its destination, and everything
-    /// else is kept in memory. The system's temporary directory by default.
+    /// A directory for shards on their way to the Hub. Not used yet: a model is written beside its destination, and everything else stays
+    /// in memory. The system's temporary directory by default.
     /// </summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
     [PSDefaultValue(Help = "The system's temporary directory")]
     public string TemporaryLocation { get; set; } = Path.GetTempPath();
 
-    /// <summary>The most threads; as many as there are processors by default.</summary>
+    /// <summary>The maximum number of threads; the number of processors by default.</summary>
     [Parameter]
     [ValidateRange(1, 1024)]
     [PSDefaultValue(Help = "The number of processors")]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
 
-    /// <summary>What these parameters say.</summary>
+    /// <summary>The parsed parameters.</summary>
     private protected OutputOptions Options { get; private set; } = null!;
 
     /// <inheritdoc/>
@@ -90,7 +89,7 @@ public abstract class OutputCommand : EngineCommand
         Options = Engine(() => OutputOptions.Parse(this, doubleQuantization, temporary));
     }
 
-    /// <summary>Opens the device; null if the cores do all the work.</summary>
+    /// <summary>Opens the device; null if the CPU merges.</summary>
     private protected DeviceRun? OpenDevice(WritePlan plan) =>
         Engine(() => DeviceSelection.Open(Options.Device, plan, Options.Memory, ThrottleLimit, WriteVerbose));
 }

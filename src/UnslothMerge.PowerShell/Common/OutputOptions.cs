@@ -8,7 +8,7 @@ namespace UnslothMerge.PowerShell.Common;
 /// <summary>What the parameters of an <see cref="OutputCommand"/> say, read once, before a model is.</summary>
 /// <param name="Write">How the output is stored.</param>
 /// <param name="Memory">How much memory may be taken.</param>
-/// <param name="Device">Where the arithmetic is done.</param>
+/// <param name="Device">The device that merges.</param>
 /// <param name="TemporaryLocation">A directory that exists.</param>
 internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, DeviceRequest Device, string TemporaryLocation)
 {

@@ -3,14 +3,13 @@ using UnslothMerge.PowerShell.Completion;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>What commands share that look at directories, one after the other: a bad one is an error of its own and the next one's turn
-/// comes.</summary>
+/// <summary>The base of commands that read several directories: an error in one does not stop the others.</summary>
 public abstract class PathCommand : EngineCommand
 {
     private const string PathSet = "Path";
     private const string LiteralPathSet = "LiteralPath";
 
-    /// <summary>Directories; wildcards are allowed.</summary>
+    /// <summary>Directories, with wildcards.</summary>
     [Parameter(
         Mandatory = true, Position = 0, ParameterSetName = PathSet, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
@@ -18,7 +17,7 @@ public abstract class PathCommand : EngineCommand
     [ArgumentCompleter(typeof(PathCompleter))]
     public string[] Path { get; set; } = [];
 
-    /// <summary>Directories, taken as they are.</summary>
+    /// <summary>Directories, without wildcards.</summary>
     [Parameter(Mandatory = true, ParameterSetName = LiteralPathSet, ValueFromPipelineByPropertyName = true)]
     [Alias("PSPath")]
     [ValidateNotNullOrEmpty]
@@ -46,6 +45,6 @@ public abstract class PathCommand : EngineCommand
         }
     }
 
-    /// <summary>What is to be said about one directory.</summary>
+    /// <summary>Reads one directory.</summary>
     private protected abstract IEnumerable<object> Look(string path);
 }

@@ -10,7 +10,7 @@ namespace UnslothMerge.PowerShell.Common;
 /// <param name="What">What it is.</param>
 internal sealed record DescribedFile(string Name, long? Bytes, string What);
 
-/// <summary>Says what a save will do: in a line for -Confirm and -Verbose, and file by file for -WhatIf.</summary>
+/// <summary>Describes a save: in one line for -Confirm and -Verbose, per file for -WhatIf.</summary>
 /// <param name="Summary">The whole in a line.</param>
 /// <param name="Files">Every file.</param>
 internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFile> Files)
@@ -51,7 +51,7 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
             ]);
     }
 
-    /// <summary>The summary and every file, on lines of their own.</summary>
+    /// <summary>The summary and one line per file.</summary>
     /// <param name="destination">Where they go.</param>
     public string Text(Destination destination)
     {

@@ -2,7 +2,7 @@ using System.Management.Automation;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>Takes Unsloth's other spellings of a method: merged_4bit_forced and forced_merged_4bit, and spaces for underscores.</summary>
+/// <summary>Accepts Unsloth's other names of a method: merged_4bit_forced, forced_merged_4bit, and spaces for underscores.</summary>
 /// <remarks>They are no values of the enum, which would be offered for completion under its first name several times.</remarks>
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class SaveMethodSpellingAttribute : ArgumentTransformationAttribute

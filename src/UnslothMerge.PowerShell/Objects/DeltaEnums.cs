@@ -1,37 +1,39 @@
 namespace UnslothMerge.PowerShell;
 
-/// <summary>How the deltas of several adapters on one tensor become one, in PEFT's spellings.</summary>
+/// <summary>How the deltas of several adapters of a tensor are combined, by PEFT's names.</summary>
 #pragma warning disable CA1707 // PEFT's spellings
 public enum CombinationType
 {
-    /// <summary>The weighted sum; exact, nothing is dropped.</summary>
+    /// <summary>The weighted sum.</summary>
     sum,
 
-    /// <summary>The largest of each delta stay, a sign is elected for each element, and what agrees is averaged (TIES).</summary>
+    /// <summary>
+    /// TIES: keeps the largest elements of each delta, elects a sign per element, and averages the values with that sign.
+    /// </summary>
     ties,
 
-    /// <summary>Elements are dropped at random, the rest scaled up, and summed (DARE).</summary>
+    /// <summary>DARE: drops random elements, rescales the others, and sums.</summary>
     dare_linear,
 
-    /// <summary>Elements are dropped at random, a sign is elected for each element, and what agrees is summed.</summary>
+    /// <summary>Drops random elements, elects a sign per element, and sums the values with that sign.</summary>
     dare_ties,
 
-    /// <summary>The largest of each delta stay, and are summed.</summary>
+    /// <summary>Keeps the largest elements of each delta, and sums.</summary>
     magnitude_prune,
 }
 #pragma warning restore CA1707
 
-/// <summary>Which dimension of an expert parameter [experts, first, last] is as wide as an adapter's A.</summary>
+/// <summary>Which dimension of an expert parameter [experts, first, last] is the input of A.</summary>
 public enum MoeOrientation
 {
-    /// <summary>The first of the two: PEFT up to 0.18.</summary>
+    /// <summary>The first: PEFT up to 0.18.</summary>
     InFirst,
 
-    /// <summary>The last one: PEFT from 0.19.1 on.</summary>
+    /// <summary>The last: PEFT from 0.19.1.</summary>
     InLast,
 }
 
-/// <summary>How the columns of a fused expert adapter's B [out, rank · experts] are arranged.</summary>
+/// <summary>The order of the columns of B [out, rank · experts] of a fused expert adapter.</summary>
 public enum MoeLoraLayout
 {
     /// <summary>Rank by rank: PEFT.</summary>

@@ -2,10 +2,10 @@ using System.Globalization;
 
 namespace UnslothMerge.PowerShell;
 
-/// <summary>How views show figures; used by UnslothMerge.format.ps1xml.</summary>
+/// <summary>Formats numbers for the views of UnslothMerge.format.ps1xml.</summary>
 public static class Display
 {
-    /// <summary>A size as people read it: <c>2.47 GB</c>; a dash for none.</summary>
+    /// <summary>A size: <c>2.47 GB</c>; a dash for 0 and null.</summary>
     public static string Size(long? bytes) => bytes is null or 0 ? "-" : ByteSize.Text(bytes.Value);
 
     /// <summary>A number of parameters: <c>1.24 B</c>, <c>7.82 k</c>.</summary>
@@ -30,6 +30,6 @@ public static class Display
         ? $"{time.TotalSeconds.ToString("F1", CultureInfo.CurrentCulture)} s"
         : time.ToString(time.TotalHours < 1 ? @"m\:ss" : @"h\:mm\:ss", CultureInfo.CurrentCulture);
 
-    /// <summary>A ratio with three digits; empty for none.</summary>
+    /// <summary>A ratio with three digits; empty for null.</summary>
     public static string Ratio(double? ratio) => ratio?.ToString("G3", CultureInfo.CurrentCulture) ?? "";
 }

@@ -3,7 +3,7 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell;
 
-/// <summary>An adapter, as Get-LoraAdapter shows it.</summary>
+/// <summary>An adapter.</summary>
 public sealed class LoraAdapter
 {
     internal LoraAdapter(AdapterDirectory adapter, MergePlan? plan)
@@ -24,28 +24,28 @@ public sealed class LoraAdapter
             : [.. plan.Targets.Select(t => new LoraTarget(t))];
     }
 
-    /// <summary>The directory's name.</summary>
+    /// <summary>The name of the directory.</summary>
     public string Name { get; }
 
     /// <summary>The kind of adapter: LORA …</summary>
     public string Kind { get; }
 
-    /// <summary>The rank for modules without one of their own.</summary>
+    /// <summary>The rank of modules that no pattern matches.</summary>
     public int? Rank { get; }
 
-    /// <summary>The alpha for modules without one of their own.</summary>
+    /// <summary>The alpha of modules that no pattern matches.</summary>
     public double? Alpha { get; }
 
-    /// <summary>alpha / r, or alpha / √r with rsLoRA, for modules without a pattern of their own.</summary>
+    /// <summary>alpha / r, or alpha / √r with rsLoRA, of modules that no pattern matches.</summary>
     public double? Scaling { get; }
 
-    /// <summary>The number of modules that it has tensors for.</summary>
+    /// <summary>The number of modules with tensors.</summary>
     public int Modules { get; }
 
     /// <summary>The number of tensors.</summary>
     public int Tensors { get; }
 
-    /// <summary>The length of its weights in bytes.</summary>
+    /// <summary>The size of the weights in bytes.</summary>
     public long Bytes { get; }
 
     /// <summary>The model that it was trained on.</summary>
@@ -54,7 +54,7 @@ public sealed class LoraAdapter
     /// <summary>The full path.</summary>
     public string Path { get; }
 
-    /// <summary>Its modules; with a base, where each one lands.</summary>
+    /// <summary>The modules; with a base, the tensors that they change.</summary>
 #pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     public LoraTarget[] Targets { get; }
 #pragma warning restore CA1819
@@ -63,7 +63,7 @@ public sealed class LoraAdapter
     public override string ToString() => Path;
 }
 
-/// <summary>What an adapter does to one module.</summary>
+/// <summary>What an adapter changes in one module.</summary>
 public sealed class LoraTarget
 {
     internal LoraTarget(string module, IEnumerable<string> inputs)
@@ -83,25 +83,25 @@ public sealed class LoraTarget
         Inputs = string.Join(", ", target.Inputs);
     }
 
-    /// <summary>The module's name in the running model.</summary>
+    /// <summary>The name of the module in the loaded model.</summary>
     public string Module { get; }
 
     /// <summary>The kind of change; null without a base.</summary>
     public string? Kind { get; }
 
-    /// <summary>The rank, where it has one.</summary>
+    /// <summary>The rank; null for kinds without a rank.</summary>
     public int? Rank { get; }
 
-    /// <summary>The factor before the delta, where it has one.</summary>
+    /// <summary>The factor of the delta; null for kinds without one.</summary>
     public double? Scaling { get; }
 
-    /// <summary>What becomes of it: Merged, Replaced …; null without a base.</summary>
+    /// <summary>The outcome: Merged, Replaced …; null without a base.</summary>
     public string? Outcome { get; }
 
     /// <summary>The tensor of the base that it changes; null without a base.</summary>
     public string? Tensor { get; }
 
-    /// <summary>The adapter's tensors, separated by commas.</summary>
+    /// <summary>The tensors of the adapter, separated by commas.</summary>
     public string Inputs { get; }
 
     /// <inheritdoc/>

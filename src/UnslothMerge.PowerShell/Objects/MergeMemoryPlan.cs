@@ -2,7 +2,7 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell;
 
-/// <summary>What a merge will need. Pipe it to Merge-LoraModel to run that merge.</summary>
+/// <summary>The requirements of a merge. Merge-LoraModel runs the merge that is piped to it.</summary>
 public sealed class MergeMemoryPlan
 {
     internal MergeMemoryPlan(MergePlan merge, MemoryPlan memory, long copiedBytes, long? freeDisk, long? freeTemporary, TimeSpan? time)
@@ -50,66 +50,66 @@ public sealed class MergeMemoryPlan
         Advice = Fits ? null : string.Join("; ", advice);
     }
 
-    /// <summary>The base's directory.</summary>
+    /// <summary>The directory of the base.</summary>
     public string Base { get; }
 
 #pragma warning disable CA1819 // arrays are what binds to Merge-LoraModel's parameters
-    /// <summary>The adapters' directories.</summary>
+    /// <summary>The directories of the adapters.</summary>
     public string[] Adapter { get; }
 
-    /// <summary>The adapters' weights.</summary>
+    /// <summary>The weights of the adapters.</summary>
     public double[] Weight { get; }
 
-    /// <summary>What each stage needs; the last one is the total.</summary>
+    /// <summary>The requirements per stage; the last one is the total.</summary>
     public MergeMemoryStage[] Stages { get; }
 #pragma warning restore CA1819
 
-    /// <summary>The base's class.</summary>
+    /// <summary>The class of the base.</summary>
     public string Architecture { get; }
 
-    /// <summary>The elements of all tensors.</summary>
+    /// <summary>The number of elements of all tensors.</summary>
     public long Parameters { get; }
 
-    /// <summary>The number of files of weights.</summary>
+    /// <summary>The number of shards.</summary>
     public int Shards { get; }
 
-    /// <summary>Where the arithmetic is done.</summary>
+    /// <summary>The device that merges.</summary>
     public string Device { get; }
 
     /// <summary>The number of threads.</summary>
     public int Workers { get; }
 
-    /// <summary>The bytes that a thread reads, changes and writes at a time, about; one row if that is more.</summary>
+    /// <summary>The approximate number of bytes that a thread reads, changes and writes at a time; at least one row.</summary>
     public int PieceBytes { get; }
 
-    /// <summary>The rows of the largest tile, in which the arithmetic of a piece is done.</summary>
+    /// <summary>The number of rows of the largest tile; a piece is computed in tiles.</summary>
     public int TileRows { get; }
 
-    /// <summary>The columns of the largest tile.</summary>
+    /// <summary>The number of columns of the largest tile.</summary>
     public int TileColumns { get; }
 
-    /// <summary>The most memory of the process, everything included.</summary>
+    /// <summary>The peak memory of the whole process.</summary>
     public long PeakHostBytes { get; }
 
-    /// <summary>The most memory of a device.</summary>
+    /// <summary>The peak memory of the device.</summary>
     public long PeakDeviceBytes { get; }
 
-    /// <summary>The bytes of the output's weights.</summary>
+    /// <summary>The size of the output's weights in bytes.</summary>
     public long OutputBytes { get; }
 
-    /// <summary>The memory that the process may take.</summary>
+    /// <summary>The memory limit of the process.</summary>
     public long LimitBytes { get; }
 
     /// <summary>The free memory.</summary>
     public long FreeHostBytes { get; }
 
-    /// <summary>The free bytes at the destination; null if the system does not say.</summary>
+    /// <summary>The free bytes at the destination; null if unknown.</summary>
     public long? FreeDiskBytes { get; }
 
-    /// <summary>The bytes kept in files at the temporary location: none, no merge puts files there yet.</summary>
+    /// <summary>The bytes of files at the temporary location: 0, as no merge writes files there yet.</summary>
     public long TemporaryBytes { get; }
 
-    /// <summary>The free bytes at the temporary location; null if the system does not say.</summary>
+    /// <summary>The free bytes at the temporary location; null if unknown.</summary>
     public long? FreeTemporaryBytes { get; }
 
     /// <summary>True if memory and disk suffice.</summary>
@@ -122,8 +122,8 @@ public sealed class MergeMemoryPlan
     public string? Advice { get; }
 
     /// <summary>
-    /// How long saving takes, about, by a short measurement of this machine and the destination's disk; a base that must first come from a slow disk
-    /// takes longer. Null if nothing can be written at the destination.
+    /// The approximate duration of a save, from a short measurement of the cores and the disk of the destination. Reading a base from a
+    /// slow disk takes longer. Null if nothing can be written at the destination.
     /// </summary>
     public TimeSpan? EstimatedTime { get; }
 
@@ -131,7 +131,7 @@ public sealed class MergeMemoryPlan
     public override string ToString() => Base;
 }
 
-/// <summary>What one stage of a merge needs, in bytes.</summary>
+/// <summary>The requirements of one stage of a merge, in bytes.</summary>
 public sealed class MergeMemoryStage
 {
     internal MergeMemoryStage(MemoryStage stage)
@@ -153,13 +153,13 @@ public sealed class MergeMemoryStage
     /// <summary>Written to the output.</summary>
     public long Written { get; }
 
-    /// <summary>Held in memory; in the total also what the process takes besides.</summary>
+    /// <summary>Held in memory; the total includes the rest of the process.</summary>
     public long Host { get; }
 
-    /// <summary>Held in a device's memory.</summary>
+    /// <summary>Held in the memory of the device.</summary>
     public long Device { get; }
 
-    /// <summary>Taken on the destination's disk.</summary>
+    /// <summary>Needed on the disk of the destination.</summary>
     public long Disk { get; }
 
     /// <inheritdoc/>

@@ -2,10 +2,7 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell;
 
-/// <summary>
-/// A tensor of a merge that has been planned and not computed. Filter, group and change it, then pipe it to Save-MergedModel. It holds no
-/// file open and can be saved any number of times.
-/// </summary>
+/// <summary>A planned tensor of a merge. Save-MergedModel computes it, any number of times. It holds no file open.</summary>
 public sealed class MergeTensor
 {
     private readonly LogicalTensor _tensor;
@@ -31,7 +28,7 @@ public sealed class MergeTensor
     /// <summary>The dtype in the base: BF16, F16, F32 …</summary>
     public string DType => _tensor.Type.ToString();
 
-    /// <summary>The format in the base: the dtype, or NF4 and the like.</summary>
+    /// <summary>The format in the base: the dtype, or a quantized format such as NF4.</summary>
     public string Format => _tensor.Source.Format;
 
     /// <summary>The layer's number; null outside the layers.</summary>
@@ -43,15 +40,15 @@ public sealed class MergeTensor
     /// <summary>The part of a multi-modal model: text, vision, audio or projector.</summary>
     public string Component => Models.TensorNames.Component(Name);
 
-    /// <summary>The largest rank of its deltas; null where it has none.</summary>
+    /// <summary>The largest rank of its deltas; null without deltas.</summary>
     public int? Rank => _tensor.Rank;
 
     /// <summary>The adapters that change it, separated by commas.</summary>
     public string Adapters => string.Join(", ", _tensor.Adapters);
 
     /// <summary>
-    /// A factor on what adapters add: 1 merges as trained, 0 leaves the base, and any other finite number is allowed. Null where nothing is
-    /// changed. Only sums can be weighted: Save-MergedModel refuses another value than 1 on a replacement and the like.
+    /// The factor of the deltas: 1 merges as trained, 0 keeps the base, any finite number is allowed. Null for a tensor that does not
+    /// change. Save-MergedModel refuses values other than 1 for changes that are not additive, such as replacements.
     /// </summary>
     public double? Strength
     {
@@ -62,7 +59,7 @@ public sealed class MergeTensor
     /// <summary>The elements.</summary>
     public long Parameters => Shape.Count;
 
-    /// <summary>The file that its source lies in.</summary>
+    /// <summary>The file of its source.</summary>
     public string SourceShard => _tensor.SourceShard;
 
     internal MergePlan Plan { get; }

@@ -2,7 +2,7 @@ using UnslothMerge.Verification;
 
 namespace UnslothMerge.PowerShell;
 
-/// <summary>One question about a saved model, and its answer.</summary>
+/// <summary>One check of a saved model.</summary>
 public sealed class ModelCheck
 {
     internal ModelCheck(VerificationResult result, string path)
@@ -16,27 +16,29 @@ public sealed class ModelCheck
         Path = path;
     }
 
-    /// <summary>What was checked: Files, Names, Config, Merged …</summary>
+    /// <summary>The check: Files, Names, Config, Merged …</summary>
     public string Check { get; }
 
-    /// <summary>True or false; null if it could not be verified.</summary>
+    /// <summary>True or false; null if there is no reference.</summary>
     public bool? Passed { get; }
 
-    /// <summary>What was found.</summary>
+    /// <summary>The result in words.</summary>
     public string Detail { get; }
 
 #pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
-    /// <summary>The tensors that failed, could not be verified, or do not show their change.</summary>
+    /// <summary>The tensors that failed, have no reference, or have a change below their resolution.</summary>
     public string[] Tensors { get; }
 #pragma warning restore CA1819
 
-    /// <summary>The largest distance to float64, in units of the last place of result or base, whichever is larger; null where no numbers were computed.</summary>
+    /// <summary>
+    /// The largest error against float64, in ulps of result or base, whichever is larger; null for checks without values.
+    /// </summary>
     public double? WorstUlps { get; }
 
-    /// <summary>The tensor with that distance.</summary>
+    /// <summary>The tensor with that error.</summary>
     public string? WorstTensor { get; }
 
-    /// <summary>The model's directory.</summary>
+    /// <summary>The directory of the model.</summary>
     public string Path { get; }
 
     /// <inheritdoc/>

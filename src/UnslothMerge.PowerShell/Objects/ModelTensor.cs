@@ -2,7 +2,7 @@ using UnslothMerge.Formats;
 
 namespace UnslothMerge.PowerShell;
 
-/// <summary>A tensor of a checkpoint, as Get-ModelTensor shows it.</summary>
+/// <summary>A tensor of a checkpoint.</summary>
 public sealed class ModelTensor
 {
     internal ModelTensor(FoundTensor tensor)
@@ -19,10 +19,10 @@ public sealed class ModelTensor
     /// <summary>The name.</summary>
     public string Name { get; }
 
-    /// <summary>The dtype of its values: the stored one, or the one that a quantized tensor decodes to.</summary>
+    /// <summary>The stored dtype, or the dtype that a quantized tensor decodes to.</summary>
     public string DType { get; }
 
-    /// <summary>The stored format: the dtype, or NF4 and the like.</summary>
+    /// <summary>The stored format: the dtype, or a quantized format such as NF4.</summary>
     public string Format { get; }
 
     /// <summary>The shape.</summary>
@@ -31,7 +31,7 @@ public sealed class ModelTensor
     /// <summary>The elements.</summary>
     public long Parameters => Shape.Count;
 
-    /// <summary>The stored bytes, with all that belongs to it.</summary>
+    /// <summary>The stored bytes, including scales and codes.</summary>
     public long Bytes { get; }
 
     /// <summary>The layer's number; null outside the layers.</summary>

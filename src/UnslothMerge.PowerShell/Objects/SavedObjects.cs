@@ -1,6 +1,6 @@
 namespace UnslothMerge.PowerShell;
 
-/// <summary>A file of weights that Save-MergedModel wrote.</summary>
+/// <summary>A saved shard.</summary>
 public sealed class SavedModelShard
 {
     internal SavedModelShard(Saving.SavedShard shard, TimeSpan time)
@@ -20,10 +20,10 @@ public sealed class SavedModelShard
     /// <summary>The length in bytes.</summary>
     public long Bytes { get; }
 
-    /// <summary>How many of its tensors differ from the base's because of an adapter.</summary>
+    /// <summary>The number of tensors that an adapter changed.</summary>
     public int Changed => Tensors.Count(t => t.Action is "Merge" or "Replace" or "Add");
 
-    /// <summary>How long the whole save took.</summary>
+    /// <summary>The duration of the save.</summary>
     public TimeSpan Time { get; }
 
     /// <summary>Its tensors.</summary>
@@ -35,7 +35,7 @@ public sealed class SavedModelShard
     public override string ToString() => Path;
 }
 
-/// <summary>A tensor that Save-MergedModel wrote.</summary>
+/// <summary>A saved tensor.</summary>
 public sealed class SavedTensor
 {
     internal SavedTensor(Execution.TensorResult result, string shard)
@@ -59,16 +59,16 @@ public sealed class SavedTensor
     /// <summary>The shape.</summary>
     public TensorShape Shape { get; }
 
-    /// <summary>The dtype that it was written in.</summary>
+    /// <summary>The dtype in the output.</summary>
     public string DType { get; }
 
     /// <summary>The length in bytes.</summary>
     public long Bytes { get; }
 
-    /// <summary>‖Δ‖ / ‖W‖, Frobenius norms, where deltas were added; null elsewhere.</summary>
+    /// <summary>‖Δ‖ / ‖W‖, Frobenius norms; null without deltas.</summary>
     public double? RelativeChange { get; }
 
-    /// <summary>‖Q(W) − W‖ / ‖W‖, Frobenius norms, where the output is quantized; null elsewhere.</summary>
+    /// <summary>‖Q(W) − W‖ / ‖W‖, Frobenius norms; null if the output is not quantized.</summary>
     public double? RelativeError { get; }
 
     /// <summary>The file that holds it.</summary>

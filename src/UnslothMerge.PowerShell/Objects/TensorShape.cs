@@ -1,6 +1,6 @@
 namespace UnslothMerge.PowerShell;
 
-/// <summary>The shape of a tensor. Prints as <c>2048×8192</c>, sorts by the number of elements, and gives its dimensions by index.</summary>
+/// <summary>The shape of a tensor. Prints as <c>2048×8192</c>, sorts by the number of elements, has an index for dimensions.</summary>
 #pragma warning disable CA1036 // PowerShell compares through IComparable; C# operators would serve nobody
 public sealed class TensorShape : IComparable, IEquatable<TensorShape>
 #pragma warning restore CA1036
@@ -15,7 +15,7 @@ public sealed class TensorShape : IComparable, IEquatable<TensorShape>
     /// <summary>The number of elements.</summary>
     public long Count => _dimensions.Aggregate(1L, (a, b) => a * b);
 
-    /// <summary>What it prints as, where objects are taken apart: <c>ConvertTo-Json</c> writes properties.</summary>
+    /// <summary>The shape as text, for <c>ConvertTo-Json</c>.</summary>
     public string Text => ToString();
 
     /// <summary>A dimension; negative indices count from the end.</summary>
