@@ -87,8 +87,7 @@ internal static unsafe class Combine
             {
                 case SimdWidth.Vector512: Rows<Lanes512, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride, ref statistics); break;
                 case SimdWidth.Vector256: Rows<Lanes256, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride, ref statistics); break;
-                case SimdWidth.Vector128: Rows<Lanes128, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride, ref statistics); break;
-                default: Rows<LanesScalar, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride, ref statistics); break;
+                default: Rows<Lanes128, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride, ref statistics); break;
             }
         }
     }
@@ -199,12 +198,12 @@ internal static unsafe class Combine
         where TSource : struct, IStoredFormat
         where TFormat : struct, IOutputFormat
     {
-        byte* padded = stackalloc byte[ILanes<LanesScalar>.Count * sizeof(double)];
-        float* values = stackalloc float[ILanes<LanesScalar>.Count];
+        byte* padded = stackalloc byte[ILanes<Lanes128>.Count * sizeof(double)];
+        float* values = stackalloc float[ILanes<Lanes128>.Count];
         for (nint i = 0; i < count; i++)
         {
             Unsafe.CopyBlockUnaligned(padded, weight + (i * TSource.Size), (uint)TSource.Size);
-            LanesScalar.Store(TSource.Load<LanesScalar>(padded), values);
+            Lanes128.Store(TSource.Load<Lanes128>(padded), values);
             if (float.IsNaN(delta is null ? *values : *values + delta[i]))
             {
                 TFormat.StoreNaN(stored + (i * TFormat.Size));

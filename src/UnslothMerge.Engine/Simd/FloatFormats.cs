@@ -43,8 +43,7 @@ internal static unsafe class FloatFormats
             {
                 case SimdWidth.Vector512: Decode<Lanes512, TFormat>(source, destination, values.Length); break;
                 case SimdWidth.Vector256: Decode<Lanes256, TFormat>(source, destination, values.Length); break;
-                case SimdWidth.Vector128: Decode<Lanes128, TFormat>(source, destination, values.Length); break;
-                default: Decode<LanesScalar, TFormat>(source, destination, values.Length); break;
+                default: Decode<Lanes128, TFormat>(source, destination, values.Length); break;
             }
         }
     }

@@ -116,8 +116,7 @@ internal static unsafe class FourBit
             {
                 case SimdWidth.Vector512: Decode<Lanes512, TFormat>(p, position, c, a, blockSize, v, values.Length); break;
                 case SimdWidth.Vector256: Decode<Lanes256, TFormat>(p, position, c, a, blockSize, v, values.Length); break;
-                case SimdWidth.Vector128: Decode<Lanes128, TFormat>(p, position, c, a, blockSize, v, values.Length); break;
-                default: Decode<LanesScalar, TFormat>(p, position, c, a, blockSize, v, values.Length); break;
+                default: Decode<Lanes128, TFormat>(p, position, c, a, blockSize, v, values.Length); break;
             }
         }
     }

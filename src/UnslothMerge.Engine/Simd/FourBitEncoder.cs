@@ -42,8 +42,7 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
             {
                 SimdWidth.Vector512 => Encode<Lanes512, TFormat>(s, count, blockSize, p, a),
                 SimdWidth.Vector256 => Encode<Lanes256, TFormat>(s, count, blockSize, p, a),
-                SimdWidth.Vector128 => Encode<Lanes128, TFormat>(s, count, blockSize, p, a),
-                _ => Encode<LanesScalar, TFormat>(s, count, blockSize, p, a),
+                _ => Encode<Lanes128, TFormat>(s, count, blockSize, p, a),
             };
             statistics.ValueSquares += values;
             statistics.ErrorSquares += errors;

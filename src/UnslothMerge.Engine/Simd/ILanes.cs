@@ -4,8 +4,8 @@ namespace UnslothMerge.Simd;
 
 /// <summary>
 /// Sixteen fp32 lanes, the unit in which every kernel works. Each implementation holds them in as many registers
-/// as its instruction set needs (one of 512 bits, two of 256, four of 128, or sixteen floats), so a kernel is
-/// written once, the JIT specialises it, and every width computes the same bits.
+/// as its instruction set needs (one of 512 bits, two of 256 or four of 128), so a kernel is written once, the JIT
+/// specialises it, and every width computes the same bits.
 /// </summary>
 /// <remarks>
 /// "Bits" in a name means that the lanes are taken as 32-bit unsigned integers. Everything else is IEEE 754 fp32,
@@ -48,17 +48,7 @@ internal unsafe interface ILanes<TSelf>
     static virtual bool HasWideTables => false;
 
     /// <summary>The entries of <paramref name="table32"/> whose indices are the low five bits of each lane.</summary>
-    static virtual TSelf LookUpWide(TSelf indices, float* table32)
-    {
-        float* values = stackalloc float[Count];
-        TSelf.Store(indices, values);
-        for (int i = 0; i < Count; i++)
-        {
-            values[i] = table32[((uint*)values)[i] & 31];
-        }
-
-        return TSelf.Load(values);
-    }
+    static virtual TSelf LookUpWide(TSelf indices, float* table32) => NibbleTable.LookUp(indices, table32, 31);
 
     static abstract void Store(TSelf value, float* destination);
 

@@ -4,30 +4,29 @@ using System.Runtime.Intrinsics.Arm;
 
 namespace UnslothMerge.Simd;
 
-/// <summary>Sixteen lanes in four 128-bit registers.</summary>
+/// <summary>Sixteen lanes in four 128-bit registers; .NET emulates them where the processor has no vectors.</summary>
 internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
 {
-    private readonly Vector128<float> _first;
-    private readonly Vector128<float> _second;
-    private readonly Vector128<float> _third;
-    private readonly Vector128<float> _fourth;
+    private const MethodImplOptions Inline = MethodImplOptions.AggressiveInlining;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private Lanes128(Vector128<float> first, Vector128<float> second, Vector128<float> third, Vector128<float> fourth)
+    private readonly Vector128<float> _a;
+    private readonly Vector128<float> _b;
+    private readonly Vector128<float> _c;
+    private readonly Vector128<float> _d;
+
+    [MethodImpl(Inline)]
+    private Lanes128(Vector128<float> a, Vector128<float> b, Vector128<float> c, Vector128<float> d)
     {
-        _first = first;
-        _second = second;
-        _third = third;
-        _fourth = fourth;
+        _a = a;
+        _b = b;
+        _c = c;
+        _d = d;
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private Lanes128(Vector128<uint> first, Vector128<uint> second, Vector128<uint> third, Vector128<uint> fourth)
+    [MethodImpl(Inline)]
+    private Lanes128(Vector128<uint> a, Vector128<uint> b, Vector128<uint> c, Vector128<uint> d)
+        : this(a.AsSingle(), b.AsSingle(), c.AsSingle(), d.AsSingle())
     {
-        _first = first.AsSingle();
-        _second = second.AsSingle();
-        _third = third.AsSingle();
-        _fourth = fourth.AsSingle();
     }
 
     /// <summary>6 × 4 accumulators of Arm's 32 registers; x86 has 16.</summary>
@@ -35,51 +34,35 @@ internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
 
     public static int LoraGroups => 1;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 Broadcast(float value)
-    {
-        Vector128<float> lanes = Vector128.Create(value);
-        return new(lanes, lanes, lanes, lanes);
-    }
+    private Vector128<uint> A => _a.AsUInt32();
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 BroadcastBits(uint bits)
-    {
-        Vector128<uint> lanes = Vector128.Create(bits);
-        return new(lanes, lanes, lanes, lanes);
-    }
+    private Vector128<uint> B => _b.AsUInt32();
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private Vector128<uint> C => _c.AsUInt32();
+
+    private Vector128<uint> D => _d.AsUInt32();
+
+    [MethodImpl(Inline)] public static Lanes128 Broadcast(float value) => Repeat(Vector128.Create(value));
+
+    [MethodImpl(Inline)] public static Lanes128 BroadcastBits(uint bits) => Repeat(Vector128.Create(bits).AsSingle());
+
+    [MethodImpl(Inline)] private static Lanes128 Repeat(Vector128<float> lanes) => new(lanes, lanes, lanes, lanes);
+
+    [MethodImpl(Inline)]
     public static Lanes128 Load(float* source) =>
-        new(Vector128.Load(source),
-            Vector128.Load(source + 4),
-            Vector128.Load(source + 8),
-            Vector128.Load(source + 12));
+        new(Vector128.Load(source), Vector128.Load(source + 4), Vector128.Load(source + 8), Vector128.Load(source + 12));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 LoadUInt16(byte* source)
-    {
-        Vector128<ushort> lower = Vector128.Load((ushort*)source);
-        Vector128<ushort> upper = Vector128.Load((ushort*)source + 8);
-        return new(
-            Vector128.WidenLower(lower),
-            Vector128.WidenUpper(lower),
-            Vector128.WidenLower(upper),
-            Vector128.WidenUpper(upper));
-    }
+    [MethodImpl(Inline)]
+    public static Lanes128 LoadUInt16(byte* source) => Widen(Vector128.Load((ushort*)source), Vector128.Load((ushort*)source + 8));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 WidenBytes(Vector128<byte> bytes)
-    {
-        Vector128<ushort> lower = Vector128.WidenLower(bytes), upper = Vector128.WidenUpper(bytes);
-        return new(
-            Vector128.WidenLower(lower),
-            Vector128.WidenUpper(lower),
-            Vector128.WidenLower(upper),
-            Vector128.WidenUpper(upper));
-    }
+    [MethodImpl(Inline)]
+    public static Lanes128 WidenBytes(Vector128<byte> bytes) => Widen(Vector128.WidenLower(bytes), Vector128.WidenUpper(bytes));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(Inline)]
+    private static Lanes128 Widen(Vector128<ushort> lower, Vector128<ushort> upper) => new(
+        Vector128.WidenLower(lower), Vector128.WidenUpper(lower), Vector128.WidenLower(upper), Vector128.WidenUpper(upper));
+
+    [MethodImpl(Inline)]
     public static Lanes128 LoadDouble(byte* source)
     {
         double* values = (double*)source;
@@ -90,154 +73,80 @@ internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
             Vector128.Narrow(Vector128.Load(values + 12), Vector128.Load(values + 14)));
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 LookUpNibbles(ulong packed, float* table16)
-    {
-        float* values = stackalloc float[ILanes<Lanes128>.Count];
-        NibbleTable.LookUp(packed, table16, values);
-        return Load(values);
-    }
+    [MethodImpl(Inline)] public static Lanes128 LookUpNibbles(ulong packed, float* table16) =>
+        NibbleTable.LookUp<Lanes128>(packed, table16);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 LookUp(Lanes128 indices, float* table16)
-    {
-        float* values = stackalloc float[ILanes<Lanes128>.Count];
-        Store(indices, values);
-        NibbleTable.LookUp((uint*)values, table16, values);
-        return Load(values);
-    }
+    [MethodImpl(Inline)] public static Lanes128 LookUp(Lanes128 indices, float* table16) => NibbleTable.LookUp(indices, table16, 15);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(Inline)]
     public static void Store(Lanes128 value, float* destination)
     {
-        value._first.Store(destination);
-        value._second.Store(destination + 4);
-        value._third.Store(destination + 8);
-        value._fourth.Store(destination + 12);
+        value._a.Store(destination);
+        value._b.Store(destination + 4);
+        value._c.Store(destination + 8);
+        value._d.Store(destination + 12);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(Inline)]
     public static void StoreUInt16(Lanes128 bits, byte* destination)
     {
-        Vector128.Narrow(bits._first.AsUInt32(), bits._second.AsUInt32()).Store((ushort*)destination);
-        Vector128.Narrow(bits._third.AsUInt32(), bits._fourth.AsUInt32()).Store((ushort*)destination + 8);
+        Vector128.Narrow(bits.A, bits.B).Store((ushort*)destination);
+        Vector128.Narrow(bits.C, bits.D).Store((ushort*)destination + 8);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(Inline)]
     public static Vector128<byte> NarrowToBytes(Lanes128 bits) =>
-        Vector128.Narrow(
-            Vector128.Narrow(bits._first.AsUInt32(), bits._second.AsUInt32()),
-            Vector128.Narrow(bits._third.AsUInt32(), bits._fourth.AsUInt32()));
+        Vector128.Narrow(Vector128.Narrow(bits.A, bits.B), Vector128.Narrow(bits.C, bits.D));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 Add(Lanes128 left, Lanes128 right) =>
-        new(left._first + right._first,
-            left._second + right._second,
-            left._third + right._third,
-            left._fourth + right._fourth);
+    [MethodImpl(Inline)] public static Lanes128 Add(Lanes128 left, Lanes128 right) =>
+        new(left._a + right._a, left._b + right._b, left._c + right._c, left._d + right._d);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 Subtract(Lanes128 left, Lanes128 right) =>
-        new(left._first - right._first,
-            left._second - right._second,
-            left._third - right._third,
-            left._fourth - right._fourth);
+    [MethodImpl(Inline)] public static Lanes128 Subtract(Lanes128 left, Lanes128 right) =>
+        new(left._a - right._a, left._b - right._b, left._c - right._c, left._d - right._d);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 Multiply(Lanes128 left, Lanes128 right) =>
-        new(left._first * right._first,
-            left._second * right._second,
-            left._third * right._third,
-            left._fourth * right._fourth);
+    [MethodImpl(Inline)] public static Lanes128 Multiply(Lanes128 left, Lanes128 right) =>
+        new(left._a * right._a, left._b * right._b, left._c * right._c, left._d * right._d);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 Divide(Lanes128 left, Lanes128 right) =>
-        new(left._first / right._first,
-            left._second / right._second,
-            left._third / right._third,
-            left._fourth / right._fourth);
+    [MethodImpl(Inline)] public static Lanes128 Divide(Lanes128 left, Lanes128 right) =>
+        new(left._a / right._a, left._b / right._b, left._c / right._c, left._d / right._d);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 FusedMultiplyAdd(Lanes128 left, Lanes128 right, Lanes128 addend) =>
-        new(Vector128.FusedMultiplyAdd(left._first, right._first, addend._first),
-            Vector128.FusedMultiplyAdd(left._second, right._second, addend._second),
-            Vector128.FusedMultiplyAdd(left._third, right._third, addend._third),
-            Vector128.FusedMultiplyAdd(left._fourth, right._fourth, addend._fourth));
+    [MethodImpl(Inline)] public static Lanes128 FusedMultiplyAdd(Lanes128 left, Lanes128 right, Lanes128 addend) =>
+        new(Vector128.FusedMultiplyAdd(left._a, right._a, addend._a), Vector128.FusedMultiplyAdd(left._b, right._b, addend._b),
+            Vector128.FusedMultiplyAdd(left._c, right._c, addend._c), Vector128.FusedMultiplyAdd(left._d, right._d, addend._d));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 AddBits(Lanes128 left, Lanes128 right) =>
-        new(left._first.AsUInt32() + right._first.AsUInt32(),
-            left._second.AsUInt32() + right._second.AsUInt32(),
-            left._third.AsUInt32() + right._third.AsUInt32(),
-            left._fourth.AsUInt32() + right._fourth.AsUInt32());
+    [MethodImpl(Inline)] public static Lanes128 AddBits(Lanes128 left, Lanes128 right) =>
+        new(left.A + right.A, left.B + right.B, left.C + right.C, left.D + right.D);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 SubtractBits(Lanes128 left, Lanes128 right) =>
-        new(left._first.AsUInt32() - right._first.AsUInt32(),
-            left._second.AsUInt32() - right._second.AsUInt32(),
-            left._third.AsUInt32() - right._third.AsUInt32(),
-            left._fourth.AsUInt32() - right._fourth.AsUInt32());
+    [MethodImpl(Inline)] public static Lanes128 SubtractBits(Lanes128 left, Lanes128 right) =>
+        new(left.A - right.A, left.B - right.B, left.C - right.C, left.D - right.D);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 AndBits(Lanes128 left, Lanes128 right) =>
-        new(left._first.AsUInt32() & right._first.AsUInt32(),
-            left._second.AsUInt32() & right._second.AsUInt32(),
-            left._third.AsUInt32() & right._third.AsUInt32(),
-            left._fourth.AsUInt32() & right._fourth.AsUInt32());
+    [MethodImpl(Inline)] public static Lanes128 AndBits(Lanes128 left, Lanes128 right) =>
+        new(left.A & right.A, left.B & right.B, left.C & right.C, left.D & right.D);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 OrBits(Lanes128 left, Lanes128 right) =>
-        new(left._first.AsUInt32() | right._first.AsUInt32(),
-            left._second.AsUInt32() | right._second.AsUInt32(),
-            left._third.AsUInt32() | right._third.AsUInt32(),
-            left._fourth.AsUInt32() | right._fourth.AsUInt32());
+    [MethodImpl(Inline)] public static Lanes128 OrBits(Lanes128 left, Lanes128 right) =>
+        new(left.A | right.A, left.B | right.B, left.C | right.C, left.D | right.D);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 MinBits(Lanes128 left, Lanes128 right) =>
-        new(Vector128.Min(left._first.AsUInt32(), right._first.AsUInt32()),
-            Vector128.Min(left._second.AsUInt32(), right._second.AsUInt32()),
-            Vector128.Min(left._third.AsUInt32(), right._third.AsUInt32()),
-            Vector128.Min(left._fourth.AsUInt32(), right._fourth.AsUInt32()));
+    [MethodImpl(Inline)] public static Lanes128 MinBits(Lanes128 left, Lanes128 right) =>
+        new(Vector128.Min(left.A, right.A), Vector128.Min(left.B, right.B), Vector128.Min(left.C, right.C), Vector128.Min(left.D, right.D));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 MaxBits(Lanes128 left, Lanes128 right) =>
-        new(Vector128.Max(left._first.AsUInt32(), right._first.AsUInt32()),
-            Vector128.Max(left._second.AsUInt32(), right._second.AsUInt32()),
-            Vector128.Max(left._third.AsUInt32(), right._third.AsUInt32()),
-            Vector128.Max(left._fourth.AsUInt32(), right._fourth.AsUInt32()));
+    [MethodImpl(Inline)] public static Lanes128 MaxBits(Lanes128 left, Lanes128 right) =>
+        new(Vector128.Max(left.A, right.A), Vector128.Max(left.B, right.B), Vector128.Max(left.C, right.C), Vector128.Max(left.D, right.D));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 ShiftLeftBits(Lanes128 value, int count) =>
-        new(value._first.AsUInt32() << count,
-            value._second.AsUInt32() << count,
-            value._third.AsUInt32() << count,
-            value._fourth.AsUInt32() << count);
+    [MethodImpl(Inline)] public static Lanes128 ShiftLeftBits(Lanes128 value, int count) =>
+        new(value.A << count, value.B << count, value.C << count, value.D << count);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 ShiftRightBits(Lanes128 value, int count) =>
-        new(value._first.AsUInt32() >>> count,
-            value._second.AsUInt32() >>> count,
-            value._third.AsUInt32() >>> count,
-            value._fourth.AsUInt32() >>> count);
+    [MethodImpl(Inline)] public static Lanes128 ShiftRightBits(Lanes128 value, int count) =>
+        new(value.A >>> count, value.B >>> count, value.C >>> count, value.D >>> count);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 GreaterThanBits(Lanes128 left, Lanes128 right) =>
-        new(Vector128.GreaterThan(left._first.AsUInt32(), right._first.AsUInt32()),
-            Vector128.GreaterThan(left._second.AsUInt32(), right._second.AsUInt32()),
-            Vector128.GreaterThan(left._third.AsUInt32(), right._third.AsUInt32()),
-            Vector128.GreaterThan(left._fourth.AsUInt32(), right._fourth.AsUInt32()));
+    [MethodImpl(Inline)] public static Lanes128 GreaterThanBits(Lanes128 left, Lanes128 right) =>
+        new(Vector128.GreaterThan(left.A, right.A), Vector128.GreaterThan(left.B, right.B),
+            Vector128.GreaterThan(left.C, right.C), Vector128.GreaterThan(left.D, right.D));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 GreaterThan(Lanes128 left, Lanes128 right) =>
-        new(Vector128.GreaterThan(left._first, right._first),
-            Vector128.GreaterThan(left._second, right._second),
-            Vector128.GreaterThan(left._third, right._third),
-            Vector128.GreaterThan(left._fourth, right._fourth));
+    [MethodImpl(Inline)] public static Lanes128 GreaterThan(Lanes128 left, Lanes128 right) =>
+        new(Vector128.GreaterThan(left._a, right._a), Vector128.GreaterThan(left._b, right._b),
+            Vector128.GreaterThan(left._c, right._c), Vector128.GreaterThan(left._d, right._d));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes128 Select(Lanes128 mask, Lanes128 chosen, Lanes128 other) =>
-        new(Vector128.ConditionalSelect(mask._first, chosen._first, other._first),
-            Vector128.ConditionalSelect(mask._second, chosen._second, other._second),
-            Vector128.ConditionalSelect(mask._third, chosen._third, other._third),
-            Vector128.ConditionalSelect(mask._fourth, chosen._fourth, other._fourth));
+    [MethodImpl(Inline)] public static Lanes128 Select(Lanes128 mask, Lanes128 chosen, Lanes128 other) =>
+        new(Vector128.ConditionalSelect(mask._a, chosen._a, other._a), Vector128.ConditionalSelect(mask._b, chosen._b, other._b),
+            Vector128.ConditionalSelect(mask._c, chosen._c, other._c), Vector128.ConditionalSelect(mask._d, chosen._d, other._d));
 }

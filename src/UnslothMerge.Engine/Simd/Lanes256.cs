@@ -7,21 +7,22 @@ namespace UnslothMerge.Simd;
 /// <summary>Sixteen lanes in two 256-bit registers.</summary>
 internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
 {
-    private readonly Vector256<float> _lower;
-    private readonly Vector256<float> _upper;
+    private const MethodImplOptions Inline = MethodImplOptions.AggressiveInlining;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private Lanes256(Vector256<float> lower, Vector256<float> upper)
+    private readonly Vector256<float> _a;
+    private readonly Vector256<float> _b;
+
+    [MethodImpl(Inline)]
+    private Lanes256(Vector256<float> a, Vector256<float> b)
     {
-        _lower = lower;
-        _upper = upper;
+        _a = a;
+        _b = b;
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private Lanes256(Vector256<uint> lower, Vector256<uint> upper)
+    [MethodImpl(Inline)]
+    private Lanes256(Vector256<uint> a, Vector256<uint> b)
+        : this(a.AsSingle(), b.AsSingle())
     {
-        _lower = lower.AsSingle();
-        _upper = upper.AsSingle();
     }
 
     /// <summary>6 × 2 accumulators of 16 registers.</summary>
@@ -29,33 +30,26 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
 
     public static int LoraGroups => 1;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 Broadcast(float value)
-    {
-        Vector256<float> lanes = Vector256.Create(value);
-        return new(lanes, lanes);
-    }
+    private Vector256<uint> A => _a.AsUInt32();
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 BroadcastBits(uint bits)
-    {
-        Vector256<uint> lanes = Vector256.Create(bits);
-        return new(lanes, lanes);
-    }
+    private Vector256<uint> B => _b.AsUInt32();
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 Load(float* source) =>
-        new(Vector256.Load(source),
-            Vector256.Load(source + 8));
+    [MethodImpl(Inline)] public static Lanes256 Broadcast(float value) => Repeat(Vector256.Create(value));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(Inline)] public static Lanes256 BroadcastBits(uint bits) => Repeat(Vector256.Create(bits).AsSingle());
+
+    [MethodImpl(Inline)] private static Lanes256 Repeat(Vector256<float> lanes) => new(lanes, lanes);
+
+    [MethodImpl(Inline)] public static Lanes256 Load(float* source) => new(Vector256.Load(source), Vector256.Load(source + 8));
+
+    [MethodImpl(Inline)]
     public static Lanes256 LoadUInt16(byte* source)
     {
         Vector256<ushort> packed = Vector256.Load((ushort*)source);
         return new(Vector256.WidenLower(packed), Vector256.WidenUpper(packed));
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(Inline)]
     public static Lanes256 WidenBytes(Vector128<byte> bytes)
     {
         if (Avx2.IsSupported)
@@ -71,7 +65,7 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
             Vector256.Create(Vector128.WidenLower(upper), Vector128.WidenUpper(upper)));
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(Inline)]
     public static Lanes256 LoadDouble(byte* source)
     {
         double* values = (double*)source;
@@ -80,14 +74,12 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
             Vector256.Narrow(Vector256.Load(values + 8), Vector256.Load(values + 12)));
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(Inline)]
     public static Lanes256 LookUpNibbles(ulong packed, float* table16)
     {
         if (!Avx2.IsSupported)
         {
-            float* values = stackalloc float[ILanes<Lanes256>.Count];
-            NibbleTable.LookUp(packed, table16, values);
-            return Load(values);
+            return NibbleTable.LookUp<Lanes256>(packed, table16);
         }
 
         // High nibble first, within each byte of a little-endian word.
@@ -97,126 +89,72 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
             LookUp(Avx2.ShiftRightLogicalVariable(Vector256.Create((uint)(packed >> 32)), shifts), table16));
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 LookUp(Lanes256 indices, float* table16)
-    {
-        if (!Avx2.IsSupported)
-        {
-            float* values = stackalloc float[ILanes<Lanes256>.Count];
-            Store(indices, values);
-            NibbleTable.LookUp((uint*)values, table16, values);
-            return Load(values);
-        }
+    [MethodImpl(Inline)]
+    public static Lanes256 LookUp(Lanes256 indices, float* table16) => Avx2.IsSupported
+        ? new(LookUp(indices.A, table16), LookUp(indices.B, table16))
+        : NibbleTable.LookUp(indices, table16, 15);
 
-        return new(LookUp(indices._lower.AsUInt32(), table16), LookUp(indices._upper.AsUInt32(), table16));
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(Inline)]
     private static Vector256<float> LookUp(Vector256<uint> codes, float* table16)
     {
-        // Each permutation looks at the low three bits of a code; the fourth, moved to the sign, chooses between them.
+        // Each permutation uses the low three bits of a code; the fourth, moved to the sign, chooses between them.
         Vector256<float> low = Avx2.PermuteVar8x32(Vector256.Load(table16), codes.AsInt32());
         Vector256<float> high = Avx2.PermuteVar8x32(Vector256.Load(table16 + 8), codes.AsInt32());
         return Avx.BlendVariable(low, high, (codes << 28).AsSingle());
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(Inline)]
     public static void Store(Lanes256 value, float* destination)
     {
-        value._lower.Store(destination);
-        value._upper.Store(destination + 8);
+        value._a.Store(destination);
+        value._b.Store(destination + 8);
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void StoreUInt16(Lanes256 bits, byte* destination)
-    {
-        Vector256.Narrow(bits._lower.AsUInt32(), bits._upper.AsUInt32()).Store((ushort*)destination);
-    }
+    [MethodImpl(Inline)]
+    public static void StoreUInt16(Lanes256 bits, byte* destination) => Vector256.Narrow(bits.A, bits.B).Store((ushort*)destination);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(Inline)]
     public static Vector128<byte> NarrowToBytes(Lanes256 bits)
     {
-        Vector256<ushort> packed = Vector256.Narrow(bits._lower.AsUInt32(), bits._upper.AsUInt32());
+        Vector256<ushort> packed = Vector256.Narrow(bits.A, bits.B);
         return Vector128.Narrow(packed.GetLower(), packed.GetUpper());
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 Add(Lanes256 left, Lanes256 right) =>
-        new(left._lower + right._lower,
-            left._upper + right._upper);
+    [MethodImpl(Inline)] public static Lanes256 Add(Lanes256 left, Lanes256 right) => new(left._a + right._a, left._b + right._b);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 Subtract(Lanes256 left, Lanes256 right) =>
-        new(left._lower - right._lower,
-            left._upper - right._upper);
+    [MethodImpl(Inline)] public static Lanes256 Subtract(Lanes256 left, Lanes256 right) => new(left._a - right._a, left._b - right._b);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 Multiply(Lanes256 left, Lanes256 right) =>
-        new(left._lower * right._lower,
-            left._upper * right._upper);
+    [MethodImpl(Inline)] public static Lanes256 Multiply(Lanes256 left, Lanes256 right) => new(left._a * right._a, left._b * right._b);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 Divide(Lanes256 left, Lanes256 right) =>
-        new(left._lower / right._lower,
-            left._upper / right._upper);
+    [MethodImpl(Inline)] public static Lanes256 Divide(Lanes256 left, Lanes256 right) => new(left._a / right._a, left._b / right._b);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 FusedMultiplyAdd(Lanes256 left, Lanes256 right, Lanes256 addend) =>
-        new(Vector256.FusedMultiplyAdd(left._lower, right._lower, addend._lower),
-            Vector256.FusedMultiplyAdd(left._upper, right._upper, addend._upper));
+    [MethodImpl(Inline)] public static Lanes256 FusedMultiplyAdd(Lanes256 left, Lanes256 right, Lanes256 addend) =>
+        new(Vector256.FusedMultiplyAdd(left._a, right._a, addend._a), Vector256.FusedMultiplyAdd(left._b, right._b, addend._b));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 AddBits(Lanes256 left, Lanes256 right) =>
-        new(left._lower.AsUInt32() + right._lower.AsUInt32(),
-            left._upper.AsUInt32() + right._upper.AsUInt32());
+    [MethodImpl(Inline)] public static Lanes256 AddBits(Lanes256 left, Lanes256 right) => new(left.A + right.A, left.B + right.B);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 SubtractBits(Lanes256 left, Lanes256 right) =>
-        new(left._lower.AsUInt32() - right._lower.AsUInt32(),
-            left._upper.AsUInt32() - right._upper.AsUInt32());
+    [MethodImpl(Inline)] public static Lanes256 SubtractBits(Lanes256 left, Lanes256 right) => new(left.A - right.A, left.B - right.B);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 AndBits(Lanes256 left, Lanes256 right) =>
-        new(left._lower.AsUInt32() & right._lower.AsUInt32(),
-            left._upper.AsUInt32() & right._upper.AsUInt32());
+    [MethodImpl(Inline)] public static Lanes256 AndBits(Lanes256 left, Lanes256 right) => new(left.A & right.A, left.B & right.B);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 OrBits(Lanes256 left, Lanes256 right) =>
-        new(left._lower.AsUInt32() | right._lower.AsUInt32(),
-            left._upper.AsUInt32() | right._upper.AsUInt32());
+    [MethodImpl(Inline)] public static Lanes256 OrBits(Lanes256 left, Lanes256 right) => new(left.A | right.A, left.B | right.B);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 MinBits(Lanes256 left, Lanes256 right) =>
-        new(Vector256.Min(left._lower.AsUInt32(), right._lower.AsUInt32()),
-            Vector256.Min(left._upper.AsUInt32(), right._upper.AsUInt32()));
+    [MethodImpl(Inline)] public static Lanes256 MinBits(Lanes256 left, Lanes256 right) =>
+        new(Vector256.Min(left.A, right.A), Vector256.Min(left.B, right.B));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 MaxBits(Lanes256 left, Lanes256 right) =>
-        new(Vector256.Max(left._lower.AsUInt32(), right._lower.AsUInt32()),
-            Vector256.Max(left._upper.AsUInt32(), right._upper.AsUInt32()));
+    [MethodImpl(Inline)] public static Lanes256 MaxBits(Lanes256 left, Lanes256 right) =>
+        new(Vector256.Max(left.A, right.A), Vector256.Max(left.B, right.B));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 ShiftLeftBits(Lanes256 value, int count) =>
-        new(value._lower.AsUInt32() << count,
-            value._upper.AsUInt32() << count);
+    [MethodImpl(Inline)] public static Lanes256 ShiftLeftBits(Lanes256 value, int count) => new(value.A << count, value.B << count);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 ShiftRightBits(Lanes256 value, int count) =>
-        new(value._lower.AsUInt32() >>> count,
-            value._upper.AsUInt32() >>> count);
+    [MethodImpl(Inline)] public static Lanes256 ShiftRightBits(Lanes256 value, int count) => new(value.A >>> count, value.B >>> count);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 GreaterThanBits(Lanes256 left, Lanes256 right) =>
-        new(Vector256.GreaterThan(left._lower.AsUInt32(), right._lower.AsUInt32()),
-            Vector256.GreaterThan(left._upper.AsUInt32(), right._upper.AsUInt32()));
+    [MethodImpl(Inline)] public static Lanes256 GreaterThanBits(Lanes256 left, Lanes256 right) =>
+        new(Vector256.GreaterThan(left.A, right.A), Vector256.GreaterThan(left.B, right.B));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 GreaterThan(Lanes256 left, Lanes256 right) =>
-        new(Vector256.GreaterThan(left._lower, right._lower),
-            Vector256.GreaterThan(left._upper, right._upper));
+    [MethodImpl(Inline)] public static Lanes256 GreaterThan(Lanes256 left, Lanes256 right) =>
+        new(Vector256.GreaterThan(left._a, right._a), Vector256.GreaterThan(left._b, right._b));
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes256 Select(Lanes256 mask, Lanes256 chosen, Lanes256 other) =>
-        new(Vector256.ConditionalSelect(mask._lower, chosen._lower, other._lower),
-            Vector256.ConditionalSelect(mask._upper, chosen._upper, other._upper));
+    [MethodImpl(Inline)] public static Lanes256 Select(Lanes256 mask, Lanes256 chosen, Lanes256 other) =>
+        new(Vector256.ConditionalSelect(mask._a, chosen._a, other._a), Vector256.ConditionalSelect(mask._b, chosen._b, other._b));
 }

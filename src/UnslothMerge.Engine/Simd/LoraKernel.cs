@@ -72,8 +72,7 @@ internal static unsafe class LoraKernel
             {
                 case SimdWidth.Vector512: Region<Lanes512>(l, r, d, rows, columns, rank, deltaStride, assign); break;
                 case SimdWidth.Vector256: Region<Lanes256>(l, r, d, rows, columns, rank, deltaStride, assign); break;
-                case SimdWidth.Vector128: Region<Lanes128>(l, r, d, rows, columns, rank, deltaStride, assign); break;
-                default: Region<LanesScalar>(l, r, d, rows, columns, rank, deltaStride, assign); break;
+                default: Region<Lanes128>(l, r, d, rows, columns, rank, deltaStride, assign); break;
             }
         }
     }
@@ -168,14 +167,10 @@ internal static unsafe class LoraKernel
         where T : unmanaged, ILanes<T>
         where TRows : struct, IRowCount
     {
-        T sum0a = T.Broadcast(0), sum0b = T.Broadcast(0);
-        T sum1a = T.Broadcast(0), sum1b = T.Broadcast(0);
-        T sum2a = T.Broadcast(0), sum2b = T.Broadcast(0);
-        T sum3a = T.Broadcast(0), sum3b = T.Broadcast(0);
-        T sum4a = T.Broadcast(0), sum4b = T.Broadcast(0);
-        T sum5a = T.Broadcast(0), sum5b = T.Broadcast(0);
-        T sum6a = T.Broadcast(0), sum6b = T.Broadcast(0);
-        T sum7a = T.Broadcast(0), sum7b = T.Broadcast(0);
+        T sum0a = T.Broadcast(0), sum0b = T.Broadcast(0), sum1a = T.Broadcast(0), sum1b = T.Broadcast(0);
+        T sum2a = T.Broadcast(0), sum2b = T.Broadcast(0), sum3a = T.Broadcast(0), sum3b = T.Broadcast(0);
+        T sum4a = T.Broadcast(0), sum4b = T.Broadcast(0), sum5a = T.Broadcast(0), sum5b = T.Broadcast(0);
+        T sum6a = T.Broadcast(0), sum6b = T.Broadcast(0), sum7a = T.Broadcast(0), sum7b = T.Broadcast(0);
 
         // Two pointers and three strides address eight rows; eight pointers would leave no registers for the rest.
         nint stride = rank;
@@ -185,142 +180,59 @@ internal static unsafe class LoraKernel
         {
             T a = T.Load(right);
             T b = T.LoraGroups > 1 ? T.Load(right + ILanes<T>.Count) : a;
-            if (TRows.Value > 0)
-            {
-                T factor = T.Broadcast(*first);
-                sum0a = T.FusedMultiplyAdd(factor, a, sum0a);
-                if (T.LoraGroups > 1)
-                {
-                    sum0b = T.FusedMultiplyAdd(factor, b, sum0b);
-                }
-            }
-
-            if (TRows.Value > 1)
-            {
-                T factor = T.Broadcast(first[stride]);
-                sum1a = T.FusedMultiplyAdd(factor, a, sum1a);
-                if (T.LoraGroups > 1)
-                {
-                    sum1b = T.FusedMultiplyAdd(factor, b, sum1b);
-                }
-            }
-
-            if (TRows.Value > 2)
-            {
-                T factor = T.Broadcast(first[2 * stride]);
-                sum2a = T.FusedMultiplyAdd(factor, a, sum2a);
-                if (T.LoraGroups > 1)
-                {
-                    sum2b = T.FusedMultiplyAdd(factor, b, sum2b);
-                }
-            }
-
-            if (TRows.Value > 3)
-            {
-                T factor = T.Broadcast(first[3 * stride]);
-                sum3a = T.FusedMultiplyAdd(factor, a, sum3a);
-                if (T.LoraGroups > 1)
-                {
-                    sum3b = T.FusedMultiplyAdd(factor, b, sum3b);
-                }
-            }
-
-            if (TRows.Value > 4)
-            {
-                T factor = T.Broadcast(*second);
-                sum4a = T.FusedMultiplyAdd(factor, a, sum4a);
-                if (T.LoraGroups > 1)
-                {
-                    sum4b = T.FusedMultiplyAdd(factor, b, sum4b);
-                }
-            }
-
-            if (TRows.Value > 5)
-            {
-                T factor = T.Broadcast(second[stride]);
-                sum5a = T.FusedMultiplyAdd(factor, a, sum5a);
-                if (T.LoraGroups > 1)
-                {
-                    sum5b = T.FusedMultiplyAdd(factor, b, sum5b);
-                }
-            }
-
-            if (TRows.Value > 6)
-            {
-                T factor = T.Broadcast(second[2 * stride]);
-                sum6a = T.FusedMultiplyAdd(factor, a, sum6a);
-                if (T.LoraGroups > 1)
-                {
-                    sum6b = T.FusedMultiplyAdd(factor, b, sum6b);
-                }
-            }
-
-            if (TRows.Value > 7)
-            {
-                T factor = T.Broadcast(second[3 * stride]);
-                sum7a = T.FusedMultiplyAdd(factor, a, sum7a);
-                if (T.LoraGroups > 1)
-                {
-                    sum7b = T.FusedMultiplyAdd(factor, b, sum7b);
-                }
-            }
-
+            MultiplyAdd<T, TRows>(0, first, a, b, ref sum0a, ref sum0b);
+            MultiplyAdd<T, TRows>(1, first + stride, a, b, ref sum1a, ref sum1b);
+            MultiplyAdd<T, TRows>(2, first + (2 * stride), a, b, ref sum2a, ref sum2b);
+            MultiplyAdd<T, TRows>(3, first + (3 * stride), a, b, ref sum3a, ref sum3b);
+            MultiplyAdd<T, TRows>(4, second, a, b, ref sum4a, ref sum4b);
+            MultiplyAdd<T, TRows>(5, second + stride, a, b, ref sum5a, ref sum5b);
+            MultiplyAdd<T, TRows>(6, second + (2 * stride), a, b, ref sum6a, ref sum6b);
+            MultiplyAdd<T, TRows>(7, second + (3 * stride), a, b, ref sum7a, ref sum7b);
             right += LoraPanels.Width;
             first++;
             second++;
         }
 
-        if (TRows.Value > 0)
-        {
-            AddRow(delta + (0 * deltaStride), sum0a, sum0b, assign);
-        }
+        AddRow<T, TRows>(0, delta, sum0a, sum0b, assign);
+        AddRow<T, TRows>(1, delta + (1 * deltaStride), sum1a, sum1b, assign);
+        AddRow<T, TRows>(2, delta + (2 * deltaStride), sum2a, sum2b, assign);
+        AddRow<T, TRows>(3, delta + (3 * deltaStride), sum3a, sum3b, assign);
+        AddRow<T, TRows>(4, delta + (4 * deltaStride), sum4a, sum4b, assign);
+        AddRow<T, TRows>(5, delta + (5 * deltaStride), sum5a, sum5b, assign);
+        AddRow<T, TRows>(6, delta + (6 * deltaStride), sum6a, sum6b, assign);
+        AddRow<T, TRows>(7, delta + (7 * deltaStride), sum7a, sum7b, assign);
+    }
 
-        if (TRows.Value > 1)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void MultiplyAdd<T, TRows>(int row, float* left, T a, T b, ref T sumA, ref T sumB)
+        where T : unmanaged, ILanes<T>
+        where TRows : struct, IRowCount
+    {
+        if (TRows.Value > row)
         {
-            AddRow(delta + (1 * deltaStride), sum1a, sum1b, assign);
-        }
-
-        if (TRows.Value > 2)
-        {
-            AddRow(delta + (2 * deltaStride), sum2a, sum2b, assign);
-        }
-
-        if (TRows.Value > 3)
-        {
-            AddRow(delta + (3 * deltaStride), sum3a, sum3b, assign);
-        }
-
-        if (TRows.Value > 4)
-        {
-            AddRow(delta + (4 * deltaStride), sum4a, sum4b, assign);
-        }
-
-        if (TRows.Value > 5)
-        {
-            AddRow(delta + (5 * deltaStride), sum5a, sum5b, assign);
-        }
-
-        if (TRows.Value > 6)
-        {
-            AddRow(delta + (6 * deltaStride), sum6a, sum6b, assign);
-        }
-
-        if (TRows.Value > 7)
-        {
-            AddRow(delta + (7 * deltaStride), sum7a, sum7b, assign);
+            T factor = T.Broadcast(*left);
+            sumA = T.FusedMultiplyAdd(factor, a, sumA);
+            if (T.LoraGroups > 1)
+            {
+                sumB = T.FusedMultiplyAdd(factor, b, sumB);
+            }
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void AddRow<T>(float* delta, T a, T b, bool assign)
+    private static void AddRow<T, TRows>(int row, float* delta, T a, T b, bool assign)
         where T : unmanaged, ILanes<T>
+        where TRows : struct, IRowCount
     {
-        // Even an assigned sum is added to zero, lest a negative zero come out that an accumulated one would not be.
-        T.Store(T.Add(assign ? T.Broadcast(0) : T.Load(delta), a), delta);
-        if (T.LoraGroups > 1)
+        if (TRows.Value > row)
         {
-            delta += ILanes<T>.Count;
-            T.Store(T.Add(assign ? T.Broadcast(0) : T.Load(delta), b), delta);
+            // Even an assigned sum is added to zero, lest a negative zero come out that an accumulated one would not be.
+            T.Store(T.Add(assign ? T.Broadcast(0) : T.Load(delta), a), delta);
+            if (T.LoraGroups > 1)
+            {
+                delta += ILanes<T>.Count;
+                T.Store(T.Add(assign ? T.Broadcast(0) : T.Load(delta), b), delta);
+            }
         }
     }
 

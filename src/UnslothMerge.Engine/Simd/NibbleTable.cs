@@ -1,29 +1,34 @@
 namespace UnslothMerge.Simd;
 
-/// <summary>Lookups in a table of sixteen where no permutation does it.</summary>
+/// <summary>Table lookups for processors without a permutation that does them.</summary>
 internal static unsafe class NibbleTable
 {
-    /// <param name="packed">Eight bytes in memory order, sixteen codes, high nibble first.</param>
-    /// <param name="table16">Sixteen values.</param>
-    /// <param name="values">Room for sixteen values.</param>
-    public static void LookUp(ulong packed, float* table16, float* values)
+    /// <summary>The entries of <paramref name="table16"/> for the sixteen 4-bit codes in eight bytes, high nibble first.</summary>
+    public static T LookUp<T>(ulong packed, float* table16)
+        where T : unmanaged, ILanes<T>
     {
-        for (int i = 0; i < 16; i += 2)
+        float* values = stackalloc float[ILanes<T>.Count];
+        for (int i = 0; i < ILanes<T>.Count; i += 2)
         {
             values[i] = table16[(packed >> 4) & 15];
             values[i + 1] = table16[packed & 15];
             packed >>= 8;
         }
+
+        return T.Load(values);
     }
 
-    /// <param name="indices">Sixteen indices, in their low four bits.</param>
-    /// <param name="table16">Sixteen values.</param>
-    /// <param name="values">Room for sixteen values; it may be where the indices are.</param>
-    public static void LookUp(uint* indices, float* table16, float* values)
+    /// <summary>The entries of <paramref name="table"/> whose indices are the bits of each lane that <paramref name="mask"/> has.</summary>
+    public static T LookUp<T>(T indices, float* table, uint mask)
+        where T : unmanaged, ILanes<T>
     {
-        for (int i = 0; i < 16; i++)
+        float* values = stackalloc float[ILanes<T>.Count];
+        T.Store(indices, values);
+        for (int i = 0; i < ILanes<T>.Count; i++)
         {
-            values[i] = table16[indices[i] & 15];
+            values[i] = table[((uint*)values)[i] & mask];
         }
+
+        return T.Load(values);
     }
 }

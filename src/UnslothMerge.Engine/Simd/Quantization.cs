@@ -30,8 +30,7 @@ internal static unsafe class Quantization
             {
                 case SimdWidth.Vector512: Encode<Lanes512, TGrid>(grid, v, scale, c, values.Length, ref statistics); break;
                 case SimdWidth.Vector256: Encode<Lanes256, TGrid>(grid, v, scale, c, values.Length, ref statistics); break;
-                case SimdWidth.Vector128: Encode<Lanes128, TGrid>(grid, v, scale, c, values.Length, ref statistics); break;
-                default: Encode<LanesScalar, TGrid>(grid, v, scale, c, values.Length, ref statistics); break;
+                default: Encode<Lanes128, TGrid>(grid, v, scale, c, values.Length, ref statistics); break;
             }
         }
     }
@@ -45,8 +44,7 @@ internal static unsafe class Quantization
             {
                 SimdWidth.Vector512 => Largest<Lanes512>(v, values.Length),
                 SimdWidth.Vector256 => Largest<Lanes256>(v, values.Length),
-                SimdWidth.Vector128 => Largest<Lanes128>(v, values.Length),
-                _ => Largest<LanesScalar>(v, values.Length),
+                _ => Largest<Lanes128>(v, values.Length),
             };
         }
     }

@@ -47,8 +47,7 @@ internal static unsafe class ScaledCodes
             {
                 case SimdWidth.Vector512: Decode<Lanes512, TCodes>(codes, r, row.Length, column, s, z, block, v, values.Length); break;
                 case SimdWidth.Vector256: Decode<Lanes256, TCodes>(codes, r, row.Length, column, s, z, block, v, values.Length); break;
-                case SimdWidth.Vector128: Decode<Lanes128, TCodes>(codes, r, row.Length, column, s, z, block, v, values.Length); break;
-                default: Decode<LanesScalar, TCodes>(codes, r, row.Length, column, s, z, block, v, values.Length); break;
+                default: Decode<Lanes128, TCodes>(codes, r, row.Length, column, s, z, block, v, values.Length); break;
             }
         }
     }

@@ -105,8 +105,7 @@ internal static unsafe class TransposedCodes
             {
                 case SimdWidth.Vector512: Decode<Lanes512, TCodes>(codes, part.Row, part.Rows, part.Column, part.Columns, v); break;
                 case SimdWidth.Vector256: Decode<Lanes256, TCodes>(codes, part.Row, part.Rows, part.Column, part.Columns, v); break;
-                case SimdWidth.Vector128: Decode<Lanes128, TCodes>(codes, part.Row, part.Rows, part.Column, part.Columns, v); break;
-                default: Decode<LanesScalar, TCodes>(codes, part.Row, part.Rows, part.Column, part.Columns, v); break;
+                default: Decode<Lanes128, TCodes>(codes, part.Row, part.Rows, part.Column, part.Columns, v); break;
             }
         }
     }

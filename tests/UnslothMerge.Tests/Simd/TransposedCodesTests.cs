@@ -82,10 +82,10 @@ public sealed class TransposedCodesTests
     public void What_does_not_fit_is_refused()
     {
         TransposedCodes.Part part = new(0, 16, 0, 8);
-        Assert.Throws<ArgumentOutOfRangeException>(() => TransposedCodes.DecodeGptq(new byte[60], 4, new int[8], new float[16], new float[16], 16, part, new float[128], SimdWidth.Scalar));
-        Assert.Throws<ArgumentOutOfRangeException>(() => TransposedCodes.DecodeGptq(new byte[64], 4, [0, 0, 0, 1, 0, 0, 0, 0], new float[16], new float[16], 16, part, new float[128], SimdWidth.Scalar));
-        Assert.Throws<ArgumentOutOfRangeException>(() => TransposedCodes.DecodeAwq(new byte[64], [0, 0, 0, -1, 0, 0, 0, 0], new float[16], new float[16], 16, part, new float[128], SimdWidth.Scalar));
-        Assert.Throws<ArgumentOutOfRangeException>(() => TransposedCodes.DecodeMxFp4(new byte[128], new byte[8], 1, part with { Row = 17 }, new float[128], SimdWidth.Scalar));
+        Assert.Throws<ArgumentOutOfRangeException>(() => TransposedCodes.DecodeGptq(new byte[60], 4, new int[8], new float[16], new float[16], 16, part, new float[128], SimdWidth.Vector128));
+        Assert.Throws<ArgumentOutOfRangeException>(() => TransposedCodes.DecodeGptq(new byte[64], 4, [0, 0, 0, 1, 0, 0, 0, 0], new float[16], new float[16], 16, part, new float[128], SimdWidth.Vector128));
+        Assert.Throws<ArgumentOutOfRangeException>(() => TransposedCodes.DecodeAwq(new byte[64], [0, 0, 0, -1, 0, 0, 0, 0], new float[16], new float[16], 16, part, new float[128], SimdWidth.Vector128));
+        Assert.Throws<ArgumentOutOfRangeException>(() => TransposedCodes.DecodeMxFp4(new byte[128], new byte[8], 1, part with { Row = 17 }, new float[128], SimdWidth.Vector128));
     }
 
     private static (int[] Groups, float[] Zeros, float[] Scales) Groups(Random random, int columns, int stride)
