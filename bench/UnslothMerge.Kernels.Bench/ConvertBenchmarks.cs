@@ -41,7 +41,7 @@ public class ConvertBenchmarks
     {
         for (int row = 0; row < Rows; row++)
         {
-            FloatFormats.DecodeBFloat16(Row16(_stored, row), Row(_weight, row));
+            FloatFormats.Decode<BFloat16Format>(Row16(_stored, row), Row(_weight, row));
         }
     }
 
@@ -51,7 +51,7 @@ public class ConvertBenchmarks
     {
         for (int row = 0; row < Rows; row++)
         {
-            FloatFormats.DecodeHalf(Row16(_stored, row), Row(_weight, row));
+            FloatFormats.Decode<HalfFormat>(Row16(_stored, row), Row(_weight, row));
         }
     }
 

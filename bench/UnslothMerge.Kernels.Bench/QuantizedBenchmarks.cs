@@ -63,24 +63,24 @@ public class QuantizedBenchmarks
 
     [Benchmark]
     [Work("GB/s", Bytes)]
-    public void Gptq() => Tiles(part => TransposedCodes.DecodeGptq(_codes.Span, 4, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span, SimdWidths.Widest));
+    public void Gptq() => Tiles(part => TransposedCodes.DecodeGptq(_codes.Span, 4, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
 
     [Benchmark]
     [Work("GB/s", Bytes)]
-    public void GptqActOrder3() => Tiles(part => TransposedCodes.DecodeGptq(_codes.Span, 3, _actOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span, SimdWidths.Widest));
+    public void GptqActOrder3() => Tiles(part => TransposedCodes.DecodeGptq(_codes.Span, 3, _actOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
 
     [Benchmark]
     [Work("GB/s", Bytes)]
-    public void Awq() => Tiles(part => TransposedCodes.DecodeAwq(_codes.Span, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span, SimdWidths.Widest));
+    public void Awq() => Tiles(part => TransposedCodes.DecodeAwq(_codes.Span, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
 
     [Benchmark]
     [Work("GB/s", Bytes)]
-    public void MxFp4() => Tiles(part => TransposedCodes.DecodeMxFp4(_codes.Span, _codes.Span, Rows / 32, part, _values.Span, SimdWidths.Widest));
+    public void MxFp4() => Tiles(part => TransposedCodes.DecodeMxFp4(_codes.Span, _codes.Span, Rows / 32, part, _values.Span));
 
     [Benchmark]
     [Work("GB/s", Bytes)]
     public void EncodeNf4() =>
-        FourBitCodes.NF4.Encoder.Encode<BFloat16Format>(_rounded.Span, 64, _copy.Span[..(Rows * Columns / 2)], _scales.Span[..(Rows * Columns / 64)], ref _statistics, SimdWidths.Widest);
+        FourBitCodes.NF4.Encoder.Encode<BFloat16Format>(_rounded.Span, 64, _copy.Span[..(Rows * Columns / 2)], _scales.Span[..(Rows * Columns / 64)], ref _statistics);
 
     private static ReadOnlySpan<float> Panel(Plane<float> plane) => plane.Span[..(Groups * Rows)];
 

@@ -51,7 +51,7 @@ public class TileBenchmarks
     {
         for (int row = 0; row < TileRows; row++)
         {
-            FloatFormats.DecodeBFloat16(
+            FloatFormats.Decode<BFloat16Format>(
                 _stored.Span.Slice(2 * (((firstRow + row) * Columns) + column), 2 * TileColumns),
                 _weight.Span.Slice(row * TileColumns, TileColumns));
         }

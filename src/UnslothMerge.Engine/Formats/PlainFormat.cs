@@ -103,10 +103,10 @@ public static class PlainFormat
     /// <summary>The kernel that reads a dtype.</summary>
     public static PlainDecoder Decoder(TensorType type) => type switch
     {
-        TensorType.BF16 => FloatFormats.DecodeBFloat16,
-        TensorType.F16 => FloatFormats.DecodeHalf,
-        TensorType.F32 => FloatFormats.DecodeSingle,
-        TensorType.F64 => FloatFormats.DecodeDouble,
+        TensorType.BF16 => (stored, values) => FloatFormats.Decode<BFloat16Format>(stored, values),
+        TensorType.F16 => (stored, values) => FloatFormats.Decode<HalfFormat>(stored, values),
+        TensorType.F32 => (stored, values) => FloatFormats.Decode<SingleFormat>(stored, values),
+        TensorType.F64 => (stored, values) => FloatFormats.Decode<DoubleFormat>(stored, values),
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, "Only floating-point tensors have values to merge."),
     };
 
@@ -151,7 +151,7 @@ public static class PlainFormat
     }
 
     private static PlainCombiner Combiner<TSource>(TensorType to)
-        where TSource : struct, Simd.IStoredFormat => to switch
+        where TSource : struct, IElementFormat => to switch
         {
             TensorType.BF16 => Combine.Rows<TSource, BFloat16Format>,
             TensorType.F16 => Combine.Rows<TSource, HalfFormat>,

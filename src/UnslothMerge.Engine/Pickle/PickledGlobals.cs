@@ -6,8 +6,7 @@ namespace UnslothMerge.Pickle;
 /// <summary>A class of storages, for example <c>torch.HalfStorage</c>.</summary>
 internal sealed record StorageClass(TensorType Type);
 
-/// <summary>A callable that a state dict is made of. It builds a description; nothing of the file is ever executed.</summary>
-/// <param name="Name">Its full name.</param>
+/// <summary>A callable in the pickle of a state dict. It builds a description; no code of the file is executed.</summary>
 /// <param name="Call">Makes the value from the arguments; null if they are not what torch writes.</param>
 internal sealed record PickledCallable(string Name, Func<object?[], object?> Call);
 
@@ -16,9 +15,11 @@ internal static class PickledGlobals
 {
     private static readonly FrozenDictionary<string, object> Known = new Dictionary<string, object>(StringComparer.Ordinal)
     {
-        ["collections.OrderedDict"] = new PickledCallable("collections.OrderedDict", arguments => arguments.Length == 0 ? new PickledDict() : null),
+        ["collections.OrderedDict"] = new PickledCallable(
+            "collections.OrderedDict", arguments => arguments.Length == 0 ? new PickledDict() : null),
         ["torch._utils._rebuild_tensor_v2"] = new PickledCallable("torch._utils._rebuild_tensor_v2", Tensor),
-        ["torch._utils._rebuild_parameter"] = new PickledCallable("torch._utils._rebuild_parameter", arguments => arguments is [PickledTensor tensor, bool, _] ? tensor : null),
+        ["torch._utils._rebuild_parameter"] = new PickledCallable(
+            "torch._utils._rebuild_parameter", arguments => arguments is [PickledTensor tensor, bool, _] ? tensor : null),
         ["torch.HalfStorage"] = new StorageClass(TensorType.F16),
         ["torch.BFloat16Storage"] = new StorageClass(TensorType.BF16),
         ["torch.FloatStorage"] = new StorageClass(TensorType.F32),
@@ -32,15 +33,15 @@ internal static class PickledGlobals
         ["torch.ComplexFloatStorage"] = new StorageClass(TensorType.C64),
     }.ToFrozenDictionary(StringComparer.Ordinal);
 
-    /// <summary>Finds a global by its full name; null if it is not one of these.</summary>
     public static object? Find(string name) => Known.GetValueOrDefault(name);
 
     // (storage, storage_offset, size, stride, requires_grad, backward_hooks[, metadata]). Metadata marks conjugated and negated views.
     private static PickledTensor? Tensor(object?[] arguments) =>
         arguments is [PickledStorage storage, long and >= 0 and var offset, object?[] size, object?[] stride, bool, _]
-            && Numbers(size) is { } shape && Numbers(stride) is { } strides && shape.Length == strides.Length
+            && Dimensions(size) is { } shape && Dimensions(stride) is { } strides && shape.Length == strides.Length
             ? new PickledTensor(storage, offset, shape, strides)
             : null;
 
-    private static long[]? Numbers(object?[] values) => Array.TrueForAll(values, v => v is long and >= 0) ? Array.ConvertAll(values, v => (long)v!) : null;
+    private static long[]? Dimensions(object?[] values) =>
+        Array.TrueForAll(values, v => v is long and >= 0) ? Array.ConvertAll(values, v => (long)v!) : null;
 }

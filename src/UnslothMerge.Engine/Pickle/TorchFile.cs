@@ -5,21 +5,21 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Pickle;
 
 /// <summary>
-/// A state dict as torch.save writes it: a zip archive of <c>NAME/data.pkl</c>, which says what the tensors are, and <c>NAME/data/KEY</c>, one
-/// entry per storage, stored as it is. So tensors are handles into the archive, as with safetensors, and nothing is copied.
+/// A state dict as torch.save writes it: a zip archive of <c>NAME/data.pkl</c>, which describes the tensors, and <c>NAME/data/KEY</c>, one
+/// uncompressed entry per storage. So tensors are handles into the archive, as with safetensors, and nothing is copied.
 /// Source: torch 2.13, <c>torch/serialization.py</c>.
 /// </summary>
 public static class TorchFile
 {
-    /// <summary>The longest <c>data.pkl</c> that is read, in bytes; the same as of a safetensors header.</summary>
+    /// <summary>The longest <c>data.pkl</c> that is read, in bytes.</summary>
     private const int MaxPickleLength = SafetensorsFile.MaxHeaderLength;
 
     private const string Pickle = "/data.pkl";
 
-    // A pickle that begins with torch's magic number: the format before the archive.
+    // The pickle of torch's magic number: the format before zip archives.
     private static ReadOnlySpan<byte> LegacyMagic => [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-    /// <summary>Reads what a file holds; no tensor data.</summary>
+    /// <summary>Reads the descriptions of a file's tensors.</summary>
     /// <exception cref="PickleException">It is not a state dict that can be read in place.</exception>
     /// <exception cref="MergeException">The file cannot be opened.</exception>
     public static IReadOnlyList<StoredTensor> Open(string path)
@@ -28,7 +28,9 @@ public static class TorchFile
         {
             using var handle = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
             RefuseLegacy(handle, path);
-            return Read(new ZipDirectory(handle, path), new StoredFile(Path.GetFullPath(path), RandomAccess.GetLength(handle), File.GetLastWriteTimeUtc(handle)));
+            return Read(
+                new ZipDirectory(handle, path),
+                new StoredFile(Path.GetFullPath(path), RandomAccess.GetLength(handle), File.GetLastWriteTimeUtc(handle)));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -41,7 +43,10 @@ public static class TorchFile
         Span<byte> start = stackalloc byte[LegacyMagic.Length];
         if (RandomAccess.Read(handle, start, 0) == start.Length && start.SequenceEqual(LegacyMagic))
         {
-            throw new PickleException(path, "it is in the legacy format of torch.save (before torch 1.6, or with _use_new_zipfile_serialization=False).", "Load it with torch.load(…, weights_only=True) and save it again with torch.save, or with PEFT, which writes safetensors.");
+            throw new PickleException(
+                path,
+                "it is in the legacy format of torch.save (before torch 1.6, or with _use_new_zipfile_serialization=False).",
+                "Load it with torch.load(…, weights_only=True) and save it again with torch.save, or with PEFT, which writes safetensors.");
         }
     }
 
@@ -66,11 +71,13 @@ public static class TorchFile
         {
             if (!storages.TryGetValue(tensor.Storage.Key, out var storage))
             {
-                storage = zip.Locate($"{root}/data/{tensor.Storage.Key}") ?? throw new PickleException(file.Path, $"the storage of '{name}', 'data/{tensor.Storage.Key}', is missing.");
-                storages.Add(tensor.Storage.Key, storage);
+                var key = tensor.Storage.Key;
+                storage = zip.Locate($"{root}/data/{key}")
+                    ?? throw new PickleException(file.Path, $"the storage of '{name}', 'data/{key}', is missing.");
+                storages.Add(key, storage);
             }
 
-            tensors.Add(Place(name, tensor, storage.Offset, storage.Length, file));
+            tensors.Add(ToStored(name, tensor, storage.Offset, storage.Length, file));
         }
 
         return tensors;
@@ -78,34 +85,38 @@ public static class TorchFile
 
     private static void RequireLittleEndian(ZipDirectory zip, string root, string path)
     {
-        // Files of torch before 2.1 do not say; they are as the machine that wrote them.
-        if (zip.Locate($"{root}/byteorder") is var (offset, length) && Encoding.ASCII.GetString(zip.Bytes(offset, (int)Math.Min(length, 16))) is var order and not "little")
+        // Files of torch before 2.1 have no byteorder.
+        if (zip.Locate($"{root}/byteorder") is var (offset, length)
+            && Encoding.ASCII.GetString(zip.Bytes(offset, (int)Math.Min(length, 16))) is var order and not "little")
         {
             throw new PickleException(path, $"its byteorder is '{order}'; only little-endian files can be read.");
         }
     }
 
-    private static StoredTensor Place(string name, PickledTensor tensor, long start, long length, StoredFile file)
+    private static StoredTensor ToStored(string name, PickledTensor tensor, long start, long length, StoredFile file)
     {
         var storage = tensor.Storage;
         var width = storage.Type.Bits() / 8;
         if ((UInt128)storage.Count * (uint)width != (UInt128)length)
         {
-            throw new PickleException(file.Path, $"the storage of '{name}' has {length} bytes, but {storage.Count} values of {storage.Type} were to be there.");
+            throw new PickleException(
+                file.Path, $"the storage of '{name}' has {length} bytes, but {storage.Count} values of {storage.Type} were expected.");
         }
 
-        // An empty dimension makes the tensor empty, however large the others are.
+        // Saturated, so that no product overflows.
         var count = tensor.Shape.Contains(0) ? 0 : tensor.Shape.Aggregate((UInt128)1, (a, b) => a > long.MaxValue ? a : a * (ulong)b);
         if (count > (UInt128)storage.Count || (UInt128)tensor.Offset > (UInt128)storage.Count - count)
         {
-            throw new PickleException(file.Path, $"'{name}' {tensor.Shape.Text()} from {tensor.Offset} on reaches beyond its storage of {storage.Count} values.");
+            throw new PickleException(
+                file.Path, $"'{name}' {tensor.Shape.Text()} from {tensor.Offset} on reaches beyond its storage of {storage.Count} values.");
         }
 
-        return tensor.IsContiguous
+        return tensor.IsContiguous()
             ? new StoredTensor(name, storage.Type, tensor.Shape, file, start + (tensor.Offset * width), (long)count * width)
             : throw new PickleException(
                 file.Path,
-                $"'{name}' {tensor.Shape.Text()} is a view with the strides {tensor.Strides.Text()}: its values do not lie one after the other.",
+                $"'{name}' {tensor.Shape.Text()} is a view with the strides {tensor.Strides.Text()}: its values do not lie one after the "
+                + "other.",
                 "Save it again with .contiguous() on every tensor, or with PEFT, which writes safetensors.");
     }
 }

@@ -5,14 +5,14 @@ using Microsoft.Win32.SafeHandles;
 namespace UnslothMerge.Pickle;
 
 /// <summary>An entry of a zip archive.</summary>
-/// <param name="Header">The position of its local header in the file.</param>
-/// <param name="Length">The length of its data, which are stored as they are.</param>
-/// <param name="Refusal">Why its data cannot be read in place; null if they can.</param>
+/// <param name="Header">The offset of its local header in the file.</param>
+/// <param name="Length">The length of its data in bytes.</param>
+/// <param name="Refusal">Why its data cannot be read in place, or null.</param>
 internal sealed record ZipEntry(long Header, long Length, string? Refusal);
 
 /// <summary>
-/// The central directory of a zip archive, ZIP64 included. .NET's ZipArchive does not say where an entry's bytes lie in the file, which is all
-/// that matters here. Source: APPNOTE.TXT 6.3.10.
+/// The central directory of a zip archive, ZIP64 included. .NET's ZipArchive does not say where an entry's bytes lie in the file. Source:
+/// APPNOTE.TXT 6.3.10.
 /// </summary>
 internal sealed class ZipDirectory
 {
@@ -42,12 +42,11 @@ internal sealed class ZipDirectory
         Read(Bytes(start, (int)length), count);
     }
 
-    /// <summary>The names of the entries.</summary>
     public IEnumerable<string> Names => _entries.Keys;
 
     /// <summary>Finds an entry's data.</summary>
-    /// <returns>Where they begin in the file, and their length in bytes; null if there is no such entry.</returns>
-    /// <exception cref="PickleException">They are compressed, encrypted or not all there.</exception>
+    /// <returns>Offset in the file and length in bytes; null if there is no such entry.</returns>
+    /// <exception cref="PickleException">They are compressed, encrypted or truncated.</exception>
     public (long Offset, long Length)? Locate(string name)
     {
         if (!_entries.TryGetValue(name, out var entry))
@@ -57,7 +56,7 @@ internal sealed class ZipDirectory
 
         if (entry.Refusal is { } refusal)
         {
-            throw Wrong($"its entry '{name}' is {refusal}, which torch.save never does.");
+            throw Invalid($"its entry '{name}' is {refusal}, which torch.save never does.");
         }
 
         // The local header has a name and an extra field of its own; torch pads with the latter.
@@ -65,14 +64,13 @@ internal sealed class ZipDirectory
         var offset = entry.Header + LocalLength + U16(header, 26) + U16(header, 28);
         return U32(header, 0) == 0x04034b50 && offset <= _start && entry.Length <= _start - offset
             ? (offset, entry.Length)
-            : throw Wrong($"its entry '{name}' does not lie where its directory says.");
+            : throw Invalid($"its entry '{name}' does not lie where its directory says.");
     }
 
-    /// <summary>Reads bytes of the file.</summary>
     public byte[] Bytes(long offset, int length)
     {
         var bytes = new byte[length];
-        return (offset >= 0 || length == 0) && _file.ReadFully(bytes, offset) ? bytes : throw Wrong("it is truncated.");
+        return (offset >= 0 || length == 0) && _file.ReadFully(bytes, offset) ? bytes : throw Invalid("it is truncated.");
     }
 
     private (long Start, long Length, ulong Count) Find(long fileLength)
@@ -86,7 +84,7 @@ internal sealed class ZipDirectory
 
         if (at < 0)
         {
-            throw Wrong("it is not a zip archive, or its end is missing.");
+            throw Invalid("it is not a zip archive, or its end is missing.");
         }
 
         var end = fileLength - tail.Length + at;
@@ -94,13 +92,15 @@ internal sealed class ZipDirectory
         if (count == ushort.MaxValue || length == uint.MaxValue || start == uint.MaxValue)
         {
             var locator = Bytes(end - LocatorLength, LocatorLength);
-            var end64 = U32(locator, 0) == 0x07064b50 ? Bytes((long)U64(locator, 8), End64Length) : throw Wrong("the end of its zip archive is broken.");
+            var end64 = U32(locator, 0) == 0x07064b50
+                ? Bytes((long)U64(locator, 8), End64Length)
+                : throw Invalid("the end of its zip archive is broken.");
             (count, length, start) = (U64(end64, 32), U64(end64, 40), U64(end64, 48));
         }
 
         return length <= MaxLength && start <= (ulong)end && length <= (ulong)end - start
             ? ((long)start, (long)length, count)
-            : throw Wrong("the directory of its zip archive is broken.");
+            : throw Broken();
     }
 
     private void Read(byte[] directory, ulong count)
@@ -110,20 +110,20 @@ internal sealed class ZipDirectory
         {
             if (directory.Length - at < CentralLength || U32(directory, at) != 0x02014b50)
             {
-                throw Wrong("the directory of its zip archive is broken.");
+                throw Broken();
             }
 
             var (name, extra, comment) = (U16(directory, at + 28), U16(directory, at + 30), U16(directory, at + 32));
             var next = at + CentralLength + name + extra + comment;
             if (next > directory.Length)
             {
-                throw Wrong("the directory of its zip archive is broken.");
+                throw Broken();
             }
 
             var text = Encoding.UTF8.GetString(directory, at + CentralLength, name);
             if (!_entries.TryAdd(text, Entry(directory.AsSpan(at, CentralLength), directory.AsSpan(at + CentralLength + name, extra))))
             {
-                throw Wrong($"its entry '{text}' occurs twice.");
+                throw Invalid($"its entry '{text}' occurs twice.");
             }
 
             at = next;
@@ -140,7 +140,7 @@ internal sealed class ZipDirectory
         stored = Wide(stored, ref wide);
         header = Wide(header, ref wide);
         var refusal = (U16(fields, 8) & 1) != 0 ? "encrypted" : U16(fields, 10) != 0 || stored != length ? "compressed" : null;
-        return length <= long.MaxValue && header <= (ulong)_start ? new ZipEntry((long)header, (long)length, refusal) : throw Wrong("the directory of its zip archive is broken.");
+        return length <= long.MaxValue && header <= (ulong)_start ? new ZipEntry((long)header, (long)length, refusal) : throw Broken();
     }
 
     private ulong Wide(ulong value, ref ReadOnlySpan<byte> wide)
@@ -152,7 +152,7 @@ internal sealed class ZipDirectory
 
         if (wide.Length < sizeof(ulong))
         {
-            throw Wrong("the directory of its zip archive is broken.");
+            throw Broken();
         }
 
         value = U64(wide, 0);
@@ -181,5 +181,8 @@ internal sealed class ZipDirectory
 
     private static ulong U64(ReadOnlySpan<byte> bytes, int at) => BinaryPrimitives.ReadUInt64LittleEndian(bytes[at..]);
 
-    private PickleException Wrong(string detail) => new(_path, detail, "Download or copy the file again, or save the adapter again with PEFT, which writes safetensors.");
+    private PickleException Broken() => Invalid("the directory of its zip archive is broken.");
+
+    private PickleException Invalid(string detail) =>
+        new(_path, detail, "Download or copy the file again, or save the adapter again with PEFT, which writes safetensors.");
 }

@@ -2,7 +2,8 @@ using System.Text.RegularExpressions;
 
 namespace UnslothMerge.Safetensors;
 
-/// <summary>All tensors of a model directory, from one <c>model.safetensors</c> or from the shards of an index, in the order in which they lie on disk.</summary>
+/// <summary>All tensors of a model directory, from one <c>model.safetensors</c> or from the shards of an index, in the order in which they
+/// lie on disk.</summary>
 public sealed partial class Checkpoint
 {
     private readonly Dictionary<string, StoredTensor> _byName;
@@ -14,13 +15,11 @@ public sealed partial class Checkpoint
         _byName = Tensors.ToDictionary(t => t.Name, StringComparer.Ordinal);
     }
 
-    /// <summary>The files, by name.</summary>
     public IReadOnlyList<SafetensorsFile> Files { get; }
 
     /// <summary>The tensors, shard by shard, in the order of their data.</summary>
     public IReadOnlyList<StoredTensor> Tensors { get; }
 
-    /// <summary>Finds a tensor by its exact name.</summary>
     public StoredTensor? Find(string name) => _byName.GetValueOrDefault(name);
 
     /// <summary>Reads the headers of a model directory.</summary>
@@ -45,7 +44,8 @@ public sealed partial class Checkpoint
             return variants.Count > 1
                 ? throw new MergeException(
                     MergeError.InvalidModel,
-                    $"'{directory}' has no model.safetensors, but several variants of it: {string.Join(", ", variants.Select(v => v.Variant))}.",
+                    $"'{directory}' has no model.safetensors, but several variants of it: "
+                    + $"{string.Join(", ", variants.Select(v => v.Variant))}.",
                     directory,
                     "Leave the one that is meant there, or rename its files to those of a plain model.")
                 : path.EndsWith(".json", StringComparison.Ordinal) ? OpenShards(directory, path)
@@ -57,17 +57,22 @@ public sealed partial class Checkpoint
             MergeError.InvalidModel,
             $"'{directory}' has neither model.safetensors nor {ShardIndex.FileName}{(pickled ? ", only PyTorch's pickled weights" : "")}.",
             directory,
-            pickled ? "Convert the model to safetensors first (load it with transformers and save it again)." : "Pass the directory of a complete Hugging Face model.");
+            pickled
+                ? "Convert the model to safetensors first (load it with transformers and save it again)."
+                : "Pass the directory of a complete Hugging Face model.");
     }
 
     // model.fp16.safetensors, or model.safetensors.index.fp16.json beside model.fp16-00001-of-00002.safetensors.
     private static List<(string Variant, string Path)> Variants(string directory) =>
     [
-        .. Directory.EnumerateFiles(directory, "model.*").Select(f => (Match: VariantName().Match(Path.GetFileName(f)), Path: f)).Where(f => f.Match.Success)
-            .Select(f => (f.Match.Groups["variant"].Value, f.Path)).OrderBy(f => f.Value, StringComparer.Ordinal),
+        .. Directory.EnumerateFiles(directory, "model.*").Select(f => (Match: VariantName().Match(Path.GetFileName(f)), Path: f))
+            .Where(f => f.Match.Success).Select(f => (f.Match.Groups["variant"].Value, f.Path))
+            .OrderBy(f => f.Value, StringComparer.Ordinal),
     ];
 
-    [GeneratedRegex(@"\Amodel\.(safetensors\.index\.(?<variant>[\w-]+)\.json|(?<variant>[\w-]+)(?<!-of-\d{5})\.safetensors)\z", RegexOptions.ExplicitCapture)]
+    [GeneratedRegex(
+        @"\Amodel\.(safetensors\.index\.(?<variant>[\w-]+)\.json|(?<variant>[\w-]+)(?<!-of-\d{5})\.safetensors)\z",
+        RegexOptions.ExplicitCapture)]
     private static partial Regex VariantName();
 
     private static Checkpoint OpenShards(string directory, string index)
@@ -79,28 +84,34 @@ public sealed partial class Checkpoint
         {
             throw new MergeException(
                 MergeError.InvalidModel,
-                $"'{directory}' is incomplete: its index names {string.Join(", ", missing)}, but {(missing.Count == 1 ? "that file is" : "those files are")} not there.",
+                $"'{directory}' is incomplete: its index names {string.Join(", ", missing)}, which {(missing.Count == 1 ? "is" : "are")} "
+                + "missing.",
                 directory,
                 "Download the missing shards.") { Details = missing };
         }
 
         var files = names.Select(n => SafetensorsFile.Open(Path.Combine(directory, n))).ToList();
-        var home = new Dictionary<string, string>(StringComparer.Ordinal);
+        var shards = new Dictionary<string, string>(StringComparer.Ordinal);
         foreach (var tensor in files.SelectMany(f => f.Tensors))
         {
-            if (!home.TryAdd(tensor.Name, tensor.File.Name))
+            if (!shards.TryAdd(tensor.Name, tensor.File.Name))
             {
-                throw new MergeException(MergeError.InvalidModel, $"The tensor '{tensor.Name}' is in both '{home[tensor.Name]}' and '{tensor.File.Name}' of '{directory}'.", directory, "Download the model again.");
+                throw new MergeException(
+                    MergeError.InvalidModel,
+                    $"The tensor '{tensor.Name}' is in both '{shards[tensor.Name]}' and '{tensor.File.Name}' of '{directory}'.",
+                    directory,
+                    "Download the model again.");
             }
         }
 
-        var strangers = map.Where(e => home.GetValueOrDefault(e.Key) != e.Value).Select(e => $"{e.Key} (in {e.Value})").ToList();
-        return strangers.Count == 0
+        var misplaced = map.Where(e => shards.GetValueOrDefault(e.Key) != e.Value).Select(e => $"{e.Key} (in {e.Value})").ToList();
+        var more = misplaced.Count > 5 ? $" and {misplaced.Count - 5} more" : "";
+        return misplaced.Count == 0
             ? new Checkpoint(files)
             : throw new MergeException(
                 MergeError.InvalidModel,
-                $"The index '{index}' does not agree with its shards: {string.Join(", ", strangers.Take(5))}{(strangers.Count > 5 ? $" and {strangers.Count - 5} more" : "")} are not where it says.",
+                $"The index '{index}' does not agree with its shards: {string.Join(", ", misplaced.Take(5))}{more} are not where it says.",
                 index,
-                "Download index and shards again, from the same revision.") { Details = strangers };
+                "Download index and shards again, from the same revision.") { Details = misplaced };
     }
 }

@@ -64,7 +64,6 @@ internal static class HeaderJson
         Expect(ref reader, JsonTokenType.StartObject, name);
         while (Next(ref reader) != JsonTokenType.EndObject)
         {
-            var known = true;
             if (reader.ValueTextEquals("dtype"u8) && type is null)
             {
                 Expect(ref reader, JsonTokenType.String, $"{name}.dtype");
@@ -80,17 +79,17 @@ internal static class HeaderJson
             }
             else
             {
-                known = !(reader.ValueTextEquals("dtype"u8) || reader.ValueTextEquals("shape"u8) || reader.ValueTextEquals("data_offsets"u8));
-                reader.Skip();
-            }
+                if (reader.ValueTextEquals("dtype"u8) || reader.ValueTextEquals("shape"u8) || reader.ValueTextEquals("data_offsets"u8))
+                {
+                    throw new JsonException($"A key occurs twice in {name}.");
+                }
 
-            if (!known)
-            {
-                throw new JsonException($"A key occurs twice in {name}.");
+                reader.Skip();
             }
         }
 
-        return !TensorTypes.TryParse(type, out var parsed) ? throw new JsonException($"{name} has the dtype '{type}', which the format does not know.")
+        return !TensorTypes.TryParse(type, out var parsed) ? throw new JsonException(
+            $"{name} has the dtype '{type}', which the format does not know.")
             : shape is null ? throw new JsonException($"{name} has no shape.")
             : offsets is not { Length: 2 } ? throw new JsonException($"{name} has no pair of data_offsets.")
             : new HeaderEntry(name, parsed, shape, offsets[0], offsets[1]);
@@ -110,13 +109,15 @@ internal static class HeaderJson
         return [.. numbers];
     }
 
-    private static JsonTokenType Next(ref Utf8JsonReader reader) => reader.Read() ? reader.TokenType : throw new JsonException("The header ends too early.");
+    private static JsonTokenType Next(ref Utf8JsonReader reader) =>
+        reader.Read() ? reader.TokenType : throw new JsonException("The header ends too early.");
 
     private static void Expect(ref Utf8JsonReader reader, JsonTokenType type, string what)
     {
         if (Next(ref reader) != type)
         {
-            throw new JsonException($"{what} is not {(type == JsonTokenType.StartObject ? "an object" : type == JsonTokenType.StartArray ? "an array" : "a string")}.");
+            var expected = type == JsonTokenType.StartObject ? "an object" : type == JsonTokenType.StartArray ? "an array" : "a string";
+            throw new JsonException($"{what} is not {expected}.");
         }
     }
 }

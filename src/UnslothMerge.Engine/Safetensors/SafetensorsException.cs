@@ -1,6 +1,6 @@
 namespace UnslothMerge.Safetensors;
 
-/// <summary>The ways in which a safetensors file can be wrong, named as the reference implementation names them.</summary>
+/// <summary>The errors of a safetensors file, with the names of the reference implementation.</summary>
 public enum SafetensorsError
 {
     HeaderTooSmall,
@@ -25,9 +25,8 @@ public sealed class SafetensorsException(SafetensorsError kind, string path, str
             ? "The file is probably truncated. Download or copy it again and compare its size."
             : "Download or copy the file again.")
 {
-    /// <summary>Which rule is broken.</summary>
     public SafetensorsError Kind { get; } = kind;
 
-    /// <summary>The tensor whose entry is wrong, if one is.</summary>
+    /// <summary>The tensor whose entry is invalid, if there is one.</summary>
     public string? Tensor { get; } = tensor;
 }

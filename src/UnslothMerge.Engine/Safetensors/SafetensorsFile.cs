@@ -3,7 +3,8 @@ using System.Text;
 
 namespace UnslothMerge.Safetensors;
 
-/// <summary>The header of a safetensors file: <c>u64 LE N | N bytes of UTF-8 JSON | data</c>. Reads no tensor data and keeps no file open.</summary>
+/// <summary>The header of a safetensors file: <c>u64 LE N | N bytes of UTF-8 JSON | data</c>. Reads no tensor data and keeps no file
+/// open.</summary>
 public sealed class SafetensorsFile
 {
     /// <summary>The largest header that the format allows, in bytes.</summary>
@@ -16,10 +17,8 @@ public sealed class SafetensorsFile
         Tensors = tensors;
     }
 
-    /// <summary>The file.</summary>
     public StoredFile File { get; }
 
-    /// <summary>The entries of <c>__metadata__</c>.</summary>
     public IReadOnlyDictionary<string, string> Metadata { get; }
 
     /// <summary>The tensors in the order of their data.</summary>
@@ -38,18 +37,21 @@ public sealed class SafetensorsFile
             Span<byte> prefix = stackalloc byte[8];
             if (file.Length < 8 || !handle.ReadFully(prefix, 0))
             {
-                throw new SafetensorsException(SafetensorsError.HeaderTooSmall, path, $"it has {file.Length} bytes, the length of the header alone takes 8.");
+                throw new SafetensorsException(
+                    SafetensorsError.HeaderTooSmall, path, $"it has {file.Length} bytes, the length of the header alone takes 8.");
             }
 
             var length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
             if (length > MaxHeaderLength)
             {
-                throw new SafetensorsException(SafetensorsError.HeaderTooLarge, path, $"its header claims {length} bytes, the format allows {MaxHeaderLength}.");
+                throw new SafetensorsException(
+                    SafetensorsError.HeaderTooLarge, path, $"its header claims {length} bytes, the format allows {MaxHeaderLength}.");
             }
 
             if ((long)length + 8 > file.Length)
             {
-                throw new SafetensorsException(SafetensorsError.InvalidHeaderLength, path, $"its header claims {length} bytes, the file has {file.Length}.");
+                throw new SafetensorsException(
+                    SafetensorsError.InvalidHeaderLength, path, $"its header claims {length} bytes, the file has {file.Length}.");
             }
 
             var json = new byte[length];
@@ -85,22 +87,31 @@ public sealed class SafetensorsFile
             var entry = entries[i];
             if (entry.Begin != position || entry.End < entry.Begin)
             {
-                throw new SafetensorsException(SafetensorsError.InvalidOffset, file.Path, $"its data lies at [{entry.Begin}, {entry.End}], but the data before it ends at {position}.", entry.Name);
+                throw Invalid(
+                    SafetensorsError.InvalidOffset,
+                    $"its data lies at [{entry.Begin}, {entry.End}], but the data before it ends at {position}.");
             }
 
             var bytes = Bytes(entry, file.Path);
             if (bytes != entry.End - entry.Begin)
             {
-                throw new SafetensorsException(SafetensorsError.TensorInvalidInfo, file.Path, $"{entry.Type} [{string.Join(", ", entry.Shape)}] takes {bytes} bytes, its data has {entry.End - entry.Begin}.", entry.Name);
+                throw Invalid(
+                    SafetensorsError.TensorInvalidInfo, $"{Describe(entry)} takes {bytes} bytes, its data has {entry.End - entry.Begin}.");
             }
 
             position = entry.End;
-            tensors[i] = new StoredTensor(entry.Name, entry.Type, Array.ConvertAll(entry.Shape, d => (long)d), file, dataStart + (long)entry.Begin, (long)bytes);
+            var shape = Array.ConvertAll(entry.Shape, d => (long)d);
+            tensors[i] = new StoredTensor(entry.Name, entry.Type, shape, file, dataStart + (long)entry.Begin, (long)bytes);
+
+            SafetensorsException Invalid(SafetensorsError kind, string detail) => new(kind, file.Path, detail, entry.Name);
         }
 
         return position == (ulong)(file.Length - dataStart)
             ? new SafetensorsFile(file, metadata, tensors)
-            : throw new SafetensorsException(SafetensorsError.MetadataIncompleteBuffer, file.Path, $"its header describes {(decimal)position + dataStart} bytes, the file has {file.Length}.");
+            : throw new SafetensorsException(
+                SafetensorsError.MetadataIncompleteBuffer,
+                file.Path,
+                $"its header describes {(decimal)position + dataStart} bytes, the file has {file.Length}.");
     }
 
     private static ulong Bytes(HeaderEntry entry, string path)
@@ -115,13 +126,15 @@ public sealed class SafetensorsFile
         }
         catch (OverflowException)
         {
-            throw Overflow();
+            throw new SafetensorsException(
+                SafetensorsError.ValidationOverflow, path, $"the size of {Describe(entry)} overflows.", entry.Name);
         }
 
         return bits % 8 == 0
             ? bits / 8
-            : throw new SafetensorsException(SafetensorsError.MisalignedSlice, path, $"{bits} bits are not a whole number of bytes.", entry.Name);
-
-        SafetensorsException Overflow() => new(SafetensorsError.ValidationOverflow, path, $"the size of {entry.Type} [{string.Join(", ", entry.Shape)}] overflows.", entry.Name);
+            : throw new SafetensorsException(
+                SafetensorsError.MisalignedSlice, path, $"{bits} bits are not a whole number of bytes.", entry.Name);
     }
+
+    private static string Describe(HeaderEntry entry) => $"{entry.Type} [{string.Join(", ", entry.Shape)}]";
 }

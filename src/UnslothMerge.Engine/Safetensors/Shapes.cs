@@ -1,6 +1,6 @@
 namespace UnslothMerge.Safetensors;
 
-/// <summary>Helpers for tensor shapes, which are plain arrays of dimensions.</summary>
+/// <summary>Shapes of tensors: arrays of dimensions.</summary>
 public static class Shapes
 {
     /// <summary>The number of elements; 1 for a scalar.</summary>

@@ -9,13 +9,14 @@ namespace UnslothMerge.Safetensors;
 /// </summary>
 public static class ShardIndex
 {
-    /// <summary>The file's name.</summary>
     public const string FileName = "model.safetensors.index.json";
 
-    /// <summary>The file's name for a variant of the weights: <c>model.safetensors.index.fp16.json</c>.</summary>
-    public static string NameFor(string? variant) => variant is null ? FileName : FileName.Replace(".json", $".{variant}.json", StringComparison.Ordinal);
+    /// <summary><c>model.safetensors.index.fp16.json</c> for the variant fp16.</summary>
+    public static string NameFor(string? variant) =>
+        variant is null ? FileName : FileName.Replace(".json", $".{variant}.json", StringComparison.Ordinal);
 
-    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    private static readonly JsonSerializerOptions Indented =
+        new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>Reads the weight map: tensor name → shard name.</summary>
     /// <exception cref="MergeException">The index is not one, or names a shard outside its directory.</exception>
@@ -28,12 +29,14 @@ public static class ShardIndex
             foreach (var entry in document.RootElement.GetProperty("weight_map").EnumerateObject())
             {
                 var shard = entry.Value.GetString() ?? throw new JsonException($"'{entry.Name}' has no shard.");
-                map.Add(entry.Name, IsPlainName(shard) ? shard : throw new JsonException($"'{entry.Name}' lies in '{shard}', which is not the name of a file in the same directory."));
+                map.Add(entry.Name, IsPlainName(shard) ? shard
+                    : throw new JsonException($"'{entry.Name}' lies in '{shard}', which is not the name of a file in the same directory."));
             }
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException)
         {
-            throw new MergeException(MergeError.InvalidModel, $"'{path}' is not a valid index: {e.Message}", path, "Download the index again.", e);
+            throw new MergeException(
+                MergeError.InvalidModel, $"'{path}' is not a valid index: {e.Message}", path, "Download the index again.", e);
         }
 
         return map;
@@ -41,8 +44,8 @@ public static class ShardIndex
 
     /// <summary>The text of an index: sorted keys, indented by two, with a final newline.</summary>
     /// <param name="weightMap">Tensor name → shard name.</param>
-    /// <param name="totalBytes">The bytes of all tensors.</param>
-    /// <param name="totalParameters">The elements of all tensors.</param>
+    /// <param name="totalBytes">Of all tensors.</param>
+    /// <param name="totalParameters">Of all tensors.</param>
     public static string Write(IEnumerable<KeyValuePair<string, string>> weightMap, long totalBytes, long totalParameters)
     {
         var map = new JsonObject();
@@ -59,7 +62,8 @@ public static class ShardIndex
         return index.ToJsonString(Indented).ReplaceLineEndings("\n") + "\n";
     }
 
-    // Shard names come from a downloaded file: no drive, no root, no "..".
+    // The index may be downloaded: shard names must not leave its directory.
     private static bool IsPlainName(string shard) =>
-        shard.Length > 0 && shard is not ("." or "..") && shard.AsSpan().IndexOfAny('/', '\\', ':') < 0 && !shard.Contains('\0', StringComparison.Ordinal);
+        shard.Length > 0 && shard is not ("." or "..") && shard.AsSpan().IndexOfAny('/', '\\', ':') < 0
+            && !shard.Contains('\0', StringComparison.Ordinal);
 }

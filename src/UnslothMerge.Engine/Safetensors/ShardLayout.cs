@@ -4,16 +4,14 @@ using System.Text.Json;
 
 namespace UnslothMerge.Safetensors;
 
-/// <summary>A tensor to be written: its name, dtype and shape.</summary>
+/// <summary>A tensor to be written.</summary>
 public sealed record TensorSpec(string Name, TensorType Type, IReadOnlyList<long> Shape)
 {
     /// <summary>The length of its data in bytes.</summary>
     public long Bytes => checked(Shape.Count() * Type.Bits()) / 8;
 }
 
-/// <summary>A tensor of bytes (U8) whose length is not known yet.</summary>
-/// <param name="Name">The name.</param>
-/// <param name="MaxBytes">The most that it can take.</param>
+/// <summary>A tensor of at most so many bytes (U8), whose length depends on the data.</summary>
 public sealed record DeferredSpec(string Name, int MaxBytes);
 
 /// <summary>
@@ -29,11 +27,8 @@ public sealed class ShardLayout
     private readonly IReadOnlyList<DeferredSpec> _deferred;
     private readonly IReadOnlyDictionary<string, string> _metadata;
 
-    /// <summary>Lays out a file.</summary>
-    /// <param name="tensors">The tensors, in any order; names must differ.</param>
-    /// <param name="metadata">The entries of <c>__metadata__</c>.</param>
-    /// <param name="deferred">Tensors whose length is not known yet.</param>
-    public ShardLayout(IEnumerable<TensorSpec> tensors, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<DeferredSpec>? deferred = null)
+    public ShardLayout(
+        IEnumerable<TensorSpec> tensors, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<DeferredSpec>? deferred = null)
     {
         _metadata = metadata;
         _deferred = [.. (deferred ?? []).OrderBy(d => d.Name, StringComparer.Ordinal)];
@@ -52,25 +47,24 @@ public sealed class ShardLayout
     /// <summary>The tensors in the order of their data.</summary>
     public IReadOnlyList<TensorSpec> Tensors { get; }
 
-    /// <summary>The names of all tensors, those whose length is not known yet among them.</summary>
+    /// <summary>The names of all tensors, deferred ones included.</summary>
     public IEnumerable<string> Names => Tensors.Select(t => t.Name).Concat(_deferred.Select(d => d.Name));
 
     /// <summary>The first bytes of the file: the header's length, the header and its padding.</summary>
     public byte[] Header { get; }
 
-    /// <summary>The length of the file in bytes without the tensors whose length is not known yet.</summary>
+    /// <summary>The length of the file in bytes without deferred tensors.</summary>
     public long FixedLength { get; }
 
-    /// <summary>The length of the whole file in bytes; with tensors of unknown length, the most that it can be.</summary>
+    /// <summary>The length of the file in bytes; with deferred tensors, its upper limit.</summary>
     public long Length => FixedLength + _deferred.Sum(d => (long)d.MaxBytes);
 
-    /// <summary>True if some tensor's length is not known yet.</summary>
     public bool IsDeferred => _deferred.Count > 0;
 
-    /// <summary>The position of a tensor's first byte in the file.</summary>
+    /// <summary>The offset of a tensor's first byte in the file.</summary>
     public long OffsetOf(string name) => _offsets[name];
 
-    /// <summary>Fills in the tensors whose length was not known.</summary>
+    /// <summary>Fills in the deferred tensors.</summary>
     /// <param name="contents">Their bytes, by name.</param>
     /// <returns>The final header, as long as <see cref="Header"/>, and the bytes that follow at <see cref="FixedLength"/>.</returns>
     public (byte[] Header, byte[] Tail) Complete(IReadOnlyDictionary<string, byte[]> contents)
@@ -78,7 +72,7 @@ public sealed class ShardLayout
         var header = WriteHeader(Tensors.Concat(_deferred.Select(d => Bytes(d.Name, contents[d.Name].Length))), Header.Length);
         return header.Length == Header.Length
             ? (header, [.. _deferred.SelectMany(d => contents[d.Name])])
-            : throw new InvalidOperationException("The header has outgrown the space that was left for it.");
+            : throw new InvalidOperationException("The header has outgrown the space reserved for it.");
     }
 
     private static TensorSpec Bytes(string name, int length) => new(name, TensorType.U8, [length]);

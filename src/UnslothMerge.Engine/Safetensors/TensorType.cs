@@ -35,9 +35,10 @@ public enum TensorType
 /// <summary>Facts about <see cref="TensorType"/>.</summary>
 public static class TensorTypes
 {
-    private static readonly Dictionary<string, TensorType> ByName = Enum.GetValues<TensorType>().ToDictionary(t => t.ToString(), StringComparer.Ordinal);
+    private static readonly Dictionary<string, TensorType> ByName = Enum.GetValues<TensorType>().ToDictionary(
+        t => t.ToString(), StringComparer.Ordinal);
 
-    /// <summary>The width of one element, in bits.</summary>
+    /// <summary>The bits of one element.</summary>
     public static int Bits(this TensorType type) => type switch
     {
         TensorType.F4 => 4,
@@ -72,7 +73,8 @@ public static class TensorTypes
     }
 
     /// <summary>Reads a floating-point dtype by the names that people and torch give it: BF16, bfloat16, torch.bfloat16, half …</summary>
-    public static TensorType? FromTorchName(string? name) => name?.Trim().ToLowerInvariant().Replace("torch.", "", StringComparison.Ordinal) switch
+    public static TensorType? FromTorchName(string? name) =>
+        name?.Trim().ToLowerInvariant().Replace("torch.", "", StringComparison.Ordinal) switch
     {
         "bfloat16" or "bf16" => TensorType.BF16,
         "float16" or "f16" or "fp16" or "half" => TensorType.F16,

@@ -60,13 +60,13 @@ internal static unsafe class Combine
     /// <param name="statistics">What the rows add to.</param>
     public static void Rows<TSource, TFormat>(
         ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride, ref TileStatistics statistics)
-        where TSource : struct, IStoredFormat
+        where TSource : struct, IElementFormat
         where TFormat : struct, IOutputFormat => Rows<TSource, TFormat>(weight, delta, stored, rows, columns, weightStride, storedStride, ref statistics, SimdWidths.Widest);
 
     /// <summary>Combines rows with a given width; every width gives the same bits and sums.</summary>
     internal static void Rows<TSource, TFormat>(
         ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride, ref TileStatistics statistics, SimdWidth width)
-        where TSource : struct, IStoredFormat
+        where TSource : struct, IElementFormat
         where TFormat : struct, IOutputFormat
     {
         if (rows <= 0 || columns <= 0)
@@ -96,7 +96,7 @@ internal static unsafe class Combine
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Rows<T, TSource, TFormat>(byte* weight, float* delta, byte* stored, int rows, int columns, nint weightStride, nint storedStride, ref TileStatistics statistics)
         where T : unmanaged, ILanes<T>
-        where TSource : struct, IStoredFormat
+        where TSource : struct, IElementFormat
         where TFormat : struct, IOutputFormat
     {
         PartialSums<T> sums = default;
@@ -135,7 +135,7 @@ internal static unsafe class Combine
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Sixteens<T, TSource, TFormat>(byte* weight, float* delta, byte* stored, nint count, PartialSums<T>* sums)
         where T : unmanaged, ILanes<T>
-        where TSource : struct, IStoredFormat
+        where TSource : struct, IElementFormat
         where TFormat : struct, IOutputFormat
     {
         T weightSquares = sums->WeightSquares;
@@ -173,7 +173,7 @@ internal static unsafe class Combine
     /// <summary>Less than sixteen elements, in buffers of a full sixteen; the zeros in them add nothing to any sum.</summary>
     private static void Rest<T, TSource, TFormat>(byte* weight, float* delta, byte* stored, int count, PartialSums<T>* sums)
         where T : unmanaged, ILanes<T>
-        where TSource : struct, IStoredFormat
+        where TSource : struct, IElementFormat
         where TFormat : struct, IOutputFormat
     {
         byte* left = stackalloc byte[ILanes<T>.Count * sizeof(double)];
@@ -195,7 +195,7 @@ internal static unsafe class Combine
 
     /// <summary>Writes the NaNs over what <see cref="Sixteens"/> made of them. They are too rare to be asked for in its loop.</summary>
     private static void ReplaceNaNs<TSource, TFormat>(byte* weight, float* delta, byte* stored, int count)
-        where TSource : struct, IStoredFormat
+        where TSource : struct, IElementFormat
         where TFormat : struct, IOutputFormat
     {
         byte* padded = stackalloc byte[ILanes<Lanes128>.Count * sizeof(double)];

@@ -3,13 +3,15 @@ using System.Runtime.Intrinsics;
 
 namespace UnslothMerge.Simd;
 
-/// <summary>Sums of products in an order that does not depend on the processor's vectors, so that every machine gets the same bits.</summary>
+/// <summary>Sums of products in an order that does not depend on the processor's vectors, so that every machine gets the same
+/// bits.</summary>
 internal static class FixedOrder
 {
     private const int Lanes = 4;
     private const int Step = 4 * Lanes;
 
-    /// <summary>Σ a[i]·b[i]: sixteen partial sums, each of every sixteenth product, added pairwise at the end, then what is left of the last sixteen.</summary>
+    /// <summary>Σ a[i]·b[i]: sixteen partial sums, each of every sixteenth product, added pairwise at the end, then what is left of the
+    /// last sixteen.</summary>
     public static double Dot(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
     {
         ArgumentOutOfRangeException.ThrowIfNotEqual(b.Length, a.Length, nameof(b));

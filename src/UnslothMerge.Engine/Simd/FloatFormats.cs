@@ -6,40 +6,22 @@ namespace UnslothMerge.Simd;
 internal static unsafe class FloatFormats
 {
     /// <summary>
-    /// The positive quiet NaN without payload, as which every NaN is written: which NaN comes out of an addition
+    /// The positive quiet NaN without payload. Every NaN is written as this one: the NaN that an addition gives
     /// differs between x86 and Arm, and with the order of the operands.
     /// </summary>
     public static float QuietNaN => BitConverter.UInt32BitsToSingle(0x7FC0_0000);
 
-    /// <param name="stored">[n] little-endian bfloat16, 2 bytes each.</param>
+    /// <summary>Decodes with the widest vectors, or with a given width; every width gives the same bits.</summary>
+    /// <param name="stored">[n] little-endian.</param>
     /// <param name="values">[n] fp32.</param>
-    public static void DecodeBFloat16(ReadOnlySpan<byte> stored, Span<float> values) =>
-        Decode<BFloat16Format>(stored, values, SimdWidths.Widest);
-
-    /// <param name="stored">[n] little-endian IEEE halves, 2 bytes each.</param>
-    /// <param name="values">[n] fp32.</param>
-    public static void DecodeHalf(ReadOnlySpan<byte> stored, Span<float> values) =>
-        Decode<HalfFormat>(stored, values, SimdWidths.Widest);
-
-    /// <param name="stored">[n] little-endian fp32, 4 bytes each.</param>
-    /// <param name="values">[n] fp32.</param>
-    public static void DecodeSingle(ReadOnlySpan<byte> stored, Span<float> values) =>
-        Decode<SingleFormat>(stored, values, SimdWidths.Widest);
-
-    /// <param name="stored">[n] little-endian fp64, 8 bytes each.</param>
-    /// <param name="values">[n] fp32, rounded to nearest even.</param>
-    public static void DecodeDouble(ReadOnlySpan<byte> stored, Span<float> values) =>
-        Decode<DoubleFormat>(stored, values, SimdWidths.Widest);
-
-    /// <summary>Decodes with a given width; every width gives the same bits.</summary>
-    internal static void Decode<TFormat>(ReadOnlySpan<byte> stored, Span<float> values, SimdWidth width)
-        where TFormat : struct, IStoredFormat
+    public static void Decode<TFormat>(ReadOnlySpan<byte> stored, Span<float> values, SimdWidth? width = null)
+        where TFormat : struct, IElementFormat
     {
         ArgumentOutOfRangeException.ThrowIfNotEqual(stored.Length, (long)values.Length * TFormat.Size, nameof(stored));
         fixed (byte* source = stored)
         fixed (float* destination = values)
         {
-            switch (width)
+            switch (width ?? SimdWidths.Widest)
             {
                 case SimdWidth.Vector512: Decode<Lanes512, TFormat>(source, destination, values.Length); break;
                 case SimdWidth.Vector256: Decode<Lanes256, TFormat>(source, destination, values.Length); break;
@@ -50,7 +32,7 @@ internal static unsafe class FloatFormats
 
     private static void Decode<T, TFormat>(byte* source, float* destination, int count)
         where T : unmanaged, ILanes<T>
-        where TFormat : struct, IStoredFormat
+        where TFormat : struct, IElementFormat
     {
         int whole = count & -ILanes<T>.Count;
         Sixteens<T, TFormat>(source, destination, whole);
@@ -63,7 +45,7 @@ internal static unsafe class FloatFormats
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Sixteens<T, TFormat>(byte* source, float* destination, nint count)
         where T : unmanaged, ILanes<T>
-        where TFormat : struct, IStoredFormat
+        where TFormat : struct, IElementFormat
     {
         for (nint i = 0; i < count; i += ILanes<T>.Count)
         {
@@ -71,10 +53,10 @@ internal static unsafe class FloatFormats
         }
     }
 
-    /// <summary>Less than sixteen elements, in buffers of a full sixteen, so that they are computed as all the others are.</summary>
+    /// <summary>Less than sixteen elements, through buffers of sixteen, so that they are computed as all others.</summary>
     private static void Rest<T, TFormat>(byte* source, float* destination, int count)
         where T : unmanaged, ILanes<T>
-        where TFormat : struct, IStoredFormat
+        where TFormat : struct, IElementFormat
     {
         byte* padded = stackalloc byte[ILanes<T>.Count * sizeof(double)];
         float* decoded = stackalloc float[ILanes<T>.Count];

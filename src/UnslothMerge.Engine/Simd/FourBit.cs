@@ -12,6 +12,7 @@ internal static unsafe class FourBit
     /// <param name="absmax">[blocks] fp32, from the block of the first element to that of the last.</param>
     /// <param name="blockSize">Elements per block, a multiple of 16. Blocks may cross rows and the last may be short.</param>
     /// <param name="values">[n] fp32.</param>
+    /// <param name="width">By default the widest; every width gives the same bits.</param>
     public static void Decode(
         ReadOnlySpan<byte> packed,
         long firstElement,
@@ -19,19 +20,8 @@ internal static unsafe class FourBit
         ReadOnlySpan<float> absmax,
         int blockSize,
         RoundTo roundTo,
-        Span<float> values) =>
-        Decode(packed, firstElement, code16, absmax, blockSize, roundTo, values, SimdWidths.Widest);
-
-    /// <summary>Decodes with a given width; every width gives the same bits.</summary>
-    internal static void Decode(
-        ReadOnlySpan<byte> packed,
-        long firstElement,
-        ReadOnlySpan<float> code16,
-        ReadOnlySpan<float> absmax,
-        int blockSize,
-        RoundTo roundTo,
         Span<float> values,
-        SimdWidth width)
+        SimdWidth? width = null)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(firstElement);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(blockSize);
@@ -81,10 +71,10 @@ internal static unsafe class FourBit
 
         // One scale serves a whole block of elements, so this loop is not worth a vector.
         int nested = firstBlock / nestedBlockSize;
-        int left = nestedBlockSize - (firstBlock % nestedBlockSize);
+        int remaining = nestedBlockSize - (firstBlock % nestedBlockSize);
         for (int done = 0; done < q.Length;)
         {
-            int end = Math.Min(q.Length, done + left);
+            int end = Math.Min(q.Length, done + remaining);
             float scale = nestedAbsmax[nested];
             for (; done < end; done++)
             {
@@ -93,7 +83,7 @@ internal static unsafe class FourBit
             }
 
             nested++;
-            left = nestedBlockSize;
+            remaining = nestedBlockSize;
         }
     }
 
@@ -104,7 +94,7 @@ internal static unsafe class FourBit
         ReadOnlySpan<float> absmax,
         int blockSize,
         Span<float> values,
-        SimdWidth width)
+        SimdWidth? width)
         where TFormat : struct, IOutputFormat
     {
         fixed (byte* p = packed)
@@ -112,7 +102,7 @@ internal static unsafe class FourBit
         fixed (float* a = absmax)
         fixed (float* v = values)
         {
-            switch (width)
+            switch (width ?? SimdWidths.Widest)
             {
                 case SimdWidth.Vector512: Decode<Lanes512, TFormat>(p, position, c, a, blockSize, v, values.Length); break;
                 case SimdWidth.Vector256: Decode<Lanes256, TFormat>(p, position, c, a, blockSize, v, values.Length); break;
@@ -121,21 +111,21 @@ internal static unsafe class FourBit
         }
     }
 
-    /// <param name="position">Of the first element in its block. Blocks are even, so this also tells its nibble.</param>
+    /// <param name="position">Of the first element in its block. Blocks are even, so its parity selects the nibble.</param>
     private static void Decode<T, TFormat>(
         byte* packed, int position, float* code16, float* absmax, int blockSize, float* values, int count)
         where T : unmanaged, ILanes<T>
         where TFormat : struct, IOutputFormat
     {
-        // Sixteens at multiples of sixteen lie in one block and begin with a byte; a row may begin and end inside one.
-        int begun = position % ILanes<T>.Count;
-        if (begun > 0)
+        // Sixteens at multiples of sixteen lie in one block and begin with a byte; a row may begin and end inside of one.
+        int offset = position % ILanes<T>.Count;
+        if (offset > 0)
         {
-            int part = Math.Min(count, ILanes<T>.Count - begun);
-            Part<T, TFormat>(packed, begun, part, code16, absmax, values);
+            int part = Math.Min(count, ILanes<T>.Count - offset);
+            Part<T, TFormat>(packed, offset, part, code16, absmax, values);
             count -= part;
             values += part;
-            packed += ((begun + part) / 2) - (begun / 2);
+            packed += ((offset + part) / 2) - (offset / 2);
             position += part;
         }
 
@@ -176,12 +166,12 @@ internal static unsafe class FourBit
 
     /// <summary>Elements inside of one sixteen.</summary>
     /// <param name="packed">From the byte of the first element.</param>
-    /// <param name="begun">Elements of the sixteen before the first.</param>
-    private static void Part<T, TFormat>(byte* packed, int begun, int count, float* code16, float* absmax, float* values)
+    /// <param name="offset">The first one's place in the sixteen.</param>
+    private static void Part<T, TFormat>(byte* packed, int offset, int count, float* code16, float* absmax, float* values)
         where T : unmanaged, ILanes<T>
         where TFormat : struct, IOutputFormat
     {
-        int odd = begun % 2;
+        int odd = offset % 2;
         ulong bytes = 0;
         Unsafe.CopyBlockUnaligned(&bytes, packed, (uint)(odd + count + 1) / 2);
         float* sixteen = stackalloc float[ILanes<T>.Count];

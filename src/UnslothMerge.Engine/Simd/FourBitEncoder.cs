@@ -7,26 +7,33 @@ namespace UnslothMerge.Simd;
 /// Quantizes to bitsandbytes' 4-bit formats: flat blocks with one absmax each. A value times 1 / absmax gets the code of its rank among the
 /// thresholds, which it must exceed.
 /// </summary>
-/// <param name="Thresholds">[16] in ascending order; the last one is not looked at.</param>
+/// <param name="Thresholds">[16] in ascending order; the last one is not used.</param>
 /// <param name="Values">[16] the value of each rank.</param>
 /// <param name="Codes">[16] the code of each rank, as the bits of a float.</param>
 internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values, float[] Codes)
 {
-    // Where fifteen thresholds lie in thirty-one equal parts of -1 … 1, no two in one: what a part's values have to exceed, and the rank of those that
-    // do not. Null if some part has two.
+    // For each of thirty-one equal parts of -1 … 1: the threshold in it, and the rank of values that do not exceed it. Null if a part has
+    // two.
     private readonly float[]? _parts = Parts(Thresholds);
 
-    /// <summary>bitsandbytes divides by no less.</summary>
-    private const float LeastAbsMax = 1e-38f;
+    /// <summary>The smallest divisor of bitsandbytes.</summary>
+    private const float SmallestAbsMax = 1e-38f;
 
     /// <summary>Quantizes whole blocks, the last of which may be short.</summary>
     /// <param name="stored">[n] finite values, rounded to 16 bits.</param>
     /// <param name="blockSize">Elements per block, a multiple of 16.</param>
     /// <param name="packed">[⌈n / 2⌉] receives the codes, high nibble first.</param>
-    /// <param name="absMax">[⌈n / blockSize⌉] receives the largest magnitude of each block. That of a short one is never less than 1e-38, as in bitsandbytes.</param>
-    /// <param name="statistics">Gathers the squares of the values and of what is lost.</param>
-    /// <param name="width">Every width gives the same bits and sums.</param>
-    public void Encode<TFormat>(ReadOnlySpan<byte> stored, int blockSize, Span<byte> packed, Span<float> absMax, ref TileStatistics statistics, SimdWidth width)
+    /// <param name="absMax">[⌈n / blockSize⌉] receives each block's largest magnitude; of a short block at least 1e-38, as in
+    /// bitsandbytes.</param>
+    /// <param name="statistics">Receives the squares of the values and of the errors.</param>
+    /// <param name="width">By default the widest; every width gives the same bits and sums.</param>
+    public void Encode<TFormat>(
+        ReadOnlySpan<byte> stored,
+        int blockSize,
+        Span<byte> packed,
+        Span<float> absMax,
+        ref TileStatistics statistics,
+        SimdWidth? width = null)
         where TFormat : struct, IOutputFormat
     {
         int count = stored.Length / TFormat.Size;
@@ -38,7 +45,7 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
         fixed (byte* p = packed)
         fixed (float* a = absMax)
         {
-            var (values, errors) = width switch
+            var (values, errors) = (width ?? SimdWidths.Widest) switch
             {
                 SimdWidth.Vector512 => Encode<Lanes512, TFormat>(s, count, blockSize, p, a),
                 SimdWidth.Vector256 => Encode<Lanes256, TFormat>(s, count, blockSize, p, a),
@@ -74,15 +81,18 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
             int rest = count % blockSize;
             if (rest > 0)
             {
-                Rest<T, TFormat>(stored + ((nint)whole * blockSize * TFormat.Size), rest, packed + ((nint)whole * blockSize / 2), absMax + whole, t, v, c, squares);
+                Rest<T, TFormat>(
+                    stored + ((nint)whole * blockSize * TFormat.Size), rest, packed + ((nint)whole * blockSize / 2), absMax + whole, t, v,
+                    c, squares);
             }
 
             return (Combine.Fold((float*)squares), Combine.Fold((float*)(squares + 1)));
         }
     }
 
-    /// <summary>A short block, in a buffer that zeros fill up: they neither raise its absmax nor add an error.</summary>
-    private static void Rest<T, TFormat>(byte* stored, int count, byte* packed, float* absMax, float* thresholds, float* values, float* codes, T* squares)
+    /// <summary>A short block, in a buffer filled up with zeros: they neither raise its absmax nor add an error.</summary>
+    private static void Rest<T, TFormat>(
+        byte* stored, int count, byte* packed, float* absMax, float* thresholds, float* values, float* codes, T* squares)
         where T : unmanaged, ILanes<T>
         where TFormat : struct, IOutputFormat
     {
@@ -102,10 +112,19 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
 
     /// <summary>The loop itself, alone in its method: near a call the JIT would keep vectors in memory.</summary>
     /// <param name="fullSize">Blocks of this size keep an absmax below 1e-38.</param>
-    /// <param name="squares">The sums to which the squares of the values, and those of the errors, are added.</param>
+    /// <param name="squares">The sums of the squares of the values and of the errors.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Blocks<T, TFormat, TSearch>(
-        byte* stored, int blocks, int size, int fullSize, byte* packed, float* absMax, float* tables, float* values, float* codes, T* squares)
+        byte* stored,
+        int blocks,
+        int size,
+        int fullSize,
+        byte* packed,
+        float* absMax,
+        float* tables,
+        float* values,
+        float* codes,
+        T* squares)
         where T : unmanaged, ILanes<T>
         where TFormat : struct, IOutputFormat
         where TSearch : struct, ISearch
@@ -123,7 +142,7 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
             // A copy, because what has an address is not kept in a register.
             T magnitudes = lanes;
             float largest = Largest((uint*)&magnitudes);
-            float clamped = Math.Max(largest, LeastAbsMax);
+            float clamped = Math.Max(largest, SmallestAbsMax);
             absMax[b] = size == fullSize ? largest : clamped;
             T inverse = T.Broadcast(1 / clamped);
             T scale = T.Broadcast(absMax[b]);
@@ -152,7 +171,7 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
             Vector128.Max(Vector128.Load(lanes), Vector128.Load(lanes + 4)),
             Vector128.Max(Vector128.Load(lanes + 8), Vector128.Load(lanes + 12)));
 
-        // No branches: they would be guessed wrong as often as right, and the next block could not begin early.
+        // No branches: half of them would be mispredicted.
         four = Vector128.Max(four, Vector128.Shuffle(four, Vector128.Create(2u, 3, 0, 1)));
         return Vector128.Max(four, Vector128.Shuffle(four, Vector128.Create(1u, 0, 3, 2))).AsSingle().ToScalar();
     }
@@ -182,7 +201,7 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
         return tables;
     }
 
-    /// <summary>Finds the number of thresholds that a value exceeds, as a type, so that the JIT compiles the loop for it.</summary>
+    /// <summary>The number of thresholds that a value exceeds; a type, so that the JIT compiles the loop for it.</summary>
     private interface ISearch
     {
         static abstract T Rank<T>(T x, float* tables)
@@ -208,8 +227,8 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
     }
 
     /// <summary>
-    /// One comparison, with the only threshold in the part of -1 … 1 that the value lies in. What part that is grows with the value, however it is
-    /// rounded: so all thresholds in lower parts are exceeded, and none in higher ones.
+    /// One comparison, with the only threshold in the value's part of -1 … 1. Parts ascend with the value, however it is rounded: so it
+    /// exceeds all thresholds in lower parts, and none in higher ones.
     /// </summary>
     private readonly struct ByParts : ISearch
     {

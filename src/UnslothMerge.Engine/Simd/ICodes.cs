@@ -12,12 +12,13 @@ internal unsafe interface ICodes
     int Bits { get; }
 
     /// <summary>The values of sixteen codes.</summary>
-    /// <param name="source">Where they begin. Sixteen bytes are readable, whatever they take.</param>
+    /// <param name="source">Their first byte; sixteen bytes are readable.</param>
     T Load<T>(byte* source)
         where T : unmanaged, ILanes<T>;
 }
 
-/// <summary>FP8 with four bits of exponent and three of mantissa: no infinity, and 7F is NaN. Source: OCP 8-bit floating point 1.0.</summary>
+/// <summary>FP8 with four bits of exponent and three of mantissa: no infinity, and 7F is NaN. Source: OCP 8-bit floating point
+/// 1.0.</summary>
 internal readonly unsafe struct E4M3Codes : ICodes
 {
     /// <summary>2^-6, the least normal value, as fp32 bits.</summary>
@@ -35,12 +36,12 @@ internal readonly unsafe struct E4M3Codes : ICodes
         T code = T.WidenBytes(Vector128.Load(source));
         T sign = T.ShiftLeftBits(T.AndBits(code, T.BroadcastBits(0x80)), 24);
         T magnitude = T.AndBits(code, T.BroadcastBits(0x7F));
-        T moved = T.ShiftLeftBits(magnitude, 20);
+        T shifted = T.ShiftLeftBits(magnitude, 20);
 
         // A denormal is read as 2^-6 · (1 + fraction), and the 2^-6 taken off again; exact.
-        T denormal = T.Subtract(T.AddBits(moved, T.BroadcastBits(LeastNormal)), T.BroadcastBits(LeastNormal));
+        T denormal = T.Subtract(T.AddBits(shifted, T.BroadcastBits(LeastNormal)), T.BroadcastBits(LeastNormal));
         T isNormal = T.GreaterThanBits(magnitude, T.BroadcastBits(7));
-        T number = T.Select(isNormal, T.AddBits(moved, T.BroadcastBits(Bias)), denormal);
+        T number = T.Select(isNormal, T.AddBits(shifted, T.BroadcastBits(Bias)), denormal);
         T isNaN = T.GreaterThanBits(magnitude, T.BroadcastBits(0x7E));
         return T.OrBits(T.Select(isNaN, T.Broadcast(FloatFormats.QuietNaN), number), sign);
     }
@@ -120,9 +121,9 @@ internal readonly unsafe struct IntegerCodes(int bits) : ICodes
 /// <summary>E8M0, a power of two: 2^(b − 127); FF is NaN. Source: OCP microscaling formats 1.0.</summary>
 internal static class PowersOfTwo
 {
-    /// <summary>One of them.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static float Of(byte exponent) => exponent is 0xFF ? float.NaN : BitConverter.UInt32BitsToSingle(exponent is 0 ? 0x0040_0000 : (uint)exponent << 23);
+    public static float Of(byte exponent) =>
+        exponent is 0xFF ? float.NaN : BitConverter.UInt32BitsToSingle(exponent is 0 ? 0x0040_0000 : (uint)exponent << 23);
 }
 
 /// <summary>From small unsigned integers to fp32.</summary>
@@ -133,7 +134,7 @@ internal static class Integers
 
     /// <summary>The integers minus an offset, exactly.</summary>
     /// <param name="integers">Below 2^23.</param>
-    /// <param name="offset"><see cref="Zero"/> plus what is to be subtracted.</param>
+    /// <param name="offset"><see cref="Zero"/> plus the subtrahend.</param>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static T ToSingle<T>(T integers, T offset)
         where T : unmanaged, ILanes<T> => T.Subtract(T.OrBits(integers, T.Broadcast(Zero)), offset);
@@ -144,15 +145,15 @@ internal static unsafe class Nibbles
 {
     private const ulong LowNibbles = 0x0F0F_0F0F_0F0F_0F0F;
 
-    /// <summary>The address of values that are constants in the assembly, which nothing moves.</summary>
+    /// <summary>The address of constants in the assembly, which never moves.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float* Table(ReadOnlySpan<float> constants) => (float*)Unsafe.AsPointer(ref MemoryMarshal.GetReference(constants));
 
-    /// <summary>Low nibble first becomes high nibble first.</summary>
+    /// <summary>From low nibble first to high nibble first.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong Swap(ulong packed) => ((packed & LowNibbles) << 4) | ((packed >> 4) & LowNibbles);
 
-    /// <summary>AWQ's words, which hold eight outputs as 0 2 4 6 1 3 5 7 from the low end, become outputs in order, high nibble first.</summary>
+    /// <summary>AWQ's words, eight outputs as 0 2 4 6 1 3 5 7 from the low end, to outputs in order, high nibble first.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static ulong FromAwq(ulong words) => (Spread(words) << 4) | Spread(words >> 16);
 

@@ -5,7 +5,7 @@ namespace UnslothMerge.Simd;
 /// <summary>The values that the codes of a quantized weight stand for, before they are multiplied by a scale.</summary>
 internal interface IGrid
 {
-    /// <summary>Rounds sixteen numbers to the grid, ties to even; what lies beyond it becomes its last value.</summary>
+    /// <summary>Rounds sixteen numbers to the grid, ties to even; numbers beyond it become its last value.</summary>
     /// <param name="value">Values divided by their scale.</param>
     /// <param name="magnitude">The distance of each rounded value from the one that a weight of zero has, fp32.</param>
     /// <returns>The codes, of 8 bits at most.</returns>
@@ -14,21 +14,21 @@ internal interface IGrid
 }
 
 /// <summary>
-/// A float of at most 8 bits without infinity: a sign, an exponent, a mantissa. Source: OCP 8-bit floating point 1.0 and microscaling formats 1.0.
+/// A float of at most 8 bits without infinity: sign, exponent, mantissa. Source: OCP 8-bit floating point 1.0 and microscaling formats 1.0.
 /// </summary>
 /// <param name="mantissaBits">The bits of the mantissa.</param>
 /// <param name="bias">The bias of the exponent.</param>
-/// <param name="signBit">The place of the sign.</param>
+/// <param name="signBit">The bit of the sign.</param>
 /// <param name="largest">The largest number.</param>
 internal readonly struct FloatGrid(int mantissaBits, int bias, int signBit, float largest) : IGrid
 {
-    /// <summary>fp32's mantissa is longer by so many bits.</summary>
+    /// <summary>The bits that fp32's mantissa is longer by.</summary>
     private readonly int _lost = 23 - mantissaBits;
 
     private readonly uint _bias = (127u - (uint)bias) << 23;
 
-    /// <summary>The least normal number.</summary>
-    private readonly float _leastNormal = MathF.ScaleB(1, 1 - bias);
+    /// <summary>The smallest normal number.</summary>
+    private readonly float _smallestNormal = MathF.ScaleB(1, 1 - bias);
 
     /// <summary>The number whose unit in the last place is that of the subnormal ones.</summary>
     private readonly float _subnormal = MathF.ScaleB(1, 1 - bias - mantissaBits + 23);
@@ -40,7 +40,7 @@ internal readonly struct FloatGrid(int mantissaBits, int bias, int signBit, floa
         T clamped = T.MinBits(Rounding.Magnitude(value), T.BroadcastBits(BitConverter.SingleToUInt32Bits(largest)));
         T rounded = T.AndBits(Rounding.RoundBits(clamped, _lost), T.BroadcastBits(uint.MaxValue << _lost));
         T shifted = T.Add(clamped, T.Broadcast(_subnormal));
-        T isNormal = T.GreaterThanBits(clamped, T.BroadcastBits(BitConverter.SingleToUInt32Bits(_leastNormal) - 1));
+        T isNormal = T.GreaterThanBits(clamped, T.BroadcastBits(BitConverter.SingleToUInt32Bits(_smallestNormal) - 1));
         magnitude = T.Select(isNormal, rounded, T.Subtract(shifted, T.Broadcast(_subnormal)));
         T code = T.Select(
             isNormal,

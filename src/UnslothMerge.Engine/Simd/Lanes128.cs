@@ -48,8 +48,7 @@ internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
 
     [MethodImpl(Inline)] private static Lanes128 Repeat(Vector128<float> lanes) => new(lanes, lanes, lanes, lanes);
 
-    [MethodImpl(Inline)]
-    public static Lanes128 Load(float* source) =>
+    [MethodImpl(Inline)] public static Lanes128 Load(float* source) =>
         new(Vector128.Load(source), Vector128.Load(source + 4), Vector128.Load(source + 8), Vector128.Load(source + 12));
 
     [MethodImpl(Inline)]
@@ -58,12 +57,10 @@ internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
     [MethodImpl(Inline)]
     public static Lanes128 WidenBytes(Vector128<byte> bytes) => Widen(Vector128.WidenLower(bytes), Vector128.WidenUpper(bytes));
 
-    [MethodImpl(Inline)]
-    private static Lanes128 Widen(Vector128<ushort> lower, Vector128<ushort> upper) => new(
+    [MethodImpl(Inline)] private static Lanes128 Widen(Vector128<ushort> lower, Vector128<ushort> upper) => new(
         Vector128.WidenLower(lower), Vector128.WidenUpper(lower), Vector128.WidenLower(upper), Vector128.WidenUpper(upper));
 
-    [MethodImpl(Inline)]
-    public static Lanes128 LoadDouble(byte* source)
+    [MethodImpl(Inline)] public static Lanes128 LoadDouble(byte* source)
     {
         double* values = (double*)source;
         return new(
@@ -78,8 +75,7 @@ internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
 
     [MethodImpl(Inline)] public static Lanes128 LookUp(Lanes128 indices, float* table16) => NibbleTable.LookUp(indices, table16, 15);
 
-    [MethodImpl(Inline)]
-    public static void Store(Lanes128 value, float* destination)
+    [MethodImpl(Inline)] public static void Store(Lanes128 value, float* destination)
     {
         value._a.Store(destination);
         value._b.Store(destination + 4);
@@ -87,15 +83,13 @@ internal readonly unsafe struct Lanes128 : ILanes<Lanes128>
         value._d.Store(destination + 12);
     }
 
-    [MethodImpl(Inline)]
-    public static void StoreUInt16(Lanes128 bits, byte* destination)
+    [MethodImpl(Inline)] public static void StoreUInt16(Lanes128 bits, byte* destination)
     {
         Vector128.Narrow(bits.A, bits.B).Store((ushort*)destination);
         Vector128.Narrow(bits.C, bits.D).Store((ushort*)destination + 8);
     }
 
-    [MethodImpl(Inline)]
-    public static Vector128<byte> NarrowToBytes(Lanes128 bits) =>
+    [MethodImpl(Inline)] public static Vector128<byte> NarrowToBytes(Lanes128 bits) =>
         Vector128.Narrow(Vector128.Narrow(bits.A, bits.B), Vector128.Narrow(bits.C, bits.D));
 
     [MethodImpl(Inline)] public static Lanes128 Add(Lanes128 left, Lanes128 right) =>

@@ -42,15 +42,13 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
 
     [MethodImpl(Inline)] public static Lanes256 Load(float* source) => new(Vector256.Load(source), Vector256.Load(source + 8));
 
-    [MethodImpl(Inline)]
-    public static Lanes256 LoadUInt16(byte* source)
+    [MethodImpl(Inline)] public static Lanes256 LoadUInt16(byte* source)
     {
         Vector256<ushort> packed = Vector256.Load((ushort*)source);
         return new(Vector256.WidenLower(packed), Vector256.WidenUpper(packed));
     }
 
-    [MethodImpl(Inline)]
-    public static Lanes256 WidenBytes(Vector128<byte> bytes)
+    [MethodImpl(Inline)] public static Lanes256 WidenBytes(Vector128<byte> bytes)
     {
         if (Avx2.IsSupported)
         {
@@ -65,8 +63,7 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
             Vector256.Create(Vector128.WidenLower(upper), Vector128.WidenUpper(upper)));
     }
 
-    [MethodImpl(Inline)]
-    public static Lanes256 LoadDouble(byte* source)
+    [MethodImpl(Inline)] public static Lanes256 LoadDouble(byte* source)
     {
         double* values = (double*)source;
         return new(
@@ -74,8 +71,7 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
             Vector256.Narrow(Vector256.Load(values + 8), Vector256.Load(values + 12)));
     }
 
-    [MethodImpl(Inline)]
-    public static Lanes256 LookUpNibbles(ulong packed, float* table16)
+    [MethodImpl(Inline)] public static Lanes256 LookUpNibbles(ulong packed, float* table16)
     {
         if (!Avx2.IsSupported)
         {
@@ -89,13 +85,11 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
             LookUp(Avx2.ShiftRightLogicalVariable(Vector256.Create((uint)(packed >> 32)), shifts), table16));
     }
 
-    [MethodImpl(Inline)]
-    public static Lanes256 LookUp(Lanes256 indices, float* table16) => Avx2.IsSupported
+    [MethodImpl(Inline)] public static Lanes256 LookUp(Lanes256 indices, float* table16) => Avx2.IsSupported
         ? new(LookUp(indices.A, table16), LookUp(indices.B, table16))
         : NibbleTable.LookUp(indices, table16, 15);
 
-    [MethodImpl(Inline)]
-    private static Vector256<float> LookUp(Vector256<uint> codes, float* table16)
+    [MethodImpl(Inline)] private static Vector256<float> LookUp(Vector256<uint> codes, float* table16)
     {
         // Each permutation uses the low three bits of a code; the fourth, moved to the sign, chooses between them.
         Vector256<float> low = Avx2.PermuteVar8x32(Vector256.Load(table16), codes.AsInt32());
@@ -103,8 +97,7 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
         return Avx.BlendVariable(low, high, (codes << 28).AsSingle());
     }
 
-    [MethodImpl(Inline)]
-    public static void Store(Lanes256 value, float* destination)
+    [MethodImpl(Inline)] public static void Store(Lanes256 value, float* destination)
     {
         value._a.Store(destination);
         value._b.Store(destination + 8);
@@ -113,8 +106,7 @@ internal readonly unsafe struct Lanes256 : ILanes<Lanes256>
     [MethodImpl(Inline)]
     public static void StoreUInt16(Lanes256 bits, byte* destination) => Vector256.Narrow(bits.A, bits.B).Store((ushort*)destination);
 
-    [MethodImpl(Inline)]
-    public static Vector128<byte> NarrowToBytes(Lanes256 bits)
+    [MethodImpl(Inline)] public static Vector128<byte> NarrowToBytes(Lanes256 bits)
     {
         Vector256<ushort> packed = Vector256.Narrow(bits.A, bits.B);
         return Vector128.Narrow(packed.GetLower(), packed.GetUpper());

@@ -28,8 +28,7 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
 
     [MethodImpl(Inline)] public static Lanes512 Load(float* source) => new(Vector512.Load(source));
 
-    [MethodImpl(Inline)]
-    public static Lanes512 LoadUInt16(byte* source)
+    [MethodImpl(Inline)] public static Lanes512 LoadUInt16(byte* source)
     {
         Vector256<ushort> packed = Vector256.Load((ushort*)source);
         return Avx512F.IsSupported
@@ -37,8 +36,7 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
             : new(Vector512.Create(Vector256.WidenLower(packed), Vector256.WidenUpper(packed)));
     }
 
-    [MethodImpl(Inline)]
-    public static Lanes512 WidenBytes(Vector128<byte> bytes)
+    [MethodImpl(Inline)] public static Lanes512 WidenBytes(Vector128<byte> bytes)
     {
         if (Avx512F.IsSupported)
         {
@@ -51,12 +49,10 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
             Vector256.Create(Vector128.WidenLower(upper), Vector128.WidenUpper(upper))));
     }
 
-    [MethodImpl(Inline)]
-    public static Lanes512 LoadDouble(byte* source) =>
+    [MethodImpl(Inline)] public static Lanes512 LoadDouble(byte* source) =>
         new(Vector512.Narrow(Vector512.Load((double*)source), Vector512.Load((double*)source + 8)));
 
-    [MethodImpl(Inline)]
-    public static Lanes512 LookUpNibbles(ulong packed, float* table16)
+    [MethodImpl(Inline)] public static Lanes512 LookUpNibbles(ulong packed, float* table16)
     {
         if (!Avx512F.IsSupported)
         {
@@ -70,21 +66,18 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
         return new(Avx512F.PermuteVar16x32(Vector512.Load(table16), codes.AsInt32()));
     }
 
-    [MethodImpl(Inline)]
-    public static Lanes512 LookUp(Lanes512 indices, float* table16) => Avx512F.IsSupported
+    [MethodImpl(Inline)] public static Lanes512 LookUp(Lanes512 indices, float* table16) => Avx512F.IsSupported
         ? new(Avx512F.PermuteVar16x32(Vector512.Load(table16), indices.A.AsInt32()))
         : NibbleTable.LookUp(indices, table16, 15);
 
     public static bool HasWideTables => Avx512F.IsSupported;
 
-    [MethodImpl(Inline)]
-    public static Lanes512 LookUpWide(Lanes512 indices, float* table32) =>
+    [MethodImpl(Inline)] public static Lanes512 LookUpWide(Lanes512 indices, float* table32) =>
         new(Avx512F.PermuteVar16x32x2(Vector512.Load(table32), indices.A.AsInt32(), Vector512.Load(table32 + 16)));
 
     [MethodImpl(Inline)] public static void Store(Lanes512 value, float* destination) => value._a.Store(destination);
 
-    [MethodImpl(Inline)]
-    public static void StoreUInt16(Lanes512 bits, byte* destination)
+    [MethodImpl(Inline)] public static void StoreUInt16(Lanes512 bits, byte* destination)
     {
         Vector256<ushort> packed = Avx512F.IsSupported
             ? Avx512F.ConvertToVector256UInt16(bits.A)
@@ -92,8 +85,7 @@ internal readonly unsafe struct Lanes512 : ILanes<Lanes512>
         packed.Store((ushort*)destination);
     }
 
-    [MethodImpl(Inline)]
-    public static Vector128<byte> NarrowToBytes(Lanes512 bits)
+    [MethodImpl(Inline)] public static Vector128<byte> NarrowToBytes(Lanes512 bits)
     {
         if (Avx512F.IsSupported)
         {

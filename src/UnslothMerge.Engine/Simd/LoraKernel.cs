@@ -13,31 +13,17 @@ internal static unsafe class LoraKernel
     /// multiply-add each, then is added to delta once: the same bits on every width, whatever the size of the region.
     /// </summary>
     /// <param name="left">[rows, rank] fp32, row-major, the scaling already in it.</param>
-    /// <param name="right">[columns / <see cref="LoraPanels.Width"/> rounded up, rank, Width] fp32: the panels of the region's columns.</param>
+    /// <param name="right">[columns / <see cref="LoraPanels.Width"/> rounded up, rank, Width] fp32: the panels of the region's
+    /// columns.</param>
     /// <param name="delta">[rows, columns] fp32, row-major, rows <paramref name="deltaStride"/> floats apart.</param>
     public static void Accumulate(
-        ReadOnlySpan<float> left,
-        ReadOnlySpan<float> right,
-        Span<float> delta,
-        int rows,
-        int columns,
-        int rank,
-        int deltaStride) =>
+        ReadOnlySpan<float> left, ReadOnlySpan<float> right, Span<float> delta, int rows, int columns, int rank, int deltaStride) =>
         Run(left, right, delta, rows, columns, rank, deltaStride, assign: false, SimdWidths.Widest);
 
-    /// <summary>
-    /// The same as <see cref="Accumulate"/> into a cleared delta, whatever it holds, and faster:
-    /// at rank 16 the clearing takes a tenth of the time.
-    /// </summary>
-    /// <inheritdoc cref="Accumulate"/>
+    /// <summary><see cref="Accumulate"/> into a delta of zeros, whatever it holds: at rank 16 clearing it would take a tenth of the
+    /// time.</summary>
     public static void Assign(
-        ReadOnlySpan<float> left,
-        ReadOnlySpan<float> right,
-        Span<float> delta,
-        int rows,
-        int columns,
-        int rank,
-        int deltaStride) =>
+        ReadOnlySpan<float> left, ReadOnlySpan<float> right, Span<float> delta, int rows, int columns, int rank, int deltaStride) =>
         Run(left, right, delta, rows, columns, rank, deltaStride, assign: true, SimdWidths.Widest);
 
     /// <summary>Runs with a given width; every width gives the same bits.</summary>
@@ -97,7 +83,7 @@ internal static unsafe class LoraKernel
         }
     }
 
-    /// <summary>All rows of the columns of one micro-kernel, in blocks as large as they come.</summary>
+    /// <summary>All rows of the columns of one micro-kernel, in the largest blocks that fit.</summary>
     private static void Rows<T>(float* left, float* right, float* delta, int rows, int rank, nint deltaStride, bool assign)
         where T : unmanaged, ILanes<T>
     {
@@ -111,7 +97,7 @@ internal static unsafe class LoraKernel
         }
     }
 
-    /// <summary>The same for the last columns, through a buffer as wide as the micro-kernel.</summary>
+    /// <summary>The last columns, through a buffer as wide as the micro-kernel.</summary>
     private static void RaggedRows<T>(
         float* left, float* right, float* delta, int rows, int columns, int rank, nint deltaStride, bool assign)
         where T : unmanaged, ILanes<T>
@@ -242,28 +228,13 @@ internal static unsafe class LoraKernel
         static abstract int Value { get; }
     }
 
-    private readonly struct Rows1 : IRowCount
-    {
-        public static int Value => 1;
-    }
+    private readonly struct Rows1 : IRowCount { public static int Value => 1; }
 
-    private readonly struct Rows2 : IRowCount
-    {
-        public static int Value => 2;
-    }
+    private readonly struct Rows2 : IRowCount { public static int Value => 2; }
 
-    private readonly struct Rows4 : IRowCount
-    {
-        public static int Value => 4;
-    }
+    private readonly struct Rows4 : IRowCount { public static int Value => 4; }
 
-    private readonly struct Rows6 : IRowCount
-    {
-        public static int Value => 6;
-    }
+    private readonly struct Rows6 : IRowCount { public static int Value => 6; }
 
-    private readonly struct Rows8 : IRowCount
-    {
-        public static int Value => 8;
-    }
+    private readonly struct Rows8 : IRowCount { public static int Value => 8; }
 }

@@ -11,10 +11,10 @@ internal static class LoraPanels
     /// <summary>Columns per panel: two registers of 512 bits.</summary>
     public const int Width = 32;
 
-    /// <summary>The floats that the packed matrix takes.</summary>
+    /// <summary>The length of the packed matrix in floats.</summary>
     public static long Length(int rank, int columns) => ((long)columns + Width - 1) / Width * Width * rank;
 
-    /// <summary>Where, in floats, the panel begins whose first column is <paramref name="column"/>.</summary>
+    /// <summary>The offset in floats of the panel whose first column is <paramref name="column"/>.</summary>
     /// <param name="column">A multiple of <see cref="Width"/>.</param>
     public static long Offset(int rank, int column)
     {

@@ -4,16 +4,16 @@ using System.Runtime.Intrinsics;
 namespace UnslothMerge.Simd;
 
 /// <summary>
-/// Norms of merged weights and their rescaling (DoRA). Vectors of 256 bits are enough, because there is little to compute; sums are taken in parts
-/// that are added pairwise at the end, so that every instruction set gives the same bits.
+/// Norms of merged weights and their rescaling (DoRA). There is little to compute, so vectors of 256 bits are enough; partial sums are
+/// added pairwise at the end, so that every instruction set gives the same bits.
 /// </summary>
 internal static unsafe class Magnitudes
 {
     private const int Parts = 32;
 
     /// <summary>
-    /// Σⱼ (weight[j] + delta[j])². Four squares at a time in fp32, whose roundings are as often up as down, all else in double: over a row they change the
-    /// norm by less than 1e-8 of it, and never by more than 2e-7.
+    /// Σⱼ (weight[j] + delta[j])². Sums of four squares are fp32, all else is double: over a row this changes the norm by less than 1e-8 of
+    /// it, and never by more than 2e-7.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static double SquaredNorm(ReadOnlySpan<float> weight, ReadOnlySpan<float> delta)
@@ -26,7 +26,8 @@ internal static unsafe class Magnitudes
         {
             for (; i <= weight.Length - Parts; i += Parts)
             {
-                Vector256<float> four = (Square(w + i, d + i) + Square(w + i + 8, d + i + 8)) + (Square(w + i + 16, d + i + 16) + Square(w + i + 24, d + i + 24));
+                Vector256<float> four = (Square(w + i, d + i) + Square(w + i + 8, d + i + 8))
+                    + (Square(w + i + 16, d + i + 16) + Square(w + i + 24, d + i + 24));
                 low += Vector256.WidenLower(four);
                 high += Vector256.WidenUpper(four);
             }
@@ -70,8 +71,8 @@ internal static unsafe class Magnitudes
     }
 
     /// <summary>
-    /// delta[j] = factor · (weight[j] + delta[j]) − weight[j]: what the result differs from the weight, so that the weight's own digits stay. In fp32,
-    /// with what each rounding loses added at the end, also where weight and delta nearly cancel: as good as double, without its conversions.
+    /// delta[j] = factor · (weight[j] + delta[j]) − weight[j], in fp32 with compensated rounding errors, also where weight and delta nearly
+    /// cancel: as exact as double, without its conversions.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Rescale(ReadOnlySpan<float> weight, Span<float> delta, double factor)

@@ -3,30 +3,24 @@ using System.Runtime.Intrinsics;
 
 namespace UnslothMerge.Simd;
 
-/// <summary>Quantizes values that share a scale, and finds the scale's measure: their largest magnitude. Every width gives the same bits.</summary>
+/// <summary>Quantizes values that share a scale, and finds their largest magnitude. Every width gives the same bits.</summary>
 internal static unsafe class Quantization
 {
     /// <summary>Codes of values: each divided by the scale, in fp32, and rounded to the grid.</summary>
-    /// <param name="grid">What the codes stand for.</param>
+    /// <param name="grid">The values that codes stand for.</param>
     /// <param name="values">[n] fp32, finite.</param>
-    /// <param name="scale">What they are divided by; not zero.</param>
+    /// <param name="scale">The divisor; not zero.</param>
     /// <param name="codes">[n] receives the codes.</param>
-    /// <param name="statistics">Gathers the squares of the values and of what is lost.</param>
-    public static void Encode<TGrid>(in TGrid grid, ReadOnlySpan<float> values, float scale, Span<byte> codes, ref TileStatistics statistics)
-        where TGrid : struct, IGrid => Encode(grid, values, scale, codes, ref statistics, SimdWidths.Widest);
-
-    /// <summary>The largest magnitude of some values.</summary>
-    public static float Largest(ReadOnlySpan<float> values) => Largest(values, SimdWidths.Widest);
-
-    /// <summary>Encodes with a given width.</summary>
-    internal static void Encode<TGrid>(in TGrid grid, ReadOnlySpan<float> values, float scale, Span<byte> codes, ref TileStatistics statistics, SimdWidth width)
+    /// <param name="statistics">Receives the squares of the values and of the errors.</param>
+    public static void Encode<TGrid>(
+        in TGrid grid, ReadOnlySpan<float> values, float scale, Span<byte> codes, ref TileStatistics statistics, SimdWidth? width = null)
         where TGrid : struct, IGrid
     {
         ArgumentOutOfRangeException.ThrowIfNotEqual(codes.Length, values.Length, nameof(codes));
         fixed (float* v = values)
         fixed (byte* c = codes)
         {
-            switch (width)
+            switch (width ?? SimdWidths.Widest)
             {
                 case SimdWidth.Vector512: Encode<Lanes512, TGrid>(grid, v, scale, c, values.Length, ref statistics); break;
                 case SimdWidth.Vector256: Encode<Lanes256, TGrid>(grid, v, scale, c, values.Length, ref statistics); break;
@@ -35,16 +29,16 @@ internal static unsafe class Quantization
         }
     }
 
-    /// <summary>Finds it with a given width.</summary>
-    internal static float Largest(ReadOnlySpan<float> values, SimdWidth width)
+    /// <summary>The largest magnitude of some values.</summary>
+    public static float LargestMagnitude(ReadOnlySpan<float> values, SimdWidth? width = null)
     {
         fixed (float* v = values)
         {
-            return width switch
+            return (width ?? SimdWidths.Widest) switch
             {
-                SimdWidth.Vector512 => Largest<Lanes512>(v, values.Length),
-                SimdWidth.Vector256 => Largest<Lanes256>(v, values.Length),
-                _ => Largest<Lanes128>(v, values.Length),
+                SimdWidth.Vector512 => LargestMagnitude<Lanes512>(v, values.Length),
+                SimdWidth.Vector256 => LargestMagnitude<Lanes256>(v, values.Length),
+                _ => LargestMagnitude<Lanes128>(v, values.Length),
             };
         }
     }
@@ -100,7 +94,7 @@ internal static unsafe class Quantization
     }
 
     [SkipLocalsInit]
-    private static float Largest<T>(float* values, nint count)
+    private static float LargestMagnitude<T>(float* values, nint count)
         where T : unmanaged, ILanes<T>
     {
         T largest = T.Broadcast(0);

@@ -13,13 +13,16 @@ internal static unsafe class ScaledCodes
     /// <param name="zeros">The row's zero points, likewise; empty for none.</param>
     /// <param name="block">The columns that share a scale, a multiple of 16.</param>
     /// <param name="values">[n] fp32.</param>
-    public static void Decode<TCodes>(TCodes codes, ReadOnlySpan<byte> row, int column, ReadOnlySpan<float> scales, ReadOnlySpan<float> zeros, int block, Span<float> values)
-        where TCodes : struct, ICodes =>
-        Decode(codes, row, column, scales, zeros, block, values, SimdWidths.Widest);
-
-    /// <summary>Decodes with a given width; every width gives the same bits.</summary>
-    internal static void Decode<TCodes>(
-        TCodes codes, ReadOnlySpan<byte> row, int column, ReadOnlySpan<float> scales, ReadOnlySpan<float> zeros, int block, Span<float> values, SimdWidth width)
+    /// <param name="width">By default the widest; every width gives the same bits.</param>
+    public static void Decode<TCodes>(
+        TCodes codes,
+        ReadOnlySpan<byte> row,
+        int column,
+        ReadOnlySpan<float> scales,
+        ReadOnlySpan<float> zeros,
+        int block,
+        Span<float> values,
+        SimdWidth? width = null)
         where TCodes : struct, ICodes
     {
         ArgumentOutOfRangeException.ThrowIfNegative(column);
@@ -33,17 +36,14 @@ internal static unsafe class ScaledCodes
         int last = column + values.Length - 1;
         ArgumentOutOfRangeException.ThrowIfLessThan(row.Length, (((long)last + 1) * codes.Bits + 7) / 8, nameof(row));
         ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(scales.Length, last / block, nameof(scales));
-        if (!zeros.IsEmpty)
-        {
-            ArgumentOutOfRangeException.ThrowIfNotEqual(zeros.Length, scales.Length, nameof(zeros));
-        }
+        ArgumentOutOfRangeException.ThrowIfNotEqual(zeros.Length, zeros.IsEmpty ? 0 : scales.Length, nameof(zeros));
 
         fixed (byte* r = row)
         fixed (float* s = scales)
         fixed (float* z = zeros)
         fixed (float* v = values)
         {
-            switch (width)
+            switch (width ?? SimdWidths.Widest)
             {
                 case SimdWidth.Vector512: Decode<Lanes512, TCodes>(codes, r, row.Length, column, s, z, block, v, values.Length); break;
                 case SimdWidth.Vector256: Decode<Lanes256, TCodes>(codes, r, row.Length, column, s, z, block, v, values.Length); break;
@@ -52,17 +52,18 @@ internal static unsafe class ScaledCodes
         }
     }
 
-    private static void Decode<T, TCodes>(TCodes codes, byte* row, int rowBytes, int column, float* scales, float* zeros, int block, float* values, int count)
+    private static void Decode<T, TCodes>(
+        TCodes codes, byte* row, int rowBytes, int column, float* scales, float* zeros, int block, float* values, int count)
         where T : unmanaged, ILanes<T>
         where TCodes : struct, ICodes
     {
         // Sixteens at multiples of sixteen begin with a byte and have one scale; a segment may begin and end inside one.
         int end = column + count;
-        int begun = column % ILanes<T>.Count;
-        if (begun > 0)
+        int offset = column % ILanes<T>.Count;
+        if (offset > 0)
         {
-            int part = Math.Min(count, ILanes<T>.Count - begun);
-            Part<T, TCodes>(codes, row, rowBytes, column - begun, begun, part, scales, zeros, block, values);
+            int part = Math.Min(count, ILanes<T>.Count - offset);
+            Part<T, TCodes>(codes, row, rowBytes, column - offset, offset, part, scales, zeros, block, values);
             column += part;
             values += part;
         }
@@ -84,7 +85,8 @@ internal static unsafe class ScaledCodes
 
     /// <summary>The loop itself, alone in its method: near a call the JIT would keep vectors in memory.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Sixteens<T, TCodes>(TCodes codes, byte* row, int column, float* scales, float* zeros, int block, float* values, int count)
+    private static void Sixteens<T, TCodes>(
+        TCodes codes, byte* row, int column, float* scales, float* zeros, int block, float* values, int count)
         where T : unmanaged, ILanes<T>
         where TCodes : struct, ICodes
     {
@@ -124,9 +126,9 @@ internal static unsafe class ScaledCodes
 
     /// <summary>Elements inside of one sixteen.</summary>
     /// <param name="column">Of the sixteen.</param>
-    /// <param name="begun">Its elements before the first.</param>
+    /// <param name="offset">The first one's place in it.</param>
     private static void Part<T, TCodes>(
-        TCodes codes, byte* row, int rowBytes, int column, int begun, int count, float* scales, float* zeros, int block, float* values)
+        TCodes codes, byte* row, int rowBytes, int column, int offset, int count, float* scales, float* zeros, int block, float* values)
         where T : unmanaged, ILanes<T>
         where TCodes : struct, ICodes
     {
@@ -136,7 +138,8 @@ internal static unsafe class ScaledCodes
         Unsafe.InitBlockUnaligned(padded, 0, 16);
         Unsafe.CopyBlockUnaligned(padded, row + start, (uint)Math.Min(2 * codes.Bits, rowBytes - start));
         int index = column / block;
-        Sixteens<T, TCodes>(codes, padded, 0, scales + index, zeros is null ? null : zeros + index, ILanes<T>.Count, sixteen, ILanes<T>.Count);
-        Unsafe.CopyBlockUnaligned(values, sixteen + begun, (uint)count * sizeof(float));
+        Sixteens<T, TCodes>(
+            codes, padded, 0, scales + index, zeros is null ? null : zeros + index, ILanes<T>.Count, sixteen, ILanes<T>.Count);
+        Unsafe.CopyBlockUnaligned(values, sixteen + offset, (uint)count * sizeof(float));
     }
 }

@@ -1,9 +1,9 @@
 namespace UnslothMerge.Simd;
 
-/// <summary>What a merge tells about a tensor, gathered while its tiles are combined.</summary>
+/// <summary>Norms and errors of a tensor, summed while its tiles are combined.</summary>
 /// <remarks>
-/// Each tile is summed in sixteen fp32 partial sums (column i goes to sum i mod 16, row after row, fused, except that a rest of less than sixteen
-/// is squared and then added), which are folded pairwise in double. So the sums do not depend on the machine, only on how the tensor is cut into tiles.
+/// A tile has sixteen fp32 partial sums (column i goes to sum i mod 16, row after row, fused; a rest of less than sixteen is squared and
+/// then added), which are added pairwise in double. So the sums depend on the tiles, but not on the machine.
 /// </remarks>
 public record struct TileStatistics
 {
@@ -13,13 +13,13 @@ public record struct TileStatistics
     /// <summary>Σ delta².</summary>
     public double DeltaSquares { get; set; }
 
-    /// <summary>Σ value² of what was quantized, after the merge.</summary>
+    /// <summary>Σ value² after the merge, where the output is quantized.</summary>
     public double ValueSquares { get; set; }
 
     /// <summary>Σ (quantized − value)², where the output is quantized.</summary>
     public double ErrorSquares { get; set; }
 
-    /// <summary>Some output is NaN or infinite after rounding to the output format.</summary>
+    /// <summary>True if some output is NaN or infinite after rounding to the output format.</summary>
     public bool NonFinite { get; set; }
 
     /// <summary>Adds the statistics of another part of the tensor.</summary>

@@ -3,7 +3,7 @@ using System.Runtime.CompilerServices;
 
 namespace UnslothMerge.Simd;
 
-/// <summary>Codes that are stored the other way round: what lies side by side belongs to different rows of the weight, or to far columns of it.</summary>
+/// <summary>Codes of a transposed weight: neighbours belong to different rows of the weight.</summary>
 internal unsafe interface ITransposedCodes
 {
     /// <summary>The values of sixteen rows in one column.</summary>
@@ -27,12 +27,20 @@ internal static unsafe class TransposedCodes
     /// <param name="groups">[all columns]: the group of each.</param>
     /// <param name="zeros">[groups, stride].</param>
     /// <param name="scales">[groups, stride].</param>
-    /// <param name="stride">All rows, and as many more as make a multiple of sixteen; what lies there does not matter.</param>
-    /// <param name="part">What to decode.</param>
+    /// <param name="stride">The rows, rounded up to a multiple of sixteen.</param>
+    /// <param name="part">The rectangle to decode.</param>
     /// <param name="values">[rows, columns] fp32.</param>
-    /// <param name="width">Every width gives the same bits.</param>
+    /// <param name="width">By default the widest; every width gives the same bits.</param>
     public static void DecodeGptq(
-        ReadOnlySpan<byte> words, int bits, ReadOnlySpan<int> groups, ReadOnlySpan<float> zeros, ReadOnlySpan<float> scales, int stride, Part part, Span<float> values, SimdWidth width)
+        ReadOnlySpan<byte> words,
+        int bits,
+        ReadOnlySpan<int> groups,
+        ReadOnlySpan<float> zeros,
+        ReadOnlySpan<float> scales,
+        int stride,
+        Part part,
+        Span<float> values,
+        SimdWidth? width = null)
     {
         long lines = (((long)part.Column + part.Columns) * bits + 31) / 32;
         ArgumentOutOfRangeException.ThrowIfLessThan(words.Length, lines * stride * sizeof(uint), nameof(words));
@@ -46,10 +54,18 @@ internal static unsafe class TransposedCodes
         }
     }
 
-    /// <summary>AWQ: words of eight 4-bit codes packed along the rows of the weight, in an order of its own. Otherwise as <see cref="DecodeGptq"/>.</summary>
+    /// <summary>AWQ: words of eight 4-bit codes packed along the rows of the weight, in an order of its own. Otherwise as
+    /// <see cref="DecodeGptq"/>.</summary>
     /// <param name="words">[all columns, stride / 8] little-endian words.</param>
     public static void DecodeAwq(
-        ReadOnlySpan<byte> words, ReadOnlySpan<int> groups, ReadOnlySpan<float> zeros, ReadOnlySpan<float> scales, int stride, Part part, Span<float> values, SimdWidth width)
+        ReadOnlySpan<byte> words,
+        ReadOnlySpan<int> groups,
+        ReadOnlySpan<float> zeros,
+        ReadOnlySpan<float> scales,
+        int stride,
+        Part part,
+        Span<float> values,
+        SimdWidth? width = null)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(words.Length, ((long)part.Column + part.Columns) * stride / 2, nameof(words));
         Check(groups, zeros, scales, stride, part);
@@ -62,14 +78,16 @@ internal static unsafe class TransposedCodes
         }
     }
 
-    /// <summary>MXFP4 as gpt-oss stores it: blocks of 32 FP4 codes along the rows of the weight, one column after the other. code · 2^(scale − 127).</summary>
+    /// <summary>MXFP4 as gpt-oss stores it: blocks of 32 FP4 codes along the rows of the weight, one column after the other. code ·
+    /// 2^(scale − 127).</summary>
     /// <param name="blocks">[all columns, groups, 16].</param>
     /// <param name="scales">[all columns, groups]: E8M0.</param>
     /// <param name="groups">Blocks in a column.</param>
-    /// <param name="part">What to decode.</param>
+    /// <param name="part">The rectangle to decode.</param>
     /// <param name="values">[rows, columns] fp32.</param>
-    /// <param name="width">Every width gives the same bits.</param>
-    public static void DecodeMxFp4(ReadOnlySpan<byte> blocks, ReadOnlySpan<byte> scales, int groups, Part part, Span<float> values, SimdWidth width)
+    /// <param name="width">By default the widest; every width gives the same bits.</param>
+    public static void DecodeMxFp4(
+        ReadOnlySpan<byte> blocks, ReadOnlySpan<byte> scales, int groups, Part part, Span<float> values, SimdWidth? width = null)
     {
         long all = ((long)part.Column + part.Columns) * groups;
         ArgumentOutOfRangeException.ThrowIfLessThan(blocks.Length, all * 16, nameof(blocks));
@@ -95,13 +113,13 @@ internal static unsafe class TransposedCodes
         }
     }
 
-    private static void Decode<TCodes>(TCodes codes, Part part, Span<float> values, SimdWidth width)
+    private static void Decode<TCodes>(TCodes codes, Part part, Span<float> values, SimdWidth? width)
         where TCodes : struct, ITransposedCodes
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(values.Length, (long)part.Rows * part.Columns, nameof(values));
         fixed (float* v = values)
         {
-            switch (width)
+            switch (width ?? SimdWidths.Widest)
             {
                 case SimdWidth.Vector512: Decode<Lanes512, TCodes>(codes, part.Row, part.Rows, part.Column, part.Columns, v); break;
                 case SimdWidth.Vector256: Decode<Lanes256, TCodes>(codes, part.Row, part.Rows, part.Column, part.Columns, v); break;
@@ -120,9 +138,9 @@ internal static unsafe class TransposedCodes
         int end = row + rows;
         for (int first = row / Side * Side; first < end; first += Side)
         {
-            int begun = Math.Max(0, row - first);
-            int height = Math.Min(Side, end - first) - begun;
-            float* destination = values + ((nint)(first + begun - row) * columns);
+            int offset = Math.Max(0, row - first);
+            int height = Math.Min(Side, end - first) - offset;
+            float* destination = values + ((nint)(first + offset - row) * columns);
             for (int c = 0; c < columns; c += Side)
             {
                 int width = Math.Min(Side, columns - c);
@@ -136,7 +154,8 @@ internal static unsafe class TransposedCodes
                 Transposition.Sixteen(block, part, Side);
                 for (int r = 0; r < height; r++)
                 {
-                    Unsafe.CopyBlockUnaligned(destination + ((nint)r * columns) + c, part + ((begun + r) * Side), (uint)width * sizeof(float));
+                    Unsafe.CopyBlockUnaligned(
+                        destination + ((nint)r * columns) + c, part + ((offset + r) * Side), (uint)width * sizeof(float));
                 }
             }
         }

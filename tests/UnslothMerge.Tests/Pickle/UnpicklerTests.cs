@@ -65,8 +65,8 @@ public sealed class UnpicklerTests
         { "_rebuild_tensor_v2 with arguments", new PickleBuilder().Proto().Tensor("FloatStorage", "0", 6, 0, [2, 3], [1]).Bytes },
         { "storage", new PickleBuilder().Proto().Storage("FloatStorage", "0", -1).Bytes },
         { "storage", new PickleBuilder().Proto().Text("0").Op("Q").Bytes },
-        { "recalls the value 9", new PickleBuilder().Proto().Op("}h").Raw(9).Bytes },
-        { "recalls the value 4000000000", new PickleBuilder().Proto().Op("}j").U32(4_000_000_000).Bytes },
+        { "gets the memo 9", new PickleBuilder().Proto().Op("}h").Raw(9).Bytes },
+        { "gets the memo 4000000000", new PickleBuilder().Proto().Op("}j").U32(4_000_000_000).Bytes },
         { "more values than it made", new PickleBuilder().Proto().Op("}(s").Bytes },
         { "more values than it made", new PickleBuilder().Proto().Op("R").Bytes },
         { "more values than it made", new PickleBuilder().Proto().Op("q").Raw(0).Bytes },
@@ -90,7 +90,7 @@ public sealed class UnpicklerTests
         { "truncated", new PickleBuilder().Proto().Op("ctorch").Bytes },
         { "truncated", [] },
         { "a number of 9 bytes", new PickleBuilder().Proto().Raw(0x8a, 9, 0, 0, 0, 0, 0, 0, 0, 0, 1).Bytes },
-        { "values in work at once", new PickleBuilder().Proto().Raw([.. Enumerable.Repeat((byte)'N', 70_000)]).Bytes },
+        { "values on the stack", new PickleBuilder().Proto().Raw([.. Enumerable.Repeat((byte)'N', 70_000)]).Bytes },
         { "nests deeper", new PickleBuilder().Proto().Raw([.. Enumerable.Repeat((byte)'(', 70_000)]).Bytes },
     };
 

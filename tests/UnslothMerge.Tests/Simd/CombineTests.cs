@@ -131,7 +131,7 @@ public sealed class CombineTests
 
     /// <summary>Against the rows decoded and combined one by one; the results lie where the weights did, if both fit.</summary>
     private static void CheckStored<TSource, TFormat>(byte[] bytes, int rows, int columns, int stride, int width)
-        where TSource : struct, IStoredFormat
+        where TSource : struct, IElementFormat
         where TFormat : struct, IOutputFormat
     {
         float[] delta = [.. Enumerable.Range(0, rows * columns).Select(i => (i % 11) - 5f)];

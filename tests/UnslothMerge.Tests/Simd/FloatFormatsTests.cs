@@ -89,7 +89,7 @@ public sealed class FloatFormatsTests
 
     [Fact]
     public void Lengths_must_agree() =>
-        Assert.Throws<ArgumentOutOfRangeException>(() => FloatFormats.DecodeBFloat16(new byte[3], new float[1]));
+        Assert.Throws<ArgumentOutOfRangeException>(() => FloatFormats.Decode<BFloat16Format>(new byte[3], new float[1]));
 
     private static double Power(int exponent) => Math.ScaleB(1, exponent);
 

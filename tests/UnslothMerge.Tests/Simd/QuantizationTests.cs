@@ -53,7 +53,7 @@ public sealed class QuantizationTests
             float[] values = [.. Enumerable.Range(0, count).Select(_ => (float)((random.NextDouble() - 0.5) * Math.Pow(10, random.Next(-6, 4))))];
             var scale = (float)Math.Pow(10, random.Next(-4, 2)) * (random.Next(2) == 0 ? 1 : -1);
             Assert.Equal(Encode(SimdWidth.Vector128), Encode((SimdWidth)width));
-            Assert.Equal(values.Select(MathF.Abs).DefaultIfEmpty().Max(), Quantization.Largest(values, (SimdWidth)width));
+            Assert.Equal(values.Select(MathF.Abs).DefaultIfEmpty().Max(), Quantization.LargestMagnitude(values, (SimdWidth)width));
 
             string Encode(SimdWidth chosen)
             {

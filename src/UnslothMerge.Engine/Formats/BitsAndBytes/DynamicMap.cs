@@ -8,7 +8,8 @@ namespace UnslothMerge.Formats.BitsAndBytes;
 /// </summary>
 internal static class DynamicMap
 {
-    /// <summary>Floats that have their sign, their exponent and the first six bits of their fraction in common share a cell, and no cell has two midpoints.</summary>
+    /// <summary>Floats that have their sign, their exponent and the first six bits of their fraction in common share a cell, and no cell
+    /// has two midpoints.</summary>
     private const int CellBits = 17;
 
     private static readonly float[] Map = Create();
@@ -17,9 +18,9 @@ internal static class DynamicMap
     private static readonly float[] Midpoints = [.. Map.Zip(Map.Skip(1), Midpoint), float.PositiveInfinity];
 
     // The value that is nearest to the lowest number of each cell.
-    private static readonly byte[] Cells = [.. Enumerable.Range(0, 1 << (32 - CellBits)).Select(c => (byte)Array.FindIndex(Midpoints, m => !(LeastOf((uint)c) > m)))];
+    private static readonly byte[] Cells =
+        [.. Enumerable.Range(0, 1 << (32 - CellBits)).Select(c => (byte)Array.FindIndex(Midpoints, m => !(LowestOf((uint)c) > m)))];
 
-    /// <summary>The values.</summary>
     public static ReadOnlySpan<float> Values => Map;
 
     /// <summary>The indices of the values that are nearest to (number − offset) · scale; of two, the lower one.</summary>
@@ -43,7 +44,7 @@ internal static class DynamicMap
     }
 
     // The lowest number in a cell: of the negative ones, that of the largest magnitude.
-    private static float LeastOf(uint cell)
+    private static float LowestOf(uint cell)
     {
         var first = cell << CellBits;
         return BitConverter.UInt32BitsToSingle(first >> 31 == 0 ? first : first | ((1u << CellBits) - 1));

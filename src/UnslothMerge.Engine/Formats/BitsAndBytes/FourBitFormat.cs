@@ -9,7 +9,6 @@ public sealed class FourBitFormat : IStoredFormat
 {
     private const string StateInfix = ".quant_state.bitsandbytes__";
 
-    /// <inheritdoc/>
     public IEnumerable<FoundTensor> Find(Checkpoint checkpoint, ModelConfig config)
     {
         foreach (var stateJson in checkpoint.Tensors)
@@ -41,7 +40,9 @@ public sealed class FourBitFormat : IStoredFormat
         Expect(tensors.QuantMap, 16 * sizeof(float), TensorType.F32);
         if (nested)
         {
-            Expect(tensors.NestedAbsMax!, (blocks + state.NestedBlockSize!.Value - 1) / state.NestedBlockSize.Value * sizeof(float), TensorType.F32);
+            Expect(
+                tensors.NestedAbsMax!, (blocks + state.NestedBlockSize!.Value - 1) / state.NestedBlockSize.Value * sizeof(float),
+                TensorType.F32);
             Expect(tensors.NestedQuantMap!, 256 * sizeof(float), TensorType.F32);
         }
 
@@ -56,11 +57,17 @@ public sealed class FourBitFormat : IStoredFormat
             var slack = type is null ? tensor.Type.Bits() / 8 : 1;
             if (tensor.Length < bytes || tensor.Length >= bytes + slack || (type is not null && tensor.Type != type))
             {
-                throw Damaged($"'{tensor.Name}' is {tensor.Type} {tensor.Shape.Text()}, {tensor.Length} bytes, but {bytes} bytes{(type is null ? "" : $" of {type}")} belong to {state.QuantType} {state.Shape.Text()} in blocks of {state.BlockSize}");
+                throw Damaged(
+                    $"'{tensor.Name}' is {tensor.Type} {tensor.Shape.Text()}, {tensor.Length} bytes, but {bytes} "
+                    + $"bytes{(type is null ? "" : $" of {type}")} belong to {state.QuantType} {state.Shape.Text()} in blocks of "
+                    + $"{state.BlockSize}");
             }
         }
 
-        MergeException Damaged(string what) => new(MergeError.InvalidModel, $"The 4-bit weight '{name}' is damaged: {what}.", name, "Download the model again, or use its 16-bit original.");
+        MergeException Damaged(string what) =>
+            new(
+                MergeError.InvalidModel, $"The 4-bit weight '{name}' is damaged: {what}.", name,
+                "Download the model again, or use its 16-bit original.");
     }
 
     private static byte[] ReadSmall(StoredTensor tensor)

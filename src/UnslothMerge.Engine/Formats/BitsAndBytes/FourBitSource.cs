@@ -12,10 +12,13 @@ namespace UnslothMerge.Formats.BitsAndBytes;
 /// <param name="NestedAbsMax">F32 [⌈blocks / nested block size⌉].</param>
 /// <param name="NestedQuantMap">F32 [256]: the value of each absmax code.</param>
 /// <param name="StateJson">U8: the JSON of the <see cref="QuantState"/>.</param>
-public sealed record FourBitTensors(StoredTensor Packed, StoredTensor AbsMax, StoredTensor QuantMap, StoredTensor? NestedAbsMax, StoredTensor? NestedQuantMap, StoredTensor StateJson)
+public sealed record FourBitTensors(
+    StoredTensor Packed, StoredTensor AbsMax, StoredTensor QuantMap, StoredTensor? NestedAbsMax, StoredTensor? NestedQuantMap,
+    StoredTensor StateJson)
 {
     /// <summary>All of them.</summary>
-    public IReadOnlyList<StoredTensor> All => NestedAbsMax is null ? [Packed, AbsMax, QuantMap, StateJson] : [Packed, AbsMax, QuantMap, NestedAbsMax, NestedQuantMap!, StateJson];
+    public IReadOnlyList<StoredTensor> All =>
+        NestedAbsMax is null ? [Packed, AbsMax, QuantMap, StateJson] : [Packed, AbsMax, QuantMap, NestedAbsMax, NestedQuantMap!, StateJson];
 }
 
 /// <summary>The bytes and blocks that hold some rows.</summary>
@@ -26,34 +29,32 @@ public sealed record FourBitTensors(StoredTensor Packed, StoredTensor AbsMax, St
 public readonly record struct FourBitExtent(long FirstByte, int Bytes, long FirstBlock, int Blocks)
 {
     /// <summary>The decoded scales in what was read: they follow the codes at an aligned place.</summary>
-    public Span<float> AbsMaxOf(Span<byte> stored) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(Bytes), Blocks * sizeof(float)));
+    public Span<float> AbsMaxOf(Span<byte> stored) =>
+        MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(Bytes), Blocks * sizeof(float)));
 
     /// <inheritdoc cref="AbsMaxOf(Span{byte})"/>
-    public ReadOnlySpan<float> AbsMaxOf(ReadOnlySpan<byte> stored) => MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(Bytes), Blocks * sizeof(float)));
+    public ReadOnlySpan<float> AbsMaxOf(ReadOnlySpan<byte> stored) =>
+        MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(Bytes), Blocks * sizeof(float)));
 }
 
 /// <summary>
-/// A weight that bitsandbytes quantized to NF4 or FP4. Decodes as bitsandbytes does: code · absmax in fp32, rounded once to the dtype that the
-/// weight had. Blocks are flat: they may begin and end within a row. Source: bitsandbytes 0.50, <c>dequantize_4bit</c>; QLoRA (arXiv 2305.14314).
+/// A weight that bitsandbytes quantized to NF4 or FP4. Decodes as bitsandbytes does: code · absmax in fp32, rounded once to the dtype that
+/// the weight had. Blocks are flat: they may begin and end within a row. Source: bitsandbytes 0.50, <c>dequantize_4bit</c>; QLoRA (arXiv
+/// 2305.14314).
 /// </summary>
 public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : TensorSource
 {
-    /// <inheritdoc/>
     public override IReadOnlyList<long> Shape => state.Shape;
 
-    /// <inheritdoc/>
     public override TensorType Type => state.Type;
 
     /// <summary>Elements that share one absmax.</summary>
     public int BlockSize => state.BlockSize;
 
-    /// <inheritdoc/>
     public override string Format => state.QuantType.ToUpperInvariant();
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => tensors.All;
 
-    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows)
     {
         // Rows may begin and end in the middle of a block. The decoded absmax values follow the codes at an aligned place.
@@ -62,9 +63,9 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
         return CacheLine.Align((elements + state.BlockSize) / 2 + 1) + blocks * (sizeof(float) + 1);
     }
 
-    /// <inheritdoc/>
     public override TensorSink? WrittenBack(string name) => !state.Type.IsHalfWidthFloat() ? null
-        : new FourBitSink(name, state.Shape, new FourBitOptions(FourBitCodes.Of(state.QuantType), state.BlockSize, state.NestedBlockSize is not null, state.Type)
+        : new FourBitSink(name, state.Shape, new FourBitOptions(
+            FourBitCodes.Of(state.QuantType), state.BlockSize, state.NestedBlockSize is not null, state.Type)
         {
             Packed = new TensorSpec(name, tensors.Packed.Type, tensors.Packed.Shape),
         });
@@ -72,25 +73,28 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
     /// <summary>The value of each code.</summary>
     public float[] MapOf(InputFiles files) => files.ReadAll<float>(tensors.QuantMap);
 
-    /// <summary>Where the codes and scales of some rows lie, in the file and in what a reader reads of them. Reading starts at a block's first byte.</summary>
+    /// <summary>Where the codes and scales of some rows lie, in the file and in what a reader reads of them. Reading starts at a block's
+    /// first byte.</summary>
     public FourBitExtent ExtentOf(MatrixView view, long row, int rows)
     {
         var first = row * view.Columns;
         var end = first + ((long)rows * view.Columns);
         var firstBlock = first / state.BlockSize;
         var firstByte = firstBlock * state.BlockSize / 2;
-        return new FourBitExtent(firstByte, (int)(((end + 1) / 2) - firstByte), firstBlock, (int)(((end + state.BlockSize - 1) / state.BlockSize) - firstBlock));
+        return new FourBitExtent(
+            firstByte, (int)(((end + 1) / 2) - firstByte), firstBlock, (int)(((end + state.BlockSize - 1) / state.BlockSize) - firstBlock));
     }
 
-    /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(this, tensors, state, files, view);
 
-    private sealed class Reader(FourBitSource source, FourBitTensors tensors, QuantState state, InputFiles files, MatrixView view) : TensorReader
+    private sealed class Reader(
+        FourBitSource source, FourBitTensors tensors, QuantState state, InputFiles files, MatrixView view) : TensorReader
     {
         private readonly float[] _map = source.MapOf(files);
         private readonly float[]? _nestedMap = tensors.NestedQuantMap is null ? null : files.ReadAll<float>(tensors.NestedQuantMap);
         private readonly float[]? _nestedAbsMax = tensors.NestedAbsMax is null ? null : files.ReadAll<float>(tensors.NestedAbsMax);
-        private readonly RoundTo _roundTo = state.Type switch { TensorType.BF16 => RoundTo.BFloat16, TensorType.F16 => RoundTo.Half, _ => RoundTo.None };
+        private readonly RoundTo _roundTo =
+            state.Type switch { TensorType.BF16 => RoundTo.BFloat16, TensorType.F16 => RoundTo.Half, _ => RoundTo.None };
 
         public override void Read(long row, int rows, Span<byte> stored)
         {
@@ -106,7 +110,8 @@ public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : Te
 
             var codes = stored.Slice((int)CacheLine.Align(bytes) + (blocks * sizeof(float)), blocks);
             files.Read(tensors.AbsMax, firstBlock, codes);
-            FourBit.NestedAbsmax(codes, _nestedMap, _nestedAbsMax, checked((int)firstBlock), state.NestedBlockSize!.Value, state.NestedOffset, absMax);
+            FourBit.NestedAbsmax(
+                codes, _nestedMap, _nestedAbsMax, checked((int)firstBlock), state.NestedBlockSize!.Value, state.NestedOffset, absMax);
         }
 
         public override void Decode(ReadOnlySpan<byte> stored, long row, int rows, Tile tile)

@@ -1,3 +1,4 @@
+using System.Text.Json;
 using System.Text.Json.Nodes;
 using UnslothMerge.Safetensors;
 
@@ -13,7 +14,8 @@ namespace UnslothMerge.Formats.BitsAndBytes;
 /// <param name="Shape">The shape of the weight before it was packed.</param>
 /// <param name="NestedBlockSize">Absmax values that share one nested absmax; null without double quantization.</param>
 /// <param name="NestedOffset">What is added to each decoded absmax.</param>
-public sealed record QuantState(string QuantType, int BlockSize, TensorType Type, IReadOnlyList<long> Shape, int? NestedBlockSize, float NestedOffset)
+public sealed record QuantState(
+    string QuantType, int BlockSize, TensorType Type, IReadOnlyList<long> Shape, int? NestedBlockSize, float NestedOffset)
 {
     /// <summary>Reads the stored JSON.</summary>
     /// <param name="json">Its UTF-8 bytes.</param>
@@ -27,14 +29,17 @@ public sealed record QuantState(string QuantType, int BlockSize, TensorType Type
             return new QuantState(
                 node["quant_type"]!.GetValue<string>(),
                 node["blocksize"]!.GetValue<int>(),
-                TensorTypes.FromTorchName(node["dtype"]!.GetValue<string>()) ?? throw new FormatException($"the dtype {node["dtype"]} is not known"),
+                TensorTypes.FromTorchName(node["dtype"]!.GetValue<string>()) ?? throw new FormatException(
+                    $"the dtype {node["dtype"]} is not known"),
                 [.. node["shape"]!.AsArray().Select(d => d!.GetValue<long>())],
                 nested ? node["nested_blocksize"]!.GetValue<int>() : null,
                 nested ? node["nested_offset"]!.GetValue<float>() : 0);
         }
-        catch (Exception e) when (e is System.Text.Json.JsonException or FormatException or InvalidOperationException or NullReferenceException)
+        catch (Exception e) when (e is JsonException or FormatException or InvalidOperationException or NullReferenceException)
         {
-            throw new MergeException(MergeError.InvalidModel, $"The quantization state '{name}' cannot be read: {e.Message}", name, "Quantize the model again, or use its 16-bit original.", e);
+            throw new MergeException(
+                MergeError.InvalidModel, $"The quantization state '{name}' cannot be read: {e.Message}", name,
+                "Quantize the model again, or use its 16-bit original.", e);
         }
     }
 }

@@ -15,16 +15,26 @@ internal sealed class AwqFormat() : QuantizedFormat("awq")
         }
 
         var name = module + ".weight";
-        var (zeros, scales) = (Need(checkpoint, module + ".qzeros", name), Need(checkpoint, module + ".scales", name));
+        var (zeros, scales) = (Require(checkpoint, module + ".qzeros", name), Require(checkpoint, module + ".scales", name));
         var version = quantization.String("version") ?? "gemm";
         if (!version.Equals("gemm", StringComparison.OrdinalIgnoreCase) || (int?)quantization.Number("bits") is not (4 or null))
         {
-            throw new MergeException(MergeError.UnsupportedFormat, $"'{name}' is in the AWQ layout '{version}' with {quantization.Number("bits")} bits; only GEMM with 4 bits can be read.", name, "Use the 16-bit original of this model as the base.");
+            throw new MergeException(
+                MergeError.UnsupportedFormat,
+                $"'{name}' is in the AWQ layout '{version}' with {quantization.Number("bits")} bits; only GEMM with 4 bits can be read.",
+                name, "Use the 16-bit original of this model as the base.");
         }
 
         var groupSize = (int?)quantization.Number("group_size") is { } size and > 0 ? size : (int)tensor.Shape[0];
-        return tensor.Shape[1] * 8 == scales.Shape[1] && scales.Shape[0] == zeros.Shape[0] && scales.Shape[0] == (tensor.Shape[0] + groupSize - 1) / groupSize
-            ? new FoundTensor(name, new PanelSource(new PanelWeight("AWQ", 4, tensor, zeros, scales, null, groupSize) { PackedAlongInputs = false }, scales.Type))
-            : throw Damaged(name, $"codes {tensor.Shape.Text()}, zero points {zeros.Shape.Text()} and scales {scales.Shape.Text()} do not belong together in groups of {groupSize}");
+        return tensor.Shape[1] * 8 == scales.Shape[1] && scales.Shape[0] == zeros.Shape[0]
+            && scales.Shape[0] == (tensor.Shape[0] + groupSize - 1) / groupSize
+            ? new FoundTensor(
+                name,
+                new PanelSource(
+                    new PanelWeight("AWQ", 4, tensor, zeros, scales, null, groupSize) { PackedAlongInputs = false }, scales.Type))
+            : throw Damaged(
+                name,
+                $"codes {tensor.Shape.Text()}, zero points {zeros.Shape.Text()} and scales {scales.Shape.Text()} do not belong together "
+                + $"in groups of {groupSize}");
     }
 }

@@ -2,34 +2,32 @@ using System.Buffers;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>How the codes of a weight lie in its stored tensor.</summary>
+/// <summary>How the codes of a weight are packed in its stored tensor.</summary>
 internal abstract class CodeLayout
 {
     /// <summary>One byte a code, row by row.</summary>
     public static CodeLayout Bytes { get; } = new Rows(8);
 
     /// <summary>Codes packed without gaps, the first one lowest, in rows that are padded to whole bytes or words.</summary>
-    /// <param name="bits">The bits of a code.</param>
-    /// <param name="rowBytes">The bytes of a row.</param>
     public static CodeLayout Packed(int bits, long rowBytes) => new Rows(bits) { PackedRowBytes = checked((int)rowBytes) };
 
     /// <summary>Pieces begin at multiples of this many rows.</summary>
     public virtual int RowQuantum => 1;
 
-    /// <summary>True if scales are stored the other way round: a row of them for each column block.</summary>
+    /// <summary>True if scales are stored transposed: a row of them for each column block.</summary>
     public virtual bool IsTransposed => false;
 
     /// <summary>The bytes that a writer holds.</summary>
     public virtual long ResidentBytes => 0;
 
-    /// <summary>Prepares for writing.</summary>
     public abstract CodeWriter Open(MatrixView view, IOutput output);
 
     private sealed class Rows(int bits) : CodeLayout
     {
         public int PackedRowBytes { get; init; }
 
-        public override CodeWriter Open(MatrixView view, IOutput output) => new Writer(bits, PackedRowBytes > 0 ? PackedRowBytes : view.Columns, view, output);
+        public override CodeWriter Open(MatrixView view, IOutput output) =>
+            new Writer(bits, PackedRowBytes > 0 ? PackedRowBytes : view.Columns, view, output);
 
         private sealed class Writer(int bits, int rowBytes, MatrixView view, IOutput output) : CodeWriter
         {
@@ -49,6 +47,10 @@ internal abstract class CodeLayout
 
                 output.Write(0, row * rowBytes, packed.AsSpan(0, rows * rowBytes));
                 ArrayPool<byte>.Shared.Return(packed);
+            }
+
+            public override void Dispose()
+            {
             }
 
             private void Pack(ReadOnlySpan<byte> codes, Span<byte> packed)
@@ -77,25 +79,13 @@ internal abstract class CodeLayout
 internal abstract class CodeWriter : IDisposable
 {
     /// <summary>Writes the codes of some rows.</summary>
-    /// <param name="row">The first row.</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="codes">[rows, columns] one byte each.</param>
+    /// <param name="codes">[rows, columns], one byte each.</param>
     public abstract void Write(long row, int rows, ReadOnlySpan<byte> codes);
 
-    /// <summary>Writes what could not be written before.</summary>
+    /// <summary>Writes what needs all rows.</summary>
     public virtual void Finish()
     {
     }
 
-    /// <inheritdoc/>
-    public void Dispose()
-    {
-        Dispose(true);
-        GC.SuppressFinalize(this);
-    }
-
-    /// <summary>Gives back what the writer holds.</summary>
-    protected virtual void Dispose(bool disposing)
-    {
-    }
+    public abstract void Dispose();
 }

@@ -11,7 +11,8 @@ namespace UnslothMerge.Formats.Quantized;
 /// <param name="zeros">The row's zero points, as many; empty for none.</param>
 /// <param name="block">The columns that share a scale, a multiple of 16.</param>
 /// <param name="values">Receives as many values as it is long.</param>
-internal delegate void CodeDecoder(ReadOnlySpan<byte> row, int column, ReadOnlySpan<float> scales, ReadOnlySpan<float> zeros, int block, Span<float> values);
+internal delegate void CodeDecoder(
+    ReadOnlySpan<byte> row, int column, ReadOnlySpan<float> scales, ReadOnlySpan<float> zeros, int block, Span<float> values);
 
 /// <summary>The codes that quantized weights are made of.</summary>
 internal static class Codes
@@ -31,7 +32,8 @@ internal static class Codes
         _ => null,
     };
 
-    /// <summary>Integers of <paramref name="bits"/> bits, packed without gaps, least significant first; stored with 2^(bits − 1) added.</summary>
+    /// <summary>Integers of <paramref name="bits"/> bits, packed without gaps, least significant first; stored with 2^(bits − 1)
+    /// added.</summary>
     public static CodeDecoder PackedIntegers(int bits) => Decoder(new IntegerCodes(bits));
 
     /// <summary>Widens plain numbers, or codes of a byte each, to fp32.</summary>

@@ -7,8 +7,8 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>
-/// The formats of compressed-tensors: float-quantized and int-quantized (<c>P.weight</c> with <c>P.weight_scale</c>), pack-quantized, nvfp4-pack
-/// and mxfp4-pack (<c>P.weight_packed</c>). Source: neuralmagic/compressed-tensors 0.20.
+/// The formats of compressed-tensors: float-quantized and int-quantized (<c>P.weight</c> with <c>P.weight_scale</c>), pack-quantized,
+/// nvfp4-pack and mxfp4-pack (<c>P.weight_packed</c>). Source: neuralmagic/compressed-tensors 0.20.
 /// </summary>
 internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-tensors")
 {
@@ -29,7 +29,9 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
         var stem = Stem(name, ".weight")!;
         var zero = checkpoint.Find(stem + ".weight_zero_point");
         return new FoundTensor(name, new ScaledSource(
-            new ScaledWeight(tensor.Type == TensorType.I8 ? "INT8" : "FP8", tensor, tensor.Shape, decoder, tensor.Shape[^1], Grid(name, scaled, tensor.Shape, Block(quantization)))
+            new ScaledWeight(
+                tensor.Type == TensorType.I8 ? "INT8" : "FP8", tensor, tensor.Shape, decoder, tensor.Shape[^1],
+                Grid(name, scaled, tensor.Shape, Block(quantization)))
             {
                 Book = CodeBook.Of(tensor.Type),
                 Zeros = zero is null ? null : new ZeroPoints(zero, 0),
@@ -42,13 +44,15 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
     private static FoundTensor Packed(string module, StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         var name = module + ".weight";
-        var scale = Need(checkpoint, module + ".weight_scale", name);
+        var scale = Require(checkpoint, module + ".weight_scale", name);
         if (tensor.Type == TensorType.U8)
         {
             // Two FP4 codes a byte: nvfp4 (groups of 16, E4M3 scales over a global one) or mxfp4 (groups of 32, powers of two).
             long[] values = [.. tensor.Shape.SkipLast(1), tensor.Shape[^1] * 2];
             return new FoundTensor(name, new ScaledSource(
-                new ScaledWeight(scale.Type == TensorType.U8 || scale.Type == TensorType.F8_E8M0 ? "MXFP4" : "NVFP4", tensor, values, Codes.FourBitFloats, tensor.Shape[^1], Grid(name, scale, values, null))
+                new ScaledWeight(
+                    scale.Type == TensorType.U8 || scale.Type == TensorType.F8_E8M0 ? "MXFP4" : "NVFP4", tensor, values,
+                    Codes.FourBitFloats, tensor.Shape[^1], Grid(name, scale, values, null))
                 {
                     Book = CodeBook.E2M1,
                     Layout = CodeLayout.Packed(4, tensor.Shape[^1]),
@@ -58,13 +62,17 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
                 type));
         }
 
-        var shapeTensor = Need(checkpoint, module + ".weight_shape", name);
+        var shapeTensor = Require(checkpoint, module + ".weight_shape", name);
         using var files = new InputFiles();
-        var shape = shapeTensor.Type == TensorType.I64 ? files.ReadAll<long>(shapeTensor) : Array.ConvertAll(files.ReadAll<int>(shapeTensor), d => (long)d);
-        var bits = Bits(quantization, tensor, shape) ?? throw Damaged(name, $"{tensor.Shape.Text()} words do not hold {shape.Text()} codes");
+        var shape = shapeTensor.Type == TensorType.I64
+            ? files.ReadAll<long>(shapeTensor)
+            : Array.ConvertAll(files.ReadAll<int>(shapeTensor), d => (long)d);
+        var bits = Bits(quantization, tensor, shape) ?? throw Damaged(
+            name, $"{tensor.Shape.Text()} words do not hold {shape.Text()} codes");
         var zero = checkpoint.Find(module + ".weight_zero_point");
         return new FoundTensor(name, new ScaledSource(
-            new ScaledWeight($"INT{bits}", tensor, shape, Codes.PackedIntegers(bits), tensor.Shape[^1] * sizeof(int), Grid(name, scale, shape, null))
+            new ScaledWeight(
+                $"INT{bits}", tensor, shape, Codes.PackedIntegers(bits), tensor.Shape[^1] * sizeof(int), Grid(name, scale, shape, null))
             {
                 Book = CodeBook.Integers(-1 << (bits - 1), (1 << (bits - 1)) - 1, 1 << (bits - 1)),
                 Layout = CodeLayout.Packed(bits, tensor.Shape[^1] * sizeof(int)),
@@ -77,14 +85,17 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
 
     // Of the groups of the config, one whose width fits the words; each module's own group is not needed.
     private static int? Bits(JsonObject quantization, StoredTensor packed, long[] shape) =>
-        Groups(quantization).Select(g => (int?)g.Number("num_bits")).OfType<int>().Distinct().Where(b => packed.Shape[^1] == ((shape[^1] * b) + 31) / 32).Select(b => (int?)b).FirstOrDefault();
+        Groups(quantization).Select(g => (int?)g.Number("num_bits")).OfType<int>().Distinct()
+            .Where(b => packed.Shape[^1] == ((shape[^1] * b) + 31) / 32).Select(b => (int?)b).FirstOrDefault();
 
     private static (long, int)? Block(JsonObject quantization) =>
-        Groups(quantization).Select(g => g["block_structure"] as JsonArray).Where(b => b is { Count: 2 }).Select(b => ((long, int)?)(b![0]!.GetValue<long>(), b[1]!.GetValue<int>())).FirstOrDefault();
+        Groups(quantization).Select(g => g["block_structure"] as JsonArray).Where(b => b is { Count: 2 })
+            .Select(b => ((long, int)?)(b![0]!.GetValue<long>(), b[1]!.GetValue<int>())).FirstOrDefault();
 
     private static IEnumerable<JsonObject> Groups(JsonObject quantization) =>
         (quantization["config_groups"] as JsonObject)?.Select(g => g.Value?["weights"] as JsonObject).OfType<JsonObject>() ?? [];
 
     private static ScaleGrid Grid(string name, StoredTensor scale, IReadOnlyList<long> shape, (long, int)? block) =>
-        (block is null ? null : ScaleGrid.Fit(scale, shape, block)) ?? ScaleGrid.Fit(scale, shape, null) ?? throw Damaged(name, $"'{scale.Name}' {scale.Shape.Text()} does not fit {shape.Text()}");
+        (block is null ? null : ScaleGrid.Fit(scale, shape, block)) ?? ScaleGrid.Fit(scale, shape, null) ?? throw Damaged(
+            name, $"'{scale.Name}' {scale.Shape.Text()} does not fit {shape.Text()}");
 }

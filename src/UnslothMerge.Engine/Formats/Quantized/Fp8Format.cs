@@ -4,7 +4,8 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>FP8 with one scale per tensor, row, column or block: <c>P.weight</c> F8 and <c>P.weight_scale_inv</c>, a multiplier. Source: DeepSeek-V3; transformers' finegrained FP8.</summary>
+/// <summary>FP8 with one scale per tensor, row, column or block: <c>P.weight</c> F8 and <c>P.weight_scale_inv</c>, a multiplier. Source:
+/// DeepSeek-V3; transformers' finegrained FP8.</summary>
 internal sealed class Fp8Format() : QuantizedFormat("fp8")
 {
     private static readonly string[] ScaleNames = [".weight_scale_inv", ".weight_scale"];
@@ -19,9 +20,15 @@ internal sealed class Fp8Format() : QuantizedFormat("fp8")
 
         var module = Stem(tensor.Name, ".weight");
         var names = module is null ? BareScaleNames.Select(n => tensor.Name + n) : ScaleNames.Select(n => module + n);
-        var scale = names.Select(checkpoint.Find).FirstOrDefault(s => s is not null) ?? throw Damaged(tensor.Name, $"its scale '{names.First()}' is missing");
-        var block = quantization["weight_block_size"] is JsonArray { Count: 2 } b ? (b[0]!.GetValue<long>(), b[1]!.GetValue<int>()) : ((long, int)?)null;
-        var grid = ScaleGrid.Fit(scale, tensor.Shape, block) ?? throw Damaged(tensor.Name, $"'{scale.Name}' {scale.Shape.Text()} does not fit {tensor.Shape.Text()}{(block is null ? "" : $" in blocks of {block.Value.Item1}×{block.Value.Item2}")}");
+        var scale = names.Select(checkpoint.Find).FirstOrDefault(s => s is not null) ?? throw Damaged(
+            tensor.Name, $"its scale '{names.First()}' is missing");
+        var block = quantization["weight_block_size"] is JsonArray { Count: 2 } b
+            ? (b[0]!.GetValue<long>(), b[1]!.GetValue<int>())
+            : ((long, int)?)null;
+        var grid = ScaleGrid.Fit(scale, tensor.Shape, block) ?? throw Damaged(
+            tensor.Name,
+            $"'{scale.Name}' {scale.Shape.Text()} does not fit "
+            + $"{tensor.Shape.Text()}{(block is null ? "" : $" in blocks of {block.Value.Item1}×{block.Value.Item2}")}");
         return new FoundTensor(tensor.Name, new ScaledSource(
             new ScaledWeight("FP8", tensor, tensor.Shape, Codes.Of(tensor.Type)!, tensor.Shape[^1], grid)
             {

@@ -16,16 +16,21 @@ internal sealed class GptqFormat() : QuantizedFormat("gptq")
 
         var name = module + ".weight";
         var bits = (int?)quantization.Number("bits") ?? 4;
-        var (zeros, scales) = (Need(checkpoint, module + ".qzeros", name), Need(checkpoint, module + ".scales", name));
+        var (zeros, scales) = (Require(checkpoint, module + ".qzeros", name), Require(checkpoint, module + ".scales", name));
         var inputs = tensor.Shape[0] * 32 / bits;
         var groupSize = (int?)quantization.Number("group_size") is { } size and > 0 ? size : (int)inputs;
         var (groups, outputs, index) = (scales.Shape[0], scales.Shape[1], checkpoint.Find(module + ".g_idx"));
 
         // Without an index inputs are in the order of their groups; with one, a group may have any number of them.
         var fits = index is null ? groups == (inputs + groupSize - 1) / groupSize : index.Shape is [var length] && length == inputs;
-        if (bits is not (2 or 3 or 4 or 8) || !fits || tensor.Shape[1] != outputs || zeros.Shape[0] != groups || zeros.Shape[1] != ((outputs * bits) + 31) / 32)
+        if (bits is not (2 or 3 or 4 or 8) || !fits || tensor.Shape[1] != outputs || zeros.Shape[0] != groups
+            || zeros.Shape[1] != ((outputs * bits) + 31) / 32)
         {
-            throw Damaged(name, $"{bits}-bit codes {tensor.Shape.Text()}, zero points {zeros.Shape.Text()}, scales {scales.Shape.Text()}{(index is null ? "" : $" and g_idx {index.Shape.Text()}")} do not belong together in groups of {groupSize}");
+            throw Damaged(
+                name,
+                $"{bits}-bit codes {tensor.Shape.Text()}, zero points {zeros.Shape.Text()}, scales "
+                + $"{scales.Shape.Text()}{(index is null ? "" : $" and g_idx {index.Shape.Text()}")} do not belong together in groups of "
+                + $"{groupSize}");
         }
 
         return new FoundTensor(name, new PanelSource(

@@ -5,20 +5,20 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>The scales of a weight that is quantized already.</summary>
+/// <summary>The scales of a weight that is quantized in the base.</summary>
 /// <param name="Scales">The stored scales.</param>
 /// <param name="Zeros">The code of zero of each block; null if it is 0.</param>
 /// <param name="GroupIndex">The group of each column, where they are not in order.</param>
-/// <param name="Factor">What the stored scales are multiplied by.</param>
-internal sealed record OwnScales(byte[] Scales, float[]? Zeros, int[]? GroupIndex, float Factor);
+/// <param name="Factor">The factor on the stored scales.</param>
+internal sealed record BaseScales(byte[] Scales, float[]? Zeros, int[]? GroupIndex, float Factor);
 
 /// <summary>How a weight is stored as codes with scales.</summary>
-/// <param name="Format">What a person would call the format.</param>
+/// <param name="Format">The name of the format.</param>
 /// <param name="Codes">The stored codes.</param>
 /// <param name="Scales">The stored scales.</param>
 /// <param name="Book">How values become codes.</param>
-/// <param name="Layout">How codes lie.</param>
-/// <param name="Blocks">What shares a scale.</param>
+/// <param name="Layout">How the codes are packed.</param>
+/// <param name="Blocks">The blocks that share a scale.</param>
 internal sealed record GridWeight(string Format, TensorSpec Codes, TensorSpec Scales, CodeBook Book, CodeLayout Layout, ScaleBlocks Blocks)
 {
     /// <summary>The scale of a block of zeros.</summary>
@@ -28,7 +28,7 @@ internal sealed record GridWeight(string Format, TensorSpec Codes, TensorSpec Sc
     public bool HasPowersOfTwo { get; init; }
 
     /// <summary>Reads the scales that the weight has in the base; null if it has none there.</summary>
-    public Func<InputFiles, OwnScales>? Own { get; init; }
+    public Func<InputFiles, BaseScales>? ReadBaseScales { get; init; }
 
     /// <summary>One value that all scales are divided by, in the base and in the output.</summary>
     public (StoredTensor Stored, TensorSpec Output)? Divisor { get; init; }
@@ -38,22 +38,22 @@ internal sealed record GridWeight(string Format, TensorSpec Codes, TensorSpec Sc
 }
 
 /// <summary>
-/// Writes a weight as codes with scales. The merge is rounded once, from fp32 to the codes. (The tools that make such models quantize what was rounded to
-/// 16 bits before; for weights that no adapter changes that is the same.) A weight that has scales already keeps each of them, with its zero point, as
-/// long as the merged values fit it, so that what nothing has changed becomes the same codes again; other blocks get the least scale that holds them:
-/// largest magnitude / largest code. Sources: DeepSeek-V3, <c>weight_dequant</c>; transformers 5, <c>Fp8Quantize</c>; compressed-tensors 0.20, <c>calculate_qparams</c>.
+/// Writes a weight as codes with scales. The merge is rounded once, from fp32 to the codes. (The tools that make such models quantize what
+/// was rounded to 16 bits before; for weights that no adapter changes that is the same.) A weight that has scales already keeps each of
+/// them, with its zero point, as long as the merged values fit it, so that what nothing has changed becomes the same codes again; other
+/// blocks get the least scale that holds them: largest magnitude / largest code. Sources: DeepSeek-V3, <c>weight_dequant</c>; transformers
+/// 5, <c>Fp8Quantize</c>; compressed-tensors 0.20, <c>calculate_qparams</c>.
 /// </summary>
 internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
 {
-    // A quotient may lie next to the number that it should be.
+    // Quotients have rounding errors.
     private const float Tolerance = 1.000001f;
 
-    // A scale of more rows is found by looking at all of them first, so that they need not be in memory at once.
-    private const int MostBlockRows = 512;
+    // The scale of a block of more rows is chosen in a first pass, so that they need not be in memory at once.
+    private const int MaxBlockRows = 512;
 
     private static readonly PlainCombiner Add = PlainFormat.Combiner(TensorType.F32, TensorType.F32);
 
-    /// <inheritdoc/>
     public override IReadOnlyList<TensorSpec> Outputs { get; } =
     [
         weight.Codes,
@@ -62,30 +62,24 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
         .. weight.Divisor is { } divisor ? new[] { divisor.Output } : [],
     ];
 
-    /// <inheritdoc/>
     public override string Format => weight.Format;
 
-    /// <inheritdoc/>
     public override bool IsQuantized => true;
 
-    /// <inheritdoc/>
-    public override bool NeedsSurvey => weight.Divisor is not null || weight.Blocks.Quantum(view.Rows) > MostBlockRows;
+    public override bool NeedsSurvey => weight.Divisor is not null || weight.Blocks.Quantum(view.Rows) > MaxBlockRows;
 
-    /// <inheritdoc/>
     public override int RowQuantum => Math.Max(weight.Layout.RowQuantum, NeedsSurvey ? 1 : (int)weight.Blocks.Quantum(view.Rows));
 
-    /// <inheritdoc/>
-    public override long ResidentBytes => weight.Layout.ResidentBytes + weight.Scales.Bytes + (Cells * (NeedsSurvey ? 5L : 1) * sizeof(float));
+    public override long ResidentBytes =>
+        weight.Layout.ResidentBytes + weight.Scales.Bytes + (Cells * (NeedsSurvey ? 5L : 1) * sizeof(float));
 
     private int Cells => checked((int)((weight.Blocks.RowOf(view.Rows - 1) + 1) * weight.Blocks.Columns));
 
-    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => (long)rows * view.Columns * (sizeof(float) + 1);
 
-    /// <inheritdoc/>
     public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) => new Writer(this, weight, files, view, output);
 
-    /// <summary>Puts the sum of weight and delta into a buffer of fp32 values.</summary>
+    /// <summary>Writes the sum of weight and delta into a buffer of fp32 values.</summary>
     public static void Combine(Tile tile, long row, MatrixView view, Span<byte> encoded, ref TileStatistics statistics) =>
         Add.Encode(tile, row, view, encoded, sizeof(float), ref statistics);
 
@@ -97,8 +91,8 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
         private readonly MatrixView _view;
         private readonly IOutput _output;
         private readonly CodeWriter _codes;
-        private readonly OwnScales _own;
-        private readonly (float Low, float High, double Lost)[] _seen;
+        private readonly BaseScales _scales;
+        private readonly (float Low, float High, double Error)[] _ranges;
         private readonly int[]? _order;
         private readonly (int Start, int Count, int Group)[] _runs;
         private readonly Lazy<float> _factor;
@@ -106,15 +100,18 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
         public Writer(GridSink sink, GridWeight weight, InputFiles files, MatrixView view, IOutput output)
         {
             (_sink, _weight, _files, _view, _output) = (sink, weight, files, view, output);
-            _own = weight.Own?.Invoke(files) ?? new OwnScales(new byte[weight.Scales.Bytes], null, null, 1);
-            _seen = new (float, float, double)[sink.NeedsSurvey ? sink.Cells : 0];
-            _order = _own.GroupIndex is { } groups && !groups.SequenceEqual(groups.Order()) ? [.. Enumerable.Range(0, groups.Length).OrderBy(c => groups[c])] : null;
-            _runs = [.. Runs(weight.Blocks, view.Columns, _own.GroupIndex)];
-            _factor = new Lazy<float>(sink.NeedsSurvey ? DecideAll : () => _own.Factor);
+            _scales = weight.ReadBaseScales?.Invoke(files) ?? new BaseScales(new byte[weight.Scales.Bytes], null, null, 1);
+            _ranges = new (float, float, double)[sink.NeedsSurvey ? sink.Cells : 0];
+            _order = _scales.GroupIndex is { } groups && !groups.SequenceEqual(groups.Order())
+                ? [.. Enumerable.Range(0, groups.Length).OrderBy(c => groups[c])]
+                : null;
+            _runs = [.. Runs(weight.Blocks, view.Columns, _scales.GroupIndex)];
+            _factor = new Lazy<float>(sink.NeedsSurvey ? ChooseScales : () => _scales.Factor);
             _codes = weight.Layout.Open(view, output);
         }
 
-        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics) => Combine(tile, row, _view, encoded, ref statistics);
+        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics) =>
+            Combine(tile, row, _view, encoded, ref statistics);
 
         public override void Survey(long row, int rows, Span<byte> encoded)
         {
@@ -123,11 +120,12 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             foreach (var block in BlocksOf(row, rows))
             {
                 var (low, high) = RangeOf(values, block);
-                var lost = _weight.Own is null ? 0 : Encode(values, codes, block, StoredScale(block.Cell) * _own.Factor).ErrorSquares;
-                lock (_seen)
+                var scale = StoredScale(block.Cell) * _scales.Factor;
+                var error = _weight.ReadBaseScales is null ? 0 : Encode(values, codes, block, scale).ErrorSquares;
+                lock (_ranges)
                 {
-                    ref var all = ref _seen[block.Cell];
-                    all = (MathF.Min(all.Low, low), MathF.Max(all.High, high), all.Lost + lost);
+                    ref var all = ref _ranges[block.Cell];
+                    all = (MathF.Min(all.Low, low), MathF.Max(all.High, high), all.Error + error);
                 }
             }
         }
@@ -143,9 +141,10 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
                 {
                     var range = RangeOf(values, block);
                     var scale = StoredScale(block.Cell) * factor;
-                    if (!Fits(scale, range, block.Cell) || (!Suits(scale, range, block.Cell) && Encode(values, codes, block, scale).ErrorSquares > 0))
+                    if (!Fits(scale, range, block.Cell)
+                        || (!Suits(scale, range, block.Cell) && Encode(values, codes, block, scale).ErrorSquares > 0))
                     {
-                        Renew(block.Cell, range, factor);
+                        ReplaceScale(block.Cell, range, factor);
                     }
                 }
 
@@ -159,7 +158,7 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
         public override IReadOnlyList<byte[]> Finish()
         {
             _codes.Finish();
-            _output.Write(1, 0, _own.Scales);
+            _output.Write(1, 0, _scales.Scales);
             for (var i = 0; i < _weight.Companions.Count; i++)
             {
                 _output.Write(2 + i, 0, _files.ReadAll(_weight.Companions[i].Stored));
@@ -168,7 +167,7 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             if (_weight.Divisor is { } divisor)
             {
                 var bytes = _files.ReadAll(divisor.Stored);
-                if (_factor.Value != _own.Factor)
+                if (_factor.Value != _scales.Factor)
                 {
                     ScaleType.Write(1 / _factor.Value, divisor.Stored.Type, bytes, 0);
                 }
@@ -185,32 +184,35 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             base.Dispose(disposing);
         }
 
-        private float StoredScale(int cell) => ScaleType.Read(_own.Scales, _weight.Scales.Type, IndexOf(cell));
+        private float StoredScale(int cell) => ScaleType.Read(_scales.Scales, _weight.Scales.Type, IndexOf(cell));
 
-        private int IndexOf(int cell) => _weight.Layout.IsTransposed ? (cell % _weight.Blocks.Columns * (_sink.Cells / _weight.Blocks.Columns)) + (cell / _weight.Blocks.Columns) : cell;
+        private int IndexOf(int cell) =>
+            _weight.Layout.IsTransposed
+                ? (cell % _weight.Blocks.Columns * (_sink.Cells / _weight.Blocks.Columns)) + (cell / _weight.Blocks.Columns)
+                : cell;
 
-        private int Zero(int cell) => (int)(_own.Zeros?[cell] ?? 0);
+        private int Zero(int cell) => (int)(_scales.Zeros?[cell] ?? 0);
 
-        // Once all blocks have been seen. Where scales are fractions of one number, that number must grow with the weight.
-        private float DecideAll()
+        // After the survey of all blocks. Where all scales have one divisor, it must fit the largest value of the weight.
+        private float ChooseScales()
         {
-            var factor = _own.Factor;
+            var factor = _scales.Factor;
             if (_weight.Divisor is { } divisor)
             {
                 var most = ScaleType.Largest(_weight.Scales.Type) * _weight.Book.Highest;
-                var largest = _seen.Max(s => s.High);
+                var largest = _ranges.Max(s => s.High);
                 Span<byte> stored = stackalloc byte[sizeof(double)];
                 ScaleType.Write(most / largest, divisor.Stored.Type, stored, 0);
                 factor = largest > most * factor * Tolerance ? 1 / ScaleType.Read(stored, divisor.Stored.Type, 0) : factor;
             }
 
-            for (var cell = 0; cell < _seen.Length; cell++)
+            for (var cell = 0; cell < _ranges.Length; cell++)
             {
-                var (low, high, lost) = _seen[cell];
+                var (low, high, error) = _ranges[cell];
                 var scale = StoredScale(cell) * factor;
-                if (factor != _own.Factor || !Fits(scale, (low, high), cell) || (!Suits(scale, (low, high), cell) && lost > 0))
+                if (factor != _scales.Factor || !Fits(scale, (low, high), cell) || (!Suits(scale, (low, high), cell) && error > 0))
                 {
-                    Renew(cell, (low, high), factor);
+                    ReplaceScale(cell, (low, high), factor);
                 }
             }
 
@@ -218,16 +220,19 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
         }
 
         private bool Fits(float scale, (float Low, float High) range, int cell) =>
-            _weight.Own is not null && float.IsFinite(scale) && (range is { Low: 0, High: 0 } || (scale != 0 && _weight.Book.Holds(scale, range.Low, range.High, Zero(cell))));
+            _weight.ReadBaseScales is not null && float.IsFinite(scale)
+                && (range is { Low: 0, High: 0 } || (scale != 0 && _weight.Book.Holds(scale, range.Low, range.High, Zero(cell))));
 
-        // What is far too coarse may still be the scale of a block that is as it was, and loses nothing.
-        private bool Suits(float scale, (float Low, float High) range, int cell) => range is { Low: 0, High: 0 } || _weight.Book.Suits(scale, range.Low, range.High, Zero(cell));
+        // A scale that is far too coarse may belong to an unchanged block, which it encodes without error.
+        private bool Suits(float scale, (float Low, float High) range, int cell) =>
+            range is { Low: 0, High: 0 } || _weight.Book.Suits(scale, range.Low, range.High, Zero(cell));
 
-        private void Renew(int cell, (float Low, float High) range, float factor)
+        private void ReplaceScale(int cell, (float Low, float High) range, float factor)
         {
             var needed = _weight.Book.Needed(range.Low, range.High, Zero(cell));
             var scale = needed > 0 ? needed / factor : _weight.EmptyScale;
-            ScaleType.Write(_weight.HasPowersOfTwo ? ScaleType.PowerOfTwo(scale) : scale, _weight.Scales.Type, _own.Scales, IndexOf(cell));
+            scale = _weight.HasPowersOfTwo ? ScaleType.PowerOfTwo(scale) : scale;
+            ScaleType.Write(scale, _weight.Scales.Type, _scales.Scales, IndexOf(cell));
         }
 
         private TileStatistics Encode(ReadOnlySpan<float> values, Span<byte> codes, Block block, float scale)
@@ -236,7 +241,9 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             for (var i = 0; i < block.Rows; i++)
             {
                 var start = block.Start + (i * _view.Columns);
-                _weight.Book.Encode(values.Slice(start, block.Columns), scale == 0 ? 1 : scale, Zero(block.Cell), codes.Slice(start, block.Columns), ref statistics);
+                _weight.Book.Encode(
+                    values.Slice(start, block.Columns), scale == 0 ? 1 : scale, Zero(block.Cell), codes.Slice(start, block.Columns),
+                    ref statistics);
             }
 
             return statistics;
@@ -269,9 +276,10 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             }
         }
 
-        private Span<byte> CodesOf(int rows, Span<byte> encoded) => encoded.Slice(rows * _view.Columns * sizeof(float), rows * _view.Columns);
+        private Span<byte> CodesOf(int rows, Span<byte> encoded) =>
+            encoded.Slice(rows * _view.Columns * sizeof(float), rows * _view.Columns);
 
-        // Columns that share a scale side by side.
+        // Columns in the order of their groups.
         private Span<float> Ordered(int rows, Span<byte> encoded)
         {
             var values = MemoryMarshal.Cast<byte, float>(encoded)[..(rows * _view.Columns)];
@@ -311,11 +319,9 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             }
         }
 
-        /// <summary>What shares a scale within a piece.</summary>
-        /// <param name="Start">Its first value.</param>
-        /// <param name="Rows">Its rows.</param>
-        /// <param name="Columns">Its columns.</param>
-        /// <param name="Cell">Its scale.</param>
+        /// <summary>The part of a block that lies in a piece.</summary>
+        /// <param name="Start">The index of its first value.</param>
+        /// <param name="Cell">The index of its scale.</param>
         private readonly record struct Block(int Start, int Rows, int Columns, int Cell);
 
         private static IEnumerable<(int Start, int Count, int Group)> Runs(ScaleBlocks blocks, int columns, int[]? groupIndex)

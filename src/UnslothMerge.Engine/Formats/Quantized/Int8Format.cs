@@ -4,7 +4,8 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>LLM.int8: <c>P.weight</c> I8 [out, in] and <c>P.SCB</c> F32 [out], the largest magnitude of each row; W = q · SCB · (1/127). Source: bitsandbytes 0.50.</summary>
+/// <summary>LLM.int8: <c>P.weight</c> I8 [out, in] and <c>P.SCB</c> F32 [out], the largest magnitude of each row; W = q · SCB · (1/127).
+/// Source: bitsandbytes 0.50.</summary>
 internal sealed class Int8Format() : QuantizedFormat("bitsandbytes")
 {
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
@@ -14,10 +15,13 @@ internal sealed class Int8Format() : QuantizedFormat("bitsandbytes")
             return null;
         }
 
-        var rowMaxima = Need(checkpoint, $"{module}.SCB", tensor.Name);
-        var grid = ScaleGrid.Fit(rowMaxima, tensor.Shape, null) ?? throw Damaged(tensor.Name, $"'{rowMaxima.Name}' {rowMaxima.Shape.Text()} does not fit {tensor.Shape.Text()}");
+        var rowMaxima = Require(checkpoint, $"{module}.SCB", tensor.Name);
+        var grid = ScaleGrid.Fit(rowMaxima, tensor.Shape, null) ?? throw Damaged(
+            tensor.Name, $"'{rowMaxima.Name}' {rowMaxima.Shape.Text()} does not fit {tensor.Shape.Text()}");
         return new FoundTensor(tensor.Name, new ScaledSource(
-            new ScaledWeight("INT8", tensor, tensor.Shape, Codes.Of(tensor.Type)!, tensor.Shape[^1], grid) { Book = CodeBook.Integers(-127, 127), Factor = 1f / 127, Ignored = Others(checkpoint, $"{module}.weight_format") },
+            new ScaledWeight(
+                "INT8", tensor, tensor.Shape, Codes.Of(tensor.Type)!, tensor.Shape[^1],
+                grid) { Book = CodeBook.Integers(-127, 127), Factor = 1f / 127, Ignored = Others(checkpoint, $"{module}.weight_format") },
             type));
     }
 }

@@ -5,9 +5,9 @@ using UnslothMerge.Simd;
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>
-/// gpt-oss's experts: <c>X_blocks</c> U8 [experts, out, groups, 16] and <c>X_scales</c> U8 [experts, out, groups], which make the parameter X
-/// [experts, in, out] with in = 32 · groups: the blocks are stored the other way round. A piece is a panel, a strip of every output of an expert.
-/// Source: openai/gpt-oss; OCP microscaling formats 1.0.
+/// gpt-oss's experts: <c>X_blocks</c> U8 [experts, out, groups, 16] and <c>X_scales</c> U8 [experts, out, groups], which make the parameter
+/// X [experts, in, out] with in = 32 · groups: the blocks are stored the other way round. A piece is a panel, a strip of every output of an
+/// expert. Source: openai/gpt-oss; OCP microscaling formats 1.0.
 /// </summary>
 internal sealed class MxFp4Source(StoredTensor blocks, StoredTensor scales, TensorType type) : TensorSource
 {
@@ -21,37 +21,32 @@ internal sealed class MxFp4Source(StoredTensor blocks, StoredTensor scales, Tens
     private readonly int _groups = (int)blocks.Shape[2];
     private readonly int _panelGroups = PanelGroups(blocks);
 
-    /// <inheritdoc/>
     public override IReadOnlyList<long> Shape { get; } = [blocks.Shape[0], blocks.Shape[2] * GroupValues, blocks.Shape[1]];
 
-    /// <inheritdoc/>
     public override TensorType Type => type;
 
-    /// <inheritdoc/>
     public override string Format => "MXFP4";
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [blocks, scales];
 
-    /// <inheritdoc/>
     public override int RowQuantum => _panelGroups * GroupValues;
 
     private int BlockBytes => _outputs * _panelGroups * GroupBytes;
 
     private int PanelBytes => BlockBytes + (_outputs * _panelGroups);
 
-    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => (long)((rows + RowQuantum - 1) / RowQuantum) * PanelBytes;
 
-    /// <inheritdoc/>
     public override TensorSink WrittenBack(string name)
     {
         var rows = blocks.Shape[0] * _outputs;
         return new TransposedSink(
             new GridSink(
-                new GridWeight(Format, Output(blocks), Output(scales), CodeBook.E2M1, CodeLayout.Packed(4, _groups * GroupBytes), new ScaleBlocks(rows, 1, GroupValues, _groups))
+                new GridWeight(
+                    Format, Output(blocks), Output(scales), CodeBook.E2M1, CodeLayout.Packed(4, _groups * GroupBytes),
+                    new ScaleBlocks(rows, 1, GroupValues, _groups))
                 {
-                    Own = files => new OwnScales(files.ReadAll(scales), null, null, 1),
+                    ReadBaseScales = files => new BaseScales(files.ReadAll(scales), null, null, 1),
                 },
                 new MatrixView(rows, RowQuantum)),
             RowQuantum);
@@ -59,7 +54,6 @@ internal sealed class MxFp4Source(StoredTensor blocks, StoredTensor scales, Tens
         TensorSpec Output(StoredTensor stored) => CopySink.Output(name, blocks, stored);
     }
 
-    /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(this, blocks, scales, files);
 
     private sealed class Reader(MxFp4Source source, StoredTensor blocks, StoredTensor scales, InputFiles files) : TensorReader
@@ -70,8 +64,12 @@ internal sealed class MxFp4Source(StoredTensor blocks, StoredTensor scales, Tens
             for (var done = 0; done < rows; done += source.RowQuantum, panel++)
             {
                 var (expert, group) = (panel * groups / source._groups, panel * groups % source._groups);
-                StridedReads.Read(files, blocks, source._groups * GroupBytes, expert * source._outputs, source._outputs, group * GroupBytes, groups * GroupBytes, stored, groups * GroupBytes);
-                StridedReads.Read(files, scales, source._groups, expert * source._outputs, source._outputs, group, groups, stored[source.BlockBytes..], groups);
+                StridedReads.Read(
+                    files, blocks, source._groups * GroupBytes, expert * source._outputs, source._outputs, group * GroupBytes,
+                    groups * GroupBytes, stored, groups * GroupBytes);
+                StridedReads.Read(
+                    files, scales, source._groups, expert * source._outputs, source._outputs, group, groups, stored[source.BlockBytes..],
+                    groups);
                 stored = stored[source.PanelBytes..];
             }
         }
@@ -88,8 +86,7 @@ internal sealed class MxFp4Source(StoredTensor blocks, StoredTensor scales, Tens
                     bytes[source.BlockBytes..],
                     source._panelGroups,
                     new TransposedCodes.Part(first, count, tile.Column, tile.Columns),
-                    tile.Weight[(done * tile.Columns)..],
-                    SimdWidths.Widest);
+                    tile.Weight[(done * tile.Columns)..]);
                 done += count;
             }
         }

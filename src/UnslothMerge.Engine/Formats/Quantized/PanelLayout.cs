@@ -4,20 +4,18 @@ using UnslothMerge.IO;
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>
-/// The words of GPTQ and AWQ. Rows of the weight are columns of the file, so the words are gathered in memory and written at the end as one piece.
+/// The words of GPTQ and AWQ. Rows of the weight are columns of the file, so the words are gathered in memory and written at the end as one
+/// piece.
 /// </summary>
 internal sealed class PanelLayout(PanelWeight weight) : CodeLayout
 {
     /// <summary>Words that hold several outputs are filled by one worker.</summary>
     public override int RowQuantum => 32;
 
-    /// <inheritdoc/>
     public override bool IsTransposed => true;
 
-    /// <inheritdoc/>
     public override long ResidentBytes => weight.Codes.Length;
 
-    /// <inheritdoc/>
     public override CodeWriter Open(MatrixView view, IOutput output) => new Writer(weight, view, output);
 
     private sealed class Writer : CodeWriter
@@ -58,10 +56,6 @@ internal sealed class PanelLayout(PanelWeight weight) : CodeLayout
 
         public override void Finish() => _output.Write(0, 0, _words.Bytes);
 
-        protected override void Dispose(bool disposing)
-        {
-            _words.Dispose();
-            base.Dispose(disposing);
-        }
+        public override void Dispose() => _words.Dispose();
     }
 }

@@ -8,19 +8,21 @@ namespace UnslothMerge.Formats.Quantized;
 /// <summary>
 /// How GPTQ and AWQ pack a weight [out, in]: transposed, as words of <see cref="Bits"/>-bit codes.
 /// </summary>
-/// <param name="Format">What a person would call the format.</param>
+/// <param name="Format">The name of the format.</param>
 /// <param name="Bits">The bits of a code.</param>
 /// <param name="Codes">GPTQ: I32 [in · bits / 32, out], packed along in. AWQ: I32 [in, out · bits / 32], packed along out.</param>
 /// <param name="Zeros">I32 [groups, out · bits / 32], packed along out.</param>
 /// <param name="Scales">[groups, out].</param>
 /// <param name="GroupIndex">I32 [in]: the group of each input; null where they are in order.</param>
 /// <param name="GroupSize">The inputs of a group.</param>
-internal sealed record PanelWeight(string Format, int Bits, StoredTensor Codes, StoredTensor Zeros, StoredTensor Scales, StoredTensor? GroupIndex, int GroupSize)
+internal sealed record PanelWeight(
+    string Format, int Bits, StoredTensor Codes, StoredTensor Zeros, StoredTensor Scales, StoredTensor? GroupIndex, int GroupSize)
 {
     /// <summary>Where AWQ puts each of the eight outputs of a word.</summary>
     private static ReadOnlySpan<byte> AwqPlaces => [0, 4, 1, 5, 2, 6, 3, 7];
 
-    /// <summary>True if the codes are packed along in (GPTQ), false if along out, with four bits and in an order of its own (AWQ).</summary>
+    /// <summary>True if the codes are packed along in (GPTQ), false if along out, with four bits and in an order of its own
+    /// (AWQ).</summary>
     public required bool PackedAlongInputs { get; init; }
 
     /// <summary>Added to each stored zero point, within its bits: GPTQ's first format stores them minus one.</summary>
@@ -33,15 +35,16 @@ internal sealed record PanelWeight(string Format, int Bits, StoredTensor Codes, 
     public int BitOf(int output) => (PackedAlongInputs ? output : (output & ~7) + AwqPlaces[output & 7]) * Bits;
 
     /// <summary>An output's zero point in a row of them.</summary>
-    public int ZeroOf(ReadOnlySpan<byte> row, int output) => (Quantized.Codes.Field(row, BitOf(output), Bits) + ZeroOffset) & ((1 << Bits) - 1);
+    public int ZeroOf(ReadOnlySpan<byte> row, int output) =>
+        (Quantized.Codes.Field(row, BitOf(output), Bits) + ZeroOffset) & ((1 << Bits) - 1);
 
     /// <summary>The number of inputs.</summary>
     public long Inputs => PackedAlongInputs ? Codes.Shape[0] * 32 / Bits : Codes.Shape[0];
 }
 
 /// <summary>
-/// A weight of GPTQ or AWQ: W[o, i] = scales[g(i), o] · (code[i, o] − zero[g(i), o]), exactly, in fp32. Stored as [in, out], so that rows of the
-/// weight are columns of the file: a piece is a panel, a strip of every stored row.
+/// A weight of GPTQ or AWQ: W[o, i] = scales[g(i), o] · (code[i, o] − zero[g(i), o]), exactly, in fp32. Stored as [in, out], so that rows
+/// of the weight are columns of the file: a piece is a panel, a strip of every stored row.
 /// Sources: GPTQ (arXiv 2210.17323), AutoGPTQ's and GPTQModel's checkpoint formats; AWQ (arXiv 2306.00978), AutoAWQ's GEMM layout.
 /// </summary>
 internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorSource
@@ -49,33 +52,28 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
     // Outputs in a panel. The more there are, the fewer times lines are read again for the next panel, or the longer its strips are.
     private readonly int _panelRows = weight.PackedAlongInputs ? 256 : 512;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<long> Shape { get; } = [weight.Outputs, weight.Inputs];
 
-    /// <inheritdoc/>
     public override TensorType Type => type;
 
-    /// <inheritdoc/>
     public override string Format => weight.Format;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs =>
         [.. new[] { weight.Codes, weight.Zeros, weight.Scales, weight.GroupIndex }.OfType<StoredTensor>()];
 
-    /// <inheritdoc/>
     public override int RowQuantum => _panelRows;
 
-    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => new Panel(weight, rows).Bytes;
 
-    /// <inheritdoc/>
     public override TensorSink WrittenBack(string name)
     {
         var groups = (int)weight.Scales.Shape[0];
         return new GridSink(
-            new GridWeight(weight.Format, Output(weight.Codes), Output(weight.Scales), CodeBook.Integers(0, (1 << weight.Bits) - 1), new PanelLayout(weight), new ScaleBlocks(weight.Outputs, 1, weight.GroupSize, groups))
+            new GridWeight(
+                weight.Format, Output(weight.Codes), Output(weight.Scales), CodeBook.Integers(0, (1 << weight.Bits) - 1),
+                new PanelLayout(weight), new ScaleBlocks(weight.Outputs, 1, weight.GroupSize, groups))
             {
-                Own = Own,
+                ReadBaseScales = ReadBaseScales,
                 Companions = [.. new[] { weight.Zeros, weight.GroupIndex }.OfType<StoredTensor>().Select(t => (t, Output(t)))],
             },
             MatrixView.Of(Shape));
@@ -83,10 +81,9 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
         TensorSpec Output(StoredTensor stored) => CopySink.Output(name, weight.Codes, stored);
     }
 
-    /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(weight, files);
 
-    private OwnScales Own(InputFiles files)
+    private BaseScales ReadBaseScales(InputFiles files)
     {
         var (groups, outputs) = ((int)weight.Scales.Shape[0], (int)weight.Outputs);
         var words = files.ReadAll(weight.Zeros);
@@ -100,7 +97,8 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
             }
         }
 
-        return new OwnScales(files.ReadAll(weight.Scales), zeros, weight.GroupIndex is null ? null : files.ReadAll<int>(weight.GroupIndex), 1);
+        return new BaseScales(
+            files.ReadAll(weight.Scales), zeros, weight.GroupIndex is null ? null : files.ReadAll<int>(weight.GroupIndex), 1);
     }
 
     /// <summary>Where the parts of a panel lie in the buffer.</summary>
@@ -143,10 +141,14 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
             var panel = new Panel(weight, rows);
             var packedStart = row * weight.Bits / 8;
             var codeStart = weight.PackedAlongInputs ? row * sizeof(int) : packedStart;
-            StridedReads.Read(files, weight.Codes, weight.Codes.Shape[1] * sizeof(int), 0, panel.CodeLines, codeStart, panel.CodeStripBytes, stored, panel.CodePitch);
+            StridedReads.Read(
+                files, weight.Codes, weight.Codes.Shape[1] * sizeof(int), 0, panel.CodeLines, codeStart, panel.CodeStripBytes, stored,
+                panel.CodePitch);
 
             var strips = stored[panel.Stored..];
-            StridedReads.Read(files, weight.Zeros, weight.Zeros.Shape[1] * sizeof(int), 0, panel.Groups, packedStart, panel.PackedStripBytes, strips, panel.PackedStripBytes);
+            StridedReads.Read(
+                files, weight.Zeros, weight.Zeros.Shape[1] * sizeof(int), 0, panel.Groups, packedStart, panel.PackedStripBytes, strips,
+                panel.PackedStripBytes);
             var zeros = MemoryMarshal.Cast<byte, float>(stored.Slice(panel.Zeros, panel.GroupFloats * sizeof(float)));
             for (var g = 0; g < panel.Groups; g++)
             {
@@ -157,11 +159,14 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
             }
 
             var width = weight.Scales.Type.Bits() / 8;
-            StridedReads.Read(files, weight.Scales, weight.Outputs * width, 0, panel.Groups, row * width, panel.ScaleStripBytes, strips, panel.ScaleStripBytes);
+            StridedReads.Read(
+                files, weight.Scales, weight.Outputs * width, 0, panel.Groups, row * width, panel.ScaleStripBytes, strips,
+                panel.ScaleStripBytes);
             var scales = MemoryMarshal.Cast<byte, float>(stored.Slice(panel.Scales, panel.GroupFloats * sizeof(float)));
             for (var g = 0; g < panel.Groups; g++)
             {
-                PlainFormat.Decoder(weight.Scales.Type)(strips.Slice(g * panel.ScaleStripBytes, panel.ScaleStripBytes), scales.Slice(g * panel.Stride, rows));
+                PlainFormat.Decoder(weight.Scales.Type)(
+                    strips.Slice(g * panel.ScaleStripBytes, panel.ScaleStripBytes), scales.Slice(g * panel.Stride, rows));
             }
         }
 
@@ -174,20 +179,23 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
             var part = new TransposedCodes.Part((int)(tile.Row - row), tile.Rows, tile.Column, tile.Columns);
             if (weight.PackedAlongInputs)
             {
-                TransposedCodes.DecodeGptq(codes, weight.Bits, _groups, zeros, scales, panel.Stride, part, tile.Weight, SimdWidths.Widest);
+                TransposedCodes.DecodeGptq(codes, weight.Bits, _groups, zeros, scales, panel.Stride, part, tile.Weight);
             }
             else
             {
-                TransposedCodes.DecodeAwq(codes, _groups, zeros, scales, panel.Stride, part, tile.Weight, SimdWidths.Widest);
+                TransposedCodes.DecodeAwq(codes, _groups, zeros, scales, panel.Stride, part, tile.Weight);
             }
         }
 
         private static int[] Groups(PanelWeight weight, InputFiles files)
         {
-            var groups = weight.GroupIndex is null ? [.. Enumerable.Range(0, (int)weight.Inputs).Select(i => i / weight.GroupSize)] : files.ReadAll<int>(weight.GroupIndex);
+            var groups = weight.GroupIndex is null
+                ? [.. Enumerable.Range(0, (int)weight.Inputs).Select(i => i / weight.GroupSize)]
+                : files.ReadAll<int>(weight.GroupIndex);
             return groups.All(g => g >= 0 && g < weight.Scales.Shape[0])
                 ? groups
-                : throw QuantizedFormat.Damaged(weight.Codes.Name, $"'{weight.GroupIndex!.Name}' names groups beyond the {weight.Scales.Shape[0]} that have scales");
+                : throw QuantizedFormat.Damaged(
+                    weight.Codes.Name, $"'{weight.GroupIndex!.Name}' names groups beyond the {weight.Scales.Shape[0]} that have scales");
         }
     }
 }

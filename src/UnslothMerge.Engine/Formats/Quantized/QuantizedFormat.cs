@@ -4,16 +4,17 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>What the formats share: finding companions, and complaining about them.</summary>
+/// <summary>What the formats share: finding companion tensors, and errors about them.</summary>
 internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
 {
     private static readonly string[] ActivationParts =
-        ["input_scale", "input_zero_point", "input_global_scale", "output_scale", "output_zero_point", "activation_scale", "q_scale", "k_scale", "v_scale"];
+        [
+            "input_scale", "input_zero_point", "input_global_scale", "output_scale", "output_zero_point", "activation_scale", "q_scale",
+            "k_scale", "v_scale"];
 
     /// <summary>The <c>quant_method</c>s of config.json that use it.</summary>
     public IReadOnlyList<string> Methods => methods;
 
-    /// <inheritdoc/>
     public IEnumerable<FoundTensor> Find(Checkpoint checkpoint, ModelConfig config) =>
         config.Quantization is { } quantization && methods.Contains(StoredFormats.MethodOf(quantization), StringComparer.OrdinalIgnoreCase)
             ? checkpoint.Tensors.Select(t => TryRead(t, checkpoint, quantization, config.DType ?? TensorType.BF16)).OfType<FoundTensor>()
@@ -23,16 +24,18 @@ internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
     protected abstract FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type);
 
     /// <summary>The name without an ending, or null if it does not end so.</summary>
-    protected static string? Stem(string name, string ending) => name.EndsWith(ending, StringComparison.Ordinal) ? name[..^ending.Length] : null;
+    protected static string? Stem(string name, string ending) =>
+        name.EndsWith(ending, StringComparison.Ordinal) ? name[..^ending.Length] : null;
 
-    /// <summary>A companion that must be there.</summary>
-    protected static StoredTensor Need(Checkpoint checkpoint, string name, string of) =>
+    /// <summary>A companion that must exist.</summary>
+    protected static StoredTensor Require(Checkpoint checkpoint, string name, string of) =>
         checkpoint.Find(name) ?? throw Damaged(of, $"'{name}' is missing, without which it cannot be decoded");
 
-    /// <summary>Companions that only matter to the quantized model, where they are there.</summary>
-    protected static IReadOnlyList<StoredTensor> Others(Checkpoint checkpoint, params string[] names) => [.. names.Select(checkpoint.Find).OfType<StoredTensor>()];
+    /// <summary>Those of some companions that exist; only the quantized model uses them.</summary>
+    protected static IReadOnlyList<StoredTensor> Others(Checkpoint checkpoint, params string[] names) =>
+        [.. names.Select(checkpoint.Find).OfType<StoredTensor>()];
 
-    /// <summary>What a module's activations, and the key-value cache that it fills, are quantized with.</summary>
+    /// <summary>The scales of a module's activations and of its key-value cache.</summary>
     protected static IReadOnlyList<StoredTensor> Activations(Checkpoint checkpoint, string module)
     {
         var dot = module.LastIndexOf('.');
@@ -46,5 +49,7 @@ internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
 
     /// <summary>A weight whose parts do not fit together.</summary>
     public static MergeException Damaged(string name, string what) =>
-        new(MergeError.InvalidModel, $"The quantized weight '{name}' is damaged: {what}.", name, "Download the model again, or use its 16-bit original.");
+        new(
+            MergeError.InvalidModel, $"The quantized weight '{name}' is damaged: {what}.", name,
+            "Download the model again, or use its 16-bit original.");
 }

@@ -1,8 +1,8 @@
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>
-/// How scales cover a matrix: each serves a block of rows and columns. Blocks at the edges may be smaller. Several matrices stacked on top of each
-/// other (experts) are covered one by one.
+/// How scales cover a matrix: each serves a block of rows and columns. Blocks at the edges may be smaller. Several matrices stacked on top
+/// of each other (experts) are covered one by one.
 /// </summary>
 /// <param name="MatrixRows">The rows of one of the stacked matrices.</param>
 /// <param name="BlockRows">The rows that share a scale.</param>

@@ -33,7 +33,8 @@ internal sealed record ScaleGrid(StoredTensor Tensor, ScaleBlocks Blocks)
     }
 
     /// <summary>Fits a grid to a matrix.</summary>
-    /// <param name="tensor">The stored grid: a scalar, one value, a vector of rows, or a matrix; one more dimension for stacked matrices.</param>
+    /// <param name="tensor">The stored grid: a scalar, one value, a vector of rows, or a matrix; one more dimension for stacked
+    /// matrices.</param>
     /// <param name="shape">The shape of the weight.</param>
     /// <param name="block">The rows and columns of a block, where the config states them.</param>
     /// <returns>Null if it does not fit.</returns>
@@ -50,7 +51,9 @@ internal sealed record ScaleGrid(StoredTensor Tensor, ScaleBlocks Blocks)
         if (block is { } b)
         {
             var (gridRows, gridColumns) = ((rows + b.Rows - 1) / b.Rows, (columns + b.Columns - 1) / b.Columns);
-            return count == stacked * gridRows * gridColumns ? new ScaleGrid(tensor, new ScaleBlocks(rows, b.Rows, b.Columns, gridColumns)) : null;
+            return count == stacked * gridRows * gridColumns
+                ? new ScaleGrid(tensor, new ScaleBlocks(rows, b.Rows, b.Columns, gridColumns))
+                : null;
         }
 
         if (count == stacked && stacked > 1)
@@ -60,7 +63,9 @@ internal sealed record ScaleGrid(StoredTensor Tensor, ScaleBlocks Blocks)
 
         // One row of scales for each row of the matrix: a whole number of equal groups.
         var groups = count % (rows * stacked) == 0 ? count / (rows * stacked) : 0;
-        return groups > 0 && columns % groups == 0 ? new ScaleGrid(tensor, new ScaleBlocks(rows, 1, columns / (int)groups, (int)groups)) : null;
+        return groups > 0 && columns % groups == 0
+            ? new ScaleGrid(tensor, new ScaleBlocks(rows, 1, columns / (int)groups, (int)groups))
+            : null;
     }
 
     /// <summary>Reads scales as fp32.</summary>

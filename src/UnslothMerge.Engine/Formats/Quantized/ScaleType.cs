@@ -4,7 +4,7 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>The numbers that scales are stored as, one by one.</summary>
+/// <summary>Reads and writes single scales.</summary>
 internal static class ScaleType
 {
     /// <summary>The largest number of a dtype of scales.</summary>
@@ -18,10 +18,6 @@ internal static class ScaleType
         return Read(power, TensorType.F8_E8M0, 0);
     }
 
-    /// <summary>Reads one scale.</summary>
-    /// <param name="stored">The stored scales.</param>
-    /// <param name="type">Their dtype.</param>
-    /// <param name="index">Which one.</param>
     public static float Read(ReadOnlySpan<byte> stored, TensorType type, int index)
     {
         switch (type)
@@ -41,13 +37,9 @@ internal static class ScaleType
     }
 
     /// <summary>
-    /// Writes one positive scale: as the nearest number of the dtype, but a power of two is rounded up, so that nothing is cut off, as gpt-oss's own
-    /// quantizer does (triton_kernels, <c>downcast_to_mxfp</c>).
+    /// Writes one positive scale: as the nearest number of the dtype, but a power of two is rounded up, so that nothing is cut off, as
+    /// gpt-oss's own quantizer does (triton_kernels, <c>downcast_to_mxfp</c>).
     /// </summary>
-    /// <param name="scale">The scale.</param>
-    /// <param name="type">The dtype.</param>
-    /// <param name="stored">The stored scales.</param>
-    /// <param name="index">Which one.</param>
     public static void Write(float scale, TensorType type, Span<byte> stored, int index)
     {
         var (least, largest) = Range(type);
@@ -70,7 +62,7 @@ internal static class ScaleType
         }
     }
 
-    // The least positive number that is worth dividing by, and the largest.
+    // The smallest positive divisor and the largest number.
     private static (float Least, float Largest) Range(TensorType type) => type switch
     {
         TensorType.U8 or TensorType.F8_E8M0 => (MathF.ScaleB(1, -127), MathF.ScaleB(1, 127)),

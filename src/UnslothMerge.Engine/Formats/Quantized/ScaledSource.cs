@@ -6,13 +6,14 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>What a weight of row-major codes with scales is made of.</summary>
-/// <param name="Format">What a person would call the format.</param>
+/// <param name="Format">The name of the format.</param>
 /// <param name="Codes">The stored codes.</param>
 /// <param name="Shape">The shape of the weight.</param>
 /// <param name="Decoder">Decodes a row.</param>
 /// <param name="RowBytes">The bytes of a stored row.</param>
 /// <param name="Scales">The scales.</param>
-internal sealed record ScaledWeight(string Format, StoredTensor Codes, IReadOnlyList<long> Shape, CodeDecoder Decoder, long RowBytes, ScaleGrid Scales)
+internal sealed record ScaledWeight(
+    string Format, StoredTensor Codes, IReadOnlyList<long> Shape, CodeDecoder Decoder, long RowBytes, ScaleGrid Scales)
 {
     /// <summary>The zero points, a grid like that of the scales; null if symmetric.</summary>
     public ZeroPoints? Zeros { get; init; }
@@ -32,7 +33,7 @@ internal sealed record ScaledWeight(string Format, StoredTensor Codes, IReadOnly
     /// <summary>How values become codes again.</summary>
     public required CodeBook Book { get; init; }
 
-    /// <summary>How codes lie.</summary>
+    /// <summary>How the codes are packed.</summary>
     public CodeLayout Layout { get; init; } = CodeLayout.Bytes;
 
     /// <summary>Stored tensors that only matter to the quantized model.</summary>
@@ -44,7 +45,8 @@ internal sealed record ScaledWeight(string Format, StoredTensor Codes, IReadOnly
 /// <param name="PackedBits">The bits of each, packed into I32 along the rows; 0 if they are not packed.</param>
 internal sealed record ZeroPoints(StoredTensor Tensor, int PackedBits)
 {
-    /// <summary>Reads a grid of zero points. Packed ones lie along the rows: the fields of one column of the grid follow each other in its words.</summary>
+    /// <summary>Reads a grid of zero points. Packed ones lie along the rows: the fields of one column of the grid follow each other in its
+    /// words.</summary>
     public float[] Read(InputFiles files, int rows, int columns)
     {
         var stored = files.ReadAll(Tensor);
@@ -66,7 +68,8 @@ internal sealed record ZeroPoints(StoredTensor Tensor, int PackedBits)
 
             for (var r = 0; r < rows; r++)
             {
-                values[(r * columns) + c] = Codes.Field(MemoryMarshal.AsBytes(column.AsSpan()), (long)r * PackedBits, PackedBits) - (1 << (PackedBits - 1));
+                values[(r * columns) + c] = Codes.Field(
+                    MemoryMarshal.AsBytes(column.AsSpan()), (long)r * PackedBits, PackedBits) - (1 << (PackedBits - 1));
             }
         }
 
@@ -80,45 +83,45 @@ internal sealed record ZeroPoints(StoredTensor Tensor, int PackedBits)
 /// </summary>
 internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : TensorSource
 {
-    /// <inheritdoc/>
     public override IReadOnlyList<long> Shape => weight.Shape;
 
-    /// <inheritdoc/>
     public override TensorType Type => type;
 
-    /// <inheritdoc/>
     public override string Format => weight.Format;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs =>
-        [.. new[] { weight.Codes, weight.Scales.Tensor, weight.Zeros?.Tensor, weight.GroupIndex, weight.Divisor }.OfType<StoredTensor>().Concat(weight.Ignored)];
+    [
+        .. new[] { weight.Codes, weight.Scales.Tensor, weight.Zeros?.Tensor, weight.GroupIndex, weight.Divisor }.OfType<StoredTensor>(),
+        .. weight.Ignored,
+    ];
 
-    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => CacheLine.Align(rows * weight.RowBytes) + weight.Scales.BytesOf(rows);
 
-    /// <inheritdoc/>
     public override TensorSink WrittenBack(string name)
     {
+        var companions = new[] { weight.Zeros?.Tensor, weight.GroupIndex }.OfType<StoredTensor>();
         return new GridSink(
-            new GridWeight(weight.Format, Output(weight.Codes), Output(weight.Scales.Tensor), weight.Book, weight.Layout, weight.Scales.Blocks)
+            new GridWeight(
+                weight.Format, Output(weight.Codes), Output(weight.Scales.Tensor), weight.Book, weight.Layout, weight.Scales.Blocks)
             {
-                Own = Own,
+                ReadBaseScales = ReadBaseScales,
                 HasPowersOfTwo = weight.HasPowersOfTwo,
                 Divisor = weight.Divisor is null ? null : (weight.Divisor, Output(weight.Divisor)),
-                Companions = [.. new[] { weight.Zeros?.Tensor, weight.GroupIndex }.OfType<StoredTensor>().Concat(weight.Ignored).Select(t => (t, Output(t)))],
+                Companions = [.. companions.Concat(weight.Ignored).Select(t => (t, Output(t)))],
             },
             MatrixView.Of(weight.Shape));
 
         TensorSpec Output(StoredTensor stored) => CopySink.Output(name, weight.Codes, stored);
     }
 
-    /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(weight, files, view);
 
-    private OwnScales Own(InputFiles files)
+    private BaseScales ReadBaseScales(InputFiles files)
     {
         var (scales, columns) = (weight.Scales.Tensor, weight.Scales.Columns);
-        return new OwnScales(files.ReadAll(scales), weight.Zeros?.Read(files, (int)scales.Shape.Count() / columns, columns), Groups(files, weight), Factor(files, weight));
+        return new BaseScales(
+            files.ReadAll(scales), weight.Zeros?.Read(files, (int)scales.Shape.Count() / columns, columns), Groups(files, weight),
+            Factor(files, weight));
     }
 
     private static float Factor(InputFiles files, ScaledWeight weight)
@@ -139,7 +142,8 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
         var groups = weight.GroupIndex is null ? [] : files.ReadAll<int>(weight.GroupIndex);
         return groups.All(g => g == -1) ? null
             : groups.All(g => g >= 0 && g < weight.Scales.Columns) ? groups
-            : throw QuantizedFormat.Damaged(weight.Codes.Name, $"'{weight.GroupIndex!.Name}' names groups beyond the {weight.Scales.Columns} that have scales");
+            : throw QuantizedFormat.Damaged(
+                weight.Codes.Name, $"'{weight.GroupIndex!.Name}' names groups beyond the {weight.Scales.Columns} that have scales");
     }
 
     private sealed class Reader : TensorReader
@@ -158,7 +162,13 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
             _factor = Factor(files, weight);
             _zeros = weight.Zeros?.Read(files, (int)weight.Scales.GridRow(view.Rows - 1) + 1, weight.Scales.Columns);
             _groups = Groups(files, weight);
-            _block = _groups is not null ? null : weight.Scales.Columns == 1 ? Codes.WholeRow : weight.Scales.Blocks.BlockColumns % 16 == 0 ? weight.Scales.Blocks.BlockColumns : null;
+            _block = _groups is not null
+                ? null
+                : weight.Scales.Columns == 1
+                ? Codes.WholeRow
+                : weight.Scales.Blocks.BlockColumns % 16 == 0
+                ? weight.Scales.Blocks.BlockColumns
+                : null;
         }
 
         public override void Read(long row, int rows, Span<byte> stored)

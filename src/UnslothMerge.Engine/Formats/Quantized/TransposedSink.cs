@@ -6,7 +6,7 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>Writes matrices [in, out], stacked on top of each other, as a sink stores them the other way round, [out, in].</summary>
+/// <summary>Writes stacked matrices [in, out] through a sink that stores them transposed, [out, in].</summary>
 /// <param name="sink">The sink of the transposed matrices.</param>
 /// <param name="inputs">The rows of a matrix.</param>
 internal sealed class TransposedSink(GridSink sink, int inputs) : TensorSink
@@ -14,31 +14,25 @@ internal sealed class TransposedSink(GridSink sink, int inputs) : TensorSink
     // So many columns become rows at a time.
     private const int PanelRows = 64;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<TensorSpec> Outputs => sink.Outputs;
 
-    /// <inheritdoc/>
     public override string Format => sink.Format;
 
-    /// <inheritdoc/>
     public override bool IsQuantized => sink.IsQuantized;
 
-    /// <inheritdoc/>
     public override int RowQuantum => inputs;
 
-    /// <inheritdoc/>
     public override long ResidentBytes => sink.ResidentBytes;
 
-    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => sink.BytesOf(view, rows);
 
-    /// <inheritdoc/>
     public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) =>
         new Writer(sink.Open(files, new MatrixView(view.Rows / inputs * view.Columns, inputs), output), inputs, view);
 
     private sealed class Writer(TensorWriter writer, int inputs, MatrixView view) : TensorWriter
     {
-        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics) => GridSink.Combine(tile, row, view, encoded, ref statistics);
+        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics) =>
+            GridSink.Combine(tile, row, view, encoded, ref statistics);
 
         public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics)
         {
@@ -51,7 +45,9 @@ internal sealed class TransposedSink(GridSink sink, int inputs) : TensorSink
                 {
                     var count = Math.Min(PanelRows, view.Columns - column);
                     Transpose(values.Slice(matrix * inputs * view.Columns, inputs * view.Columns), column, count, panel);
-                    writer.Write(((row / inputs) + matrix) * view.Columns + column, count, buffer.AsSpan(0, count * inputs * (sizeof(float) + 1)), ref statistics);
+                    writer.Write(
+                        ((row / inputs) + matrix) * view.Columns + column, count, buffer.AsSpan(0, count * inputs * (sizeof(float) + 1)),
+                        ref statistics);
                 }
             }
 

@@ -2,8 +2,8 @@ using System.Runtime.CompilerServices;
 
 namespace UnslothMerge.Simd;
 
-/// <summary>A float format in which elements lie in a file: little endian, one after the other.</summary>
-internal unsafe interface IStoredFormat
+/// <summary>A floating-point dtype of stored elements: little endian, one after the other.</summary>
+internal unsafe interface IElementFormat
 {
     /// <summary>Bytes per element.</summary>
     static abstract int Size { get; }
@@ -13,10 +13,10 @@ internal unsafe interface IStoredFormat
         where T : unmanaged, ILanes<T>;
 }
 
-/// <summary>A format that a merge can write.</summary>
-internal unsafe interface IOutputFormat : IStoredFormat
+/// <summary>A dtype that a merge can write.</summary>
+internal unsafe interface IOutputFormat : IElementFormat
 {
-    /// <summary>The least magnitude, as fp32 bits, that rounds to infinity.</summary>
+    /// <summary>The smallest magnitude, as fp32 bits, that rounds to infinity.</summary>
     static abstract uint FirstNonFinite { get; }
 
     /// <summary>Rounds sixteen values once, and widens them again. NaN becomes <see cref="FloatFormats.QuietNaN"/>.</summary>
@@ -96,7 +96,7 @@ internal readonly unsafe struct SingleFormat : IOutputFormat
     public static void StoreNaN(byte* destination) => Unsafe.WriteUnaligned(destination, FloatFormats.QuietNaN);
 }
 
-internal readonly unsafe struct DoubleFormat : IStoredFormat
+internal readonly unsafe struct DoubleFormat : IElementFormat
 {
     public static int Size => 8;
 
