@@ -26,6 +26,9 @@ internal abstract class DeltaContext(InputFiles files, MatrixView view, double f
     /// <summary>The caller's factor on the delta; 1 for a change that is not a sum.</summary>
     public double Factor { get; } = factor;
 
+    /// <summary>The most threads that opening the delta may use. Other workers wait for it meanwhile.</summary>
+    public abstract int Workers { get; }
+
     /// <summary>Shows every row of the target in order, with its weights and the deltas of the terms before this one, in tiles of whole
     /// rows.</summary>
     public abstract void Scan(TileVisitor visitor);

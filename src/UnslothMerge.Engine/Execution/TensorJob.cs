@@ -40,7 +40,7 @@ internal sealed class TensorJob : CoreJob
             (_combine, _sourceWidth, _sinkWidth) = (PlainFormat.Combiner(from, to), from.Bits() / 8, to.Bits() / 8);
         }
 
-        _opened = new Lazy<Opened>(() => new Opened(write, files, output));
+        _opened = new Lazy<Opened>(() => new Opened(write, files, output, workers));
     }
 
     public override long Run(int piece, WorkerBuffers buffers, CancellationToken stop)
@@ -193,7 +193,7 @@ internal sealed class TensorJob : CoreJob
     /// <summary>What the pieces of a tensor share.</summary>
     private sealed class Opened : IDisposable
     {
-        public Opened(WriteTensor write, InputFiles files, ShardOutput output)
+        public Opened(WriteTensor write, InputFiles files, ShardOutput output, int workers)
         {
             if (write.Tensor.Terms.Sum(t => t.Term.ResidentBytes) > LitterBytes && write.Tensor.Terms.Any(t => t.Term.Reach == DeltaReach.WholeTensor))
             {
@@ -210,7 +210,7 @@ internal sealed class TensorJob : CoreJob
                 for (var i = 0; i < Deltas.Length; i++)
                 {
                     var (term, _, weight) = write.Tensor.Terms[i];
-                    Deltas[i] = term.Open(new ScanningContext(files, write, weight, Reader, Deltas.AsMemory(0, i)));
+                    Deltas[i] = term.Open(new ScanningContext(files, write, weight, Reader, Deltas.AsMemory(0, i), workers));
                     opened.Add(Deltas[i]);
                 }
 

@@ -17,11 +17,8 @@ public static class MergePlanner
     /// <param name="steps">The adapters.</param>
     /// <param name="options">What else shapes their deltas; null for the defaults.</param>
     /// <exception cref="MergeException">An adapter cannot be merged, or does not fit.</exception>
-    public static MergePlan Plan(ModelDirectory @base, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
-    {
-        Simd.Kernels.Prepare();
-        return Place(new PlanDraft(@base, StoredFormats.Read(@base).Select(FromBase), [], [], [], @base.Config, options), steps);
-    }
+    public static MergePlan Plan(ModelDirectory @base, IEnumerable<AdapterStep> steps, PlanOptions? options = null) =>
+        Place(new PlanDraft(@base, StoredFormats.Read(@base).Select(FromBase), [], [], [], @base.Config, options), steps);
 
     /// <summary>Plans the merge of more adapters on top of another merge.</summary>
     /// <param name="plan">The merge to build on.</param>

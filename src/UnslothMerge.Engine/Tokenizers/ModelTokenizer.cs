@@ -9,27 +9,33 @@ namespace UnslothMerge.Tokenizers;
 /// <param name="Role"><c>eos</c>, <c>bos</c> or <c>pad</c>.</param>
 /// <param name="Text">Its text.</param>
 /// <param name="Id">Its id; null if the vocabulary does not have it.</param>
-public sealed record SpecialToken(string Role, string Text, long? Id)
+internal sealed record SpecialToken(string Role, string Text, long? Id)
 {
     /// <summary>The roles that configs repeat by id.</summary>
     public static readonly IReadOnlyList<string> Roles = ["eos", "bos", "pad"];
 }
 
 /// <summary>What the tokenizer of a model says of itself: the size of its vocabulary, and its special tokens.</summary>
-public sealed class ModelTokenizer
+internal sealed class ModelTokenizer
 {
-    private ModelTokenizer(string path, Vocabulary vocabulary, IReadOnlyList<SpecialToken> special, bool hasChatTemplate)
+    private readonly VocabularyFile _file;
+    private readonly IReadOnlyDictionary<string, string> _files;
+    private readonly BytePairs _pairs;
+
+    private ModelTokenizer(VocabularyFile file, IReadOnlyDictionary<string, string> files, Vocabulary vocabulary, IReadOnlyList<SpecialToken> special)
     {
-        Path = path;
+        _file = file;
+        _files = files;
+        _pairs = vocabulary.Pairs;
         Count = vocabulary.Count;
         LargestId = vocabulary.LargestId;
         Added = vocabulary.Added;
         Special = special;
-        HasChatTemplate = hasChatTemplate;
+        HasChatTemplate = HasTemplate(files);
     }
 
     /// <summary>The file that holds the vocabulary.</summary>
-    public string Path { get; }
+    public string Path => _file.Path;
 
     /// <summary>The number of tokens, added ones included.</summary>
     public long Count { get; }
@@ -87,8 +93,12 @@ public sealed class ModelTokenizer
             throw new MergeException(MergeError.InvalidModel, $"'{file.Path}' is not a vocabulary that can be read: {e.Message}", file.Path, "Download it again, or give a directory with another as -Tokenizer.", e);
         }
 
-        return new ModelTokenizer(file.Path, vocabulary, [.. texts.Select(t => new SpecialToken(t.Key, t.Value, vocabulary.Find(t.Value)))], HasTemplate(files));
+        return new ModelTokenizer(file, files, vocabulary, [.. texts.Select(t => new SpecialToken(t.Key, t.Value, vocabulary.Find(t.Value)))]);
     }
+
+    /// <summary>Encodes a sample text and decodes the ids.</summary>
+    /// <param name="rows">The rows of the embedding, which the ids must be below; null if they are not known.</param>
+    public RoundTripResult RoundTrip(long? rows) => Tokenizers.RoundTrip.Run(_file, _files, _pairs, rows);
 
     /// <summary>True if there is a chat template among files: a file of its own, or a key of the tokenizer's config.</summary>
     public static bool HasTemplate(IReadOnlyDictionary<string, string> files) =>

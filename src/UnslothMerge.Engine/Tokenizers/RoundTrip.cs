@@ -1,112 +1,124 @@
-using System.Text.Json;
+using System.Text;
 using System.Text.RegularExpressions;
 using Microsoft.ML.Tokenizers;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Tokenizers;
 
-/// <summary>What became of a sample that a tokenizer took apart and put together again.</summary>
-/// <param name="Passed">True if it came back as it was; null if tokenizers of this kind cannot be run here.</param>
+/// <summary>What became of a sample that a tokenizer encoded and decoded.</summary>
+/// <param name="Passed">True if the text came back and the embedding has a row for every id; null if that could not be checked.</param>
 /// <param name="Detail">What was done, or why not.</param>
-public sealed record RoundTripResult(bool? Passed, string Detail);
+internal sealed record RoundTripResult(bool? Passed, string Detail);
 
-/// <summary>Runs a tokenizer on a sample: a vocabulary that is damaged, or whose merges belong to another, does not give the text back.</summary>
-public static partial class RoundTrip
+/// <summary>Encodes a sample and decodes the ids: a vocabulary that is damaged, or whose merges belong to another, does not give the text back.</summary>
+internal static partial class RoundTrip
 {
-    private const string Sample = "Hello, world! 3.14 = π; Grüße, 你好 🙂\n\tif (x) { return; }";
-    private const string PlainSample = "Hello world, this is a test.";
+    private const string Sample = "The rain in Spain, 3.14 = π; Grüße, 你好 🙂\n\tif (x) { return; }";
+
+    // For vocabularies that need not have every character. Lower case, because some normalize to it.
+    private const string PlainSample = "hello world, this is a test.";
     private const char Space = '\u2581';
-    private static readonly string[] ByteLevelParts = ["pre_tokenizer", "decoder"];
 
-    /// <summary>Runs the tokenizer of a model directory.</summary>
-    public static RoundTripResult Run(string directory) => Run(ModelFiles.TokenizerPaths(directory));
+    private static readonly string ByteLevelSample = ByteLevel(Encoding.UTF8.GetBytes(Sample));
+    private static readonly string MarkedSample = PlainSample.Replace(' ', Space);
+    private static readonly byte[] Spelled = Encoding.UTF8.GetBytes($"{ByteLevelSample} {MarkedSample}");
 
-    /// <summary>Runs the tokenizer among the files of a model.</summary>
-    /// <param name="files">Relative path → file.</param>
-    public static RoundTripResult Run(IReadOnlyDictionary<string, string> files)
+    /// <summary>True if a text is a part of a sample as the tokens of byte-pair vocabularies spell it.</summary>
+    /// <param name="token">In UTF-8.</param>
+    public static bool Occurs(ReadOnlySpan<byte> token) => Spelled.AsSpan().IndexOf(token) >= 0;
+
+    /// <inheritdoc cref="Occurs(ReadOnlySpan{byte})"/>
+    public static bool Occurs(string token) => Occurs(Encoding.UTF8.GetBytes(token));
+
+    /// <summary>Bytes as GPT-2's vocabulary spells them: those that print as themselves, the others by the characters from U+0100 on.</summary>
+    public static string ByteLevel(ReadOnlySpan<byte> bytes)
     {
-        var file = VocabularyFile.Find(files);
+        var text = new StringBuilder(bytes.Length);
+        foreach (var b in bytes)
+        {
+            text.Append((char)(b < 33 ? 256 + b : b is >= 127 and <= 160 ? 162 + b : b == 173 ? 323 : b));
+        }
+
+        return text.ToString();
+    }
+
+    /// <summary>Runs a tokenizer.</summary>
+    /// <param name="file">The file of its vocabulary.</param>
+    /// <param name="files">All its files: relative path → file.</param>
+    /// <param name="pairs">What the vocabulary has of the samples.</param>
+    /// <param name="rows">The rows of the embedding; null if they are not known.</param>
+    public static RoundTripResult Run(VocabularyFile file, IReadOnlyDictionary<string, string> files, BytePairs pairs, long? rows)
+    {
         try
         {
-            return (file?.Name, file?.Path) switch
+            switch (file.Name)
             {
-                (null, _) or (_, null) => new RoundTripResult(null, "There is no vocabulary."),
-                ("tokenizer.json", var path) => RunTokenizerJson(path),
-                ("vocab.json", var path) when files.TryGetValue("merges.txt", out var merges) => RunVocabularyJson(path, merges),
-                ("tiktoken.model", var path) => RunTiktoken(path),
-                (var name, var path) when name.EndsWith(".tiktoken", StringComparison.Ordinal) => RunTiktoken(path),
-                (var name, var path) when name.EndsWith(".model", StringComparison.Ordinal) => RunSentencePiece(path),
-                (var name, _) => new RoundTripResult(null, $"A vocabulary in {name} cannot be run here."),
-            };
+                case "tokenizer.json" when pairs.HasMerges && !pairs.HasAffixes:
+                    return RunPairs(pairs, pairs.IsByteLevel, rows);
+                case "vocab.json" when files.TryGetValue("merges.txt", out var merges):
+                    foreach (var line in File.ReadLines(merges).Where(l => l.Length > 0 && !l.StartsWith("#version", StringComparison.Ordinal)))
+                    {
+                        pairs.AddMerge(line);
+                    }
+
+                    return RunPairs(pairs, isByteLevel: true, rows);
+                case var name when name == "tiktoken.model" || name.EndsWith(".tiktoken", StringComparison.Ordinal):
+                    return Run(TiktokenTokenizer.Create(file.Path, Whole(), null), Sample, rows);
+                case var name when name.EndsWith(".model", StringComparison.Ordinal):
+                    return RunSentencePiece(file.Path, rows);
+                default:
+                    return new RoundTripResult(null, $"a vocabulary of this kind in {file.Name} cannot be run here");
+            }
         }
         catch (Exception e) when (VocabularyFile.IsDamage(e))
         {
-            return new RoundTripResult(false, $"'{file!.Path}' cannot be run: {e.Message}");
+            // The vocabulary itself has been read: what is left is a kind that the library does not know.
+            return new RoundTripResult(null, $"{file.Name} cannot be run here: {e.Message}");
         }
     }
 
-    private static RoundTripResult RunTokenizerJson(string path)
+    private static RoundTripResult RunPairs(BytePairs pairs, bool isByteLevel, long? rows)
     {
-        using var json = JsonDocument.Parse(File.ReadAllBytes(path));
-        var model = json.RootElement.GetProperty("model");
-        var isBpe = model.TryGetProperty("merges", out var merges);
-        if (!isBpe || HasText(model, "end_of_word_suffix") || HasText(model, "continuing_subword_prefix"))
+        var (sample, spelled) = isByteLevel ? (Sample, ByteLevelSample) : (MarkedSample, MarkedSample);
+        if (spelled.Any(c => !pairs.Tokens.ContainsKey($"{c}")))
         {
-            return new RoundTripResult(null, $"A vocabulary of the kind {(model.TryGetProperty("type", out var type) ? type.GetString() : "unknown")} cannot be run here.");
+            return new RoundTripResult(null, "the vocabulary does not have every character of the sample");
         }
 
-        var vocabulary = model.GetProperty("vocab").EnumerateObject().ToDictionary(t => t.Name, t => t.Value.GetInt32(), StringComparer.Ordinal);
-        var pairs = merges.EnumerateArray().Select(m => m.ValueKind == JsonValueKind.Array ? $"{m[0].GetString()} {m[1].GetString()}" : m.GetString()!).Distinct();
-        return IsByteLevel(json.RootElement) ? RunByteLevel(vocabulary, pairs) : RunPlain(vocabulary, pairs);
+        var merges = pairs.Merges.Where(m => spelled.Contains(m.Left + m.Right, StringComparison.Ordinal)).Distinct().ToList();
+        foreach (var (left, right) in merges)
+        {
+            if (new[] { left, right, left + right }.FirstOrDefault(t => !pairs.Tokens.ContainsKey(t)) is { } token)
+            {
+                return new RoundTripResult(false, $"The merges of the tokenizer belong to another vocabulary: '{token}' of '{left} {right}' is not in this one.");
+            }
+        }
+
+        if (pairs.Tokens.GroupBy(t => t.Value).FirstOrDefault(g => g.Count() > 1) is { } shared)
+        {
+            return new RoundTripResult(false, $"The tokenizer does not give a text back: {string.Join(" and ", shared.Select(t => $"'{t.Key}'"))} have the same id {shared.Key}.");
+        }
+
+        var options = new BpeOptions(pairs.Tokens) { Merges = merges.Select(m => $"{m.Left} {m.Right}"), ByteLevel = isByteLevel, PreTokenizer = Whole() };
+        return Run(BpeTokenizer.Create(options), sample, rows);
     }
 
-    private static RoundTripResult RunVocabularyJson(string path, string merges)
-    {
-        using var json = JsonDocument.Parse(File.ReadAllBytes(path));
-        return RunByteLevel(
-            json.RootElement.EnumerateObject().Select(t => KeyValuePair.Create(t.Name, t.Value.GetInt32())),
-            File.ReadLines(merges).Where(l => l.Length > 0 && !l.StartsWith("#version", StringComparison.Ordinal)));
-    }
-
-    private static RoundTripResult RunByteLevel(IEnumerable<KeyValuePair<string, int>> vocabulary, IEnumerable<string> merges) =>
-        Run(BpeTokenizer.Create(new BpeOptions(vocabulary) { Merges = merges, ByteLevel = true, PreTokenizer = Whole() }), Sample);
-
-    // The spaces of a vocabulary that came from SentencePiece are written as a mark of their own.
-    private static RoundTripResult RunPlain(Dictionary<string, int> vocabulary, IEnumerable<string> merges)
-    {
-        var sample = PlainSample.Replace(' ', Space);
-        return sample.All(c => vocabulary.ContainsKey($"{c}"))
-            ? Run(BpeTokenizer.Create(new BpeOptions(vocabulary) { Merges = merges, PreTokenizer = Whole() }), sample)
-            : new RoundTripResult(null, "The vocabulary has no tokens for the characters of the sample.");
-    }
-
-    private static RoundTripResult RunTiktoken(string path) => Run(TiktokenTokenizer.Create(path, Whole(), null), Sample);
-
-    private static RoundTripResult RunSentencePiece(string path)
+    private static RoundTripResult RunSentencePiece(string path, long? rows)
     {
         using var stream = File.OpenRead(path);
-        return Run(SentencePieceTokenizer.Create(stream, addBeginningOfSentence: false, addEndOfSentence: false), PlainSample);
+        var tokenizer = SentencePieceTokenizer.Create(stream, addBeginningOfSentence: false, addEndOfSentence: false);
+        return tokenizer.EncodeToIds(PlainSample).Contains(tokenizer.UnknownId)
+            ? new RoundTripResult(null, "the vocabulary does not have every character of the sample")
+            : Run(tokenizer, PlainSample, rows);
     }
 
-    private static RoundTripResult Run(Tokenizer tokenizer, string sample)
+    private static RoundTripResult Run(Tokenizer tokenizer, string sample, long? rows)
     {
         var ids = tokenizer.EncodeToIds(sample);
-        var text = tokenizer.Decode(ids)?.TrimStart();
-        return text == sample
-            ? new RoundTripResult(true, $"A sample came back from {ids.Count} tokens.")
-            : new RoundTripResult(false, $"The sample '{sample}' came back as '{text}'.");
+        var text = tokenizer.Decode(ids)?.Trim();
+        return text != sample ? new RoundTripResult(false, $"The tokenizer does not give a text back: the sample '{sample}' came back as '{text}'.")
+            : ids.Max() >= rows ? new RoundTripResult(false, $"The tokenizer encodes '{sample}' with the id {ids.Max()}, but the embedding has {rows} rows.")
+            : new RoundTripResult(true, $"a sample came back from {ids.Count} tokens");
     }
-
-    private static bool IsByteLevel(JsonElement tokenizer) => ByteLevelParts.Any(part => tokenizer.TryGetProperty(part, out var steps) && Types(steps).Contains("ByteLevel"));
-
-    private static IEnumerable<string?> Types(JsonElement step) => step.ValueKind switch
-    {
-        JsonValueKind.Object => step.EnumerateObject().SelectMany(p => p.Name == "type" ? [p.Value.GetString()] : Types(p.Value)),
-        JsonValueKind.Array => step.EnumerateArray().SelectMany(Types),
-        _ => [],
-    };
-
-    private static bool HasText(JsonElement json, string key) => json.TryGetProperty(key, out var value) && value.ValueKind == JsonValueKind.String && value.GetString() is not "";
 
     // How words are told apart does not matter to whether a text comes back, and not every pattern means the same to .NET.
     private static RegexPreTokenizer Whole() => new(Everything(), null);

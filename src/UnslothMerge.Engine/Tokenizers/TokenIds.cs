@@ -5,7 +5,7 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Tokenizers;
 
 /// <summary>What a tokenizer, a model's configs and its embedding say of the same tokens, and where they contradict each other.</summary>
-public static class TokenIds
+internal static class TokenIds
 {
     /// <summary>The name of the model's own config.</summary>
     public const string ModelConfigName = "config.json";
@@ -23,7 +23,7 @@ public static class TokenIds
         _ => [],
     };
 
-    /// <summary>Everything that does not agree, one sentence each.</summary>
+    /// <summary>Everything that does not agree, and a text that does not come back, one sentence each.</summary>
     /// <param name="tokenizer">The tokenizer.</param>
     /// <param name="configs">The configs by file name: config.json, and generation_config.json if there is one.</param>
     /// <param name="rows">The rows of the embedding; null if they are not known.</param>
@@ -47,6 +47,11 @@ public static class TokenIds
 
             problems.AddRange(configs.Where(c => Of(c.Value, token.Role) is { Count: > 0 } ids && !ids.Contains(id)).Select(c =>
                 $"The tokenizer's {token.Role} token is '{token.Text}' ({id}), but {c.Key} says {string.Join(", ", Of(c.Value, token.Role))}.{(token.Role == "eos" ? " Generation may not end." : "")}"));
+        }
+
+        if (tokenizer.RoundTrip(rows) is { Passed: false } failed)
+        {
+            problems.Add(failed.Detail);
         }
 
         return problems;

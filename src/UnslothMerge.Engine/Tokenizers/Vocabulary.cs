@@ -3,7 +3,7 @@ using System.Text.Json;
 
 namespace UnslothMerge.Tokenizers;
 
-/// <summary>What is learned of a vocabulary while its tokens go by: its ids, the tokens that were added to it, and those that were asked for.</summary>
+/// <summary>What is learned of a vocabulary while its tokens go by: its ids, the tokens that were added to it, those that were asked for, and what occurs in a sample.</summary>
 /// <param name="wanted">The texts to find.</param>
 internal sealed class Vocabulary(IEnumerable<string> wanted)
 {
@@ -20,6 +20,9 @@ internal sealed class Vocabulary(IEnumerable<string> wanted)
 
     /// <summary>The tokens that were added to the model's own, by id.</summary>
     public IReadOnlyDictionary<long, string> Added => _added;
+
+    /// <summary>The tokens and merges that occur in the samples of <see cref="RoundTrip"/>.</summary>
+    public BytePairs Pairs { get; } = new();
 
     /// <summary>The id of one of the texts asked for.</summary>
     public long? Find(string text) => _found.TryGetValue(text, out var id) ? id : null;
@@ -45,6 +48,11 @@ internal sealed class Vocabulary(IEnumerable<string> wanted)
     public void Add(ref readonly Utf8JsonReader token, long id)
     {
         Add(id);
+        if (BytePairs.Part(in token) is { } part)
+        {
+            Pairs.Add(part, id);
+        }
+
         foreach (var (text, utf8) in _wanted)
         {
             if (token.ValueTextEquals(utf8))

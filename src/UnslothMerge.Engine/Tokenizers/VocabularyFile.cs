@@ -45,19 +45,12 @@ internal sealed record VocabularyFile(string Name, string Path)
         {
             if (reader.ValueTextEquals("model"))
             {
-                Require(ref reader, JsonTokenType.StartObject);
-                while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
-                {
-                    if (reader.ValueTextEquals("vocab"))
-                    {
-                        reader.Read();
-                        ReadVocabulary(ref reader, vocabulary);
-                    }
-                    else
-                    {
-                        reader.Skip();
-                    }
-                }
+                ReadModel(ref reader, vocabulary);
+            }
+            else if (reader.ValueTextEquals("pre_tokenizer") || reader.ValueTextEquals("decoder"))
+            {
+                using var steps = JsonDocument.ParseValue(ref reader);
+                vocabulary.Pairs.IsByteLevel |= Types(steps.RootElement).Contains("ByteLevel");
             }
             else if (reader.ValueTextEquals("added_tokens"))
             {
@@ -73,6 +66,67 @@ internal sealed record VocabularyFile(string Name, string Path)
             }
         }
     }
+
+    private static void ReadModel(ref Utf8JsonReader reader, Vocabulary vocabulary)
+    {
+        Require(ref reader, JsonTokenType.StartObject);
+        while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
+        {
+            var name = reader.GetString();
+            reader.Read();
+            switch (name)
+            {
+                case "vocab":
+                    ReadVocabulary(ref reader, vocabulary);
+                    break;
+                case "merges":
+                    ReadMerges(ref reader, vocabulary.Pairs);
+                    break;
+                case "end_of_word_suffix" or "continuing_subword_prefix" when reader.TokenType == JsonTokenType.String && reader.GetString() is not "":
+                    vocabulary.Pairs.HasAffixes = true;
+                    break;
+                default:
+                    reader.Skip();
+                    break;
+            }
+        }
+    }
+
+    // "a b", or since tokens may have spaces ["a", "b"].
+    private static void ReadMerges(ref Utf8JsonReader reader, BytePairs pairs)
+    {
+        pairs.HasMerges = true;
+        while (reader.Read() && reader.TokenType != JsonTokenType.EndArray)
+        {
+            if (reader.TokenType == JsonTokenType.String)
+            {
+                var left = reader.ValueSpan[..Math.Max(reader.ValueSpan.IndexOf((byte)' '), 0)];
+                if (reader.ValueIsEscaped || RoundTrip.Occurs(left))
+                {
+                    pairs.AddMerge(reader.GetString()!);
+                }
+            }
+            else
+            {
+                Require(ref reader, JsonTokenType.String);
+                var left = BytePairs.Part(in reader);
+                Require(ref reader, JsonTokenType.String);
+                if (left is not null && BytePairs.Part(in reader) is { } right)
+                {
+                    pairs.AddMerge(left, right);
+                }
+
+                Require(ref reader, JsonTokenType.EndArray);
+            }
+        }
+    }
+
+    private static IEnumerable<string?> Types(JsonElement step) => step.ValueKind switch
+    {
+        JsonValueKind.Object => step.EnumerateObject().SelectMany(p => p.Name == "type" ? [p.Value.GetString()] : Types(p.Value)),
+        JsonValueKind.Array => step.EnumerateArray().SelectMany(Types),
+        _ => [],
+    };
 
     private static void ReadVocabularyJson(string path, Vocabulary vocabulary)
     {
@@ -131,6 +185,7 @@ internal sealed record VocabularyFile(string Name, string Path)
     }
 
     // sentencepiece_model.proto: field 1 of the model repeats the pieces, field 1 of a piece is its text. Their places are the ids.
+    // Read with Google.Protobuf because Microsoft.ML.Tokenizers brings it anyway.
     private static void ReadSentencePiece(string path, Vocabulary vocabulary)
     {
         const uint pieces = (1 << 3) | 2;

@@ -35,11 +35,19 @@ internal static class TokenizerCheck
                 ? Problems(baseTokenizer, plan.Base.Path, StoredFormats.Read(plan.Base).Select(t => (t.Name, t.Source)))
                 : [];
             var inherited = problems.Intersect(baseProblems).ToList();
-            return problems.Count > inherited.Count
-                ? new VerificationResult(Check, false, string.Join(" ", problems.Except(inherited)))
-                : new VerificationResult(Check, true, string.Join("; ", [
-                    $"{tokenizer.Count} tokens{(inherited.Count == 0 ? End(tokenizer, output.Path) : "")}",
-                    .. inherited.Select(i => $"as in the base: {i}")]));
+            if (problems.Count > inherited.Count)
+            {
+                return new VerificationResult(Check, false, string.Join(" ", problems.Except(inherited)));
+            }
+
+            var trip = tokenizer.RoundTrip(rows: null);
+            IEnumerable<string> found =
+            [
+                $"{tokenizer.Count} tokens{(inherited.Count == 0 ? End(tokenizer, output.Path) : "")}",
+                .. trip.Passed == false ? [] : new[] { trip.Passed == true ? trip.Detail : $"round trip not checked: {trip.Detail}" },
+                .. inherited.Select(i => $"as in the base: {i}"),
+            ];
+            return new VerificationResult(Check, true, string.Join("; ", found));
         }
         catch (MergeException e)
         {

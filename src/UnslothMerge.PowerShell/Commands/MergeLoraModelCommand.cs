@@ -3,6 +3,7 @@ using UnslothMerge.Models;
 using UnslothMerge.Planning;
 using UnslothMerge.PowerShell.Common;
 using UnslothMerge.PowerShell.Completion;
+using UnslothMerge.Simd;
 
 namespace UnslothMerge.PowerShell.Commands;
 
@@ -46,6 +47,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     protected override void BeginProcessing()
     {
         base.BeginProcessing();
+        Kernels.Prepare();
 
         // A plan from the pipeline may have no adapters; a list that was given and turned out empty is a slip that would save the plain
         // base.

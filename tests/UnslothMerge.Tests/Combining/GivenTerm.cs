@@ -43,6 +43,8 @@ internal sealed class GivenTerm(float[] values, int columns) : DeltaTerm("Given"
 /// <summary>A target of zeros that is shown in tiles of a given height.</summary>
 internal sealed class GivenContext(InputFiles files, MatrixView view, double factor, int height) : DeltaContext(files, view, factor)
 {
+    public override int Workers => 1;
+
     public override void Scan(TileVisitor visitor)
     {
         for (var row = 0L; row < View.Rows; row += height)

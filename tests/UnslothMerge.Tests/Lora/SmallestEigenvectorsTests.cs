@@ -24,7 +24,7 @@ public sealed class SmallestEigenvectorsTests
             var q = Matrix<double>.Build.Random(n, n, c.Seed).QR().Q;
             var a = q * Matrix<double>.Build.DenseOfDiagonalArray(c.Eigenvalues) * q.Transpose();
             a = (a + a.Transpose()) / 2;
-            var u = Matrix<double>.Build.DenseOfColumnArrays(SmallestEigenvectors.Find(a.ToRowArrays(), c.Count));
+            var u = Matrix<double>.Build.DenseOfColumnArrays(SmallestEigenvectors.Find(a.ToRowArrays(), c.Count, new ParallelOptions()));
             var smallest = Matrix<double>.Build.DenseOfDiagonalArray([.. c.Eigenvalues.Order().Take(c.Count)]);
             var tolerance = 1e-13 * n;
             Assert.True(((u.Transpose() * u) - Matrix<double>.Build.DenseIdentity(c.Count)).L2Norm() <= tolerance, "not orthonormal");
@@ -38,9 +38,9 @@ public sealed class SmallestEigenvectorsTests
     [Fact]
     public void MatricesThatAreDiagonalOrZeroArePlain()
     {
-        var vectors = SmallestEigenvectors.Find([[3, 0, 0], [0, 1, 0], [0, 0, 2]], 2);
+        var vectors = SmallestEigenvectors.Find([[3, 0, 0], [0, 1, 0], [0, 0, 2]], 2, new ParallelOptions());
         Assert.Equal([0, 1, 0], vectors[0].Select(v => Math.Round(Math.Abs(v), 12)));
         Assert.Equal([0, 0, 1], vectors[1].Select(v => Math.Round(Math.Abs(v), 12)));
-        Assert.All(SmallestEigenvectors.Find([[0, 0], [0, 0]], 2), v => Assert.Equal(1, (v[0] * v[0]) + (v[1] * v[1]), 12));
+        Assert.All(SmallestEigenvectors.Find([[0, 0], [0, 0]], 2, new ParallelOptions()), v => Assert.Equal(1, (v[0] * v[0]) + (v[1] * v[1]), 12));
     }
 }

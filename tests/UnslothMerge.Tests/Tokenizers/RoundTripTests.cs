@@ -38,10 +38,26 @@ public sealed class RoundTripTests : IDisposable
     [Fact]
     public void A_vocabulary_that_gives_another_text_back_is_found_out()
     {
-        var swapped = TinyTokenizer.Ids(TinyTokenizer.ByteLevel.Select(t => t == "z" ? "he" : t == "he" ? "zz" : t));
-        Write("vocab.json", swapped.ToJsonString());
-        Write("merges.txt", "z z\n");
+        var ids = TinyTokenizer.Ids(TinyTokenizer.ByteLevel);
+        ids["a"] = ids["e"]!.GetValue<int>();
+        Write("vocab.json", ids.ToJsonString());
+        Write("merges.txt", "h e\n");
         AssertPassed(false);
+    }
+
+    [Fact]
+    public void Ids_beyond_the_embedding_are_found_out()
+    {
+        TinyTokenizer.Fast(_directory.Path);
+        AssertPassed(true, rows: 259);
+        AssertPassed(false, rows: 100);
+    }
+
+    [Fact]
+    public void A_tokenizer_that_normalizes_is_run_with_a_text_that_is_normal()
+    {
+        TinyTokenizer.SentencePiece(_directory["tokenizer.model"], Letters, normalizer: "nmt_nfkc_cf");
+        AssertPassed(true);
     }
 
     [Fact]
@@ -72,16 +88,18 @@ public sealed class RoundTripTests : IDisposable
     [InlineData("tokenizer.json", """{"model": {"type": "Unigram", "vocab": [["a", 0]]}}""")]
     [InlineData("tokenizer.json", """{"model": {"type": "BPE", "end_of_word_suffix": "</w>", "vocab": {"a": 0}, "merges": []}}""")]
     [InlineData("tokenizer.json", """{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}}""")]
-    [InlineData("tokenizer_config.json", "{}")]
+    [InlineData("tokenizer.json", """{"model": {"type": "BPE", "vocab": {"h": 0}, "merges": ["x y"]}, "decoder": {"type": "ByteLevel"}}""")]
+    [InlineData("vocab.json", """{"a": 0}""")]
+    [InlineData("a.tiktoken", "YQ== 0\n")]
     public void What_cannot_be_run_is_neither_right_nor_wrong(string name, string text)
     {
         Write(name, text);
         AssertPassed(null);
     }
 
-    private void AssertPassed(bool? passed)
+    private void AssertPassed(bool? passed, long? rows = null)
     {
-        var result = RoundTrip.Run(_directory.Path);
+        var result = ModelTokenizer.Read(_directory.Path)!.RoundTrip(rows);
         Assert.True(result.Passed == passed, result.Detail);
         Assert.NotEmpty(result.Detail);
     }

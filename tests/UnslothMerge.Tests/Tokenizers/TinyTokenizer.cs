@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Google.Protobuf;
+using UnslothMerge.Tokenizers;
 
 namespace UnslothMerge.Tests.Tokenizers;
 
@@ -9,7 +10,7 @@ internal static class TinyTokenizer
     public static readonly string[] Merges = ["Ġ t", "h e", "Ġt he"];
 
     /// <summary>The 256 characters that stand for bytes, and a few merges: ids 0 to 258.</summary>
-    public static IReadOnlyList<string> ByteLevel { get; } = [.. Bytes(), "Ġt", "he", "Ġthe"];
+    public static IReadOnlyList<string> ByteLevel { get; } = [.. Enumerable.Range(0, 256).Select(b => RoundTrip.ByteLevel([(byte)b])), "Ġt", "he", "Ġthe"];
 
     /// <summary>tokenizer.json as the tokenizers library writes it, and tokenizer_config.json.</summary>
     public static string Fast(string directory, string? eos = null, string[]? added = null, string[]? merges = null, bool pairs = false, string? template = null)
@@ -46,7 +47,7 @@ internal static class TinyTokenizer
     public static JsonObject Ids(IEnumerable<string> tokens) => new(tokens.Select((t, i) => KeyValuePair.Create(t, (JsonNode?)i)));
 
     /// <summary>tokenizer.model: control tokens, then one piece for each character of a text. Model type 2 is BPE.</summary>
-    public static void SentencePiece(string path, string characters)
+    public static void SentencePiece(string path, string characters, string normalizer = "identity")
     {
         using var stream = File.Create(path);
         using var model = new CodedOutputStream(stream);
@@ -71,7 +72,7 @@ internal static class TinyTokenizer
         Message(model, 3, m =>
         {
             m.WriteTag(1, WireFormat.WireType.LengthDelimited);
-            m.WriteString("identity");
+            m.WriteString(normalizer);
         });
     }
 
@@ -87,15 +88,5 @@ internal static class TinyTokenizer
 
         output.WriteTag(field, WireFormat.WireType.LengthDelimited);
         output.WriteBytes(ByteString.CopyFrom(stream.ToArray()));
-    }
-
-    // GPT-2: bytes that print stand for themselves, the others for the characters from 256 on.
-    private static IEnumerable<string> Bytes()
-    {
-        var others = 256;
-        for (var b = 0; b < 256; b++)
-        {
-            yield return $"{(char)(b is >= 33 and <= 126 or >= 161 and <= 172 or >= 174 ? b : others++)}";
-        }
     }
 }

@@ -211,6 +211,8 @@ internal sealed class CombinedReader : DeltaReader
     /// <summary>What a term of one adapter finds: the same target, but a factor of its own.</summary>
     private sealed class InnerContext(DeltaContext outer, double factor) : DeltaContext(outer.Files, outer.View, factor)
     {
+        public override int Workers => outer.Workers;
+
         public override void Scan(TileVisitor visitor) => outer.Scan(visitor);
     }
 }

@@ -17,10 +17,11 @@ internal static class SmallestEigenvectors
     /// <summary>Finds orthonormal eigenvectors, in ascending order of their eigenvalues.</summary>
     /// <param name="matrix">A symmetric matrix, all elements given. It is destroyed.</param>
     /// <param name="count">How many.</param>
-    public static double[][] Find(double[][] matrix, int count)
+    /// <param name="options">How many threads.</param>
+    public static double[][] Find(double[][] matrix, int count, ParallelOptions options)
     {
         Scale(matrix);
-        var (diagonal, off) = Tridiagonalize(matrix);
+        var (diagonal, off) = Tridiagonalize(matrix, options);
         var norm = Math.Max(diagonal.Max(Math.Abs) + (2 * off.Select(Math.Abs).DefaultIfEmpty().Max()), 1e-100); // not 0 for zeros
         var random = new Random(1);
         var (vectors, shift) = (new double[count][], double.NegativeInfinity);
@@ -58,7 +59,7 @@ internal static class SmallestEigenvectors
     }
 
     // A → QᵀAQ with Q = H₀H₁…; the unit vector of the reflection Hₖ = I − 2vvᵀ stays in row k, right of the diagonal.
-    private static (double[] Diagonal, double[] Off) Tridiagonalize(double[][] a)
+    private static (double[] Diagonal, double[] Off) Tridiagonalize(double[][] a, ParallelOptions options)
     {
         var n = a.Length;
         var (diagonal, off) = (new double[n], new double[Math.Max(n - 1, 0)]);
@@ -84,14 +85,14 @@ internal static class SmallestEigenvectors
 
             TensorPrimitives.Divide(column, norm, column);
             column.CopyTo(v.AsSpan(first));
-            Parallel.For(first, n, i => q[i] = FixedOrder.Dot(a[i].AsSpan(first), v.AsSpan(first)));
+            Parallel.For(first, n, options, i => q[i] = FixedOrder.Dot(a[i].AsSpan(first), v.AsSpan(first)));
             var product = FixedOrder.Dot(q.AsSpan(first), v.AsSpan(first));
             for (var i = first; i < n; i++)
             {
                 q[i] = 2 * (q[i] - (product * v[i]));
             }
 
-            Parallel.For(first, n, i =>
+            Parallel.For(first, n, options, i =>
             {
                 var row = a[i].AsSpan(first);
                 TensorPrimitives.MultiplyAdd(q.AsSpan(first), -v[i], row, row);

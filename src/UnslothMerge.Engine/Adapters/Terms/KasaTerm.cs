@@ -78,8 +78,9 @@ internal sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredT
         });
 
         var gram = new double[small][];
-        Parallel.For(0, small, i => gram[i] = Array.ConvertAll(m, other => FixedOrder.Dot(m[i], other)));
-        var u = SmallestEigenvectors.Find(gram, rank);
+        var options = new ParallelOptions { MaxDegreeOfParallelism = context.Workers };
+        Parallel.For(0, small, options, i => gram[i] = Array.ConvertAll(m, other => FixedOrder.Dot(m[i], other)));
+        var u = SmallestEigenvectors.Find(gram, rank, options);
         var projected = new double[rank][];
         for (var k = 0; k < rank; k++)
         {
