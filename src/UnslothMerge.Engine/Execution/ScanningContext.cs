@@ -6,7 +6,8 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Execution;
 
 /// <summary>Shows a term the rows that it must have seen before it can be applied, with what the terms before it add.</summary>
-internal sealed class ScanningContext(InputFiles files, WriteTensor write, double factor, TensorReader reader, ReadOnlyMemory<DeltaReader> before, int workers)
+internal sealed class ScanningContext(
+    InputFiles files, WriteTensor write, double factor, TensorReader reader, ReadOnlyMemory<DeltaReader> before, int workers)
     : DeltaContext(files, write.Tensor.View, factor)
 {
     public override int Workers => workers;

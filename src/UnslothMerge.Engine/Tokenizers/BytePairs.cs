@@ -3,7 +3,8 @@ using System.Text.Json;
 namespace UnslothMerge.Tokenizers;
 
 /// <summary>
-/// What a byte-pair vocabulary has of the samples of <see cref="RoundTrip"/>: the tokens and merges that occur in them. Encoding a sample needs no others,
+/// What a byte-pair vocabulary has of the samples of <see cref="RoundTrip"/>: the tokens and merges that occur in them. Encoding a sample
+/// needs no others,
 /// so that a vocabulary of 250,000 tokens need not be held.
 /// </summary>
 internal sealed class BytePairs
@@ -27,7 +28,8 @@ internal sealed class BytePairs
     public bool HasAffixes { get; set; }
 
     /// <summary>The string that a reader is at; null if it does not occur. Most do not, and no string is made of them.</summary>
-    public static string? Part(ref readonly Utf8JsonReader reader) => reader.ValueIsEscaped || RoundTrip.Occurs(reader.ValueSpan) ? reader.GetString() : null;
+    public static string? Part(ref readonly Utf8JsonReader reader) =>
+        reader.ValueIsEscaped || RoundTrip.Occurs(reader.ValueSpan) ? reader.GetString() : null;
 
     /// <summary>Keeps a token if it occurs.</summary>
     public void Add(string token, long id)

@@ -22,7 +22,8 @@ internal sealed class ModelTokenizer
     private readonly IReadOnlyDictionary<string, string> _files;
     private readonly BytePairs _pairs;
 
-    private ModelTokenizer(VocabularyFile file, IReadOnlyDictionary<string, string> files, Vocabulary vocabulary, IReadOnlyList<SpecialToken> special)
+    private ModelTokenizer(
+        VocabularyFile file, IReadOnlyDictionary<string, string> files, Vocabulary vocabulary, IReadOnlyList<SpecialToken> special)
     {
         _file = file;
         _files = files;
@@ -90,10 +91,13 @@ internal sealed class ModelTokenizer
         }
         catch (Exception e) when (VocabularyFile.IsDamage(e))
         {
-            throw new MergeException(MergeError.InvalidModel, $"'{file.Path}' is not a vocabulary that can be read: {e.Message}", file.Path, "Download it again, or give a directory with another as -Tokenizer.", e);
+            throw new MergeException(
+                MergeError.InvalidModel, $"'{file.Path}' is not a vocabulary that can be read: {e.Message}", file.Path,
+                "Download it again, or give a directory with another as -Tokenizer.", e);
         }
 
-        return new ModelTokenizer(file, files, vocabulary, [.. texts.Select(t => new SpecialToken(t.Key, t.Value, vocabulary.Find(t.Value)))]);
+        var special = texts.Select(t => new SpecialToken(t.Key, t.Value, vocabulary.Find(t.Value)));
+        return new ModelTokenizer(file, files, vocabulary, [.. special]);
     }
 
     /// <summary>Encodes a sample text and decodes the ids.</summary>
@@ -102,7 +106,8 @@ internal sealed class ModelTokenizer
 
     /// <summary>True if there is a chat template among files: a file of its own, or a key of the tokenizer's config.</summary>
     public static bool HasTemplate(IReadOnlyDictionary<string, string> files) =>
-        files.Keys.Any(f => f.StartsWith("chat_template.", StringComparison.Ordinal)) || Json(files, "tokenizer_config.json")?["chat_template"] is not null;
+        files.Keys.Any(f => f.StartsWith("chat_template.", StringComparison.Ordinal))
+        || Json(files, "tokenizer_config.json")?["chat_template"] is not null;
 
     private static Dictionary<string, string> Texts(JsonObject? config, JsonObject? map)
     {
@@ -126,5 +131,6 @@ internal sealed class ModelTokenizer
         _ => null,
     };
 
-    private static JsonObject? Json(IReadOnlyDictionary<string, string> files, string name) => files.TryGetValue(name, out var path) ? JsonFile.Read(path, MergeError.InvalidModel) : null;
+    private static JsonObject? Json(IReadOnlyDictionary<string, string> files, string name) =>
+        files.TryGetValue(name, out var path) ? JsonFile.Read(path, MergeError.InvalidModel) : null;
 }

@@ -9,7 +9,9 @@ namespace UnslothMerge.Tokenizers;
 /// <param name="Detail">What was done, or why not.</param>
 internal sealed record RoundTripResult(bool? Passed, string Detail);
 
-/// <summary>Encodes a sample and decodes the ids: a vocabulary that is damaged, or whose merges belong to another, does not give the text back.</summary>
+/// <summary>
+/// Encodes a sample and decodes the ids: a vocabulary that is damaged, or whose merges belong to another, does not give the text back.
+/// </summary>
 internal static partial class RoundTrip
 {
     private const string Sample = "The rain in Spain, 3.14 = π; Grüße, 你好 🙂\n\tif (x) { return; }";
@@ -29,7 +31,9 @@ internal static partial class RoundTrip
     /// <inheritdoc cref="Occurs(ReadOnlySpan{byte})"/>
     public static bool Occurs(string token) => Occurs(Encoding.UTF8.GetBytes(token));
 
-    /// <summary>Bytes as GPT-2's vocabulary spells them: those that print as themselves, the others by the characters from U+0100 on.</summary>
+    /// <summary>
+    /// Bytes as GPT-2's vocabulary spells them: those that print as themselves, the others by the characters from U+0100 on.
+    /// </summary>
     public static string ByteLevel(ReadOnlySpan<byte> bytes)
     {
         var text = new StringBuilder(bytes.Length);
@@ -55,7 +59,8 @@ internal static partial class RoundTrip
                 case "tokenizer.json" when pairs.HasMerges && !pairs.HasAffixes:
                     return RunPairs(pairs, pairs.IsByteLevel, rows);
                 case "vocab.json" when files.TryGetValue("merges.txt", out var merges):
-                    foreach (var line in File.ReadLines(merges).Where(l => l.Length > 0 && !l.StartsWith("#version", StringComparison.Ordinal)))
+                    var lines = File.ReadLines(merges).Where(l => l.Length > 0 && !l.StartsWith("#version", StringComparison.Ordinal));
+                    foreach (var line in lines)
                     {
                         pairs.AddMerge(line);
                     }
@@ -89,16 +94,23 @@ internal static partial class RoundTrip
         {
             if (new[] { left, right, left + right }.FirstOrDefault(t => !pairs.Tokens.ContainsKey(t)) is { } token)
             {
-                return new RoundTripResult(false, $"The merges of the tokenizer belong to another vocabulary: '{token}' of '{left} {right}' is not in this one.");
+                return new RoundTripResult(
+                    false, $"The merges of the tokenizer belong to another vocabulary: '{token}' of '{left} {right}' is not in this one.");
             }
         }
 
         if (pairs.Tokens.GroupBy(t => t.Value).FirstOrDefault(g => g.Count() > 1) is { } shared)
         {
-            return new RoundTripResult(false, $"The tokenizer does not give a text back: {string.Join(" and ", shared.Select(t => $"'{t.Key}'"))} have the same id {shared.Key}.");
+            var tokens = string.Join(" and ", shared.Select(t => $"'{t.Key}'"));
+            return new RoundTripResult(false, $"The tokenizer does not give a text back: {tokens} have the same id {shared.Key}.");
         }
 
-        var options = new BpeOptions(pairs.Tokens) { Merges = merges.Select(m => $"{m.Left} {m.Right}"), ByteLevel = isByteLevel, PreTokenizer = Whole() };
+        var options = new BpeOptions(pairs.Tokens)
+        {
+            Merges = merges.Select(m => $"{m.Left} {m.Right}"),
+            ByteLevel = isByteLevel,
+            PreTokenizer = Whole(),
+        };
         return Run(BpeTokenizer.Create(options), sample, rows);
     }
 
@@ -115,8 +127,10 @@ internal static partial class RoundTrip
     {
         var ids = tokenizer.EncodeToIds(sample);
         var text = tokenizer.Decode(ids)?.Trim();
-        return text != sample ? new RoundTripResult(false, $"The tokenizer does not give a text back: the sample '{sample}' came back as '{text}'.")
-            : ids.Max() >= rows ? new RoundTripResult(false, $"The tokenizer encodes '{sample}' with the id {ids.Max()}, but the embedding has {rows} rows.")
+        return text != sample
+            ? new RoundTripResult(false, $"The tokenizer does not give a text back: the sample '{sample}' came back as '{text}'.")
+            : ids.Max() >= rows
+            ? new RoundTripResult(false, $"The tokenizer encodes a sample with the id {ids.Max()}, but the embedding has {rows} rows.")
             : new RoundTripResult(true, $"a sample came back from {ids.Count} tokens");
     }
 

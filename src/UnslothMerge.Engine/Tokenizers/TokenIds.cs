@@ -16,7 +16,8 @@ internal static class TokenIds
     /// <summary>The ids that a config gives a special token; a model may end at several.</summary>
     /// <param name="config">config.json or generation_config.json.</param>
     /// <param name="role"><c>eos</c>, <c>bos</c> or <c>pad</c>.</param>
-    public static IReadOnlyList<long> Of(JsonObject config, string role) => (config[Key(role)] ?? (config["text_config"] as JsonObject)?[Key(role)]) switch
+    public static IReadOnlyList<long> Of(JsonObject config, string role) =>
+        (config[Key(role)] ?? (config["text_config"] as JsonObject)?[Key(role)]) switch
     {
         JsonArray list => [.. list.OfType<JsonValue>().Where(IsNumber).Select(Number)],
         JsonValue value when IsNumber(value) => [Number(value)],
@@ -33,8 +34,12 @@ internal static class TokenIds
         if (tokenizer.LargestId >= rows)
         {
             var beyond = tokenizer.Added.Where(t => t.Key >= rows).ToList();
-            var names = beyond.Count == 0 ? "" : $": {string.Join(", ", beyond.Take(3).Select(t => $"'{t.Value}' ({t.Key})"))}{(beyond.Count > 3 ? $" and {beyond.Count - 3} more" : "")}";
-            problems.Add($"The tokenizer has tokens up to the id {tokenizer.LargestId}, but the embedding has {rows} rows. The model cannot read the tokens beyond{names}. An adapter that was trained with new tokens must be saved with its embedding.");
+            var names = string.Join(", ", beyond.Take(3).Select(t => $"'{t.Value}' ({t.Key})"));
+            var more = beyond.Count > 3 ? $" and {beyond.Count - 3} more" : "";
+            problems.Add(
+                $"The tokenizer has tokens up to the id {tokenizer.LargestId}, but the embedding has {rows} rows. "
+                + $"The model cannot read the tokens beyond{(beyond.Count == 0 ? "" : $": {names}{more}")}. "
+                + "An adapter that was trained with new tokens must be saved with its embedding.");
         }
 
         foreach (var token in tokenizer.Special)
@@ -45,8 +50,10 @@ internal static class TokenIds
                 continue;
             }
 
+            var effect = token.Role == "eos" ? " Generation may not end." : "";
             problems.AddRange(configs.Where(c => Of(c.Value, token.Role) is { Count: > 0 } ids && !ids.Contains(id)).Select(c =>
-                $"The tokenizer's {token.Role} token is '{token.Text}' ({id}), but {c.Key} says {string.Join(", ", Of(c.Value, token.Role))}.{(token.Role == "eos" ? " Generation may not end." : "")}"));
+                $"The tokenizer's {token.Role} token is '{token.Text}' ({id}), but {c.Key} says "
+                + $"{string.Join(", ", Of(c.Value, token.Role))}.{effect}"));
         }
 
         if (tokenizer.RoundTrip(rows) is { Passed: false } failed)
@@ -58,14 +65,16 @@ internal static class TokenIds
     }
 
     /// <summary>
-    /// Makes configs follow a tokenizer that is not the base's own: what ends a text, begins it or fills it up is what the adapter was trained with. As transformers' trainer does, another
+    /// Makes configs follow a tokenizer that is not the base's own: what ends a text, begins it or fills it up is what the adapter was
+    /// trained with. As transformers' trainer does, another
     /// eos comes before those that end a generation already, and other ids take the place of what is stated.
     /// </summary>
     /// <param name="tokenizer">The tokenizer.</param>
     /// <param name="configs">The configs by file name, which are edited.</param>
     /// <param name="rows">The rows of the embedding: an id beyond them is left out; null if they are not known.</param>
     /// <returns>The file that was changed, and a sentence about it, for each change.</returns>
-    public static IReadOnlyList<(string File, string Note)> Align(ModelTokenizer tokenizer, IReadOnlyDictionary<string, JsonObject> configs, long? rows)
+    public static IReadOnlyList<(string File, string Note)> Align(
+        ModelTokenizer tokenizer, IReadOnlyDictionary<string, JsonObject> configs, long? rows)
     {
         var notes = new List<(string, string)>();
         foreach (var (file, config) in configs)
@@ -79,15 +88,20 @@ internal static class TokenIds
                 }
 
                 // Where there is a generation config, the other one names the tokenizer's only.
-                long[] ids = token.Role == "eos" && (file != ModelConfigName || configs.Count == 1) ? [token.Id.Value, .. old] : [token.Id.Value];
-                foreach (var part in new[] { config, config["text_config"] as JsonObject }.OfType<JsonObject>().Where(p => p[Key(token.Role)] is not null))
+                var endsToo = token.Role == "eos" && (file != ModelConfigName || configs.Count == 1);
+                long[] ids = endsToo ? [token.Id.Value, .. old] : [token.Id.Value];
+                var parts = new[] { config, config["text_config"] as JsonObject }.OfType<JsonObject>();
+                foreach (var part in parts.Where(p => p[Key(token.Role)] is not null))
                 {
                     part[Key(token.Role)] = ids.Length == 1 ? ids[0] : new JsonArray([.. ids.Select(i => (JsonNode)i)]);
                 }
 
                 // Else transformers derives it from config.json once more.
                 config.Remove("_from_model_config");
-                notes.Add((file, $"{file} now says {Key(token.Role)} {string.Join(", ", ids)} instead of {string.Join(", ", old)}: the tokenizer of '{Path.GetDirectoryName(tokenizer.Path)}' has '{token.Text}'."));
+                notes.Add((
+                    file,
+                    $"{file} now says {Key(token.Role)} {string.Join(", ", ids)} instead of {string.Join(", ", old)}: "
+                    + $"the tokenizer of '{Path.GetDirectoryName(tokenizer.Path)}' has '{token.Text}'."));
             }
         }
 

@@ -3,7 +3,10 @@ using System.Text.Json;
 
 namespace UnslothMerge.Tokenizers;
 
-/// <summary>What is learned of a vocabulary while its tokens go by: its ids, the tokens that were added to it, those that were asked for, and what occurs in a sample.</summary>
+/// <summary>
+/// What is learned of a vocabulary while its tokens go by: its ids, the tokens that were added to it, those that were asked for, and what
+/// occurs in a sample.
+/// </summary>
 /// <param name="wanted">The texts to find.</param>
 internal sealed class Vocabulary(IEnumerable<string> wanted)
 {

@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.IO.Enumeration;
 using System.Text;
 using System.Text.Json;
 using Google.Protobuf;
@@ -25,16 +27,19 @@ internal sealed record VocabularyFile(string Name, string Path)
 
     /// <summary>Finds it among a model's files; null if there is none.</summary>
     public static VocabularyFile? Find(IReadOnlyDictionary<string, string> files) =>
-        Table.SelectMany(row => files.Where(f => Matches(row.Pattern, f.Key))).Select(f => new VocabularyFile(f.Key, f.Value)).FirstOrDefault();
+        Table.SelectMany(row => files.Where(f => Matches(row.Pattern, f.Key)))
+            .Select(f => new VocabularyFile(f.Key, f.Value)).FirstOrDefault();
 
     /// <summary>True for the errors by which a damaged vocabulary shows.</summary>
     public static bool IsDamage(Exception e) =>
-        e is IOException or UnauthorizedAccessException or JsonException or FormatException or OverflowException or InvalidOperationException or ArgumentException or NotSupportedException or KeyNotFoundException;
+        e is IOException or UnauthorizedAccessException or JsonException or FormatException or OverflowException
+            or InvalidOperationException or ArgumentException or NotSupportedException or KeyNotFoundException;
 
     /// <summary>Reads its tokens.</summary>
     public void Read(Vocabulary vocabulary) => Table.First(row => Matches(row.Pattern, Name)).Read(Path, vocabulary);
 
-    private static bool Matches(string pattern, string name) => !name.Contains('/', StringComparison.Ordinal) && System.IO.Enumeration.FileSystemName.MatchesSimpleExpression(pattern, name);
+    private static bool Matches(string pattern, string name) =>
+        !name.Contains('/', StringComparison.Ordinal) && FileSystemName.MatchesSimpleExpression(pattern, name);
 
     // The file of the tokenizers library: model.vocab is an object, or for Unigram a list of pieces with scores, whose places are the ids.
     private static void ReadTokenizerJson(string path, Vocabulary vocabulary)
@@ -82,8 +87,8 @@ internal sealed record VocabularyFile(string Name, string Path)
                 case "merges":
                     ReadMerges(ref reader, vocabulary.Pairs);
                     break;
-                case "end_of_word_suffix" or "continuing_subword_prefix" when reader.TokenType == JsonTokenType.String && reader.GetString() is not "":
-                    vocabulary.Pairs.HasAffixes = true;
+                case "end_of_word_suffix" or "continuing_subword_prefix":
+                    vocabulary.Pairs.HasAffixes |= reader.TokenType == JsonTokenType.String && reader.GetString() is not "";
                     break;
                 default:
                     reader.Skip();
@@ -180,7 +185,7 @@ internal sealed record VocabularyFile(string Name, string Path)
     {
         foreach (var line in File.ReadLines(path).Where(l => l.Length > 0))
         {
-            vocabulary.Add(long.Parse(line.AsSpan(line.IndexOf(' ', StringComparison.Ordinal) + 1), System.Globalization.CultureInfo.InvariantCulture));
+            vocabulary.Add(long.Parse(line.AsSpan(line.IndexOf(' ', StringComparison.Ordinal) + 1), CultureInfo.InvariantCulture));
         }
     }
 

@@ -65,7 +65,7 @@ public sealed class VectorWidthTests
             }
         }
 
-        return Convert.ToHexString(SHA256.HashData([.. SmallestEigenvectors.Find(matrix, 3).SelectMany(v => v).SelectMany(BitConverter.GetBytes)]));
+        return Convert.ToHexString(SHA256.HashData([.. SmallestEigenvectors.Find(matrix, 3, new ParallelOptions()).SelectMany(v => v).SelectMany(BitConverter.GetBytes)]));
     }
 
     private static string Digest(GoldenCase @case)
