@@ -38,7 +38,8 @@ function Invoke-TestTask { dotnet test --solution "$PSScriptRoot/UnslothMerge.sl
 function Invoke-DemoTask {
     $fixtures = Join-Path $PSScriptRoot tests Fixtures
     if (-not (Get-Module UnslothMerge)) { Import-Module "$PSScriptRoot/UnslothMerge.psd1" }
-    Merge-LoraModel "$fixtures/bases/llama-bf16" "$fixtures/cases/lora-all-linear/adapter" | Save-MergedModel "$PSScriptRoot/out/demo" -Force
+    Merge-LoraModel "$fixtures/bases/llama-bf16" "$fixtures/cases/lora-all-linear/adapter" |
+        Save-MergedModel "$PSScriptRoot/out/demo" -Force
 }
 
 function Invoke-BenchTask { dotnet run -c Release --project "$PSScriptRoot/bench/UnslothMerge.Bench" }

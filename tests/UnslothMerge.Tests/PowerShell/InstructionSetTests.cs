@@ -37,9 +37,12 @@ public sealed class InstructionSetTests
         foreach (var (off, width) in Machines)
         {
             var run = directory[$"run{prints.Count}"];
-            var commands = merges.Select((m, i) => $"$null = Merge-LoraModel '{m.Item1}' '{m.Item2}' | Save-MergedModel '{run}/{i}/out' -DType {m.Item3} -NoSync -ThrottleLimit 2");
+            var commands = merges.Select((m, i) =>
+                $"$null = Merge-LoraModel '{m.Item1}' '{m.Item2}' | "
+                + $"Save-MergedModel '{run}/{i}/out' -DType {m.Item3} -NoSync -ThrottleLimit 2");
+            var vector = width.Length > 0 ? width : nameof(Vector128);
             var accelerated = PowerShellProcess.RunWithModule(
-                $"{string.Join("; ", commands)}; [System.Runtime.Intrinsics.{(width.Length > 0 ? width : nameof(Vector128))}]::IsHardwareAccelerated",
+                $"{string.Join("; ", commands)}; [System.Runtime.Intrinsics.{vector}]::IsHardwareAccelerated",
                 [.. off.Select(o => ($"DOTNET_{o}", "0"))]);
             Assert.Equal(width.Length > 0 ? "False" : Vector128.IsHardwareAccelerated.ToString(), Assert.Single(accelerated));
             prints.Add(TinyModel.Fingerprint(run));

@@ -16,6 +16,7 @@ public sealed class IsolationTests
             }
             """);
         Assert.Single(lines, l => l.StartsWith("UnslothMerge.PowerShell ", StringComparison.Ordinal));
-        Assert.Equal("UnslothMerge.Engine False", Assert.Single(lines, l => l.StartsWith("UnslothMerge.Engine ", StringComparison.Ordinal)));
+        var engine = Assert.Single(lines, l => l.StartsWith("UnslothMerge.Engine ", StringComparison.Ordinal));
+        Assert.Equal("UnslothMerge.Engine False", engine);
     }
 }

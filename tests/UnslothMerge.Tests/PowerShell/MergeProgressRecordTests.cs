@@ -33,7 +33,8 @@ public sealed class MergeProgressRecordTests : IDisposable
         }
 
         Assert.Equal(5, _shown.Count);
-        Assert.Equal($"{ByteSize.Text(plan.Bytes / 2)} of {ByteSize.Text(plan.Bytes)}, {ByteSize.Text(plan.Bytes / 4)}/s", _shown[0].StatusDescription);
+        var expected = $"{ByteSize.Text(plan.Bytes / 2)} of {ByteSize.Text(plan.Bytes)}, {ByteSize.Text(plan.Bytes / 4)}/s";
+        Assert.Equal(expected, _shown[0].StatusDescription);
         Assert.Equal((50, 2, "w0"), (_shown[0].PercentComplete, _shown[0].SecondsRemaining, _shown[0].CurrentOperation));
 
         progress.Complete();
@@ -76,7 +77,9 @@ public sealed class MergeProgressRecordTests : IDisposable
     }
 
     private WritePlan Plan(long shard) => TinyModel.WritePlan(
-        TinyModel.Plan(TinyModel.Base(_directory["base"], [.. Enumerable.Range(0, 3).Select(i => TinyTensor.Random($"w{i}", [8, 8], i))])), UnslothMerge.Safetensors.TensorType.F32, shard);
+        TinyModel.Plan(TinyModel.Base(_directory["base"], [.. Enumerable.Range(0, 3).Select(i => TinyTensor.Random($"w{i}", [8, 8], i))])),
+        UnslothMerge.Safetensors.TensorType.F32,
+        shard);
 
     private sealed class Clock : TimeProvider
     {

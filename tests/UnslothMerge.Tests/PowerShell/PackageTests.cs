@@ -12,8 +12,8 @@ public sealed class PackageTests
         using var directory = new TemporaryDirectory();
         var output = directory["a [package] of mine"];
         var made = PowerShellProcess.Run($$"""
-            $made = & '{{Path.Combine(Fixtures.Root, "build.ps1")}}' Package -NoBuild -OutputPath '{{output}}' -Sign { Set-Content -LiteralPath "$($args[0])/signature" S }
-            $made.FullName
+            $sign = { Set-Content -LiteralPath "$($args[0])/signature" S }
+            (& '{{Path.Combine(Fixtures.Root, "build.ps1")}}' Package -NoBuild -OutputPath '{{output}}' -Sign $sign).FullName
             """);
         Assert.Equal(2, made.Count);
         Assert.Equal([made[1]], Directory.GetFiles(output));
@@ -21,14 +21,20 @@ public sealed class PackageTests
         {
             var names = package.Entries.Select(e => e.FullName).ToList();
             Assert.Superset(
-                new HashSet<string> { "UnslothMerge.nuspec", "UnslothMerge.psd1", "UnslothMerge.format.ps1xml", "bin/UnslothMerge.PowerShell.dll", "bin/engine/UnslothMerge.Engine.dll", "signature" },
+                new HashSet<string>
+                {
+                    "UnslothMerge.nuspec", "UnslothMerge.psd1", "UnslothMerge.format.ps1xml", "signature",
+                    "bin/UnslothMerge.PowerShell.dll", "bin/engine/UnslothMerge.Engine.dll",
+                },
                 names.ToHashSet());
-            Assert.DoesNotContain(names, n => n.EndsWith(".pdb", StringComparison.Ordinal) || n.Contains("torch_", StringComparison.Ordinal) || n.Contains("c10", StringComparison.Ordinal));
+            string[] absent = [".pdb", "torch_", "c10"];
+            Assert.All(absent, part => Assert.DoesNotContain(names, n => n.Contains(part, StringComparison.Ordinal)));
             Assert.InRange(new FileInfo(made[1]).Length, 1, 5_000_000);
 
             using var nuspec = new StreamReader(package.GetEntry("UnslothMerge.nuspec")!.Open());
             var text = nuspec.ReadToEnd();
-            Assert.Contains($"<version>{typeof(MergeException).Assembly.GetName().Version!.ToString(3)}</version>", text, StringComparison.Ordinal);
+            var version = typeof(MergeException).Assembly.GetName().Version!.ToString(3);
+            Assert.Contains($"<version>{version}</version>", text, StringComparison.Ordinal);
             Assert.Contains("PSModule", text, StringComparison.Ordinal);
         }
 
@@ -37,14 +43,18 @@ public sealed class PackageTests
         var lines = PowerShellProcess.Run(
             $$"""
             Import-Module -Name ([WildcardPattern]::Escape('{{made[0]}}/UnslothMerge.psd1'))
-            foreach ($path in '{{string.Join("', '", strangers)}}') { [Runtime.Loader.AssemblyLoadContext]::Default.LoadFromAssemblyPath($path).GetName().Version.Major }
+            foreach ($path in '{{string.Join("', '", strangers)}}') {
+                [Runtime.Loader.AssemblyLoadContext]::Default.LoadFromAssemblyPath($path).GetName().Version.Major
+            }
             foreach ($case in 'peft-osf-mlp-1', 'peft-waveft-mlp-6') {
-                (Merge-LoraModel '{{Fixtures.Base("peft-MLP")}}' "{{Path.Combine(Fixtures.Path, "cases")}}/$case/adapter" | Save-MergedModel "{{directory["out"]}}/$case").Path
+                $tensors = Merge-LoraModel '{{Fixtures.Base("peft-MLP")}}' "{{Fixtures.Path}}/cases/$case/adapter"
+                ($tensors | Save-MergedModel "{{directory["out"]}}/$case").Path
             }
 
             (Get-Command Save-MergedModel).Module.ModuleBase
             """);
-        Assert.Equal(["99", "99", .. new[] { "peft-osf-mlp-1", "peft-waveft-mlp-6" }.Select(c => Path.Combine(directory["out"], c, "model.safetensors")), made[0]], lines);
+        string Merged(string name) => Path.Combine(directory["out"], name, "model.safetensors");
+        Assert.Equal(["99", "99", Merged("peft-osf-mlp-1"), Merged("peft-waveft-mlp-6"), made[0]], lines);
     }
 
     private static string Stranger(string name, string path)

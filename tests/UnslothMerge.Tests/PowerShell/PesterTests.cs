@@ -10,8 +10,8 @@ public sealed class PesterTests
     public static IEnumerable<TheoryDataRow<string>> Results()
     {
         using var directory = new TemporaryDirectory();
-        var results = directory["results.json"];
-        PowerShellProcess.Run($"& '{Path.Combine(Fixtures.Root, "tests", "Pester", "Run.ps1")}' -Pester '{PowerShellProcess.BuildPath("Pester")}' -Output '{results}'");
+        var (run, results) = (Path.Combine(Fixtures.Root, "tests", "Pester", "Run.ps1"), directory["results.json"]);
+        PowerShellProcess.Run($"& '{run}' -Pester '{PowerShellProcess.BuildPath("Pester")}' -Output '{results}'");
 
         // The empty label keeps the failure out of the displayed name.
         return JsonSerializer.Deserialize<Result[]>(File.ReadAllText(results))!

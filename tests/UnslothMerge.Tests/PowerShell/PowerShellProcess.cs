@@ -17,7 +17,8 @@ internal static class PowerShellProcess
     /// <param name="environment">Variables for the process.</param>
     public static IReadOnlyList<string> Run(string command, params (string Name, string Value)[] environment)
     {
-        var start = new ProcessStartInfo("dotnet", [BuildPath("PowerShell"), "-NoProfile", "-NonInteractive", "-Command", $"$ErrorActionPreference = 'Stop'; {command}"])
+        command = $"$ErrorActionPreference = 'Stop'; {command}";
+        var start = new ProcessStartInfo("dotnet", [BuildPath("PowerShell"), "-NoProfile", "-NonInteractive", "-Command", command])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
