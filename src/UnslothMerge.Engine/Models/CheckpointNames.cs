@@ -43,7 +43,7 @@ public sealed partial class CheckpointNames
     }.ToFrozenSet().GetAlternateLookup<ReadOnlySpan<char>>();
 
     private readonly ModelClass _class;
-    private readonly IReadOnlyList<string> _names;
+    private readonly List<string> _names;
     private readonly Dictionary<(Regex, string), bool> _present = [];
     private readonly Dictionary<string, List<Origin>> _origins = new(StringComparer.Ordinal);
     private readonly Dictionary<string, List<ModuleTensor>> _parameters = new(StringComparer.Ordinal);
@@ -59,21 +59,10 @@ public sealed partial class CheckpointNames
     {
         _class = ModelClass.Of(config);
         _names = [.. names];
-        foreach (var name in _names)
-        {
-            foreach (var (alias, origin) in Way(name))
-            {
-                var origins = Into(_origins, alias);
-                if (!origins.Contains(origin))
-                {
-                    origins.Add(origin);
-                    Index(alias, origin);
-                }
-            }
-        }
-
+        _names.ForEach(Index);
         _bareOrigins = new(() => Regroup(_origins.SelectMany(p => p.Value.Select(o => (Bare(p.Key), o)))));
-        _bareModules = new(() => _parameters.Keys.Concat(_experts.Keys).Concat(_stacks.Keys).Distinct().ToLookup(Bare, StringComparer.Ordinal));
+        _bareModules = new(() =>
+            _parameters.Keys.Concat(_experts.Keys).Concat(_stacks.Keys).Distinct().ToLookup(Bare, StringComparer.Ordinal));
     }
 
     /// <summary>The class of the model.</summary>
@@ -81,6 +70,13 @@ public sealed partial class CheckpointNames
 
     /// <summary>The name that a tensor of the checkpoint has in the running model.</summary>
     public string AtRunTime(string name) => Way(name)[^1].Alias;
+
+    /// <summary>Indexes a tensor that the checkpoint leaves out, before any name is looked for without its containers.</summary>
+    public void Add(string name)
+    {
+        _names.Add(name);
+        Index(name);
+    }
 
     /// <summary>Where the rules come from, for whoever asks.</summary>
     public string Rules => _class.Description;
@@ -176,6 +172,19 @@ public sealed partial class CheckpointNames
         }
 
         return way;
+    }
+
+    private void Index(string name)
+    {
+        foreach (var (alias, origin) in Way(name))
+        {
+            var origins = Into(_origins, alias);
+            if (!origins.Contains(origin))
+            {
+                origins.Add(origin);
+                Index(alias, origin);
+            }
+        }
     }
 
     private void Index(string alias, Origin origin)

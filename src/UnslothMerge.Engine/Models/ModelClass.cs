@@ -30,6 +30,10 @@ internal sealed class ModelClass
     /// <summary>The parts of the model without its head, for classes of a task; none if they are not known.</summary>
     public IReadOnlyList<string> Body => _entry?.Strings("body") ?? [];
 
+    /// <summary>The tensors that are other tensors too, unless the config denies it: the head's weight → the embedding's.</summary>
+    public IReadOnlyDictionary<string, string> Tied =>
+        (_entry?["tied"] as JsonObject ?? []).ToDictionary(p => p.Key, p => (string)p.Value!, StringComparer.Ordinal);
+
     /// <summary>The rules from a checkpoint's names to the running model's, in order.</summary>
     public required IReadOnlyList<NameRule> Rules { get; init; }
 

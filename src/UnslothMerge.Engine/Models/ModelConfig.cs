@@ -51,8 +51,21 @@ public sealed class ModelConfig
     /// <summary>The name or path of the model it was saved from, if the file says.</summary>
     public string? NameOrPath => _json.String("_name_or_path");
 
-    /// <summary>True if the output head shares the input embedding. Transformers' default is true, and most configs do not repeat a default.</summary>
-    public bool TiesWordEmbeddings => _json.Bool("tie_word_embeddings") ?? Text?.Bool("tie_word_embeddings") ?? true;
+    /// <summary>
+    /// True if the output head shares the input embedding: readers differ in which level of a nested config they believe, so one that says so
+    /// is enough. Where none says anything, it is the model type's default.
+    /// </summary>
+    public bool TiesWordEmbeddings
+    {
+        get
+        {
+            bool?[] levels = [_json.Bool("tie_word_embeddings"), Text?.Bool("tie_word_embeddings")];
+            return levels.Any(l => l is not null) ? levels.Contains(true)
+                : ModelType is not { } type || TransformersData.Find("tie_default", type) is not { } known ? true
+                : known is JsonArray both ? both.Any(b => (bool)b!)
+                : (bool)known;
+        }
+    }
 
     /// <summary>The dtype that the config names.</summary>
     public TensorType? DType => TensorTypes.FromTorchName(_json.String("dtype") ?? _json.String("torch_dtype"));
@@ -86,7 +99,7 @@ public sealed class ModelConfig
     public ModelConfig Untied() => Edit(json =>
     {
         json["tie_word_embeddings"] = false;
-        if (TextOf(json) is { } text && text.ContainsKey("tie_word_embeddings"))
+        if (TextOf(json) is { } text)
         {
             text["tie_word_embeddings"] = false;
         }

@@ -120,22 +120,31 @@ internal sealed class PlanDraft
         {
             Config = Config.Untied();
         }
+        else if (_tiedHead is null && Config.TiesWordEmbeddings && Tensors.Find(t => t.IsChanged && IsHead(t.Name)) is { } head)
+        {
+            Config = Config.Untied();
+            Warnings.Add(
+                $"'{head.Name}' is changed and is not the embedding, though config.json says so: tie_word_embeddings becomes false, so that "
+                + "no reader takes the embedding instead.");
+        }
 
         FollowVocabulary();
         return new MergePlan(Base, [.. Steps], [.. Tensors.Select((t, ordinal) => t with { Ordinal = ordinal })], [.. Targets], [.. Warnings], Config) { NameRules = Names.Rules };
     }
 
+    private bool IsHead(string name) => Names.Class.Tied.TryGetValue(Names.AtRunTime(name), out var source) ? Names.Find(source) is not null : TensorNames.IsOutputHead(name);
+
     // The tied head, if there is one, comes last, so that it can go again without moving another tensor.
     [MemberNotNull(nameof(Names))]
     private void Index()
     {
-        _tiedHead = TiedHead.Find(Tensors, Config);
+        Names = new CheckpointNames(Tensors.Select(t => t.Name), Config);
+        _tiedHead = TiedHead.Find(Tensors, Config, Names);
         if (_tiedHead is { IsStored: false })
         {
             Tensors.Add(_tiedHead.ToTensor(Tensors.Count));
+            Names.Add(_tiedHead.Name);
         }
-
-        Names = new CheckpointNames(Tensors.Select(t => t.Name), Config);
     }
 
     // An embedding that came back with more rows or fewer means another vocabulary; the head must follow.

@@ -30,35 +30,51 @@ internal sealed class TiedHead
         _name = name;
     }
 
-    /// <summary>Finds the tied head of a model; null if it has a head of its own, or none. Transformers does not tie what is stored with
-    /// different values.</summary>
-    public static TiedHead? Find(IReadOnlyList<LogicalTensor> tensors, ModelConfig config)
+    /// <summary>
+    /// Finds the tied head of a model; null if it has a head of its own, or none. Transformers does not tie what is stored with different
+    /// values.
+    /// </summary>
+    public static TiedHead? Find(IReadOnlyList<LogicalTensor> tensors, ModelConfig config, CheckpointNames names)
     {
-        if (!config.TiesWordEmbeddings || !config.Architectures.Any(a => HeadedClasses.Any(c => a.EndsWith(c, StringComparison.Ordinal))))
+        var (embedding, head) = Pair(tensors, config, names);
+        if (!config.TiesWordEmbeddings || embedding is null)
         {
             return null;
         }
 
-        var embedding = tensors.Where(t => TensorNames.IsInputEmbedding(t.Name) && TensorNames.Component(t.Name) == "text")
-            .MinBy(t => t.Name.Length);
-        if (embedding is null)
+        if (tensors.FirstOrDefault(t => t.Name == head) is { } stored)
         {
-            return null;
-        }
-
-        if (tensors.Where(t => TensorNames.IsOutputHead(t.Name)).ToList() is [var stored, ..] heads)
-        {
-            return heads.Count == 1 && AreSame(embedding, stored) ? new TiedHead(embedding, stored.Name) { IsStored = true } : null;
+            return AreSame(embedding, stored) ? new TiedHead(embedding, head) { IsStored = true } : null;
         }
 
         // Older multi-modal checkpoints keep the whole language model, head included, below one prefix.
         const string prefix = "language_model.";
-        var name = config.ModelType == "gpt_neox"
-            ? "embed_out.weight"
-            : embedding.Name.StartsWith(prefix, StringComparison.Ordinal)
-            ? prefix + "lm_head.weight"
-            : "lm_head.weight";
-        return new TiedHead(embedding, name);
+        var below = embedding.Name.StartsWith(prefix, StringComparison.Ordinal) && !head.StartsWith(prefix, StringComparison.Ordinal);
+        return new TiedHead(embedding, below ? prefix + head : head);
+    }
+
+    // The embedding and the head's name: as the class has them, or what they are usually called.
+    private static (LogicalTensor? Embedding, string Head) Pair(IReadOnlyList<LogicalTensor> tensors, ModelConfig config, CheckpointNames names)
+    {
+        var tied = names.Class.Tied;
+        if (names.Class.IsKnown)
+        {
+            var (head, source) = tied.FirstOrDefault(p => p.Key.EndsWith(".weight", StringComparison.Ordinal) && !TensorNames.IsInputEmbedding(p.Key));
+            if (head is null)
+            {
+                return (null, "");
+            }
+
+            // The embedding may be stored under the name of any of its users; the head, where it is stored, under an older name.
+            var name = tied.Where(p => p.Value == source && p.Key != head).Select(p => p.Key).Prepend(source).Select(names.Find).FirstOrDefault(n => n is not null);
+            var older = names.AtRunTime("embed_out.weight") == head ? "embed_out.weight" : head;
+            return (tensors.FirstOrDefault(t => t.Name == name), names.Find(head) ?? older);
+        }
+
+        var heads = tensors.Where(t => TensorNames.IsOutputHead(t.Name)).Select(t => t.Name).ToList();
+        var hasHead = config.Architectures.Any(a => HeadedClasses.Any(c => a.EndsWith(c, StringComparison.Ordinal))) && heads.Count <= 1;
+        var embedding = TensorNames.TextEmbedding(tensors.Select(t => t.Name));
+        return (hasHead ? tensors.FirstOrDefault(t => t.Name == embedding) : null, heads.FirstOrDefault("lm_head.weight"));
     }
 
     /// <summary>The head as a tensor: what the embedding is.</summary>
@@ -118,10 +134,11 @@ internal sealed class TiedHead
         }
     }
 
-    // PEFT mirrors trained token rows of the embedding to the tied head.
+    // PEFT mirrors trained token rows of the embedding to the tied head, unless the head has rows of its own.
     private static LogicalTensor WithTokenRows(LogicalTensor head, LogicalTensor embedding)
     {
-        var rows = embedding.Terms.Where(t => t.Term is RowReplacementTerm && !head.Terms.Contains(t)).ToList();
+        var own = head.Terms.Where(t => t.Term is RowReplacementTerm).Select(t => t.Adapter).ToList();
+        var rows = embedding.Terms.Where(t => t.Term is RowReplacementTerm && !own.Contains(t.Adapter)).ToList();
         return rows.Count == 0
             ? head
             : head with
@@ -154,5 +171,7 @@ internal sealed class TiedHead
     // With ensure_weight_tying the head's A and B are the embedding's B and A, transposed: the same delta, seen from the other side.
     private static bool SameTerm(WeightedTerm a, WeightedTerm b) => a == b || ReferenceEquals(a.Term, b.Term)
         || (a.Weight == b.Weight && a.Term is LowRankTerm x && b.Term is LowRankTerm y && x.Scaling == y.Scaling
-            && SameValues.Equal(x.Left, y.Left) && SameValues.Equal(x.Right, y.Right));
+            && SameValues.Equal(x.Left, y.Left) && SameValues.Equal(x.Right, y.Right))
+        || (a.Weight == b.Weight && a.Term is RowReplacementTerm r && b.Term is RowReplacementTerm s && r.HasIndicesOf(s)
+            && r.Inputs[0].Type == s.Inputs[0].Type && SameValues.Equal(r.Inputs[0], s.Inputs[0]));
 }

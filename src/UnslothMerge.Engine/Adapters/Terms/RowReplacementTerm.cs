@@ -14,6 +14,9 @@ internal sealed class RowReplacementTerm : DeltaTerm
     private readonly long[] _indices;
     private readonly int[] _order;
 
+    /// <summary>True if another term replaces the same rows in the same order.</summary>
+    public bool HasIndicesOf(RowReplacementTerm other) => _indices.SequenceEqual(other._indices) && _order.SequenceEqual(other._order);
+
     /// <summary>Creates the term.</summary>
     /// <param name="kind">The kind of adapter.</param>
     /// <param name="rows">[n, columns].</param>
