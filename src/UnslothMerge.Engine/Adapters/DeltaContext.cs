@@ -1,6 +1,5 @@
 using System.Numerics;
 using System.Numerics.Tensors;
-using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;

@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Text.RegularExpressions;
-using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Models;
 using UnslothMerge.Safetensors;
 

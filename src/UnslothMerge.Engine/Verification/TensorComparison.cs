@@ -1,5 +1,6 @@
 using UnslothMerge.Planning;
 using UnslothMerge.Safetensors;
+using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification;
 

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using TorchSharp;
+using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.IO;
 using static TorchSharp.torch;

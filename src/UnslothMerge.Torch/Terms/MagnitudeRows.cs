@@ -1,4 +1,5 @@
 using TorchSharp;
+using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.IO;
 using static TorchSharp.torch;

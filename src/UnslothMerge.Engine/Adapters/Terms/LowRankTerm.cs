@@ -6,11 +6,6 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>A place in a target's matrix.</summary>
-/// <param name="Row">The row.</param>
-/// <param name="Column">The column.</param>
-internal readonly record struct MatrixPlace(long Row, int Column);
-
 /// <summary>
 /// Δ = scaling · left · right, with left [rows, rank] and right [rank, columns]. For a Linear layer left is B and right is A.
 /// Each element of the product is summed over the rank in fp32 with fused multiply-adds, then added to the other deltas.

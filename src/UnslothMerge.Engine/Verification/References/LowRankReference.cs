@@ -1,4 +1,5 @@
 using System.Numerics.Tensors;
+using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;

@@ -7,7 +7,7 @@ using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
-namespace UnslothMerge.Adapters.Terms;
+namespace UnslothMerge.Adapters;
 
 /// <summary>Reads the values of adapter tensors: whatever an adapter stores is read here. Tensors of any shape are read as they are stored,
 /// row-major.</summary>

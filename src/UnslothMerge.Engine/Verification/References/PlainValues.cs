@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Verification;
+namespace UnslothMerge.Verification.References;
 
 /// <summary>Decodes stored numbers to float64 by the BCL's conversions.</summary>
 internal static class PlainValues

@@ -2,7 +2,7 @@ using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Formats;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Adapters;
+namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>A kind of adapter whose change to a module's weight is one matrix. See <see cref="MatrixDelta"/>.</summary>
 /// <inheritdoc/>

@@ -2,7 +2,7 @@ using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Safetensors;
 
-namespace UnslothMerge.Verification;
+namespace UnslothMerge.Verification.References;
 
 /// <summary>Reads rows of a tensor in float64: plain numbers by the BCL's conversions, quantized ones by the format's decoder.</summary>
 internal sealed class RowReader(InputFiles files, TensorSource source, MatrixView view) : IDisposable

@@ -1,6 +1,6 @@
 using MathNet.Numerics.LinearAlgebra;
 
-namespace UnslothMerge.Verification.Kinds;
+namespace UnslothMerge.Verification.References;
 
 /// <summary>What the formulas need beyond matrix products.</summary>
 internal static class Matrices
