@@ -23,7 +23,6 @@ internal sealed class PlanDraft
         Config = config;
         Options = (options ?? new PlanOptions()).Validated();
         FirstStep = Steps.Count;
-        Layers = new LayerTypes(config);
         Index();
     }
 
@@ -50,9 +49,6 @@ internal sealed class PlanDraft
 
     /// <summary>The first step that this run adds; those before it come from the merge that it extends.</summary>
     public int FirstStep { get; }
-
-    /// <summary>How the model's modules store their weights.</summary>
-    public LayerTypes Layers { get; }
 
     /// <summary>The names of the tensors.</summary>
     public CheckpointNames Names { get; private set; }

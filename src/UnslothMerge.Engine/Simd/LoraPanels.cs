@@ -21,24 +21,4 @@ internal static class LoraPanels
         ArgumentOutOfRangeException.ThrowIfNotEqual(column % Width, 0, nameof(column));
         return (long)column * rank;
     }
-
-    /// <summary>Packs one matrix, or the part of it that begins at a panel boundary.</summary>
-    /// <param name="right">[rank, columns] fp32, row-major, rows <paramref name="stride"/> floats apart.</param>
-    /// <param name="packed">[<see cref="Length"/>] fp32.</param>
-    public static void Pack(ReadOnlySpan<float> right, int rank, int columns, int stride, Span<float> packed)
-    {
-        ArgumentOutOfRangeException.ThrowIfLessThan(stride, columns);
-        ArgumentOutOfRangeException.ThrowIfLessThan(packed.Length, Length(rank, columns), nameof(packed));
-        for (int column = 0; column < columns; column += Width)
-        {
-            int used = Math.Min(Width, columns - column);
-            for (int k = 0; k < rank; k++)
-            {
-                Span<float> row = packed[..Width];
-                right.Slice((k * stride) + column, used).CopyTo(row);
-                row[used..].Clear();
-                packed = packed[Width..];
-            }
-        }
-    }
 }

@@ -82,19 +82,6 @@ public sealed class LoraKernelTests
     }
 
     [Fact]
-    public void Panels_are_padded_with_zeros()
-    {
-        float[] right = [.. Enumerable.Range(1, 2 * 33).Select(i => (float)i)];
-        float[] packed = new float[LoraPanels.Length(2, 33)];
-        packed.AsSpan().Fill(float.NaN);
-        LoraPanels.Pack(right, 2, 33, 33, packed);
-        Assert.Equal(2 * 64, packed.Length);
-        Assert.Equal(right[..32], packed[..32]);
-        Assert.Equal(right[33..65], packed[32..64]);
-        Assert.Equal([33f, .. new float[31], 66f, .. new float[31]], packed[64..]);
-    }
-
-    [Fact]
     public void Spans_that_are_too_short_are_refused()
     {
         Assert.Throws<ArgumentOutOfRangeException>(() => LoraKernel.Accumulate(new float[7], new float[64], new float[8], 4, 2, 2, 2));
@@ -144,10 +131,12 @@ public sealed class LoraKernelTests
 
     private static float[] Values(Random random, int count) => [.. Enumerable.Range(0, count).Select(_ => random.NextSingle() - 0.5f)];
 
-    private static float[] Packed(float[] right, int rank, int columns)
-    {
-        float[] packed = new float[LoraPanels.Length(rank, columns)];
-        LoraPanels.Pack(right, rank, columns, columns, packed);
-        return packed;
-    }
+    // The rows of each panel follow one another, and the last panel is padded with zeros.
+    private static float[] Packed(float[] right, int rank, int columns) =>
+        [.. Enumerable.Range(0, (columns + LoraPanels.Width - 1) / LoraPanels.Width * rank * LoraPanels.Width).Select(i =>
+        {
+            var (panel, k, c) = (i / LoraPanels.Width / rank, i / LoraPanels.Width % rank, i % LoraPanels.Width);
+            var column = (panel * LoraPanels.Width) + c;
+            return column < columns ? right[(k * columns) + column] : 0;
+        })];
 }

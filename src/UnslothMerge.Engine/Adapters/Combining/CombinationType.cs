@@ -43,11 +43,6 @@ internal static class CombinationTypes
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, "Not a way to combine adapters."),
     };
 
-    /// <summary>Finds a type by its name; null if there is none.</summary>
-    public static CombinationType? FromName(string? name) =>
-        Enum.GetValues<CombinationType>().Cast<CombinationType?>()
-            .FirstOrDefault(t => string.Equals(t!.Value.Name(), name?.Trim(), StringComparison.OrdinalIgnoreCase));
-
     /// <summary>True if only elements of the elected sign are summed.</summary>
     public static bool ElectsSigns(this CombinationType type) => type is CombinationType.Ties or CombinationType.DareTies;
 
