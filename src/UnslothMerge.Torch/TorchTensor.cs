@@ -67,7 +67,7 @@ internal sealed class TorchTensor : IDeviceTensor
         using var flat = _source.Read(row, rows, staging);
         using var weight = flat.view(rows, columns);
         using var delta = zeros(rows, columns, ScalarType.Float32, staging.Device);
-        foreach (var (term, number) in _terms.Select((t, i) => (t, i)).Where(t => t.t.Touches(row, rows)))
+        foreach (var (term, number) in _terms.Select((t, i) => (t, i)).Where(t => t.t.Changes(row, rows)))
         {
             term.Apply(weight, delta, row, rows, staging, number);
         }

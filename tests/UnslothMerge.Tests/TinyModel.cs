@@ -80,7 +80,7 @@ internal static class TinyModel
         ModelSaver.Save(
             Destination.Check(output, [("base", plan.Merge.Base.Path)], force: false),
             "merged_16bit",
-            new RunOptions(MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: false),
+            new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: false),
             progress,
             stop?.Token ?? TestContext.Current.CancellationToken);
 

@@ -34,7 +34,7 @@ internal static class DeviceSaves
     public static IReadOnlyList<SavedShard> Save(WritePlan plan, string output, DeviceRun? device, int workers = 2, CancellationToken cancellation = default) => ModelSaver.Save(
         Destination.Check(output, [("base", plan.Merge.Base.Path)], force: false),
         "merged_16bit",
-        new RunOptions(MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), workers, device?.Need), Sync: false) { Device = device },
+        new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers, device?.Need), Sync: false) { Device = device },
         null,
         cancellation);
 }

@@ -101,7 +101,7 @@ internal abstract class DeltaTerm(string kind, IReadOnlyList<StoredTensor> input
     public virtual long BytesOf(int rows) => 0;
 
     /// <summary>True if it changes any of these rows.</summary>
-    public bool Touches(long row, int rows) => Rows is not { } range || range.Overlaps(row, rows);
+    public bool Changes(long row, int rows) => Rows is not { } range || range.Overlaps(row, rows);
 
     /// <summary>Loads what is needed to apply the delta. What must have seen other rows first (see <see cref="Reach"/>) scans them
     /// here.</summary>

@@ -44,7 +44,7 @@ internal sealed class DeviceJob : TensorWork
         return _write.Bytes / Tensor.View.Rows * rows;
     }
 
-    protected override void GiveBack() => _opened?.Dispose();
+    protected override void Release() => _opened?.Dispose();
 
     // Tried again after an error: other tensors give back memory meanwhile.
     private Opened Open()

@@ -37,7 +37,7 @@ internal sealed class ScanningContext(
                 tile.Delta.Clear();
                 for (var i = 0; i < buffers.Length; i++)
                 {
-                    if (tensor.Terms[i].Term is var term && term.Touches(row, count))
+                    if (tensor.Terms[i].Term is var term && term.Changes(row, count))
                     {
                         var bytes = buffers[i].Bytes[..(int)term.BytesOf(count)];
                         before.Span[i].Read(row, count, bytes);

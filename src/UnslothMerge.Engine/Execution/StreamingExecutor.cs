@@ -19,7 +19,7 @@ public sealed class StreamingExecutor
 
     private static readonly TimeSpan ProgressInterval = TimeSpan.FromMilliseconds(100);
 
-    private readonly MemoryPlan _memory;
+    private readonly ExecutionPlan _plan;
     private readonly DeviceRun? _device;
     private readonly bool _flush;
     private readonly CancellationTokenSource _stop;
@@ -30,25 +30,25 @@ public sealed class StreamingExecutor
     private volatile TensorWork? _current;
     private ExceptionDispatchInfo? _failure;
 
-    private StreamingExecutor(MemoryPlan memory, IReadOnlyList<ShardFile> shards, InputFiles files, DeviceRun? device, bool flush, CancellationToken cancellation)
+    private StreamingExecutor(ExecutionPlan plan, IReadOnlyList<ShardWriter> shards, InputFiles files, DeviceRun? device, bool flush, CancellationToken cancellation)
     {
-        _memory = memory;
+        _plan = plan;
         _device = device;
         _flush = flush;
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var batches = new DeviceBatches();
-        _works = [.. memory.Write.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => WorkOn(t, ShardOutput.Of(t, shard, shards[i]), shard)))];
-        _forWorkers = new WorkQueue<CoreJob>([.. _works.OfType<CoreJob>()], memory.ResidentBytes);
+        _works = [.. plan.Write.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => WorkOn(t, ShardOutput.Of(t, shard, shards[i]), shard)))];
+        _forWorkers = new WorkQueue<CoreJob>([.. _works.OfType<CoreJob>()], plan.ResidentBytes);
         _forDevice = new WorkQueue<DeviceJob>([.. _works.OfType<DeviceJob>()], device?.Plan.ResidentBytes ?? 0);
 
         TensorWork WorkOn(WriteTensor tensor, ShardOutput output, WriteShard shard) =>
             device?.Plan.RowsOf(tensor) is { } rows ? new DeviceJob(tensor, output, shard, files, device.Device, batches, rows)
             : tensor.Verbatim is not null ? new CopyJob(tensor, output, shard, files)
-            : new TensorJob(tensor, output, shard, files, memory.Workers);
+            : new MergeJob(tensor, output, shard, files, plan.Workers);
     }
 
     /// <summary>Writes all tensors.</summary>
-    /// <param name="memory">What to write, with how many threads, and how much their common factors may take.</param>
+    /// <param name="plan">What to write, with how many threads, and how much their common factors may take.</param>
     /// <param name="shards">One open file per shard of the plan.</param>
     /// <param name="device">A device that takes some of the tensors.</param>
     /// <param name="flush">True if the files will be flushed to the disk: it is given to do on the way.</param>
@@ -58,12 +58,13 @@ public sealed class StreamingExecutor
     /// <exception cref="OperationCanceledException">The caller cancelled.</exception>
     /// <exception cref="MergeException">A value is not finite, or a file changed.</exception>
     public static IReadOnlyList<TensorResult> Run(
-        MemoryPlan memory, IReadOnlyList<SafeFileHandle> shards, DeviceRun? device, bool flush, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+        ExecutionPlan plan, IReadOnlyList<SafeFileHandle> shards, DeviceRun? device, bool flush, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
-        using var files = new InputFiles(memory.SharedBytes);
-        using var spares = new SpareBuffers(memory.Spares, memory.PieceBytes);
-        using var direct = DirectWrites.Prepare(memory.PieceBytes);
-        var executor = new StreamingExecutor(memory, [.. shards.Select(s => new ShardFile(s, spares, direct))], files, device, flush, cancellation);
+        using var files = new InputFiles(plan.SharedBytes);
+        using var buffers = new PieceBuffers(plan.BufferCount, plan.PieceBytes);
+        using var direct = DirectWrites.Prepare(buffers);
+        var writers = shards.Select(s => new ShardWriter(s, buffers, direct)).ToList();
+        var executor = new StreamingExecutor(plan, writers, files, device, flush, cancellation);
         try
         {
             executor.Run(progress);
@@ -78,13 +79,16 @@ public sealed class StreamingExecutor
             {
                 work.Dispose();
             }
+
+            // Closed while direct writes are under way, a file stays open for them.
+            writers.ForEach(w => w.Dispose());
         }
     }
 
     private void Run(IProgress<MergeProgress>? progress)
     {
         var lanes = _device?.Plan.Lanes ?? 0;
-        var threads = new Thread[_memory.Workers + lanes];
+        var threads = new Thread[_plan.Workers + lanes];
         for (var i = 0; i < threads.Length; i++)
         {
             threads[i] = new Thread(i < lanes ? WorkOnDevice : Work) { IsBackground = true, Name = $"merge {i}" };
@@ -117,13 +121,13 @@ public sealed class StreamingExecutor
     {
         if (progress is not null && _current is { } job)
         {
-            progress.Report(new MergeProgress(Interlocked.Read(ref _written), _memory.Write.Bytes, job.Tensor.Name, job.Shard.Name));
+            progress.Report(new MergeProgress(Interlocked.Read(ref _written), _plan.Write.Bytes, job.Tensor.Name, job.Shard.Name));
         }
     }
 
     private void Work() => Guard(() =>
     {
-        using var buffers = new WorkerBuffers(_memory.WorkerBytes);
+        using var buffers = new WorkerBuffers(_plan.WorkerBytes);
         Drain(_forWorkers, (job, piece) => job.Run(piece, buffers, _stop.Token));
     });
 

@@ -6,7 +6,7 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>One tensor in work: cut into pieces that threads take in any order. What all of them share is given back after the last one.</summary>
+/// <summary>One tensor in work: cut into pieces that threads take in any order. What all of them share is released after the last one.</summary>
 /// <param name="write">The tensor and how it is stored.</param>
 /// <param name="output">Where its outputs are written.</param>
 /// <param name="shard">The shard that they are written to.</param>
@@ -16,7 +16,7 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
 {
     private readonly TileStatistics[] _statistics = new TileStatistics[write.Verbatim is null ? pieces : 0];
     private IReadOnlyList<byte[]> _deferred = [];
-    private int _left = checked((int)pieces);
+    private int _unfinished = checked((int)pieces);
     private int _released;
     private int _disposed;
 
@@ -33,7 +33,7 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
     public long ResidentBytes => residentBytes;
 
     /// <summary>True once every piece is done.</summary>
-    public bool IsDone => Volatile.Read(ref _left) == 0;
+    public bool IsDone => Volatile.Read(ref _unfinished) == 0;
 
     /// <summary>What became of it, once every piece is done.</summary>
     public TensorResult Result
@@ -61,7 +61,7 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
     protected ShardOutput Output => output;
 
     /// <summary>Lets the disk begin with what was written to the shard.</summary>
-    public void BeginFlush() => Output.File.BeginFlush();
+    public void BeginFlush() => Output.Writer.BeginFlush();
 
     /// <summary>The bytes that it no longer holds; counted once.</summary>
     public long ReleaseResident() => Interlocked.Exchange(ref _released, 1) == 0 ? residentBytes : 0;
@@ -71,22 +71,22 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
     {
         if (Interlocked.Exchange(ref _disposed, 1) == 0)
         {
-            GiveBack();
+            Release();
         }
     }
 
-    /// <summary>Gives back what the pieces share, if it was loaded.</summary>
-    protected virtual void GiveBack()
+    /// <summary>Releases what the pieces share, if it was loaded.</summary>
+    protected virtual void Release()
     {
     }
 
-    /// <summary>Keeps what a piece told.</summary>
+    /// <summary>Keeps the statistics of a piece.</summary>
     protected void Record(int piece, TileStatistics statistics) => _statistics[piece] = statistics;
 
     /// <summary>Counts a piece as done; after the last one finishes the writer and disposes.</summary>
     protected void Done(TensorWriter? writer)
     {
-        if (Interlocked.Decrement(ref _left) == 0 && writer is not null)
+        if (Interlocked.Decrement(ref _unfinished) == 0 && writer is not null)
         {
             _deferred = writer.Finish();
             Dispose();

@@ -10,7 +10,7 @@ internal sealed class WorkerBuffers(long bytes) : IDisposable
     private readonly NativeBuffer _buffer = new(bytes);
 
     /// <summary>Memory for copying.</summary>
-    public Span<byte> Copy => _buffer.Bytes[..Math.Min(_buffer.Length, MemoryPlan.CopyBytes)];
+    public Span<byte> Copy => _buffer.Bytes[..Math.Min(_buffer.Length, ExecutionPlan.CopyBytes)];
 
     /// <summary>The bytes from a place on.</summary>
     public Span<byte> Take(long start, long length) => _buffer.Bytes.Slice((int)start, (int)length);

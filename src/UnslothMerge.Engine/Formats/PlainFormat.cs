@@ -63,23 +63,45 @@ public sealed class PlainSink(string name, TensorType type, IReadOnlyList<long> 
     public override TensorType? RoundedType => type;
 
     /// <inheritdoc/>
-    public override TensorType? PlainType => type;
-
-    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => (long)rows * view.Columns * type.Bits() / 8;
 
     /// <inheritdoc/>
     public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) => new Writer(type, view, output);
 
-    private sealed class Writer(TensorType type, MatrixView view, IOutput output) : TensorWriter
+    private sealed class Writer(TensorType type, MatrixView view, IOutput output) : RoundingWriter(type, view)
     {
-        private readonly int _width = type.Bits() / 8;
-        private readonly PlainCombiner _combine = PlainFormat.Combiner(TensorType.F32, type);
-
-        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics) => _combine.Encode(tile, row, view, encoded, _width, ref statistics);
-
-        public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics) => output.Write(0, row * view.Columns * _width, encoded);
+        public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics) =>
+            output.Write(0, row * View.Columns * Width, encoded);
     }
+}
+
+/// <summary>Rounds rows to a dtype at the beginning of its buffer; adds deltas to plain stored values in one step.</summary>
+public abstract class RoundingWriter(TensorType type, MatrixView view) : TensorWriter
+{
+    private readonly PlainCombiner _round = PlainFormat.Combiner(TensorType.F32, type);
+
+    /// <summary>The bytes of a rounded value.</summary>
+    protected int Width { get; } = type.Bits() / 8;
+
+    protected MatrixView View => view;
+
+    public override void Merge(Piece piece, Tile tile, Span<byte> encoded, ref TileStatistics statistics)
+    {
+        if (piece.PlainType is not { } stored)
+        {
+            base.Merge(piece, tile, encoded, ref statistics);
+            return;
+        }
+
+        piece.AddDeltas(tile);
+        var first = ((int)(tile.Row - piece.Row) * view.Columns) + tile.Column;
+        var weight = piece.Stored[(first * stored.Bits() / 8)..];
+        PlainFormat.Combiner(stored, type)(
+            weight, tile.Delta, encoded[(first * Width)..], tile.Rows, tile.Columns, view.Columns, view.Columns, ref statistics);
+    }
+
+    public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics) =>
+        _round.Encode(tile, row, view, encoded, Width, ref statistics);
 }
 
 /// <summary>Widens stored numbers to fp32.</summary>

@@ -28,11 +28,11 @@ public abstract class TensorSink
     /// <summary>True if the writer must have seen every row before it can write the first: each piece is then computed twice.</summary>
     public virtual bool NeedsSurvey => false;
 
-    /// <summary>The dtype that rows are rounded to at the beginning of the writer's buffer, row after row, where they are: a device can bring them so.</summary>
+    /// <summary>
+    /// The dtype that rows are rounded to at the beginning of the writer's buffer, row after row, if they are: deltas can then be added to
+    /// stored values in one step, and a device can deliver such rows.
+    /// </summary>
     public virtual TensorType? RoundedType => null;
-
-    /// <summary>The dtype in which the values are stored in the output, row after row, if that is all that is stored.</summary>
-    public virtual TensorType? PlainType => null;
 
     /// <summary>Tiles begin at multiples of this many rows.</summary>
     public virtual int RowQuantum => 1;
@@ -47,6 +47,18 @@ public abstract class TensorSink
 /// <summary>Encodes and writes one tensor's rows during a run; used by several workers at once, for different rows.</summary>
 public abstract class TensorWriter : IDisposable
 {
+    /// <summary>Decodes a tile, adds its deltas, and encodes it. A writer that can do all in one step does.</summary>
+    /// <param name="piece">The rows that the tile is a part of, as they are stored in the base.</param>
+    /// <param name="tile">The rectangle; without a weight plane if the piece has a <see cref="Piece.PlainType"/>.</param>
+    /// <param name="encoded">The buffer: all columns of the piece's rows.</param>
+    /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
+    public virtual void Merge(Piece piece, Tile tile, Span<byte> encoded, ref TileStatistics statistics)
+    {
+        piece.Decode(tile);
+        piece.AddDeltas(tile);
+        Encode(tile, piece.Row, encoded, ref statistics);
+    }
+
     /// <summary>Adds weight and delta, rounds once, and encodes.</summary>
     /// <param name="tile">The rectangle to encode.</param>
     /// <param name="row">The first row of the buffer.</param>

@@ -3,12 +3,12 @@ using Microsoft.Win32.SafeHandles;
 namespace UnslothMerge.IO;
 
 /// <summary>
-/// Writes that a disk does by itself, past the page cache, while threads go on. A page cache takes a thread's time and fresh memory for what it is
-/// given, a disk neither: a model is written soonest both ways at once. Only where the system has asynchronous direct writes.
+/// Writes that a disk does past the page cache, while threads go on. The page cache takes a thread's time and fresh memory for every byte,
+/// the disk neither: a model is written soonest both ways at once. Only where the system has asynchronous direct writes.
 /// </summary>
 internal sealed class DirectWrites : IDisposable
 {
-    /// <summary>As many as keep a disk busy: while so many are under way, there is no room for another.</summary>
+    /// <summary>As many writes at a time as keep a disk busy.</summary>
     public const int Count = 4;
 
     /// <summary>Shorter writes cost more than they save.</summary>
@@ -16,65 +16,48 @@ internal sealed class DirectWrites : IDisposable
 
     private readonly Lock _gate = new();
     private readonly nint _context;
-    private readonly int _bytes;
-    private readonly NativeBuffer _buffer;
+    private readonly PieceBuffers _buffers;
     private readonly Pending?[] _pending = new Pending?[Count];
-    private readonly List<DirectFile> _files = [];
 
-    private DirectWrites(nint context, int bytes)
-    {
-        (_context, _bytes) = (context, bytes);
-        _buffer = LinuxAio.Allocate(MemoryFor(bytes));
-    }
+    private DirectWrites(nint context, PieceBuffers buffers) => (_context, _buffers) = (context, buffers);
 
-    /// <summary>Where direct writes begin and end: at multiples of this, which no disk and no page cache divides.</summary>
+    /// <summary>Direct writes begin and end at multiples of this, which every disk's block divides.</summary>
     public static int PageBytes { get; } = Math.Max(4096, Environment.SystemPageSize);
 
-    /// <summary>The memory that writes of a length are done from, in bytes.</summary>
-    public static long MemoryFor(int bytes) => bytes < LeastBytes ? 0 : LinuxAio.Allocated((long)Count * bytes);
+    /// <summary>The number of buffers of a length that are of use for such writes.</summary>
+    public static int BuffersOf(int bytes) => bytes >= LeastBytes && LinuxAio.IsSupported ? Count : 0;
 
-    /// <summary>Gets ready to write.</summary>
-    /// <param name="bytes">The most bytes of one write, a power of two: there is room for <see cref="Count"/> at a time.</param>
+    /// <param name="buffers">Hold the bytes until they are written.</param>
     /// <returns>Null where the system has no such writes, or they would be too short.</returns>
-    public static DirectWrites? Prepare(int bytes) => bytes >= LeastBytes && LinuxAio.Setup(Count) is { } context ? new DirectWrites(context, bytes) : null;
-
-    /// <summary>Gets ready to write to a file.</summary>
-    /// <param name="file">The file, open for ordinary writes, to which goes what cannot be written directly. It stays open as long as this.</param>
-    /// <returns>Null if its file system has no direct writes.</returns>
-    public DirectFile? Open(SafeFileHandle file)
-    {
-        var direct = LinuxAio.OpenDirectly(file);
-        if (direct is null)
-        {
-            return null;
-        }
-
-        _files.Add(new DirectFile(file, direct));
-        return _files[^1];
-    }
+    public static DirectWrites? Prepare(PieceBuffers buffers) =>
+        BuffersOf(buffers.Length) > 0 && LinuxAio.Setup(Count) is { } context ? new DirectWrites(context, buffers) : null;
 
     /// <summary>Begins to write a copy of some bytes.</summary>
     /// <param name="file">The file.</param>
-    /// <param name="at">Where they go: a multiple of <see cref="PageBytes"/>.</param>
-    /// <param name="bytes">The bytes: whole pages.</param>
-    /// <returns>False if there is no room, they are too few or too many, or the file is better written to otherwise.</returns>
+    /// <param name="at">Their offset: a multiple of <see cref="PageBytes"/>.</param>
+    /// <param name="bytes">Whole pages.</param>
+    /// <returns>False if the disk is busy, the bytes are too few or too many, or the file must be written another way.</returns>
     /// <exception cref="IOException">An earlier write failed.</exception>
     public bool TryWrite(DirectFile file, long at, ReadOnlySpan<byte> bytes)
     {
-        if (bytes.Length < LeastBytes || bytes.Length > _bytes || !file.IsUsable || TryReserve(new Pending(file, at, bytes.Length)) is not { } slot)
+        if (bytes.Length < LeastBytes || !file.IsUsable || TryReserve() is not { } slot)
         {
             return false;
         }
 
-        var copy = BytesOf(slot, bytes.Length);
-        StreamingCopy.Copy(bytes, copy);
-        if (LinuxAio.TryBeginWrite(_context, file.Direct, copy, at, slot))
+        if (_buffers.TryCopy(bytes) is { } buffer)
         {
-            return true;
+            _pending[slot] = new Pending(file, at, bytes.Length, buffer);
+            if (LinuxAio.TryBeginWrite(_context, file.Direct, _buffers.Bytes(buffer, bytes.Length), at, slot))
+            {
+                return true;
+            }
+
+            _buffers.Return(buffer);
+            file.IsUsable = false;
         }
 
         _pending[slot] = null;
-        file.IsUsable = false;
         return false;
     }
 
@@ -91,31 +74,28 @@ internal sealed class DirectWrites : IDisposable
         }
     }
 
-    /// <inheritdoc/>
     public void Dispose()
     {
-        // The system uses the memory until then, whatever went wrong meanwhile.
+        // The system reads the buffers until its writes are done, even after an error.
         while (Array.Exists(_pending, p => p is not null))
         {
             _pending[LinuxAio.Take(_context).Tag] = null;
         }
 
-        _files.ForEach(f => f.Direct.Dispose());
-        _buffer.Dispose();
-
         // This takes the system a while, for which nobody has to wait.
         ThreadPool.UnsafeQueueUserWorkItem(LinuxAio.Destroy, _context, preferLocal: false);
     }
 
-    private Span<byte> BytesOf(int slot, int length) => _buffer.Bytes.Slice(slot * _bytes, length);
-
-    private int? TryReserve(Pending pending)
+    private int? TryReserve()
     {
         lock (_gate)
         {
-            if (!Array.Exists(_pending, p => p is null))
+            if (Array.TrueForAll(_pending, p => p is not null))
             {
-                TakeDone();
+                while (LinuxAio.TryTake(_context) is { } done)
+                {
+                    Complete(done);
+                }
             }
 
             var slot = Array.FindIndex(_pending, p => p is null);
@@ -124,48 +104,46 @@ internal sealed class DirectWrites : IDisposable
                 return null;
             }
 
-            _pending[slot] = pending;
+            _pending[slot] = Pending.Reserved;
             return slot;
         }
     }
 
-    private void TakeDone()
-    {
-        while (LinuxAio.TryTake(_context) is { } done)
-        {
-            Complete(done);
-        }
-    }
-
-    // What a file system does not want to write directly is written as usual. What the disk could not write must not be: a page cache takes it and
-    // tells nobody.
+    // What a file system refuses to write directly is written as usual. What the disk could not write must not be: the page cache would
+    // take it and report no error.
     private void Complete((int Tag, long Written) done)
     {
         var pending = _pending[done.Tag]!;
         _pending[done.Tag] = null;
         if (done.Written != pending.Length)
         {
-            pending.File.IsUsable = false;
+            pending.File!.IsUsable = false;
             LinuxAio.ThrowIfFailed(done.Written);
-            RandomAccess.Write(pending.File.Ordinary, BytesOf(done.Tag, pending.Length), pending.At);
+            RandomAccess.Write(pending.File.Ordinary, _buffers.Bytes(pending.Buffer, pending.Length), pending.At);
         }
-    }
 
-    /// <summary>A file to which some writes go directly.</summary>
-    /// <param name="ordinary">The file, open for ordinary writes.</param>
-    /// <param name="direct">The file, open for direct ones.</param>
-    public sealed class DirectFile(SafeFileHandle ordinary, SafeFileHandle direct)
-    {
-        /// <summary>The file, open for ordinary writes.</summary>
-        public SafeFileHandle Ordinary => ordinary;
-
-        /// <summary>The file, open for direct writes.</summary>
-        public SafeFileHandle Direct => direct;
-
-        /// <summary>False once a write failed.</summary>
-        public bool IsUsable { get; set; } = true;
+        _buffers.Return(pending.Buffer);
     }
 
     /// <summary>A write under way.</summary>
-    private sealed record Pending(DirectFile File, long At, int Length);
+    private sealed record Pending(DirectFile? File, long At, int Length, int Buffer)
+    {
+        public static Pending Reserved { get; } = new(null, 0, 0, 0);
+    }
+}
+
+/// <summary>A file open for ordinary writes, and a second time for direct ones.</summary>
+internal sealed class DirectFile(SafeFileHandle ordinary, SafeFileHandle direct) : IDisposable
+{
+    public SafeFileHandle Ordinary => ordinary;
+
+    public SafeFileHandle Direct => direct;
+
+    /// <summary>False once a direct write was refused.</summary>
+    public bool IsUsable { get; set; } = true;
+
+    /// <returns>Null if its file system has no direct writes.</returns>
+    public static DirectFile? Open(SafeFileHandle file) => LinuxAio.OpenDirectly(file) is { } direct ? new DirectFile(file, direct) : null;
+
+    public void Dispose() => direct.Dispose();
 }

@@ -1,22 +1,19 @@
-using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 
 namespace UnslothMerge.IO;
 
 /// <summary>Makes what was written survive a loss of power: file data, and the names in a directory.</summary>
-public static partial class Durable
+public static class Durable
 {
-    private const uint BeginWriting = 2;
-
     /// <summary>
-    /// Lets the system begin to bring a file's data to the disk, without waiting for it, so that a flush at the end finds little left to do. A hint:
-    /// where there is no such call, or it fails, the flush does all of it.
+    /// Asks the system to begin to write a file's data to the disk, without waiting for it, so that a flush at the end finds little left
+    /// to do. A hint: where there is no such call, or it fails, the flush does all of it.
     /// </summary>
     public static void BeginFlush(SafeFileHandle file)
     {
         if (OperatingSystem.IsLinux())
         {
-            _ = SyncFileRange(file, 0, 0, BeginWriting);
+            _ = SystemCalls.SyncFileRange(file, 0, 0, SystemCalls.BeginWriting);
         }
     }
 
@@ -35,7 +32,7 @@ public static partial class Durable
         }
     }
 
-    /// <summary>Flushes a directory's entries to the disk, where the system has such a call. Windows journals them by itself.</summary>
+    /// <summary>Flushes a directory's entries to the disk, where the system has such a call. Windows journals them.</summary>
     public static void FlushDirectory(string path)
     {
         if (OperatingSystem.IsWindows())
@@ -43,24 +40,12 @@ public static partial class Durable
             return;
         }
 
-        var descriptor = Open(path, 0);
+        var descriptor = SystemCalls.Open(path, 0);
         if (descriptor >= 0)
         {
-            // Some file systems (network, FUSE) refuse to flush a directory; then there is nothing more to be done.
-            _ = Sync(descriptor);
-            _ = Close(descriptor);
+            // Some file systems (network, FUSE) refuse to flush a directory; then nothing more can be done.
+            _ = SystemCalls.Sync(descriptor);
+            _ = SystemCalls.Close(descriptor);
         }
     }
-
-    [LibraryImport("libc", EntryPoint = "sync_file_range")]
-    private static partial int SyncFileRange(SafeFileHandle file, long offset, long length, uint flags);
-
-    [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
-    private static partial int Open(string path, int flags);
-
-    [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
-    private static partial int Sync(int descriptor);
-
-    [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
-    private static partial int Close(int descriptor);
 }

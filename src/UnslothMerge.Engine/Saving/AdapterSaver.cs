@@ -107,10 +107,16 @@ public static class AdapterSaver
         using var files = new InputFiles();
         using var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, layout.Length);
         RandomAccess.Write(file, layout.Header, 0);
-        var buffer = new byte[MemoryPlan.CopyBytes];
+        var buffer = new byte[ExecutionPlan.CopyBytes];
         foreach (var tensor in weights.Tensors)
         {
-            FileCopy.Copy(files, tensor, 0, tensor.Length, new ShardOutput(new ShardFile(file), [layout.OffsetOf(names[tensor.Name])]), buffer);
+            var offset = layout.OffsetOf(names[tensor.Name]);
+            for (var start = 0L; start < tensor.Length; start += buffer.Length)
+            {
+                var bytes = buffer.AsSpan(0, (int)Math.Min(buffer.Length, tensor.Length - start));
+                files.Read(tensor, start, bytes);
+                RandomAccess.Write(file, bytes, offset + start);
+            }
         }
     }
 }

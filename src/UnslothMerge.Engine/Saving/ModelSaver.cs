@@ -9,9 +9,9 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Saving;
 
 /// <summary>What a save writes, and how.</summary>
-/// <param name="Memory">What is written, cut to the number of threads and their memory.</param>
+/// <param name="Plan">What is written, with how many threads and how much memory.</param>
 /// <param name="Sync">True to flush everything to the disk before the model gets its final name.</param>
-public sealed record RunOptions(MemoryPlan Memory, bool Sync)
+public sealed record RunOptions(ExecutionPlan Plan, bool Sync)
 {
     /// <summary>A device that takes some of the tensors; null if the cores do all the work.</summary>
     public DeviceRun? Device { get; init; }
@@ -29,7 +29,7 @@ public static class ModelSaver
     /// <summary>Writes a planned model, with what belongs to it by itself.</summary>
     /// <exception cref="MergeException">The model cannot be written; nothing has landed.</exception>
     public static IReadOnlyList<SavedShard> Save(Destination destination, string method, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation) =>
-        Save(ModelExtras.For(options.Memory.Write, destination, method, new ExtrasOptions()), destination, options, progress, cancellation);
+        Save(ModelExtras.For(options.Plan.Write, destination, method, new ExtrasOptions()), destination, options, progress, cancellation);
 
     /// <summary>Writes a planned model.</summary>
     /// <param name="extras">Its files beside the weights.</param>
@@ -41,7 +41,7 @@ public static class ModelSaver
     /// <exception cref="OperationCanceledException">The caller cancelled; nothing has landed.</exception>
     public static IReadOnlyList<SavedShard> Save(ModelExtras extras, Destination destination, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
-        var plan = options.Memory.Write;
+        var plan = options.Plan.Write;
         DiskSpace.Require(plan.Bytes, destination);
         using var staging = StagingDirectory.Create(destination);
         try
@@ -71,7 +71,7 @@ public static class ModelSaver
 
     private static IReadOnlyList<TensorResult> WriteShards(string directory, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
-        var plan = options.Memory.Write;
+        var plan = options.Plan.Write;
         var files = new List<SafeFileHandle>();
         var inMemory = DiskSpace.IsMemory(directory);
         try
@@ -84,7 +84,7 @@ public static class ModelSaver
                 RandomAccess.Write(files[^1], shard.Layout.Header, 0);
             }
 
-            var results = StreamingExecutor.Run(options.Memory, files, options.Device, options.Sync, progress, cancellation);
+            var results = StreamingExecutor.Run(options.Plan, files, options.Device, options.Sync, progress, cancellation);
             Complete(plan, files, results);
             return results;
         }

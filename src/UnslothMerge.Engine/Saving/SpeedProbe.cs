@@ -26,7 +26,7 @@ public sealed record SpeedProbe(double CopyRate, double DiskRate, double KernelR
     /// <summary>How long a merge takes, about, if the base is in the page cache.</summary>
     /// <param name="plan">What is written, with how many threads.</param>
     /// <param name="device">What a device takes off them: its arithmetic costs no time beside the copies.</param>
-    public TimeSpan Estimate(MemoryPlan plan, DevicePlan? device = null)
+    public TimeSpan Estimate(ExecutionPlan plan, DevicePlan? device = null)
     {
         var threads = Math.Min(plan.Workers, Environment.ProcessorCount);
         var work = plan.Write.Tensors.Where(t => device?.RowsOf(t) is null).Sum(t => DeviceWork.FlopsOf(t.Tensor, rankOfOthers: 0));

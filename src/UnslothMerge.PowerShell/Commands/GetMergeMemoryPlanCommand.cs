@@ -80,7 +80,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
         using var device = OpenDevice(write);
         WriteObject(Engine(() =>
         {
-            var memory = MemoryPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
+            var memory = ExecutionPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
 
             // The model is written beside its destination, and the base's own directory is never written to.
             var beside = Path.GetDirectoryName(destination) ?? destination;

@@ -141,7 +141,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var write = Engine(() => WritePlan.Create(plan, tensors, Options.Write with { Variant = Variant }));
         var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
         using var device = OpenDevice(write);
-        var memory = MemoryPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
+        var memory = ExecutionPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
         Engine(memory.RequireFit);
         var description = SaveDescription.OfModel(write, Method, extras);
         if (!Confirm(description, target))

@@ -5,7 +5,7 @@ namespace UnslothMerge.PowerShell;
 /// <summary>The requirements of a merge. Merge-LoraModel runs the merge that is piped to it.</summary>
 public sealed class MergeMemoryPlan
 {
-    internal MergeMemoryPlan(MergePlan merge, MemoryPlan memory, long copiedBytes, long? freeDisk, long? freeTemporary, TimeSpan? time)
+    internal MergeMemoryPlan(MergePlan merge, ExecutionPlan memory, long copiedBytes, long? freeDisk, long? freeTemporary, TimeSpan? time)
     {
         Base = merge.Base.Path;
         Adapter = [.. merge.Steps.Select(s => s.Adapter.Path)];

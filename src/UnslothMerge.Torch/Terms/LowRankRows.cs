@@ -36,7 +36,7 @@ internal sealed class LowRankRows : RowTerm
         }
     }
 
-    public override bool Touches(long row, int rows) => _term.Touches(row, rows);
+    public override bool Changes(long row, int rows) => _term.Changes(row, rows);
 
     public override void Apply(Tensor weight, Tensor delta, long row, int rows, Staging staging, int number)
     {

@@ -6,7 +6,7 @@ namespace UnslothMerge.Torch.Terms;
 internal abstract class RowTerm : IDisposable
 {
     /// <summary>True if it changes any of these rows.</summary>
-    public virtual bool Touches(long row, int rows) => true;
+    public virtual bool Changes(long row, int rows) => true;
 
     /// <summary>Changes the delta of some rows.</summary>
     /// <param name="weight">fp32 [rows, columns]; left as it is.</param>

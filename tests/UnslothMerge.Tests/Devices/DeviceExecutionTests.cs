@@ -111,7 +111,7 @@ public sealed class DeviceExecutionTests : IDisposable
         return ModelSaver.Save(
             Destination.Check(_directory["out"], [("base", plan.Merge.Base.Path)], force: false),
             "merged_16bit",
-            new RunOptions(MemoryPlan.For(plan, new MemoryLimit(hostLimit), 2, run.Need), Sync: false) { Device = run },
+            new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(hostLimit), 2, run.Need), Sync: false) { Device = run },
             null,
             TestContext.Current.CancellationToken);
     }

@@ -38,7 +38,7 @@ internal static class GoldenMerge
                 {
                     Quantization = method == "merged_4bit" ? new FourBitRequest(null, @case.Options.TryGetValue("DoubleQuantization", out var d) ? d.GetBoolean() : null, null, null) : null,
                 });
-                ModelSaver.Save(destination, method, new RunOptions(MemoryPlan.For(write, new MemoryLimit(long.MaxValue), 2), Sync: false), null, TestContext.Current.CancellationToken);
+                ModelSaver.Save(destination, method, new RunOptions(ExecutionPlan.For(write, new MemoryLimit(long.MaxValue), 2), Sync: false), null, TestContext.Current.CancellationToken);
                 break;
             case "lora":
                 AdapterSaver.Save(plan, destination, sync: false);

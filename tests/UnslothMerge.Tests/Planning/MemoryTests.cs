@@ -51,20 +51,20 @@ public sealed class MemoryTests
         using var directory = new TemporaryDirectory();
         var plan = Wide(directory);
         const long session = 128_000_000;
-        var free = MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), 64, baseline: session);
+        var free = ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), 64, baseline: session);
 
         // More threads than half a gigabyte holds are not worth their memory.
         Assert.InRange(free.Workers, 2, 63);
-        var each = free.PeakHostBytes - MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), free.Workers - 1, baseline: session).PeakHostBytes;
+        var each = free.PeakHostBytes - ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), free.Workers - 1, baseline: session).PeakHostBytes;
         Assert.InRange(free.PeakHostBytes, 512_000_000 - each, 512_000_000);
 
         // One worker's need and half of another's.
         var limit = free.PeakHostBytes - ((free.Workers - 1) * each) + (each / 2);
-        var memory = MemoryPlan.For(plan, new MemoryLimit(limit), 64, baseline: session);
+        var memory = ExecutionPlan.For(plan, new MemoryLimit(limit), 64, baseline: session);
         memory.RequireFit();
         Assert.Equal(1, memory.Workers);
         Assert.InRange(memory.PeakHostBytes, limit - each, limit);
-        Assert.Equal(memory.WorkerBytes + DirectWrites.MemoryFor(memory.PieceBytes), Host(memory));
+        Assert.Equal(memory.WorkerBytes + PieceBuffers.MemoryFor(memory.BufferCount, memory.PieceBytes), Host(memory));
     }
 
     [Fact]
@@ -78,14 +78,14 @@ public sealed class MemoryTests
         Assert.Equal(7_000_000, Host(device) - Host(cores));
         Assert.Equal((0, 5_000_000), (cores.Stages.Sum(s => s.Device), device.Stages.Sum(s => s.Device)));
 
-        MemoryPlan Of(DeviceNeed? need) => MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), 1, need, baseline: 0);
+        ExecutionPlan Of(DeviceNeed? need) => ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), 1, need, baseline: 0);
     }
 
     [Fact]
     public void Too_little_memory_is_refused_with_an_amount_that_would_do()
     {
         using var directory = new TemporaryDirectory();
-        var memory = MemoryPlan.For(Wide(directory), new MemoryLimit(1_000_000), 64, baseline: 0);
+        var memory = ExecutionPlan.For(Wide(directory), new MemoryLimit(1_000_000), 64, baseline: 0);
         Assert.Equal(1, memory.Workers);
         Assert.False(memory.FitsMemory);
         var error = Assert.Throws<MergeException>(memory.RequireFit);
@@ -101,8 +101,8 @@ public sealed class MemoryTests
         Sparse(TinyModel.Base(directory["base"]), "model.safetensors", [1024, 4096], "m.weight");
         Sparse(TinyModel.Lora(directory["adapter"], 256), "adapter_model.safetensors", [256, 4096], "base_model.model.m.lora_A.weight", [1024, 256], "base_model.model.m.lora_B.weight");
         var plan = TinyModel.WritePlan(TinyModel.Plan(directory["base"], directory["adapter"]));
-        var usual = MemoryPlan.For(plan, new MemoryLimit(long.MaxValue), 1);
-        var least = MemoryPlan.For(plan, new MemoryLimit(1), 1);
+        var usual = ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), 1);
+        var least = ExecutionPlan.For(plan, new MemoryLimit(1), 1);
         Assert.Equal(Tiling.PieceBytes, usual.PieceBytes);
         Assert.Equal(Tiling.MinPieceBytes, least.PieceBytes);
         Assert.True(least.WorkerBytes < usual.WorkerBytes, $"{least.WorkerBytes} is not less than {usual.WorkerBytes}.");
@@ -124,13 +124,13 @@ public sealed class MemoryTests
         var tensor = Assert.Single(write.Tensors);
         var all = tensor.Tensor.Terms.Sum(t => t.Term.ResidentBytes);
         Assert.Equal(experts, tensor.Tensor.Terms.Length);
-        Assert.InRange(MemoryPlan.ResidentOf(tensor, 2), 1, all / 8);
-        Assert.Equal(all, MemoryPlan.ResidentOf(tensor, 1000));
+        Assert.InRange(TensorNeeds.ResidentOf(tensor, 2), 1, all / 8);
+        Assert.Equal(all, TensorNeeds.ResidentOf(tensor, 1000));
 
         // B is scattered over the experts: it is held whole, and counted.
-        var memory = MemoryPlan.For(write, new MemoryLimit(long.MaxValue), 2);
+        var memory = ExecutionPlan.For(write, new MemoryLimit(long.MaxValue), 2);
         Assert.Equal(wide * rank * experts * sizeof(float), memory.SharedBytes);
-        Assert.Equal(MemoryPlan.ResidentOf(tensor, 2) + memory.SharedBytes, memory.Stages.Single(s => s.Name == "Adapter").Host);
+        Assert.Equal(TensorNeeds.ResidentOf(tensor, 2) + memory.SharedBytes, memory.Stages.Single(s => s.Name == "Adapter").Host);
     }
 
     [Theory]
@@ -184,16 +184,16 @@ public sealed class MemoryTests
         var reflected = plan.Tensors.Single(t => t.Tensor.IsChanged);
 
         // The weight, the vectors in double, and a piece of the scan.
-        var held = (inputs * outputs * sizeof(float)) + (inputs * rank * sizeof(double)) + reflected.Tiling.ScanBytes;
-        Assert.Equal(held, MemoryPlan.ResidentOf(reflected, 1));
-        Assert.False(MemoryPlan.For(plan, new MemoryLimit(held), 1, baseline: 0).FitsMemory);
+        var held = (inputs * outputs * sizeof(float)) + (inputs * rank * sizeof(double)) + reflected.Tiling.Memory.Scan;
+        Assert.Equal(held, TensorNeeds.ResidentOf(reflected, 1));
+        Assert.False(ExecutionPlan.For(plan, new MemoryLimit(held), 1, baseline: 0).FitsMemory);
     }
 
     [Fact]
     public void A_short_measurement_gives_a_time_and_leaves_nothing()
     {
         using var directory = new TemporaryDirectory();
-        var memory = MemoryPlan.For(Wide(directory), new MemoryLimit(long.MaxValue), 2);
+        var memory = ExecutionPlan.For(Wide(directory), new MemoryLimit(long.MaxValue), 2);
         var files = Directory.EnumerateFileSystemEntries(directory.Path).ToList();
         var speed = SpeedProbe.At(directory["out/deep"])!;
         Assert.Equal(files, Directory.EnumerateFileSystemEntries(directory.Path));
@@ -225,5 +225,5 @@ public sealed class MemoryTests
         file.SetLength(layout.Length);
     }
 
-    private static long Host(MemoryPlan memory) => memory.Stages.Single(s => s.Name == "Merge").Host;
+    private static long Host(ExecutionPlan memory) => memory.Stages.Single(s => s.Name == "Merge").Host;
 }

@@ -55,7 +55,7 @@ internal sealed class CombinedReader : DeltaReader
         foreach (var part in _parts)
         {
             var bytes = (int)part.Term.BytesOf(rows);
-            if (part.Term.Touches(row, rows))
+            if (part.Term.Changes(row, rows))
             {
                 part.Reader.Read(row, rows, buffer.Slice(at, bytes));
             }
@@ -99,7 +99,7 @@ internal sealed class CombinedReader : DeltaReader
         foreach (var part in _parts)
         {
             var bytes = (int)part.Term.BytesOf(rows);
-            if (part.Term.Touches(row, rows))
+            if (part.Term.Changes(row, rows))
             {
                 part.Reader.Apply(
                     buffer.Slice(at, bytes), row,

@@ -114,22 +114,19 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
         return text.AsSpan().IndexOfAny('.', 'e') < 0 ? text + ".0" : text;
     }
 
-    private sealed class Writer(FourBitSink sink, FourBitOptions options, MatrixView view, IOutput output) : TensorWriter
+    private sealed class Writer(FourBitSink sink, FourBitOptions options, MatrixView view, IOutput output) : RoundingWriter(options.Type, view)
     {
-        private readonly PlainCombiner _round = PlainFormat.Combiner(TensorType.F32, options.Type);
         private readonly NativeBuffer _absMax = new(sink._blocks * sizeof(float));
-
-        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics) => _round.Encode(tile, row, view, encoded, sizeof(ushort), ref statistics);
 
         public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics)
         {
             // The buffer holds the rounded values of whole rows, then the space for their codes.
-            var elements = rows * view.Columns;
-            var rounded = encoded[..(elements * sizeof(ushort))];
-            var packed = encoded.Slice((int)CacheLine.Align(elements * sizeof(ushort)), (elements + 1) / 2);
-            var absMax = _absMax.Floats.Slice((int)(row * view.Columns / options.BlockSize), (elements + options.BlockSize - 1) / options.BlockSize);
+            var elements = rows * View.Columns;
+            var rounded = encoded[..(elements * Width)];
+            var packed = encoded.Slice((int)CacheLine.Align(elements * Width), (elements + 1) / 2);
+            var absMax = _absMax.Floats.Slice((int)(row * View.Columns / options.BlockSize), (elements + options.BlockSize - 1) / options.BlockSize);
             options.Codes.Encode(options.Type, rounded, options.BlockSize, packed, absMax, ref statistics);
-            output.Write(0, row * view.Columns / 2, packed);
+            output.Write(0, row * View.Columns / 2, packed);
         }
 
         public override IReadOnlyList<byte[]> Finish()

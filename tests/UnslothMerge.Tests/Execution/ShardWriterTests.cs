@@ -5,7 +5,7 @@ using Xunit;
 
 namespace UnslothMerge.Tests.Execution;
 
-public sealed class ShardFileTests
+public sealed class ShardWriterTests
 {
     // Long enough to cross the blocks in which files are written, some too long for a spare buffer.
     private const int SpareBytes = 100_000;
@@ -26,9 +26,9 @@ public sealed class ShardFileTests
                 }
 
                 using (var handle = File.OpenHandle(path, FileMode.Create, FileAccess.Write))
-                using (var buffers = new SpareBuffers(spares, SpareBytes))
+                using (var buffers = new PieceBuffers(spares, SpareBytes))
+                using (var file = new ShardWriter(handle, buffers, null))
                 {
-                    var file = new ShardFile(handle, buffers);
                     Parallel.ForEach(pieces, new ParallelOptions { MaxDegreeOfParallelism = threads }, piece => file.Write(piece.At, piece.Bytes));
                 }
 
@@ -51,11 +51,11 @@ public sealed class ShardFileTests
             var expected = new byte[start + lengths.Sum()];
             new Random(lengths[0]).NextBytes(expected.AsSpan(start));
             using (var handle = File.OpenHandle(path, FileMode.Create, FileAccess.Write))
-            using (var buffers = new SpareBuffers(1, SpareBytes))
-            using (var direct = DirectWrites.Prepare(256 * 1024))
+            using (var buffers = new PieceBuffers(5, 256 * 1024))
+            using (var direct = DirectWrites.Prepare(buffers))
+            using (var file = new ShardWriter(handle, buffers, direct))
             {
                 RandomAccess.SetLength(handle, expected.Length);
-                var file = new ShardFile(handle, buffers, direct);
                 var options = new ParallelOptions { MaxDegreeOfParallelism = threads };
                 Parallel.For(0, lengths.Length, options, i =>
                 {
@@ -77,25 +77,16 @@ public sealed class ShardFileTests
     [InlineData(-11, false)]
     [InlineData(0, false)]
     [InlineData(4096, false)]
-    public void What_the_disk_cannot_write_is_told(long written, bool isFailure) =>
+    public void What_the_disk_cannot_write_is_an_error(long written, bool isFailure) =>
         Assert.Equal(isFailure, Record.Exception(() => LinuxAio.ThrowIfFailed(written)) is IOException);
 
     [Fact]
-    public void Copies_past_the_caches_are_whole() => Gen.Select(Gen.Byte.Array[0, 3000], Gen.Int[0, 70]).Sample((bytes, start) =>
-    {
-        var source = bytes.AsSpan(Math.Min(start, bytes.Length));
-        using var target = new NativeBuffer(source.Length);
-        StreamingCopy.Copy(source, target.Bytes);
-        return target.Bytes.SequenceEqual(source);
-    });
-
-    [Fact]
-    public void A_write_that_fails_is_told()
+    public void A_write_that_fails_is_an_error()
     {
         var path = Path.GetTempFileName();
         var handle = File.OpenHandle(path, FileMode.Create, FileAccess.Write);
-        using var buffers = new SpareBuffers(1, SpareBytes);
-        var file = new ShardFile(handle, buffers);
+        using var buffers = new PieceBuffers(1, SpareBytes);
+        using var file = new ShardWriter(handle, buffers, null);
         handle.Dispose();
 
         Assert.Throws<ObjectDisposedException>(() => file.Write(0, [1]));

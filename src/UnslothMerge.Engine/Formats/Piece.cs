@@ -1,0 +1,35 @@
+using UnslothMerge.Safetensors;
+
+namespace UnslothMerge.Formats;
+
+/// <summary>The changes to the rows of a piece.</summary>
+public interface IPieceDeltas
+{
+    /// <summary>Computes the deltas of a tile into its delta plane; those that are no sum may change its weights too.</summary>
+    void AddTo(Tile tile);
+}
+
+/// <summary>Some rows of a tensor as they are stored, and what changes them.</summary>
+/// <param name="reader">Reads the tensor.</param>
+/// <param name="plainType">The dtype of the stored values, if deltas may be added to them as they are; null if they must be decoded first.</param>
+/// <param name="stored">What the reader has read.</param>
+/// <param name="row">The first row.</param>
+/// <param name="rows">The number of rows.</param>
+/// <param name="deltas">The changes.</param>
+public readonly ref struct Piece(
+    TensorReader reader, TensorType? plainType, ReadOnlySpan<byte> stored, long row, int rows, IPieceDeltas deltas)
+{
+    private readonly ReadOnlySpan<byte> _stored = stored;
+
+    public TensorType? PlainType => plainType;
+
+    public ReadOnlySpan<byte> Stored => _stored;
+
+    public long Row => row;
+
+    /// <summary>Decodes the weights of a tile.</summary>
+    public void Decode(Tile tile) => reader.Decode(_stored, row, rows, tile);
+
+    /// <inheritdoc cref="IPieceDeltas.AddTo"/>
+    public void AddDeltas(Tile tile) => deltas.AddTo(tile);
+}

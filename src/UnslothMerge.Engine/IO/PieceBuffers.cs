@@ -1,0 +1,57 @@
+using System.Collections.Concurrent;
+
+namespace UnslothMerge.IO;
+
+/// <summary>
+/// Buffers of one size, in one block of memory, for bytes that are written after the worker has gone on. In large pages where the system
+/// has them: beginning a direct write costs time for every page.
+/// </summary>
+internal sealed unsafe class PieceBuffers : IDisposable
+{
+    private const int LargePage = 2 * 1024 * 1024;
+
+    private readonly NativeBuffer _memory;
+    private readonly ConcurrentBag<int> _free;
+
+    /// <param name="count">The number of buffers.</param>
+    /// <param name="bytes">The length of each: whole pages, if they are to be written past the page cache.</param>
+    public PieceBuffers(int count, int bytes)
+    {
+        Length = bytes;
+        _free = [.. Enumerable.Range(0, count)];
+        _memory = new NativeBuffer(MemoryFor(count, bytes), LargePage);
+        if (OperatingSystem.IsLinux())
+        {
+            fixed (byte* start = _memory.Bytes)
+            {
+                _ = SystemCalls.Advise(start, (nuint)_memory.Length, SystemCalls.UseLargePages);
+            }
+        }
+    }
+
+    /// <summary>The length of each buffer in bytes.</summary>
+    public int Length { get; }
+
+    /// <summary>The bytes that buffers take together.</summary>
+    public static long MemoryFor(int count, int bytes) => (((long)count * bytes) + LargePage - 1) & -LargePage;
+
+    /// <summary>Takes a buffer and copies bytes to its beginning.</summary>
+    /// <returns>Its number; null if none is free or so long.</returns>
+    public int? TryCopy(ReadOnlySpan<byte> bytes)
+    {
+        if (bytes.Length > Length || !_free.TryTake(out var number))
+        {
+            return null;
+        }
+
+        bytes.CopyTo(Bytes(number, bytes.Length));
+        return number;
+    }
+
+    /// <summary>The first bytes of a buffer.</summary>
+    public Span<byte> Bytes(int number, int length) => _memory.Bytes.Slice(number * Length, length);
+
+    public void Return(int number) => _free.Add(number);
+
+    public void Dispose() => _memory.Dispose();
+}

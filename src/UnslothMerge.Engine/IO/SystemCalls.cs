@@ -1,0 +1,105 @@
+using System.Runtime.InteropServices;
+using Microsoft.Win32.SafeHandles;
+
+namespace UnslothMerge.IO;
+
+/// <summary>
+/// All calls to the C library, with their numbers and structures: those of Linux on x64 and arm64, and fsync(2) of every Unix.
+/// Linux's asynchronous I/O has no functions in the C library, so it goes by the numbers of its system calls.
+/// </summary>
+internal static unsafe partial class SystemCalls
+{
+    public const int WriteOnly = 1;
+    public const int CloseOnExec = 0x80000;
+
+    /// <summary>SYNC_FILE_RANGE_WRITE of sync_file_range(2): begin to write dirty pages, and do not wait.</summary>
+    public const uint BeginWriting = 2;
+
+    /// <summary>MADV_HUGEPAGE of madvise(2).</summary>
+    public const int UseLargePages = 14;
+
+    /// <summary>IOCB_CMD_PWRITE of linux/aio_abi.h.</summary>
+    public const ushort WriteCommand = 1;
+
+    /// <summary>The magic numbers of ext4 and XFS, statfs(2).</summary>
+    public const nint Ext4 = 0xEF53;
+    public const nint Xfs = 0x58465342;
+
+    /// <summary>Of asynchronous I/O: the numbers of its calls, and O_DIRECT of open(2). Zero where there is none.</summary>
+    public static readonly (nint Setup, nint Destroy, nint GetEvents, nint Submit, int Direct) Aio =
+        !OperatingSystem.IsLinux() ? default : RuntimeInformation.ProcessArchitecture switch
+        {
+            Architecture.X64 => (206, 207, 208, 209, 0x4000),
+            Architecture.Arm64 => (0, 1, 4, 2, 0x10000),
+            _ => default,
+        };
+
+    [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
+    public static partial nint Call(nint number, nint a, nint b, nint c, nint d, nint e);
+
+    [LibraryImport("libc", EntryPoint = "madvise")]
+    public static partial int Advise(void* start, nuint length, int advice);
+
+    /// <param name="file">The file.</param>
+    /// <param name="status">struct statfs: 120 bytes, of which the first word is the file system's magic number.</param>
+    [LibraryImport("libc", EntryPoint = "fstatfs")]
+    public static partial int FileStatus(SafeFileHandle file, nint* status);
+
+    [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
+    public static partial int Open(string path, int flags);
+
+    [LibraryImport("libc", EntryPoint = "sync_file_range")]
+    public static partial int SyncFileRange(SafeFileHandle file, long offset, long length, uint flags);
+
+    [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
+    public static partial int Sync(int descriptor);
+
+    [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
+    public static partial int Close(int descriptor);
+
+    /// <summary>Error numbers of errno.h, the same on every Linux.</summary>
+    internal static class ErrorNumber
+    {
+        public const int Interrupted = 4;
+        public const int TryAgain = 11;
+        public const int NoMemory = 12;
+        public const int Invalid = 22;
+        public const int NotSupported = 95;
+    }
+
+    /// <summary>struct iocb of linux/aio_abi.h, as little-endian machines have it.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct ControlBlock
+    {
+        public ulong Data;
+        public uint Key;
+        public uint WriteFlags;
+        public ushort Command;
+        public short Priority;
+        public uint Descriptor;
+        public ulong Buffer;
+        public ulong Length;
+        public long Offset;
+        public ulong Reserved;
+        public uint Flags;
+        public uint EventDescriptor;
+    }
+
+    /// <summary>struct io_event of linux/aio_abi.h.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct Event
+    {
+        public ulong Data;
+        public ulong Block;
+        public long Result;
+        public long SecondResult;
+    }
+
+    /// <summary>struct timespec.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct Timespan
+    {
+        public nint Seconds;
+        public nint Nanoseconds;
+    }
+}
