@@ -47,7 +47,10 @@ function Invoke-BenchTask { dotnet run -c Release --project "$PSScriptRoot/bench
 # Checks merges on this machine's GPU, or packs what does so elsewhere: unpack it and run gpu-check.sh.
 function Invoke-GpuTask {
     $project = "$PSScriptRoot/tests/UnslothMerge.Gpu"
-    if (-not $Archive) { return dotnet run -c Release --project $project }
+    if (-not $Archive) {
+        $env:UNSLOTHMERGE_LIBTORCH ??= python3 -c "import torch; print(torch.__path__[0] + '/lib')"
+        return dotnet run -c Release --project $project
+    }
 
     $folder = New-Item "$PSScriptRoot/out/gpu" -ItemType Directory -Force
     Remove-Item "$folder/*" -Recurse

@@ -11,7 +11,13 @@ namespace UnslothMerge.Torch;
 /// <summary>A GPU through libtorch; or libtorch on the processor, which goes the same way without one.</summary>
 internal sealed class TorchDevice : IMergeDevice
 {
+    // Measured on an H200 with libtorch 2.11, the context not counted: 333 MB with 2 lanes, 1.1 GB with 8, of them 1 MB to 35 MB a lane for the batches.
+    // A lane has a cuBLAS handle, a workspace (32 MiB on Hopper) and a stream; the allocator takes blocks of 2 and 20 MiB.
+    private static readonly DeviceOverhead GpuOverhead = new(200_000_000, 120_000_000);
+
+    private readonly Lock _gate = new();
     private readonly int? _gpu;
+    private int _lanes;
 
     public TorchDevice(DeviceRequest request, LoadedTorch loaded)
     {
@@ -61,6 +67,9 @@ internal sealed class TorchDevice : IMergeDevice
         }
     }
 
+    /// <inheritdoc/>
+    public DeviceOverhead Overhead => _gpu is null ? default : GpuOverhead;
+
     /// <summary>The device in TorchSharp's words.</summary>
     public Device Device { get; }
 
@@ -74,7 +83,24 @@ internal sealed class TorchDevice : IMergeDevice
     public IDeviceTensor Open(WriteTensor tensor, InputFiles files) => TorchErrors.Translate(() => new TorchTensor(tensor, files, Device));
 
     /// <inheritdoc/>
-    public IDeviceLane OpenLane() => new TorchLane(this, OpenStaging());
+    public IDeviceLane OpenLane()
+    {
+        // One after the other, and beside the first one only where batches will have room, too: a handle's memory is never given back.
+        lock (_gate)
+        {
+            if (_gpu is not null && _lanes > 0 && FreeBytes < 2 * Overhead.PerLane)
+            {
+                throw new DeviceMemoryException($"{ByteSize.Text(FreeBytes)} are too little for another lane");
+            }
+
+            var lane = new TorchLane(this, TorchErrors.Translate(OpenStaging));
+            _lanes++;
+            return lane;
+        }
+    }
+
+    /// <summary>Takes note that a lane is closed.</summary>
+    public void Closed() => Interlocked.Decrement(ref _lanes);
 
     /// <inheritdoc/>
     public void Dispose()

@@ -27,7 +27,7 @@ internal readonly record struct SameModels(long Values, long Differing)
     }
 
     /// <inheritdoc/>
-    public override string ToString() => FormattableString.Invariant($"{Differing} of {Values} values differ from the cores' in their last bit ({(double)Differing / Values:P4})");
+    public override string ToString() => FormattableString.Invariant($"{Differing} of {Values} values differ from the CPU's in their last bit ({(double)Differing / Values:P4})");
 
     private static long Compare(string name, ReadOnlySpan<ushort> a, ReadOnlySpan<ushort> b)
     {

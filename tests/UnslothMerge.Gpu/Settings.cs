@@ -9,6 +9,6 @@ namespace UnslothMerge.Gpu;
 /// <param name="Directory">Where models are made for the time being.</param>
 internal sealed record Settings(DeviceRequest Device, string Shape, int Rounds, string Directory)
 {
-    /// <summary>True for a GPU, false for libtorch on the processor.</summary>
-    public bool IsGpu => Device.Kind == DeviceKind.Cuda;
+    /// <summary>The arguments that say the same.</summary>
+    public string[] Arguments => ["--device", $"{Device}", "--shape", Shape, "--rounds", $"{Rounds}", "--directory", Directory];
 }

@@ -6,7 +6,7 @@ using UnslothMerge.Tests;
 
 namespace UnslothMerge.Gpu;
 
-/// <summary>Two layers of a Llama of 1 B parameters and an adapter of rank 64: some 250 MB, saved on the cores once.</summary>
+/// <summary>Two layers of a Llama of 1 B parameters and an adapter of rank 64: some 250 MB, saved on the CPU once.</summary>
 internal sealed class SmallMerge : IDisposable
 {
     private readonly string _directory;

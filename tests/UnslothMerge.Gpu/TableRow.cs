@@ -6,68 +6,47 @@ using UnslothMerge.Tests;
 namespace UnslothMerge.Gpu;
 
 /// <summary>One merge of the table, and what it took.</summary>
-/// <param name="name">What the table calls it.</param>
-/// <param name="model">The base.</param>
-/// <param name="adapter">The adapter.</param>
-internal sealed class TableRow(string name, string model, string adapter)
+/// <param name="Name">What the table calls it.</param>
+/// <param name="Model">The base.</param>
+/// <param name="Adapter">The adapter.</param>
+/// <param name="Threads">The most threads on the CPU, and lanes of the device.</param>
+internal sealed record TableRow(string Name, string Model, string Adapter, int Threads)
 {
-    public string Name => name;
-
-    public string Base => model;
-
     /// <summary>The seconds on the device, by round.</summary>
-    public List<double> Device { get; } = [];
+    public List<double> OnDevice { get; } = [];
 
-    /// <summary>The seconds on the cores, by round.</summary>
-    public List<double> Cores { get; } = [];
+    /// <summary>The seconds on the CPU, by round.</summary>
+    public List<double> OnCpu { get; } = [];
 
-    /// <summary>The rounds that count.</summary>
-    public int Rounds => Math.Max(1, Cores.Count - 1);
-
-    /// <summary>Merges on the cores and on the device, planning included.</summary>
+    /// <summary>Merges on the CPU and on the device, planning included.</summary>
     /// <param name="device">The device.</param>
     /// <param name="directory">Where the outputs go.</param>
     /// <param name="check">True to compare the outputs, and to ask what -Device auto would do.</param>
-    /// <param name="say">Prints a line.</param>
-    public void Measure(DeviceRequest device, string directory, bool check, Action<string> say)
+    public void Measure(DeviceRequest device, string directory, bool check)
     {
-        var (cores, there) = (Path.Combine(directory, "cores"), Path.Combine(directory, "device"));
-        Cores.Add(Merge(new DeviceRequest(DeviceKind.Cpu), cores, _ => { }));
-        if (!check)
-        {
-            Directory.Delete(cores, recursive: true);
-        }
-
-        Device.Add(Merge(device, there, line => Tell(line, check, say)));
+        var (cpu, there) = (Path.Combine(directory, "cpu"), Path.Combine(directory, "device"));
+        Action<string> say = check ? line => Console.WriteLine($"{Name}: {line}") : _ => { };
+        OnCpu.Add(Merge(new DeviceRequest(DeviceKind.Cpu), cpu, _ => { }));
+        OnDevice.Add(Merge(device, there, say));
         if (check)
         {
-            say($"{name}: {SameModels.Check(cores, there)}");
-            using var auto = Open(
-                new DeviceRequest(DeviceKind.Auto), DeviceSaves.Plan(model, adapter), line => Tell(line, check, l => say($"auto: {l}")));
-            Directory.Delete(cores, recursive: true);
+            say($"{SameModels.Check(cpu, there)}");
+            using var auto = Open(new DeviceRequest(DeviceKind.Auto), DeviceSaves.Plan(Model, Adapter), line => say($"auto: {line}"));
         }
 
+        Directory.Delete(cpu, recursive: true);
         Directory.Delete(there, recursive: true);
     }
 
-    // Which libtorch it is has been said.
-    private static void Tell(string line, bool check, Action<string> say)
-    {
-        if (check && line.StartsWith("Device", StringComparison.Ordinal))
-        {
-            say(line);
-        }
-    }
-
-    private static DeviceRun? Open(DeviceRequest request, WritePlan plan, Action<string> say) =>
-        DeviceSelection.Open(request, plan, MemoryAmount.Parse(MemoryAmount.Default), Environment.ProcessorCount, say);
+    private DeviceRun? Open(DeviceRequest request, WritePlan plan, Action<string> say) =>
+        DeviceSelection.Open(request, plan, MemoryAmount.Parse(MemoryAmount.Default), Threads, say);
 
     private double Merge(DeviceRequest request, string output, Action<string> say)
     {
         var clock = Stopwatch.StartNew();
-        var plan = DeviceSaves.Plan(model, adapter);
+        var plan = DeviceSaves.Plan(Model, Adapter);
         using var device = Open(request, plan, say);
-        DeviceSaves.Save(plan, output, device, Environment.ProcessorCount);
+        DeviceSaves.Save(plan, output, device, Threads);
         return clock.Elapsed.TotalSeconds;
     }
 }

@@ -7,22 +7,27 @@ namespace UnslothMerge.Devices;
 public sealed class DevicePlan
 {
     /// <summary>The elements of a batch: enough for a bus and a GPU to reach their speed, little enough that a lane costs some 100 MB there.</summary>
-    private const long UsualElements = 4L * 1024 * 1024;
+    internal const long UsualElements = 4L * 1024 * 1024;
 
     private const int MostLanes = 8;
 
     // By what is merged: how the cores cut it may change after the device is planned.
     private readonly Dictionary<LogicalTensor, int> _rows;
 
-    private DevicePlan(IEnumerable<WriteTensor> tensors, ImmutableArray<KeyValuePair<string, int>> left, int lanes, long elements, long residentBytes)
+    private DevicePlan(List<WriteTensor> tensors, ImmutableArray<KeyValuePair<string, int>> left, int lanes, long elements, long residentBytes, DeviceOverhead overhead)
     {
         var batches = tensors.Select(t => (Tensor: t, Rows: Rows(t, elements))).ToList();
         _rows = new Dictionary<LogicalTensor, int>(batches.Select(b => KeyValuePair.Create(b.Tensor.Tensor, b.Rows)), ReferenceEqualityComparer.Instance);
         Left = left;
-        Lanes = lanes;
         ResidentBytes = residentBytes;
-        DeviceBytes = residentBytes + (lanes * batches.Select(b => DeviceSupport.BatchBytes(b.Tensor, b.Rows)).DefaultIfEmpty().Max());
-        HostBytes = lanes * batches.Select(b => DeviceSupport.HostBytes(b.Tensor, b.Rows)).DefaultIfEmpty().Max();
+        if (batches.Count == 0)
+        {
+            return;
+        }
+
+        Lanes = lanes;
+        DeviceBytes = overhead.Fixed + residentBytes + (lanes * (overhead.PerLane + batches.Max(b => DeviceSupport.BatchBytes(b.Tensor, b.Rows))));
+        HostBytes = lanes * batches.Max(b => DeviceSupport.HostBytes(b.Tensor, b.Rows));
     }
 
     /// <summary>The number of tensors that the device merges.</summary>
@@ -50,23 +55,26 @@ public sealed class DevicePlan
     /// <param name="plan">What is written.</param>
     /// <param name="limit">The bytes that may be taken on the device.</param>
     /// <param name="workers">The most lanes.</param>
-    public static DevicePlan For(WritePlan plan, long limit, int workers)
+    /// <param name="overhead">What the device needs beside the tensors.</param>
+    public static DevicePlan For(WritePlan plan, long limit, int workers, DeviceOverhead overhead = default)
     {
+        var room = limit - overhead.Fixed - overhead.PerLane;
+
         // Half for the factors of one tensor at least, half for a batch at least: so there always is a plan that fits.
         var changed = plan.Tensors.Where(t => t.Tensor.Terms.Length > 0).Select(t => (
             Tensor: t,
-            Why: DeviceSupport.WhyNot(t) ?? (Math.Max(DeviceSupport.ResidentBytes(t), DeviceSupport.BatchBytes(t, Rows(t, 0))) > limit / 2 ? "too little device memory" : null))).ToList();
+            Why: DeviceSupport.WhyNot(t) ?? (Math.Max(DeviceSupport.ResidentBytes(t), DeviceSupport.BatchBytes(t, Rows(t, 0))) > room / 2 ? "too little device memory" : null))).ToList();
         var tensors = changed.Where(c => c.Why is null).Select(c => c.Tensor).ToList();
         var left = changed.Where(c => c.Why is not null).CountBy(c => c.Why!).OrderByDescending(r => r.Value).ToImmutableArray();
         var largest = tensors.Select(DeviceSupport.ResidentBytes).DefaultIfEmpty().Max();
-        var resident = Math.Min(tensors.Sum(DeviceSupport.ResidentBytes), Math.Max(largest, limit / 4));
+        var resident = Math.Min(tensors.Sum(DeviceSupport.ResidentBytes), Math.Max(largest, room / 4));
 
         var (lanes, elements) = (Math.Clamp(workers, 1, MostLanes), UsualElements);
-        var fitting = new DevicePlan(tensors, left, lanes, elements, resident);
+        var fitting = new DevicePlan(tensors, left, lanes, elements, resident, overhead);
         while (fitting.DeviceBytes > limit && elements > 0)
         {
             (lanes, elements) = elements > UsualElements / 8 || lanes == 1 ? (lanes, elements / 2) : (lanes / 2, elements);
-            fitting = new DevicePlan(tensors, left, lanes, elements, resident);
+            fitting = new DevicePlan(tensors, left, lanes, elements, resident, overhead);
         }
 
         return fitting;

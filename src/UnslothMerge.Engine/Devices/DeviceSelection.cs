@@ -44,7 +44,7 @@ public static class DeviceSelection
                 return null;
             }
 
-            var run = new DeviceRun(device, DevicePlan.For(plan, memory.OfDevice(device.FreeBytes), workers));
+            var run = new DeviceRun(device, DevicePlan.For(plan, memory.OfDevice(device.FreeBytes), workers, device.Overhead));
             note($"Device: {device.Name} merges {run.Plan.Count} tensors through {run.Plan.Lanes} lanes, with at most {ByteSize.Text(run.Plan.DeviceBytes)} of its memory{Left(run.Plan)}.");
             return run;
         }

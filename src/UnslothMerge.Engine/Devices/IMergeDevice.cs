@@ -16,6 +16,9 @@ public interface IMergeDevice : IDisposable
     /// <summary>The bytes of its memory that are free.</summary>
     long FreeBytes { get; }
 
+    /// <summary>What it needs beside the tensors.</summary>
+    DeviceOverhead Overhead { get; }
+
     /// <summary>The bytes per second that go up while as many come down, measured in a moment.</summary>
     double MeasureBus();
 
@@ -23,8 +26,14 @@ public interface IMergeDevice : IDisposable
     IDeviceTensor Open(WriteTensor tensor, InputFiles files);
 
     /// <summary>Opens a lane for the calling thread.</summary>
+    /// <exception cref="DeviceMemoryException">There is no memory for it.</exception>
     IDeviceLane OpenLane();
 }
+
+/// <summary>Device memory that no batch accounts for.</summary>
+/// <param name="Fixed">The bytes that a first merge takes.</param>
+/// <param name="PerLane">The bytes that each lane takes.</param>
+public readonly record struct DeviceOverhead(long Fixed, long PerLane);
 
 /// <summary>A tensor in work on a device.</summary>
 public interface IDeviceTensor : IDisposable;

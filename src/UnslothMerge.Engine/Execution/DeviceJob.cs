@@ -9,6 +9,9 @@ namespace UnslothMerge.Execution;
 /// <summary>One tensor that a device works on, in batches of rows. A batch that its memory cannot hold is halved.</summary>
 internal sealed class DeviceJob : TensorWork
 {
+    // Fewer lanes are better than smaller batches: each lane has memory of its own.
+    private const long LeastShared = DevicePlan.UsualElements / 8;
+
     private readonly WriteTensor _write;
     private readonly DeviceBatches _batches;
     private readonly int _rows;
@@ -28,15 +31,17 @@ internal sealed class DeviceJob : TensorWork
     /// <summary>Does one piece.</summary>
     /// <param name="piece">Its number.</param>
     /// <param name="lane">The thread's way to the device.</param>
+    /// <param name="alone">True if no other lane holds memory of the device: batches may then become as small as they can be.</param>
     /// <returns>The bytes written.</returns>
-    public long Run(int piece, IDeviceLane lane)
+    /// <exception cref="DeviceMemoryException">The smallest batch does not fit. The piece may be run again, from its beginning.</exception>
+    public long Run(int piece, IDeviceLane lane, bool alone)
     {
         var statistics = default(TileStatistics);
         var row = (long)piece * _rows;
         var rows = (int)Math.Min(_rows, Tensor.View.Rows - row);
         for (var done = 0; done < rows;)
         {
-            done += Merge(row + done, rows - done, lane, ref statistics);
+            done += Merge(row + done, rows - done, lane, alone, ref statistics);
         }
 
         Record(piece, statistics);
@@ -55,7 +60,7 @@ internal sealed class DeviceJob : TensorWork
         }
     }
 
-    private int Merge(long row, int rows, IDeviceLane lane, ref TileStatistics statistics)
+    private int Merge(long row, int rows, IDeviceLane lane, bool alone, ref TileStatistics statistics)
     {
         var (columns, quantum) = (Tensor.View.Columns, _write.Tiling.RowQuantum);
         while (true)
@@ -73,14 +78,9 @@ internal sealed class DeviceJob : TensorWork
             }
             catch (DeviceMemoryException e)
             {
-                if (batch <= quantum)
+                if (batch <= quantum || (!alone && (long)batch * columns <= LeastShared))
                 {
-                    throw new MergeException(
-                        MergeError.DoesNotFit,
-                        $"The device's memory does not even hold {Amount.Text(batch, "row")} of '{Tensor.Name}': {e.Message}",
-                        Tensor.Name,
-                        "Free memory of the device, or use -Device cpu.",
-                        e);
+                    throw new DeviceMemoryException($"it does not hold {Amount.Text(batch, "row")} of '{Tensor.Name}' ({e.Message})", e);
                 }
 
                 _batches.Halve(batch, columns);

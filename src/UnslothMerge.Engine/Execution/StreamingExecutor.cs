@@ -28,6 +28,7 @@ public sealed class StreamingExecutor
     private readonly WorkQueue<DeviceJob> _forDevice;
     private long _written;
     private volatile TensorWork? _current;
+    private int _lanes;
     private ExceptionDispatchInfo? _failure;
 
     private StreamingExecutor(ExecutionPlan plan, IReadOnlyList<ShardWriter> shards, InputFiles files, DeviceRun? device, bool flush, CancellationToken cancellation)
@@ -87,7 +88,7 @@ public sealed class StreamingExecutor
 
     private void Run(IProgress<MergeProgress>? progress)
     {
-        var lanes = _device?.Plan.Lanes ?? 0;
+        var lanes = _lanes = _device?.Plan.Lanes ?? 0;
         var threads = new Thread[_plan.Workers + lanes];
         for (var i = 0; i < threads.Length; i++)
         {
@@ -133,9 +134,47 @@ public sealed class StreamingExecutor
 
     private void WorkOnDevice() => Guard(() =>
     {
-        using var lane = _device!.Device.OpenLane();
-        Drain(_forDevice, (job, piece) => job.Run(piece, lane));
+        // A lane that finds no memory gives back what it holds and leaves its piece to the others. The last one tries again, alone.
+        var alone = false;
+        do
+        {
+            try
+            {
+                using var lane = _device!.Device.OpenLane();
+                Drain(_forDevice, (job, piece) => MergeOrReturn(job, piece, lane, alone));
+            }
+            catch (DeviceMemoryException e) when (alone)
+            {
+                throw NoRoom(e);
+            }
+            catch (DeviceMemoryException)
+            {
+            }
+
+            alone = Interlocked.Decrement(ref _lanes) == 0;
+        }
+        while (alone && _forDevice.HasMore && !_stop.IsCancellationRequested);
     });
+
+    private long MergeOrReturn(DeviceJob job, int piece, IDeviceLane lane, bool alone)
+    {
+        try
+        {
+            return job.Run(piece, lane, alone);
+        }
+        catch (DeviceMemoryException)
+        {
+            _forDevice.Return(job, piece);
+            throw;
+        }
+    }
+
+    private MergeException NoRoom(DeviceMemoryException e) => new(
+        MergeError.DoesNotFit,
+        $"{_device!.Device.Name} has too little memory for the merge, with {ByteSize.Text(_device.Device.FreeBytes)} free: {e.Message}",
+        "Device",
+        "Free memory of the device, or use -Device cpu.",
+        e);
 
     private void Drain<T>(WorkQueue<T> queue, Func<T, int, long> run)
         where T : TensorWork

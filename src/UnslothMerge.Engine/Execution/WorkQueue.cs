@@ -14,17 +14,35 @@ internal sealed class WorkQueue<T>(ImmutableArray<T> works, long residentBytes)
     private static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(100);
 
     private readonly object _gate = new();
+    private readonly Stack<(T Work, int Piece)> _returned = [];
     private int _nextWork;
     private int _nextPiece;
     private long _resident;
+
+    /// <summary>True if there are pieces that nobody has taken.</summary>
+    public bool HasMore
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _returned.Count > 0 || works.Skip(_nextWork).Sum(w => (long)w.Pieces) > _nextPiece;
+            }
+        }
+    }
 
     /// <summary>Takes the next piece; null if there is none, or the run was stopped while waiting for it.</summary>
     public (T Work, int Piece)? Next(CancellationToken stop)
     {
         lock (_gate)
         {
-            while (_nextWork < works.Length)
+            while (_returned.Count > 0 || _nextWork < works.Length)
             {
+                if (_returned.TryPop(out var returned))
+                {
+                    return returned;
+                }
+
                 var work = works[_nextWork];
                 if (_nextPiece < work.Pieces)
                 {
@@ -48,6 +66,16 @@ internal sealed class WorkQueue<T>(ImmutableArray<T> works, long residentBytes)
             }
 
             return null;
+        }
+    }
+
+    /// <summary>Gives back a piece that could not be done, for whoever asks next.</summary>
+    public void Return(T work, int piece)
+    {
+        lock (_gate)
+        {
+            _returned.Push((work, piece));
+            Monitor.PulseAll(_gate);
         }
     }
 

@@ -14,8 +14,11 @@ internal sealed partial record LibTorch(string Directory, string? Version)
     /// <summary>The variable that, if it is 1, lets other versions be tried. Nothing is promised then.</summary>
     public const string AnyVariable = "UNSLOTHMERGE_LIBTORCH_ANY";
 
-    /// <summary>The versions that TorchSharp's binary was built for: libtorch promises no compatibility between two of them.</summary>
-    public const string Supported = "2.10";
+    /// <summary>The version that TorchSharp's binary was built for: libtorch promises no compatibility between two of them.</summary>
+    public const string Built = "2.10";
+
+    /// <summary>The versions that pass the goldens with it.</summary>
+    public const string Supported = $"{Built} or 2.11";
 
     /// <summary>Where to get it.</summary>
     public static string Advice =>
@@ -51,8 +54,8 @@ internal sealed partial record LibTorch(string Directory, string? Version)
         Directory,
         Advice);
 
-    /// <summary>True for a version that the binding was built for.</summary>
-    public static bool IsSupported(string version) => version == Supported || version.StartsWith($"{Supported}.", StringComparison.Ordinal) || version.StartsWith($"{Supported}+", StringComparison.Ordinal);
+    /// <summary>True for a version that passes the goldens.</summary>
+    public static bool IsSupported(string version) => SupportedVersion().IsMatch(version);
 
     /// <summary>The path of one of its libraries.</summary>
     public string PathOf(string library) => Path.Combine(Directory, FileName(library));
@@ -71,6 +74,9 @@ internal sealed partial record LibTorch(string Directory, string? Version)
             : File.Exists(python) && PythonVersion().Match(File.ReadAllText(python)) is { Success: true } match ? match.Groups[1].Value
             : null;
     }
+
+    [GeneratedRegex(@"^2\.1[01]([.+]|$)")]
+    private static partial Regex SupportedVersion();
 
     [GeneratedRegex("""^__version__\s*=\s*['"]([^'"]+)['"]""", RegexOptions.Multiline)]
     private static partial Regex PythonVersion();

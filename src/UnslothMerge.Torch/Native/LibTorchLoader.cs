@@ -55,17 +55,16 @@ internal static unsafe partial class LibTorchLoader
 
     private static LoadedTorch Load(LibTorch torch)
     {
-        var notes = new List<string> { $"libtorch {torch.Version ?? LibTorch.Supported} is taken from '{torch.Directory}'." };
+        var notes = new List<string> { $"libtorch {torch.Version ?? "of an unknown version"} is taken from '{torch.Directory}'." };
         foreach (var library in Libraries.Where(l => File.Exists(torch.PathOf(l))))
         {
             Handles[library] = Open(torch.PathOf(library));
         }
 
         var version = VersionOf(torch);
-        var supported = version == LibTorch.Supported;
-        if (!supported)
+        if (!LibTorch.IsSupported(version))
         {
-            notes.Add(LibTorch.TakesAny ? $"It is version {version}, and TorchSharp's binding was built for {LibTorch.Supported}: {LibTorch.AnyVariable} lets it be tried." : throw torch.Unsupported(version));
+            notes.Add(LibTorch.TakesAny ? $"It is version {version}, and TorchSharp's binding works with {LibTorch.Supported}: {LibTorch.AnyVariable} lets it be tried." : throw torch.Unsupported(version));
         }
 
         var binding = Path.Combine(NativeDirectory, LibTorch.FileName(Binding));
@@ -76,7 +75,7 @@ internal static unsafe partial class LibTorchLoader
         }
 
         // Another version may lack functions that nothing here calls.
-        Handles[Binding] = Open(binding, supported ? Now : Lazy);
+        Handles[Binding] = Open(binding, version == LibTorch.Built ? Now : Lazy);
         foreach (var assembly in new[] { typeof(torch).Assembly, Assembly.GetExecutingAssembly() }.Distinct())
         {
             AssemblyLoadContext.GetLoadContext(assembly)!.ResolvingUnmanagedDll += (_, name) => Handles.GetValueOrDefault(name);

@@ -18,10 +18,12 @@ public sealed class DeviceExecutionTests : IDisposable
     [InlineData(900, 1_000_000_000, long.MaxValue)]
     [InlineData(long.MaxValue, 400_000, long.MaxValue)]
     [InlineData(long.MaxValue, 1_000_000_000, 1)]
-    public void Every_row_goes_through_the_device_once(long capacity, long limit, long hostLimit)
+    [InlineData(long.MaxValue, 400_000, long.MaxValue, 1)]
+    [InlineData(1800, 400_000, long.MaxValue)]
+    public void Every_row_goes_through_the_device(long capacity, long limit, long hostLimit, int lanes = int.MaxValue)
     {
         var plan = Plan();
-        using var device = new FakeDevice(capacity);
+        using var device = new FakeDevice(capacity, lanes);
         var shards = Save(plan, device, limit, hostLimit);
         Assert.Equal(0, device.Open);
         Assert.True(capacity == long.MaxValue ? device.Batches >= 2 : device.Batches >= 2 * 700 * 900 / capacity, $"{device.Batches} batches");
@@ -52,6 +54,29 @@ public sealed class DeviceExecutionTests : IDisposable
     }
 
     [Fact]
+    public void A_device_without_room_for_a_lane_is_an_error()
+    {
+        using var device = new FakeDevice(long.MaxValue, mostLanes: 0);
+        var error = Assert.Throws<MergeException>(() => Save(Plan(), device));
+        Assert.Equal(MergeError.DoesNotFit, error.Error);
+        Assert.Contains("fake has too little memory for the merge, with 1.00 GB free", error.Message, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(_directory["out"]));
+    }
+
+    [Fact]
+    public void A_plan_counts_what_lanes_take()
+    {
+        var (plan, overhead) = (Plan(), new DeviceOverhead(10_000_000, 5_000_000));
+        Assert.Equal(0, DevicePlan.For(plan, 15_000_000, 8, overhead).Count);
+        foreach (var (limit, lanes) in new[] { (16_000_000L, 1), (24_000_000, 2), (1_000_000_000, 8) })
+        {
+            var device = DevicePlan.For(plan, limit, 8, overhead);
+            Assert.Equal((2, lanes), (device.Count, device.Lanes));
+            Assert.InRange(device.DeviceBytes, 10_000_000 + (lanes * 5_000_000L), limit);
+        }
+    }
+
+    [Fact]
     public void A_plan_keeps_to_its_memory()
     {
         var plan = Plan();
@@ -65,7 +90,7 @@ public sealed class DeviceExecutionTests : IDisposable
         var none = DevicePlan.For(plan, 1000, 8);
         Assert.Equal(0, none.Count);
         Assert.Equal([new("too little device memory", 2)], none.Left);
-        Assert.Equal(0, none.DeviceBytes);
+        Assert.Equal((0, 0L), (none.Lanes, none.DeviceBytes));
     }
 
     [Fact]

@@ -8,8 +8,11 @@ using UnslothMerge.Simd;
 namespace UnslothMerge.Tests.Devices;
 
 /// <summary>A device without libtorch, for tensors of F32: it adds one to every element, whatever the deltas say, and holds only so many elements.</summary>
-internal sealed class FakeDevice(long capacity) : IMergeDevice
+/// <param name="capacity">The elements that all lanes together hold.</param>
+/// <param name="mostLanes">The lanes that can be open at a time.</param>
+internal sealed class FakeDevice(long capacity, int mostLanes = int.MaxValue) : IMergeDevice
 {
+    private int _lanes;
     private int _batches;
     private int _open;
 
@@ -18,6 +21,8 @@ internal sealed class FakeDevice(long capacity) : IMergeDevice
     public IReadOnlyList<string> Notes => [];
 
     public long FreeBytes => 1_000_000_000;
+
+    public DeviceOverhead Overhead => default;
 
     /// <summary>The number of batches that were merged.</summary>
     public int Batches => _batches;
@@ -65,6 +70,12 @@ internal sealed class FakeDevice(long capacity) : IMergeDevice
         public Lane(FakeDevice device)
         {
             _device = device;
+            if (Interlocked.Increment(ref device._lanes) > device.MostLanes)
+            {
+                Interlocked.Decrement(ref device._lanes);
+                throw new DeviceMemoryException("no lane");
+            }
+
             Interlocked.Increment(ref device._open);
         }
 
@@ -72,7 +83,7 @@ internal sealed class FakeDevice(long capacity) : IMergeDevice
         {
             var work = (Rows)tensor;
             var count = rows * work.Write.Tensor.View.Columns;
-            if (count > _device.Capacity)
+            if (count > _device.Capacity / _device._lanes)
             {
                 throw new DeviceMemoryException("full");
             }
@@ -91,8 +102,14 @@ internal sealed class FakeDevice(long capacity) : IMergeDevice
             return _buffer;
         }
 
-        public void Dispose() => Interlocked.Decrement(ref _device._open);
+        public void Dispose()
+        {
+            Interlocked.Decrement(ref _device._lanes);
+            Interlocked.Decrement(ref _device._open);
+        }
     }
 
     private long Capacity => capacity;
+
+    private int MostLanes => mostLanes;
 }

@@ -37,7 +37,7 @@ public sealed class LibTorchTests : IDisposable
 
     [Theory]
     [InlineData("version.py", "from typing import Optional\n__version__ = '2.10.0+cu128'\ndebug = False\n", "2.10.0+cu128")]
-    [InlineData("build-version", "2.10.0+cu128\n", "2.10.0+cu128")]
+    [InlineData("build-version", "2.11.0+cu130\n", "2.11.0+cu130")]
     public void Its_version_is_read_from_the_files_beside_it(string file, string text, string version)
     {
         Place("torch/lib");
@@ -49,6 +49,7 @@ public sealed class LibTorchTests : IDisposable
     [InlineData("2.9.1+cu126")]
     [InlineData("2.1.0")]
     [InlineData("2.100.0")]
+    [InlineData("2.12.0")]
     [InlineData("3.2.10")]
     public void Other_versions_are_refused_by_name(string version)
     {
