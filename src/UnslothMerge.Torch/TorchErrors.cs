@@ -6,7 +6,9 @@ namespace UnslothMerge.Torch;
 /// <summary>Tells libtorch's errors apart: all of them come as the same exception, with C++'s text.</summary>
 internal static class TorchErrors
 {
-    private static readonly string[] Memory = ["out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"];
+    // NOT_INITIALIZED: so cuBLAS says that a handle found no memory.
+    private static readonly string[] Memory =
+        ["out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"];
 
     /// <summary>Runs something on libtorch.</summary>
     /// <exception cref="DeviceMemoryException">It needs more memory than there is.</exception>

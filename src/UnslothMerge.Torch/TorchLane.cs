@@ -49,7 +49,7 @@ internal sealed class TorchLane : IDeviceLane
         _device.Closed();
     }
 
-    // The thread's cuBLAS handle with its workspace, and the kernels, which are loaded when they are first used: here and not in the middle of a merge.
+    // The thread's cuBLAS handle with its workspace, and the kernels, loaded at their first use: here, not within a merge.
     private bool TakeMemory()
     {
         using var scope = torch.NewDisposeScope();

@@ -13,13 +13,13 @@ internal static class DeviceChecks
     /// <summary>Versions, whether libtorch loads, and what is fast and free.</summary>
     public static void Probe(Settings settings)
     {
-        Console.WriteLine($"{Environment.OSVersion}, .NET {Environment.Version}, {Environment.ProcessorCount} processors, {ByteSize.Text(HostMemory.Available)} free");
-        Console.WriteLine($"GPUs: {CudaDriver.Count}; the driver supports CUDA {CudaDriver.Version}");
+        Console.WriteLine($"{Environment.OSVersion}, .NET {Environment.Version}, {Environment.ProcessorCount} processors");
+        Console.WriteLine($"{ByteSize.Text(HostMemory.Available)} of memory free, {CudaDriver.Count} GPUs, a driver for CUDA {CudaDriver.Version}");
         var clock = Stopwatch.StartNew();
         using var device = (TorchDevice)new TorchDevices().Open(settings.Device);
         Console.WriteLine(string.Join('\n', device.Notes));
         Console.WriteLine($"TorchSharp {typeof(torch).Assembly.GetName().Version?.ToString(3)}, made for libtorch {torch.__version__}");
-        Console.WriteLine($"{device.Name} opened in {clock.Elapsed.TotalSeconds:F2} s; {ByteSize.Text(device.FreeBytes)} of its memory free");
+        Console.WriteLine($"{device.Name} opened in {clock.Elapsed.TotalSeconds:F2} s, {ByteSize.Text(device.FreeBytes)} free");
         Console.WriteLine($"bus: {device.MeasureBus() / 1e9:F1} GB/s each way, one core: {DeviceWork.MeasureCore() / 1e9:F1} GFLOP/s");
         var refused = Assert.Throws<DeviceMemoryException>(() => TorchErrors.Translate(() => torch.empty(1L << 50, device: device.Device)));
         Console.WriteLine($"a petabyte: {refused.Message}");

@@ -24,7 +24,7 @@ internal static class MemoryChecks
         }
     }
 
-    /// <summary>Merges on a GPU whose memory was taken after the plan was made: lanes close and batches are halved until they fit.</summary>
+    /// <summary>Merges on a GPU whose memory was taken after the plan was made: lanes close, and batches are halved.</summary>
     public static void FullMemory(Settings settings)
     {
         if (Filled(settings, 600_000_000, m => Console.WriteLine(m())) == 0)
@@ -50,7 +50,7 @@ internal static class MemoryChecks
         }
 
         var refused = 0;
-        AppDomain.CurrentDomain.FirstChanceException += (_, e) => Interlocked.Add(ref refused, e.Exception is DeviceMemoryException ? 1 : 0);
+        AppDomain.CurrentDomain.FirstChanceException += (_, e) => refused += e.Exception is DeviceMemoryException ? 1 : 0;
         using var merge = new SmallMerge(settings.Directory);
         using var device = (TorchDevice)new TorchDevices().Open(settings.Device);
         var plan = DevicePlan.For(merge.Plan, long.MaxValue, Environment.ProcessorCount, device.Overhead);

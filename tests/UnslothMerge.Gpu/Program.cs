@@ -13,7 +13,7 @@ var rounds = new Option<int>("--rounds") { Description = "The rounds of the tabl
 var directory = new Option<string>("--directory") { Description = "Where models are made.", DefaultValueFactory = _ => Path.GetTempPath() };
 var step = new Option<string?>("--step") { Description = $"One step alone: {string.Join(", ", Step.All.Select(s => s.Name))}." };
 
-var command = new RootCommand("Checks merges on a GPU against the goldens and measures them against the CPU and cp -r.") { device, shape, rounds, directory, step };
+var command = new RootCommand("Checks merges on a GPU against the goldens and measures them.") { device, shape, rounds, directory, step };
 command.SetAction(parsed =>
 {
     var settings = new Settings(parsed.GetValue(device), parsed.GetValue(shape)!, parsed.GetValue(rounds), parsed.GetValue(directory)!);

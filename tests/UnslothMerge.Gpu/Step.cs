@@ -29,7 +29,8 @@ internal sealed record Step(string Name, int Seconds, Action<Settings> Do)
         {
             Console.WriteLine($"\n== {step.Name}");
             var exit = step.RunAlone(settings);
-            Console.WriteLine($"== {step.Name}: {(exit == 0 ? "passed" : $"FAILED, exit code {exit}")}, {clock.Elapsed.TotalSeconds:F1} s in all");
+            var result = exit == 0 ? "passed" : $"FAILED, exit code {exit}";
+            Console.WriteLine($"== {step.Name}: {result}, {clock.Elapsed.TotalSeconds:F1} s in all");
             failed.AddRange(exit == 0 ? [] : [step.Name]);
         }
 

@@ -14,7 +14,13 @@ public sealed class DevicePlan
     // By what is merged: how the cores cut it may change after the device is planned.
     private readonly Dictionary<LogicalTensor, int> _rows;
 
-    private DevicePlan(List<WriteTensor> tensors, ImmutableArray<KeyValuePair<string, int>> left, int lanes, long elements, long residentBytes, DeviceOverhead overhead)
+    private DevicePlan(
+        List<WriteTensor> tensors,
+        ImmutableArray<KeyValuePair<string, int>> left,
+        int lanes,
+        long elements,
+        long residentBytes,
+        DeviceOverhead overhead)
     {
         var batches = tensors.Select(t => (Tensor: t, Rows: Rows(t, elements))).ToList();
         _rows = new Dictionary<LogicalTensor, int>(batches.Select(b => KeyValuePair.Create(b.Tensor.Tensor, b.Rows)), ReferenceEqualityComparer.Instance);
@@ -26,7 +32,8 @@ public sealed class DevicePlan
         }
 
         Lanes = lanes;
-        DeviceBytes = overhead.Fixed + residentBytes + (lanes * (overhead.PerLane + batches.Max(b => DeviceSupport.BatchBytes(b.Tensor, b.Rows))));
+        var laneBytes = overhead.PerLane + batches.Max(b => DeviceSupport.BatchBytes(b.Tensor, b.Rows));
+        DeviceBytes = overhead.Fixed + residentBytes + (lanes * laneBytes);
         HostBytes = lanes * batches.Max(b => DeviceSupport.HostBytes(b.Tensor, b.Rows));
     }
 
@@ -63,7 +70,7 @@ public sealed class DevicePlan
         // Half for the factors of one tensor at least, half for a batch at least: so there always is a plan that fits.
         var changed = plan.Tensors.Where(t => t.Tensor.Terms.Length > 0).Select(t => (
             Tensor: t,
-            Why: DeviceSupport.WhyNot(t) ?? (Math.Max(DeviceSupport.ResidentBytes(t), DeviceSupport.BatchBytes(t, Rows(t, 0))) > room / 2 ? "too little device memory" : null))).ToList();
+            Why: DeviceSupport.WhyNot(t) ?? (LeastBytes(t) > room / 2 ? "too little device memory" : null))).ToList();
         var tensors = changed.Where(c => c.Why is null).Select(c => c.Tensor).ToList();
         var left = changed.Where(c => c.Why is not null).CountBy(c => c.Why!).OrderByDescending(r => r.Value).ToImmutableArray();
         var largest = tensors.Select(DeviceSupport.ResidentBytes).DefaultIfEmpty().Max();
@@ -79,6 +86,9 @@ public sealed class DevicePlan
 
         return fitting;
     }
+
+    private static long LeastBytes(WriteTensor tensor) =>
+        Math.Max(DeviceSupport.ResidentBytes(tensor), DeviceSupport.BatchBytes(tensor, Rows(tensor, 0)));
 
     private static int Rows(WriteTensor tensor, long elements)
     {

@@ -11,7 +11,7 @@ namespace UnslothMerge.Devices;
 /// <param name="DownBytes">What comes back.</param>
 public readonly record struct DeviceWork(double Flops, long UpBytes, long DownBytes)
 {
-    /// <summary>What starting libtorch and a GPU costs, about, before the first row: 1.5 s on an H200, with libtorch in the page cache.</summary>
+    /// <summary>What starting libtorch and a GPU costs, about, before the first row: 1.5 s with an H200 and cached files.</summary>
     public const double StartSeconds = 2;
 
     /// <summary>How much longer files take by way of a device, about, measured on the same machine: the bytes pass pinned memory.</summary>
@@ -39,7 +39,8 @@ public readonly record struct DeviceWork(double Flops, long UpBytes, long DownBy
     public double CoreSeconds(int workers, double flopsPerCore) => FileSeconds(workers) + (Flops / (workers * flopsPerCore));
 
     /// <summary>The seconds until a device is done: its arithmetic is faster than any bus.</summary>
-    public double DeviceSeconds(int workers, double bus) => StartSeconds + Math.Max(DeviceFileFactor * FileSeconds(workers), Math.Max(UpBytes, DownBytes) / bus);
+    public double DeviceSeconds(int workers, double bus) =>
+        StartSeconds + Math.Max(DeviceFileFactor * FileSeconds(workers), Math.Max(UpBytes, DownBytes) / bus);
 
     /// <summary>Measures for some milliseconds what a core does per second in our own kernel.</summary>
     public static double MeasureCore()

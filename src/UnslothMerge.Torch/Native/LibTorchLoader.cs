@@ -64,7 +64,9 @@ internal static unsafe partial class LibTorchLoader
         var version = VersionOf(torch);
         if (!LibTorch.IsSupported(version))
         {
-            notes.Add(LibTorch.TakesAny ? $"It is version {version}, and TorchSharp's binding works with {LibTorch.Supported}: {LibTorch.AnyVariable} lets it be tried." : throw torch.Unsupported(version));
+            notes.Add(LibTorch.TakesAny
+                ? $"It is version {version}, and TorchSharp works with {LibTorch.Supported}: {LibTorch.AnyVariable} lets it be tried."
+                : throw torch.Unsupported(version));
         }
 
         var binding = Path.Combine(NativeDirectory, LibTorch.FileName(Binding));

@@ -68,7 +68,7 @@ public sealed class DeviceExecutionTests : IDisposable
     {
         var (plan, overhead) = (Plan(), new DeviceOverhead(10_000_000, 5_000_000));
         Assert.Equal(0, DevicePlan.For(plan, 15_000_000, 8, overhead).Count);
-        foreach (var (limit, lanes) in new[] { (16_000_000L, 1), (24_000_000, 2), (1_000_000_000, 8) })
+        foreach (var (limit, lanes) in new[] { (16_000_000L, 1), (60_000_000, 2), (1_000_000_000, 8) })
         {
             var device = DevicePlan.For(plan, limit, 8, overhead);
             Assert.Equal((2, lanes), (device.Count, device.Lanes));
