@@ -58,7 +58,7 @@ function Invoke-GpuTask {
     Copy-Item "$PSScriptRoot/UnslothMerge.psd1", $project/gpu-check.sh $folder
     $null = New-Item "$folder/tests" -ItemType Directory
     Copy-Item "$PSScriptRoot/tests/Fixtures" "$folder/tests" -Recurse
-    tar czf "$PSScriptRoot/out/unslothmerge-gpu.tar.gz" -C $folder .
+    tar czf "$PSScriptRoot/out/unslothmerge-gpu.tar.gz" "--exclude=*.pdb" "--exclude=libmscord*" -C $folder .
     Get-Item "$PSScriptRoot/out/unslothmerge-gpu.tar.gz"
 }
 

@@ -25,27 +25,26 @@ internal sealed record TableRow(string Name, string Model, string Adapter, int T
     public void Measure(DeviceRequest device, string directory, bool check)
     {
         var (cpu, there) = (Path.Combine(directory, "cpu"), Path.Combine(directory, "device"));
-        Action<string> say = check ? line => Console.WriteLine($"{Name}: {line}") : _ => { };
-        OnCpu.Add(Merge(new DeviceRequest(DeviceKind.Cpu), cpu, _ => { }));
-        OnDevice.Add(Merge(device, there, say));
+        OnCpu.Add(Merge(new DeviceRequest(DeviceKind.Cpu), cpu));
+        OnDevice.Add(Merge(device, there));
         if (check)
         {
-            say($"{SameModels.Check(cpu, there)}");
-            using var auto = Open(new DeviceRequest(DeviceKind.Auto), DeviceSaves.Plan(Model, Adapter), line => say($"auto: {line}"));
+            Console.WriteLine($"{Name}: {SameModels.Check(cpu, there)}");
+            using var auto = Open(new DeviceRequest(DeviceKind.Auto), DeviceSaves.Plan(Model, Adapter), line => Console.WriteLine($"{Name}, auto: {line}"));
         }
 
         Directory.Delete(cpu, recursive: true);
         Directory.Delete(there, recursive: true);
     }
 
-    private DeviceRun? Open(DeviceRequest request, WritePlan plan, Action<string> say) =>
-        DeviceSelection.Open(request, plan, MemoryAmount.Parse(MemoryAmount.Default), Threads, say);
+    private DeviceRun? Open(DeviceRequest request, WritePlan plan, Action<string> note) =>
+        DeviceSelection.Open(request, plan, MemoryAmount.Parse(MemoryAmount.Default), Threads, note);
 
-    private double Merge(DeviceRequest request, string output, Action<string> say)
+    private double Merge(DeviceRequest request, string output)
     {
         var clock = Stopwatch.StartNew();
         var plan = DeviceSaves.Plan(Model, Adapter);
-        using var device = Open(request, plan, say);
+        using var device = Open(request, plan, _ => { });
         DeviceSaves.Save(plan, output, device, Threads);
         return clock.Elapsed.TotalSeconds;
     }

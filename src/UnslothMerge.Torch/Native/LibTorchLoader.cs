@@ -55,13 +55,13 @@ internal static unsafe partial class LibTorchLoader
 
     private static LoadedTorch Load(LibTorch torch)
     {
-        var notes = new List<string> { $"libtorch {torch.Version ?? "of an unknown version"} is taken from '{torch.Directory}'." };
         foreach (var library in Libraries.Where(l => File.Exists(torch.PathOf(l))))
         {
             Handles[library] = Open(torch.PathOf(library));
         }
 
         var version = VersionOf(torch);
+        var notes = new List<string> { $"libtorch {torch.Version ?? version} is taken from '{torch.Directory}'." };
         if (!LibTorch.IsSupported(version))
         {
             notes.Add(LibTorch.TakesAny
