@@ -94,7 +94,7 @@ internal sealed class TorchDevice : IMergeDevice
             }
 
             var lane = new TorchLane(this, TorchErrors.Translate(OpenStaging));
-            _lanes++;
+            Interlocked.Increment(ref _lanes);
             return lane;
         }
     }
