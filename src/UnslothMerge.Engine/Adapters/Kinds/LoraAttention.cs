@@ -1,5 +1,3 @@
-using UnslothMerge.Adapters.Terms;
-
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
@@ -36,7 +34,7 @@ internal sealed class LoraAttention() : AdapterKind("LoRA", "LORA", [LoraLayer.A
 
         var pair = LoraPair.Of(module, LoraLayer.A, LoraLayer.B);
         AdaptedModule.RequireFit(weight, pair.Outputs, pair.Inputs);
-        return new ModuleChanges(new TensorChange(weight, new LowRankTerm(Name, pair.MatrixB, pair.MatrixA, pair.Scaling)))
+        return new ModuleChanges(new TensorChange(weight, pair.Delta(Name)))
         {
             // PEFT trains a bias, but no forward pass reads it.
             NotNeeded = module.Find(LoraLayer.Bias) is { } bias ? [bias] : [],

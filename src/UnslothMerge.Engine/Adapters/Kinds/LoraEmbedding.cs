@@ -1,5 +1,3 @@
-using UnslothMerge.Adapters.Terms;
-
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
@@ -20,7 +18,7 @@ internal sealed class LoraEmbedding() : WeightKind("LoRA", "LORA", [A, B, .. Mag
 
         var pair = LoraPair.Of(module, A, B);
         AdaptedModule.RequireFit(weight, pair.Inputs, pair.Outputs);
-        var delta = new LowRankTerm(Magnitude.KindOf(module), pair.MatrixA.Transpose(), pair.MatrixB.Transpose(), pair.Scaling);
+        var delta = pair.Delta(Magnitude.KindOf(module), transposed: true);
         return new ModuleChanges([new TensorChange(weight, delta), .. Magnitude.Of(module, weight, byColumn: true, pair.Outputs)]);
     }
 }

@@ -38,14 +38,16 @@ internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diag
 
     private static TensorChange Delta(AdaptedModule module, TargetTensor weight, LayerType type, LoraPair pair)
     {
-        var kind = Magnitude.KindOf(module);
-        return module.Has(Diagonal) || module.Config.IsSet("kasa_config") ? Kasa(module, weight, type, pair)
-            : pair.BlocksA > 1
-                || pair.BlocksB > 1 ? new TensorChange(
-                    weight, new BlockDiagonalTerm(kind, pair.B, pair.BlocksB, pair.A, pair.BlocksA, pair.Scaling))
-            : type == LayerType.TransposedLinear ? new TensorChange(
-                weight, new LowRankTerm(kind, pair.MatrixA.Transpose(), pair.MatrixB.Transpose(), pair.Scaling))
-            : new TensorChange(weight, new LowRankTerm(kind, pair.MatrixB, pair.MatrixA, pair.Scaling), MatrixView.ByOutput(weight.Shape));
+        if (module.Has(Diagonal) || module.Config.IsSet("kasa_config"))
+        {
+            return Kasa(module, weight, type, pair);
+        }
+
+        var (kind, transposed) = (Magnitude.KindOf(module), type == LayerType.TransposedLinear);
+        DeltaTerm delta = pair.BlocksA > 1 || pair.BlocksB > 1
+            ? new BlockDiagonalTerm(kind, pair.B, pair.BlocksB, pair.A, pair.BlocksA, pair.Scaling)
+            : pair.Delta(kind, transposed);
+        return new TensorChange(weight, delta, transposed ? null : MatrixView.ByOutput(weight.Shape));
     }
 
     private static TensorChange Kasa(AdaptedModule module, TargetTensor weight, LayerType type, LoraPair pair)

@@ -22,11 +22,10 @@ internal sealed record LoraPair(StoredTensor A, StoredTensor B, int BlocksA, int
     /// <summary>The number of outputs.</summary>
     public long Outputs => B.Shape[0];
 
-    /// <summary>A as a matrix [rank, in].</summary>
-    public FactorMatrix MatrixA => new(A, Transposed: false);
-
-    /// <summary>B as a matrix [out, rank].</summary>
-    public FactorMatrix MatrixB => new(B, Transposed: false);
+    /// <summary>The delta: scaling · B · A [out, in], or its transpose.</summary>
+    public LowRankTerm Delta(string kind, bool transposed = false) => transposed
+        ? new LowRankTerm(kind, new FactorMatrix(A, Transposed: true), new FactorMatrix(B, Transposed: true), Scaling)
+        : new LowRankTerm(kind, new FactorMatrix(B, Transposed: false), new FactorMatrix(A, Transposed: false), Scaling);
 
     /// <summary>Takes the factors of a module.</summary>
     /// <param name="module">The module.</param>
