@@ -61,9 +61,7 @@ public sealed partial class AdapterConfig
     public int? RankOf(string module) => Pattern("rank_pattern", module) is { } rank ? (int)rank : Rank;
 
     /// <summary>The alpha that the config gives a module.</summary>
-    public double AlphaOf(string module) => Pattern("alpha_pattern", module) ?? Alpha
-        ?? throw new MergeException(
-            MergeError.InvalidAdapter, $"'{_path}' has no lora_alpha, so the scaling of its deltas is unknown.", _path);
+    public double AlphaOf(string module) => ValueOf(module, "lora_alpha", "alpha_pattern");
 
     /// <summary>A number of the config, or of a pattern beside it, for a module.</summary>
     /// <param name="module">The module's name without <c>base_model.model.</c></param>

@@ -142,8 +142,11 @@ internal sealed class AdapterPlacement
         foreach (var (tensor, term, _) in changes.Changes.DistinctBy(c => (c.Tensor.Name, c.Term.Inputs[0])))
         {
             var inputs = term.Inputs.Select(i => i.Name).ToImmutableArray();
-            _plan.Targets.Add(
-                new AdapterTarget(_step.Adapter.Name, module.Name, term.Kind, term.Rank, term.Scaling, AdapterOutcome.Merged, tensor.Name, inputs));
+            _plan.Targets.Add(new AdapterTarget(_step.Adapter.Name, module.Name, term.Kind, AdapterOutcome.Merged, tensor.Name, inputs)
+            {
+                Rank = term.Rank,
+                Scaling = term.Scaling,
+            });
         }
 
         foreach (var tensor in changes.NotNeeded.Where(_claims.Claim))
@@ -217,8 +220,8 @@ internal sealed class AdapterPlacement
         var adapter = _plan.Steps.Count - 1;
         return current.Terms is [.. var before, { Term: CombinedTerm combined } last] && combined.Deltas[0].Adapter >= _plan.FirstStep
             ? [.. before, last with { Term = combined.With(adapter, _step.Weight, term) }]
-            : current.Terms.Add(
-                new WeightedTerm(new CombinedTerm(type, density, seed, current.Name, [new AdapterDelta(adapter, _step.Weight, [term])]), type.Name(), 1));
+            : current.Terms.Add(new WeightedTerm(
+                new CombinedTerm(type, density, seed, current.Name, [new AdapterDelta(adapter, _step.Weight, [term])]), type.Name(), 1));
     }
 
     /// <summary>An adapter tensor and what its name says.</summary>

@@ -86,8 +86,8 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : Outp
     public override ModelConfig Configure(ModelConfig config)
     {
         // Loaders quantize every linear layer that is not named. Others in the list do no harm.
-        var modules = merge.Tensors.Where(t => t.Shape.Count >= 2 && !IsQuantized(t)).Select(t => LinearLayers.ModuleOf(t.Name)).Append("lm_head");
-        JsonArray skipped = [.. modules.Distinct().Select(m => (JsonNode)m)];
+        var modules = merge.Tensors.Where(t => t.Shape.Count >= 2 && !IsQuantized(t)).Select(t => LinearLayers.ModuleOf(t.Name));
+        JsonArray skipped = [.. modules.Append("lm_head").Distinct().Select(m => (JsonNode)m)];
         return config.WithQuantization(strategy == Fp8Strategy.Block ? BlockConfig(skipped) : ChannelConfig(skipped));
     }
 

@@ -30,14 +30,18 @@ public enum AdapterOutcome
 /// <param name="Adapter">The adapter's name.</param>
 /// <param name="Module">The module's name in the running model.</param>
 /// <param name="Kind">The kind of adapter: LoRA …, or SavedModule.</param>
-/// <param name="Rank">The rank, where it has one.</param>
-/// <param name="Scaling">The factor that the adapter puts before its delta, where it has one.</param>
 /// <param name="Outcome">What became of it.</param>
 /// <param name="Tensor">The tensor of the model that it changes or copies; null if there is none.</param>
 /// <param name="Inputs">The adapter tensors.</param>
 public sealed record AdapterTarget(
-    string Adapter, string Module, string Kind, int? Rank, double? Scaling, AdapterOutcome Outcome, string? Tensor,
-    ImmutableArray<string> Inputs);
+    string Adapter, string Module, string Kind, AdapterOutcome Outcome, string? Tensor, ImmutableArray<string> Inputs)
+{
+    /// <summary>The rank, where it has one.</summary>
+    public int? Rank { get; init; }
+
+    /// <summary>The factor that the adapter puts before its delta, where it has one.</summary>
+    public double? Scaling { get; init; }
+}
 
 /// <summary>
 /// What a merge will do, tensor by tensor. Immutable; it holds handles and no values (for those that planning reads see
@@ -72,8 +76,8 @@ public sealed class MergePlan
     /// <summary>What the caller should know.</summary>
     public ImmutableArray<string> Warnings { get; }
 
-    /// <summary>Where the rules come from that adapters' names were found by.</summary>
-    public required string NameRules { get; init; }
+    /// <summary>Where the rules come from that adapters' names were found by; empty before any was sought.</summary>
+    public string NameRules { get; init; } = "";
 
     /// <summary>The merged model's config, before it is known how the tensors are stored.</summary>
     public ModelConfig Config { get; }

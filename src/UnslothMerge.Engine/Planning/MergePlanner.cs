@@ -18,7 +18,7 @@ public static class MergePlanner
     /// <param name="options">What else shapes their deltas; null for the defaults.</param>
     /// <exception cref="MergeException">An adapter cannot be merged, or does not fit.</exception>
     public static MergePlan Plan(ModelDirectory @base, IEnumerable<AdapterStep> steps, PlanOptions? options = null) =>
-        Place(new PlanDraft(@base, StoredFormats.Read(@base).Select(FromBase), [], [], [], @base.Config, options), steps);
+        Place(new MergePlan(@base, [], [.. StoredFormats.Read(@base).Select(FromBase)], [], [], @base.Config), steps, options);
 
     /// <summary>Plans the merge of more adapters on top of another merge.</summary>
     /// <param name="plan">The merge to build on.</param>
@@ -31,7 +31,7 @@ public static class MergePlanner
         MergePlan plan, IReadOnlyDictionary<int, double> strengths, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
     {
         var tensors = plan.Tensors.Select(t => t.WithStrength(strengths.GetValueOrDefault(t.Ordinal, 1)));
-        return Place(new PlanDraft(plan.Base, tensors, plan.Steps, plan.Targets, plan.Warnings, plan.Config, options), steps);
+        return Place(new MergePlan(plan.Base, plan.Steps, [.. tensors], plan.Targets, plan.Warnings, plan.Config), steps, options);
     }
 
     private static LogicalTensor FromBase(FoundTensor found, int ordinal) => new()
@@ -44,8 +44,9 @@ public static class MergePlanner
         SourceShard = found.Source.Inputs[0].File.Name,
     };
 
-    private static MergePlan Place(PlanDraft draft, IEnumerable<AdapterStep> steps)
+    private static MergePlan Place(MergePlan start, IEnumerable<AdapterStep> steps, PlanOptions? options)
     {
+        var draft = new PlanDraft(start, options);
         foreach (var step in steps)
         {
             AdapterRefusals.Check(step.Adapter, draft.Options.BaseIsResidual);

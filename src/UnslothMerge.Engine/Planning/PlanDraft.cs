@@ -10,17 +10,15 @@ internal sealed class PlanDraft
 {
     private TiedHead? _tiedHead;
 
-    /// <summary>Begins where a base, or another merge, ends.</summary>
-    public PlanDraft(
-        ModelDirectory @base, IEnumerable<LogicalTensor> tensors, IEnumerable<AdapterStep> steps, IEnumerable<AdapterTarget> targets,
-        IEnumerable<string> warnings, ModelConfig config, PlanOptions? options)
+    /// <summary>Begins where another merge ends; that of no adapters is the base.</summary>
+    public PlanDraft(MergePlan start, PlanOptions? options)
     {
-        Base = @base;
-        Tensors = [.. tensors];
-        Steps = [.. steps];
-        Targets = [.. targets];
-        Warnings = [.. warnings];
-        Config = config;
+        Base = start.Base;
+        Tensors = [.. start.Tensors];
+        Steps = [.. start.Steps];
+        Targets = [.. start.Targets];
+        Warnings = [.. start.Warnings];
+        Config = start.Config;
         Options = (options ?? new PlanOptions()).Validated();
         FirstStep = Steps.Count;
         Index();
@@ -84,7 +82,7 @@ internal sealed class PlanDraft
 
     /// <summary>Reports what became of a tensor of the last adapter that is not part of a delta.</summary>
     public void Report(StoredTensor tensor, string module, string kind, AdapterOutcome outcome, string? target) =>
-        Targets.Add(new AdapterTarget(Steps[^1].Adapter.Name, module, kind, null, null, outcome, target, [tensor.Name]));
+        Targets.Add(new AdapterTarget(Steps[^1].Adapter.Name, module, kind, outcome, target, [tensor.Name]));
 
     /// <summary>Ends the plan, once all adapters are placed.</summary>
     /// <exception cref="MergeException">The tie of embedding and head cannot be kept, or they no longer fit each other.</exception>
@@ -125,7 +123,8 @@ internal sealed class PlanDraft
         }
 
         FollowVocabulary();
-        return new MergePlan(Base, [.. Steps], [.. Tensors.Select((t, ordinal) => t with { Ordinal = ordinal })], [.. Targets], [.. Warnings], Config) { NameRules = Names.Rules };
+        var tensors = Tensors.Select((t, ordinal) => t with { Ordinal = ordinal });
+        return new MergePlan(Base, [.. Steps], [.. tensors], [.. Targets], [.. Warnings], Config) { NameRules = Names.Rules };
     }
 
     private bool IsHead(string name) => Names.Class.Tied.TryGetValue(Names.AtRunTime(name), out var source) ? Names.Find(source) is not null : TensorNames.IsOutputHead(name);

@@ -16,7 +16,7 @@ public sealed record PlanOptions
     /// <summary>The seed of the combinations that drop at random: the same seed gives the same model.</summary>
     public int Seed { get; init; }
 
-    /// <summary>How expert parameters are adapted that are square, so that their shape does not tell.</summary>
+    /// <summary>How expert parameters are adapted that are square, so that their shape does not show it.</summary>
     public MoeOrientation? MoeOrientation { get; init; }
 
     /// <summary>How B of fused experts is arranged; if not said, as adapter_config.json's <c>lora_B_layout</c> says, or rank by

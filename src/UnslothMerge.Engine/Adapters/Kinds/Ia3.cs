@@ -8,7 +8,7 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// IA3: one vector scales a layer's outputs, its bias among them, or, in feed-forward modules, its inputs. The shape tells which for a
+/// IA3: one vector scales a layer's outputs, its bias among them, or, in feed-forward modules, its inputs. The shape shows which for a
 /// Linear ([out, 1] or [1, in]); for a convolution ([1, n, 1 …]) only the config does. Source: IA3 (arXiv 2205.05638); PEFT 0.21,
 /// <c>IA3Layer</c>.
 /// </summary>

@@ -11,7 +11,7 @@ namespace UnslothMerge.Adapters.Kinds;
 /// </summary>
 /// <remarks>
 /// Of several v, a module takes number min(i / (modules / groups), groups − 1), where i counts the modules as the model defines them. That
-/// order is not in the file; but P was drawn with the seed <c>projection_seed</c> + i, so its first values tell i.
+/// order is not in the file; but P was drawn with the seed <c>projection_seed</c> + i, so its first values show i.
 /// </remarks>
 internal sealed class TinyLora() : MatrixKind("TinyLoRA", "TINYLORA", ["tinylora_A", "tinylora_B", Projection], [Vectors])
 {

@@ -17,7 +17,7 @@ public static class Householder
             taus[k] = Reflector(a, rows, columns, k);
             for (var j = k + 1; j < columns; j++)
             {
-                Reflect(a, a, rows, columns, k, j, taus[k]);
+                Reflect(a, a, columns, k, j, taus[k]);
             }
         }
 
@@ -31,7 +31,7 @@ public static class Householder
         {
             for (var j = k; j < columns; j++)
             {
-                Reflect(a, q, rows, columns, k, j, taus[k]);
+                Reflect(a, q, columns, k, j, taus[k]);
             }
         }
 
@@ -63,8 +63,9 @@ public static class Householder
         return (beta - pivot) / beta;
     }
 
-    private static void Reflect(double[] reflectors, double[] target, int rows, int columns, int k, int column, double tau)
+    private static void Reflect(double[] reflectors, double[] target, int columns, int k, int column, double tau)
     {
+        var rows = target.Length / columns;
         var sum = target[(k * columns) + column];
         for (var i = k + 1; i < rows; i++)
         {

@@ -118,11 +118,11 @@ internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
 
             if (Transposed)
             {
-                Gather(line, StoredColumns.At(row), StoredColumns.Stride, gathered, i, columns, rows);
+                Gather(line, StoredColumns.At(row), gathered, i, columns, rows);
             }
             else
             {
-                Gather(line, StoredColumns.Start, StoredColumns.Stride, gathered, i * columns, 1, columns);
+                Gather(line, StoredColumns.Start, gathered, i * columns, 1, columns);
             }
         }
 
@@ -130,11 +130,11 @@ internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
     }
 
     // Every stride-th number of a line, from a start, into every other place of the destination.
-    private void Gather(ReadOnlySpan<byte> line, long start, long stride, Span<byte> to, int first, int distance, int count)
+    private void Gather(ReadOnlySpan<byte> line, long start, Span<byte> to, int first, int distance, int count)
     {
         for (var i = 0; i < count; i++)
         {
-            line.Slice((int)(start + (i * stride)) * Width, Width).CopyTo(to[((first + (i * distance)) * Width)..]);
+            line.Slice((int)(start + (i * StoredColumns.Stride)) * Width, Width).CopyTo(to[((first + (i * distance)) * Width)..]);
         }
     }
 

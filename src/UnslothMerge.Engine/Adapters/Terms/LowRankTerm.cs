@@ -47,7 +47,8 @@ internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix r
 
     /// <summary>The right factor in panels, and some of its rows while they are made.</summary>
     public override long ResidentBytes =>
-        ((LoraPanels.Length(_rank, _columns + Margin(place)) + ((long)PackedRows * _columns)) * sizeof(float)) + right.ScratchBytes(PackedRows);
+        ((LoraPanels.Length(_rank, _columns + Margin(place)) + ((long)PackedRows * _columns)) * sizeof(float))
+        + right.ScratchBytes(PackedRows);
 
     public override long BytesOf(int rows)
     {
