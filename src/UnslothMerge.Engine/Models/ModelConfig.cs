@@ -70,8 +70,8 @@ public sealed class ModelConfig
     /// <summary>The dtype that the config names.</summary>
     public TensorType? DType => TensorTypes.FromTorchName(_json.String("dtype") ?? _json.String("torch_dtype"));
 
-    /// <summary>How the base is quantized, or null if it is not.</summary>
-    public JsonObject? Quantization => _json["quantization_config"] as JsonObject;
+    /// <summary>How the base is quantized, at whatever level the config says it; null if it is not.</summary>
+    public JsonObject? Quantization => Parts(_json).Select(p => p["quantization_config"]).OfType<JsonObject>().FirstOrDefault();
 
     private JsonObject? Text => TextOf(_json);
 
@@ -86,14 +86,16 @@ public sealed class ModelConfig
     public JsonObject ToJson() => (JsonObject)_json.DeepClone();
 
     /// <summary>The same config without its quantization.</summary>
-    public ModelConfig WithoutQuantization() => Edit(json => json.Remove("quantization_config"));
+    public ModelConfig WithoutQuantization() => Edit(json =>
+    {
+        foreach (var part in Parts(json).Where(p => p.Remove("quantization_config")).ToList())
+        {
+            part.Remove("_pre_quantization_dtype");
+        }
+    });
 
     /// <summary>The same config with a quantization.</summary>
-    public ModelConfig WithQuantization(JsonObject quantization) => Edit(json =>
-    {
-        json.Remove("quantization_config");
-        json["quantization_config"] = quantization;
-    });
+    public ModelConfig WithQuantization(JsonObject quantization) => WithoutQuantization().Edit(json => json["quantization_config"] = quantization);
 
     /// <summary>The same config with the tie between embedding and head undone.</summary>
     public ModelConfig Untied() => Edit(json =>

