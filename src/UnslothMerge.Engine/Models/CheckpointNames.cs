@@ -156,7 +156,7 @@ public sealed partial class CheckpointNames
                 continue;
             }
 
-            var renamed = now.Select(n => rule.Apply(n, IsPresent)).ToList();
+            var renamed = now.ConvertAll(n => rule.Apply(n, IsPresent));
             if (renamed.TrueForAll(r => r is null))
             {
                 continue;

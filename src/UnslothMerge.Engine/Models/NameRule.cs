@@ -22,6 +22,9 @@ internal sealed partial class NameRule
     private readonly (Regex Pattern, int Source)[] _patterns;
     private readonly string[] _targets;
 
+    // What a name must have for each pattern, so that most rules are done with most names quickly.
+    private readonly string[] _words;
+
     private NameRule(JsonObject json, string? scope, string prefix)
     {
         (_scope, _prefix, _kind, _offset) = (scope, prefix, (string)json["kind"]!, (long?)json["offset"] ?? 0);
@@ -42,6 +45,7 @@ internal sealed partial class NameRule
         _targets = [.. to.Select(t => t.TrimStart('^').Replace(@"\.", ".", StringComparison.Ordinal))];
         _patterns = [.. from.Select((f, i) => (Text: Pattern(f, from.Length == to.Length && to[i].StartsWith('^')), Source: i)).OrderByDescending(p => p.Text.Length)
             .Select(p => (new Regex(p.Text, RegexOptions.CultureInvariant), p.Source))];
+        _words = [.. from.Select(Word)];
         Sources = from.Length;
     }
 
@@ -81,6 +85,11 @@ internal sealed partial class NameRule
         if (_kind == "LayerPairCollapse")
         {
             return LayerPair().Match(name) is { Success: true } pair ? new Renamed([LayerPair().Replace(name, Collapsed)], 0, null) : null;
+        }
+
+        if (!Array.Exists(_words, w => name.Contains(w, StringComparison.Ordinal)))
+        {
+            return null;
         }
 
         var start = 0;
@@ -132,12 +141,19 @@ internal sealed partial class NameRule
         return string.Create(CultureInfo.InvariantCulture, $"layers.{layer / 2}.{part}");
     }
 
+    // The longest plain word of a pattern; empty if it has alternatives, groups or classes.
+    private static string Word(string pattern) =>
+        Special().IsMatch(pattern) ? "" : pattern.Split('^', '$', '*', '.', '\\').MaxBy(w => w.Length)!;
+
     // In transformers' patterns '*.' stands for '.*\.', and a name at the end is a whole one.
     private static string Pattern(string pattern, bool anchored)
     {
         var text = (anchored && pattern[0] != '^' ? "^" : "") + pattern.Replace("*.", @"(?<n>.*)\.", StringComparison.Ordinal);
         return char.IsAsciiLetterOrDigit(text[^1]) ? text + @"(?!\w)" : text;
     }
+
+    [GeneratedRegex(@"[()|\[\]?+{}]|\\[^.]")]
+    private static partial Regex Special();
 
     [GeneratedRegex(@"layers\.(?<layer>\d+)\.(?<part>mixer|attn_alpha|mlp_alpha)(?=\.|$)")]
     private static partial Regex LayerPair();
