@@ -2,7 +2,8 @@ using System.Globalization;
 
 namespace UnslothMerge;
 
-/// <summary>Sizes as people write and read them. "5GB" is decimal, as on the Hugging Face Hub; "5GiB" is binary; digits alone are bytes.</summary>
+/// <summary>Sizes as people write and read them. "5GB" is decimal, as on the Hugging Face Hub; "5GiB" is binary; digits alone are
+/// bytes.</summary>
 public static class ByteSize
 {
     private static readonly System.Buffers.SearchValues<char> NumberCharacters = System.Buffers.SearchValues.Create("0123456789.");
@@ -30,7 +31,8 @@ public static class ByteSize
             "TIB" => 1024m * 1024 * 1024 * 1024,
             _ => null,
         };
-        if (factor is null || !decimal.TryParse(number, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var value) || value > long.MaxValue / factor)
+        if (factor is null || !decimal.TryParse(number, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var value)
+            || value > long.MaxValue / factor)
         {
             return false;
         }

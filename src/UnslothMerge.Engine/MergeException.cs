@@ -21,7 +21,8 @@ public enum MergeError
     /// <summary>Some adapter tensors have no place in the base.</summary>
     AdapterDoesNotFit,
 
-    /// <summary>An argument means nothing here: a path that is empty or matches nothing, or a parameter that would have no effect.</summary>
+    /// <summary>An argument means nothing here: a path that is empty or matches nothing, or a parameter that would have no
+    /// effect.</summary>
     InvalidArgument,
 
     /// <summary>An option has a value that it cannot have, or options contradict each other or the merge.</summary>

@@ -20,6 +20,7 @@ internal static class CmdletList
 
         using var runspace = RunspaceFactory.CreateRunspace(state);
         runspace.Open();
-        return [.. runspace.SessionStateProxy.InvokeCommand.GetCommands("*", CommandTypes.Cmdlet, nameIsPattern: true).Cast<CmdletInfo>().OrderBy(c => c.Name, StringComparer.Ordinal)];
+        return [.. runspace.SessionStateProxy.InvokeCommand.GetCommands("*", CommandTypes.Cmdlet, nameIsPattern: true).Cast<CmdletInfo>()
+            .OrderBy(c => c.Name, StringComparer.Ordinal)];
     }
 }

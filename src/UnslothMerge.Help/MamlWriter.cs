@@ -27,8 +27,11 @@ internal sealed class MamlWriter(XmlComments comments, IReadOnlyList<CmdletInfo>
     {
         var page = HelpPage.Load(pages, cmdlet.Name);
         var defaults = Activator.CreateInstance(cmdlet.ImplementingType)!;
-        var sets = cmdlet.ParameterSets.Select(s => s.Parameters.Where(p => !IsCommon(p)).OrderBy(p => p.Position < 0 ? int.MaxValue : p.Position).ThenByDescending(p => p.IsMandatory).ToList()).ToList();
-        var all = sets.SelectMany(s => s).GroupBy(p => p.Name).Select(g => g.OrderByDescending(p => p.ValueFromPipeline || p.ValueFromPipelineByPropertyName).First()).ToList();
+        var sets = cmdlet.ParameterSets.Select(s =>
+            s.Parameters.Where(p => !IsCommon(p)).OrderBy(p => p.Position < 0 ? int.MaxValue : p.Position)
+            .ThenByDescending(p => p.IsMandatory).ToList()).ToList();
+        var all = sets.SelectMany(s => s).GroupBy(p => p.Name)
+            .Select(g => g.OrderByDescending(p => p.ValueFromPipeline || p.ValueFromPipelineByPropertyName).First()).ToList();
         return new XElement(
             Command + "command",
             new XAttribute(XNamespace.Xmlns + "maml", Maml),
@@ -41,7 +44,10 @@ internal sealed class MamlWriter(XmlComments comments, IReadOnlyList<CmdletInfo>
                 new XElement(Command + "noun", cmdlet.Noun),
                 Text([comments.Of(cmdlet.ImplementingType)])),
             Text(page.Description),
-            new XElement(Command + "syntax", sets.Select(s => new XElement(Command + "syntaxItem", new XElement(Maml + "name", cmdlet.Name), s.Select(p => Describe(p, cmdlet, defaults))))),
+            new XElement(Command + "syntax",
+                sets.Select(s =>
+                    new XElement(Command + "syntaxItem", new XElement(Maml + "name", cmdlet.Name),
+                        s.Select(p => Describe(p, cmdlet, defaults))))),
             new XElement(Command + "parameters", all.Select(p => Describe(p, cmdlet, defaults))),
             new XElement(Command + "inputTypes", Inputs(all, cmdlet)),
             new XElement(Command + "returnValues", Outputs(cmdlet)),
@@ -78,14 +84,18 @@ internal sealed class MamlWriter(XmlComments comments, IReadOnlyList<CmdletInfo>
             new XAttribute("aliases", parameter.Aliases.Count == 0 ? "none" : string.Join(", ", parameter.Aliases)),
             new XElement(Maml + "name", parameter.Name),
             Text(text),
-            type == typeof(SwitchParameter) ? null : new XElement(Command + "parameterValue", new XAttribute("required", true), new XAttribute("variableLength", type.IsArray), ShortName(type)),
+            type == typeof(SwitchParameter)
+                ? null
+                : new XElement(Command + "parameterValue", new XAttribute("required", true),
+                    new XAttribute("variableLength", type.IsArray), ShortName(type)),
             Typed(type),
             new XElement(Dev + "defaultValue", property is null ? "False" : Default(property, defaults)));
     }
 
     // What an enum's values are, or a set's.
     private IEnumerable<string> Values(PropertyInfo property) =>
-        (Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType) is { IsEnum: true } type ? type.GetFields(BindingFlags.Public | BindingFlags.Static).Select(f => $"- {f.Name}: {comments.Of(f)}")
+        (Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType) is { IsEnum: true } type
+            ? type.GetFields(BindingFlags.Public | BindingFlags.Static).Select(f => $"- {f.Name}: {comments.Of(f)}")
         : property.GetCustomAttribute<ValidateSetAttribute>() is { } set ? [$"One of: {string.Join(", ", set.ValidValues)}."]
         : [];
 
@@ -93,19 +103,22 @@ internal sealed class MamlWriter(XmlComments comments, IReadOnlyList<CmdletInfo>
     {
         foreach (var parameter in parameters.Where(p => p.ValueFromPipeline))
         {
-            yield return new XElement(Command + "inputType", Typed(parameter.ParameterType), Text([comments.Of(Property(parameter, cmdlet)!)]));
+            yield return new XElement(Command + "inputType", Typed(parameter.ParameterType),
+                Text([comments.Of(Property(parameter, cmdlet)!)]));
         }
 
         var byName = parameters.Where(p => p.ValueFromPipelineByPropertyName && !p.ValueFromPipeline).Select(p => p.Name).ToList();
         if (byName.Count > 0)
         {
-            yield return new XElement(Command + "inputType", Typed(typeof(PSObject)), Text([$"Any object with {(byName.Count == 1 ? "a property" : "properties")} {string.Join(", ", byName)}."]));
+            yield return new XElement(Command + "inputType", Typed(typeof(PSObject)),
+                Text([$"Any object with {(byName.Count == 1 ? "a property" : "properties")} {string.Join(", ", byName)}."]));
         }
     }
 
     private IEnumerable<XElement> Outputs(CmdletInfo cmdlet) => cmdlet.ImplementingType.GetCustomAttributes<OutputTypeAttribute>()
         .SelectMany(a => a.Type)
-        .Select(o => new XElement(Command + "returnValue", Typed(o.Type), Text([o.Type == typeof(bool) ? "True or false." : comments.Of(o.Type)])));
+        .Select(o =>
+            new XElement(Command + "returnValue", Typed(o.Type), Text([o.Type == typeof(bool) ? "True or false." : comments.Of(o.Type)])));
 
     private static string Default(PropertyInfo property, object defaults) =>
         property.GetCustomAttribute<PSDefaultValueAttribute>()?.Help

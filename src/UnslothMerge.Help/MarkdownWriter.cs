@@ -53,7 +53,8 @@ internal sealed class MarkdownWriter(XmlComments comments, string pages)
             Attribute("globbing") == "true" ? "wildcards" : "",
             Attribute("aliases") is var aliases && aliases == "none" ? "" : $"alias: {aliases}",
         ];
-        return [$"### -{Child(parameter, "name").Value}", .. Description(parameter), Wrap(string.Join("; ", facts.Where(f => f.Length > 0)) + ".")];
+        return [$"### -{Child(parameter, "name").Value}", .. Description(parameter),
+            Wrap(string.Join("; ", facts.Where(f => f.Length > 0)) + ".")];
     }
 
     private IEnumerable<string> Output(Type type, XElement element)

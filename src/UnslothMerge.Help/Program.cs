@@ -4,7 +4,8 @@ using UnslothMerge.Help;
 
 if (args is not [var assemblyPath, var engine, var pages, var output, var docs])
 {
-    Console.Error.WriteLine("usage: UnslothMerge.Help <cmdlets.dll> <folder of the engine> <folder of pages> <help.xml> <folder for Markdown>");
+    Console.Error.WriteLine(
+        "usage: UnslothMerge.Help <cmdlets.dll> <folder of the engine> <folder of pages> <help.xml> <folder for Markdown>");
     return 2;
 }
 

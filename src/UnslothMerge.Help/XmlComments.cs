@@ -21,14 +21,17 @@ internal sealed partial class XmlComments(IReadOnlyDictionary<string, string> su
             _ => ("F", member.DeclaringType!),
         };
         var id = member is Type ? $"T:{type.FullName}" : $"{prefix}:{type.FullName}.{member.Name}";
-        return summaries.TryGetValue(id, out var text) ? text : throw new HelpException(id, "Give it a <summary>: it is what Get-Help shows.");
+        return summaries.TryGetValue(id, out var text)
+            ? text : throw new HelpException(id, "Give it a <summary>: it is what Get-Help shows.");
     }
 
     /// <summary>The words of an element; references become the name they end in.</summary>
     private static string Text(XElement element) => Space().Replace(string.Concat(element.Nodes().Select(n => n switch
     {
         XText text => text.Value,
-        XElement { Name.LocalName: "see" or "paramref" or "seealso" } reference => ((string?)reference.Attribute("cref") ?? (string?)reference.Attribute("name") ?? (string?)reference.Attribute("langword") ?? "").Split('.', ':')[^1],
+        XElement { Name.LocalName: "see" or "paramref" or "seealso" } reference =>
+            ((string?)reference.Attribute("cref") ?? (string?)reference.Attribute("name") ?? (string?)reference.Attribute("langword") ?? "")
+            .Split('.', ':')[^1],
         XElement inner => Text(inner),
         _ => "",
     })), " ").Trim();

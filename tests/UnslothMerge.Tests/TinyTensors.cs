@@ -29,13 +29,15 @@ internal sealed class TinyTensors : Dictionary<string, (long[] Shape, float[] Va
     public string WriteModel(string directory, JsonObject config) => Write(directory, "config.json", config, "model.safetensors");
 
     /// <summary>Writes adapter_config.json and adapter_model.safetensors.</summary>
-    public string WriteAdapter(string directory, JsonObject config) => Write(directory, "adapter_config.json", config, "adapter_model.safetensors");
+    public string WriteAdapter(string directory, JsonObject config) =>
+        Write(directory, "adapter_config.json", config, "adapter_model.safetensors");
 
     private string Write(string directory, string configName, JsonObject config, string weightsName)
     {
         Directory.CreateDirectory(directory);
         File.WriteAllText(Path.Combine(directory, configName), config.ToJsonString());
-        TinyModel.WriteFile(Path.Combine(directory, weightsName), [.. this.Select(t => TinyTensor.F32(t.Key, t.Value.Shape, t.Value.Values))]);
+        TinyModel.WriteFile(Path.Combine(directory, weightsName),
+            [.. this.Select(t => TinyTensor.F32(t.Key, t.Value.Shape, t.Value.Values))]);
         return directory;
     }
 }

@@ -137,6 +137,7 @@ public static partial class AdapterNames
 
     // torch.compile, activation checkpointing and FSDP wrap modules anywhere; DDP and DeepSpeed the whole model.
     [GeneratedRegex(
-        @"(?<=^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^(module\.)+(?=base_model\.)", RegexOptions.ExplicitCapture)]
+        @"(?<=^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^(module\.)+(?=base_model\.)",
+        RegexOptions.ExplicitCapture)]
     private static partial Regex TrainerPattern();
 }

@@ -42,10 +42,12 @@ internal sealed class BaseParameters(CheckpointNames names, Func<string, TargetT
         names.Parameters(module).ToDictionary(p => p.Parameter, p => tensor(p.Name));
 
     /// <summary>The tensors that a parameter is made from, or a part of, and how.</summary>
-    public IReadOnlyList<(Origin Origin, TargetTensor Tensor)> Origins(string name) => [.. names.Origins(name).Select(o => (o, tensor(o.Name)))];
+    public IReadOnlyList<(Origin Origin, TargetTensor Tensor)> Origins(string name) =>
+        [.. names.Origins(name).Select(o => (o, tensor(o.Name)))];
 
     /// <summary>The tensors that a module's stacks of experts' matrices are made from, by the stack's name.</summary>
-    public ILookup<string, (Origin Origin, TargetTensor Tensor)> Stacks(string module) => names.Stacks(module).ToLookup(s => s.Parameter, s => (s.Origin, tensor(s.Origin.Name)));
+    public ILookup<string, (Origin Origin, TargetTensor Tensor)> Stacks(string module) =>
+        names.Stacks(module).ToLookup(s => s.Parameter, s => (s.Origin, tensor(s.Origin.Name)));
 
     /// <summary>The names at run time of the parts that a tensor of the checkpoint is cut into.</summary>
     public IReadOnlyList<string> Parts(Origin origin) => names.Parts(origin);

@@ -54,7 +54,8 @@ internal static partial class ExpertLayout
         ("down_proj", ["down_projs"]),
     ];
 
-    // Projections that a checkpoint may keep in one matrix, rows after rows. Those that mix their rows (in_proj_qkvz, query_key_value) are not among them.
+    // Projections that a checkpoint may keep in one matrix, rows after rows. Those that mix their rows (in_proj_qkvz, query_key_value) are
+    // not among them.
     private static readonly (string Fused, string[] Parts)[] Projections =
     [
         ("qkv_proj", ["q_proj", "k_proj", "v_proj"]),
@@ -79,7 +80,8 @@ internal static partial class ExpertLayout
         var own = model.Of(module).Where(p => p.Value.Shape.Count is 2 or 3).Select(p => Stored(p.Key, p.Value));
         var experts = model.Experts(module).GroupBy(e => e.Part).ToDictionary(g => g.Key, g => g.OrderBy(e => e.Expert).ToList());
         var stacks = model.Stacks(module);
-        var general = Table.Where(r => !stacks.Contains(r.Parameter) && !(r.Parameter == "up_proj" && experts.ContainsKey("gate_proj"))).Select(r => Split(r.Parameter, r.Parts, experts));
+        var general = Table.Where(r => !stacks.Contains(r.Parameter) && !(r.Parameter == "up_proj" && experts.ContainsKey("gate_proj")))
+            .Select(r => Split(r.Parameter, r.Parts, experts));
         return [.. own.Concat(stacks.Select(Stack)).Concat(general.OfType<ModuleParameter>())];
     }
 
@@ -110,7 +112,8 @@ internal static partial class ExpertLayout
 
     /// <summary>The modules that may hold the rows of one matrix apart, each with the modules in order.</summary>
     public static IEnumerable<IReadOnlyList<string>> SplitProjections(string module) =>
-        Projections.Where(r => module.EndsWith("." + r.Fused, StringComparison.Ordinal)).Select(r => (IReadOnlyList<string>)[.. r.Parts.Select(p => module[..^r.Fused.Length] + p)]);
+        Projections.Where(r => module.EndsWith("." + r.Fused, StringComparison.Ordinal))
+            .Select(r => (IReadOnlyList<string>)[.. r.Parts.Select(p => module[..^r.Fused.Length] + p)]);
 
     /// <summary>
     /// True if a module's experts are stored [in, out], false if [out, in], null if that is not known. gate_up_proj has twice the outputs
@@ -148,7 +151,8 @@ internal static partial class ExpertLayout
     {
         var first = stack.First().Origin;
         var rule = first.Conversion!;
-        var experts = stack.GroupBy(o => o.Origin.Number).OrderBy(g => g.Key).Select(g => g.OrderBy(o => o.Origin.Source).Select(o => o.Tensor).ToList()).ToList();
+        var experts = stack.GroupBy(o => o.Origin.Number).OrderBy(g => g.Key)
+            .Select(g => g.OrderBy(o => o.Origin.Source).Select(o => o.Tensor).ToList()).ToList();
         if (rule.Targets > 1)
         {
             var share = (experts.Count + rule.Targets - 1) / rule.Targets;
@@ -158,10 +162,13 @@ internal static partial class ExpertLayout
         var shapes = experts[0].ConvertAll(t => t.Shape);
         var rows = shapes.ConvertAll(s => s[^2]);
         AdaptedModule.Require(
-            experts.TrueForAll(e => e.Count == rule.Sources && e.Zip(shapes).All(p => p.First.Shape.SequenceEqual(p.Second))) && shapes.TrueForAll(s => s.Count == (first.Number is null ? 3 : 2) && s[^1] == shapes[0][^1])
+            experts.TrueForAll(e => e.Count == rule.Sources && e.Zip(shapes).All(p => p.First.Shape.SequenceEqual(p.Second)))
+                && shapes.TrueForAll(s => s.Count == (first.Number is null ? 3 : 2) && s[^1] == shapes[0][^1])
             && !rule.Has("Interleave") && !rule.Has("Inkling2LoopDequantizeExperts"),
-            $"transformers makes {stack.Key} of {string.Join(" and ", experts[0].Select(t => $"{t.Name} {t.Shape.Text()}"))} by {rule}, which cannot be followed here");
-        return new ModuleParameter(stack.Key, first.Number is null ? checked((int)shapes[0][0]) : experts.Count, rows.Sum(), shapes[0][^1], e => first.Number is null
+            $"transformers makes {stack.Key} of {string.Join(" and ", experts[0].Select(t => $"{t.Name} {t.Shape.Text()}"))} by {rule}, " +
+                "which cannot be followed here");
+        return new ModuleParameter(stack.Key, first.Number is null ? checked((int)shapes[0][0]) : experts.Count, rows.Sum(), shapes[0][^1],
+            e => first.Number is null
             ? [.. experts[0].Select((t, i) => new ParameterPart(t, rows.Take(i).Sum(), rows[i], new MatrixPlace(e * rows[i], 0)))]
             : [.. experts[e].Select((t, i) => new ParameterPart(t, rows.Take(i).Sum(), rows[i], null))]);
     }

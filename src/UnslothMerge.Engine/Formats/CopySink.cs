@@ -21,7 +21,8 @@ public sealed class CopySink(string name, TensorSource source) : TensorSink
     public override long BytesOf(MatrixView view, int rows) => 0;
 
     /// <inheritdoc/>
-    public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) => throw new InvalidOperationException("Copied tensors are not encoded.");
+    public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) =>
+        throw new InvalidOperationException("Copied tensors are not encoded.");
 
     /// <summary>What a stored tensor is in the output, where its weight may belong to another layer.</summary>
     /// <param name="name">The name of the weight in the output.</param>

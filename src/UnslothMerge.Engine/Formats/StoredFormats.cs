@@ -56,7 +56,8 @@ public static class StoredFormats
 
     /// <summary>The quantization method that a config names.</summary>
     internal static string MethodOf(JsonObject quantization) =>
-        quantization.String("quant_method") ?? (quantization.Bool("load_in_4bit") == true || quantization.Bool("load_in_8bit") == true ? "bitsandbytes" : "(none)");
+        quantization.String("quant_method")
+            ?? (quantization.Bool("load_in_4bit") == true || quantization.Bool("load_in_8bit") == true ? "bitsandbytes" : "(none)");
 
     private static void RefuseUnknownMethod(ModelDirectory model)
     {
@@ -75,16 +76,20 @@ public static class StoredFormats
     // A quantized weight without its companions would be copied as if its codes were numbers.
     private static void RefuseLeftovers(ModelDirectory model, List<FoundTensor> tensors)
     {
-        var codes = tensors.Where(t => t.Source is PlainSource && !t.Source.Type.IsPlainFloat() && t.Name.EndsWith(".weight", StringComparison.Ordinal)).ToList();
+        var codes = tensors.Where(t =>
+            t.Source is PlainSource && !t.Source.Type.IsPlainFloat() && t.Name.EndsWith(".weight", StringComparison.Ordinal)).ToList();
         if (codes.Count > 0)
         {
-            throw Unsupported(model, $"{codes.Count} of its weights hold codes instead of numbers, among them '{codes[0].Name}' ({codes[0].Source.Type} {codes[0].Source.Shape.Text()})");
+            throw Unsupported(model,
+                $"{codes.Count} of its weights hold codes instead of numbers, among them '{codes[0].Name}' " +
+                $"({codes[0].Source.Type} {codes[0].Source.Shape.Text()})");
         }
     }
 
     private static MergeException Unsupported(ModelDirectory model, string why) => new(
         MergeError.UnsupportedFormat,
-        $"The base '{model.Path}' cannot be decoded: {why}. Formats that can be read: F32, F16, BF16, and the quantization methods {string.Join(", ", Table.OfType<QuantizedFormat>().SelectMany(f => f.Methods).Distinct())}.",
+        $"The base '{model.Path}' cannot be decoded: {why}. Formats that can be read: F32, F16, BF16, and the quantization methods " +
+            $"{string.Join(", ", Table.OfType<QuantizedFormat>().SelectMany(f => f.Methods).Distinct())}.",
         model.Path,
         "Use the 16-bit original of this model as the base.");
 }

@@ -5,8 +5,8 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Formats;
 
 /// <summary>
-/// Reads a rectangle of a stored matrix of bytes: as one piece where the rows lie side by side; of short rows the whole, from which a part is
-/// taken; of long ones only the part.
+/// Reads a rectangle of a stored matrix of bytes: as one piece where the rows lie side by side; of short rows the whole, from which a part
+/// is taken; of long ones only the part.
 /// </summary>
 internal static class StridedReads
 {
@@ -25,7 +25,8 @@ internal static class StridedReads
     /// <param name="length">The bytes of each row.</param>
     /// <param name="destination">Receives [rows, length].</param>
     /// <param name="pitch">The distance between two rows in the destination.</param>
-    public static void Read(InputFiles files, StoredTensor tensor, long rowBytes, long row, int rows, long start, int length, Span<byte> destination, int pitch)
+    public static void Read(InputFiles files, StoredTensor tensor, long rowBytes, long row, int rows, long start, int length,
+        Span<byte> destination, int pitch)
     {
         if (length == rowBytes && length == pitch)
         {

@@ -22,7 +22,8 @@ public sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : IDis
 
     /// <summary>The open file.</summary>
     /// <exception cref="MergeException">The file has gone or has changed since the plan was made.</exception>
-    public SafeFileHandle Open(StoredFile file) => _handles.GetOrAdd(file.Path, _ => new Lazy<SafeFileHandle>(() => OpenUnchanged(file))).Value;
+    public SafeFileHandle Open(StoredFile file) =>
+        _handles.GetOrAdd(file.Path, _ => new Lazy<SafeFileHandle>(() => OpenUnchanged(file))).Value;
 
     /// <summary>Reads a part of a tensor.</summary>
     /// <param name="tensor">The tensor.</param>
@@ -85,5 +86,6 @@ public sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : IDis
     }
 
     private static MergeException Changed(StoredFile file, string how) =>
-        new(MergeError.FileChanged, $"'{file.Path}' is not what it was: {how}.", file.Path, "Run Merge-LoraModel again, and let nothing write to the model meanwhile.");
+        new(MergeError.FileChanged, $"'{file.Path}' is not what it was: {how}.", file.Path,
+            "Run Merge-LoraModel again, and let nothing write to the model meanwhile.");
 }

@@ -19,7 +19,8 @@ public static class RealPath
 
     /// <summary>True if one real path is the other or lies below it.</summary>
     public static bool IsWithin(string path, string directory) =>
-        path.Equals(directory, Comparison) || path.StartsWith(Path.EndsInDirectorySeparator(directory) ? directory : directory + Path.DirectorySeparatorChar, Comparison);
+        path.Equals(directory, Comparison)
+            || path.StartsWith(Path.EndsInDirectorySeparator(directory) ? directory : directory + Path.DirectorySeparatorChar, Comparison);
 
     private static StringComparison Comparison => OperatingSystem.IsLinux() ? StringComparison.Ordinal : StringComparison.OrdinalIgnoreCase;
 }

@@ -1,8 +1,8 @@
 namespace UnslothMerge.IO;
 
 /// <summary>
-/// Memory that several targets of a run read from, loaded once and bounded: what nobody uses and was used longest ago makes room, and whoever
-/// finds none waits for what others use. For tensors of which every target needs a part that lies scattered over the whole.
+/// Memory that several targets of a run read from, loaded once and bounded: what nobody uses and was used longest ago makes room, and
+/// whoever finds none waits for what others use. For tensors of which every target needs a part that lies scattered over the whole.
 /// </summary>
 /// <param name="limit">The bytes that are held at most.</param>
 public sealed class SharedBuffers(long limit) : IDisposable

@@ -26,7 +26,8 @@ internal sealed partial class CardText
     public string Body { get; private set; }
 
     /// <summary>A card with a title, and perhaps a sentence below it.</summary>
-    public static CardText New(string title, string? text = null) => new(new FrontMatter(), $"\n# {title}\n{(text is null ? "" : $"\n{text}\n")}");
+    public static CardText New(string title, string? text = null) =>
+        new(new FrontMatter(), $"\n# {title}\n{(text is null ? "" : $"\n{text}\n")}");
 
     /// <summary>Reads the card of a directory; null if it has none.</summary>
     /// <exception cref="MergeException">It cannot be read.</exception>
@@ -47,11 +48,13 @@ internal sealed partial class CardText
         catch (Exception e) when (e is YamlException or IOException or UnauthorizedAccessException or DecoderFallbackException)
         {
             var where = e is YamlException yaml ? $" (line {yaml.Start.Line + 1})" : "";
-            throw new MergeException(MergeError.InvalidModel, $"'{path}' is not a model card that can be read: {e.Message}{where}", path, "Correct the YAML between its two lines '---', or move the file away.", e);
+            throw new MergeException(MergeError.InvalidModel, $"'{path}' is not a model card that can be read: {e.Message}{where}", path,
+                "Correct the YAML between its two lines '---', or move the file away.", e);
         }
     }
 
-    /// <summary>Puts a section between marks that a reader does not see: in place of the one that an earlier save wrote, else at the end.</summary>
+    /// <summary>Puts a section between marks that a reader does not see: in place of the one that an earlier save wrote, else at the
+    /// end.</summary>
     public void SetSection(string markdown)
     {
         var section = $"{Begin}\n{markdown}{End}\n";
@@ -65,6 +68,7 @@ internal sealed partial class CardText
     public override string ToString() => $"---\n{Facts.Text}---\n{Body}";
 
     // As the Hub's own library finds it.
-    [GeneratedRegex(@"\A\s*---[ \t]*\r?\n(?<yaml>.*?)(\r?\n|(?<=\n))---[ \t]*(\r?\n|\z)", RegexOptions.Singleline | RegexOptions.ExplicitCapture)]
+    [GeneratedRegex(@"\A\s*---[ \t]*\r?\n(?<yaml>.*?)(\r?\n|(?<=\n))---[ \t]*(\r?\n|\z)",
+        RegexOptions.Singleline | RegexOptions.ExplicitCapture)]
     private static partial Regex Block();
 }

@@ -6,7 +6,8 @@ using YamlDotNet.RepresentationModel;
 namespace UnslothMerge.Models;
 
 /// <summary>
-/// The YAML at the top of a model card. It is edited key by key in its text: order, comments, spelling and keys that nobody asked for stay as their author wrote them.
+/// The YAML at the top of a model card. It is edited key by key in its text: order, comments, spelling and keys that nobody asked for stay
+/// as their author wrote them.
 /// </summary>
 internal sealed partial class FrontMatter
 {
@@ -35,7 +36,8 @@ internal sealed partial class FrontMatter
         if (values.Count > 0 && !Values(key).SequenceEqual(values))
         {
             // An empty text is as good as no value, as it is where one is read.
-            Put(key, values.Count == 1 ? new Part(key, [$"{key}: {Scalar(values[0])}"], values is [""] ? [] : values) : ListOf(key, values));
+            Put(key,
+                values.Count == 1 ? new Part(key, [$"{key}: {Scalar(values[0])}"], values is [""] ? [] : values) : ListOf(key, values));
         }
     }
 
@@ -47,8 +49,12 @@ internal sealed partial class FrontMatter
         if (added.Count > 0)
         {
             IReadOnlyList<string> all = [.. old, .. added];
-            Put(key, part?.Indent is { } indent ? part with { Lines = [.. part.Lines, .. added.Select(v => $"{indent}- {Scalar(v)}")], Values = all }
-                : part?.Lines[^1].LastIndexOf(']') is { } end and >= 0 && old.Count > 0 ? part with { Lines = [.. part.Lines.SkipLast(1), part.Lines[^1].Insert(end, string.Concat(added.Select(v => $", {Scalar(v)}")))], Values = all }
+            Put(key,
+                part?.Indent is { } indent
+                ? part with { Lines = [.. part.Lines, .. added.Select(v => $"{indent}- {Scalar(v)}")], Values = all }
+                : part?.Lines[^1].LastIndexOf(']') is { } end and >= 0 && old.Count > 0
+                    ? part with { Lines = [.. part.Lines.SkipLast(1),
+                        part.Lines[^1].Insert(end, string.Concat(added.Select(v => $", {Scalar(v)}")))], Values = all }
                 : ListOf(key, all));
         }
     }
@@ -70,7 +76,8 @@ internal sealed partial class FrontMatter
         }
     }
 
-    private static Part ListOf(string key, IReadOnlyList<string> values) => new(key, [$"{key}:", .. values.Select(v => $"- {Scalar(v)}")], values, "");
+    private static Part ListOf(string key, IReadOnlyList<string> values) =>
+        new(key, [$"{key}:", .. values.Select(v => $"- {Scalar(v)}")], values, "");
 
     // The comments and empty lines behind a key are a part of their own: they belong to what follows.
     private static IEnumerable<Part> Parse(string yaml)
@@ -90,11 +97,13 @@ internal sealed partial class FrontMatter
         foreach (var (i, (key, value)) in root.Children.Index())
         {
             yield return new Part(null, lines[place..starts[i]], []);
-            for (place = starts[i + 1]; place > starts[i] + 1 && (string.IsNullOrWhiteSpace(lines[place - 1]) || lines[place - 1].StartsWith('#')); place--)
+            for (place = starts[i + 1]; place > starts[i] + 1
+                && (string.IsNullOrWhiteSpace(lines[place - 1]) || lines[place - 1].StartsWith('#')); place--)
             {
             }
 
-            var indent = value is YamlSequenceNode { Style: not SequenceStyle.Flow } list ? new string(' ', (int)list.Start.Column - 1) : null;
+            var indent = value is YamlSequenceNode { Style: not SequenceStyle.Flow } list
+                ? new string(' ', (int)list.Start.Column - 1) : null;
             yield return new Part((key as YamlScalarNode)?.Value, lines[starts[i]..place], Texts(value), indent);
         }
 
@@ -103,13 +112,15 @@ internal sealed partial class FrontMatter
 
     private static IReadOnlyList<string> Texts(YamlNode node) => node switch
     {
-        YamlScalarNode { Value: { Length: > 0 } value } scalar when scalar.Style != ScalarStyle.Plain || value is not ("null" or "~") => [value],
+        YamlScalarNode { Value: { Length: > 0 } value } scalar when scalar.Style != ScalarStyle.Plain || value is not ("null" or "~") =>
+            [value],
         YamlSequenceNode list => [.. list.OfType<YamlScalarNode>().Select(v => v.Value ?? "")],
         _ => [],
     };
 
     // Words as they are; what YAML would read as something else, in quotes.
-    private static string Scalar(string value) => Word().IsMatch(value) ? value : $"\"{Special().Replace(value, m => $"\\x{(int)m.Value[0]:x2}")}\"";
+    private static string Scalar(string value) =>
+        Word().IsMatch(value) ? value : $"\"{Special().Replace(value, m => $"\\x{(int)m.Value[0]:x2}")}\"";
 
     [GeneratedRegex(@"[\\\x00-\x1f""\x7f]")]
     private static partial Regex Special();

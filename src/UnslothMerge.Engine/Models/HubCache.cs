@@ -9,7 +9,9 @@ public static partial class HubCache
 
     /// <summary>Where the cache is: HF_HUB_CACHE, else <c>hub</c> in HF_HOME, else ~/.cache/huggingface/hub.</summary>
     public static string Location =>
-        Variable("HF_HUB_CACHE") ?? Variable("HUGGINGFACE_HUB_CACHE") ?? Path.Combine(Variable("HF_HOME") ?? Path.Combine(Variable("XDG_CACHE_HOME") ?? Path.Combine(Home, ".cache"), "huggingface"), "hub");
+        Variable("HF_HUB_CACHE") ?? Variable("HUGGINGFACE_HUB_CACHE")
+            ?? Path.Combine(Variable("HF_HOME") ?? Path.Combine(Variable("XDG_CACHE_HOME") ?? Path.Combine(Home, ".cache"), "huggingface"),
+                "hub");
 
     private static string Home => Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
 
@@ -25,7 +27,9 @@ public static partial class HubCache
     /// <summary>The snapshot of a name: that of the branch main, or the only one there is.</summary>
     /// <param name="name"><c>org/name</c>, or a name alone.</param>
     /// <returns>Its directory; null if it is no name, or not in the cache.</returns>
-    public static string? Find(string name) => RepositoryName().IsMatch(name) ? SnapshotIn(Path.Combine(Location, Prefix + name.Replace("/", "--", StringComparison.Ordinal))) : null;
+    public static string? Find(string name) =>
+        RepositoryName().IsMatch(name)
+        ? SnapshotIn(Path.Combine(Location, Prefix + name.Replace("/", "--", StringComparison.Ordinal))) : null;
 
     /// <summary>The name of what lies in a snapshot's directory; null for any other directory.</summary>
     public static string? NameOf(string directory) => Path.GetDirectoryName(directory) is { } snapshots

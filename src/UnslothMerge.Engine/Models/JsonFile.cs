@@ -7,12 +7,13 @@ using System.Text.RegularExpressions;
 namespace UnslothMerge.Models;
 
 /// <summary>
-/// Reads and writes the JSON files of a model directory. A <see cref="JsonObject"/> keeps the order of keys and the spelling of numbers that
-/// nobody touches, so that an edited file differs from the original only where it was edited.
+/// Reads and writes the JSON files of a model directory. A <see cref="JsonObject"/> keeps the order of keys and the spelling of numbers
+/// that nobody touches, so that an edited file differs from the original only where it was edited.
 /// </summary>
 public static partial class JsonFile
 {
-    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    private static readonly JsonSerializerOptions Indented =
+        new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private static readonly JsonDocumentOptions Reading = new() { AllowDuplicateProperties = false };
     private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
@@ -30,7 +31,8 @@ public static partial class JsonFile
     {
         try
         {
-            return JsonNode.Parse(HidePythonNumbers(StrictUtf8.GetString(File.ReadAllBytes(path))), documentOptions: Reading) as T ?? throw new JsonException($"it is not a JSON {(typeof(T) == typeof(JsonArray) ? "array" : "object")}.");
+            return JsonNode.Parse(HidePythonNumbers(StrictUtf8.GetString(File.ReadAllBytes(path))), documentOptions: Reading) as T
+                ?? throw new JsonException($"it is not a JSON {(typeof(T) == typeof(JsonArray) ? "array" : "object")}.");
         }
         catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException or DecoderFallbackException)
         {
@@ -42,7 +44,8 @@ public static partial class JsonFile
     public static string Text(JsonObject json) => ShowPythonNumbers(json.ToJsonString(Indented).ReplaceLineEndings("\n")) + "\n";
 
     // Python writes NaN, Infinity and -Infinity, which JSON does not have, and some configs hold them (time_step_limit of Mamba 2).
-    private static string HidePythonNumbers(string json) => StringOrPythonNumber().Replace(json, m => m.Groups["number"].Success ? $"\"{NumberMark}{m.Value}\"" : m.Value);
+    private static string HidePythonNumbers(string json) =>
+        StringOrPythonNumber().Replace(json, m => m.Groups["number"].Success ? $"\"{NumberMark}{m.Value}\"" : m.Value);
 
     private static string ShowPythonNumbers(string json) => HiddenNumber().Replace(json, "${number}");
 
@@ -53,13 +56,16 @@ public static partial class JsonFile
     private static partial Regex HiddenNumber();
 
     /// <summary>A member's text, or null if it is absent or no text.</summary>
-    public static string? String(this JsonObject json, string key) => json[key] is JsonValue value && value.TryGetValue(out string? text) ? text : null;
+    public static string? String(this JsonObject json, string key) =>
+        json[key] is JsonValue value && value.TryGetValue(out string? text) ? text : null;
 
     /// <summary>A member's truth, or null if it is absent or neither true nor false.</summary>
-    public static bool? Bool(this JsonObject json, string key) => json[key] is JsonValue value && value.TryGetValue(out bool truth) ? truth : null;
+    public static bool? Bool(this JsonObject json, string key) =>
+        json[key] is JsonValue value && value.TryGetValue(out bool truth) ? truth : null;
 
     /// <summary>A member's number, or null if it is absent or no number.</summary>
-    public static double? Number(this JsonObject json, string key) => json[key] is JsonValue value && value.GetValueKind() == JsonValueKind.Number ? value.GetValue<double>() : null;
+    public static double? Number(this JsonObject json, string key) =>
+        json[key] is JsonValue value && value.GetValueKind() == JsonValueKind.Number ? value.GetValue<double>() : null;
 
     /// <summary>A member's texts: of a list of texts, or of one text; empty if it is absent.</summary>
     public static IReadOnlyList<string> Strings(this JsonObject json, string key) => json[key] switch

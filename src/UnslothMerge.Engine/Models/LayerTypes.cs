@@ -16,8 +16,9 @@ public enum LayerType
 }
 
 /// <summary>
-/// Says how a module stores its weight. The architecture decides; where it is not known, the shapes do, and for a square weight with a bias the
-/// adapter's <c>fan_in_fan_out</c>, which is what the last adapted module left there. Source: transformers 5, <c>pytorch_utils.Conv1D</c> and the models that use it.
+/// Says how a module stores its weight. The architecture decides; where it is not known, the shapes do, and for a square weight with a
+/// bias the adapter's <c>fan_in_fan_out</c>, which is what the last adapted module left there. Source: transformers 5,
+/// <c>pytorch_utils.Conv1D</c> and the models that use it.
 /// </summary>
 public sealed class LayerTypes
 {
@@ -27,7 +28,8 @@ public sealed class LayerTypes
         ("gpt2", Names(@"(attn|crossattention)\.(c_attn|q_attn|c_proj)|mlp\.(c_fc|c_proj)")), // GPT2Attention, GPT2MLP
         ("openai-gpt", Names(@"attn\.(c_attn|c_proj)|mlp\.(c_fc|c_proj)")), // openai: Attention, MLP
         ("imagegpt", Names(@"(attn|crossattention)\.(c_attn|q_attn|c_proj)|mlp\.(c_fc|c_proj)")), // ImageGPTAttention, ImageGPTMLP
-        ("decision_transformer", Names(@"(attn|crossattention)\.(c_attn|q_attn|c_proj)|mlp\.(c_fc|c_proj)")), // DecisionTransformerGPT2Attention, …MLP
+        // DecisionTransformerGPT2Attention, …MLP
+        ("decision_transformer", Names(@"(attn|crossattention)\.(c_attn|q_attn|c_proj)|mlp\.(c_fc|c_proj)")),
         ("clvp_decoder", Names(@"mlp\.(c_fc|c_proj)")), // ClvpDecoderMLP
     ];
 
@@ -41,7 +43,8 @@ public sealed class LayerTypes
         _known = _conv1D.Count > 0 || config.IsOfTransformers;
     }
 
-    /// <summary>The type of a module that has a weight and is no embedding. Whether an adapter's delta fits a layer of that type is not checked.</summary>
+    /// <summary>The type of a module that has a weight and is no embedding. Whether an adapter's delta fits a layer of that type is not
+    /// checked.</summary>
     /// <param name="module">The module's name in the running model.</param>
     /// <param name="weight">The shape of its weight, with two dimensions or more.</param>
     /// <param name="bias">The length of its bias; null if it has none. Conv1D always has one.</param>
@@ -55,7 +58,8 @@ public sealed class LayerTypes
             return LayerType.Convolution;
         }
 
-        var transposed = _known ? _conv1D.Any(r => r.IsMatch(module)) : LooksTransposed(weight[0], weight[1], bias, outputs, inputs, fanInFanOut);
+        var transposed = _known
+            ? _conv1D.Any(r => r.IsMatch(module)) : LooksTransposed(weight[0], weight[1], bias, outputs, inputs, fanInFanOut);
         return transposed ? LayerType.TransposedLinear : LayerType.Linear;
     }
 
@@ -63,10 +67,12 @@ public sealed class LayerTypes
     {
         var natural = Fits(outputs, rows) && Fits(inputs, columns);
         var turned = Fits(outputs, columns) && Fits(inputs, rows);
-        return turned && (bias == columns ? !natural || rows != columns || fanInFanOut : !natural && outputs is not null && inputs is not null);
+        return turned
+            && (bias == columns ? !natural || rows != columns || fanInFanOut : !natural && outputs is not null && inputs is not null);
     }
 
     private static bool Fits(long? expected, long actual) => expected is null || expected == actual;
 
-    private static Regex Names(string alternatives) => new($@"(^|\.)({alternatives})$", RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant);
+    private static Regex Names(string alternatives) =>
+        new($@"(^|\.)({alternatives})$", RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant);
 }

@@ -2,7 +2,8 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Models;
 
-/// <summary>A Hugging Face model directory: its config, its tensors, and the other files that make it a model. Only headers are read.</summary>
+/// <summary>A Hugging Face model directory: its config, its tensors, and the other files that make it a model. Only headers are
+/// read.</summary>
 public sealed class ModelDirectory
 {
     private ModelDirectory(string path, ModelConfig config, Checkpoint checkpoint)
@@ -56,7 +57,10 @@ public sealed class ModelDirectory
         var full = System.IO.Path.GetFullPath(path);
         if (!Directory.Exists(full))
         {
-            throw new MergeException(MergeError.InvalidModel, $"The model directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path, "Pass the local directory of a Hugging Face model (config.json and its safetensors files), or the name, org/name, of one in the local Hugging Face cache. Nothing is downloaded: `hf download org/name` does that.");
+            throw new MergeException(MergeError.InvalidModel,
+                $"The model directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path,
+                "Pass the local directory of a Hugging Face model (config.json and its safetensors files), or the name, org/name, of one " +
+                "in the local Hugging Face cache. Nothing is downloaded: `hf download org/name` does that.");
         }
 
         var config = System.IO.Path.Combine(full, "config.json");

@@ -9,8 +9,10 @@ public static class ModelFiles
     /// <summary>The tokenizer and all that belongs to it: a set of which no part goes with a part of another.</summary>
     private static readonly string[] TokenizerPatterns =
     [
-        "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "*-vocab.json", "*_vocab.json", "vocab-*.json", "merges.txt", "bpe.codes", "normalizer.json",
-        "*.model", "tokenizer.model*", "*.spm", "*.tiktoken", "tekken.json", "chat_template.*", "chat_templates/*", "additional_chat_templates/*", "tokenization_*.py",
+        "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "*-vocab.json",
+        "*_vocab.json", "vocab-*.json", "merges.txt", "bpe.codes", "normalizer.json",
+        "*.model", "tokenizer.model*", "*.spm", "*.tiktoken", "tekken.json", "chat_template.*", "chat_templates/*",
+        "additional_chat_templates/*", "tokenization_*.py",
     ];
 
     /// <summary>The files that hold a vocabulary: with one of them a tokenizer is complete.</summary>
@@ -18,12 +20,14 @@ public static class ModelFiles
 
     /// <summary>What turns images, sounds and videos into a model's input.</summary>
     private static readonly string[] ProcessorPatterns =
-        ["*processor_config.json", "image_processor*.json", "feature_extractor*.json", "feature_extraction*.json", "audio_tokenizer_config.json", "*processing_*.py", "feature_extraction_*.py"];
+        ["*processor_config.json", "image_processor*.json", "feature_extractor*.json", "feature_extraction*.json",
+            "audio_tokenizer_config.json", "*processing_*.py", "feature_extraction_*.py"];
 
     /// <summary>Everything else that is carried over from the base: it describes the model but not its weights.</summary>
     private static readonly string[] CarriedPatterns =
     [
-        "generation_config.json", "configuration.json", "modules.json", "sentence_*_config.json", "config_sentence_transformers.json", "id2label.json", "label2id.json",
+        "generation_config.json", "configuration.json", "modules.json", "sentence_*_config.json", "config_sentence_transformers.json",
+        "id2label.json", "label2id.json",
         "*.py", "*LICENSE*", "*LICENCE*", "NOTICE*", "*USE_POLICY*", "COPYING*", "COPYRIGHT*", "AUTHORS*", "CITATION*", "THIRD_PARTY*",
     ];
 
@@ -33,7 +37,8 @@ public static class ModelFiles
     /// <summary>The files that a save writes itself, and the weights in every form: never carried over.</summary>
     private static readonly string[] WrittenPatterns =
     [
-        "config.json", "README.md", "*.safetensors", "*.safetensors.index*.json", "adapter_config.json", "adapter_model.bin", "pytorch_model*.bin", "pytorch_model*.bin.index.json",
+        "config.json", "README.md", "*.safetensors", "*.safetensors.index*.json", "adapter_config.json", "adapter_model.bin",
+        "pytorch_model*.bin", "pytorch_model*.bin.index.json",
         ".gitattributes", ".cache/huggingface/*",
     ];
 
@@ -41,7 +46,8 @@ public static class ModelFiles
     public static IReadOnlyList<string> Tokenizer(string directory) => [.. Files(directory).Where(f => Matches(f, TokenizerPatterns))];
 
     /// <summary>The tokenizer files of a directory: relative path → file.</summary>
-    public static IReadOnlyDictionary<string, string> TokenizerPaths(string directory) => Tokenizer(directory).ToDictionary(f => f, f => Path.Combine(directory, f), StringComparer.Ordinal);
+    public static IReadOnlyDictionary<string, string> TokenizerPaths(string directory) =>
+        Tokenizer(directory).ToDictionary(f => f, f => Path.Combine(directory, f), StringComparer.Ordinal);
 
     /// <summary>True if a directory has a whole tokenizer, not only a template or a config.</summary>
     public static bool HasTokenizer(string directory) => Files(directory).Any(f => Matches(f, VocabularyPatterns));
@@ -68,16 +74,20 @@ public static class ModelFiles
     {
         var modules = Path.Combine(directory, "modules.json");
         return File.Exists(modules)
-            ? JsonFile.Read<JsonArray>(modules, MergeError.InvalidModel).OfType<JsonObject>().Select(m => m.String("path")).Where(p => !string.IsNullOrEmpty(p)).Select(p => $"{p}/*")
+            ? JsonFile.Read<JsonArray>(modules, MergeError.InvalidModel).OfType<JsonObject>().Select(m => m.String("path"))
+                .Where(p => !string.IsNullOrEmpty(p)).Select(p => $"{p}/*")
             : [];
     }
 
     private static IEnumerable<string> Files(string directory) =>
-        Directory.EnumerateFiles(directory, "*", new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = 0, ReturnSpecialDirectories = false })
+        Directory.EnumerateFiles(directory, "*",
+            new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = 0, ReturnSpecialDirectories = false })
             .Select(f => Path.GetRelativePath(directory, f).Replace('\\', '/'))
             .Order(StringComparer.Ordinal);
 
     // A pattern without a slash knows files at the top only; '*' at the end of one with a slash spans what lies below.
     private static bool Matches(string file, string[] patterns) =>
-        patterns.Any(p => (p.Contains('/', StringComparison.Ordinal) || p == "*.py" || !file.Contains('/', StringComparison.Ordinal)) && FileSystemName.MatchesSimpleExpression(p, file));
+        patterns.Any(p =>
+            (p.Contains('/', StringComparison.Ordinal) || p == "*.py" || !file.Contains('/', StringComparison.Ordinal))
+            && FileSystemName.MatchesSimpleExpression(p, file));
 }

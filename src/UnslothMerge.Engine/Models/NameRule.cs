@@ -11,7 +11,8 @@ namespace UnslothMerge.Models;
 internal sealed record Renamed(IReadOnlyList<string> Names, int Source, int? Number);
 
 /// <summary>
-/// One of transformers' rules from a tensor's name in a checkpoint to its name in the running model. Source: transformers 5, <c>core_model_loading.py</c>.
+/// One of transformers' rules from a tensor's name in a checkpoint to its name in the running model. Source: transformers 5,
+/// <c>core_model_loading.py</c>.
 /// </summary>
 internal sealed partial class NameRule
 {
@@ -43,7 +44,8 @@ internal sealed partial class NameRule
         }
 
         _targets = [.. to.Select(t => t.TrimStart('^').Replace(@"\.", ".", StringComparison.Ordinal))];
-        _patterns = [.. from.Select((f, i) => (Text: Pattern(f, from.Length == to.Length && to[i].StartsWith('^')), Source: i)).OrderByDescending(p => p.Text.Length)
+        _patterns = [.. from.Select((f, i) => (Text: Pattern(f, from.Length == to.Length && to[i].StartsWith('^')), Source: i))
+            .OrderByDescending(p => p.Text.Length)
             .Select(p => (new Regex(p.Text, RegexOptions.CultureInvariant), p.Source))];
         _words = [.. from.Select(Word)];
         Sources = from.Length;
@@ -65,7 +67,9 @@ internal sealed partial class NameRule
     public bool Has(string operation) => Operations.Any(o => (string?)o["name"] == operation);
 
     /// <summary>True if a tensor of each expert, or of each half, becomes a part of one of all experts.</summary>
-    public bool StacksExperts => Has("MergeModulelist") || Has("ErnieFuseAndSplitTextVisionExperts") || Operations.Any(o => (string?)o["name"] == "Concatenate" && (int?)o["dim"] == 1);
+    public bool StacksExperts =>
+        Has("MergeModulelist") || Has("ErnieFuseAndSplitTextVisionExperts")
+        || Operations.Any(o => (string?)o["name"] == "Concatenate" && (int?)o["dim"] == 1);
 
     /// <summary>The operations, for errors.</summary>
     public override string ToString() => string.Join(" and ", Operations.Select(o => (string?)o["name"]));
@@ -97,7 +101,8 @@ internal sealed partial class NameRule
         {
             var below = _scope.Length > 0 ? _scope + "." : "";
             var full = _prefix.Length > 0 ? $"{_prefix}.{below}" : below;
-            start = name.StartsWith(full, StringComparison.Ordinal) ? full.Length : name.StartsWith(below, StringComparison.Ordinal) ? below.Length : -1;
+            start = name.StartsWith(full, StringComparison.Ordinal)
+                ? full.Length : name.StartsWith(below, StringComparison.Ordinal) ? below.Length : -1;
             if (start < 0)
             {
                 return null;
@@ -125,19 +130,24 @@ internal sealed partial class NameRule
         var caught = match.Groups["n"].Success ? match.Groups["n"].Value : null;
         var targets = isGroup ? [_targets[source]] : _targets;
         return new Renamed(
-            [.. targets.Select(t => string.Concat(name.AsSpan(0, start), rest.AsSpan(0, match.Index), t.Replace(@"\1", Caught(match), StringComparison.Ordinal), rest.AsSpan(match.Index + match.Length)))],
+            [.. targets.Select(t =>
+                string.Concat(name.AsSpan(0, start), rest.AsSpan(0, match.Index),
+                    t.Replace(@"\1", Caught(match), StringComparison.Ordinal), rest.AsSpan(match.Index + match.Length)))],
             source,
             int.TryParse(caught, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? number : null);
     }
 
     private string Caught(Match match) =>
-        _offset == 0 ? match.Groups[1].Value : (long.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture) + _offset).ToString(CultureInfo.InvariantCulture);
+        _offset == 0
+            ? match.Groups[1].Value
+            : (long.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture) + _offset).ToString(CultureInfo.InvariantCulture);
 
     // dory keeps attention and MLP of a layer as two layers.
     private static string Collapsed(Match match)
     {
         var layer = int.Parse(match.Groups["layer"].ValueSpan, CultureInfo.InvariantCulture);
-        var part = match.Groups["part"].Value switch { "attn_alpha" => "lambda_1", "mlp_alpha" => "lambda_2", _ => layer % 2 == 0 ? "self_attn" : "mlp" };
+        var part = match.Groups["part"].Value switch { "attn_alpha" => "lambda_1", "mlp_alpha" => "lambda_2",
+            _ => layer % 2 == 0 ? "self_attn" : "mlp" };
         return string.Create(CultureInfo.InvariantCulture, $"layers.{layer / 2}.{part}");
     }
 

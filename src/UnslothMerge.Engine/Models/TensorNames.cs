@@ -5,7 +5,8 @@ namespace UnslothMerge.Models;
 /// <summary>What a tensor's name says about its place in the model.</summary>
 public static partial class TensorNames
 {
-    private static readonly string[] InputEmbeddings = ["embed_tokens", "wte", "word_embeddings", "embed_in", "shared", "tok_embeddings", "embeddings"];
+    private static readonly string[] InputEmbeddings =
+        ["embed_tokens", "wte", "word_embeddings", "embed_in", "shared", "tok_embeddings", "embeddings"];
     private static readonly string[] OutputHeads = ["lm_head", "embed_out"];
 
     /// <summary>The layer's number, or null outside the layers: 3 for <c>model.layers.3.mlp.up_proj.weight</c>.</summary>
@@ -41,7 +42,8 @@ public static partial class TensorNames
     public static bool IsInputEmbedding(string name) => IsWeightOf(name, InputEmbeddings);
 
     /// <summary>The token embedding of a model's language part among its tensors; null if there is none.</summary>
-    public static string? TextEmbedding(IEnumerable<string> names) => names.Where(n => IsInputEmbedding(n) && Component(n) == "text").MinBy(n => n.Length);
+    public static string? TextEmbedding(IEnumerable<string> names) =>
+        names.Where(n => IsInputEmbedding(n) && Component(n) == "text").MinBy(n => n.Length);
 
     /// <summary>True for the weight of the language-model head.</summary>
     public static bool IsOutputHead(string name) => IsWeightOf(name, OutputHeads);
@@ -59,7 +61,9 @@ public static partial class TensorNames
     [GeneratedRegex(@"projector|connector|(^|\.)(embed_vision|embed_audio|mlp_AR|mlp1)\.", RegexOptions.ExplicitCapture)]
     private static partial Regex ProjectorPattern();
 
-    [GeneratedRegex(@"(^|\.)(visual|vision|vision_tower|vision_model|vision_encoder|vision_embed_tokens|image_tower|video_tower|image_encoder|image_newline|vqmodel|vit)(\.|$)", RegexOptions.ExplicitCapture)]
+    [GeneratedRegex(
+        @"(^|\.)(visual|vision|vision_(tower|model|encoder|embed_tokens)|(image|video)_tower|image_(encoder|newline)|vqmodel|vit)(\.|$)",
+        RegexOptions.ExplicitCapture)]
     private static partial Regex VisionPattern();
 
     [GeneratedRegex(@"(^|\.)(audio|audio_tower|audio_model|speech_encoder)\.", RegexOptions.ExplicitCapture)]

@@ -5,8 +5,8 @@ using System.Text.Json.Nodes;
 namespace UnslothMerge.Models;
 
 /// <summary>
-/// What transformers knows of its models' names: <c>transformers.json</c>, made by <c>tools/names.py</c>, one line an entry. The file is unpacked when it is
-/// first asked, and only the lines that are asked for are parsed.
+/// What transformers knows of its models' names: <c>transformers.json</c>, made by <c>tools/names.py</c>, one line an entry. The file is
+/// unpacked when it is first asked, and only the lines that are asked for are parsed.
 /// </summary>
 internal static class TransformersData
 {

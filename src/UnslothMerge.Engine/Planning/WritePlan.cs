@@ -8,7 +8,8 @@ namespace UnslothMerge.Planning;
 /// <summary>A tensor and how it is stored.</summary>
 /// <param name="Tensor">What it is, with the caller's strength in its terms.</param>
 /// <param name="Sink">How it is stored.</param>
-/// <param name="Verbatim">The stored tensors whose bytes are copied as they are, in the order of the outputs; null if there is something to compute.</param>
+/// <param name="Verbatim">The stored tensors whose bytes are copied as they are, in the order of the outputs; null if there is something
+/// to compute.</param>
 /// <param name="Tiling">How it is cut into pieces.</param>
 public sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, IReadOnlyList<StoredTensor>? Verbatim, Tiling Tiling)
 {
@@ -66,8 +67,8 @@ public sealed class WritePlan
     public long Bytes => Shards.Sum(s => s.Layout.Length);
 
     /// <summary>
-    /// Plans a save as 16-bit (or 32-bit) tensors, or quantized. Without a dtype, a model that is a 16-bit one keeps each tensor's dtype, so that its few F32
-    /// tensors stay F32, and a model that is all F32 becomes BF16.
+    /// Plans a save as 16-bit (or 32-bit) tensors, or quantized. Without a dtype, a model that is a 16-bit one keeps each tensor's dtype,
+    /// so that its few F32 tensors stay F32, and a model that is all F32 becomes BF16.
     /// </summary>
     /// <param name="merge">What is merged.</param>
     /// <param name="tensors">The tensors to write, in the plan's order, strengths applied.</param>
@@ -80,17 +81,20 @@ public sealed class WritePlan
         var selection = options.Quantization?.Choose(merge) ?? new PlainSelection();
         var type = options.Type ?? (all32 && !selection.KeepsTypes ? TensorType.BF16 : null);
         var written = tensors.Select(t => Store(t, type, selection)).ToList();
-        if (selection.Quantized is { } format && written.TrueForAll(t => t.Sink is PlainSink) && merge.Tensors.All(t => Store(t, type, selection).Sink is PlainSink))
+        if (selection.Quantized is { } format && written.TrueForAll(t => t.Sink is PlainSink)
+            && merge.Tensors.All(t => Store(t, type, selection).Sink is PlainSink))
         {
             throw new MergeException(
                 MergeError.InvalidOption,
-                $"None of the {merge.Tensors.Length} tensors would be {format}: none is a linear layer that the base '{merge.Base.Path}' does not keep in 16 bits.",
+                $"None of the {merge.Tensors.Length} tensors would be {format}: none is a linear layer that the base '{merge.Base.Path}' " +
+                    "does not keep in 16 bits.",
                 "Method",
                 "Use merged to keep the base's own format, or merged_16bit.");
         }
 
         var split = ShardSplitter.Split([.. written.Select(t => t.Bytes)], options.MaxShardBytes);
-        var shards = split.Select((indices, i) => Shard(ShardSplitter.FileName(i, split.Count, options.Variant), indices.Select(j => written[j]))).ToImmutableArray();
+        var shards = split.Select((indices, i) =>
+            Shard(ShardSplitter.FileName(i, split.Count, options.Variant), indices.Select(j => written[j]))).ToImmutableArray();
 
         var config = type is { } t && t != merge.Config.DType ? merge.Config.WithDType(t) : merge.Config;
         return new WritePlan(merge, shards, selection.Configure(config), options.Variant);
@@ -100,7 +104,8 @@ public sealed class WritePlan
     /// <param name="pieceBytes">The bytes of a piece, about.</param>
     public WritePlan WithPieces(int pieceBytes)
     {
-        var shards = Shards.Select(s => s with { Tensors = [.. s.Tensors.Select(t => t with { Tiling = Tiling.For(t.Tensor, t.Sink, pieceBytes) })] });
+        var shards = Shards.Select(s =>
+            s with { Tensors = [.. s.Tensors.Select(t => t with { Tiling = Tiling.For(t.Tensor, t.Sink, pieceBytes) })] });
         return new WritePlan(Merge, [.. shards], Config, Variant);
     }
 
@@ -112,7 +117,8 @@ public sealed class WritePlan
         IReadOnlyList<StoredTensor>? verbatim = sink switch
         {
             CopySink copy => copy.Copied,
-            PlainSink when tensor.Action == TensorAction.Copy && output == tensor.Source.Type && tensor.Source.Verbatim is { } stored => [stored],
+            PlainSink when tensor.Action == TensorAction.Copy && output == tensor.Source.Type && tensor.Source.Verbatim is { } stored =>
+                [stored],
             _ => null,
         };
         return new WriteTensor(tensor, sink, verbatim, Tiling.For(tensor, sink));
@@ -121,7 +127,8 @@ public sealed class WritePlan
     private static WriteShard Shard(string name, IEnumerable<WriteTensor> tensors)
     {
         var byName = tensors.ToDictionary(t => t.Tensor.Name, StringComparer.Ordinal);
-        var layout = new ShardLayout(byName.Values.SelectMany(t => t.Sink.Outputs), Metadata, [.. byName.Values.SelectMany(t => t.Sink.Deferred)]);
+        var layout = new ShardLayout(byName.Values.SelectMany(t => t.Sink.Outputs), Metadata,
+            [.. byName.Values.SelectMany(t => t.Sink.Deferred)]);
         return new WriteShard(name, layout, [.. byName.Values.OrderBy(t => layout.OffsetOf(t.Sink.Outputs[0].Name))]);
     }
 }

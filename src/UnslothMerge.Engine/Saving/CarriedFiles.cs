@@ -2,19 +2,21 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Saving;
 
-/// <summary>The files that a saved model takes over as they are: tokenizer, templates, processor, generation config, remote code, licence.</summary>
+/// <summary>The files that a saved model takes over as they are: tokenizer, templates, processor, generation config, remote code,
+/// licence.</summary>
 public static class CarriedFiles
 {
     /// <summary>
-    /// The tokenizer that the user gave, else that of an adapter that has one of its own, else the base's. It is one directory's whole set, never a mixture; only what a
-    /// directory without a vocabulary has (a template, a config) goes on top of the base's.
+    /// The tokenizer that the user gave, else that of an adapter that has one of its own, else the base's. It is one directory's whole
+    /// set, never a mixture; only what a directory without a vocabulary has (a template, a config) goes on top of the base's.
     /// </summary>
     /// <param name="baseDirectory">The base.</param>
     /// <param name="adapterDirectories">The adapters, in order; the first with a tokenizer wins.</param>
     /// <param name="tokenizer">The directory that the user gave; it may also have a processor only.</param>
     /// <returns>Relative path → file.</returns>
     /// <exception cref="MergeException">The directory that the user gave has no tokenizer.</exception>
-    public static IReadOnlyDictionary<string, string> Tokenizer(string baseDirectory, IReadOnlyList<string> adapterDirectories, string? tokenizer = null)
+    public static IReadOnlyDictionary<string, string> Tokenizer(string baseDirectory, IReadOnlyList<string> adapterDirectories,
+        string? tokenizer = null)
     {
         RequireTokenizer(tokenizer);
         var files = new SortedList<string, string>(StringComparer.Ordinal);
@@ -36,7 +38,8 @@ public static class CarriedFiles
     /// <summary>All files that a merged model takes over.</summary>
     /// <returns>Relative path → file.</returns>
     /// <exception cref="MergeException">The directory that the user gave has no tokenizer.</exception>
-    public static IReadOnlyDictionary<string, string> ForModel(string baseDirectory, IReadOnlyList<string> adapterDirectories, string? tokenizer = null)
+    public static IReadOnlyDictionary<string, string> ForModel(string baseDirectory, IReadOnlyList<string> adapterDirectories,
+        string? tokenizer = null)
     {
         var files = new SortedList<string, string>(StringComparer.Ordinal);
         Add(files, baseDirectory, ModelFiles.Carried(baseDirectory));
@@ -64,7 +67,8 @@ public static class CarriedFiles
             : "has neither a vocabulary nor the config of a processor";
         if (trouble is not null)
         {
-            throw new MergeException(MergeError.InvalidOption, $"The tokenizer directory '{directory}' {trouble}.", "Tokenizer", "Give the directory that the tokenizer's save_pretrained wrote.");
+            throw new MergeException(MergeError.InvalidOption, $"The tokenizer directory '{directory}' {trouble}.", "Tokenizer",
+                "Give the directory that the tokenizer's save_pretrained wrote.");
         }
     }
 
@@ -80,7 +84,9 @@ public static class CarriedFiles
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                throw new MergeException(MergeError.InvalidModel, $"'{path}' cannot be read, and would be missing in the saved model: {e.Message}", path, "Download it again, or remove it if it is a link that leads nowhere.", e);
+                throw new MergeException(MergeError.InvalidModel,
+                    $"'{path}' cannot be read, and would be missing in the saved model: {e.Message}", path,
+                    "Download it again, or remove it if it is a link that leads nowhere.", e);
             }
         }
     }

@@ -41,13 +41,15 @@ public sealed class Destination
                 : null;
             if (relation is not null)
             {
-                throw new MergeException(MergeError.InvalidDestination, $"The destination '{path}' {relation}, which is never written to.", path, "Choose another -Destination.");
+                throw new MergeException(MergeError.InvalidDestination, $"The destination '{path}' {relation}, which is never written to.",
+                    path, "Choose another -Destination.");
             }
         }
 
         if (File.Exists(destination.Path))
         {
-            throw new MergeException(MergeError.InvalidDestination, $"The destination '{path}' is a file.", path, "Choose another -Destination.");
+            throw new MergeException(MergeError.InvalidDestination, $"The destination '{path}' is a file.", path,
+                "Choose another -Destination.");
         }
 
         destination.RequireReplaceable();
@@ -56,7 +58,8 @@ public sealed class Destination
 
     /// <summary>The error of a save that the system did not let finish.</summary>
     internal MergeException NotWritten(Exception cause) =>
-        new(MergeError.InvalidDestination, $"'{Given}' could not be written: {cause.Message}", Given, "Check the free space and the health of the disk.", cause);
+        new(MergeError.InvalidDestination, $"'{Given}' could not be written: {cause.Message}", Given,
+            "Check the free space and the health of the disk.", cause);
 
     /// <summary>Checks that what is at the destination may be replaced. A save takes long, so it asks again before it does.</summary>
     /// <param name="staging">The directory of the save itself, which may lie inside.</param>
@@ -70,7 +73,8 @@ public sealed class Destination
 
         if (!_force)
         {
-            throw new MergeException(MergeError.InvalidDestination, $"The destination '{Given}' exists already.", Given, "Use -Force to replace the model there, or choose another -Destination.");
+            throw new MergeException(MergeError.InvalidDestination, $"The destination '{Given}' exists already.", Given,
+                "Use -Force to replace the model there, or choose another -Destination.");
         }
 
         var own = staging is null ? null : System.IO.Path.GetFileName(staging) + '/';
@@ -79,7 +83,9 @@ public sealed class Destination
         {
             throw new MergeException(
                 MergeError.InvalidDestination,
-                $"The destination '{Given}' holds files that do not belong to a model: {string.Join(", ", unknown.Take(5))}{(unknown.Count > 5 ? $" and {unknown.Count - 5} more" : "")}. -Force replaces a model directory; it does not delete anything else.",
+                $"The destination '{Given}' holds files that do not belong to a model: " +
+                    $"{string.Join(", ", unknown.Take(5))}{(unknown.Count > 5 ? $" and {unknown.Count - 5} more" : "")}. -Force replaces " +
+                    "a model directory; it does not delete anything else.",
                 Given,
                 "Move those files away, or choose another -Destination.") { Details = unknown };
         }

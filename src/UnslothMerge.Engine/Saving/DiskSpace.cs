@@ -21,7 +21,8 @@ public static class DiskSpace
         return existing;
     }
 
-    /// <summary>Refuses a save for which there is no room. The old model stays until the new one is complete, so its space does not count.</summary>
+    /// <summary>Refuses a save for which there is no room. The old model stays until the new one is complete, so its space does not
+    /// count.</summary>
     /// <exception cref="MergeException">There is not enough.</exception>
     public static void Require(long bytes, Destination destination)
     {

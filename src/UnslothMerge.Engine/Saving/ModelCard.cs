@@ -16,8 +16,8 @@ public static class ModelCard
     private static readonly string[] License = ["license", "license_name", "license_link"];
 
     /// <summary>
-    /// The card of a merged model. A card that is at the destination already is its author's: it is kept, and only what this merge makes untrue is changed. A new one takes over from the
-    /// cards of base and adapters what holds for the merged model too.
+    /// The card of a merged model. A card that is at the destination already is its author's: it is kept, and only what this merge makes
+    /// untrue is changed. A new one takes over from the cards of base and adapters what holds for the merged model too.
     /// </summary>
     /// <param name="plan">What is written.</param>
     /// <param name="directory">The directory that it is written to.</param>
@@ -35,7 +35,8 @@ public static class ModelCard
         {
             string[] models = [.. steps.Select(s => HubCache.NameOf(s.Adapter.Path)).OfType<string>().Prepend(baseId).Distinct()];
             card.Facts.Set("base_model", models);
-            card.Facts.Set("base_model_relation", models.Length > 1 ? ["merge"] : steps.Length > 0 ? ["finetune"] : plan.Config.Quantization is null ? [] : ["quantized"]);
+            card.Facts.Set("base_model_relation",
+                models.Length > 1 ? ["merge"] : steps.Length > 0 ? ["finetune"] : plan.Config.Quantization is null ? [] : ["quantized"]);
         }
 
         var @base = Facts(plan.Merge.Base.Path, warnings);
@@ -56,7 +57,8 @@ public static class ModelCard
         return card.ToString();
     }
 
-    /// <summary>The card of an adapter that is saved by itself: the one that is at the destination, else the adapter's own, with what the Hub needs to know.</summary>
+    /// <summary>The card of an adapter that is saved by itself: the one that is at the destination, else the adapter's own, with what the
+    /// Hub needs to know.</summary>
     /// <param name="plan">The merge of the adapter.</param>
     /// <param name="directory">The directory that it is written to.</param>
     /// <param name="options">What the user adds.</param>
@@ -66,7 +68,8 @@ public static class ModelCard
     {
         var step = plan.Steps[0];
         var baseId = BaseId(plan);
-        var card = CardText.Read(directory) ?? CardText.Read(step.Adapter.Path) ?? CardText.New(Path.GetFileName(directory), $"A {step.Adapter.Config.PeftType} adapter for {baseId ?? plan.Base.Name}.");
+        var card = CardText.Read(directory) ?? CardText.Read(step.Adapter.Path)
+            ?? CardText.New(Path.GetFileName(directory), $"A {step.Adapter.Config.PeftType} adapter for {baseId ?? plan.Base.Name}.");
         if (baseId is not null && !card.Facts.Values("base_model").Any(HubName.IsOne))
         {
             card.Facts.Set("base_model", baseId);
@@ -124,24 +127,30 @@ public static class ModelCard
             Line($"- Adapter: {HubCache.NameOf(adapter.Path) ?? adapter.Name} ({config.PeftType}{rank}{trained}), weight {step.Weight}");
         }
 
-        foreach (var rule in tensors.SelectMany(t => t.Terms).Select(t => t.Term).OfType<CombinedTerm>().Select(t => t.Description).Distinct())
+        foreach (var rule in tensors.SelectMany(t => t.Terms).Select(t => t.Term).OfType<CombinedTerm>().Select(t => t.Description)
+            .Distinct())
         {
             Line($"- Combined by {rule}");
         }
 
         foreach (var group in ByStrength(tensors, merge))
         {
-            Line($"- Strength {group.Key} on {Amount.Text(group.Count(), "tensor")}: {string.Join(", ", group.Take(3).Select(t => $"`{t.Name}`"))}{(group.Count() > 3 ? ", …" : "")}");
+            var names = string.Join(", ", group.Take(3).Select(t => $"`{t.Name}`")) + (group.Count() > 3 ? ", …" : "");
+            Line($"- Strength {group.Key} on {Amount.Text(group.Count(), "tensor")}: {names}");
         }
 
         var changed = tensors.Count(t => t.IsChanged);
-        Line($"- Saved as {method} by UnslothMerge {typeof(ModelCard).Assembly.GetName().Version!.ToString(3)}: {changed} of {tensors.Count} tensors changed{(tensors.Count < merge.Tensors.Length ? $"; {merge.Tensors.Length - tensors.Count} tensors of the model were left out" : "")}");
+        var missing = merge.Tensors.Length - tensors.Count;
+        var version = typeof(ModelCard).Assembly.GetName().Version!.ToString(3);
+        var rest = missing > 0 ? $"; {missing} tensors of the model were left out" : "";
+        Line($"- Saved as {method} by UnslothMerge {version}: {changed} of {tensors.Count} tensors changed{rest}");
         return text.ToString();
 
         void Line(FormattableString line) => text.Append(line.ToString(CultureInfo.InvariantCulture)).Append('\n');
     }
 
-    // The tensors whose strength the user set, the largest first. Grouping by numbers is compiled when it is first asked for, and mostly there are none.
+    // The tensors whose strength the user set, the largest first. Grouping by numbers is compiled when it is first asked for, and mostly
+    // there are none.
     private static IEnumerable<IGrouping<double, LogicalTensor>> ByStrength(List<LogicalTensor> tensors, MergePlan merge)
     {
         var set = tensors.Where(t => StrengthOf(t, merge) != 1).ToList();
@@ -166,12 +175,14 @@ public static class ModelCard
 
     private static string KindTag(AdapterStep step) => step.Adapter.Config.PeftType.ToLowerInvariant();
 
-    // The base's true name: that of its place in the Hub's cache; else what the adapters were trained on, unless that was a 4-bit copy of this base; else what its own config says.
+    // The base's true name: that of its place in the Hub's cache; else what the adapters were trained on, unless that was a 4-bit copy of
+    // this base; else what its own config says.
     // The Hub refuses a base_model that is not a Hub id, so a local path is left out.
     private static string? BaseId(MergePlan plan)
     {
         var trained = plan.Steps.Select(s => s.Adapter.Config.BaseModel).ToList();
-        var same = trained.Where(m => plan.Base.Config.Quantization is not null || m?.EndsWith("bnb-4bit", StringComparison.OrdinalIgnoreCase) != true);
+        var same = trained.Where(m =>
+            plan.Base.Config.Quantization is not null || m?.EndsWith("bnb-4bit", StringComparison.OrdinalIgnoreCase) != true);
         return HubCache.NameOf(plan.Base.Path) ?? same.Append(plan.Base.Config.NameOrPath).Concat(trained).FirstOrDefault(HubName.IsOne);
     }
 }

@@ -18,7 +18,8 @@ public sealed record ExtrasOptions
     public IReadOnlyList<string> Datasets { get; init; } = [];
 }
 
-/// <summary>All files of a saved model but its weights. They are read and made before the first weight is written, so that what is wrong with them shows in time.</summary>
+/// <summary>All files of a saved model but its weights. They are read and made before the first weight is written, so that what is wrong
+/// with them shows in time.</summary>
 public sealed class ModelExtras
 {
     private readonly Dictionary<string, string> _copied;
@@ -45,7 +46,8 @@ public sealed class ModelExtras
     /// <param name="destination">Where.</param>
     /// <param name="method">The save method, for the card.</param>
     /// <param name="options">What the user adds.</param>
-    /// <exception cref="MergeException">A file that the model needs cannot be read, or the tokenizer that the user gave is none.</exception>
+    /// <exception cref="MergeException">A file that the model needs cannot be read, or the tokenizer that the user gave is
+    /// none.</exception>
     public static ModelExtras For(WritePlan plan, Destination destination, string method, ExtrasOptions options)
     {
         var @base = plan.Merge.Base.Path;
@@ -71,7 +73,8 @@ public sealed class ModelExtras
     /// <param name="plan">The merge of the adapter.</param>
     /// <param name="destination">Where it is written.</param>
     /// <param name="options">What the user adds.</param>
-    /// <exception cref="MergeException">The plan is more than one plain adapter, a file cannot be read, or the tokenizer that the user gave is none.</exception>
+    /// <exception cref="MergeException">The plan is more than one plain adapter, a file cannot be read, or the tokenizer that the user
+    /// gave is none.</exception>
     public static ModelExtras ForAdapter(MergePlan plan, Destination destination, ExtrasOptions options)
     {
         AdapterSaver.RequireOneAdapter(plan);
@@ -108,7 +111,9 @@ public sealed class ModelExtras
         _warnings.AddRange(TokenIds.Problems(tokenizer, configs, rows));
         if (!isBases && !tokenizer.HasChatTemplate && ModelTokenizer.HasTemplate(ModelFiles.TokenizerPaths(merge.Base.Path)))
         {
-            _warnings.Add($"The tokenizer of '{own}' has no chat template, so the saved one has none either. The base has one: -Tokenizer '{merge.Base.Path}' saves its tokenizer instead.");
+            _warnings.Add(
+                $"The tokenizer of '{own}' has no chat template, so the saved one has none either. The base has one: -Tokenizer " +
+                $"'{merge.Base.Path}' saves its tokenizer instead.");
         }
 
         return changes.Select(c => c.File);

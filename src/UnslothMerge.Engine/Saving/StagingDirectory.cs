@@ -3,8 +3,8 @@ using UnslothMerge.IO;
 namespace UnslothMerge.Saving;
 
 /// <summary>
-/// Where a model is written until it is complete: a hidden directory beside the destination, which then takes its name in one step. Where the
-/// destination is a mount point, or its parent may not be written, the directory is inside and its files are moved one by one.
+/// Where a model is written until it is complete: a hidden directory beside the destination, which then takes its name in one step. Where
+/// the destination is a mount point, or its parent may not be written, the directory is inside and its files are moved one by one.
 /// Disposed without <see cref="Land"/>, it leaves nothing behind.
 /// </summary>
 public sealed class StagingDirectory : IDisposable
@@ -50,7 +50,8 @@ public sealed class StagingDirectory : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new MergeException(MergeError.InvalidDestination, $"Nothing can be written at '{destination.Given}': {e.Message}", destination.Given, "Choose another -Destination, or make this one writable.", e);
+            throw new MergeException(MergeError.InvalidDestination, $"Nothing can be written at '{destination.Given}': {e.Message}",
+                destination.Given, "Choose another -Destination, or make this one writable.", e);
         }
     }
 
@@ -141,7 +142,8 @@ public sealed class StagingDirectory : IDisposable
     private static List<string> MissingParents(string path)
     {
         var missing = new List<string>();
-        for (var parent = System.IO.Path.GetDirectoryName(path); parent is not null && !Directory.Exists(parent); parent = System.IO.Path.GetDirectoryName(parent))
+        for (var parent = System.IO.Path.GetDirectoryName(path); parent is not null
+            && !Directory.Exists(parent); parent = System.IO.Path.GetDirectoryName(parent))
         {
             missing.Add(parent);
         }
@@ -149,9 +151,11 @@ public sealed class StagingDirectory : IDisposable
         return missing;
     }
 
-    private static IEnumerable<string> Entries(string directory) => Directory.EnumerateFileSystemEntries(directory, "*", new EnumerationOptions { AttributesToSkip = 0 });
+    private static IEnumerable<string> Entries(string directory) =>
+        Directory.EnumerateFileSystemEntries(directory, "*", new EnumerationOptions { AttributesToSkip = 0 });
 
-    private static bool IsMountPoint(string path) => DriveInfo.GetDrives().Any(d => System.IO.Path.TrimEndingDirectorySeparator(d.Name) == path);
+    private static bool IsMountPoint(string path) =>
+        DriveInfo.GetDrives().Any(d => System.IO.Path.TrimEndingDirectorySeparator(d.Name) == path);
 
     // Failing to tidy up must not hide why the save failed, nor make a failure of a save that succeeded.
     private static void DeleteQuietly(string path, bool recursive = true)

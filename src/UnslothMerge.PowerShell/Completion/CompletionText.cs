@@ -21,7 +21,8 @@ internal static partial class CompletionText
     {
         using var shell = System.Management.Automation.PowerShell.Create(RunspaceMode.CurrentRunspace);
         var found = shell.AddScript(
-            "param($path) $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($path)").AddArgument(path).Invoke<string>();
+            "param($path) $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($path)").AddArgument(path)
+                .Invoke<string>();
         return shell.HadErrors ? null : found.FirstOrDefault();
     }
 

@@ -13,7 +13,8 @@ public abstract class DirectoryCompleter : IArgumentCompleter
 {
     private const int Depth = 4;
     private static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(300);
-    private static readonly EnumerationOptions Readable = new() { IgnoreInaccessible = true, AttributesToSkip = FileAttributes.Hidden | FileAttributes.System };
+    private static readonly EnumerationOptions Readable =
+        new() { IgnoreInaccessible = true, AttributesToSkip = FileAttributes.Hidden | FileAttributes.System };
 
     /// <inheritdoc/>
     public IEnumerable<CompletionResult> CompleteArgument(
@@ -22,7 +23,8 @@ public abstract class DirectoryCompleter : IArgumentCompleter
         var word = CompletionText.Unquote(wordToComplete);
         var slash = word.LastIndexOfAny(['/', '\\']) + 1;
         var (folder, rest) = (word[..slash], word[slash..]);
-        foreach (var (relative, path) in Below(CompletionText.ProviderPath(folder.Length == 0 ? "." : folder), rest).Where(d => Is(d.Path, commandName)))
+        foreach (var (relative, path) in Below(CompletionText.ProviderPath(folder.Length == 0 ? "." : folder), rest)
+            .Where(d => Is(d.Path, commandName)))
         {
             yield return CompletionText.Result((folder.Length == 0 ? "./" : folder) + relative, path);
         }

@@ -6,14 +6,15 @@ using System.Runtime.Loader;
 namespace UnslothMerge.PowerShell.Isolation;
 
 /// <summary>
-/// Keeps the engine and what it depends on out of the session: PowerShell loads only this assembly, and the engine comes from a load context
-/// of its own over <c>bin/engine</c>, so that another module's version of a library never meets ours. What a folder there holds that is called
-/// as this platform (<c>linux-x64</c> …) was compiled ahead for it and comes first.
+/// Keeps the engine and what it depends on out of the session: PowerShell loads only this assembly, and the engine comes from a load
+/// context of its own over <c>bin/engine</c>, so that another module's version of a library never meets ours. What a folder there holds
+/// that is called as this platform (<c>linux-x64</c> …) was compiled ahead for it and comes first.
 /// </summary>
 public sealed class EngineLoader : IModuleAssemblyInitializer, IModuleAssemblyCleanup
 {
     private const string Engine = "UnslothMerge.Engine";
-    private static readonly Lazy<EngineContext> Context = new(() => new EngineContext(Path.Combine(Path.GetDirectoryName(typeof(EngineLoader).Assembly.Location)!, "engine")));
+    private static readonly Lazy<EngineContext> Context =
+        new(() => new EngineContext(Path.Combine(Path.GetDirectoryName(typeof(EngineLoader).Assembly.Location)!, "engine")));
 
     /// <inheritdoc/>
     public void OnImport() => AssemblyLoadContext.Default.Resolving += Resolve;
@@ -30,11 +31,14 @@ public sealed class EngineLoader : IModuleAssemblyInitializer, IModuleAssemblyCl
         private readonly string[] _directories = [Path.Combine(directory, Platform), directory];
 
         private static string Platform =>
-            $"{(OperatingSystem.IsWindows() ? "win" : OperatingSystem.IsMacOS() ? "osx" : "linux")}-{RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant()}";
+            (OperatingSystem.IsWindows() ? "win-" : OperatingSystem.IsMacOS() ? "osx-" : "linux-")
+            + RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant();
 
-        protected override Assembly? Load(AssemblyName assemblyName) => Find($"{assemblyName.Name}.dll") is { } path ? LoadFromAssemblyPath(path) : null;
+        protected override Assembly? Load(AssemblyName assemblyName) =>
+            Find($"{assemblyName.Name}.dll") is { } path ? LoadFromAssemblyPath(path) : null;
 
-        protected override nint LoadUnmanagedDll(string unmanagedDllName) => Find(unmanagedDllName) is { } path ? LoadUnmanagedDllFromPath(path) : 0;
+        protected override nint LoadUnmanagedDll(string unmanagedDllName) =>
+            Find(unmanagedDllName) is { } path ? LoadUnmanagedDllFromPath(path) : 0;
 
         private string? Find(string name) => _directories.Select(d => Path.Combine(d, name)).FirstOrDefault(File.Exists);
     }

@@ -15,7 +15,9 @@ public sealed class AdapterConfigTests
     [InlineData("model.layers.0.self_attn.v_proj", 8)]
     public void The_first_pattern_that_matches_gives_the_rank(string module, int rank)
     {
-        const string json = """{"peft_type":"LORA","r":8,"lora_alpha":16,"rank_pattern":{"model.layers.0.self_attn.q_proj":2,"layers\\.[01]\\.self_attn\\.(q|k)_proj":3,"q_proj":4,"self_attn.q_proj":5}}""";
+        const string json =
+            """{"peft_type":"LORA","r":8,"lora_alpha":16,"rank_pattern":{"model.layers.0.self_attn.q_proj":""" +
+            """2,"layers\\.[01]\\.self_attn\\.(q|k)_proj":3,"q_proj":4,"self_attn.q_proj":5}}""";
         Assert.Equal(rank, Read(json).RankOf(module));
     }
 
@@ -33,7 +35,8 @@ public sealed class AdapterConfigTests
     [InlineData("""{"peft_type":"LORA","r":8,"lora_alpha":11.313708498984761}""", 16, 0.7071067811865476)]
     [InlineData("""{"peft_type":"LORA","r":8,"lora_alpha":16,"alpha_pattern":{"m":4},"use_rslora":true}""", 16, 1)]
     [InlineData("""{"peft_type":"lora","lora_alpha":1}""", 3, 1 / 3.0)]
-    public void The_scaling_is_alpha_over_the_rank_or_its_root(string json, int rank, double scaling) => Assert.Equal(scaling, Read(json).ScalingOf("m", rank), 15);
+    public void The_scaling_is_alpha_over_the_rank_or_its_root(string json, int rank, double scaling) =>
+        Assert.Equal(scaling, Read(json).ScalingOf("m", rank), 15);
 
     [Theory]
     [InlineData("""{"peft_type":"LORA","lora_alpha":1,"alpha_pattern":{"(":2}}""", "(")]
@@ -48,7 +51,8 @@ public sealed class AdapterConfigTests
     }
 
     [Fact]
-    public void A_config_that_is_not_pefts_is_refused() => Assert.Contains("peft_type", Assert.Throws<MergeException>(() => Read("{}")).Message, StringComparison.Ordinal);
+    public void A_config_that_is_not_pefts_is_refused() =>
+        Assert.Contains("peft_type", Assert.Throws<MergeException>(() => Read("{}")).Message, StringComparison.Ordinal);
 
     [Theory]
     [InlineData("null", false)]
@@ -62,7 +66,8 @@ public sealed class AdapterConfigTests
     [InlineData("\"x\"", true)]
     [InlineData("[0]", true)]
     [InlineData("{\"a\":null}", true)]
-    public void An_option_is_set_unless_it_says_nothing(string value, bool set) => Assert.Equal(set, Read($$"""{"peft_type":"LORA","use_dora":{{value}}}""").IsSet("use_dora"));
+    public void An_option_is_set_unless_it_says_nothing(string value, bool set) =>
+        Assert.Equal(set, Read($$"""{"peft_type":"LORA","use_dora":{{value}}}""").IsSet("use_dora"));
 
     private static AdapterConfig Read(string json) => new((JsonObject)JsonNode.Parse(json)!, "adapter_config.json");
 }

@@ -61,12 +61,14 @@ public sealed class AdapterNamesTests
     [InlineData("base_model.model.wte.lora_embedding_A.sft", "base_model.model.wte.lora_embedding_A")]
     [InlineData("base_model.model.q.lora_magnitude_vector.default.weight", "base_model.model.q.lora_magnitude_vector")]
     [InlineData("base_model.model.q.lora_magnitude_vector.default", "base_model.model.q.lora_magnitude_vector")]
-    [InlineData("base_model.model.wte.token_adapter.trainable_tokens_delta.default", "base_model.model.wte.token_adapter.trainable_tokens_delta")]
+    [InlineData("base_model.model.wte.token_adapter.trainable_tokens_delta.default",
+        "base_model.model.wte.token_adapter.trainable_tokens_delta")]
     [InlineData("base_model.model.lm_head.modules_to_save.default.weight", "base_model.model.lm_head.weight")]
     [InlineData("base_model.model.norm.ln_tuning_layers.default.weight", "base_model.model.norm.ln_tuning_layers.weight")]
     [InlineData("model.q.lora_A.weight", "base_model.model.model.q.lora_A.weight")]
     [InlineData("_orig_mod.base_model.model.q.lora_B.default.bias", "base_model.model.q.lora_B.bias")]
-    [InlineData("base_model.model.model.layers.0._checkpoint_wrapped_module.q.lora_A.weight", "base_model.model.model.layers.0.q.lora_A.weight")]
+    [InlineData("base_model.model.model.layers.0._checkpoint_wrapped_module.q.lora_A.weight",
+        "base_model.model.model.layers.0.q.lora_A.weight")]
     [InlineData("module.base_model.model.q.lora_A.default.weight", "base_model.model.q.lora_A.weight")]
     public void A_name_becomes_that_of_a_saved_adapter(string name, string saved)
     {

@@ -19,7 +19,8 @@ public sealed class FactorMatrixTests
         using var directory = new TemporaryDirectory();
         var model = new TinyTensors();
         model.Add("t", [Rows, Columns], i => (i[0] * 100) + i[1]);
-        var tensor = SafetensorsFile.Open(Path.Combine(model.WriteAdapter(directory["a"], new JsonObject()), "adapter_model.safetensors")).Tensors[0];
+        var tensor = SafetensorsFile.Open(
+            Path.Combine(model.WriteAdapter(directory["a"], new JsonObject()), "adapter_model.safetensors")).Tensors[0];
         var windows =
             from row in Gen.Int[0, Rows - 1]
             from rows in Gen.Int[1, Rows - row]

@@ -47,9 +47,11 @@ public sealed class MatrixKindsTests
         // w2 = w2_a·w2_b is [c, d·k·k], and kron takes it as a matrix.
         var (a, b, c, d, k, r) = (2, 2, 3, 2, 4, 2);
         var (w1a, w1b, w2a, w2b) = (Random(a, r), Random(r, b), Random(c, r), Random(r, d * k));
-        using var merge = new TinyMerge("LOKR", """{"alpha": 3, "r": 9, "rank_pattern": {"layer": 2}, "alpha_pattern": {"lay.r": 5}}""", Random(a * c, b * d, 2, 2));
+        using var merge = new TinyMerge("LOKR", """{"alpha": 3, "r": 9, "rank_pattern": {"layer": 2}, "alpha_pattern": {"lay.r": 5}}""",
+            Random(a * c, b * d, 2, 2));
         merge.Part("lokr_w1_a", w1a).Part("lokr_w1_b", w1b).Part("lokr_w2_a", w2a).Part("lokr_w2_b", w2b)
-            .Expect((o, i) => 5.0 / r * Sum(r, q => w1a[o / c, q] * w1b[q, i / (d * k)]) * Sum(r, q => w2a[o % c, q] * w2b[q, i % (d * k)]));
+            .Expect((o, i) =>
+                5.0 / r * Sum(r, q => w1a[o / c, q] * w1b[q, i / (d * k)]) * Sum(r, q => w2a[o % c, q] * w2b[q, i % (d * k)]));
     }
 
     [Fact]
@@ -59,7 +61,8 @@ public sealed class MatrixKindsTests
         var (a1, b1, t1) = (Random(r, outputs), Random(r, inputs), Random(r, r, k, 1));
         var (a2, b2, t2) = (Random(r, outputs), Random(r, inputs), Random(r, r, k, 1));
         using var merge = new TinyMerge("LOHA", """{"alpha": 3, "r": 2}""", Random(outputs, inputs, k));
-        merge.Part("hada_w1_a", a1).Part("hada_w1_b", b1).Part("hada_t1", t1).Part("hada_w2_a", a2).Part("hada_w2_b", b2).Part("hada_t2", t2)
+        merge.Part("hada_w1_a", a1).Part("hada_w1_b", b1).Part("hada_t1", t1).Part("hada_w2_a", a2).Part("hada_w2_b", b2)
+            .Part("hada_t2", t2)
             .Expect((o, i) => 1.5 * Factor(a1, b1, t1, o, i) * Factor(a2, b2, t2, o, i));
 
         double Factor(Values a, Values b, Values t, int o, int i) => Sum(r, p => Sum(r, q => t[p, q, i % k, 0] * b[q, i / k] * a[p, o]));
@@ -78,12 +81,15 @@ public sealed class MatrixKindsTests
         var t = method == "relu" ? [.. p.Data.Select(v => Math.Max(v, 0))] : q;
         double W(int o, int i) => transposed ? weight[i, o] : weight[o, i];
         double Projected(int k, int i) => Sum(outputs, o => t[(o * 3) + k] * W(o, i));
-        using (var merge = new TinyMerge("DEFT", $$"""{"alpha": 6, "r": 3, "decomposition_method": "{{method}}"}""", weight, Random(outputs)))
+        using (var merge = new TinyMerge("DEFT", $$"""{"alpha": 6, "r": 3, "decomposition_method": "{{method}}"}""", weight,
+            Random(outputs)))
         {
-            merge.Part("deft_P", p).Part("deft_R", r).Expect((o, i) => Sum(3, k => q[(o * 3) + k] * ((2 * r[k, i]) - Projected(k, i))), transposed);
+            merge.Part("deft_P", p).Part("deft_R", r)
+                .Expect((o, i) => Sum(3, k => q[(o * 3) + k] * ((2 * r[k, i]) - Projected(k, i))), transposed);
         }
 
-        using (var merge = new TinyMerge("DEFT", $$"""{"alpha": 6, "r": 3, "para": true, "decomposition_method": "{{method}}"}""", weight, Random(outputs)))
+        using (var merge = new TinyMerge("DEFT", $$"""{"alpha": 6, "r": 3, "para": true, "decomposition_method": "{{method}}"}""", weight,
+            Random(outputs)))
         {
             merge.Part("deft_P", p).Expect((o, i) => -Sum(3, k => q[(o * 3) + k] * Projected(k, i)), transposed);
         }
@@ -96,7 +102,8 @@ public sealed class MatrixKindsTests
         var weight = Random(outputs, inputs);
         var (a, b) = (Random(r, outputs), Random(outputs, r));
         Values[] e = [Random(r, r), Random(r, r)], d = [Random(r, r), Random(r, r)];
-        using var merge = new TinyMerge("PEANUT", """{"act_fn": "tanh", "depth": 2, "r": 2, "scaling": 0.5}""", weight).Part("peanut_A.weight", a).Part("peanut_B.weight", b);
+        using var merge = new TinyMerge("PEANUT", """{"act_fn": "tanh", "depth": 2, "r": 2, "scaling": 0.5}""", weight)
+            .Part("peanut_A.weight", a).Part("peanut_B.weight", b);
         for (var n = 0; n < 2; n++)
         {
             merge.Part($"peanut_encoders.{n}.weight", e[n]).Part($"peanut_decoders.{n}.weight", d[n]);
@@ -125,9 +132,14 @@ public sealed class MatrixKindsTests
         var (r, n, min) = (2, 3, Math.Min(outputs, inputs));
         var (a, b) = (Random(r, 1, 9), Random(10, 4, r));
         var (lambda, gamma) = (Random(r, n), Random(n, min));
-        using var merge = new TinyMerge("RANDLORA", """{"randlora_alpha": 3, "r": 2}""", transposed ? Random(inputs, outputs) : Random(outputs, inputs), Random(outputs));
-        merge.With("randlora_A", a).With("randlora_B", b).Part("randlora_A", a).Part("randlora_B", b).Part("randlora_lambda", lambda).Part("randlora_gamma", gamma)
-            .Expect((o, i) => 1.5 * Sum(n * r, q => b[Long(o, i), q / r, q % r] * lambda[q / n, q % n] * gamma[q % n, Short(o, i)] * a[q / n, 0, Short(o, i)]), transposed);
+        using var merge = new TinyMerge("RANDLORA", """{"randlora_alpha": 3, "r": 2}""",
+            transposed ? Random(inputs, outputs) : Random(outputs, inputs), Random(outputs));
+        merge.With("randlora_A", a).With("randlora_B", b).Part("randlora_A", a).Part("randlora_B", b).Part("randlora_lambda", lambda)
+            .Part("randlora_gamma", gamma)
+            .Expect((o, i) =>
+                1.5 * Sum(n * r,
+                    q => b[Long(o, i), q / r, q % r] * lambda[q / n, q % n] * gamma[q % n, Short(o, i)] * a[q / n, 0, Short(o, i)]),
+                    transposed);
 
         int Long(int o, int i) => outputs >= inputs ? o : i;
         int Short(int o, int i) => outputs >= inputs ? i : o;
@@ -142,7 +154,9 @@ public sealed class MatrixKindsTests
     {
         var spectrum = Random(9);
         var places = Places(3, outputs * inputs, 9);
-        using var merge = new TinyMerge("WAVEFT", $$"""{"scaling": 2, "wavelet_family": "{{family}}", "use_idwt": true, "random_loc_seed": 3}""", transposed ? Random(inputs, outputs) : Random(outputs, inputs), Random(outputs));
+        using var merge = new TinyMerge("WAVEFT",
+            $$"""{"scaling": 2, "wavelet_family": "{{family}}", "use_idwt": true, "random_loc_seed": 3}""", transposed
+            ? Random(inputs, outputs) : Random(outputs, inputs), Random(outputs));
         var (low, high) = Wavelets.Find(family)!.Value;
         var (height, width) = (Even(outputs + low.Length - 2), Even(inputs + low.Length - 2));
         var s = new double[height, width];
@@ -156,7 +170,9 @@ public sealed class MatrixKindsTests
         merge.Part("waveft_spectrum", spectrum).Expect(
             (o, i) =>
             {
-                double Up(int column, bool detail) => Sum(h, y => At(low, o, y) * s[detail ? y + h : y, column]) + Sum(h, y => At(high, o, y) * s[detail ? y + h : y, column + w]);
+                double Up(int column, bool detail) =>
+                    Sum(h, y => At(low, o, y) * s[detail ? y + h : y, column]) +
+                    Sum(h, y => At(high, o, y) * s[detail ? y + h : y, column + w]);
                 return 2 * (Sum(w, x => At(low, i, x) * Up(x, false)) + Sum(w, x => At(high, i, x) * Up(x, true)));
             },
             transposed);
@@ -174,8 +190,10 @@ public sealed class MatrixKindsTests
     {
         var spectrum = Random(5);
         var places = Places(777, 12, 5);
-        using var merge = new TinyMerge("WAVEFT", """{"scaling": 3, "wavelet_family": "db1", "use_idwt": false, "random_loc_seed": 777}""", Random(3, 4));
-        merge.Part("waveft_spectrum", spectrum).Expect((o, i) => Array.IndexOf(places, (o * 4) + i) is >= 0 and var n ? 3 * spectrum[n] : 0);
+        using var merge = new TinyMerge("WAVEFT", """{"scaling": 3, "wavelet_family": "db1", "use_idwt": false, "random_loc_seed": 777}""",
+            Random(3, 4));
+        merge.Part("waveft_spectrum", spectrum)
+            .Expect((o, i) => Array.IndexOf(places, (o * 4) + i) is >= 0 and var n ? 3 * spectrum[n] : 0);
     }
 
     [Theory]
@@ -186,9 +204,14 @@ public sealed class MatrixKindsTests
     {
         var spectrum = Random(6);
         var places = Places(41, outputs * inputs, 6);
-        using var merge = new TinyMerge("FOURIERFT", """{"scaling": 150, "random_loc_seed": 41}""", transposed ? Random(inputs, outputs) : Random(outputs, inputs), Random(outputs));
+        using var merge = new TinyMerge("FOURIERFT", """{"scaling": 150, "random_loc_seed": 41}""",
+            transposed ? Random(inputs, outputs) : Random(outputs, inputs), Random(outputs));
         merge.Part("fourierft_spectrum", spectrum).Expect(
-            (o, i) => 150.0 / (outputs * inputs) * Sum(6, n => spectrum[n] * Math.Cos(2 * Math.PI * (((double)(places[n] / inputs) * o / outputs) + ((double)(places[n] % inputs) * i / inputs)))),
+            (o, i) =>
+                150.0 / (outputs * inputs) * Sum(6,
+                    n =>
+                    spectrum[n] * Math.Cos(2 * Math.PI
+                        * (((double)(places[n] / inputs) * o / outputs) + ((double)(places[n] % inputs) * i / inputs)))),
             transposed);
     }
 
@@ -197,12 +220,14 @@ public sealed class MatrixKindsTests
     {
         var (k, r, hybrid, outputs, inputs) = (2, 4, 3, 6, 8);
         var (a, b, ga, gb) = (Random(k, inputs / k, r), Random(k, r, outputs / k), Random(hybrid, inputs), Random(outputs, hybrid));
-        using var merge = new TinyMerge("GRALORA", """{"alpha": 14, "r": 4, "gralora_k": 2, "hybrid_r": 3}""", Random(inputs, outputs), Random(outputs));
+        using var merge = new TinyMerge("GRALORA", """{"alpha": 14, "r": 4, "gralora_k": 2, "hybrid_r": 3}""", Random(inputs, outputs),
+            Random(outputs));
         merge.Part("gralora_A", a).Part("gralora_B", b).Part("gralora_A_general.weight", ga).Part("gralora_B_general.weight", gb).Expect(
             (o, i) =>
             {
                 var (x, y) = (i / (inputs / k), o / (outputs / k));
-                return 2 * (Sum(r / k, t => a[x, i % (inputs / k), (y * r / k) + t] * b[y, (x * r / k) + t, o % (outputs / k)]) + Sum(hybrid, t => gb[o, t] * ga[t, i]));
+                return 2 * (Sum(r / k, t => a[x, i % (inputs / k), (y * r / k) + t] * b[y, (x * r / k) + t, o % (outputs / k)]) +
+                    Sum(hybrid, t => gb[o, t] * ga[t, i]));
             },
             transposed: true);
     }
@@ -214,14 +239,17 @@ public sealed class MatrixKindsTests
     {
         var (r, v, n, outputs, inputs) = (2, 2, 5, 4, 6);
         var (bank, a, b) = (Random(n, v), Random(r, inputs / v, n), Random(outputs / v, r, n));
-        using var merge = new TinyMerge("VBLORA", """{"r": 2, "topk": 2, "num_vectors": 5, "vector_length": 2}""", Random(outputs, inputs)).With("vblora_vector_bank", bank);
+        using var merge = new TinyMerge("VBLORA", """{"r": 2, "topk": 2, "num_vectors": 5, "vector_length": 2}""", Random(outputs, inputs))
+            .With("vblora_vector_bank", bank);
         foreach (var (name, logits) in new[] { ("A", a), ("B", b) })
         {
             if (onlyTheLargest)
             {
                 var pieces = Enumerable.Range(0, logits.Data.Length / n).Select(p => Mixture(logits, p)).ToArray();
-                merge.Bytes($"vblora_logits_{name}_topk_indices", [.. pieces.SelectMany(p => p.Select(m => (byte)m.Place))], logits.Shape[0], logits.Shape[1], 2);
-                merge.Part($"vblora_logits_{name}_topk_weights", new Values([.. pieces.Select(p => p[0].Weight)], logits.Shape[0], logits.Shape[1], 1));
+                merge.Bytes($"vblora_logits_{name}_topk_indices", [.. pieces.SelectMany(p => p.Select(m => (byte)m.Place))],
+                    logits.Shape[0], logits.Shape[1], 2);
+                merge.Part($"vblora_logits_{name}_topk_weights",
+                    new Values([.. pieces.Select(p => p[0].Weight)], logits.Shape[0], logits.Shape[1], 1));
             }
             else
             {
@@ -234,7 +262,8 @@ public sealed class MatrixKindsTests
         double Piece(Values logits, int piece, int at) => Mixture(logits, piece).Sum(m => m.Weight * bank[m.Place, at]);
         (int Place, double Weight)[] Mixture(Values logits, int piece)
         {
-            var largest = Enumerable.Range(0, n).Select(j => (Place: j, Score: logits.Data[(piece * n) + j])).OrderByDescending(s => s.Score).Take(2).ToArray();
+            var largest = Enumerable.Range(0, n).Select(j => (Place: j, Score: logits.Data[(piece * n) + j]))
+                .OrderByDescending(s => s.Score).Take(2).ToArray();
             var sum = largest.Sum(s => Math.Exp(s.Score));
             return [.. largest.Select(s => (s.Place, Math.Exp(s.Score) / sum))];
         }
@@ -246,9 +275,13 @@ public sealed class MatrixKindsTests
         // Two modules, two vectors: the projection of the second module, by the model's order, was drawn with the second seed.
         var (a, b) = (Random(2, 5), Random(4, 2));
         Values[] v = [Random(4), Random(4)];
-        Values[] p = [.. new[] { 42, 43 }.Select(s => new Values([.. RandomNormals.First(s, 16, inDouble: false).Select(x => (double)(float)(x / Math.Sqrt(2)))], 4, 2, 2))];
-        using var merge = new TinyMerge("TINYLORA", """{"r": 2, "u": 4, "projection_seed": 42, "save_projection": true}""", Random(4, 5)).Base("a.weight", Random(4, 5));
-        merge.With("tinylora_v.0", v[0]).With("tinylora_v.1", v[1]).With("model.a.tinylora_A", a).With("model.a.tinylora_B", b).With("model.a.tinylora_P", p[0])
+        Values[] p = [.. new[] { 42,
+            43 }.Select(s =>
+            new Values([.. RandomNormals.First(s, 16, inDouble: false).Select(x => (double)(float)(x / Math.Sqrt(2)))], 4, 2, 2))];
+        using var merge = new TinyMerge("TINYLORA", """{"r": 2, "u": 4, "projection_seed": 42, "save_projection": true}""", Random(4, 5))
+            .Base("a.weight", Random(4, 5));
+        merge.With("tinylora_v.0", v[0]).With("tinylora_v.1", v[1]).With("model.a.tinylora_A", a).With("model.a.tinylora_B", b)
+            .With("model.a.tinylora_P", p[0])
             .Part("tinylora_A", a).Part("tinylora_B", b).Part("tinylora_P", p[1])
             .Expect((o, i) => Sum(2, x => Sum(2, y => b[o, x] * Sum(4, n => v[1][n] * p[1][n, x, y]) * a[y, i])));
     }
@@ -266,8 +299,10 @@ public sealed class MatrixKindsTests
     public void AdaLoraPrunedToNothingOnAnotherModuleIsNoError()
     {
         var (a, b, e) = (Random(2, 5), Random(4, 2), Random(2, 1));
-        using var merge = new TinyMerge("ADALORA", """{"init_r": 12, "r": 8, "lora_alpha": 0, "rank_pattern": {"layer.lora_E": [true, false]}}""", Random(4, 5));
-        merge.Base("other.weight", Random(3, 3)).With("model.other.lora_A", Random(0, 3)).With("model.other.lora_B", Random(3, 0)).With("model.other.lora_E", Random(0, 1))
+        using var merge = new TinyMerge("ADALORA",
+            """{"init_r": 12, "r": 8, "lora_alpha": 0, "rank_pattern": {"layer.lora_E": [true, false]}}""", Random(4, 5));
+        merge.Base("other.weight", Random(3, 3)).With("model.other.lora_A", Random(0, 3)).With("model.other.lora_B", Random(3, 0))
+            .With("model.other.lora_E", Random(0, 1))
             .Part("lora_A", a).Part("lora_B", b).Part("lora_E", e)
             .Expect((o, i) => 12 / (12 + 1e-5) * Sum(2, k => b[o, k] * e[k, 0] * a[k, i]));
     }

@@ -32,7 +32,8 @@ public sealed class NumericsTests
         Gen.Select(Gen.Int[1, 200], Gen.Long).Sample((length, seed) =>
         {
             var all = RandomPermutation.First(seed, length, length);
-            return all.Order().SequenceEqual(Enumerable.Range(0, length).Select(i => (long)i)) && RandomPermutation.First(seed, length, length / 2).SequenceEqual(all.Take(length / 2));
+            return all.Order().SequenceEqual(Enumerable.Range(0, length).Select(i => (long)i))
+                && RandomPermutation.First(seed, length, length / 2).SequenceEqual(all.Take(length / 2));
         });
 
     [Fact]
@@ -58,7 +59,8 @@ public sealed class NumericsTests
             var rows = columns + more;
             double[] p = [.. values.Take(rows * columns).Select(v => (double)(float)v)];
             var q = Householder.Orthogonal(p, rows, columns);
-            double Dot(double[] a, int i, double[] b, int j) => Enumerable.Range(0, rows).Sum(k => a[(k * columns) + i] * b[(k * columns) + j]);
+            double Dot(double[] a, int i, double[] b, int j) =>
+                Enumerable.Range(0, rows).Sum(k => a[(k * columns) + i] * b[(k * columns) + j]);
             for (var i = 0; i < columns; i++)
             {
                 for (var j = 0; j < columns; j++)
@@ -68,7 +70,8 @@ public sealed class NumericsTests
                 }
             }
 
-            // The first diagonal element is the norm with the other sign than the pivot; a column with nothing below its pivot is not reflected.
+            // The first diagonal element is the norm with the other sign than the pivot; a column with nothing below its pivot is not
+            // reflected.
             var isReflected = Enumerable.Range(1, rows - 1).Any(k => p[k * columns] != 0);
             Assert.Equal(isReflected ? -Math.CopySign(Math.Sqrt(Dot(p, 0, p, 0)), p[0]) : p[0], Dot(q, 0, p, 0), 1e-9);
         });

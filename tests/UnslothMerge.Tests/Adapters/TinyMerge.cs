@@ -16,7 +16,8 @@ internal sealed record Values(double[] Data, params long[] Shape)
 
     public static Values Random(Random random, params long[] shape) => Make(shape, _ => (float)((random.NextDouble() * 2) - 1));
 
-    public static Values Make(long[] shape, Func<int, double> value) => new([.. Enumerable.Range(0, (int)shape.Count()).Select(value)], shape);
+    public static Values Make(long[] shape, Func<int, double> value) =>
+        new([.. Enumerable.Range(0, (int)shape.Count()).Select(value)], shape);
 }
 
 /// <summary>Merges one adapter into a model of one module, <c>layer</c>, through files, in fp32.</summary>
@@ -69,11 +70,13 @@ internal sealed class TinyMerge : IDisposable
     {
         Directory.CreateDirectory(_directory["base"]);
         Directory.CreateDirectory(_directory["adapter"]);
-        TinyModel.WriteFile(Path.Combine(_directory["base"], "model.safetensors"), [.. _base.Select(t => TinyTensor.F32(t.Key, t.Value.Shape, t.Value.Data))]);
+        TinyModel.WriteFile(Path.Combine(_directory["base"], "model.safetensors"),
+            [.. _base.Select(t => TinyTensor.F32(t.Key, t.Value.Shape, t.Value.Data))]);
         File.WriteAllText(Path.Combine(_directory["base"], "config.json"), """{"architectures":["Tiny"],"model_type":"custom"}""");
         TinyModel.WriteFile(Path.Combine(_directory["adapter"], AdapterDirectory.WeightsName), [.. _adapter]);
         File.WriteAllText(Path.Combine(_directory["adapter"], AdapterDirectory.ConfigName), _config.ToJsonString());
-        var plan = MergePlanner.Plan(ModelDirectory.Open(_directory["base"]), [new AdapterStep(AdapterDirectory.Open(_directory["adapter"]), 1)]);
+        var plan = MergePlanner.Plan(ModelDirectory.Open(_directory["base"]),
+            [new AdapterStep(AdapterDirectory.Open(_directory["adapter"]), 1)]);
         var destination = Destination.Check(_directory["out"], [], force: true);
         var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
         ModelSaver.Save(destination, "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);

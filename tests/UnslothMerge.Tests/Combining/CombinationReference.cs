@@ -5,12 +5,14 @@ namespace UnslothMerge.Tests.Combining;
 /// <summary>The combinations as the papers write them: whole tensors, in double.</summary>
 internal static class CombinationReference
 {
-    public static double[] Combine(CombinationType type, double density, int seed, string tensor, IReadOnlyList<(double Weight, double[] Values)> deltas)
+    public static double[] Combine(CombinationType type, double density, int seed, string tensor,
+        IReadOnlyList<(double Weight, double[] Values)> deltas)
     {
         var thinned = deltas.Select((d, adapter) => type switch
         {
             CombinationType.Ties or CombinationType.MagnitudePrune => Largest(d.Values, density),
-            CombinationType.DareLinear or CombinationType.DareTies => Dropped(d.Values, density, Mask(seed, tensor, adapter, density, d.Values.Length)),
+            CombinationType.DareLinear or CombinationType.DareTies =>
+                Dropped(d.Values, density, Mask(seed, tensor, adapter, density, d.Values.Length)),
             _ => d.Values,
         }).ToList();
 
@@ -19,7 +21,8 @@ internal static class CombinationReference
         {
             var weighted = thinned.Select((v, adapter) => deltas[adapter].Weight * v[i]).ToList();
             var sign = weighted.Sum() >= 0 ? 1 : -1;
-            var agreeing = weighted.Select((v, adapter) => (Value: v, deltas[adapter].Weight)).Where(v => Math.Sign(v.Value) == sign).ToList();
+            var agreeing = weighted.Select((v, adapter) => (Value: v, deltas[adapter].Weight)).Where(v => Math.Sign(v.Value) == sign)
+                .ToList();
             var weights = agreeing.Sum(v => v.Weight);
             result[i] = type switch
             {
@@ -41,9 +44,11 @@ internal static class CombinationReference
 
     private static double[] Largest(double[] values, double density)
     {
-        var kept = values.Select((v, i) => (Size: Math.Abs(v), Index: i)).OrderByDescending(p => p.Size).ThenBy(p => p.Index).Take((int)(density * values.Length)).Select(p => p.Index).ToHashSet();
+        var kept = values.Select((v, i) => (Size: Math.Abs(v), Index: i)).OrderByDescending(p => p.Size).ThenBy(p => p.Index)
+            .Take((int)(density * values.Length)).Select(p => p.Index).ToHashSet();
         return [.. values.Select((v, i) => kept.Contains(i) ? v : 0)];
     }
 
-    private static double[] Dropped(double[] values, double density, bool[] mask) => [.. values.Select((v, i) => mask[i] ? v / density : 0)];
+    private static double[] Dropped(double[] values, double density, bool[] mask) =>
+        [.. values.Select((v, i) => mask[i] ? v / density : 0)];
 }

@@ -16,7 +16,8 @@ public sealed class CombinedMergeTests
     private static readonly ModelDirectory Base = ModelDirectory.Open(Fixtures.Base("llama-fp32"));
 
     // Weights, also negative ones, as the case gives them.
-    private static readonly List<AdapterStep> Steps = [.. new GoldenCase("weighted-three").Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight))];
+    private static readonly List<AdapterStep> Steps =
+        [.. new GoldenCase("weighted-three").Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight))];
 
     [Theory]
     [MemberData(nameof(CombinedTermTests.Types), MemberType = typeof(CombinedTermTests))]
@@ -26,8 +27,10 @@ public sealed class CombinedMergeTests
         var plan = MergePlanner.Plan(Base, Steps, new PlanOptions { Combination = type, Density = 0.3, Seed = 5 });
         Save(plan, plan.Tensors, directory["one"], workers: 1);
         Save(plan, plan.Tensors, directory["many"], workers: 3);
-        Assert.Equal(File.ReadAllBytes(Path.Combine(directory["one"], "model.safetensors")), File.ReadAllBytes(Path.Combine(directory["many"], "model.safetensors")));
-        Assert.Contains($"- Combined by {type.Name()} (density 0.3", File.ReadAllText(Path.Combine(directory["one"], "README.md")), StringComparison.Ordinal);
+        Assert.Equal(File.ReadAllBytes(Path.Combine(directory["one"], "model.safetensors")),
+            File.ReadAllBytes(Path.Combine(directory["many"], "model.safetensors")));
+        Assert.Contains($"- Combined by {type.Name()} (density 0.3", File.ReadAllText(Path.Combine(directory["one"], "README.md")),
+            StringComparison.Ordinal);
         Compare(directory["one"], (tensor, deltas) => CombinationReference.Combine(type, 0.3, 5, tensor, deltas));
     }
 
@@ -37,7 +40,8 @@ public sealed class CombinedMergeTests
         using var directory = new TemporaryDirectory();
         var plan = MergePlanner.Plan(Base, Steps, new PlanOptions { Combination = CombinationType.Ties, Density = 0.5 });
         Save(plan, [.. plan.Tensors.Select(t => t.WithStrength(-0.25))], directory["out"], workers: 2);
-        Compare(directory["out"], (tensor, deltas) => [.. CombinationReference.Combine(CombinationType.Ties, 0.5, 0, tensor, deltas).Select(v => -0.25 * v)]);
+        Compare(directory["out"],
+            (tensor, deltas) => [.. CombinationReference.Combine(CombinationType.Ties, 0.5, 0, tensor, deltas).Select(v => -0.25 * v)]);
     }
 
     [Fact]
@@ -60,8 +64,10 @@ public sealed class CombinedMergeTests
     public void AThinnedAdapterIsNotSavedAsItWas()
     {
         using var directory = new TemporaryDirectory();
-        var plan = MergePlanner.Plan(Base, [new AdapterStep(Steps[0].Adapter, 1)], new PlanOptions { Combination = CombinationType.DareLinear, Density = 0.5, Seed = 8 });
-        var error = Assert.Throws<MergeException>(() => AdapterSaver.Save(plan, Destination.Check(directory["out"], [], force: false), sync: false));
+        var plan = MergePlanner.Plan(Base, [new AdapterStep(Steps[0].Adapter, 1)],
+            new PlanOptions { Combination = CombinationType.DareLinear, Density = 0.5, Seed = 8 });
+        var error = Assert.Throws<MergeException>(() =>
+            AdapterSaver.Save(plan, Destination.Check(directory["out"], [], force: false), sync: false));
         Assert.Contains("dare_linear (density 0.5, seed 8)", error.Message, StringComparison.Ordinal);
         Assert.Empty(Directory.EnumerateFileSystemEntries(directory.Path));
     }
@@ -74,7 +80,8 @@ public sealed class CombinedMergeTests
     [InlineData(CombinationType.DareTies, double.NaN)]
     public void RefusesDensitiesThatMeanNothing(CombinationType type, double? density)
     {
-        var error = Assert.Throws<MergeException>(() => MergePlanner.Plan(Base, Steps, new PlanOptions { Combination = type, Density = density }));
+        var error = Assert.Throws<MergeException>(() =>
+            MergePlanner.Plan(Base, Steps, new PlanOptions { Combination = type, Density = density }));
         Assert.Equal((MergeError.InvalidOption, "Density"), (error.Error, error.Target));
     }
 
@@ -85,7 +92,8 @@ public sealed class CombinedMergeTests
     private static void Save(MergePlan plan, IReadOnlyList<LogicalTensor> tensors, string output, int workers)
     {
         var write = WritePlan.Create(plan, tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(Destination.Check(output, [], force: false), "merged_16bit", Runs.Of(write, workers), null, TestContext.Current.CancellationToken);
+        ModelSaver.Save(Destination.Check(output, [], force: false), "merged_16bit", Runs.Of(write, workers), null,
+            TestContext.Current.CancellationToken);
     }
 
     private static void Compare(string output, Func<string, IReadOnlyList<(double Weight, double[] Values)>, double[]> combine)
@@ -126,7 +134,9 @@ public sealed class CombinedMergeTests
         var (rank, columns) = ((int)a.Shape[0], (int)a.Shape[1]);
         var json = adapter.Config.Json;
         var scaling = json["lora_alpha"]!.GetValue<double>() / (json["use_rslora"]!.GetValue<bool>() ? Math.Sqrt(rank) : rank);
-        return [.. Enumerable.Range(0, count).Select(i => scaling * Enumerable.Range(0, rank).Sum(k => left[(i / columns * rank) + k] * right[(k * columns) + (i % columns)]))];
+        return [.. Enumerable.Range(0, count)
+            .Select(i =>
+                scaling * Enumerable.Range(0, rank).Sum(k => left[(i / columns * rank) + k] * right[(k * columns) + (i % columns)]))];
     }
 
     private static double[] Values(InputFiles files, StoredTensor tensor) => PassRule.Decode(tensor.Type, files.ReadAll(tensor));

@@ -29,10 +29,12 @@ public sealed class RandomMaskTests
 
     [Fact]
     public void StaysTheSameFromVersionToVersion() =>
-        Assert.Equal("11000011001111111111100111101010", string.Concat(CombinationReference.Mask(42, "model.layers.0.self_attn.q_proj.weight", 1, 0.5, 32).Select(k => k ? '1' : '0')));
+        Assert.Equal("11000011001111111111100111101010",
+            string.Concat(CombinationReference.Mask(42, "model.layers.0.self_attn.q_proj.weight", 1, 0.5, 32).Select(k => k ? '1' : '0')));
 
     [Fact]
     public void KeepsEverythingAtADensityOfOne() => Assert.DoesNotContain(false, Mask(3, "w", 0, 1));
 
-    private static bool[] Mask(int seed, string tensor, int adapter, double density) => CombinationReference.Mask(seed, tensor, adapter, density, Count);
+    private static bool[] Mask(int seed, string tensor, int adapter, double density) =>
+        CombinationReference.Mask(seed, tensor, adapter, density, Count);
 }

@@ -12,7 +12,8 @@ public sealed class FourBitCodesTests
     [Theory]
     [MemberData(nameof(Names))]
     public void WhatWasDecodedIsEncodedAsItWas(string name) =>
-        Gen.Select(Gen.Byte[0, 15].Array[64, 640], Gen.Int[5, 7].Select(p => 1 << p), Gen.Float[1e-30f, 1e30f]).Sample((codes, blockSize, scale) =>
+        Gen.Select(Gen.Byte[0, 15].Array[64, 640], Gen.Int[5, 7].Select(p => 1 << p), Gen.Float[1e-30f, 1e30f])
+            .Sample((codes, blockSize, scale) =>
         {
             // Every block holds its largest value, from which its absmax comes again.
             var book = FourBitCodes.Of(name);

@@ -11,7 +11,8 @@ namespace UnslothMerge.Tests.Formats;
 public sealed class Fp8OutputTests
 {
     // The finite positive numbers of E4M3 in the order of their codes.
-    private static readonly double[] Numbers = [.. Enumerable.Range(0, 0x7F).Select(c => c < 8 ? Math.ScaleB(c, -9) : Math.ScaleB(8 + (c & 7), (c >> 3) - 10))];
+    private static readonly double[] Numbers =
+        [.. Enumerable.Range(0, 0x7F).Select(c => c < 8 ? Math.ScaleB(c, -9) : Math.ScaleB(8 + (c & 7), (c >> 3) - 10))];
 
     private static readonly string[] Quantized = ["model.layers.0.mlp.down_proj.weight", "model.layers.0.self_attn.q_proj.weight"];
 
@@ -24,7 +25,8 @@ public sealed class Fp8OutputTests
             using var directory = new TemporaryDirectory();
             var random = new Random(seed);
             var weight = Weight(rows, columns, random);
-            var (a, b) = (Array.ConvertAll(new float[columns], _ => (float)random.NextDouble()), Array.ConvertAll(new float[rows], _ => random.Next(3) == 0 ? 0 : (float)random.NextDouble() * 1e-2f));
+            var (a, b) = (Array.ConvertAll(new float[columns], _ => (float)random.NextDouble()),
+                Array.ConvertAll(new float[rows], _ => random.Next(3) == 0 ? 0 : (float)random.NextDouble() * 1e-2f));
             var @base = TinyModel.Base(directory["base"], TinyTensor.F32(Quantized[0], [rows, columns], weight));
             var adapter = TinyModel.Lora(
                 directory["adapter"],
@@ -36,20 +38,25 @@ public sealed class Fp8OutputTests
             using var files = new InputFiles();
             var checkpoint = Checkpoint.Open(directory["out"]);
             var codes = files.ReadAll(checkpoint.Find(Quantized[0])!);
-            var (scale, height, width) = strategy == Fp8Strategy.Block ? (checkpoint.Find($"{Quantized[0]}_scale_inv")!, 128, 128) : (checkpoint.Find($"{Quantized[0]}_scale")!, 1, columns);
-            var scales = strategy == Fp8Strategy.Block ? files.ReadAll<float>(scale) : [.. files.ReadAll<ushort>(scale).Select(s => BitConverter.UInt32BitsToSingle((uint)s << 16))];
+            var (scale, height, width) = strategy == Fp8Strategy.Block
+                ? (checkpoint.Find($"{Quantized[0]}_scale_inv")!, 128, 128) : (checkpoint.Find($"{Quantized[0]}_scale")!, 1, columns);
+            var scales = strategy == Fp8Strategy.Block
+                ? files.ReadAll<float>(scale)
+                : [.. files.ReadAll<ushort>(scale).Select(s => BitConverter.UInt32BitsToSingle((uint)s << 16))];
             Assert.Equal([(rows + height - 1) / height, (columns + width - 1) / width], scale.Shape);
 
             var (lost, all) = (0.0, 0.0);
             for (var block = 0; block < scales.Length; block++)
             {
                 var (row, column) = (block / (int)scale.Shape[1] * height, block % (int)scale.Shape[1] * width);
-                var elements = (from r in Enumerable.Range(row, Math.Min(height, rows - row)) from c in Enumerable.Range(column, Math.Min(width, columns - column)) select (r * columns) + c).ToList();
+                var elements = (from r in Enumerable.Range(row, Math.Min(height, rows - row)) from c
+                    in Enumerable.Range(column, Math.Min(width, columns - column)) select (r * columns) + c).ToList();
                 double Merged(int e) => weight[e] + ((double)b[e / columns] * a[e % columns]);
                 var largest = elements.Max(e => Math.Abs(Merged(e)));
 
                 // A scale has the precision of its dtype; a block of zeros has one that a loader can divide by.
-                Assert.Equal(largest > 0 ? largest / 448 : strategy == Fp8Strategy.Block ? 1 : 0.0078125, scales[block], largest / 448 * (strategy == Fp8Strategy.Block ? 1e-6 : 0.004));
+                Assert.Equal(largest > 0 ? largest / 448 : strategy == Fp8Strategy.Block ? 1 : 0.0078125, scales[block],
+                    largest / 448 * (strategy == Fp8Strategy.Block ? 1e-6 : 0.004));
                 foreach (var e in elements)
                 {
                     var wanted = Merged(e) / scales[block];
@@ -76,12 +83,15 @@ public sealed class Fp8OutputTests
         using var directory = new TemporaryDirectory();
         string[] kept =
         [
-            "lm_head.weight", "model.embed_tokens.weight", "model.layers.0.mlp.gate.weight", "model.layers.0.mlp.experts.gate_up_proj", "model.visual.blocks.0.attn.qkv.weight",
+            "lm_head.weight", "model.embed_tokens.weight", "model.layers.0.mlp.gate.weight", "model.layers.0.mlp.experts.gate_up_proj",
+            "model.visual.blocks.0.attn.qkv.weight",
         ];
         var @base = TinyModel.Base(
             directory["base"],
             [
-                .. Quantized.Concat(kept).Select((n, i) => TinyTensor.BF16(n, n.Contains("experts", StringComparison.Ordinal) ? [2, 4, 2] : [4, 4], Enumerable.Repeat((ushort)(0x3F80 + i), 16).ToArray())),
+                .. Quantized.Concat(kept).Select((n, i) =>
+                    TinyTensor.BF16(n, n.Contains("experts", StringComparison.Ordinal) ? [2, 4, 2] : [4, 4],
+                        Enumerable.Repeat((ushort)(0x3F80 + i), 16).ToArray())),
                 TinyTensor.BF16("model.norm.weight", [4], 1, 2, 3, 4),
             ]);
         QuantizedModel.Save(@base, directory["out"], new Fp8Request(strategy), computed: false);
@@ -102,7 +112,10 @@ public sealed class Fp8OutputTests
         {
             var group = config["config_groups"]!["group_0"]!;
             Assert.Equal("channel", group["weights"]!["strategy"]!.GetValue<string>());
-            Assert.True(JsonNode.DeepEquals(JsonNode.Parse("""{"dynamic": true, "group_size": null, "num_bits": 8, "strategy": "token", "symmetric": true, "type": "float"}"""), group["input_activations"]));
+            Assert.True(JsonNode.DeepEquals(
+                JsonNode.Parse(
+                    """{"dynamic": true, "group_size": null, "num_bits": 8, "strategy": "token", "symmetric": true, "type": "float"}"""),
+                    group["input_activations"]));
         }
     }
 
@@ -129,13 +142,18 @@ public sealed class Fp8OutputTests
     {
         using var directory = new TemporaryDirectory();
         string[] names = ["lm_head.weight", .. Quantized, "model.layers.0.self_attn.o_proj.weight"];
-        var @base = QuantizedModel.Write(directory["base"], """{"quant_method": "compressed-tensors", "ignore": ["lm_head", "re:.*o_proj"]}""", [.. names.Select((n, i) => TinyTensor.BF16(n, [1, 2], (ushort)(0x3F80 + i), 0x4000))]);
+        var @base = QuantizedModel.Write(directory["base"],
+            """{"quant_method": "compressed-tensors", "ignore": ["lm_head", "re:.*o_proj"]}""",
+            [.. names.Select((n, i) => TinyTensor.BF16(n, [1, 2], (ushort)(0x3F80 + i), 0x4000))]);
         QuantizedModel.Save(@base, directory["fp8"], new Fp8Request(null), computed: false);
         QuantizedModel.Save(@base, directory["4bit"], new FourBitRequest(null, null, null, null), computed: false);
         Assert.Equal(Quantized, Checkpoint.Open(directory["fp8"]).Tensors.Where(t => t.Type == TensorType.F8_E4M3).Select(t => t.Name));
-        Assert.Equal(Quantized, Checkpoint.Open(directory["4bit"]).Tensors.Where(t => t.Name.EndsWith(".absmax", StringComparison.Ordinal)).Select(t => t.Name.Replace(".absmax", "", StringComparison.Ordinal)));
+        Assert.Equal(Quantized,
+            Checkpoint.Open(directory["4bit"]).Tensors.Where(t => t.Name.EndsWith(".absmax", StringComparison.Ordinal))
+            .Select(t => t.Name.Replace(".absmax", "", StringComparison.Ordinal)));
         string[] kept = ["lm_head", "model.layers.0.self_attn.o_proj"];
-        Assert.Equal(kept, ModelDirectory.Open(directory["fp8"]).Config.Quantization!.Strings("modules_to_not_convert").Order(StringComparer.Ordinal));
+        Assert.Equal(kept,
+            ModelDirectory.Open(directory["fp8"]).Config.Quantization!.Strings("modules_to_not_convert").Order(StringComparer.Ordinal));
         Assert.Equal(kept, ModelDirectory.Open(directory["4bit"]).Config.Quantization!.Strings("llm_int8_skip_modules"));
     }
 
@@ -143,6 +161,7 @@ public sealed class Fp8OutputTests
     private static float[] Weight(int rows, int columns, Random random)
     {
         var empty = random.Next(3) == 0;
-        return [.. Enumerable.Range(0, rows * columns).Select(i => empty && i / columns < 128 ? 0 : (float)((random.NextDouble() - 0.5) * Math.Pow(10, -random.Next(5))))];
+        return [.. Enumerable.Range(0, rows * columns)
+            .Select(i => empty && i / columns < 128 ? 0 : (float)((random.NextDouble() - 0.5) * Math.Pow(10, -random.Next(5))))];
     }
 }

@@ -9,8 +9,8 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Tests.Formats;
 
 /// <summary>
-/// Bases in every quantized format, made of random codes, become plain models: each value as the format's definition gives it, taken bit by bit,
-/// and nothing is left of the companions.
+/// Bases in every quantized format, made of random codes, become plain models: each value as the format's definition gives it, taken bit
+/// by bit, and nothing is left of the companions.
 /// </summary>
 public sealed class QuantizedBasesTests : IDisposable
 {
@@ -83,7 +83,9 @@ public sealed class QuantizedBasesTests : IDisposable
         float[] nestedMap = [.. Enumerable.Range(0, 256).Select(i => (i - 127) / 128f)];
         float[] nestedAbsMax = [.. Enumerable.Range(0, (blocks + 255) / 256).Select(_ => _random.NextSingle())];
         const float Offset = 0.25f;
-        var state = $$"""{"quant_type": "{{type}}", "blocksize": {{block}}, "dtype": "{{dtype.TorchName()}}", "shape": [{{rows}}, {{columns}}]{{(nested ? $", \"nested_blocksize\": 256, \"nested_dtype\": \"float32\", \"nested_offset\": {Offset}" : "")}}}""";
+        var state =
+            $$"""{"quant_type": "{{type}}", "blocksize": {{block}}, "dtype": "{{dtype.TorchName()}}", "shape": [{{rows}},""" +
+            $$""" {{columns}}]{{(nested ? $", \"nested_blocksize\": 256, \"nested_dtype\": \"float32\", \"nested_offset\": {Offset}" : "")}}}""";
         var values = Convert(
             new JsonObject { ["quant_method"] = "bitsandbytes", ["load_in_4bit"] = true },
             [rows, columns],
@@ -92,7 +94,9 @@ public sealed class QuantizedBasesTests : IDisposable
                 nested ? new("m.weight.absmax", TensorType.U8, [blocks], codes) : TinyTensor.F32("m.weight.absmax", [blocks], absMax),
                 TinyTensor.F32("m.weight.quant_map", [16], map),
                 new($"m.weight.quant_state.bitsandbytes__{type}", TensorType.U8, [state.Length], Encoding.UTF8.GetBytes(state)),
-                .. nested ? new[] { TinyTensor.F32("m.weight.nested_absmax", [nestedAbsMax.Length], nestedAbsMax), TinyTensor.F32("m.weight.nested_quant_map", [256], nestedMap) } : [],
+                .. nested
+                    ? new[] { TinyTensor.F32("m.weight.nested_absmax", [nestedAbsMax.Length], nestedAbsMax),
+                        TinyTensor.F32("m.weight.nested_quant_map", [256], nestedMap) } : [],
             ]);
         for (var i = 0; i < count; i++)
         {
@@ -121,7 +125,8 @@ public sealed class QuantizedBasesTests : IDisposable
         }
 
         var values = Convert(
-            new JsonObject { ["quant_method"] = "gptq", ["bits"] = bits, ["group_size"] = groupSize, ["desc_act"] = actOrder, ["checkpoint_format"] = version },
+            new JsonObject { ["quant_method"] = "gptq", ["bits"] = bits, ["group_size"] = groupSize, ["desc_act"] = actOrder,
+                ["checkpoint_format"] = version },
             [outputs, inputs],
             [
                 new("m.qweight", TensorType.I32, [inputs * bits / 32, outputs], qweight),
@@ -157,7 +162,8 @@ public sealed class QuantizedBasesTests : IDisposable
         Check(values, outputs, inputs, (o, i) =>
         {
             var (g, nibble) = (i / groupSize, Array.IndexOf(columnOfNibble, o % 8));
-            int Of(byte[] words, int row) => (int)(BinaryPrimitives.ReadUInt32LittleEndian(words.AsSpan(((row * outputs / 8) + (o / 8)) * 4)) >> (4 * nibble)) & 15;
+            int Of(byte[] words, int row) =>
+                (int)(BinaryPrimitives.ReadUInt32LittleEndian(words.AsSpan(((row * outputs / 8) + (o / 8)) * 4)) >> (4 * nibble)) & 15;
             return (float)((double)(float)scales[(g * outputs) + o] * (Of(qweight, i) - Of(qzeros, g)));
         });
     }
@@ -180,20 +186,25 @@ public sealed class QuantizedBasesTests : IDisposable
         }
 
         var values = Convert(
-            new JsonObject { ["quant_method"] = "compressed-tensors", ["format"] = "pack-quantized", ["config_groups"] = new JsonObject { ["group_0"] = new JsonObject { ["weights"] = new JsonObject { ["num_bits"] = bits, ["group_size"] = group } } } },
+            new JsonObject { ["quant_method"] = "compressed-tensors", ["format"] = "pack-quantized",
+                ["config_groups"] = new JsonObject { ["group_0"] =
+                    new JsonObject { ["weights"] = new JsonObject { ["num_bits"] = bits, ["group_size"] = group } } } },
             [rows, columns],
             [
                 new("m.weight_packed", TensorType.I32, [rows, words], packed),
                 new("m.weight_shape", TensorType.I64, [2], Raw<long>([rows, columns])),
                 TinyTensor.F32("m.weight_scale", [rows, groups], scales),
                 .. asymmetric ? new TinyTensor[] { new("m.weight_zero_point", TensorType.I32, [zeroWords, groups], zeros) } : [],
-                .. reordered is { } r ? new TinyTensor[] { new("m.weight_g_idx", TensorType.I32, [columns], Raw(r ? order : [.. order.Select(_ => -1)])) } : [],
+                .. reordered is { } r
+                    ? new TinyTensor[] { new("m.weight_g_idx", TensorType.I32, [columns], Raw(r ? order : [.. order.Select(_ => -1)])) }
+                    : [],
             ]);
         Check(values, rows, columns, (o, i) =>
         {
             var half = 1 << (bits - 1);
             var code = Bits(bits, b => Bit(packed, (o * words * 32L) + (i * bits) + b)) - half;
-            var zero = asymmetric ? Bits(bits, b => Bit(zeros, (((((o * bits) + b) / 32 * groups) + order[i]) * 32L) + (((o * bits) + b) % 32))) - half : 0;
+            var zero = asymmetric
+                ? Bits(bits, b => Bit(zeros, (((((o * bits) + b) / 32 * groups) + order[i]) * 32L) + (((o * bits) + b) % 32))) - half : 0;
             return (float)((double)scales[(o * groups) + order[i]] * (code - zero));
         });
     }
@@ -206,8 +217,10 @@ public sealed class QuantizedBasesTests : IDisposable
         var values = Convert(
             new JsonObject { ["quant_method"] = "compressed-tensors", ["format"] = "mxfp4-pack-quantized" },
             [rows, columns],
-            [new("m.weight_packed", TensorType.U8, [rows, columns / 2], packed), new("m.weight_scale", TensorType.U8, [rows, columns / 32], scales)]);
-        Check(values, rows, columns, (o, i) => (float)Math.ScaleB(E2M1(packed[((o * columns) + i) / 2] >> (i % 2 * 4)), scales[((o * columns) + i) / 32] - 127));
+            [new("m.weight_packed", TensorType.U8, [rows, columns / 2], packed),
+                new("m.weight_scale", TensorType.U8, [rows, columns / 32], scales)]);
+        Check(values, rows, columns,
+            (o, i) => (float)Math.ScaleB(E2M1(packed[((o * columns) + i) / 2] >> (i % 2 * 4)), scales[((o * columns) + i) / 32] - 127));
     }
 
     [Fact]
@@ -218,7 +231,8 @@ public sealed class QuantizedBasesTests : IDisposable
         var values = Convert(
             new JsonObject { ["quant_method"] = "mxfp4" },
             [experts, groups * 32, outputs],
-            [new("m.weight_blocks", TensorType.U8, [experts, outputs, groups, 16], blocks), new("m.weight_scales", TensorType.U8, [experts, outputs, groups], scales)]);
+            [new("m.weight_blocks", TensorType.U8, [experts, outputs, groups, 16], blocks),
+                new("m.weight_scales", TensorType.U8, [experts, outputs, groups], scales)]);
         Check(values, experts * groups * 32, outputs, (row, o) =>
         {
             var (expert, input) = (row / (groups * 32), row % (groups * 32));
@@ -263,14 +277,17 @@ public sealed class QuantizedBasesTests : IDisposable
         var @base = Base(
             new JsonObject { ["quant_method"] = "bitsandbytes", ["load_in_8bit"] = true },
             [
-                new("m.weight", TensorType.I8, [rows, columns], codes), TinyTensor.F32("m.SCB", [rows], maxima), new("m.weight_format", TensorType.U8, [], [0]),
+                new("m.weight", TensorType.I8, [rows, columns], codes), TinyTensor.F32("m.SCB", [rows], maxima),
+                new("m.weight_format", TensorType.U8, [], [0]),
                 TinyTensor.Random("n.weight", [rows, columns], 3),
             ]);
         var saved = TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(@base), type, shard: 7000), _directory["out"]);
         Assert.Equal(2, saved.Count);
         using var files = new InputFiles();
         var stored = files.ReadAll<ushort>(Checkpoint.Open(_directory["out"]).Find("m.weight")!);
-        Check([.. stored.Select(b => type == TensorType.F16 ? (float)BitConverter.UInt16BitsToHalf(b) : BitConverter.UInt32BitsToSingle((uint)b << 16))], rows, columns, (o, i) =>
+        Check([.. stored.Select(b =>
+            type == TensorType.F16 ? (float)BitConverter.UInt16BitsToHalf(b) : BitConverter.UInt32BitsToSingle((uint)b << 16))], rows,
+            columns, (o, i) =>
         {
             var value = (sbyte)codes[(o * columns) + i] * (float)((double)maxima[o] * (1f / 127));
             return type == TensorType.F16 ? (float)(Half)value : Bf16(value);
@@ -308,10 +325,12 @@ public sealed class QuantizedBasesTests : IDisposable
         var @base = Base(
             new JsonObject { ["quant_method"] = "gptq", ["bits"] = 4, ["group_size"] = 32 },
             [
-                new("m.qweight", TensorType.I32, [8, 64], Bytes(8 * 64 * 4)), new("m.qzeros", TensorType.I32, [groups, zeroWords], Bytes(groups * zeroWords * 4)),
+                new("m.qweight", TensorType.I32, [8, 64], Bytes(8 * 64 * 4)),
+                new("m.qzeros", TensorType.I32, [groups, zeroWords], Bytes(groups * zeroWords * 4)),
                 new("m.scales", TensorType.F16, [groups, 64], Bytes(groups * 64 * 2)),
             ]);
-        Assert.Contains("do not belong together in groups of 32", Assert.Throws<MergeException>(() => TinyModel.Plan(@base)).Message, StringComparison.Ordinal);
+        Assert.Contains("do not belong together in groups of 32", Assert.Throws<MergeException>(() => TinyModel.Plan(@base)).Message,
+            StringComparison.Ordinal);
     }
 
     // Saves as F32 and gives the values of the one weight; of other tensors there are none left.
@@ -330,12 +349,14 @@ public sealed class QuantizedBasesTests : IDisposable
     private string Base(JsonObject quantization, TinyTensor[] tensors, TinyTensor[]? secondShard = null)
     {
         var directory = TinyModel.Base(_directory["base"], tensors);
-        File.WriteAllText(_directory["base/config.json"], new JsonObject { ["model_type"] = "tiny", ["quantization_config"] = quantization }.ToJsonString());
+        File.WriteAllText(_directory["base/config.json"],
+            new JsonObject { ["model_type"] = "tiny", ["quantization_config"] = quantization }.ToJsonString());
         if (secondShard is not null)
         {
             File.Move(_directory["base/model.safetensors"], _directory["base/model-00001-of-00002.safetensors"]);
             TinyModel.WriteFile(_directory["base/model-00002-of-00002.safetensors"], secondShard);
-            var map = tensors.Select(t => KeyValuePair.Create(t.Name, "model-00001-of-00002.safetensors")).Concat(secondShard.Select(t => KeyValuePair.Create(t.Name, "model-00002-of-00002.safetensors")));
+            var map = tensors.Select(t => KeyValuePair.Create(t.Name, "model-00001-of-00002.safetensors"))
+                .Concat(secondShard.Select(t => KeyValuePair.Create(t.Name, "model-00002-of-00002.safetensors")));
             File.WriteAllText(_directory["base/model.safetensors.index.json"], ShardIndex.Write(map, 1, 1));
         }
 
@@ -349,12 +370,14 @@ public sealed class QuantizedBasesTests : IDisposable
         {
             for (var i = 0; i < columns; i++)
             {
-                Assert.True(expected(o, i) == values[(o * columns) + i], $"[{o}, {i}]: {values[(o * columns) + i]} instead of {expected(o, i)}");
+                Assert.True(expected(o, i) == values[(o * columns) + i],
+                    $"[{o}, {i}]: {values[(o * columns) + i]} instead of {expected(o, i)}");
             }
         }
     }
 
-    private byte[] Bytes(int count, int least = 0, int beyond = 256) => [.. Enumerable.Range(0, count).Select(_ => (byte)_random.Next(least, beyond))];
+    private byte[] Bytes(int count, int least = 0, int beyond = 256) =>
+        [.. Enumerable.Range(0, count).Select(_ => (byte)_random.Next(least, beyond))];
 
     private static byte[] Raw<T>(T[] values)
         where T : unmanaged => MemoryMarshal.AsBytes(values.AsSpan()).ToArray();

@@ -21,8 +21,10 @@ internal static class QuantizedModel
         return directory;
     }
 
-    /// <summary>Saves a model in a format; every tensor is computed, as if something had changed it, if <paramref name="computed"/> says so.</summary>
-    public static IReadOnlyList<UnslothMerge.Execution.TensorResult> Save(string @base, string output, OutputRequest request, bool computed, params string[] adapters)
+    /// <summary>Saves a model in a format; every tensor is computed, as if something had changed it, if <paramref name="computed"/> says
+    /// so.</summary>
+    public static IReadOnlyList<UnslothMerge.Execution.TensorResult> Save(string @base, string output, OutputRequest request,
+        bool computed, params string[] adapters)
     {
         var plan = TinyModel.Plan(@base, adapters);
         var tensors = plan.Tensors.Select(t => computed && t.Source.Verbatim is null ? t with { Action = TensorAction.Merge } : t).ToList();
@@ -34,14 +36,16 @@ internal static class QuantizedModel
     public static SortedDictionary<string, string> Stored(string directory)
     {
         using var files = new InputFiles();
-        return new(Checkpoint.Open(directory).Tensors.ToDictionary(t => t.Name, t => $"{t.Type} {t.Shape.Text()} {Convert.ToHexString(files.ReadAll(t))}"), StringComparer.Ordinal);
+        return new(Checkpoint.Open(directory).Tensors.ToDictionary(t => t.Name,
+            t => $"{t.Type} {t.Shape.Text()} {Convert.ToHexString(files.ReadAll(t))}"), StringComparer.Ordinal);
     }
 
     /// <summary>The values of every floating-point tensor, by name.</summary>
     public static SortedDictionary<string, float[]> Values(string directory)
     {
         using var files = new InputFiles();
-        return new(StoredFormats.Read(ModelDirectory.Open(directory)).ToDictionary(t => t.Name, t => Decode(t.Source, files)), StringComparer.Ordinal);
+        return new(StoredFormats.Read(ModelDirectory.Open(directory)).ToDictionary(t => t.Name, t => Decode(t.Source, files)),
+            StringComparer.Ordinal);
     }
 
     private static float[] Decode(TensorSource source, InputFiles files)

@@ -14,7 +14,9 @@ public sealed class RequantizationTests
 {
     private static readonly float[] SpecialScales = [1, 0.00390625f, 3e-5f, 1e-30f, 448, 0.3333333f];
 
-    public static TheoryData<string> All => ["block", "tensor", "channel", "experts", "e5m2", "int8", "llm.int8", "int4", "int3", "asymmetric", "act-order", "nvfp4", "mxfp4", "gpt-oss", "gptq", "gptq3", "gptq8", "awq", "nf4", "fp4"];
+    public static TheoryData<string> All =>
+        ["block", "tensor", "channel", "experts", "e5m2", "int8", "llm.int8", "int4", "int3", "asymmetric", "act-order", "nvfp4", "mxfp4",
+            "gpt-oss", "gptq", "gptq3", "gptq8", "awq", "nf4", "fp4"];
 
     [Theory]
     [MemberData(nameof(All))]
@@ -51,8 +53,10 @@ public sealed class RequantizationTests
             var @base = Base(format, directory["base"], rows, groups, random, ordinary: true);
             var before = QuantizedModel.Values(@base)["m.weight"];
             var columns = (int)TinyModel.Plan(@base).Tensors.Single(t => t.Name == "m.weight").Shape[1];
-            var (a, b) = (Array.ConvertAll(new float[columns], _ => (float)random.NextDouble() - 0.5f), Array.ConvertAll(new float[before.Length / columns], _ => 40 * before.Max(MathF.Abs) * (float)(random.NextDouble() - 0.5)));
-            var adapter = TinyModel.Lora(directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, columns], a), TinyTensor.F32("base_model.model.m.lora_B.weight", [b.Length, 1], b));
+            var (a, b) = (Array.ConvertAll(new float[columns], _ => (float)random.NextDouble() - 0.5f),
+                Array.ConvertAll(new float[before.Length / columns], _ => 40 * before.Max(MathF.Abs) * (float)(random.NextDouble() - 0.5)));
+            var adapter = TinyModel.Lora(directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, columns], a),
+                TinyTensor.F32("base_model.model.m.lora_B.weight", [b.Length, 1], b));
             var result = Assert.Single(QuantizedModel.Save(@base, directory["out"], new BaseFormatRequest(), computed: false, adapter));
 
             var after = QuantizedModel.Values(directory["out"])["m.weight"];
@@ -61,7 +65,9 @@ public sealed class RequantizationTests
             Assert.InRange(error, 0, most);
             Assert.Equal(error, result.RelativeError!.Value, 1e-3);
             var (zeros, kept) = (QuantizedModel.Stored(@base), QuantizedModel.Stored(directory["out"]));
-            Assert.All(zeros.Keys.Where(n => n.Contains("zero", StringComparison.Ordinal) || n.EndsWith("g_idx", StringComparison.Ordinal)), n => Assert.Equal(zeros[n], kept[n]));
+            Assert.All(zeros.Keys.Where(n =>
+                n.Contains("zero", StringComparison.Ordinal) || n.EndsWith("g_idx", StringComparison.Ordinal)), n =>
+                Assert.Equal(zeros[n], kept[n]));
         },
         iter: 6, threads: 1);
 
@@ -104,11 +110,13 @@ public sealed class RequantizationTests
         // One value in the last row is the largest by far.
         var (a, b) = (new float[columns], new float[rows]);
         (a[^1], b[^1]) = (100, 1);
-        var adapter = TinyModel.Lora(directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, columns], a), TinyTensor.F32("base_model.model.m.lora_B.weight", [rows, 1], b));
+        var adapter = TinyModel.Lora(directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, columns], a),
+            TinyTensor.F32("base_model.model.m.lora_B.weight", [rows, 1], b));
         QuantizedModel.Save(@base, directory["out"], new BaseFormatRequest(), computed: false, adapter);
         var (before, after) = (QuantizedModel.Values(@base)["m.weight"], QuantizedModel.Values(directory["out"])["m.weight"]);
         Assert.Equal(before[^1] + 100, after[^1], 1e-3f);
-        Assert.All(before.Zip(after).SkipLast(1), p => Assert.Equal(p.First, p.Second, (0.0625f * Math.Abs(p.First)) + (0.002f * after[^1] / 448)));
+        Assert.All(before.Zip(after).SkipLast(1),
+            p => Assert.Equal(p.First, p.Second, (0.0625f * Math.Abs(p.First)) + (0.002f * after[^1] / 448)));
 
         // What nothing changes is as it was, whichever worker has which piece.
         QuantizedModel.Save(@base, directory["same"], new BaseFormatRequest(), computed: true);
@@ -136,17 +144,26 @@ public sealed class RequantizationTests
             case "block":
                 var (bm, bn) = (random.Next(1, 40), random.Next(1, 40));
                 var columns = groups * 17;
-                return QuantizedModel.Write(directory, $$"""{"quant_method": "fp8", "weight_block_size": [{{bm}}, {{bn}}]}""", E4M3("m.weight", [rows, columns]), Scales("m.weight_scale_inv", [Up(rows, bm), Up(columns, bn)]));
+                return QuantizedModel.Write(directory, $$"""{"quant_method": "fp8", "weight_block_size": [{{bm}}, {{bn}}]}""",
+                    E4M3("m.weight", [rows, columns]), Scales("m.weight_scale_inv", [Up(rows, bm), Up(columns, bn)]));
             case "tensor":
-                return QuantizedModel.Write(directory, """{"quant_method": "fp8"}""", E4M3("m.weight", [rows * 20, groups * 7]), Scales("m.weight_scale", []), Scales("m.input_scale", []));
+                return QuantizedModel.Write(directory, """{"quant_method": "fp8"}""", E4M3("m.weight", [rows * 20, groups * 7]),
+                    Scales("m.weight_scale", []), Scales("m.input_scale", []));
             case "experts":
-                return QuantizedModel.Write(directory, """{"quant_method": "fp8", "weight_block_size": [16, 16]}""", E4M3("m.experts", [3, rows, groups * 9]), Scales("m.experts_scale_inv", [3, Up(rows, 16), Up(groups * 9, 16)]));
+                return QuantizedModel.Write(directory, """{"quant_method": "fp8", "weight_block_size": [16, 16]}""",
+                    E4M3("m.experts", [3, rows, groups * 9]), Scales("m.experts_scale_inv", [3, Up(rows, 16), Up(groups * 9, 16)]));
             case "e5m2":
-                return QuantizedModel.Write(directory, """{"quant_method": "fp8", "weight_block_size": [8, 8]}""", new("m.weight", TensorType.F8_E5M2, [rows, groups * 5], Bytes(rows * groups * 5, b => (byte)((b & 0x7C) == 0x7C ? b & 0x83 : b))), Scales("m.weight_scale_inv", [Up(rows, 8), Up(groups * 5, 8)]));
+                return QuantizedModel.Write(directory, """{"quant_method": "fp8", "weight_block_size": [8, 8]}""",
+                    new("m.weight", TensorType.F8_E5M2, [rows, groups * 5],
+                        Bytes(rows * groups * 5, b => (byte)((b & 0x7C) == 0x7C ? b & 0x83 : b))),
+                        Scales("m.weight_scale_inv", [Up(rows, 8), Up(groups * 5, 8)]));
             case "channel":
-                return QuantizedModel.Write(directory, Compressed("float-quantized"), E4M3("m.weight", [rows, groups * 9]), BFloat16Scales("m.weight_scale", [rows, 1]));
+                return QuantizedModel.Write(directory, Compressed("float-quantized"), E4M3("m.weight", [rows, groups * 9]),
+                    BFloat16Scales("m.weight_scale", [rows, 1]));
             case "int8":
-                return QuantizedModel.Write(directory, Compressed("int-quantized"), new("m.weight", TensorType.I8, [rows, groups * 9], Bytes(rows * groups * 9)), BFloat16Scales("m.weight_scale", [rows, 1]));
+                return QuantizedModel.Write(directory, Compressed("int-quantized"),
+                    new("m.weight", TensorType.I8, [rows, groups * 9], Bytes(rows * groups * 9)),
+                    BFloat16Scales("m.weight_scale", [rows, 1]));
             case "llm.int8":
                 return QuantizedModel.Write(
                     directory,
@@ -165,7 +182,8 @@ public sealed class RequantizationTests
                 ];
                 if (format == "asymmetric")
                 {
-                    packed.Add(new("m.weight_zero_point", TensorType.I32, [Up(rows * bits, 32), groups], Zeros((int)Up(rows * bits, 32) * groups * 4)));
+                    packed.Add(new("m.weight_zero_point", TensorType.I32, [Up(rows * bits, 32), groups],
+                        Zeros((int)Up(rows * bits, 32) * groups * 4)));
                 }
 
                 if (format == "act-order")
@@ -179,18 +197,24 @@ public sealed class RequantizationTests
                     directory,
                     Compressed("nvfp4-pack-quantized", 4),
                     new("m.weight_packed", TensorType.U8, [rows, groups * 8], Bytes(rows * groups * 8)),
-                    new("m.weight_scale", TensorType.F8_E4M3, [rows, groups], Bytes(rows * groups, b => (byte)Math.Clamp(b & 0x7F, 1, 0x7E))),
+                    new("m.weight_scale", TensorType.F8_E4M3, [rows, groups],
+                        Bytes(rows * groups, b => (byte)Math.Clamp(b & 0x7F, 1, 0x7E))),
                     TinyTensor.F32("m.weight_global_scale", [1], 700f));
             case "mxfp4":
-                return QuantizedModel.Write(directory, Compressed("mxfp4-pack-quantized", 4), new("m.weight_packed", TensorType.U8, [rows, groups * 16], Bytes(rows * groups * 16)), Powers("m.weight_scale", [rows, groups]));
+                return QuantizedModel.Write(directory, Compressed("mxfp4-pack-quantized", 4),
+                    new("m.weight_packed", TensorType.U8, [rows, groups * 16], Bytes(rows * groups * 16)),
+                    Powers("m.weight_scale", [rows, groups]));
             case "gpt-oss":
-                return QuantizedModel.Write(directory, """{"quant_method": "mxfp4"}""", new("m.experts_blocks", TensorType.U8, [2, rows, groups, 16], Bytes(2 * rows * groups * 16)), Powers("m.experts_scales", [2, rows, groups]));
+                return QuantizedModel.Write(directory, """{"quant_method": "mxfp4"}""",
+                    new("m.experts_blocks", TensorType.U8, [2, rows, groups, 16], Bytes(2 * rows * groups * 16)),
+                    Powers("m.experts_scales", [2, rows, groups]));
             case "gptq" or "gptq8" or "gptq3":
                 var b = format switch { "gptq8" => 8, "gptq3" => 3, _ => 4 };
                 var (input, output) = (groups * 32, Up(rows, 32) * 32);
                 return QuantizedModel.Write(
                     directory,
-                    $$"""{"quant_method": "gptq", "bits": {{b}}, "group_size": 32, "checkpoint_format": "{{(random.Next(2) == 0 ? "gptq" : "gptq_v2")}}"}""",
+                    $$"""{"quant_method": "gptq", "bits": {{b}}, "group_size": 32, "checkpoint_format":""" +
+                    $$""" "{{(random.Next(2) == 0 ? "gptq" : "gptq_v2")}}"}""",
                     new("m.qweight", TensorType.I32, [input * b / 32, output], Bytes((int)(input * b / 32 * output) * 4)),
                     new("m.qzeros", TensorType.I32, [groups, output * b / 32], Zeros((int)(groups * output * b / 32) * 4)),
                     HalfScales("m.scales", [groups, output]),
@@ -210,7 +234,8 @@ public sealed class RequantizationTests
         static long Up(long count, long size) => (count + size - 1) / size;
 
         static string Compressed(string format, int bits = 8) =>
-            $$$"""{"quant_method": "compressed-tensors", "format": "{{{format}}}", "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": {{{bits}}} } } } }""";
+            $$$"""{"quant_method": "compressed-tensors", "format": "{{{format}}}", "config_groups": {"group_0": {"targets":""" +
+            $$$""" ["Linear"], "weights": {"num_bits": {{{bits}}} } } } }""";
 
         // Any bytes, with runs of zeros, of one value, and of the largest ones among them.
         byte[] Bytes(int count, Func<byte, byte>? allowed = null)
@@ -227,17 +252,27 @@ public sealed class RequantizationTests
 
         byte[] Zeros(int count) => ordinary ? [.. Enumerable.Repeat((byte)0x77, count)] : Bytes(count);
 
-        TinyTensor E4M3(string name, long[] shape) => new(name, TensorType.F8_E4M3, shape, Bytes((int)shape.Count(), b => (byte)((b & 0x7F) == 0x7F ? b & 0x80 : b)));
+        TinyTensor E4M3(string name, long[] shape) =>
+            new(name, TensorType.F8_E4M3, shape, Bytes((int)shape.Count(), b => (byte)((b & 0x7F) == 0x7F ? b & 0x80 : b)));
 
-        float Scale() => !ordinary && random.Next(4) == 0 ? SpecialScales[random.Next(SpecialScales.Length)] : (float)Math.Pow(10, -6 * random.NextDouble());
+        float Scale() =>
+            !ordinary && random.Next(4) == 0
+            ? SpecialScales[random.Next(SpecialScales.Length)] : (float)Math.Pow(10, -6 * random.NextDouble());
 
-        TinyTensor Scales(string name, long[] shape) => TinyTensor.F32(name, shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => Scale())]);
+        TinyTensor Scales(string name, long[] shape) =>
+            TinyTensor.F32(name, shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => Scale())]);
 
-        TinyTensor BFloat16Scales(string name, long[] shape) => TinyTensor.BF16(name, shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => (ushort)(BitConverter.SingleToUInt32Bits(Scale()) >> 16))]);
+        TinyTensor BFloat16Scales(string name, long[] shape) =>
+            TinyTensor.BF16(name, shape,
+                [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => (ushort)(BitConverter.SingleToUInt32Bits(Scale()) >> 16))]);
 
-        TinyTensor HalfScales(string name, long[] shape) => new(name, TensorType.F16, shape, [.. Enumerable.Range(0, (int)shape.Count()).SelectMany(_ => BitConverter.GetBytes((Half)Math.Max(Scale(), 1e-6f)))]);
+        TinyTensor HalfScales(string name, long[] shape) =>
+            new(name, TensorType.F16, shape,
+                [.. Enumerable.Range(0, (int)shape.Count()).SelectMany(_ => BitConverter.GetBytes((Half)Math.Max(Scale(), 1e-6f)))]);
 
-        TinyTensor Powers(string name, long[] shape) => new(name, TensorType.U8, shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => (byte)(ordinary ? random.Next(110, 128) : random.Next(0, 250)))]);
+        TinyTensor Powers(string name, long[] shape) =>
+            new(name, TensorType.U8, shape,
+                [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => (byte)(ordinary ? random.Next(110, 128) : random.Next(0, 250)))]);
 
         TinyTensor Order(string name, int count)
         {
@@ -253,15 +288,21 @@ public sealed class RequantizationTests
         var book = FourBitCodes.Of(format);
         var (elements, block) = (rows * columns, 32 << random.Next(3));
         var blocks = (elements + block - 1) / block;
-        var codes = Enumerable.Range(0, elements).Select(i => (byte)(i % block == 0 ? book.Values.Span.IndexOf(random.Next(2) == 0 && format == "nf4" ? -1f : 1f) : random.Next(16))).ToArray();
+        var codes = Enumerable.Range(0, elements)
+            .Select(i =>
+                (byte)(i % block == 0 ? book.Values.Span.IndexOf(random.Next(2) == 0 && format == "nf4" ? -1f : 1f) : random.Next(16)))
+                .ToArray();
         codes = Array.ConvertAll(codes, c => book.Values.Span[c] == 0 ? (byte)book.Values.Span.IndexOf(0f) : c);
-        var packed = Enumerable.Range(0, (elements + 1) / 2).Select(i => (byte)((codes[2 * i] << 4) | ((2 * i) + 1 < elements ? codes[(2 * i) + 1] : 0))).ToArray();
-        var state = Encoding.UTF8.GetBytes($$"""{"quant_type": "{{format}}", "blocksize": {{block}}, "dtype": "bfloat16", "shape": [{{rows}}, {{columns}}]}""");
+        var packed = Enumerable.Range(0, (elements + 1) / 2)
+            .Select(i => (byte)((codes[2 * i] << 4) | ((2 * i) + 1 < elements ? codes[(2 * i) + 1] : 0))).ToArray();
+        var state = Encoding.UTF8.GetBytes(
+            $$"""{"quant_type": "{{format}}", "blocksize": {{block}}, "dtype": "bfloat16", "shape": [{{rows}}, {{columns}}]}""");
         return QuantizedModel.Write(
             directory,
             $$"""{"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "{{format}}"}""",
             new("m.weight", TensorType.U8, [packed.Length, 1], packed),
-            TinyTensor.F32("m.weight.absmax", [blocks], [.. Enumerable.Range(0, blocks).Select(_ => MathF.ScaleB(1 + (random.Next(128) / 128f), random.Next(-20, 3)))]),
+            TinyTensor.F32("m.weight.absmax", [blocks],
+                [.. Enumerable.Range(0, blocks).Select(_ => MathF.ScaleB(1 + (random.Next(128) / 128f), random.Next(-20, 3)))]),
             TinyTensor.F32("m.weight.quant_map", [16], book.Values.ToArray()),
             new($"m.weight.quant_state.bitsandbytes__{format}", TensorType.U8, [state.Length], state));
     }

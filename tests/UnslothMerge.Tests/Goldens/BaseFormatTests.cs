@@ -8,11 +8,13 @@ using UnslothMerge.Tests.Formats;
 
 namespace UnslothMerge.Tests.Goldens;
 
-/// <summary>The goldens of quantized bases, written back in the base's format: the same tensors, the same config, and the truth but for what quantizing costs.</summary>
+/// <summary>The goldens of quantized bases, written back in the base's format: the same tensors, the same config, and the truth but for
+/// what quantizing costs.</summary>
 public sealed class BaseFormatTests
 {
     public static TheoryData<string> Cases =>
-        [.. GoldenCase.All.Where(c => c.StartsWith("q-", StringComparison.Ordinal) && new GoldenCase(c) is { Outcome: "merged", Options.Count: 0 })];
+        [.. GoldenCase.All.Where(c =>
+            c.StartsWith("q-", StringComparison.Ordinal) && new GoldenCase(c) is { Outcome: "merged", Options.Count: 0 })];
 
     [Theory]
     [MemberData(nameof(Cases))]
@@ -21,11 +23,13 @@ public sealed class BaseFormatTests
         var @case = new GoldenCase(name);
         using var directory = new TemporaryDirectory();
         using var files = new InputFiles();
-        var results = QuantizedModel.Save(@case.Base, directory["out"], new BaseFormatRequest(), computed: false, [.. @case.Adapters.Select(a => a.Path)]);
+        var results = QuantizedModel.Save(@case.Base, directory["out"], new BaseFormatRequest(), computed: false,
+            [.. @case.Adapters.Select(a => a.Path)]);
 
         var (before, after) = (QuantizedModel.Stored(@case.Base), QuantizedModel.Stored(directory["out"]));
         Assert.Equal(before.Keys, after.Keys);
-        Assert.True(JsonNode.DeepEquals(ModelDirectory.Open(@case.Base).Config.Quantization, ModelDirectory.Open(directory["out"]).Config.Quantization));
+        Assert.True(JsonNode.DeepEquals(ModelDirectory.Open(@case.Base).Config.Quantization,
+            ModelDirectory.Open(directory["out"]).Config.Quantization));
         var untouched = results.Where(r => !r.Tensor.IsChanged).SelectMany(r => r.Tensor.Source.Inputs).Select(t => t.Name);
         Assert.All(untouched, n => Assert.Equal(before[n], after[n]));
         Assert.All(results, r => Assert.Equal(r.Tensor.IsChanged && r.Written.Sink.IsQuantized, r.RelativeError is not null));
@@ -39,7 +43,8 @@ public sealed class BaseFormatTests
 
             // What was rounded to 16 bits on the way there or back differs by that.
             Assert.Equal(result.RelativeError ?? 0, error, 0.004);
-            Assert.InRange(error, 0, result.Tensor.Source.Format switch { "FP8" => 0.04, "INT8" or "GPTQ" when error < 0.02 => 0.02, _ => 0.2 });
+            Assert.InRange(error, 0,
+                result.Tensor.Source.Format switch { "FP8" => 0.04, "INT8" or "GPTQ" when error < 0.02 => 0.02, _ => 0.2 });
         }
     }
 

@@ -19,18 +19,22 @@ internal sealed class GoldenCase(string name)
     public string Base => Path.Combine(Root, _json.GetProperty("base").GetString()!);
 
     public IReadOnlyList<(string Path, double Weight)> Adapters =>
-        [.. _json.GetProperty("adapters").EnumerateArray().Select(a => (Path.Combine(Folder, a.GetProperty("path").GetString()!), a.GetProperty("weight").GetDouble()))];
+        [.. _json.GetProperty("adapters").EnumerateArray()
+            .Select(a => (Path.Combine(Folder, a.GetProperty("path").GetString()!), a.GetProperty("weight").GetDouble()))];
 
-    public IReadOnlyDictionary<string, JsonElement> Options => _json.GetProperty("options").EnumerateObject().ToDictionary(o => o.Name, o => o.Value);
+    public IReadOnlyDictionary<string, JsonElement> Options =>
+        _json.GetProperty("options").EnumerateObject().ToDictionary(o => o.Name, o => o.Value);
 
     public JsonElement Expect => _json.GetProperty("expect");
 
     public string Outcome => Expect.GetProperty("outcome").GetString()!;
 
-    public IReadOnlyList<string> Names(string key) => Expect.TryGetProperty(key, out var list) ? [.. list.EnumerateArray().Select(e => e.GetString()!)] : [];
+    public IReadOnlyList<string> Names(string key) =>
+        Expect.TryGetProperty(key, out var list) ? [.. list.EnumerateArray().Select(e => e.GetString()!)] : [];
 
     /// <summary>The dtype that a tensor must have; null if it is free.</summary>
     public TensorType? TypeOf(string tensor) =>
-        (Expect.TryGetProperty("dtypes", out var types) && types.TryGetProperty(tensor, out var type) ? type : Expect.GetProperty("dtype")).GetString() is { } name
+        (Expect.TryGetProperty("dtypes", out var types) && types.TryGetProperty(tensor, out var type) ? type : Expect.GetProperty("dtype"))
+            .GetString() is { } name
             ? Enum.Parse<TensorType>(name) : null;
 }

@@ -3,7 +3,8 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Tests.Goldens;
 
-/// <summary>The rule that every merged element is judged by: |actual − truth| ≤ 0.5 ulp(dtype at truth) + 2e-6 · max|truth of the tensor|.</summary>
+/// <summary>The rule that every merged element is judged by: |actual − truth| ≤ 0.5 ulp(dtype at truth) + 2e-6 · max|truth of the
+/// tensor|.</summary>
 internal static class PassRule
 {
     public static void Check(string name, TensorType type, byte[] actual, byte[] truth)
@@ -30,7 +31,8 @@ internal static class PassRule
     {
         TensorType.F32 => [.. MemoryMarshal.Cast<byte, float>(bytes).ToArray().Select(v => (double)v)],
         TensorType.F16 => [.. MemoryMarshal.Cast<byte, Half>(bytes).ToArray().Select(v => (double)v)],
-        TensorType.BF16 => [.. MemoryMarshal.Cast<byte, ushort>(bytes).ToArray().Select(v => (double)BitConverter.UInt32BitsToSingle((uint)v << 16))],
+        TensorType.BF16 =>
+            [.. MemoryMarshal.Cast<byte, ushort>(bytes).ToArray().Select(v => (double)BitConverter.UInt32BitsToSingle((uint)v << 16))],
         _ => throw new NotSupportedException(type.ToString()),
     };
 

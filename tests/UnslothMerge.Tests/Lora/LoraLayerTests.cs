@@ -39,16 +39,21 @@ public sealed class LoraLayerTests
             var a = Numbers.Random(random, 1, [c.Rank, c.In, .. kernel]);
             var b = Numbers.Random(random, 1, [c.Out, c.Rank, .. kernel.Select(_ => 1L)]);
             var magnitude = Numbers.Random(random, 3, c.Layer == Layer.Convolution ? [1, c.Out, 1, 1] : [c.Out]);
-            var config = $$"""{ "r": {{c.Rank}}, "lora_alpha": 2.5, "use_rslora": {{(c.RsLora ? "true" : "false")}}, "use_dora": {{(c.Dora ? "true" : "false")}} }""";
+            var config =
+                $$"""{ "r": {{c.Rank}}, "lora_alpha": 2.5, "use_rslora": {{(c.RsLora ? "true" : "false")}}, "use_dora":""" +
+                $$""" {{(c.Dora ? "true" : "false")}} }""";
             using var merge = new TinyMerge(Gpt2, (name + ".weight", weight));
-            merge.With(config, 1, [(name + "." + partA, a), (name + "." + partB, b), .. c.Dora ? [(name + ".lora_magnitude_vector", magnitude)] : Array.Empty<(string, Numbers)>()]);
+            merge.With(config, 1,
+                [(name + "." + partA, a), (name + "." + partB, b),
+                    .. c.Dora ? [(name + ".lora_magnitude_vector", magnitude)] : Array.Empty<(string, Numbers)>()]);
 
             var scaling = 2.5 / (c.RsLora ? Math.Sqrt(c.Rank) : c.Rank);
             double Old(int o, int i) => transposed ? weight[i, o] : weight[o, i];
             var expected = new double[weight.Values.Length];
             for (var o = 0; o < c.Out; o++)
             {
-                var row = Enumerable.Range(0, inner).Select(i => Old(o, i) + (scaling * Enumerable.Range(0, c.Rank).Sum(k => b[o, k] * a[k, i]))).ToArray();
+                var row = Enumerable.Range(0, inner)
+                    .Select(i => Old(o, i) + (scaling * Enumerable.Range(0, c.Rank).Sum(k => b[o, k] * a[k, i]))).ToArray();
                 var factor = c.Dora ? magnitude.Values[o] / Math.Sqrt(row.Sum(v => v * v)) : 1;
                 for (var i = 0; i < inner; i++)
                 {
@@ -74,7 +79,8 @@ public sealed class LoraLayerTests
         var b = Numbers.Random(random, 1, Out, Rank / blocksOfB);
         using var merge = new TinyMerge(Custom, ("mlp.up.weight", weight));
         merge.With(
-            $$"""{ "r": 6, "lora_alpha": 9, "use_bdlora": { "nblocks": 3, "match_strict": false, "target_modules_bd_a": {{(blocksOfA > 1 ? "[\"up\"]" : "null")}}, "target_modules_bd_b": {{(blocksOfB > 1 ? "[\"up\"]" : "[]")}} } }""",
+            $$"""{ "r": 6, "lora_alpha": 9, "use_bdlora": { "nblocks": 3, "match_strict": false, "target_modules_bd_a":""" +
+            $$""" {{(blocksOfA > 1 ? "[\"up\"]" : "null")}}, "target_modules_bd_b": {{(blocksOfB > 1 ? "[\"up\"]" : "[]")}} } }""",
             -0.5,
             ("mlp.up.lora_A.weight", a),
             ("mlp.up.lora_B.weight", b));
@@ -86,7 +92,9 @@ public sealed class LoraLayerTests
         }
 
         var expected = Enumerable.Range(0, Out * In)
-            .Select(i => weight.Values[i] - (0.5 * 1.5 * Enumerable.Range(0, Rank).Sum(k => At(b, i / In, k, blocksOfB) * At(a, k, i % In, blocksOfA)))).ToArray();
+            .Select(i =>
+                weight.Values[i] - (0.5 * 1.5 * Enumerable.Range(0, Rank)
+                    .Sum(k => At(b, i / In, k, blocksOfB) * At(a, k, i % In, blocksOfA)))).ToArray();
         TinyMerge.Near(expected, merge.Merge()["mlp.up.weight"]);
     }
 
@@ -102,9 +110,11 @@ public sealed class LoraLayerTests
         const int Rank = 3;
         var random = new Random(outputs);
         var weight = Numbers.Random(random, 1, outputs, inputs);
-        var (a, b, d) = (Numbers.Random(random, 1, Rank, inputs), Numbers.Random(random, 1, outputs, Rank), Numbers.Random(random, 1, Rank));
+        var (a, b, d) = (Numbers.Random(random, 1, Rank, inputs), Numbers.Random(random, 1, outputs, Rank),
+            Numbers.Random(random, 1, Rank));
         using var merge = new TinyMerge(Custom, ("up.weight", weight));
-        merge.With("""{ "r": 3, "lora_alpha": 6, "kasa_config": { "beta": 0.1 } }""", 1, ("up.lora_A.weight", a), ("up.lora_B.weight", b), ("up.lora_diag", d));
+        merge.With("""{ "r": 3, "lora_alpha": 6, "kasa_config": { "beta": 0.1 } }""", 1, ("up.lora_A.weight", a), ("up.lora_B.weight", b),
+            ("up.lora_diag", d));
 
         var svd = MathNet.Numerics.LinearAlgebra.Matrix<double>.Build.Dense(outputs, inputs, (i, j) => weight[i, j]).Svd();
         var kept = Math.Min(outputs, inputs) - Rank;
@@ -112,7 +122,8 @@ public sealed class LoraLayerTests
         for (var i = 0; i < expected.Length; i++)
         {
             var (o, c) = (i / inputs, i % inputs);
-            expected[i] = Enumerable.Range(0, kept).Sum(k => svd.U[o, k] * svd.S[k] * svd.VT[k, c]) + (2 * Enumerable.Range(0, Rank).Sum(k => b[o, k] * d.Values[k] * a[k, c]));
+            expected[i] = Enumerable.Range(0, kept).Sum(k => svd.U[o, k] * svd.S[k] * svd.VT[k, c]) +
+                (2 * Enumerable.Range(0, Rank).Sum(k => b[o, k] * d.Values[k] * a[k, c]));
         }
 
         TinyMerge.Near(expected, merge.Merge()["up.weight"]);
@@ -122,10 +133,12 @@ public sealed class LoraLayerTests
     public void KasaNeedsALargerWeightAndItsDiagonal()
     {
         var random = new Random(1);
-        (string, Numbers)[] pair = [("up.lora_A.weight", Numbers.Random(random, 1, 4, 9)), ("up.lora_B.weight", Numbers.Random(random, 1, 4, 4))];
+        (string, Numbers)[] pair = [("up.lora_A.weight", Numbers.Random(random, 1, 4, 9)),
+            ("up.lora_B.weight", Numbers.Random(random, 1, 4, 4))];
         const string Config = """{ "r": 4, "kasa_config": { "beta": 0.1 } }""";
         using var small = new TinyMerge(Custom, ("up.weight", Numbers.Random(random, 1, 4, 9)));
-        Assert.Contains("more than 4 inputs and outputs", small.With(Config, 1, [.. pair, ("up.lora_diag", Numbers.Random(random, 1, 4))]).Fail().Message, StringComparison.Ordinal);
+        Assert.Contains("more than 4 inputs and outputs",
+            small.With(Config, 1, [.. pair, ("up.lora_diag", Numbers.Random(random, 1, 4))]).Fail().Message, StringComparison.Ordinal);
         using var bare = new TinyMerge(Custom, ("up.weight", Numbers.Random(random, 1, 4, 9)));
         Assert.Contains("lora_diag", bare.With(Config, 1, pair).Fail().Message, StringComparison.Ordinal);
     }
@@ -140,8 +153,11 @@ public sealed class LoraLayerTests
     {
         var random = new Random(3);
         var (inWeight, outWeight, bias) = (Numbers.Random(random, 1, 12, 4), Numbers.Random(random, 1, 4, 4), Numbers.Random(random, 1, 4));
-        var (a, b, inA, inB, loraBias) = (Numbers.Random(random, 1, 2, 4), Numbers.Random(random, 1, 4, 2), Numbers.Random(random, 1, 2, 4), Numbers.Random(random, 1, 12, 2), Numbers.Random(random, 1, 4));
-        using var merge = new TinyMerge(Custom, ("mha.in_proj_weight", inWeight), ("mha.out_proj.weight", outWeight), ("mha.out_proj.bias", bias));
+        var (a, b, inA, inB, loraBias) =
+            (Numbers.Random(random, 1, 2, 4), Numbers.Random(random, 1, 4, 2), Numbers.Random(random, 1, 2, 4),
+                Numbers.Random(random, 1, 12, 2), Numbers.Random(random, 1, 4));
+        using var merge = new TinyMerge(Custom, ("mha.in_proj_weight", inWeight), ("mha.out_proj.weight", outWeight),
+            ("mha.out_proj.bias", bias));
         merge.With(
             version is null ? """{ "r": 2, "lora_bias": true }""" : $$"""{ "r": 2, "lora_bias": true, "peft_version": "{{version}}" }""",
             1,
@@ -157,7 +173,8 @@ public sealed class LoraLayerTests
         TinyMerge.Near(Sum(inWeight, inB, inA, 0.5), merged["mha.in_proj_weight"]);
         TinyMerge.Near([.. bias.Values.Zip(loraBias.Values, (x, y) => x + (0.5 * y))], merged["mha.out_proj.bias"]);
         Assert.Equal(times - 1, merge.Plan!.Warnings.Length);
-        Assert.Contains(merge.Plan.Targets, t => t.Outcome == AdapterOutcome.NotNeeded && t.Inputs.Single().EndsWith("mha.lora_B.bias", StringComparison.Ordinal));
+        Assert.Contains(merge.Plan.Targets,
+            t => t.Outcome == AdapterOutcome.NotNeeded && t.Inputs.Single().EndsWith("mha.lora_B.bias", StringComparison.Ordinal));
     }
 
     [Theory]
@@ -166,9 +183,11 @@ public sealed class LoraLayerTests
     public void DoraIsNeitherWeightedNorCombined(double weight, string why)
     {
         var random = new Random(2);
-        (string, Numbers)[] pair = [("up.lora_A.weight", Numbers.Random(random, 1, 2, 5)), ("up.lora_B.weight", Numbers.Random(random, 1, 4, 2))];
+        (string, Numbers)[] pair = [("up.lora_A.weight", Numbers.Random(random, 1, 2, 5)),
+            ("up.lora_B.weight", Numbers.Random(random, 1, 4, 2))];
         using var merge = new TinyMerge(Custom, ("up.weight", Numbers.Random(random, 1, 4, 5)));
-        merge.With("""{ "r": 2, "use_dora": true }""", weight, [.. pair, ("up.lora_magnitude_vector.default.weight", Numbers.Random(random, 1, 4))]).With("""{ "r": 2 }""", 1, pair);
+        merge.With("""{ "r": 2, "use_dora": true }""", weight,
+            [.. pair, ("up.lora_magnitude_vector.default.weight", Numbers.Random(random, 1, 4))]).With("""{ "r": 2 }""", 1, pair);
         Assert.Contains(why, merge.Fail().Message, StringComparison.Ordinal);
     }
 
@@ -177,7 +196,8 @@ public sealed class LoraLayerTests
     {
         var random = new Random(2);
         using var merge = new TinyMerge(Custom, ("up.weight", Numbers.Random(random, 1, 4, 5)));
-        merge.With("""{ "r": 2, "use_dora": true }""", 1, ("up.lora_A.weight", Numbers.Random(random, 1, 2, 5)), ("up.lora_B.weight", Numbers.Random(random, 1, 4, 2)));
+        merge.With("""{ "r": 2, "use_dora": true }""", 1, ("up.lora_A.weight", Numbers.Random(random, 1, 2, 5)),
+            ("up.lora_B.weight", Numbers.Random(random, 1, 4, 2)));
         Assert.Contains("lora_magnitude_vector", merge.Fail().Message, StringComparison.Ordinal);
     }
 
@@ -192,7 +212,8 @@ public sealed class LoraLayerTests
     {
         var random = new Random(2);
         using var merge = new TinyMerge(Custom, ("up.weight", Numbers.Random(random, 1, 4, 5)));
-        merge.With($$"""{ "r": 2, "init_lora_weights": "{{start}}" }""", 1, ("up.lora_A.weight", Numbers.Random(random, 1, 2, 5)), ("up.lora_B.weight", Numbers.Random(random, 1, 4, 2)));
+        merge.With($$"""{ "r": 2, "init_lora_weights": "{{start}}" }""", 1, ("up.lora_A.weight", Numbers.Random(random, 1, 2, 5)),
+            ("up.lora_B.weight", Numbers.Random(random, 1, 4, 2)));
         if (residual)
         {
             Assert.Contains(start, merge.Fail().Message, StringComparison.Ordinal);

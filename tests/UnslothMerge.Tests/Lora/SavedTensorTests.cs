@@ -17,7 +17,8 @@ public sealed class SavedTensorTests
         foreach (var weight in new[] { 0.5, -1.25 })
         {
             var (a, b) = (Numbers.Random(_random, 1, 2, 5), Numbers.Random(_random, 1, 9, 2));
-            merge.With("""{ "r": 2 }""", weight, ("lm_head.base_layer.weight", head), ("lm_head.lora_A.weight", a), ("lm_head.lora_B.weight", b));
+            merge.With("""{ "r": 2 }""", weight, ("lm_head.base_layer.weight", head), ("lm_head.lora_A.weight", a),
+                ("lm_head.lora_B.weight", b));
             expected = LoraLayerTests.Sum(head with { Values = expected }, b, a, weight / 2);
         }
 
@@ -38,7 +39,9 @@ public sealed class SavedTensorTests
     [Fact]
     public void AWholeStateDictIsAnAdapterToo()
     {
-        var (up, norm, score, trained) = (Numbers.Random(_random, 1, 4, 5), Numbers.Random(_random, 1, 5), Numbers.Random(_random, 1, 3, 5), Numbers.Random(_random, 1, 3, 5));
+        var (up, norm, score, trained) =
+            (Numbers.Random(_random, 1, 4, 5), Numbers.Random(_random, 1, 5), Numbers.Random(_random, 1, 3, 5),
+                Numbers.Random(_random, 1, 3, 5));
         var (a, b) = (Numbers.Random(_random, 1, 2, 5), Numbers.Random(_random, 1, 4, 2));
         using var merge = new TinyMerge(Custom, ("up.weight", up), ("norm.weight", norm), ("score.weight", score));
         merge.With(
@@ -62,8 +65,10 @@ public sealed class SavedTensorTests
         var embedding = Numbers.Random(_random, 1, 9, 5);
         var (first, second) = (Numbers.Random(_random, 1, 2, 5), Numbers.Random(_random, 1, 3, 5));
         using var merge = new TinyMerge(Custom, ("model.embed_tokens.weight", embedding));
-        merge.With("""{ "trainable_token_indices": [7, 2] }""", 1, ("model.embed_tokens.token_adapter.trainable_tokens_delta.default", first))
-            .With("""{ "peft_type": "TRAINABLE_TOKENS", "token_indices": [0, 8, 3] }""", 1, ("model.embed_tokens.trainable_tokens_delta", second));
+        merge.With("""{ "trainable_token_indices": [7, 2] }""", 1,
+            ("model.embed_tokens.token_adapter.trainable_tokens_delta.default", first))
+            .With("""{ "peft_type": "TRAINABLE_TOKENS", "token_indices": [0, 8, 3] }""", 1,
+                ("model.embed_tokens.trainable_tokens_delta", second));
         var expected = embedding.Values.Chunk(5).ToArray();
         (expected[7], expected[2]) = (first.Values[..5], first.Values[5..]);
         (expected[0], expected[8], expected[3]) = (second.Values[..5], second.Values[5..10], second.Values[10..]);
@@ -79,7 +84,8 @@ public sealed class SavedTensorTests
     public void TokenRowsMustBeClear(string config, string why)
     {
         using var merge = new TinyMerge(Custom, ("model.embed_tokens.weight", Numbers.Random(_random, 1, 9, 5)));
-        merge.With("""{ "trainable_token_indices": [4] }""", 1, ("model.embed_tokens.token_adapter.trainable_tokens_delta", Numbers.Random(_random, 1, 1, 5)))
+        merge.With("""{ "trainable_token_indices": [4] }""", 1,
+            ("model.embed_tokens.token_adapter.trainable_tokens_delta", Numbers.Random(_random, 1, 1, 5)))
             .With(config, 1, ("model.embed_tokens.token_adapter.trainable_tokens_delta", Numbers.Random(_random, 1, 2, 5)));
         Assert.Contains(why, merge.Fail().Message, StringComparison.Ordinal);
     }

@@ -6,7 +6,8 @@ namespace UnslothMerge.Tests.Lora;
 /// <summary>Heads that share the embedding's weight, and heads that take the place of one.</summary>
 public sealed class SharedHeadTests
 {
-    private const string Tied = """{ "model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": true, "num_hidden_layers": 1 }""";
+    private const string Tied =
+        """{ "model_type": "llama", "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": true, "num_hidden_layers": 1 }""";
     private const string Embedding = "model.embed_tokens.weight";
     private const string Head = "lm_head.weight";
     private readonly Random _random = new(29);
@@ -44,7 +45,8 @@ public sealed class SharedHeadTests
     [Fact]
     public void AHeadOfOtherValuesIsNotTied()
     {
-        var (embedding, head, rows) = (Numbers.Random(_random, 1, 9, 5), Numbers.Random(_random, 1, 9, 5), Numbers.Random(_random, 1, 1, 5));
+        var (embedding, head, rows) =
+            (Numbers.Random(_random, 1, 9, 5), Numbers.Random(_random, 1, 9, 5), Numbers.Random(_random, 1, 1, 5));
         using var merge = new TinyMerge(Tied, (Embedding, embedding), (Head, head));
         merge.With("""{ "trainable_token_indices": [4] }""", 1, ("model.embed_tokens.token_adapter.trainable_tokens_delta", rows));
         Assert.Equal(head.Values, merge.Merge()[Head]);
@@ -70,7 +72,8 @@ public sealed class SharedHeadTests
     {
         var (embedding, score) = (Numbers.Random(_random, 1, 9, 5), Numbers.Random(_random, 1, 3, 5));
         using var merge = new TinyMerge(Tied, (Embedding, embedding));
-        merge.With("""{ "r": 2 }""", 1, ("lm_head.lora_A.weight", Numbers.Random(_random, 1, 2, 5)), ("lm_head.lora_B.weight", Numbers.Random(_random, 1, 9, 2)))
+        merge.With("""{ "r": 2 }""", 1, ("lm_head.lora_A.weight", Numbers.Random(_random, 1, 2, 5)),
+            ("lm_head.lora_B.weight", Numbers.Random(_random, 1, 9, 2)))
             .With("""{ "r": 2, "task_type": "SEQ_CLS" }""", 1, ("score.weight", score));
         var merged = merge.Merge();
         Assert.Equal(embedding.Values, merged[Embedding]);
@@ -93,7 +96,8 @@ public sealed class SharedHeadTests
         foreach (var expert in new[] { 0, 2 })
         {
             var (a, b) = (Numbers.Random(_random, 1, Rank, In), Numbers.Random(_random, 1, Out, Rank));
-            merge.With("""{ "r": 2 }""", 1, ($"model.layers.0.mlp.experts.{expert}.up_proj.lora_A.weight", a), ($"model.layers.0.mlp.experts.{expert}.up_proj.lora_B.weight", b));
+            merge.With("""{ "r": 2 }""", 1, ($"model.layers.0.mlp.experts.{expert}.up_proj.lora_A.weight", a),
+                ($"model.layers.0.mlp.experts.{expert}.up_proj.lora_B.weight", b));
             for (var (o, at) = (0, ((expert * 2) + 1) * Out * In); o < Out; o++)
             {
                 for (var i = 0; i < In; i++, at++)

@@ -1,6 +1,7 @@
 namespace UnslothMerge.Tests.Lora;
 
-/// <summary>The layer's type, not the adapter's <c>fan_in_fan_out</c>, says how a square weight is stored, whatever the kind of adapter.</summary>
+/// <summary>The layer's type, not the adapter's <c>fan_in_fan_out</c>, says how a square weight is stored, whatever the kind of
+/// adapter.</summary>
 public sealed class SquareConv1DTests
 {
     private const int N = 6;
@@ -20,7 +21,8 @@ public sealed class SquareConv1DTests
 
         double[] Merge(string config, params (string Part, Numbers Numbers)[] parts)
         {
-            using var merge = new TinyMerge($$"""{ "model_type": "{{model}}", "tie_word_embeddings": false }""", (module + ".weight", weight), (module + ".bias", bias));
+            using var merge = new TinyMerge($$"""{ "model_type": "{{model}}", "tie_word_embeddings": false }""",
+                (module + ".weight", weight), (module + ".bias", bias));
             merge.With(config, 1, [.. parts.Select(p => ($"{module}.{p.Part}", p.Numbers))]);
             return merge.Merge()[module + ".weight"];
         }
@@ -35,7 +37,8 @@ public sealed class SquareConv1DTests
             Merge($$"""{ "peft_type": "HIRA", "r": 2, "fan_in_fan_out": {{flag}} }""", ("hira_A", a), ("hira_B", b)));
         TinyMerge.Near(
             Expect((o, i) => W(o, i) * scale.Values[o]),
-            Merge($$"""{ "peft_type": "IA3", "target_modules": ["{{module}}"], "feedforward_modules": [], "fan_in_fan_out": {{flag}} }""", ("ia3_l", scale with { Shape = [N, 1] })));
+            Merge($$"""{ "peft_type": "IA3", "target_modules": ["{{module}}"], "feedforward_modules": [], "fan_in_fan_out": {{flag}} }""",
+                ("ia3_l", scale with { Shape = [N, 1] })));
 
         // One Householder reflection of the inputs: W − 2·(W·u)·uᵀ with the unit vector u.
         var length = vectors.Values.Sum(v => v * v);

@@ -42,7 +42,8 @@ internal sealed class TinyMerge : IDisposable
         json.TryAdd("peft_type", "LORA");
         json.TryAdd("lora_alpha", 1);
         File.WriteAllText(Path.Combine(path, AdapterDirectory.ConfigName), json.ToJsonString());
-        TinyModel.WriteFile(Path.Combine(path, AdapterDirectory.WeightsName), [.. tensors.Select(t => ToFile("base_model.model." + t.Name, t.Numbers))]);
+        TinyModel.WriteFile(Path.Combine(path, AdapterDirectory.WeightsName),
+            [.. tensors.Select(t => ToFile("base_model.model." + t.Name, t.Numbers))]);
         _steps.Add(new AdapterStep(AdapterDirectory.Open(path), weight));
         return this;
     }
@@ -52,9 +53,11 @@ internal sealed class TinyMerge : IDisposable
     {
         Plan = MergePlanner.Plan(ModelDirectory.Open(_directory["base"]), _steps, options);
         var write = WritePlan.Create(Plan, Plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(Destination.Check(_directory["out"], [], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
+        ModelSaver.Save(Destination.Check(_directory["out"], [], force: false), "merged_16bit", Runs.Of(write), null,
+            TestContext.Current.CancellationToken);
         using var files = new InputFiles();
-        return Checkpoint.Open(_directory["out"]).Tensors.ToDictionary(t => t.Name, t => Array.ConvertAll(files.ReadAll<float>(t), v => (double)v));
+        return Checkpoint.Open(_directory["out"]).Tensors.ToDictionary(t => t.Name,
+            t => Array.ConvertAll(files.ReadAll<float>(t), v => (double)v));
     }
 
     /// <summary>The error of a merge that must fail.</summary>
@@ -69,7 +72,8 @@ internal sealed class TinyMerge : IDisposable
         var slack = 2e-6 * expected.Max(Math.Abs);
         for (var i = 0; i < expected.Length; i++)
         {
-            Assert.True(Math.Abs(actual[i] - expected[i]) <= slack + (Math.Abs(expected[i]) * 6e-8), $"[{i}]: {actual[i]} instead of {expected[i]}");
+            Assert.True(Math.Abs(actual[i] - expected[i]) <= slack + (Math.Abs(expected[i]) * 6e-8),
+                $"[{i}]: {actual[i]} instead of {expected[i]}");
         }
     }
 

@@ -35,7 +35,8 @@ public sealed class CheckpointNamesTests
     [InlineData("mixtral", "model.layers.0.block_sparse_moe.gate.weight", "model.layers.0.mlp.gate.weight")]
     [InlineData("mixtral", "model.layers.0.mlp.gate.weight", "model.layers.0.block_sparse_moe.gate.weight")]
     [InlineData("phimoe", "model.layers.0.block_sparse_moe.gate.weight", "model.layers.0.mlp.router.weight")]
-    [InlineData("ernie4_5_moe", "model.layers.0.mlp.moe_statics.e_score_correction_bias", "model.layers.0.mlp.gate.moe_statics.e_score_correction_bias")]
+    [InlineData("ernie4_5_moe", "model.layers.0.mlp.moe_statics.e_score_correction_bias",
+        "model.layers.0.mlp.gate.moe_statics.e_score_correction_bias")]
     [InlineData("nemotron_h", "backbone.layers.0.mixer.in_proj.weight", "model.layers.0.mixer.in_proj.weight")]
     [InlineData("deepseek_v4", "layers.0.attn.wq_a.weight", "model.layers.0.self_attn.q_a_proj.weight")]
     [InlineData("exaone", "transformer.h.0.mlp.c_fc_0.weight", "model.layers.0.mlp.gate_proj.weight")]
@@ -78,9 +79,11 @@ public sealed class CheckpointNamesTests
     [Fact]
     public void The_types_of_inner_models_bring_their_rules()
     {
-        var config = new ModelConfig(new JsonObject { ["model_type"] = "llava", ["text_config"] = new JsonObject { ["model_type"] = "mixtral" } });
+        var config = new ModelConfig(new JsonObject { ["model_type"] = "llava",
+            ["text_config"] = new JsonObject { ["model_type"] = "mixtral" } });
         var names = new CheckpointNames(["language_model.model.layers.0.block_sparse_moe.experts.3.w1.weight"], config);
-        Assert.Equal([new ExpertTensor(3, "w1", "language_model.model.layers.0.block_sparse_moe.experts.3.w1.weight")], names.Experts("model.language_model.layers.0.mlp.experts"));
+        Assert.Equal([new ExpertTensor(3, "w1", "language_model.model.layers.0.block_sparse_moe.experts.3.w1.weight")],
+            names.Experts("model.language_model.layers.0.mlp.experts"));
     }
 
     /// <summary>kimi_k25's vision blocks: fc0 and fc1 on disk are fc1 and fc2 at run time.</summary>
@@ -95,5 +98,6 @@ public sealed class CheckpointNamesTests
         Assert.Equal(found.Select(i => stored[i]), asked.Select(names.Find));
     }
 
-    private static CheckpointNames Names(string modelType, params string[] stored) => new(stored, new ModelConfig(new JsonObject { ["model_type"] = modelType }));
+    private static CheckpointNames Names(string modelType, params string[] stored) =>
+        new(stored, new ModelConfig(new JsonObject { ["model_type"] = modelType }));
 }

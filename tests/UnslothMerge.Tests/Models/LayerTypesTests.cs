@@ -11,13 +11,15 @@ public sealed class LayerTypesTests
     [InlineData("""{ "model_type": "gpt2" }""", "score", true, false)]
     [InlineData("""{ "model_type": "llama" }""", "model.layers.0.self_attn.q_proj", true, false)]
     [InlineData("""{ "model_type": "starcoder2" }""", "model.layers.0.mlp.c_proj", true, false)]
-    [InlineData("""{ "model_type": "vision-encoder-decoder", "decoder": { "model_type": "gpt2" } }""", "decoder.transformer.h.0.mlp.c_fc", false, true)]
+    [InlineData("""{ "model_type": "vision-encoder-decoder", "decoder": { "model_type": "gpt2" } }""", "decoder.transformer.h.0.mlp.c_fc",
+        false, true)]
     [InlineData("""{ "model_type": "custom" }""", "conv1d", true, true)]
     [InlineData("""{ "model_type": "custom" }""", "lin0", false, false)]
     [InlineData("""{ "model_type": "custom" }""", "without_bias", true, false)]
     [InlineData("""{ "model_type": "jais", "auto_map": { "AutoModel": "modeling.Jais" } }""", "transformer.h.0.attn.c_proj", true, true)]
     public void ASquareWeightIsWhatItsArchitectureSays(string config, string module, bool fanInFanOut, bool transposed) =>
-        Assert.Equal(transposed ? LayerType.TransposedLinear : LayerType.Linear, Of(config, module, [8, 8], module == "without_bias" ? null : 8, 8, 8, fanInFanOut));
+        Assert.Equal(transposed ? LayerType.TransposedLinear : LayerType.Linear,
+            Of(config, module, [8, 8], module == "without_bias" ? null : 8, 8, 8, fanInFanOut));
 
     [Fact]
     public void TheShapeDecidesOnlyWhereTheArchitectureIsUnknown()

@@ -41,10 +41,12 @@ public sealed class ModelConfigTests
     public void What_nobody_edits_stays_as_it_was_written() => Assert.Equal(Text, Edited(c => c));
 
     [Fact]
-    public void Another_dtype_changes_one_line() => Assert.Equal(Text.Replace("\"float32\"", "\"bfloat16\"", StringComparison.Ordinal), Edited(c => c.WithDType(TensorType.BF16)));
+    public void Another_dtype_changes_one_line() =>
+        Assert.Equal(Text.Replace("\"float32\"", "\"bfloat16\"", StringComparison.Ordinal), Edited(c => c.WithDType(TensorType.BF16)));
 
     [Fact]
-    public void Another_vocabulary_changes_one_line() => Assert.Equal(Text.Replace("32000", "32008", StringComparison.Ordinal), Edited(c => c.WithVocabulary(32008)));
+    public void Another_vocabulary_changes_one_line() =>
+        Assert.Equal(Text.Replace("32000", "32008", StringComparison.Ordinal), Edited(c => c.WithVocabulary(32008)));
 
     [Fact]
     public void An_edit_leaves_the_original_alone()
@@ -58,25 +60,33 @@ public sealed class ModelConfigTests
     [InlineData("""{"dtype":"float16"}""", """{"dtype":"bfloat16"}""")]
     [InlineData("""{"torch_dtype":"float16"}""", """{"torch_dtype":"bfloat16"}""")]
     [InlineData("""{}""", """{"dtype":"bfloat16"}""")]
-    [InlineData("""{"dtype":"float16","text_config":{"dtype":"float16","x":1},"vision_config":{"y":2}}""", """{"dtype":"bfloat16","text_config":{"dtype":"bfloat16","x":1},"vision_config":{"y":2}}""")]
-    [InlineData("""{"dtype":"float16","thinker_config":{"text_config":{"torch_dtype":"float16"}}}""", """{"dtype":"bfloat16","thinker_config":{"text_config":{"torch_dtype":"bfloat16"}}}""")]
-    [InlineData("""{"dtype":"float16","quantization_config":{"weights":{"dtype":"x"}}}""", """{"dtype":"bfloat16","quantization_config":{"weights":{"dtype":"x"}}}""")]
-    public void The_dtype_is_written_under_the_key_that_was_there(string json, string expected) => Assert.Equal(expected, Read(json).WithDType(TensorType.BF16).ToJson().ToJsonString());
+    [InlineData("""{"dtype":"float16","text_config":{"dtype":"float16","x":1},"vision_config":{"y":2}}""",
+        """{"dtype":"bfloat16","text_config":{"dtype":"bfloat16","x":1},"vision_config":{"y":2}}""")]
+    [InlineData("""{"dtype":"float16","thinker_config":{"text_config":{"torch_dtype":"float16"}}}""",
+        """{"dtype":"bfloat16","thinker_config":{"text_config":{"torch_dtype":"bfloat16"}}}""")]
+    [InlineData("""{"dtype":"float16","quantization_config":{"weights":{"dtype":"x"}}}""",
+        """{"dtype":"bfloat16","quantization_config":{"weights":{"dtype":"x"}}}""")]
+    public void The_dtype_is_written_under_the_key_that_was_there(string json, string expected) =>
+        Assert.Equal(expected, Read(json).WithDType(TensorType.BF16).ToJson().ToJsonString());
 
     [Theory]
     [InlineData("""{"vocab_size":5}""", """{"vocab_size":6}""")]
     [InlineData("""{"text_config":{"vocab_size":5}}""", """{"text_config":{"vocab_size":6}}""")]
     [InlineData("""{"vocab_size":5,"text_config":{"vocab_size":5}}""", """{"vocab_size":6,"text_config":{"vocab_size":6}}""")]
-    [InlineData("""{"llm_config":{"vocab_size":5},"vision_config":{"vocab_size":9}}""", """{"llm_config":{"vocab_size":6},"vision_config":{"vocab_size":9}}""")]
-    [InlineData("""{"thinker_config":{"text_config":{"vocab_size":5}},"codec_config":{"vocab_size":7}}""", """{"thinker_config":{"text_config":{"vocab_size":6}},"codec_config":{"vocab_size":7}}""")]
-    public void The_vocabulary_is_written_wherever_it_is_stated(string json, string expected) => Assert.Equal(expected, Read(json).WithVocabulary(6).ToJson().ToJsonString());
+    [InlineData("""{"llm_config":{"vocab_size":5},"vision_config":{"vocab_size":9}}""",
+        """{"llm_config":{"vocab_size":6},"vision_config":{"vocab_size":9}}""")]
+    [InlineData("""{"thinker_config":{"text_config":{"vocab_size":5}},"codec_config":{"vocab_size":7}}""",
+        """{"thinker_config":{"text_config":{"vocab_size":6}},"codec_config":{"vocab_size":7}}""")]
+    public void The_vocabulary_is_written_wherever_it_is_stated(string json, string expected) =>
+        Assert.Equal(expected, Read(json).WithVocabulary(6).ToJson().ToJsonString());
 
     [Theory]
     [InlineData("{}", true)]
     [InlineData("""{"tie_word_embeddings":false}""", false)]
     [InlineData("""{"text_config":{"tie_word_embeddings":false}}""", false)]
     [InlineData("""{"tie_word_embeddings":true,"text_config":{"tie_word_embeddings":false}}""", true)]
-    public void Embeddings_are_tied_unless_the_config_says_otherwise(string json, bool tied) => Assert.Equal(tied, Read(json).TiesWordEmbeddings);
+    public void Embeddings_are_tied_unless_the_config_says_otherwise(string json, bool tied) =>
+        Assert.Equal(tied, Read(json).TiesWordEmbeddings);
 
     [Fact]
     public void Quantization_is_taken_out_whole()

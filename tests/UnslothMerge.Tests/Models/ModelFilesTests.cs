@@ -7,40 +7,49 @@ public sealed class ModelFilesTests
 {
     private static readonly string[] Tokenizer =
     [
-        "added_tokens.json", "additional_chat_templates/tool_use.jinja", "bpe.codes", "chat_template.jinja", "chat_template.json", "chat_templates/rag.jinja", "merges.txt", "qwen.tiktoken",
-        "sentencepiece.bpe.model", "source.spm", "special_tokens_map.json", "spiece.model", "tekken.json", "tiktoken.model", "tokenization_tiny.py", "tokenizer.json", "tokenizer.model",
+        "added_tokens.json", "additional_chat_templates/tool_use.jinja", "bpe.codes", "chat_template.jinja", "chat_template.json",
+        "chat_templates/rag.jinja", "merges.txt", "qwen.tiktoken",
+        "sentencepiece.bpe.model", "source.spm", "special_tokens_map.json", "spiece.model", "tekken.json", "tiktoken.model",
+        "tokenization_tiny.py", "tokenizer.json", "tokenizer.model",
         "tokenizer.model.v3", "tokenizer_config.json", "vocab.bpe", "vocab.json", "vocab.txt",
     ];
 
     private static readonly string[] Processor =
     [
-        "feature_extraction_tiny.py", "image_processing_tiny.py", "preprocessor_config.json", "processing_tiny.py", "processor_config.json", "video_preprocessor_config.json",
+        "feature_extraction_tiny.py", "image_processing_tiny.py", "preprocessor_config.json", "processing_tiny.py",
+        "processor_config.json", "video_preprocessor_config.json",
     ];
 
     private static readonly string[] Carried =
     [
-        "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "LICENSE", "LICENSE.txt", "NOTICE", "Tiny_License.pdf", "USE_POLICY.md", "config_sentence_transformers.json",
+        "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "LICENSE", "LICENSE.txt", "NOTICE",
+        "Tiny_License.pdf", "USE_POLICY.md", "config_sentence_transformers.json",
         "generation_config.json", "modeling_tiny.py", "modules.json", "sentence_bert_config.json", "sub/configuration_tiny.py",
     ];
 
     private static readonly string[] Written =
     [
-        ".gitattributes", ".cache/huggingface/download/x.lock", "README.md", "adapter_config.json", "adapter_model.bin", "adapter_model.safetensors", "config.json",
-        "model-00001-of-00002.safetensors", "model.fp16.safetensors", "model.safetensors", "model.safetensors.index.json", "model.safetensors.index.fp16.json", "pytorch_model-00001-of-00002.bin",
+        ".gitattributes", ".cache/huggingface/download/x.lock", "README.md", "adapter_config.json", "adapter_model.bin",
+        "adapter_model.safetensors", "config.json",
+        "model-00001-of-00002.safetensors", "model.fp16.safetensors", "model.safetensors", "model.safetensors.index.json",
+        "model.safetensors.index.fp16.json", "pytorch_model-00001-of-00002.bin",
         "pytorch_model.bin", "pytorch_model.bin.index.json",
     ];
 
     private static readonly string[] Unknown =
     [
-        "3_Other/config.json", "checkpoint-500/modeling_tiny.py", "checkpoint-500/optimizer.pt", "model.gguf", "notes.txt", "original/consolidated.00.pth", "original/params.json", "params.json",
-        "quantize_config.json", "sub/config.json", "sub/model.safetensors", "thesis.docx", "trainer_state.json", "training_args.bin", "x.json", "zero_to_fp32.py",
+        "3_Other/config.json", "checkpoint-500/modeling_tiny.py", "checkpoint-500/optimizer.pt", "model.gguf", "notes.txt",
+        "original/consolidated.00.pth", "original/params.json", "params.json",
+        "quantize_config.json", "sub/config.json", "sub/model.safetensors", "thesis.docx", "trainer_state.json", "training_args.bin",
+        "x.json", "zero_to_fp32.py",
     ];
 
     [Fact]
     public void Every_file_is_in_its_group()
     {
         using var directory = Filled([.. Tokenizer, .. Processor, .. Carried, .. Written, .. Unknown]);
-        File.WriteAllText(directory["modules.json"], """[{"idx": 0, "path": ""}, {"idx": 1, "path": "1_Pooling"}, {"idx": 2, "path": "2_Dense"}]""");
+        File.WriteAllText(directory["modules.json"],
+            """[{"idx": 0, "path": ""}, {"idx": 1, "path": "1_Pooling"}, {"idx": 2, "path": "2_Dense"}]""");
         Assert.Equal(Tokenizer.Order(StringComparer.Ordinal), ModelFiles.Tokenizer(directory.Path));
         Assert.Equal(Processor.Order(StringComparer.Ordinal), ModelFiles.Processor(directory.Path));
         Assert.Equal(Carried.Concat(Processor).Order(StringComparer.Ordinal), ModelFiles.Carried(directory.Path));
@@ -95,9 +104,11 @@ public sealed class ModelFilesTests
         using var @base = Filled("tokenizer.json", "added_tokens.json", "preprocessor_config.json");
         using var adapter = Filled("tokenizer.json", "chat_template.jinja", "preprocessor_config.json");
         using var given = Filled("tokenizer.model", "preprocessor_config.json", "config.json", "model.safetensors");
-        Assert.Equal([given["preprocessor_config.json"], given["tokenizer.model"]], CarriedFiles.ForModel(@base.Path, [adapter.Path], given.Path).Values);
+        Assert.Equal([given["preprocessor_config.json"], given["tokenizer.model"]],
+            CarriedFiles.ForModel(@base.Path, [adapter.Path], given.Path).Values);
         using var processor = Filled("preprocessor_config.json");
-        Assert.Equal([adapter["chat_template.jinja"], processor["preprocessor_config.json"], adapter["tokenizer.json"]], CarriedFiles.ForModel(@base.Path, [adapter.Path], processor.Path).Values);
+        Assert.Equal([adapter["chat_template.jinja"], processor["preprocessor_config.json"], adapter["tokenizer.json"]],
+            CarriedFiles.ForModel(@base.Path, [adapter.Path], processor.Path).Values);
     }
 
     [Fact]
@@ -105,7 +116,8 @@ public sealed class ModelFilesTests
     {
         using var @base = Filled("tokenizer.json");
         using var given = Filled("chat_template.jinja", "config.json");
-        foreach (var (path, why) in new[] { (given.Path, "neither a vocabulary"), (given["config.json"], "is a file"), (given["x"], "does not exist") })
+        foreach (var (path, why) in new[] { (given.Path, "neither a vocabulary"), (given["config.json"], "is a file"),
+            (given["x"], "does not exist") })
         {
             var error = Assert.Throws<MergeException>(() => CarriedFiles.ForModel(@base.Path, [], path));
             Assert.Equal((MergeError.InvalidOption, "Tokenizer"), (error.Error, error.Target));
@@ -119,7 +131,8 @@ public sealed class ModelFilesTests
         using var directory = new TemporaryDirectory();
         TinyModel.Base(directory["base"], TinyTensor.F32("m.weight", [1], 1));
         File.CreateSymbolicLink(directory["base/tokenizer.json"], "/nowhere/tokenizer.json");
-        var error = Assert.Throws<MergeException>(() => TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(directory["base"])), directory["out"]));
+        var error = Assert.Throws<MergeException>(() =>
+            TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(directory["base"])), directory["out"]));
         Assert.Equal(MergeError.InvalidModel, error.Error);
         Assert.Contains("base/tokenizer.json", error.Message, StringComparison.Ordinal);
         Assert.Equal([directory["base"]], Directory.EnumerateFileSystemEntries(directory.Path));

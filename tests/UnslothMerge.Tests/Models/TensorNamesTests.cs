@@ -17,7 +17,8 @@ public sealed class TensorNamesTests
     [InlineData("lm_head.weight", null, "lm_head")]
     [InlineData("model.mylayers.3.x.weight", null, "model.mylayers.3.x")]
     [InlineData("weight", null, "")]
-    public void A_name_tells_its_layer_and_module(string name, int? layer, string module) => Assert.Equal((layer, module), (TensorNames.Layer(name), TensorNames.Module(name)));
+    public void A_name_tells_its_layer_and_module(string name, int? layer, string module) =>
+        Assert.Equal((layer, module), (TensorNames.Layer(name), TensorNames.Module(name)));
 
     [Theory]
     [InlineData("model.layers.0.mlp.up_proj.weight", "text")]
@@ -41,5 +42,6 @@ public sealed class TensorNamesTests
     [InlineData("model.my_embed_tokens.weight", false, false)]
     [InlineData("model.embed_tokens.extra.weight", false, false)]
     [InlineData("weight", false, false)]
-    public void Embedding_and_head_are_known(string name, bool embedding, bool head) => Assert.Equal((embedding, head), (TensorNames.IsInputEmbedding(name), TensorNames.IsOutputHead(name)));
+    public void Embedding_and_head_are_known(string name, bool embedding, bool head) =>
+        Assert.Equal((embedding, head), (TensorNames.IsInputEmbedding(name), TensorNames.IsOutputHead(name)));
 }

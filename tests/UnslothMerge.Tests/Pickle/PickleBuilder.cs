@@ -13,7 +13,8 @@ internal sealed class PickleBuilder
     public byte[] Bytes => [.. _bytes];
 
     /// <summary>The archive of a whole file.</summary>
-    public static void Save(string path, byte[] pickle, IEnumerable<(string Key, byte[] Data)> storages, string? byteOrder = "little", CompressionLevel level = CompressionLevel.NoCompression)
+    public static void Save(string path, byte[] pickle, IEnumerable<(string Key, byte[] Data)> storages, string? byteOrder = "little",
+        CompressionLevel level = CompressionLevel.NoCompression)
     {
         using var zip = ZipFile.Open(path, ZipArchiveMode.Create);
         Add("data.pkl", pickle);
@@ -89,12 +90,14 @@ internal sealed class PickleBuilder
     public PickleBuilder Keep() => _kept <= byte.MaxValue ? Op("q").Raw((byte)_kept++) : Op("r").U32((uint)_kept++);
 
     public PickleBuilder Storage(string type, string key, long count) =>
-        Op("(").Text("storage").Keep().Global("torch", type).Keep().Text(key).Keep().Text("cuda:0").Keep().Int(count).Op("t").Keep().Op("Q");
+        Op("(").Text("storage").Keep().Global("torch", type).Keep().Text(key).Keep().Text("cuda:0").Keep().Int(count).Op("t").Keep()
+            .Op("Q");
 
     /// <summary>A tensor, contiguous if no strides are given.</summary>
     public PickleBuilder Tensor(string type, string key, long count, long offset, long[] shape, long[]? strides = null)
     {
-        Global("torch._utils", "_rebuild_tensor_v2").Keep().Op("(").Storage(type, key, count).Int(offset).Ints(shape).Keep().Ints(strides ?? Strides(shape)).Keep().Raw(0x89);
+        Global("torch._utils", "_rebuild_tensor_v2").Keep().Op("(").Storage(type, key, count).Int(offset).Ints(shape).Keep()
+            .Ints(strides ?? Strides(shape)).Keep().Raw(0x89);
         return Global("collections", "OrderedDict").Keep().Op(")R").Keep().Op("t").Keep().Op("R").Keep();
     }
 

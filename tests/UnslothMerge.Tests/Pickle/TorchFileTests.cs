@@ -16,8 +16,10 @@ public sealed class TorchFileTests
 {
     private static readonly (string Class, TensorType Type)[] Classes =
     [
-        ("HalfStorage", TensorType.F16), ("BFloat16Storage", TensorType.BF16), ("FloatStorage", TensorType.F32), ("DoubleStorage", TensorType.F64), ("IntStorage", TensorType.I32),
-        ("LongStorage", TensorType.I64), ("ShortStorage", TensorType.I16), ("CharStorage", TensorType.I8), ("ByteStorage", TensorType.U8), ("BoolStorage", TensorType.BOOL),
+        ("HalfStorage", TensorType.F16), ("BFloat16Storage", TensorType.BF16), ("FloatStorage", TensorType.F32),
+        ("DoubleStorage", TensorType.F64), ("IntStorage", TensorType.I32),
+        ("LongStorage", TensorType.I64), ("ShortStorage", TensorType.I16), ("CharStorage", TensorType.I8), ("ByteStorage", TensorType.U8),
+        ("BoolStorage", TensorType.BOOL),
     ];
 
     [Fact]
@@ -60,7 +62,8 @@ public sealed class TorchFileTests
     {
         using var directory = new TemporaryDirectory();
         byte[] data = [.. Enumerable.Range(0, 24).Select(i => (byte)i)];
-        var pickle = new PickleBuilder().Proto().Op("}(").Text("a").Tensor("FloatStorage", "0", 6, 0, [2, 3]).Text("b").Tensor("FloatStorage", "0", 6, 3, [3, 1], [1, 77]).Op("u.");
+        var pickle = new PickleBuilder().Proto().Op("}(").Text("a").Tensor("FloatStorage", "0", 6, 0, [2, 3]).Text("b")
+            .Tensor("FloatStorage", "0", 6, 3, [3, 1], [1, 77]).Op("u.");
         PickleBuilder.Save(directory["x.bin"], pickle.Bytes, [("0", data)], byteOrder: null);
         using var files = new InputFiles();
         Assert.Equal([data, data[12..]], TorchFile.Open(directory["x.bin"]).Select(files.ReadAll));
@@ -111,7 +114,8 @@ public sealed class TorchFileTests
     public void RefusesTheLegacyFormatByName()
     {
         using var directory = new TemporaryDirectory();
-        File.WriteAllBytes(directory["x.bin"], [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, (byte)'.', 0x80, 2]);
+        File.WriteAllBytes(directory["x.bin"],
+            [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, (byte)'.', 0x80, 2]);
         Assert.Contains("legacy", Refusal(directory["x.bin"]), StringComparison.Ordinal);
         File.WriteAllBytes(directory["y.bin"], [.. "version https://git-lfs.github.com/spec/v1"u8]);
         Assert.Contains("not a zip archive", Refusal(directory["y.bin"]), StringComparison.Ordinal);
@@ -192,7 +196,8 @@ public sealed class TorchFileTests
         Assert.Equal(Content(adapter), Content(saved));
 
         List<(string, TensorType, string, string)> Content(AdapterDirectory a) =>
-            [.. a.Weights.Tensors.OrderBy(t => t.Name, StringComparer.Ordinal).Select(t => (t.Name, t.Type, t.Shape.Text(), Convert.ToHexString(files.ReadAll(t))))];
+            [.. a.Weights.Tensors.OrderBy(t => t.Name, StringComparer.Ordinal)
+                .Select(t => (t.Name, t.Type, t.Shape.Text(), Convert.ToHexString(files.ReadAll(t))))];
     }
 
     // The same archive with every number that ZIP64 can hold moved there.
@@ -208,8 +213,10 @@ public sealed class TorchFileTests
         {
             var header = zip.AsSpan(at, 46).ToArray();
             var name = BinaryPrimitives.ReadUInt16LittleEndian(header.AsSpan(28));
-            var skipped = name + BinaryPrimitives.ReadUInt16LittleEndian(header.AsSpan(30)) + BinaryPrimitives.ReadUInt16LittleEndian(header.AsSpan(32));
-            ulong[] wide = [BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(24)), BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(20)), BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(42))];
+            var skipped = name + BinaryPrimitives.ReadUInt16LittleEndian(header.AsSpan(30)) +
+                BinaryPrimitives.ReadUInt16LittleEndian(header.AsSpan(32));
+            ulong[] wide = [BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(24)),
+                BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(20)), BinaryPrimitives.ReadUInt32LittleEndian(header.AsSpan(42))];
             header.AsSpan(20, 8).Fill(0xff);
             header.AsSpan(42, 4).Fill(0xff);
             BinaryPrimitives.WriteUInt16LittleEndian(header.AsSpan(30), 6 + 28);
@@ -222,7 +229,8 @@ public sealed class TorchFileTests
         }
 
         var end64 = output.Length;
-        output.Write([0x50, 0x4b, 6, 6, .. BitConverter.GetBytes(44UL), 45, 0, 45, 0, .. new byte[8], .. BitConverter.GetBytes((ulong)count), .. BitConverter.GetBytes((ulong)count)]);
+        output.Write([0x50, 0x4b, 6, 6, .. BitConverter.GetBytes(44UL), 45, 0, 45, 0, .. new byte[8],
+            .. BitConverter.GetBytes((ulong)count), .. BitConverter.GetBytes((ulong)count)]);
         output.Write([.. BitConverter.GetBytes((ulong)(end64 - start)), .. BitConverter.GetBytes((ulong)start)]);
         output.Write([0x50, 0x4b, 6, 7, .. new byte[4], .. BitConverter.GetBytes(end64), 1, 0, 0, 0]);
         output.Write([0x50, 0x4b, 5, 6, .. new byte[4], .. Enumerable.Repeat((byte)0xff, 12), 0, 0]);

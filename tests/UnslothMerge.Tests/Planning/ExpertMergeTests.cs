@@ -55,7 +55,8 @@ public sealed class ExpertMergeTests
         var adapter = Adapter(trained, out var config).WriteAdapter(directory["adapter"], config);
         if (!fits)
         {
-            Assert.Contains("experts", Assert.Throws<MergeException>(() => Merge(@base, adapter, directory["out"])).Message, StringComparison.Ordinal);
+            Assert.Contains("experts", Assert.Throws<MergeException>(() => Merge(@base, adapter, directory["out"])).Message,
+                StringComparison.Ordinal);
             return;
         }
 
@@ -67,10 +68,12 @@ public sealed class ExpertMergeTests
     public void A_weight_and_a_strength_scale_every_expert()
     {
         using var directory = new TemporaryDirectory();
-        var @base = Base(Stored.Fused).WriteModel(directory["base"], new JsonObject { ["model_type"] = "qwen3_moe", ["dtype"] = "float32" });
+        var @base = Base(Stored.Fused)
+            .WriteModel(directory["base"], new JsonObject { ["model_type"] = "qwen3_moe", ["dtype"] = "float32" });
         var adapter = Adapter(Trained.FusedGrouped, out var config).WriteAdapter(directory["adapter"], config);
         Merge(@base, adapter, directory["out"], weight: -0.5);
-        Compare(directory["out"], Base(Stored.Fused, (p, e, o, i) => Weight(p, e, o, i) - (0.5 * (Truth(p, e, o, i) - Weight(p, e, o, i)))));
+        Compare(directory["out"],
+            Base(Stored.Fused, (p, e, o, i) => Weight(p, e, o, i) - (0.5 * (Truth(p, e, o, i) - Weight(p, e, o, i)))));
     }
 
     [Theory]
@@ -94,16 +97,19 @@ public sealed class ExpertMergeTests
         adapter.Add($"base_model.model.{Experts}.lora_B.weight", [4, 2], i => (i[0] * 10) + i[1]);
         var config = Config(1, 1, "down_proj");
         config["peft_version"] = version;
-        var (@base, files) = (model.WriteModel(directory["base"], new JsonObject { ["model_type"] = modelType, ["dtype"] = "float32" }), adapter.WriteAdapter(directory["adapter"], config));
+        var (@base, files) = (model.WriteModel(directory["base"], new JsonObject { ["model_type"] = modelType, ["dtype"] = "float32" }),
+            adapter.WriteAdapter(directory["adapter"], config));
         if (last is null)
         {
-            Assert.Contains("-MoeOrientation", Assert.Throws<MergeException>(() => Merge(@base, files, directory["out"])).Message, StringComparison.Ordinal);
+            Assert.Contains("-MoeOrientation", Assert.Throws<MergeException>(() => Merge(@base, files, directory["out"])).Message,
+                StringComparison.Ordinal);
             return;
         }
 
         Merge(@base, files, directory["out"]);
         var expected = new TinyTensors();
-        expected.Add($"{Experts}.down_proj", [2, 4, 4], i => last.Value ? ((i[1] * 10) + i[0]) * (i[0] + i[2] + 1) : ((i[2] * 10) + i[0]) * (i[0] + i[1] + 1));
+        expected.Add($"{Experts}.down_proj", [2, 4, 4],
+            i => last.Value ? ((i[1] * 10) + i[0]) * (i[0] + i[2] + 1) : ((i[2] * 10) + i[0]) * (i[0] + i[1] + 1));
         Compare(directory["out"], expected);
     }
 
@@ -122,11 +128,13 @@ public sealed class ExpertMergeTests
         adapter.Add($"base_model.model.{Experts}.lora_B.weight", [4, 2], i => (i[0] * 10) + i[1]);
         var config = Config(1, 1, "down_proj");
         config["peft_version"] = "0.21.2";
-        Merge(model.WriteModel(directory["base"], new JsonObject { ["model_type"] = "qwen3_vl_moe", ["dtype"] = "float32" }), adapter.WriteAdapter(directory["adapter"], config), directory["out"]);
+        Merge(model.WriteModel(directory["base"], new JsonObject { ["model_type"] = "qwen3_vl_moe", ["dtype"] = "float32" }),
+            adapter.WriteAdapter(directory["adapter"], config), directory["out"]);
 
         var expected = new TinyTensors();
         expected.Add($"{Experts}.gate_up_proj", transposed ? [2, 4, 8] : [2, 8, 4], _ => 0);
-        expected.Add($"{Experts}.down_proj", [2, 4, 4], i => (((transposed ? i[2] : i[1]) * 10) + i[0]) * (i[0] + (transposed ? i[1] : i[2]) + 1));
+        expected.Add($"{Experts}.down_proj", [2, 4, 4],
+            i => (((transposed ? i[2] : i[1]) * 10) + i[0]) * (i[0] + (transposed ? i[1] : i[2]) + 1));
         Compare(directory["out"], expected);
     }
 
@@ -139,10 +147,12 @@ public sealed class ExpertMergeTests
         var adapter = new TinyTensors();
         adapter.Add("base_model.model.layers.0.self_attn.k_proj.lora_A.weight", [R, H], i => FactorA(0, 0, i[0], i[1]));
         adapter.Add("base_model.model.layers.0.self_attn.k_proj.lora_B.weight", [I, R], i => FactorB(0, 0, I + i[0], i[1]));
-        Merge(model.WriteModel(directory["base"], new JsonObject { ["model_type"] = "nomic_bert", ["dtype"] = "float32" }), adapter.WriteAdapter(directory["adapter"], Config(R, Alpha)), directory["out"]);
+        Merge(model.WriteModel(directory["base"], new JsonObject { ["model_type"] = "nomic_bert", ["dtype"] = "float32" }),
+            adapter.WriteAdapter(directory["adapter"], Config(R, Alpha)), directory["out"]);
 
         var expected = new TinyTensors();
-        expected.Add("encoder.layers.0.attn.Wqkv.weight", [3 * I, H], i => i[0] / I == 1 ? Truth(0, 0, i[0], i[1]) : Weight(0, 0, i[0], i[1]));
+        expected.Add("encoder.layers.0.attn.Wqkv.weight", [3 * I, H],
+            i => i[0] / I == 1 ? Truth(0, 0, i[0], i[1]) : Weight(0, 0, i[0], i[1]));
         Compare(directory["out"], expected);
     }
 
@@ -154,7 +164,8 @@ public sealed class ExpertMergeTests
         var adapter = new TinyTensors();
         adapter.Add($"base_model.model.{Experts}.{E}.down_proj.lora_A.weight", [R, I], _ => 1);
         adapter.Add($"base_model.model.{Experts}.{E}.down_proj.lora_B.weight", [H, R], _ => 1);
-        var error = Assert.Throws<MergeException>(() => Merge(@base, adapter.WriteAdapter(directory["adapter"], Config(R, Alpha)), directory["out"]));
+        var error = Assert.Throws<MergeException>(() =>
+            Merge(@base, adapter.WriteAdapter(directory["adapter"], Config(R, Alpha)), directory["out"]));
         Assert.Contains($"there is no {Experts}.{E}.down_proj", error.Message, StringComparison.Ordinal);
     }
 
@@ -162,7 +173,8 @@ public sealed class ExpertMergeTests
     {
         var plan = MergePlanner.Plan(ModelDirectory.Open(@base), [new AdapterStep(AdapterDirectory.Open(adapter), weight)]);
         var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(Destination.Check(output, [("base", @base)], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
+        ModelSaver.Save(Destination.Check(output, [("base", @base)], force: false), "merged_16bit", Runs.Of(write), null,
+            TestContext.Current.CancellationToken);
     }
 
     private static void Compare(string output, TinyTensors expected)
@@ -173,7 +185,8 @@ public sealed class ExpertMergeTests
         foreach (var (name, (shape, values)) in expected)
         {
             Assert.Equal(shape, actual.Find(name)!.Shape);
-            PassRule.Check(name, TensorType.F32, files.ReadAll(actual.Find(name)!), System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(values).ToArray());
+            PassRule.Check(name, TensorType.F32, files.ReadAll(actual.Find(name)!),
+                System.Runtime.InteropServices.MemoryMarshal.AsBytes<float>(values).ToArray());
         }
     }
 
@@ -188,7 +201,8 @@ public sealed class ExpertMergeTests
     private static double FactorB(int projection, int e, int o, int k) => (float)Noise(projection + 4, e, o, k * 7);
 
     private static double Truth(int projection, int e, int o, int i) =>
-        Weight(projection, e, o, i) + (Alpha / R * Enumerable.Range(0, R).Sum(k => FactorB(projection, e, o, k) * FactorA(projection, e, k, i)));
+        Weight(projection, e, o, i) +
+            (Alpha / R * Enumerable.Range(0, R).Sum(k => FactorB(projection, e, o, k) * FactorA(projection, e, k, i)));
 
     private static TinyTensors Base(Stored stored, Func<int, int, int, int, double>? value = null)
     {
@@ -231,7 +245,8 @@ public sealed class ExpertMergeTests
                 var e = n;
                 foreach (var (module, projection, first, rows) in Modules(trained.ToString(), e))
                 {
-                    adapter.Add($"base_model.model.{module}.lora_A.weight", [R, projection == 0 ? H : I], i => FactorA(projection, e, i[0], i[1]));
+                    adapter.Add($"base_model.model.{module}.lora_A.weight", [R, projection == 0 ? H : I],
+                        i => FactorA(projection, e, i[0], i[1]));
                     adapter.Add($"base_model.model.{module}.lora_B.weight", [rows, R], i => FactorB(projection, e, first + i[0], i[1]));
                 }
             }
@@ -249,7 +264,8 @@ public sealed class ExpertMergeTests
         {
             var name = $"base_model.model.{Experts}{(projection == 0 ? ".base_layer" : "")}";
             var (outputs, inputs) = projection == 0 ? (2 * I, H) : (H, I);
-            var (expert, rank) = trained == Trained.FusedGrouped ? ((Func<int, int>)(c => c / R), (Func<int, int>)(c => c % R)) : (c => c % E, c => c / E);
+            var (expert, rank) = trained == Trained.FusedGrouped
+                ? ((Func<int, int>)(c => c / R), (Func<int, int>)(c => c % R)) : (c => c % E, c => c / E);
             if (trained == Trained.FusedCrossed)
             {
                 adapter.Add($"{name}.lora_A.weight", [E * R, outputs], i => FactorB(projection, i[0] / R, i[1], i[0] % R));

@@ -48,7 +48,8 @@ public sealed class NamedBaseTests : IDisposable
     [Fact]
     public void The_card_of_a_quantized_base_tells_its_original()
     {
-        Assert.False(Compare("unsloth/llama-1b-bnb-4bit", "base", null, quantized: true, "---\nbase_model:\n- org/llama-1b\ntags: [x]\n---\n")!.NeedsWarning);
+        Assert.False(Compare("unsloth/llama-1b-bnb-4bit", "base", null, quantized: true,
+            "---\nbase_model:\n- org/llama-1b\ntags: [x]\n---\n")!.NeedsWarning);
         Assert.True(Compare("org/llama-1b", "base", null, quantized: true, "---\nbase_model: \"org/llama-1b\"\n---\n")!.NeedsWarning);
     }
 
@@ -68,7 +69,8 @@ public sealed class NamedBaseTests : IDisposable
         }
 
         var adapter = TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.a.lora_A.weight", [1, 1], 0f));
-        File.WriteAllText(Path.Combine(adapter, "adapter_config.json"), new JsonObject { ["peft_type"] = "LORA", ["base_model_name_or_path"] = named }.ToJsonString());
+        File.WriteAllText(Path.Combine(adapter, "adapter_config.json"),
+            new JsonObject { ["peft_type"] = "LORA", ["base_model_name_or_path"] = named }.ToJsonString());
         return NamedBase.Compare(ModelDirectory.Open(model), AdapterDirectory.Open(adapter));
     }
 }

@@ -23,11 +23,14 @@ public sealed class PlacementTests : IDisposable
     [Fact]
     public void Every_tensor_is_placed_once_or_refused()
     {
-        string[] modules = ["model.layers.0.q", "model.layers.1.q", "model.layers.2.q", "model.norm", "lm_head", "model.embed_tokens", "q", "modle.norm"];
-        string[] parts = ["lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_A.default.weight", "lora_B.default.weight", "weight", "bias", "modules_to_save.default.weight", "base_layer.weight", "lora_C.weight"];
+        string[] modules = ["model.layers.0.q", "model.layers.1.q", "model.layers.2.q", "model.norm", "lm_head", "model.embed_tokens", "q",
+            "modle.norm"];
+        string[] parts = ["lora_A.weight", "lora_B.weight", "lora_B.bias", "lora_A.default.weight", "lora_B.default.weight", "weight",
+            "bias", "modules_to_save.default.weight", "base_layer.weight", "lora_C.weight"];
         long[][] shapes = [[2, 3], [4, 2], [4, 3], [4], [3], [5, 3], [1, 4], []];
         TensorType[] types = [TensorType.F32, TensorType.F32, TensorType.F32, TensorType.BF16, TensorType.I64];
-        var tensor = Gen.Select(Index(modules), Index(parts), Index(shapes), Index(types), (m, p, s, t) => (Name: $"base_model.model.{m}.{p}", Shape: s, Type: t));
+        var tensor = Gen.Select(Index(modules), Index(parts), Index(shapes), Index(types),
+            (m, p, s, t) => (Name: $"base_model.model.{m}.{p}", Shape: s, Type: t));
 
         // Pairs that fit, so that there is something to merge, and strangers among them.
         var pair = Index([0, 1]).Select(Pair);
@@ -35,7 +38,8 @@ public sealed class PlacementTests : IDisposable
         Gen.Select(pair, tensor.Array[0, 2]).Sample(
             (some, others) =>
             {
-                var tensors = some.Concat(others).DistinctBy(t => t.Name).Select(t => new TinyTensor(t.Name, t.Type, t.Shape, new byte[t.Shape.Count() * t.Type.Bits() / 8])).ToArray();
+                var tensors = some.Concat(others).DistinctBy(t => t.Name)
+                    .Select(t => new TinyTensor(t.Name, t.Type, t.Shape, new byte[t.Shape.Count() * t.Type.Bits() / 8])).ToArray();
                 var adapter = TinyModel.Lora(_directory["adapter"], 2, tensors);
                 MergePlan plan;
                 try
@@ -44,12 +48,16 @@ public sealed class PlacementTests : IDisposable
                 }
                 catch (MergeException e)
                 {
-                    Assert.Contains(tensors, t => e.Message.Contains(t.Name, StringComparison.Ordinal) || e.Message.Contains("model.embed_tokens.weight", StringComparison.Ordinal));
+                    Assert.Contains(tensors,
+                        t =>
+                        e.Message.Contains(t.Name, StringComparison.Ordinal)
+                        || e.Message.Contains("model.embed_tokens.weight", StringComparison.Ordinal));
                     refused++;
                     return;
                 }
 
-                Assert.Equal(tensors.Select(t => t.Name).Order(StringComparer.Ordinal), plan.Targets.SelectMany(t => t.Inputs).Order(StringComparer.Ordinal));
+                Assert.Equal(tensors.Select(t => t.Name).Order(StringComparer.Ordinal),
+                    plan.Targets.SelectMany(t => t.Inputs).Order(StringComparer.Ordinal));
                 Assert.All(plan.Targets, t => Assert.True(plan.Tensors.Single(p => p.Name == t.Tensor).IsChanged));
                 placed++;
             },
@@ -86,7 +94,8 @@ public sealed class PlacementTests : IDisposable
             TinyTensor.Random("base_model.model.model.layers.0.q.lora_A.weight", [2, 3], 5),
             TinyTensor.Random("base_model.model.model.layers.0.q.lora_B.weight", [4, 2], 6),
             TinyTensor.Random("base_model.model.model.layers.0.q.lora_B.bias", [rows, columns], 7));
-        Assert.Contains("q.lora_B.bias", Assert.Throws<MergeException>(() => TinyModel.Plan(_directory["base"], adapter)).Message, StringComparison.Ordinal);
+        Assert.Contains("q.lora_B.bias", Assert.Throws<MergeException>(() => TinyModel.Plan(_directory["base"], adapter)).Message,
+            StringComparison.Ordinal);
     }
 
     private static (string Name, long[] Shape, TensorType Type)[] Pair(int layer) =>

@@ -39,7 +39,8 @@ public sealed class SavedCopyTests
 
     private static StoredTensor Saved(string path, TensorType type, IReadOnlyList<long> shape, byte[] bytes)
     {
-        var header = Encoding.ASCII.GetBytes($$"""{"w":{"dtype":"{{type}}","shape":{{shape.Text()}},"data_offsets":[0,{{bytes.Length}}] } }""");
+        var header = Encoding.ASCII.GetBytes(
+            $$"""{"w":{"dtype":"{{type}}","shape":{{shape.Text()}},"data_offsets":[0,{{bytes.Length}}] } }""");
         var length = new byte[8];
         BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
         File.WriteAllBytes(path, [.. length, .. header, .. bytes]);

@@ -22,7 +22,8 @@ public sealed class ShardSplitterTests
     }
 
     [Fact]
-    public void Every_tensor_is_in_one_shard_and_only_lone_ones_exceed_the_limit() => Gen.Select(Gen.Long[0, 20].Array[0, 30], Gen.Long[1, 25]).Sample((sizes, limit) =>
+    public void Every_tensor_is_in_one_shard_and_only_lone_ones_exceed_the_limit() =>
+        Gen.Select(Gen.Long[0, 20].Array[0, 30], Gen.Long[1, 25]).Sample((sizes, limit) =>
     {
         var split = ShardSplitter.Split(sizes, limit);
         Assert.Equal(Enumerable.Range(0, sizes.Length), split.SelectMany(s => s).Order());

@@ -41,7 +41,8 @@ public sealed class CheckpointTests
         using var directory = new TemporaryDirectory();
         TinyModel.WriteFile(directory["1.safetensors"], A);
         Index(directory, json);
-        Assert.Contains(ShardIndex.FileName, Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Message, StringComparison.Ordinal);
+        Assert.Contains(ShardIndex.FileName, Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Message,
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -52,11 +53,13 @@ public sealed class CheckpointTests
         Assert.Equal("a", Assert.Single(Checkpoint.Open(directory.Path).Tensors).Name);
 
         File.Move(directory["model.fp16.safetensors"], directory["model.fp16-00001-of-00001.safetensors"]);
-        File.WriteAllText(directory["model.safetensors.index.fp16.json"], """{"weight_map":{"a":"model.fp16-00001-of-00001.safetensors"}}""");
+        File.WriteAllText(directory["model.safetensors.index.fp16.json"],
+            """{"weight_map":{"a":"model.fp16-00001-of-00001.safetensors"}}""");
         Assert.Single(Checkpoint.Open(directory.Path).Tensors);
 
         TinyModel.WriteFile(directory["model.non-ema.safetensors"], B);
-        Assert.Contains("fp16, non-ema", Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Message, StringComparison.Ordinal);
+        Assert.Contains("fp16, non-ema", Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Message,
+            StringComparison.Ordinal);
 
         TinyModel.WriteFile(directory["model.safetensors"], A, B);
         Assert.Equal(2, Checkpoint.Open(directory.Path).Tensors.Count);
@@ -78,7 +81,8 @@ public sealed class CheckpointTests
         TinyModel.WriteFile(directory["1.safetensors"], A);
         TinyModel.WriteFile(directory["2.safetensors"], B);
         Index(directory, """{"weight_map":{"a":"2.safetensors","b":"2.safetensors","c":"1.safetensors"}}""");
-        Assert.Equal(["a (in 2.safetensors)", "c (in 1.safetensors)"], Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Details);
+        Assert.Equal(["a (in 2.safetensors)", "c (in 1.safetensors)"],
+            Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Details);
     }
 
     [Fact]
@@ -106,7 +110,9 @@ public sealed class CheckpointTests
     public void An_index_is_written_as_the_hub_writes_it()
     {
         var text = ShardIndex.Write([new("b", "2.safetensors"), new("a\"é", "1.safetensors")], 12, 3);
-        Assert.Equal("{\n  \"metadata\": {\n    \"total_parameters\": 3,\n    \"total_size\": 12\n  },\n  \"weight_map\": {\n    \"a\\\"é\": \"1.safetensors\",\n    \"b\": \"2.safetensors\"\n  }\n}\n", text);
+        Assert.Equal(
+            "{\n  \"metadata\": {\n    \"total_parameters\": 3,\n    \"total_size\": 12\n  },\n  \"weight_map\": {\n    \"a\\\"é\": " +
+            "\"1.safetensors\",\n    \"b\": \"2.safetensors\"\n  }\n}\n", text);
     }
 
     private static void Index(TemporaryDirectory directory, string json) => File.WriteAllText(directory[ShardIndex.FileName], json);

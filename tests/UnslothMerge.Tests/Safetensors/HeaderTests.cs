@@ -31,7 +31,8 @@ public sealed class HeaderTests
         { """{"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
         { """{"a":{"dtype":"F32","shape":[1e0],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
         { """{"a":{"dtype":"F32","shape":["1"],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
-        { """{"a":{"dtype":"F32","shape":[18446744073709551616],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"F32","shape":[18446744073709551616],"data_offsets":[0,4]}}""", 4,
+            SafetensorsError.InvalidHeaderDeserialization },
         { """{"a":{"dtype":"F32","shape":[],"data_offsets":[0]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
         { """{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4,8]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
         { """{"__metadata__":{"format":1}}""", 0, SafetensorsError.InvalidHeaderDeserialization },
@@ -39,22 +40,29 @@ public sealed class HeaderTests
         { """{"\ud800":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}""", 4, SafetensorsError.InvalidHeaderDeserialization },
 
         // Duplicate keys of any kind.
-        { """{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[],"data_offsets":[1,2]}}""", 2, SafetensorsError.InvalidHeaderDeserialization },
-        { """{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"\u0061":{"dtype":"U8","shape":[],"data_offsets":[1,2]}}""", 2, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[],"data_offsets":[1,2]}}""", 2,
+            SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"\u0061":{"dtype":"U8","shape":[],"data_offsets":[1,2]}}""", 2,
+            SafetensorsError.InvalidHeaderDeserialization },
         { """{"__metadata__":{},"__metadata__":{}}""", 0, SafetensorsError.InvalidHeaderDeserialization },
         { """{"__metadata__":{"a":"1","a":"2"}}""", 0, SafetensorsError.InvalidHeaderDeserialization },
         { """{"a":{"dtype":"U8","dtype":"U8","shape":[],"data_offsets":[0,1]}}""", 1, SafetensorsError.InvalidHeaderDeserialization },
         { """{"a":{"dtype":"U8","shape":[],"sh\u0061pe":[],"data_offsets":[0,1]}}""", 1, SafetensorsError.InvalidHeaderDeserialization },
 
         // A bad dtype is found before bad offsets.
-        { """{"a":{"dtype":"U8","shape":[9],"data_offsets":[3,1]},"b":{"dtype":"X","shape":[],"data_offsets":[0,1]}}""", 1, SafetensorsError.InvalidHeaderDeserialization },
+        { """{"a":{"dtype":"U8","shape":[9],"data_offsets":[3,1]},"b":{"dtype":"X","shape":[],"data_offsets":[0,1]}}""", 1,
+            SafetensorsError.InvalidHeaderDeserialization },
 
         // Offsets: not from 0, a gap, an overlap, backwards; found before anything that the shape says.
         { """{"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}""", 2, SafetensorsError.InvalidOffset },
-        { """{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}}""", 3, SafetensorsError.InvalidOffset },
-        { """{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}""", 3, SafetensorsError.InvalidOffset },
-        { """{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}""", 2, SafetensorsError.InvalidOffset },
-        { """{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,1]}}""", 2, SafetensorsError.InvalidOffset },
+        { """{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}}""", 3,
+            SafetensorsError.InvalidOffset },
+        { """{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}""", 3,
+            SafetensorsError.InvalidOffset },
+        { """{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}""", 2,
+            SafetensorsError.InvalidOffset },
+        { """{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,1]}}""", 2,
+            SafetensorsError.InvalidOffset },
         { """{"a":{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[1,2]}}""", 2, SafetensorsError.InvalidOffset },
 
         // Overflow of the elements, of the bits, of a dimension.
@@ -75,7 +83,8 @@ public sealed class HeaderTests
         { """{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}""", 7, SafetensorsError.MetadataIncompleteBuffer },
         { """{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}""", 9, SafetensorsError.MetadataIncompleteBuffer },
         { "{}", 1, SafetensorsError.MetadataIncompleteBuffer },
-        { """{"a":{"dtype":"U8","shape":[2305843009213693951],"data_offsets":[0,2305843009213693951]}}""", 7, SafetensorsError.MetadataIncompleteBuffer },
+        { """{"a":{"dtype":"U8","shape":[2305843009213693951],"data_offsets":[0,2305843009213693951]}}""", 7,
+            SafetensorsError.MetadataIncompleteBuffer },
     };
 
     [Theory]
@@ -115,7 +124,9 @@ public sealed class HeaderTests
     [InlineData("""{"__metadata__":{}}""", 0, 0)]
     [InlineData("""{"s":{"dtype":"F64","shape":[],"data_offsets":[0,8]}}""", 8, 1)]
     [InlineData("""{"z":{"dtype":"F32","shape":[0,1099511627776],"data_offsets":[0,0]}}""", 0, 1)]
-    [InlineData("""{"z":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"y":{"dtype":"F32","shape":[5,0],"data_offsets":[1,1]}}""", 1, 3)]
+    [InlineData(
+        """{"z":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"y":""" +
+        """{"dtype":"F32","shape":[5,0],"data_offsets":[1,1]}}""", 1, 3)]
     [InlineData("""{"h":{"dtype":"F4","shape":[4],"data_offsets":[0,2],"more":{"x":[1,{}]}}}""", 2, 1)]
     public void What_the_format_allows_is_read(string json, int data, int tensors)
     {
@@ -136,7 +147,9 @@ public sealed class HeaderTests
     public void Damaged_files_give_a_safetensors_error_or_a_consistent_header()
     {
         using var directory = new TemporaryDirectory();
-        const string json = """{"__metadata__":{"format":"pt"},"model.a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},"b\u00e9":{"dtype":"F32","shape":[],"data_offsets":[12,16]}}""";
+        const string json =
+            """{"__metadata__":{"format":"pt"},"model.a":{"dtype":"BF16","shape":[2,3],"data_offsets":[0,12]},"b\u00e9":""" +
+            """{"dtype":"F32","shape":[],"data_offsets":[12,16]}}""";
         TinyModel.WriteRaw(directory["valid"], Encoding.UTF8.GetBytes(json), 16);
         var valid = File.ReadAllBytes(directory["valid"]);
         byte[] telling = [.. "{}[],:\"\\0123456789-.eE \ntfnulBF"u8];
@@ -164,8 +177,10 @@ public sealed class HeaderTests
     {
         using var directory = new TemporaryDirectory();
         var path = directory["random"];
-        string[] words = ["{", "}", "[", "]", ",", ":", "\"a\"", "\"b\"", "\"__metadata__\"", "\"dtype\"", "\"shape\"", "\"data_offsets\"", "\"F32\"", "\"F4\"", "0", "1", "4", "-1", "1e9", "18446744073709551615", "null", "\"\\ud83d\"", "é"];
-        Gen.OneOf(Gen.Byte.Array[0, 60], Gen.Int[0, words.Length - 1].Array[0, 24].Select(w => Encoding.UTF8.GetBytes(string.Concat(w.Select(i => words[i]))))).Sample(
+        string[] words = ["{", "}", "[", "]", ",", ":", "\"a\"", "\"b\"", "\"__metadata__\"", "\"dtype\"", "\"shape\"", "\"data_offsets\"",
+            "\"F32\"", "\"F4\"", "0", "1", "4", "-1", "1e9", "18446744073709551615", "null", "\"\\ud83d\"", "é"];
+        Gen.OneOf(Gen.Byte.Array[0, 60],
+            Gen.Int[0, words.Length - 1].Array[0, 24].Select(w => Encoding.UTF8.GetBytes(string.Concat(w.Select(i => words[i]))))).Sample(
             header =>
             {
                 TinyModel.WriteRaw(path, header, 4);

@@ -98,7 +98,8 @@ public sealed class DestinationTests : IDisposable
         Assert.Contains("is a file", Refused(_directory["file"], force: true).Message, StringComparison.Ordinal);
     }
 
-    private Destination Check(string path, bool force) => Destination.Check(path, [("base", _directory["base"]), ("adapter", _directory["adapter"])], force);
+    private Destination Check(string path, bool force) =>
+        Destination.Check(path, [("base", _directory["base"]), ("adapter", _directory["adapter"])], force);
 
     private MergeException Refused(string path, bool force)
     {

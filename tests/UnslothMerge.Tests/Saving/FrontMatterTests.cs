@@ -52,7 +52,8 @@ public sealed class FrontMatterTests
     {
         var yaml = new FrontMatter(Yaml);
         yaml.Set(key, values);
-        Assert.Equal((Yaml + "\n").Replace(from, to.Replace("1st", "\"1st\"", StringComparison.Ordinal), StringComparison.Ordinal), yaml.Text);
+        Assert.Equal((Yaml + "\n").Replace(from, to.Replace("1st", "\"1st\"", StringComparison.Ordinal), StringComparison.Ordinal),
+            yaml.Text);
         Assert.Equal(values, yaml.Values(key));
     }
 

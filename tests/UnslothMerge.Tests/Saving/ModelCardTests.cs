@@ -23,8 +23,11 @@ public sealed class ModelCardTests : IDisposable
     [Fact]
     public void A_new_card_takes_over_what_holds_for_the_merged_model_too()
     {
-        Card("base", "license: other # mine\nlicense_name: tiny\nlicense_link: LICENSE\nlanguage: [en, de]\npipeline_tag: text-generation\nbase_model: org/grand\ndatasets: [org/web]\ntags: [meta]", "# Base\n");
-        Card("adapter", "license: mit\nlanguage: fr\nlibrary_name: peft\npipeline_tag: x\ndatasets:\n- org/chats\ntags: [trl]", "# Adapter\n");
+        Card("base",
+            "license: other # mine\nlicense_name: tiny\nlicense_link: LICENSE\nlanguage: [en, de]\npipeline_tag: " +
+            "text-generation\nbase_model: org/grand\ndatasets: [org/web]\ntags: [meta]", "# Base\n");
+        Card("adapter", "license: mit\nlanguage: fr\nlibrary_name: peft\npipeline_tag: x\ndatasets:\n- org/chats\ntags: [trl]",
+            "# Adapter\n");
         var card = Merged(new ExtrasOptions { Tags = ["demo", "lora"], Datasets = ["org/more"] });
         Assert.StartsWith(
             """
@@ -63,7 +66,9 @@ public sealed class ModelCardTests : IDisposable
         Card("base", "license: llama3\nlanguage: en", "");
         Card("out", "# mine\nlicense: mit\ntags: [a]\nbase_model: org/tiny", "\n# My model\r\n\r\nText.");
         var first = Merged();
-        Assert.StartsWith("---\n# mine\nlicense: mit\ntags: [a, merged, lora]\nbase_model: org/tiny\nbase_model_relation: finetune\nlanguage: en\nlibrary_name: transformers\n---\n\n# My model\r\n\r\nText.\n\n" + Section, first, StringComparison.Ordinal);
+        Assert.StartsWith(
+            "---\n# mine\nlicense: mit\ntags: [a, merged, lora]\nbase_model: org/tiny\nbase_model_relation: finetune\nlanguage: " +
+            "en\nlibrary_name: transformers\n---\n\n# My model\r\n\r\nText.\n\n" + Section, first, StringComparison.Ordinal);
         File.WriteAllText(_directory["out/README.md"], first + "\nBelow.\n");
         Assert.Equal(first + "\nBelow.\n", Merged());
         Assert.Equal((first + "\nBelow.\n").Replace("weight 1", "weight 0.5", StringComparison.Ordinal), Merged(weight: 0.5));
@@ -74,7 +79,8 @@ public sealed class ModelCardTests : IDisposable
     {
         Card("base", "license: llama3", "");
         Card("out", "license: other\nlicense_name: x\nbase_model: org/another\nbase_model_relation: quantized\nlanguage: de", "# Mine\n");
-        Assert.StartsWith("---\nlicense: llama3\nbase_model: org/tiny\nbase_model_relation: finetune\nlanguage: de\n", Merged(), StringComparison.Ordinal);
+        Assert.StartsWith("---\nlicense: llama3\nbase_model: org/tiny\nbase_model_relation: finetune\nlanguage: de\n", Merged(),
+            StringComparison.Ordinal);
     }
 
     [Theory]
@@ -113,7 +119,8 @@ public sealed class ModelCardTests : IDisposable
     {
         var plan = Plan("base", "adapter", 0.5);
         var write = WritePlan.Create(plan, [plan.Tensors[0].WithStrength(0.25)], new WriteOptions(null, 1000));
-        Assert.Contains("- Strength 0.25 on 1 tensor: `m.weight`\n", ModelCard.Merged(write, _directory["out"], "merged_16bit", new ExtrasOptions(), _warnings), StringComparison.Ordinal);
+        Assert.Contains("- Strength 0.25 on 1 tensor: `m.weight`\n",
+            ModelCard.Merged(write, _directory["out"], "merged_16bit", new ExtrasOptions(), _warnings), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -133,26 +140,33 @@ public sealed class ModelCardTests : IDisposable
         Card("base", "license: llama3", "");
         Card("adapter", "base_model: /home/me/tiny\nlibrary_name: peft\ntags:\n- trl", "# Mine\n");
         var card = ModelCard.Adapter(Plan("base", "adapter"), _directory["out"], new ExtrasOptions { Tags = ["demo"] }, _warnings);
-        Assert.Equal("---\nbase_model: org/tiny\nlibrary_name: peft\ntags:\n- trl\n- lora\n- demo\nbase_model_relation: adapter\nlicense: llama3\n---\n# Mine\n", card);
+        Assert.Equal(
+            "---\nbase_model: org/tiny\nlibrary_name: peft\ntags:\n- trl\n- lora\n- demo\nbase_model_relation: adapter\nlicense: " +
+            "llama3\n---\n# Mine\n", card);
     }
 
     [Fact]
     public void An_adapter_without_a_card_gets_one()
     {
         var card = ModelCard.Adapter(Plan("base", "adapter"), _directory["out"], new ExtrasOptions(), _warnings);
-        Assert.Equal("---\nbase_model: org/tiny\nbase_model_relation: adapter\nlibrary_name: peft\ntags:\n- lora\n---\n\n# out\n\nA LORA adapter for org/tiny.\n", card);
+        Assert.Equal(
+            "---\nbase_model: org/tiny\nbase_model_relation: adapter\nlibrary_name: peft\ntags:\n- lora\n---\n\n# out\n\nA LORA adapter " +
+            "for org/tiny.\n", card);
     }
 
     private string Merged(ExtrasOptions? options = null, string @base = "base", string adapter = "adapter", double weight = 1) =>
-        ModelCard.Merged(TinyModel.WritePlan(Plan(@base, adapter, weight)), _directory["out"], "merged_16bit", options ?? new ExtrasOptions(), _warnings);
+        ModelCard.Merged(TinyModel.WritePlan(Plan(@base, adapter, weight)), _directory["out"], "merged_16bit",
+            options ?? new ExtrasOptions(), _warnings);
 
     private MergePlan Plan(string @base, string adapter, double weight = 1) =>
         MergePlanner.Plan(ModelDirectory.Open(_directory[@base]), [new AdapterStep(AdapterDirectory.Open(_directory[adapter]), weight)]);
 
     private void Adapter(string name, string @base)
     {
-        TinyModel.Lora(_directory[name], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 1, 1), TinyTensor.F32("base_model.model.m.lora_B.weight", [2, 1], 1, 1));
-        File.WriteAllText(_directory[name + "/adapter_config.json"], $$"""{"peft_type": "LORA", "r": 1, "lora_alpha": 1, "base_model_name_or_path": "{{@base}}"}""");
+        TinyModel.Lora(_directory[name], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 1, 1),
+            TinyTensor.F32("base_model.model.m.lora_B.weight", [2, 1], 1, 1));
+        File.WriteAllText(_directory[name + "/adapter_config.json"],
+            $$"""{"peft_type": "LORA", "r": 1, "lora_alpha": 1, "base_model_name_or_path": "{{@base}}"}""");
     }
 
     private void Card(string directory, string yaml, string body)

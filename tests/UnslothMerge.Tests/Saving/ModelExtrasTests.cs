@@ -11,8 +11,11 @@ public sealed class ModelExtrasTests : IDisposable
     public ModelExtrasTests()
     {
         TinyModel.Base(_directory["base"], TinyTensor.F32("model.embed_tokens.weight", [261, 1], new float[261]));
-        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.model.embed_tokens.lora_embedding_A", [1, 261], new float[261]), TinyTensor.F32("base_model.model.model.embed_tokens.lora_embedding_B", [1, 1], 1));
-        Write("base/config.json", """{"architectures": ["TinyForCausalLM"], "model_type": "tiny", "tie_word_embeddings": false, "eos_token_id": 0}""");
+        TinyModel.Lora(_directory["adapter"], 1,
+            TinyTensor.F32("base_model.model.model.embed_tokens.lora_embedding_A", [1, 261], new float[261]),
+            TinyTensor.F32("base_model.model.model.embed_tokens.lora_embedding_B", [1, 1], 1));
+        Write("base/config.json",
+            """{"architectures": ["TinyForCausalLM"], "model_type": "tiny", "tie_word_embeddings": false, "eos_token_id": 0}""");
         Write("base/generation_config.json", """{"_from_model_config": true, "eos_token_id": 0, "temperature": 0.6}""");
     }
 
@@ -56,7 +59,8 @@ public sealed class ModelExtrasTests : IDisposable
     {
         TinyTokenizer.Fast(_directory["adapter"], eos: "<3>", added: ["<1>", "<2>", "<3>", "<4>"]);
         var extras = Extras();
-        Assert.Contains(extras.Warnings, w => w.Contains("261 rows", StringComparison.Ordinal) && w.Contains("'<3>' (261), '<4>' (262).", StringComparison.Ordinal));
+        Assert.Contains(extras.Warnings,
+            w => w.Contains("261 rows", StringComparison.Ordinal) && w.Contains("'<3>' (261), '<4>' (262).", StringComparison.Ordinal));
         Assert.Equal(0, (int)Json(extras, "config.json")["eos_token_id"]!);
     }
 
@@ -80,7 +84,8 @@ public sealed class ModelExtrasTests : IDisposable
     {
         TinyTokenizer.Fast(_directory["base"]);
         Write("base/" + name, text);
-        var error = Assert.Throws<MergeException>(() => TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["base"])), _directory["out"]));
+        var error = Assert.Throws<MergeException>(() =>
+            TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["base"])), _directory["out"]));
         Assert.Equal(MergeError.InvalidModel, error.Error);
         Assert.Contains(name, error.Message, StringComparison.Ordinal);
         Assert.Equal(2, Directory.EnumerateFileSystemEntries(_directory.Path).Count());

@@ -106,7 +106,8 @@ public sealed partial class StagingDirectoryTests : IDisposable
     public void A_place_below_a_file_is_refused()
     {
         File.WriteAllText(_directory["file"], "");
-        var error = Assert.Throws<MergeException>(() => StagingDirectory.Create(Destination.Check(_directory["file/out"], [], force: false)));
+        var error = Assert.Throws<MergeException>(() =>
+            StagingDirectory.Create(Destination.Check(_directory["file/out"], [], force: false)));
         Assert.Equal(MergeError.InvalidDestination, error.Error);
     }
 

@@ -12,8 +12,10 @@ public sealed class FourBitEncoderTests
     // The trees of dQuantizeNF4 and dQuantizeFP4, as lists.
     private static readonly float[] NormalThresholds =
     [
-        -0.8480964004993439f, -0.6106329262256622f, -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f, -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f,
-        0.1202552504837513f, 0.2035212516784668f, 0.2920137718319893f, 0.3893125355243683f, 0.5016634166240692f, 0.6427869200706482f, 0.8614784181118011f,
+        -0.8480964004993439f, -0.6106329262256622f, -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f,
+            -0.13791173323988914f, -0.045525018125772476f, 0.03979014977812767f,
+        0.1202552504837513f, 0.2035212516784668f, 0.2920137718319893f, 0.3893125355243683f, 0.5016634166240692f, 0.6427869200706482f,
+            0.8614784181118011f,
     ];
 
     private static readonly (float Threshold, int Code)[] FloatThresholds =
@@ -79,7 +81,8 @@ public sealed class FourBitEncoderTests
 
                 // Each error is a difference in fp32, off by a rounding or two of the values themselves.
                 double off = absMax.Max() * 2e-7;
-                Assert.Equal(squares, statistics.ErrorSquares, (squares * 1e-4) + (2 * off * Math.Sqrt(squares * count)) + (count * off * off) + 1e-30);
+                Assert.Equal(squares, statistics.ErrorSquares,
+                    (squares * 1e-4) + (2 * off * Math.Sqrt(squares * count)) + (count * off * off) + 1e-30);
                 Assert.True(count % 2 == 0 || (packed[^1] & 15) == 0);
 
                 ushort Round(float value) => brain ? BFloat16(value) : Half(value);

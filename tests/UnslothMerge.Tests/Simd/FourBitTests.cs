@@ -53,7 +53,8 @@ public sealed class FourBitTests
                     int element = first + i;
                     int code = element % 2 == 0 ? packed[element / 2] >> 4 : packed[element / 2] & 15;
                     float expected = Rounded(Nf4[code] * absmax[element / blockSize], roundTo);
-                    Assert.True(Bits(expected) == Bits(values[i + 1]), $"{roundTo}, blocks of {blockSize}, element {element} of {first}+{count}");
+                    Assert.True(Bits(expected) == Bits(values[i + 1]),
+                        $"{roundTo}, blocks of {blockSize}, element {element} of {first}+{count}");
                 }
             },
             iter: 5_000);

@@ -77,7 +77,8 @@ public sealed class LoraKernelTests
         float[] parts = new float[Rows * Columns];
         LoraKernel.Run(left, packed, parts, Rows, 64, Rank, Columns, assign: false, (SimdWidth)width);
         LoraKernel.Run(
-            left, packed.AsSpan((int)LoraPanels.Offset(Rank, 64)), parts.AsSpan(64), Rows, Columns - 64, Rank, Columns, assign: false, (SimdWidth)width);
+            left, packed.AsSpan((int)LoraPanels.Offset(Rank, 64)), parts.AsSpan(64), Rows, Columns - 64, Rank, Columns, assign: false,
+                (SimdWidth)width);
         Assert.Equal(whole, parts);
     }
 

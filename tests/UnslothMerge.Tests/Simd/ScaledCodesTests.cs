@@ -25,7 +25,8 @@ public sealed class ScaledCodesTests
             for (int c = 0; c < 256; c++)
             {
                 double expected = value(c);
-                Assert.True(double.IsNaN(expected) ? float.IsNaN(values[c]) : Bits((float)expected) == Bits(values[c]), $"{c:X2}: {values[c]}");
+                Assert.True(double.IsNaN(expected) ? float.IsNaN(values[c]) : Bits((float)expected) == Bits(values[c]),
+                    $"{c:X2}: {values[c]}");
             }
         }
     }
@@ -53,7 +54,8 @@ public sealed class ScaledCodesTests
                 {
                     int at = column + i;
                     float expected = ((float)Value(at) - (withZeros ? zeros[at / block] : 0)) * scales[at / block];
-                    Assert.True(Bits(expected) == Bits(values[i + 1]) || (float.IsNaN(expected) && float.IsNaN(values[i + 1])), $"kind {kind}, column {at}: {values[i + 1]}");
+                    Assert.True(Bits(expected) == Bits(values[i + 1]) || (float.IsNaN(expected) && float.IsNaN(values[i + 1])),
+                        $"kind {kind}, column {at}: {values[i + 1]}");
                 }
 
                 void Decode(Span<float> to)
@@ -72,7 +74,9 @@ public sealed class ScaledCodesTests
                     0 => Eight(row[at], exponentBits: 4, bias: 7, hasInfinity: false),
                     1 => (sbyte)row[at],
                     2 => E2M1((row[at / 2] >> (at % 2 * 4)) & 15),
-                    _ => Enumerable.Range(0, bits).Sum(b => ((row[((at * bits) + b) / 8] >> (((at * bits) + b) % 8)) & 1) << b) - (1 << (bits - 1)),
+                    _ =>
+                        Enumerable.Range(0, bits).Sum(b => ((row[((at * bits) + b) / 8] >> (((at * bits) + b) % 8)) & 1) << b)
+                        - (1 << (bits - 1)),
                 };
             },
             iter: 1_500);
@@ -91,9 +95,12 @@ public sealed class ScaledCodesTests
     [Fact]
     public void Spans_that_are_too_short_are_refused()
     {
-        Assert.Throws<ArgumentOutOfRangeException>(() => ScaledCodes.Decode(default(E2M1Codes), new byte[1], 0, [1f], [], 16, new float[3]));
-        Assert.Throws<ArgumentOutOfRangeException>(() => ScaledCodes.Decode(default(E4M3Codes), new byte[40], 30, [1f], [], 32, new float[3]));
-        Assert.Throws<ArgumentOutOfRangeException>(() => ScaledCodes.Decode(default(E4M3Codes), new byte[40], 0, [1f], [], 24, new float[3]));
+        Assert.Throws<ArgumentOutOfRangeException>(() =>
+            ScaledCodes.Decode(default(E2M1Codes), new byte[1], 0, [1f], [], 16, new float[3]));
+        Assert.Throws<ArgumentOutOfRangeException>(() =>
+            ScaledCodes.Decode(default(E4M3Codes), new byte[40], 30, [1f], [], 32, new float[3]));
+        Assert.Throws<ArgumentOutOfRangeException>(() =>
+            ScaledCodes.Decode(default(E4M3Codes), new byte[40], 0, [1f], [], 24, new float[3]));
     }
 
     private static double E2M1(int code)

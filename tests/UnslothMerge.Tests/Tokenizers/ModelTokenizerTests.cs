@@ -24,7 +24,9 @@ public sealed class ModelTokenizerTests : IDisposable
     public void Special_tokens_may_be_objects_and_come_from_either_file()
     {
         Write("vocab.json", """{"a": 0, "<\/s>": 1, "é": 2}""");
-        Write("tokenizer_config.json", """{"eos_token": {"content": "</s>", "lstrip": false}, "pad_token": null, "added_tokens_decoder": {"7": {"content": "<p>"}}, "chat_template": "x"}""");
+        Write("tokenizer_config.json",
+            """{"eos_token": {"content": "</s>", "lstrip": false}, "pad_token": null, "added_tokens_decoder": {"7": {"content":""" +
+            """ "<p>"}}, "chat_template": "x"}""");
         Write("special_tokens_map.json", """{"eos_token": "a", "bos_token": "é", "pad_token": {"content": "<p>"}}""");
         Write("added_tokens.json", """{"<extra>": 5}""");
         var tokenizer = Read();
@@ -45,7 +47,8 @@ public sealed class ModelTokenizerTests : IDisposable
     [Fact]
     public void Unigram_pieces_have_their_places_as_ids()
     {
-        Write("tokenizer.json", """{"version": "1.0", "model": {"type": "Unigram", "unk_id": 2, "vocab": [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", -1.5]]}}""");
+        Write("tokenizer.json",
+            """{"version": "1.0", "model": {"type": "Unigram", "unk_id": 2, "vocab": [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", -1.5]]}}""");
         Write("tokenizer_config.json", """{"eos_token": "</s>"}""");
         Assert.Equal((3, 2), (Read().Count, Read().LargestId));
         Assert.Equal(1, Assert.Single(Read().Special).Id);

@@ -15,7 +15,8 @@ public sealed class TokenIdsTests : IDisposable
     [InlineData("""{"eos_token_id": null}""", new long[0])]
     [InlineData("""{"text_config": {"eos_token_id": 5}}""", new long[] { 5 })]
     [InlineData("{}", new long[0])]
-    public void A_config_states_one_id_or_several_or_none(string config, long[] ids) => Assert.Equal(ids, TokenIds.Of((JsonObject)JsonNode.Parse(config)!, "eos"));
+    public void A_config_states_one_id_or_several_or_none(string config, long[] ids) =>
+        Assert.Equal(ids, TokenIds.Of((JsonObject)JsonNode.Parse(config)!, "eos"));
 
     [Theory]
     [InlineData("""{"eos_token_id": 260}""", """{"eos_token_id": [1, 260]}""", 261, null)]

@@ -8,14 +8,16 @@ namespace UnslothMerge.Tests.Verification;
 internal static class Damage
 {
     /// <summary>Flips bits of one byte of a tensor.</summary>
-    public static void Flip(string directory, string tensor, long place, byte bits = 0xff) => Change(directory, tensor, (_, bytes) => bytes[(int)place] ^= bits);
+    public static void Flip(string directory, string tensor, long place, byte bits = 0xff) =>
+        Change(directory, tensor, (_, bytes) => bytes[(int)place] ^= bits);
 
     /// <summary>Changes a tensor's values, BF16 or F32.</summary>
     public static void Values(string directory, string tensor, Func<float[], float[]> change) => Change(directory, tensor, (type, bytes) =>
     {
         if (type == TensorType.F32)
         {
-            change(MemoryMarshal.Cast<byte, float>(bytes.AsSpan()).ToArray()).AsSpan().CopyTo(MemoryMarshal.Cast<byte, float>(bytes.AsSpan()));
+            change(MemoryMarshal.Cast<byte, float>(bytes.AsSpan()).ToArray()).AsSpan()
+                .CopyTo(MemoryMarshal.Cast<byte, float>(bytes.AsSpan()));
             return;
         }
 
@@ -53,7 +55,8 @@ internal static class Damage
         TinyTensor[] tensors;
         using (var files = new UnslothMerge.IO.InputFiles())
         {
-            tensors = [.. SafetensorsFile.Open(path).Tensors.Select(t => change(new TinyTensor(t.Name, t.Type, [.. t.Shape], files.ReadAll(t)))).OfType<TinyTensor>()];
+            tensors = [.. SafetensorsFile.Open(path).Tensors.Select(t =>
+                change(new TinyTensor(t.Name, t.Type, [.. t.Shape], files.ReadAll(t)))).OfType<TinyTensor>()];
         }
 
         TinyModel.WriteFile(path, tensors);

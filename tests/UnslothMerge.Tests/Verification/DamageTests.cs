@@ -23,7 +23,8 @@ public sealed class DamageTests : IDisposable
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public void NoneIsFoundInAnUndamagedModel(bool full) => Assert.All(Verify(Save("lora-all-linear"), full), r => Assert.True(r.Passed, r.Detail));
+    public void NoneIsFoundInAnUndamagedModel(bool full) =>
+        Assert.All(Verify(Save("lora-all-linear"), full), r => Assert.True(r.Passed, r.Detail));
 
     [Theory]
     [InlineData(Changed, "Merged")]
@@ -70,7 +71,8 @@ public sealed class DamageTests : IDisposable
         var plan = Save("lora-all-linear");
         var @base = Damage.Read(plan.Base.Path, Changed);
         var (rows, columns) = (26, 20);
-        Damage.Values(Output, Changed, values => [.. @base.Select((b, i) => (i % rows * columns) + (i / rows) is var j ? b + values[j] - @base[j] : 0)]);
+        Damage.Values(Output, Changed,
+            values => [.. @base.Select((b, i) => (i % rows * columns) + (i / rows) is var j ? b + values[j] - @base[j] : 0)]);
         Assert.Equal([Changed], Failure(plan, "Merged").Tensors);
     }
 
@@ -225,14 +227,20 @@ public sealed class DamageTests : IDisposable
                 4,
                 TinyTensor.Random("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight", [4, 128], 2),
                 TinyTensor.Random("base_model.model.model.layers.0.mlp.up_proj.lora_B.weight", [128, 4], 3)));
-        foreach (var (request, output) in new (OutputRequest, string)[] { (new FourBitRequest(FourBitCodes.NF4, true, 64, null), "nf4"), (new Fp8Request(Fp8Strategy.Block), "fp8") })
+        foreach (var (request, output)
+            in new (OutputRequest, string)[] { (new FourBitRequest(FourBitCodes.NF4, true, 64, null), "nf4"),
+                (new Fp8Request(Fp8Strategy.Block), "fp8") })
         {
-            TinyModel.Save(UnslothMerge.Planning.WritePlan.Create(plan, plan.Tensors, new WriteOptions(null, 5_000_000_000) { Quantization = request }), _directory[output]);
-            Assert.All(ModelVerifier.Verify(plan, plan.Tensors, _directory[output], new VerificationOptions(true, 2), null, TestContext.Current.CancellationToken), r => Assert.True(r.Passed, r.Detail));
+            TinyModel.Save(UnslothMerge.Planning.WritePlan.Create(plan, plan.Tensors,
+                new WriteOptions(null, 5_000_000_000) { Quantization = request }), _directory[output]);
+            Assert.All(ModelVerifier.Verify(plan, plan.Tensors, _directory[output], new VerificationOptions(true, 2), null,
+                TestContext.Current.CancellationToken), r => Assert.True(r.Passed, r.Detail));
 
             var rescaled = plan.Tensors.Select(t => t.WithStrength(scale)).ToList();
-            TinyModel.Save(UnslothMerge.Planning.WritePlan.Create(plan, rescaled, new WriteOptions(null, 5_000_000_000) { Quantization = request }), _directory[$"{output}-wrong"]);
-            var result = ModelVerifier.Verify(plan, plan.Tensors, _directory[$"{output}-wrong"], new VerificationOptions(true, 2), null, TestContext.Current.CancellationToken).Single(r => r.Check == "Merged");
+            TinyModel.Save(UnslothMerge.Planning.WritePlan.Create(plan, rescaled,
+                new WriteOptions(null, 5_000_000_000) { Quantization = request }), _directory[$"{output}-wrong"]);
+            var result = ModelVerifier.Verify(plan, plan.Tensors, _directory[$"{output}-wrong"], new VerificationOptions(true, 2), null,
+                TestContext.Current.CancellationToken).Single(r => r.Check == "Merged");
             Assert.False(result.Passed, result.Detail);
         }
     }
@@ -243,7 +251,9 @@ public sealed class DamageTests : IDisposable
         var weight = TinyTensor.BF16("model.a.weight", [8, 8], [.. Enumerable.Repeat((ushort)0x3f80, 64)]);
         var plan = TinyModel.Plan(
             TinyModel.Base(_directory["base"], weight),
-            TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.model.a.lora_A.weight", [1, 8], [.. Enumerable.Repeat(1e-4f, 8)]), TinyTensor.F32("base_model.model.model.a.lora_B.weight", [8, 1], [.. Enumerable.Repeat(1f, 8)])));
+            TinyModel.Lora(_directory["adapter"], 1,
+                TinyTensor.F32("base_model.model.model.a.lora_A.weight", [1, 8], [.. Enumerable.Repeat(1e-4f, 8)]),
+                TinyTensor.F32("base_model.model.model.a.lora_B.weight", [8, 1], [.. Enumerable.Repeat(1f, 8)])));
         TinyModel.Save(TinyModel.WritePlan(plan), Output);
         var results = Verify(plan, full: false);
         Assert.All(results, r => Assert.True(r.Passed, r.Detail));
@@ -265,9 +275,13 @@ public sealed class DamageTests : IDisposable
 
     private MergePlan SaveWithTokenizer()
     {
-        var @base = TinyModel.Base(_directory["base"], TinyTensor.Random("model.embed_tokens.weight", [TinyTokenizer.ByteLevel.Count, 4], 1), TinyTensor.Random("model.a.weight", [4, 4], 2));
+        var @base = TinyModel.Base(_directory["base"],
+            TinyTensor.Random("model.embed_tokens.weight", [TinyTokenizer.ByteLevel.Count, 4], 1),
+            TinyTensor.Random("model.a.weight", [4, 4], 2));
         TinyTokenizer.Fast(@base);
-        var plan = TinyModel.Plan(@base, TinyModel.Lora(_directory["adapter"], 1, TinyTensor.Random("base_model.model.model.a.lora_A.weight", [1, 4], 3), TinyTensor.Random("base_model.model.model.a.lora_B.weight", [4, 1], 4)));
+        var plan = TinyModel.Plan(@base,
+            TinyModel.Lora(_directory["adapter"], 1, TinyTensor.Random("base_model.model.model.a.lora_A.weight", [1, 4], 3),
+                TinyTensor.Random("base_model.model.model.a.lora_B.weight", [4, 1], 4)));
         TinyModel.Save(TinyModel.WritePlan(plan), Output);
         return plan;
     }

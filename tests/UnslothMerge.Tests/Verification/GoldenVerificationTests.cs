@@ -43,7 +43,8 @@ public sealed class GoldenVerificationTests
 
     private static void Verify(MergePlan plan, string output)
     {
-        var results = ModelVerifier.Verify(plan, plan.Tensors, output, new VerificationOptions(Full: true, Workers: 2), null, TestContext.Current.CancellationToken);
+        var results = ModelVerifier.Verify(plan, plan.Tensors, output, new VerificationOptions(Full: true, Workers: 2), null,
+            TestContext.Current.CancellationToken);
         Assert.All(results, r => Assert.True(r.Passed, $"{r.Check}: {r.Detail}"));
     }
 }

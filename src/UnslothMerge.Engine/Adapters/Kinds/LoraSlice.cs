@@ -5,14 +5,15 @@ using UnslothMerge.Safetensors;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>
-/// LoRA on a Linear layer whose weight the base keeps otherwise: in one tensor with others (one expert of many, one projection of three), or in several, or
-/// transposed. The delta s·BA goes where its rows are. Source: transformers 5, <c>conversion_mapping.py</c>.
+/// LoRA on a Linear layer whose weight the base keeps otherwise: in one tensor with others (one expert of many, one projection of three),
+/// or in several, or transposed. The delta s·BA goes where its rows are. Source: transformers 5, <c>conversion_mapping.py</c>.
 /// </summary>
 internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, LoraLayer.B])
 {
     protected override ModuleChanges? Changes(AdaptedModule module)
     {
-        if (module.Find(LoraLayer.A) is not { Shape.Count: 2 } a || module.Find(LoraLayer.B) is not { Shape.Count: 2 } b || module.FindParameter("weight") is not null)
+        if (module.Find(LoraLayer.A) is not { Shape.Count: 2 } a || module.Find(LoraLayer.B) is not { Shape.Count: 2 } b
+            || module.FindParameter("weight") is not null)
         {
             return null;
         }
@@ -22,7 +23,8 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
             return null;
         }
 
-        AdaptedModule.Require(a.Shape[0] == b.Shape[1] && a.Shape[0] > 0, $"lora_A {a.Shape.Text()} and lora_B {b.Shape.Text()} are not [rank, in] and [out, rank] of one rank");
+        AdaptedModule.Require(a.Shape[0] == b.Shape[1] && a.Shape[0] > 0,
+            $"lora_A {a.Shape.Text()} and lora_B {b.Shape.Text()} are not [rank, in] and [out, rank] of one rank");
         var scaling = module.Config.ScalingOf(module.Name, module.RequireRank(a.Shape[0]));
         AdaptedModule.Require(
             !module.Config.IsSet("use_dora"),
@@ -38,10 +40,14 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
         if (origins is [{ Origin.Conversion: { } rule }, ..])
         {
             var tensors = origins.OrderBy(o => o.Origin.Number).ThenBy(o => o.Origin.Source).Select(o => o.Tensor).ToList();
-            return rule.Operations.All(o => (int?)o["dim"] == 0 && (string?)o["name"] is "Chunk" or "Split") && tensors.Count == 1 ? [Part(module, origins[0].Origin, tensors[0], a, rows)]
+            return rule.Operations.All(o => (int?)o["dim"] == 0 && (string?)o["name"] is "Chunk" or "Split") && tensors.Count == 1
+                ? [Part(module, origins[0].Origin, tensors[0], a, rows)]
                 : rule is { Operations: [_], Targets: 1 } && rule.Has("Concatenate") ? Apart(module, tensors, a, rows)
-                : rule is { Operations: [_] } && rule.Has("Transpose") && tensors[0].Shape.SequenceEqual([a.Shape[1], rows.Count]) ? [new Place(tensors[0], 0, 0, rows, IsTransposed: true)]
-                : throw new MisfitException($"transformers makes {module.Name} of {tensors[0].Name} {tensors[0].Shape.Text()} by {rule}, which cannot be followed here");
+                : rule is { Operations: [_] } && rule.Has("Transpose") && tensors[0].Shape.SequenceEqual([a.Shape[1], rows.Count])
+                    ? [new Place(tensors[0], 0, 0, rows, IsTransposed: true)]
+                : throw new MisfitException(
+                    $"transformers makes {module.Name} of {tensors[0].Name} {tensors[0].Shape.Text()} by {rule}, which cannot be " +
+                    "followed here");
         }
 
         foreach (var place in ExpertLayout.Fused(module.Name))
@@ -69,18 +75,21 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
         var names = module.Base.Parts(origin);
         var mine = names[origin.Target];
         var parts = names.Select(n => module.Name[..^Last(mine).Length] + Last(n)).ToList();
-        var sizes = origin.Conversion!.Has("Chunk") ? [.. parts.Select(_ => fused.Shape[0] / parts.Count)] : Sizes(module, parts, fused.Shape[0]);
+        var sizes = origin.Conversion!.Has("Chunk")
+            ? [.. parts.Select(_ => fused.Shape[0] / parts.Count)] : Sizes(module, parts, fused.Shape[0]);
         return Part(module, parts, fused, a, rows, sizes);
 
         static string Last(string name) => name.Split('.')[^2];
     }
 
-    private static Place Part(AdaptedModule module, IReadOnlyList<string> parts, TargetTensor fused, StoredTensor a, Slice rows, IReadOnlyList<long> sizes)
+    private static Place Part(AdaptedModule module, IReadOnlyList<string> parts, TargetTensor fused, StoredTensor a, Slice rows,
+        IReadOnlyList<long> sizes)
     {
         var index = parts.ToList().IndexOf(module.Name);
         AdaptedModule.Require(
             sizes.Sum() == fused.Shape[0] && sizes[index] == rows.Count && fused.Shape[1] == a.Shape[1],
-            $"the delta is [{rows.Count}, {a.Shape[1]}], and {fused.Name} {fused.Shape.Text()} should hold the rows of {string.Join(", ", parts)}: {string.Join(" + ", sizes)}");
+            $"the delta is [{rows.Count}, {a.Shape[1]}], and {fused.Name} {fused.Shape.Text()} should hold the rows of " +
+                $"{string.Join(", ", parts)}: {string.Join(" + ", sizes)}");
         return new Place(fused, sizes.Take(index).Sum(), 0, rows, IsTransposed: false);
     }
 
@@ -91,7 +100,8 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
         if (parts.Count == 3)
         {
             known = [known[0], known[1] ?? known[2], known[2] ?? known[1]];
-            if (known.Contains(null) && module.Base.QueryKeyValue.Sum() == rows && module.Base.QueryKeyValue.Zip(known).All(p => p.Second is null || p.First == p.Second))
+            if (known.Contains(null) && module.Base.QueryKeyValue.Sum() == rows
+                && module.Base.QueryKeyValue.Zip(known).All(p => p.Second is null || p.First == p.Second))
             {
                 known = [.. module.Base.QueryKeyValue];
             }
@@ -104,7 +114,8 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
         var rest = rows - known.Sum(k => k ?? 0);
         AdaptedModule.Require(
             known.Count(k => k is null) <= 1,
-            $"{parts.Count} modules share one tensor of the base, and neither the adapter nor the config tells the rows of {string.Join(" and ", parts.Where((_, i) => known[i] is null))}");
+            $"{parts.Count} modules share one tensor of the base, and neither the adapter nor the config tells the rows of " +
+                $"{string.Join(" and ", parts.Where((_, i) => known[i] is null))}");
         return [.. known.Select(k => k ?? rest)];
     }
 
@@ -112,8 +123,10 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
     {
         AdaptedModule.Require(
             tensors.Sum(t => t.Shape[0]) == rows.Count && tensors.All(t => t.Shape.Count == 2 && t.Shape[1] == a.Shape[1]),
-            $"the delta of {module.Name} is [{rows.Count}, {a.Shape[1]}], and the base has {string.Join(", ", tensors.Select(t => $"{t.Name} {t.Shape.Text()}"))}");
-        return [.. tensors.Select((t, i) => new Place(t, 0, 0, new Slice(tensors.Take(i).Sum(p => p.Shape[0]), t.Shape[0]), IsTransposed: false))];
+            $"the delta of {module.Name} is [{rows.Count}, {a.Shape[1]}], and the base has " +
+                $"{string.Join(", ", tensors.Select(t => $"{t.Name} {t.Shape.Text()}"))}");
+        return [.. tensors.Select((t, i) =>
+            new Place(t, 0, 0, new Slice(tensors.Take(i).Sum(p => p.Shape[0]), t.Shape[0]), IsTransposed: false))];
     }
 
     private static Place Expert(AdaptedModule module, FusedPlace place, TargetTensor fused, StoredTensor a, Slice outputs)
@@ -128,7 +141,8 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
         var transposed = rows == inputs && columns == place.Count * outputs.Count;
         AdaptedModule.Require(
             plain || transposed,
-            $"the delta is [{outputs.Count}, {inputs}], and {fused.Name} {fused.Shape.Text()} does not hold {place.Count} of them per expert");
+            $"the delta is [{outputs.Count}, {inputs}], and {fused.Name} {fused.Shape.Text()} does not hold {place.Count} of them per " +
+                "expert");
 
         // Models that do not say otherwise keep [out, in].
         transposed = transposed && (!plain || (ExpertLayout.IsStoredTransposed(module.Base, place.Module) ?? false));

@@ -3,7 +3,9 @@ namespace UnslothMerge.Tests.Adapters.Scenarios;
 /// <summary>Textbook linear algebra in double, to compare with.</summary>
 internal static class Dense
 {
-    public static double[,] Of(Values values) => Of((int)values.Shape[0], values.Numbers.Length / (int)values.Shape[0], (i, j) => values.Numbers[(i * (values.Numbers.Length / (int)values.Shape[0])) + j]);
+    public static double[,] Of(Values values) =>
+        Of((int)values.Shape[0], values.Numbers.Length / (int)values.Shape[0],
+            (i, j) => values.Numbers[(i * (values.Numbers.Length / (int)values.Shape[0])) + j]);
 
     public static double[,] Of(int rows, int columns, Func<int, int, double> value)
     {
@@ -23,7 +25,8 @@ internal static class Dense
 
     public static double[,] Transpose(double[,] a) => Of(a.GetLength(1), a.GetLength(0), (i, j) => a[j, i]);
 
-    public static double[,] Sum(double[,] a, double[,] b, double factor = 1) => Of(a.GetLength(0), a.GetLength(1), (i, j) => a[i, j] + (factor * b[i, j]));
+    public static double[,] Sum(double[,] a, double[,] b, double factor = 1) =>
+        Of(a.GetLength(0), a.GetLength(1), (i, j) => a[i, j] + (factor * b[i, j]));
 
     public static double[,] Times(params double[][,] factors) => factors.Aggregate((a, b) => Of(a.GetLength(0), b.GetLength(1), (i, j) =>
     {

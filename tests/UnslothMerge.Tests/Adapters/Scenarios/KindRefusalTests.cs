@@ -46,7 +46,8 @@ public sealed class KindRefusalTests
     [MemberData(nameof(Kinds))]
     public void A_kind_that_no_weight_can_express_is_refused_by_name(string peftType, string reason)
     {
-        var error = Refused(new Scenario(new() { ["lin.weight"] = Weight }).With(new() { ["peft_type"] = peftType }, new() { ["base_model.model.lin.x"] = Weight }));
+        var error = Refused(new Scenario(new() { ["lin.weight"] = Weight })
+            .With(new() { ["peft_type"] = peftType }, new() { ["base_model.model.lin.x"] = Weight }));
         Assert.Equal(MergeError.UnsupportedAdapter, error.Error);
         Assert.Contains(peftType, error.Message, StringComparison.Ordinal);
         Assert.Contains(reason, Assert.Single(error.Details), StringComparison.Ordinal);
@@ -54,7 +55,8 @@ public sealed class KindRefusalTests
 
     [Theory]
     [MemberData(nameof(Misfits))]
-    public void A_tensor_that_does_not_fit_is_reported_with_the_reason(string config, string module, string part, long[] shape, string reason)
+    public void A_tensor_that_does_not_fit_is_reported_with_the_reason(string config, string module, string part, long[] shape,
+        string reason)
     {
         var name = $"base_model.model.{module}.{part}";
         var error = Refused(new Scenario(new() { ["lin.weight"] = Weight, ["conv.weight"] = new([2, 2, 3], new double[12]) })
@@ -101,7 +103,8 @@ public sealed class KindRefusalTests
     public void Frod_without_its_projections_is_refused()
     {
         var error = Refused(new Scenario(new() { ["lin.weight"] = Weight })
-            .With(new() { ["peft_type"] = "FROD", ["save_projection"] = false }, new() { ["base_model.model.lin.frod_lambda_l"] = new([4], new double[4]) }));
+            .With(new() { ["peft_type"] = "FROD", ["save_projection"] = false },
+                new() { ["base_model.model.lin.frod_lambda_l"] = new([4], new double[4]) }));
         Assert.Contains("save_projection", error.Message, StringComparison.Ordinal);
     }
 

@@ -25,8 +25,10 @@ public sealed class RotatingKindsTests
     public void Oft_sums_the_series_of_its_version(int terms, string? version, double[] coefficients)
     {
         var (weight, triangles) = (Values.Random(_random, 1, 30, 12), Values.Random(_random, 0.3, 3, 6));
-        var config = new JsonObject { ["peft_type"] = "OFT", ["use_cayley_neumann"] = true, ["num_cayley_neumann_terms"] = terms, ["peft_version"] = version };
-        var merged = new Scenario(new() { ["lin.weight"] = weight }).With(config, new() { ["base_model.model.lin.oft_R.weight"] = triangles }).Merge();
+        var config = new JsonObject { ["peft_type"] = "OFT", ["use_cayley_neumann"] = true, ["num_cayley_neumann_terms"] = terms,
+            ["peft_version"] = version };
+        var merged = new Scenario(new() { ["lin.weight"] = weight })
+            .With(config, new() { ["base_model.model.lin.oft_R.weight"] = triangles }).Merge();
         var rotation = Dense.BlockDiagonal([.. Enumerable.Range(0, 3).Select(b =>
         {
             var (skew, power, sum) = (Skew(triangles, b, 4), Dense.Identity(4), Dense.Identity(4));
@@ -44,9 +46,12 @@ public sealed class RotatingKindsTests
     [Fact]
     public void Oft_rotates_inputs_of_linears_and_outputs_of_embeddings_the_first_adapter_first()
     {
-        var (linear, conv1D, conv, embedding) = (Values.Random(_random, 1, 50, 12), Values.Random(_random, 1, 12, 50), Values.Random(_random, 1, 9, 3, 2, 2), Values.Random(_random, 1, 70, 12));
+        var (linear, conv1D, conv, embedding) =
+            (Values.Random(_random, 1, 50, 12), Values.Random(_random, 1, 12, 50), Values.Random(_random, 1, 9, 3, 2, 2),
+                Values.Random(_random, 1, 70, 12));
         Values[] triangles = [Values.Random(_random, 1, 2, 15), Values.Random(_random, 1, 2, 15)];
-        var scenario = new Scenario(new() { ["a.weight"] = linear, ["b.weight"] = conv1D, ["b.bias"] = new([50], new double[50]), ["c.weight"] = conv, ["d.weight"] = embedding });
+        var scenario = new Scenario(new() { ["a.weight"] = linear, ["b.weight"] = conv1D, ["b.bias"] = new([50], new double[50]),
+            ["c.weight"] = conv, ["d.weight"] = embedding });
         foreach (var triangle in triangles)
         {
             const string part = "oft_R.weight";
@@ -60,7 +65,8 @@ public sealed class RotatingKindsTests
         }
 
         var merged = scenario.Merge();
-        var rotation = Dense.Times([.. triangles.Select(t => Dense.BlockDiagonal([Dense.Cayley(Skew(t, 0, 6)), Dense.Cayley(Skew(t, 1, 6))]))]);
+        var rotation = Dense.Times([.. triangles.Select(t =>
+            Dense.BlockDiagonal([Dense.Cayley(Skew(t, 0, 6)), Dense.Cayley(Skew(t, 1, 6))]))]);
 
         // A layer's input x becomes x·R₀·R₁ before it meets Wᵀ.
         Scenario.Equal(Dense.Flat(Dense.Times(Dense.Of(linear), Dense.Transpose(rotation))), merged["a.weight"]);
@@ -78,11 +84,13 @@ public sealed class RotatingKindsTests
         // Outputs of the block's size must not be taken for inputs.
         var (weight, triangles) = (Values.Random(_random, 1, outputs, 12), Values.Random(_random, 1, 1, 6));
         var config = new JsonObject { ["peft_type"] = "OFT", ["block_share"] = true, ["coft"] = true, ["eps"] = eps };
-        var merged = new Scenario(new() { ["lin.weight"] = weight }).With(config, new() { ["base_model.model.lin.oft_R.weight"] = triangles }).Merge();
+        var merged = new Scenario(new() { ["lin.weight"] = weight })
+            .With(config, new() { ["base_model.model.lin.oft_R.weight"] = triangles }).Merge();
         var norm = Math.Sqrt(2 * triangles.Numbers.Sum(v => v * v));
         var skew = Skew(triangles, 0, 4);
         var block = Dense.Cayley(Dense.Of(4, 4, (i, j) => skew[i, j] * Math.Min(1, eps / norm)));
-        Scenario.Equal(Dense.Flat(Dense.Times(Dense.Of(weight), Dense.Transpose(Dense.BlockDiagonal([block, block, block])))), merged["lin.weight"]);
+        Scenario.Equal(Dense.Flat(Dense.Times(Dense.Of(weight), Dense.Transpose(Dense.BlockDiagonal([block, block, block])))),
+            merged["lin.weight"]);
     }
 
     [Theory]
@@ -93,9 +101,12 @@ public sealed class RotatingKindsTests
     {
         const int outputs = 20;
         var width = blocks * size;
-        var (weight, rotations, scales) = (Values.Random(_random, 1, outputs, width), Values.Random(_random, 1, factors, blocks, size, size), Values.Random(_random, 2, outputs, 1));
+        var (weight, rotations, scales) =
+            (Values.Random(_random, 1, outputs, width), Values.Random(_random, 1, factors, blocks, size, size),
+                Values.Random(_random, 2, outputs, 1));
         var merged = new Scenario(new() { ["lin.weight"] = weight })
-            .With(new() { ["peft_type"] = "BOFT" }, new() { ["base_model.model.lin.boft_R"] = rotations, ["base_model.model.lin.boft_s"] = scales })
+            .With(new() { ["peft_type"] = "BOFT" },
+                new() { ["base_model.model.lin.boft_R"] = rotations, ["base_model.model.lin.boft_s"] = scales })
             .Merge();
 
         var product = Dense.Identity(width);
@@ -133,7 +144,8 @@ public sealed class RotatingKindsTests
         var scenario = new Scenario(new() { ["a.weight"] = weight, ["b.weight"] = conv1D, ["b.bias"] = new([33], new double[33]) });
         foreach (var v in vectors)
         {
-            scenario.With(new() { ["peft_type"] = "HRA", ["r"] = 3, ["apply_GS"] = orthogonal }, new() { ["base_model.model.a.hra_u"] = v, ["base_model.model.b.hra_u"] = v });
+            scenario.With(new() { ["peft_type"] = "HRA", ["r"] = 3, ["apply_GS"] = orthogonal },
+                new() { ["base_model.model.a.hra_u"] = v, ["base_model.model.b.hra_u"] = v });
         }
 
         var merged = scenario.Merge();
@@ -163,7 +175,8 @@ public sealed class RotatingKindsTests
         // W is made of known components: orthogonal directions by reflections, singular values falling by steps.
         var shorter = Math.Min(outputs, inputs);
         var (left, right) = (Orthogonal(outputs), Orthogonal(inputs));
-        double[,] Components(int first) => Dense.Times(left, Dense.Of(outputs, inputs, (i, j) => i == j && i >= first && i < shorter ? shorter - i : 0), right);
+        double[,] Components(int first) =>
+            Dense.Times(left, Dense.Of(outputs, inputs, (i, j) => i == j && i >= first && i < shorter ? shorter - i : 0), right);
         var all = Components(0);
         var weight = new Values([outputs, inputs], [.. Dense.Flat(all).Select(v => (double)(float)v)]);
         var (u, s, v) = (Values.Random(_random, 1, outputs, low), Values.Random(_random, 1, low), Values.Random(_random, 1, low, inputs));
@@ -171,7 +184,8 @@ public sealed class RotatingKindsTests
             .With(new() { ["peft_type"] = "OSF" }, new() { [Name("U_low")] = u, [Name("S_low")] = s, [Name("V_low")] = v })
             .Merge();
         var expected = Dense.Sum(all, Components(shorter - low), -1);
-        expected = Dense.Of(outputs, inputs, (i, j) => expected[i, j] + Enumerable.Range(0, low).Sum(k => u[i, k] * s.Numbers[k] * v[k, j]));
+        expected = Dense.Of(outputs, inputs,
+            (i, j) => expected[i, j] + Enumerable.Range(0, low).Sum(k => u[i, k] * s.Numbers[k] * v[k, j]));
         Scenario.Equal(Dense.Flat(expected), merged["lin.weight"]);
 
         static string Name(string part) => $"base_model.model.lin.osf_svd_params.{part}";
@@ -182,7 +196,8 @@ public sealed class RotatingKindsTests
     {
         const int n = 6;
         var (linear, conv1D) = (Values.Random(_random, 1, 20, n), Values.Random(_random, 1, n, 20));
-        var scenario = new Scenario(new() { ["h.0.attention.output.dense.weight"] = linear, ["h.0.mlp.weight"] = conv1D, ["h.0.mlp.bias"] = new([20], new double[20]) });
+        var scenario = new Scenario(new() { ["h.0.attention.output.dense.weight"] = linear, ["h.0.mlp.weight"] = conv1D,
+            ["h.0.mlp.bias"] = new([20], new double[20]) });
         var (expected, transposed) = (Dense.Of(linear), Dense.Of(conv1D));
         foreach (var weight in new[] { 1.0, 0.25 })
         {
@@ -215,7 +230,10 @@ public sealed class RotatingKindsTests
                 var u = Dense.Of(20, n, (i, j) => y[i, j] / norms[j]);
 
                 // (0, 1) is there twice: duplicates add.
-                var s = Dense.Of(n, n, (i, j) => (i == j ? lambda.Numbers[i] : 0) + ((i, j) == (0, 1) ? sparse.Numbers[0] + sparse.Numbers[2] : (i, j) == (2, 5) ? sparse.Numbers[1] : 0));
+                var s = Dense.Of(n, n,
+                    (i, j) =>
+                    (i == j ? lambda.Numbers[i] : 0) +
+                    ((i, j) == (0, 1) ? sparse.Numbers[0] + sparse.Numbers[2] : (i, j) == (2, 5) ? sparse.Numbers[1] : 0));
                 return Dense.Sum(Dense.Times(u, s, Dense.Transpose(Dense.Of(v))), w, -1);
             }
         }

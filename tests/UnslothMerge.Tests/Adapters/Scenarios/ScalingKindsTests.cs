@@ -15,10 +15,12 @@ public sealed class ScalingKindsTests
         var (weight, bias) = (Values.Random(_random, 1, 6, 2, 3, 3), Values.Random(_random, 1, 6));
         var scale = Values.Random(_random, 2, 1, 6, 1, 1);
         var config = new JsonObject { ["peft_type"] = "IA3", ["feedforward_modules"] = feedForward ? new JsonArray("conv") : [] };
-        var merged = new Scenario(new() { ["net.conv.weight"] = weight, ["net.conv.bias"] = bias }).With(config, new() { ["base_model.model.net.conv.ia3_l"] = scale }).Merge();
+        var merged = new Scenario(new() { ["net.conv.weight"] = weight, ["net.conv.bias"] = bias })
+            .With(config, new() { ["base_model.model.net.conv.ia3_l"] = scale }).Merge();
 
         // Three groups of two outputs; group g sees the input channels 2g and 2g + 1.
-        Scenario.Equal([.. weight.Numbers.Select((w, i) => w * scale.Numbers[feedForward ? (i / 18 / 2 * 2) + (i % 18 / 9) : i / 18])], merged["net.conv.weight"]);
+        Scenario.Equal([.. weight.Numbers.Select((w, i) => w * scale.Numbers[feedForward ? (i / 18 / 2 * 2) + (i % 18 / 9) : i / 18])],
+            merged["net.conv.weight"]);
         Scenario.Equal([.. bias.Numbers.Select((b, i) => feedForward ? b : b * scale.Numbers[i])], merged["net.conv.bias"]);
     }
 
@@ -29,7 +31,8 @@ public sealed class ScalingKindsTests
     {
         var (weight, bias) = (Values.Random(_random, 1, 1, 1), Values.Random(_random, 1, 1));
         var config = new JsonObject { ["peft_type"] = "IA3", ["feedforward_modules"] = pattern };
-        var merged = new Scenario(new() { ["net.lin.weight"] = weight, ["net.lin.bias"] = bias }).With(config, new() { ["base_model.model.net.lin.ia3_l"] = new([1, 1], [3]) }).Merge();
+        var merged = new Scenario(new() { ["net.lin.weight"] = weight, ["net.lin.bias"] = bias })
+            .With(config, new() { ["base_model.model.net.lin.ia3_l"] = new([1, 1], [3]) }).Merge();
         Scenario.Equal([weight.Numbers[0] * 3], merged["net.lin.weight"]);
         Scenario.Equal([bias.Numbers[0] * (feedForward ? 1 : 3)], merged["net.lin.bias"]);
     }
@@ -37,7 +40,8 @@ public sealed class ScalingKindsTests
     [Fact]
     public void Ia3_scales_both_ways_round_and_small_factors_keep_their_precision()
     {
-        var (linear, conv1D, bias) = (Values.Random(_random, 1, 40, 700), Values.Random(_random, 1, 700, 40), Values.Random(_random, 1, 40));
+        var (linear, conv1D, bias) = (Values.Random(_random, 1, 40, 700), Values.Random(_random, 1, 700, 40),
+            Values.Random(_random, 1, 40));
         var (inputs, outputs) = (Values.Random(_random, 1e-4, 1, 700), Values.Random(_random, 1e-4, 40, 1));
         var merged = new Scenario(new() { ["a.weight"] = linear, ["b.weight"] = conv1D, ["b.bias"] = bias })
             .With(new() { ["peft_type"] = "IA3" }, new() { ["base_model.model.a.ia3_l"] = inputs, ["base_model.model.b.ia3_l"] = inputs })
@@ -60,11 +64,13 @@ public sealed class ScalingKindsTests
         const int outputs = 384;
         var (weight, bias) = (Values.Random(_random, 1, outputs, 300), Values.Random(_random, 1, outputs));
         var count = variant switch { "road_1" => outputs / 2, "road_2" => outputs, _ => 2 * outputs };
-        var adapters = Enumerable.Range(0, 2).Select(_ => (Angles: Values.Random(_random, 3, count), Scales: Values.Random(_random, 2, count))).ToList();
+        var adapters = Enumerable.Range(0, 2)
+            .Select(_ => (Angles: Values.Random(_random, 3, count), Scales: Values.Random(_random, 2, count))).ToList();
         var scenario = new Scenario(new() { ["lin.weight"] = weight, ["lin.bias"] = bias });
         foreach (var (angles, scales) in adapters)
         {
-            scenario.With(new() { ["peft_type"] = "ROAD", ["variant"] = variant, ["group_size"] = group }, new() { ["base_model.model.lin.road_theta"] = angles, ["base_model.model.lin.road_alpha"] = scales });
+            scenario.With(new() { ["peft_type"] = "ROAD", ["variant"] = variant, ["group_size"] = group },
+                new() { ["base_model.model.lin.road_theta"] = angles, ["base_model.model.lin.road_alpha"] = scales });
         }
 
         var merged = scenario.Merge();
@@ -94,21 +100,26 @@ public sealed class ScalingKindsTests
         const int outputs = 300;
         const int inputs = 500;
         var (weight, bias) = (Values.Random(_random, 1, outputs, inputs), Values.Random(_random, 1, outputs));
-        var (ad, au, b) = (Values.Random(_random, 1, outputs, 3), Values.Random(_random, 1, 3, inputs), Values.Random(_random, 1, outputs, 1));
+        var (ad, au, b) = (Values.Random(_random, 1, outputs, 3), Values.Random(_random, 1, 3, inputs),
+            Values.Random(_random, 1, outputs, 1));
         var (c, d, e) = (Values.Random(_random, 1, inputs, 1), Values.Random(_random, 1, outputs), Values.Random(_random, 1, 1));
         var (cd, cu) = (Values.Random(_random, 1, inputs, 3), Values.Random(_random, 1, 3, 1));
         var merged = new Scenario(new() { ["lin.weight"] = weight, ["lin.bias"] = bias })
             .With(
                 new() { ["peft_type"] = "GLORA" },
-                new() { [Name("A.Xd")] = ad, [Name("A.Xu")] = au, [Name("B.X")] = b, [Name("C.X")] = c, [Name("D.X")] = d, [Name("E.X")] = e })
-            .With(new() { ["peft_type"] = "GLORA" }, new() { [Name("B.Xd")] = ad, [Name("B.Xu")] = au, [Name("C.Xd")] = cd, [Name("C.Xu")] = cu }, 0.5)
+                new() { [Name("A.Xd")] = ad, [Name("A.Xu")] = au, [Name("B.X")] = b, [Name("C.X")] = c, [Name("D.X")] = d,
+                    [Name("E.X")] = e })
+            .With(new() { ["peft_type"] = "GLORA" },
+                new() { [Name("B.Xd")] = ad, [Name("B.Xu")] = au, [Name("C.Xd")] = cd, [Name("C.Xu")] = cu }, 0.5)
             .Merge();
 
         var product = Dense.Times(Dense.Of(ad), Dense.Of(au));
-        Scenario.Equal(Dense.Flat(Dense.Of(outputs, inputs, (i, j) => weight[i, j] + (weight[i, j] * product[i, j]) + b.Numbers[i] + (0.5 * product[i, j]))), merged["lin.weight"]);
+        Scenario.Equal(Dense.Flat(Dense.Of(outputs, inputs,
+            (i, j) => weight[i, j] + (weight[i, j] * product[i, j]) + b.Numbers[i] + (0.5 * product[i, j]))), merged["lin.weight"]);
         var first = Dense.Times(Dense.Of(weight), Dense.Of(c));
         var second = Dense.Times(Dense.Of(weight), Dense.Of(cd), Dense.Of(cu));
-        Scenario.Equal([.. bias.Numbers.Select((v, i) => v + (v * d.Numbers[i]) + e.Numbers[0] + first[i, 0] + (0.5 * second[i, 0]))], merged["lin.bias"]);
+        Scenario.Equal([.. bias.Numbers.Select((v, i) => v + (v * d.Numbers[i]) + e.Numbers[0] + first[i, 0] + (0.5 * second[i, 0]))],
+            merged["lin.bias"]);
 
         static string Name(string part) => $"base_model.model.lin.glora_{part}";
     }
@@ -120,7 +131,8 @@ public sealed class ScalingKindsTests
     {
         var (weight, inner) = (Values.Random(_random, 1, 8), Values.Random(_random, 1, 8, 4));
         var merged = new Scenario(new() { ["norm.weight"] = new([8], new double[8]), ["mlp.up.weight"] = new([8, 4], new double[32]) })
-            .With(new() { ["peft_type"] = "LN_TUNING" }, new() { [$"base_model.model.norm.{infix}weight"] = weight, [$"base_model.model.mlp.{infix}up.weight"] = inner })
+            .With(new() { ["peft_type"] = "LN_TUNING" },
+                new() { [$"base_model.model.norm.{infix}weight"] = weight, [$"base_model.model.mlp.{infix}up.weight"] = inner })
             .Merge();
         Scenario.Equal(weight.Numbers, merged["norm.weight"]);
         Scenario.Equal(inner.Numbers, merged["mlp.up.weight"]);

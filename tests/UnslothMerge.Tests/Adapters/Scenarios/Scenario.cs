@@ -12,7 +12,8 @@ namespace UnslothMerge.Tests.Adapters.Scenarios;
 /// <summary>A tensor of a test: F32, or I64 where the values are indices.</summary>
 internal sealed record Values(long[] Shape, double[] Numbers, bool AreIndices = false)
 {
-    public static Values Random(Random random, double scale, params long[] shape) => new(shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => (double)(float)(scale * ((2 * random.NextDouble()) - 1)))]);
+    public static Values Random(Random random, double scale, params long[] shape) =>
+        new(shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => (double)(float)(scale * ((2 * random.NextDouble()) - 1)))]);
 
     public double this[int row, int column] => Numbers[(row * (int)Shape[^1]) + column];
 }
@@ -44,7 +45,8 @@ internal sealed class Scenario(Dictionary<string, Values> @base)
 
         var plan = MergePlanner.Plan(ModelDirectory.Open(directory["base"]), steps);
         var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(Destination.Check(directory["out"], [], force: false), "merged_16bit", Runs.Of(write), null, TestContext.Current.CancellationToken);
+        ModelSaver.Save(Destination.Check(directory["out"], [], force: false), "merged_16bit", Runs.Of(write), null,
+            TestContext.Current.CancellationToken);
 
         using var files = new InputFiles();
         return Checkpoint.Open(directory["out"]).Tensors.ToDictionary(
@@ -59,7 +61,8 @@ internal sealed class Scenario(Dictionary<string, Values> @base)
         var bound = 2e-6 * expected.Max(Math.Abs);
         for (var i = 0; i < expected.Length; i++)
         {
-            Assert.InRange(actual.Numbers[i], expected[i] - bound - (Math.Abs(expected[i]) * 1e-7), expected[i] + bound + (Math.Abs(expected[i]) * 1e-7));
+            Assert.InRange(actual.Numbers[i], expected[i] - bound - (Math.Abs(expected[i]) * 1e-7),
+                expected[i] + bound + (Math.Abs(expected[i]) * 1e-7));
         }
     }
 
