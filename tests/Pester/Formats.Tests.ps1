@@ -15,7 +15,7 @@ Describe 'FP8' {
         $out = Join-Path $TestDrive "fp8-$strategy"
         $tensors = (Merge-LoraModel $base $adapter |
             Save-MergedModel $out -Method merged_fp8 -Strategy $strategy -WarningVariable warnings -WarningAction SilentlyContinue).Tensors
-        "$warnings" | Should -BeLike '*FP8 costs accuracy*_proj*'
+        "$warnings" | Should -BeLike '*FP8 loses accuracy*_proj*'
         ($tensors | Where-Object RelativeError).Count | Should -Be 14
         ($tensors | Where-Object RelativeError -GT 0.05) | Should -BeNullOrEmpty
         (Get-ModelTensor $out | Where-Object Format -EQ 'FP8').Count | Should -Be 14
@@ -49,7 +49,7 @@ Describe 'The format that the base has' {
         $out = Join-Path $TestDrive "kept-$_"
         $tensors = (Merge-LoraModel (Get-Base $_) (Get-Adapter $_) |
             Save-MergedModel $out -Method merged -WarningVariable warnings -WarningAction SilentlyContinue).Tensors
-        "$warnings" | Should -BeLike '*again*costs accuracy*'
+        "$warnings" | Should -BeLike '*again*loses accuracy*'
         (Get-ModelTensor $out | ForEach-Object { "$($_.Name) $($_.Format) $($_.Shape)" }) |
             Should -Be (Get-ModelTensor (Get-Base $_) | ForEach-Object { "$($_.Name) $($_.Format) $($_.Shape)" })
         Get-Quantization $out | ConvertTo-Json -Depth 9 | Should -Be (Get-Quantization (Get-Base $_) | ConvertTo-Json -Depth 9)

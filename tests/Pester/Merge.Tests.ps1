@@ -234,7 +234,7 @@ Describe 'The tensors of a merge' {
     It 'may come once only' {
         $tensors = Merge-LoraModel $base $adapter
         { @($tensors) + @($tensors) | Save-MergedModel (Join-Path $TestDrive 'double') } |
-            Should -Throw '*came twice*' -ErrorId 'InvalidOption,*'
+            Should -Throw '*in the pipeline twice*' -ErrorId 'InvalidOption,*'
     }
 
     It 'may not be mixed with those of another merge' {

@@ -70,7 +70,7 @@ public sealed class AdapterDirectory
         return adapter.Weights.Tensors.Count > 0
             ? adapter
             : throw new MergeException(
-                MergeError.InvalidAdapter, $"'{adapter.Weights.Path}' holds no tensors: merging it would change nothing.", path,
+                MergeError.InvalidAdapter, $"'{adapter.Weights.Path}' holds no tensors: there is nothing to merge.", path,
                 "Save the trained adapter again.");
     }
 

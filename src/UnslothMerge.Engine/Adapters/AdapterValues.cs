@@ -127,7 +127,7 @@ internal static class AdapterValues
         {
             throw new MergeException(
                 MergeError.InvalidAdapter,
-                $"The adapter tensor '{tensor.Name}' holds NaN or Inf: merging it would ruin the model.",
+                $"The adapter tensor '{tensor.Name}' holds NaN or Inf: it cannot be merged.",
                 tensor.File.Path,
                 "The training diverged. Use an earlier checkpoint of the adapter.");
         }

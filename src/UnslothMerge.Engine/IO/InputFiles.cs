@@ -86,6 +86,6 @@ public sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : IDis
     }
 
     private static MergeException Changed(StoredFile file, string how) =>
-        new(MergeError.FileChanged, $"'{file.Path}' is not what it was: {how}.", file.Path,
-            "Run Merge-LoraModel again, and let nothing write to the model meanwhile.");
+        new(MergeError.FileChanged, $"'{file.Path}' has changed: {how}.", file.Path,
+            "Run Merge-LoraModel again, and do not change the model during the merge.");
 }

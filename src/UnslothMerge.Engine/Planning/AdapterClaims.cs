@@ -81,7 +81,7 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
         return new MergeException(
             MergeError.AdapterDoesNotFit,
             $"The adapter '{adapter.Path}' does not fit the base '{plan.Base.Path}' ({plan.Base.Title}): {_problems.Count} of its {total} "
-            + $"tensors found no place.\n{string.Join('\n', lines)}{more}",
+            + $"tensors do not match.\n{string.Join('\n', lines)}{more}",
             adapter.Path,
             trainedOn) { Details = [.. _problems.Select(p => $"{p.Key}: {p.Value}")] };
     }

@@ -14,7 +14,7 @@ public sealed record BaseFormatRequest(string? Required = null) : OutputRequest
             ? new BaseFormatSelection(merge)
             : throw new MergeException(
                 MergeError.InvalidOption,
-                $"The base '{merge.Base.Path}' is not a model in {Required}: {Formats(merge)}. Only a base that is one can be written as "
+                $"The base '{merge.Base.Path}' is not a model in {Required}: {Formats(merge)}. Only such a base can be written as "
                 + "one.",
                 "Method",
                 "Use merged to keep the base's own format, merged_16bit for 16 bits, or merged_fp8 or merged_4bit to quantize.");

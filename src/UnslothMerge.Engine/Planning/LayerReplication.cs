@@ -60,7 +60,7 @@ internal static class LayerReplication
             ? config.WithLayers(sources, Count(tensors))
             : throw new MergeException(
                 MergeError.UnsupportedAdapter,
-                $"Layers cannot be repeated in a model whose config tells them apart by their position ({string.Join(", ", positional)}).",
+                $"Layers cannot be replicated in a model whose config depends on their position ({string.Join(", ", positional)}).",
                 "layer_replication", "Use PEFT to merge this adapter.");
     }
 

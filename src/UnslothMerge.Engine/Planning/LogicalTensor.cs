@@ -92,8 +92,8 @@ public sealed record LogicalTensor
             MergeError.InvalidOption, $"The strength of '{Name}' is {strength}; it must be a finite number.", Name)
             : !IsAdditive ? throw new MergeException(
                 MergeError.InvalidOption,
-                $"The strength of '{Name}' is {strength}, but what adapters do to it is a "
-                + $"{(Action == TensorAction.Merge ? Terms.First(t => !t.Term.IsAdditive).Term.Kind : "replacement")}, not a sum that can "
+                $"The strength of '{Name}' is {strength}, but the change of its adapters is a "
+                + $"{(Action == TensorAction.Merge ? Terms.First(t => !t.Term.IsAdditive).Term.Kind : "replacement")}, which cannot "
                 + "be weighted.",
                 Name,
                 "Leave its Strength at 1.")

@@ -37,8 +37,8 @@ public sealed record PlanOptions
         if (Combination == CombinationType.Sum && Density is not null)
         {
             throw new MergeException(
-                MergeError.InvalidOption, "A density is given, but the sum of adapters drops nothing.", nameof(Density),
-                "Choose another combination (ties, dare_linear, dare_ties, magnitude_prune), or give no density.");
+                MergeError.InvalidOption, "A density is given, but sum drops nothing.", nameof(Density),
+                "Use another -CombinationType (ties, dare_linear, dare_ties, magnitude_prune), or omit -Density.");
         }
 
         if (Combination != CombinationType.Sum && Density is not (> 0 and <= 1))
@@ -47,7 +47,7 @@ public sealed record PlanOptions
                 MergeError.InvalidOption,
                 Density is { } density
                     ? $"The density is {density}; it must be greater than 0 and at most 1."
-                    : $"{Combination.Name()} needs a density, the share of each delta that stays.",
+                    : $"{Combination.Name()} needs a density: the share of elements of each delta to keep.",
                 nameof(Density),
                 "The authors of TIES use 0.2, those of DARE 0.1 and more.");
         }

@@ -103,14 +103,14 @@ internal sealed class TiedHead
             tensors[_embedding.Ordinal] = shared;
             Put(IsStored ? shared with { Name = _name, Ordinal = place } : null);
             warnings.Add(
-                $"'{embedding.Name}' and the head stay tied, so that a change of one side changes the other too: the merged model "
-                + "computes something else than base and adapter did.");
+                $"'{embedding.Name}' and the head stay tied, so a change of one changes the other: the merged model "
+                + "differs from base and adapter.");
             return false;
         }
 
         warnings.Add(
-            $"'{embedding.Name}' and '{_name}' are no longer the same: both are written, and tie_word_embeddings becomes false. Use "
-            + "-KeepTied to fold a change of one side into the shared weight.");
+            $"'{embedding.Name}' and '{_name}' differ after the merge: both are written, and tie_word_embeddings becomes false. Use "
+            + "-KeepTied to add both changes to the shared weight.");
         Put(head);
         return embedding.Shape.SequenceEqual(head.Shape)
             ? true
@@ -157,7 +157,7 @@ internal sealed class TiedHead
             : second ? embedding
             : throw new MergeException(
                 MergeError.InvalidOption,
-                $"'{embedding.Name}' and its tied head were changed in different ways, which one shared weight cannot hold.",
+                $"'{embedding.Name}' and its tied head have different changes, which one shared weight cannot hold.",
                 embedding.Name,
                 "Merge without -KeepTied.");
     }

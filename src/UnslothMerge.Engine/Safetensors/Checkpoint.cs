@@ -47,7 +47,7 @@ public sealed partial class Checkpoint
                     $"'{directory}' has no model.safetensors, but several variants of it: "
                     + $"{string.Join(", ", variants.Select(v => v.Variant))}.",
                     directory,
-                    "Leave the one that is meant there, or rename its files to those of a plain model.")
+                    "Keep one variant, or rename its files to those of a model without a variant.")
                 : path.EndsWith(".json", StringComparison.Ordinal) ? OpenShards(directory, path)
                 : new Checkpoint([SafetensorsFile.Open(path)]);
         }
@@ -110,7 +110,7 @@ public sealed partial class Checkpoint
             ? new Checkpoint(files)
             : throw new MergeException(
                 MergeError.InvalidModel,
-                $"The index '{index}' does not agree with its shards: {string.Join(", ", misplaced.Take(5))}{more} are not where it says.",
+                $"The index '{index}' does not agree with its shards: {string.Join(", ", misplaced.Take(5))}{more} are in other shards.",
                 index,
                 "Download index and shards again, from the same revision.") { Details = misplaced };
     }

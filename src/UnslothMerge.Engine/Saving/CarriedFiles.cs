@@ -86,7 +86,7 @@ public static class CarriedFiles
             {
                 throw new MergeException(MergeError.InvalidModel,
                     $"'{path}' cannot be read, and would be missing in the saved model: {e.Message}", path,
-                    "Download it again, or remove it if it is a link that leads nowhere.", e);
+                    "Download it again, or remove it if it is a broken link.", e);
             }
         }
     }

@@ -30,7 +30,7 @@ public static class DiskSpace
         {
             throw new MergeException(
                 MergeError.DoesNotFit,
-                $"The model takes {ByteSize.Text(bytes)}, but only {ByteSize.Text(free)} are free at '{destination.Given}'.",
+                $"The model needs {ByteSize.Text(bytes)}, but only {ByteSize.Text(free)} are free at '{destination.Given}'.",
                 destination.Given,
                 "Free some space, or choose a -Destination on another disk.");
         }

@@ -108,7 +108,7 @@ public static class ModelCard
         }
         catch (MergeException e)
         {
-            warnings.Add($"{e.Message} Licence, language and the like are not taken over from it.");
+            warnings.Add($"{e.Message} Licence, language and other keys are not copied from it.");
             return null;
         }
     }

@@ -112,7 +112,7 @@ public sealed class ModelExtras
         if (!isBases && !tokenizer.HasChatTemplate && ModelTokenizer.HasTemplate(ModelFiles.TokenizerPaths(merge.Base.Path)))
         {
             _warnings.Add(
-                $"The tokenizer of '{own}' has no chat template, so the saved one has none either. The base has one: -Tokenizer " +
+                $"The tokenizer of '{own}' has no chat template, so the saved one has none. The base has one: -Tokenizer " +
                 $"'{merge.Base.Path}' saves its tokenizer instead.");
         }
 

@@ -28,9 +28,9 @@ internal sealed class OutputModel
         {
             throw new MergeException(
                 MergeError.InvalidModel,
-                $"'{path}' is an adapter, not a model: there is nothing merged in it to test.",
+                $"'{path}' is an adapter, not a model: there is no merge to test.",
                 path,
-                "Get-LoraAdapter -Base says whether it fits a model. Pass the directory of a merged model.");
+                "Pass the directory of a merged model. Get-LoraAdapter -Base shows whether an adapter fits a base.");
         }
 
         ReadConfig();

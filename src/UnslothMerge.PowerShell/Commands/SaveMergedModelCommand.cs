@@ -117,7 +117,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
                 throw new MergeException(
                     MergeError.InvalidOption,
                     $"The method lora saves an adapter as it is, but only {_input.Tensors.Count()} of the merge's {plan.Tensors.Length} "
-                    + "tensors came.",
+                    + "tensors are in the pipeline.",
                     nameof(Method), "Use merged_16bit with -AllowPartial, or pipe every tensor.");
             }
 
@@ -188,8 +188,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
                 _ => "Quantizing again what adapters changed",
             };
             WriteWarning(
-                $"{what} costs accuracy. The relative error is largest in "
-                + $"{string.Join(", ", worst.Select(t => $"{t.Name} ({t.RelativeError:P1})"))}; RelativeError has it for every tensor.");
+                $"{what} loses accuracy. The relative error is largest in "
+                + $"{string.Join(", ", worst.Select(t => $"{t.Name} ({t.RelativeError:P1})"))}; see RelativeError of each tensor.");
         }
     }
 

@@ -133,7 +133,7 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
         var snapshot = HubCache.Find(path);
         if (snapshot is not null)
         {
-            WriteVerbose($"'{path}' is no folder here; taken from the local Hugging Face cache: {snapshot}");
+            WriteVerbose($"'{path}' is not a directory here; using the local Hugging Face cache: {snapshot}");
         }
 
         return snapshot;

@@ -31,15 +31,15 @@ internal sealed class MergeInput
             throw restored
                 ? new MergeException(
                     MergeError.InvalidOption,
-                    "A tensor that was serialized and restored (by a job, a remote session or Export-Clixml) has lost the merge it "
-                    + "belonged to.",
+                    "A tensor that was serialized and restored (by a job, a remote session or Export-Clixml) has no merge "
+                    + "any more.",
                     "InputObject",
                     "Run Merge-LoraModel and Save-MergedModel in the same session.")
                 : new MergeException(
                     MergeError.InvalidOption,
                     $"The input is {(value is null ? "null" : $"a {value.GetType().FullName}")}, not a tensor from Merge-LoraModel.",
                     "InputObject",
-                    "Pipe the output of Merge-LoraModel here, filtered or changed as you like, but as objects of its own kind.");
+                    "Pipe the output of Merge-LoraModel here, filtered or changed but without converting the objects.");
         }
 
         Plan ??= tensor.Plan;
@@ -54,7 +54,8 @@ internal sealed class MergeInput
 
         if (!_tensors.TryAdd(tensor.Ordinal, tensor))
         {
-            throw new MergeException(MergeError.InvalidOption, $"'{tensor.Name}' came twice.", tensor.Name, "Pipe every tensor once.");
+            throw new MergeException(MergeError.InvalidOption, $"'{tensor.Name}' is in the pipeline twice.", tensor.Name,
+                "Pipe every tensor once.");
         }
     }
 
@@ -72,7 +73,7 @@ internal sealed class MergeInput
                 $"{missing.Count} of {Plan.Tensors.Length} tensors are missing "
                 + $"({string.Join(", ", missing.Take(2))}{(missing.Count > 2 ? ", …" : "")}), so '{destination}' would not load.",
                 destination,
-                "To leave layers unmerged set their Strength to 0; to write a part of a model use -AllowPartial.") { Details = missing };
+                "To keep layers of the base, set their Strength to 0; to write a part of a model use -AllowPartial.") { Details = missing };
         }
 
         return [.. Tensors.Select(t => Plan.Tensors[t.Ordinal].WithStrength(t.Strength ?? 1))];

@@ -52,7 +52,8 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         var sameCount = pairs.Count == byOrder.Count;
         AdaptedModule.Require(
             fitting.Count < 2 || (sameCount && byOrder.TrueForAll(p => ExpertLayout.Order(p.Name) is not null)),
-            $"it fits several parameters of {module.Name} ({string.Join(", ", candidates.Select(p => p.Name))}), and nothing says which "
+            $"it fits several parameters of {module.Name} ({string.Join(", ", candidates.Select(p => p.Name))}), and nothing determines " +
+                "which "
             + "is meant");
         return fitting.Count > 0 ? fitting[0] : throw new MisfitException(sameCount
             ? pairs.Zip(byOrder, (pair, parameter) => Misfit(pair, parameter, module.Name)).First(m => m is not null)!
@@ -163,9 +164,9 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         var transposed = MoeOrientations.IsStoredOtherwise(module.Base, module.Name);
         AdaptedModule.Require(
             last is not null && transposed is not null,
-            $"{module.Name}.{parameter.Name} {parameter.Shape} is square, and neither another parameter nor peft_version tells the "
+            $"{module.Name}.{parameter.Name} {parameter.Shape} is square, and neither another parameter nor peft_version determines the "
             + "orientation of lora_A: "
-            + "say -MoeOrientation InFirst (PEFT up to 0.18) or InLast (PEFT from 0.19.1 on)");
+            + "use -MoeOrientation InFirst (PEFT up to 0.18) or InLast (PEFT from 0.19.1 on)");
         return last == transposed;
     }
 

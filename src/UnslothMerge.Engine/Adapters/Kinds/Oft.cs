@@ -19,7 +19,7 @@ internal sealed class Oft(string part, bool ofOutput) : WeightKind("OFT", "OFT",
     {
         AdaptedModule.Require(
             !module.Has(Old) && module.Part(part).Shape is [> 0, _],
-            "it was saved by PEFT before 0.16, which made its rotations in another way");
+            "it was saved by PEFT before 0.16, which computed rotations differently");
         var triangles = module.Part(part);
         var (blocks, size) = (triangles.Shape[0], BlockSize(triangles.Shape[1]));
         var shared = blocks == 1 && module.Config.IsSet("block_share");

@@ -90,7 +90,7 @@ internal sealed class VbLora() : MatrixKind(
             return Array.TrueForAll(mixed, double.IsFinite)
                 ? mixed
                 : throw new MergeException(
-                    MergeError.InvalidAdapter, $"The adapter tensor '{Inputs[0].Name}' holds NaN or Inf: merging it would ruin the model.",
+                    MergeError.InvalidAdapter, $"The adapter tensor '{Inputs[0].Name}' holds NaN or Inf: it cannot be merged.",
                     Inputs[0].File.Path);
         }
 

@@ -46,7 +46,7 @@ internal sealed class HraTerm(string kind, StoredTensor vectors, bool orthogonal
                 throw new MergeException(
                     MergeError.InvalidAdapter,
                     $"The adapter tensor '{vectors.Name}' has a column ({k}) that "
-                    + $"{(length == 0 ? "is zero" : "depends on those before it")}: its reflection has no direction.",
+                    + $"{(length == 0 ? "is zero" : "depends on those before it")}: its reflection is undefined.",
                     vectors.File.Path);
             }
 
