@@ -23,3 +23,14 @@ Describe 'Links of Markdown pages' {
         $broken | Should -BeNullOrEmpty
     }
 }
+
+Describe 'Lines' {
+    It 'have at most 140 characters' {
+        $folders = Get-ChildItem $root -Directory | Where-Object Name -NotIn artifacts, bin, en-US, out
+        $extensions = '.cs', '.ps1', '.psd1', '.ps1xml', '.md', '.txt', '.csproj', '.props', '.targets', '.yml'
+        $files = @(Get-ChildItem $root -File) + @(Get-ChildItem $folders -Recurse -File) |
+            Where-Object { $_.Extension -in $extensions -and $_.FullName -notmatch '[\\/](Fixtures|obj)[\\/]' }
+        $long = $files | Select-String '^.{141}' | ForEach-Object { "$([IO.Path]::GetRelativePath($root, $_.Path)):$($_.LineNumber)" }
+        $long | Should -BeNullOrEmpty
+    }
+}
