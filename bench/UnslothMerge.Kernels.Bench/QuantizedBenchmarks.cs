@@ -4,7 +4,8 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Kernels.Bench;
 
-/// <summary>Quantized formats, a tile at a time out of a panel in L2, and the quantization to four bits, beside a copy of as many 16-bit elements.</summary>
+/// <summary>Quantized formats, a tile at a time out of a panel in L2, and the quantization to four bits, beside a copy of as many 16-bit
+/// elements.</summary>
 public class QuantizedBenchmarks
 {
     private const int Rows = 256;
@@ -63,15 +64,18 @@ public class QuantizedBenchmarks
 
     [Benchmark]
     [Work("GB/s", Bytes)]
-    public void Gptq() => Tiles(part => TransposedCodes.DecodeGptq(_codes.Span, 4, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
+    public void Gptq() =>
+        Tiles(part => TransposedCodes.DecodeGptq(_codes.Span, 4, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
 
     [Benchmark]
     [Work("GB/s", Bytes)]
-    public void GptqActOrder3() => Tiles(part => TransposedCodes.DecodeGptq(_codes.Span, 3, _actOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
+    public void GptqActOrder3() =>
+        Tiles(part => TransposedCodes.DecodeGptq(_codes.Span, 3, _actOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
 
     [Benchmark]
     [Work("GB/s", Bytes)]
-    public void Awq() => Tiles(part => TransposedCodes.DecodeAwq(_codes.Span, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
+    public void Awq() =>
+        Tiles(part => TransposedCodes.DecodeAwq(_codes.Span, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
 
     [Benchmark]
     [Work("GB/s", Bytes)]
@@ -80,7 +84,8 @@ public class QuantizedBenchmarks
     [Benchmark]
     [Work("GB/s", Bytes)]
     public void EncodeNf4() =>
-        FourBitCodes.NF4.Encoder.Encode<BFloat16Format>(_rounded.Span, 64, _copy.Span[..(Rows * Columns / 2)], _scales.Span[..(Rows * Columns / 64)], ref _statistics);
+        FourBitCodes.NF4.Encoder.Encode<BFloat16Format>(_rounded.Span, 64, _copy.Span[..(Rows * Columns / 2)],
+            _scales.Span[..(Rows * Columns / 64)], ref _statistics);
 
     private static ReadOnlySpan<float> Panel(Plane<float> plane) => plane.Span[..(Groups * Rows)];
 

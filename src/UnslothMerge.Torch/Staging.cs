@@ -20,8 +20,8 @@ internal sealed record Staged(Tensor Host, Tensor OnDevice) : IDisposable
 }
 
 /// <summary>
-/// One lane's buffers in both memories. They are kept from batch to batch: copies that run beside the computing never meet memory that something
-/// else is still computed in. This one copies within the host's memory.
+/// One lane's buffers in both memories. They are kept from batch to batch: copies that run beside the computing never meet memory that
+/// something else is still computed in. This one copies within the host's memory.
 /// </summary>
 internal class Staging(Device device) : IDisposable
 {

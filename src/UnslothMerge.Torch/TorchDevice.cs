@@ -35,7 +35,8 @@ internal sealed class TorchDevice : IMergeDevice
         {
             throw new MergeException(
                 MergeError.DeviceUnavailable,
-                $"The libtorch in '{loaded.Torch.Directory}' sees no GPU: the driver is older than what it was built for, or CUDA_VISIBLE_DEVICES hides the GPU.",
+                $"The libtorch in '{loaded.Torch.Directory}' sees no GPU: the driver is older than what it was built for, or " +
+                    "CUDA_VISIBLE_DEVICES hides the GPU.",
                 loaded.Torch.Directory,
                 LibTorch.Advice);
         }

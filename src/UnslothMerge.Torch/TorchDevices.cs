@@ -14,9 +14,13 @@ public sealed class TorchDevices : ITorchDevices
         {
             throw new MergeException(
                 MergeError.DeviceUnavailable,
-                CudaDriver.Count == 0 ? $"There is no NVIDIA GPU for -Device {request}, or no driver for it." : $"There is no {request}: this machine has {CudaDriver.Count} GPU{(CudaDriver.Count == 1 ? "" : "s, counted from cuda:0")}.",
+                CudaDriver.Count == 0
+                    ? $"There is no NVIDIA GPU for -Device {request}, or no driver for it."
+                    : $"There is no {request}: this machine has " +
+                    $"{CudaDriver.Count} GPU{(CudaDriver.Count == 1 ? "" : "s, counted from cuda:0")}.",
                 "Device",
-                CudaDriver.Count == 0 ? "Use -Device cpu; if there is a GPU, see whether nvidia-smi shows it." : "Use cuda:0, or -Device cpu.");
+                CudaDriver.Count == 0
+                    ? "Use -Device cpu; if there is a GPU, see whether nvidia-smi shows it." : "Use cuda:0, or -Device cpu.");
         }
 
         return new TorchDevice(request, LibTorchLoader.Load(cuda));

@@ -14,7 +14,8 @@ using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch;
 
-/// <summary>One tensor in work: decodes its rows, adds its deltas and rounds the sum once, all on the device. Used by several lanes at once.</summary>
+/// <summary>One tensor in work: decodes its rows, adds its deltas and rounds the sum once, all on the device. Used by several lanes at
+/// once.</summary>
 internal sealed class TorchTensor : IDeviceTensor
 {
     private readonly WriteTensor _write;

@@ -9,7 +9,8 @@ namespace UnslothMerge.Gpu;
 /// <param name="Differing">How many of them are not the same.</param>
 internal readonly record struct SameModels(long Values, long Differing)
 {
-    /// <summary>Compares: two results that each are within 0.5 ulp + 2e-6 · max|W| of the truth are within twice that of each other.</summary>
+    /// <summary>Compares: two results that each are within 0.5 ulp + 2e-6 · max|W| of the truth are within twice that of each
+    /// other.</summary>
     /// <exception cref="InvalidOperationException">Two values are further apart.</exception>
     public static SameModels Check(string expected, string actual)
     {

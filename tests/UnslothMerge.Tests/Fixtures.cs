@@ -21,7 +21,8 @@ internal static class Fixtures
         var directory = AppContext.BaseDirectory;
         while (!File.Exists(System.IO.Path.Combine(directory, "UnslothMerge.psd1")))
         {
-            directory = System.IO.Path.GetDirectoryName(directory) ?? throw new DirectoryNotFoundException("UnslothMerge.psd1 was not found above the tests.");
+            directory = System.IO.Path.GetDirectoryName(directory)
+                ?? throw new DirectoryNotFoundException("UnslothMerge.psd1 was not found above the tests.");
         }
 
         return directory;

@@ -12,12 +12,14 @@ namespace UnslothMerge.Tests;
 /// <summary>A tensor to put into a test's file.</summary>
 internal sealed record TinyTensor(string Name, TensorType Type, long[] Shape, byte[] Bytes)
 {
-    public static TinyTensor F32(string name, long[] shape, params float[] values) => new(name, TensorType.F32, shape, MemoryMarshal.AsBytes<float>(values).ToArray());
+    public static TinyTensor F32(string name, long[] shape, params float[] values) =>
+        new(name, TensorType.F32, shape, MemoryMarshal.AsBytes<float>(values).ToArray());
 
     /// <summary>F32, from values that fp32 can hold.</summary>
     public static TinyTensor F32(string name, long[] shape, double[] values) => F32(name, shape, Array.ConvertAll(values, v => (float)v));
 
-    public static TinyTensor BF16(string name, long[] shape, params ushort[] bits) => new(name, TensorType.BF16, shape, MemoryMarshal.AsBytes<ushort>(bits).ToArray());
+    public static TinyTensor BF16(string name, long[] shape, params ushort[] bits) =>
+        new(name, TensorType.BF16, shape, MemoryMarshal.AsBytes<ushort>(bits).ToArray());
 
     /// <summary>Values that look like weights, the same for the same seed.</summary>
     public static TinyTensor Random(string name, long[] shape, int seed)
@@ -33,7 +35,8 @@ internal static class TinyModel
     /// <summary>Writes a safetensors file.</summary>
     public static void WriteFile(string path, params TinyTensor[] tensors)
     {
-        var layout = new ShardLayout(tensors.Select(t => new TensorSpec(t.Name, t.Type, t.Shape)), new Dictionary<string, string> { ["format"] = "pt" });
+        var layout = new ShardLayout(tensors.Select(t => new TensorSpec(t.Name, t.Type, t.Shape)),
+            new Dictionary<string, string> { ["format"] = "pt" });
         using var stream = File.Create(path);
         stream.Write(layout.Header);
         foreach (var tensor in layout.Tensors.Select(s => tensors.Single(t => t.Name == s.Name)))
@@ -64,7 +67,8 @@ internal static class TinyModel
     public static string Lora(string directory, int rank, params TinyTensor[] tensors)
     {
         Directory.CreateDirectory(directory);
-        File.WriteAllText(Path.Combine(directory, "adapter_config.json"), $$"""{"peft_type": "LORA", "r": {{rank}}, "lora_alpha": {{rank}}}""");
+        File.WriteAllText(Path.Combine(directory, "adapter_config.json"),
+            $$"""{"peft_type": "LORA", "r": {{rank}}, "lora_alpha": {{rank}}}""");
         WriteFile(Path.Combine(directory, "adapter_model.safetensors"), tensors);
         return directory;
     }
@@ -76,7 +80,8 @@ internal static class TinyModel
         UnslothMerge.Planning.WritePlan.Create(plan, plan.Tensors, new WriteOptions(type, shard));
 
     /// <summary>Saves a merge beside whatever else is in a directory.</summary>
-    public static IReadOnlyList<SavedShard> Save(WritePlan plan, string output, int workers = 2, IProgress<UnslothMerge.Execution.MergeProgress>? progress = null, CancellationTokenSource? stop = null) =>
+    public static IReadOnlyList<SavedShard> Save(WritePlan plan, string output, int workers = 2,
+        IProgress<UnslothMerge.Execution.MergeProgress>? progress = null, CancellationTokenSource? stop = null) =>
         ModelSaver.Save(
             Destination.Check(output, [("base", plan.Merge.Base.Path)], force: false),
             "merged_16bit",
@@ -85,7 +90,8 @@ internal static class TinyModel
             stop?.Token ?? TestContext.Current.CancellationToken);
 
     /// <summary>Everything in a directory: relative path and hash of each file, in order.</summary>
-    public static string Fingerprint(string directory) => string.Join('\n', Directory.EnumerateFiles(directory, "*", SearchOption.AllDirectories)
+    public static string Fingerprint(string directory) =>
+        string.Join('\n', Directory.EnumerateFiles(directory, "*", SearchOption.AllDirectories)
         .Select(f => $"{Path.GetRelativePath(directory, f)} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(f)))}")
         .Order(StringComparer.Ordinal));
 }

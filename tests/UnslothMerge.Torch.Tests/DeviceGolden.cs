@@ -13,17 +13,22 @@ internal static class DeviceGolden
 {
     /// <summary>Their names.</summary>
     public static IEnumerable<string> Cases =>
-        GoldenCase.All.Where(name => new GoldenCase(name) is { Outcome: "merged", Adapters.Count: > 0 } @case && DevicePlan.For(Plan(@case), long.MaxValue, 1).Count > 0);
+        GoldenCase.All.Where(name =>
+            new GoldenCase(name) is { Outcome: "merged", Adapters.Count: > 0 } @case
+            && DevicePlan.For(Plan(@case), long.MaxValue, 1).Count > 0);
 
-    /// <summary>Merges a case with memory enough, with as little as holds one row of the largest tensor, and with batches that must be halved.</summary>
+    /// <summary>Merges a case with memory enough, with as little as holds one row of the largest tensor, and with batches that must be
+    /// halved.</summary>
     public static void Check(string name, DeviceRequest request)
     {
         var @case = new GoldenCase(name);
         var plan = Plan(@case);
         using var directory = new TemporaryDirectory();
-        foreach (var (folder, limit, elements) in new[] { ("whole", 1_000_000_000L, long.MaxValue), ("rows", Least(plan), long.MaxValue), ("halved", 1_000_000_000L, 200L) })
+        foreach (var (folder, limit, elements)
+            in new[] { ("whole", 1_000_000_000L, long.MaxValue), ("rows", Least(plan), long.MaxValue), ("halved", 1_000_000_000L, 200L) })
         {
-            using var device = DeviceSaves.Open(request, plan, limit, Math.Max(elements, plan.Tensors.Max(t => (long)t.Tensor.View.Columns * t.Tiling.RowQuantum)));
+            using var device = DeviceSaves.Open(request, plan, limit,
+                Math.Max(elements, plan.Tensors.Max(t => (long)t.Tensor.View.Columns * t.Tiling.RowQuantum)));
             DeviceSaves.Save(plan, directory[folder], device);
             Compare(@case, directory[folder]);
         }
@@ -34,11 +39,16 @@ internal static class DeviceGolden
         var options = new PlanOptions
         {
             BaseIsResidual = @case.Options.TryGetValue("BaseIsResidual", out var residual) && residual.GetBoolean(),
-            MoeLoraLayout = @case.Options.TryGetValue("MoeLoraLayout", out var layout) ? Enum.Parse<MoeLoraLayout>(layout.GetString()!, ignoreCase: true) : null,
-            MoeOrientation = @case.Options.TryGetValue("MoeOrientation", out var orientation) ? Enum.Parse<MoeOrientation>(orientation.GetString()!, ignoreCase: true) : null,
+            MoeLoraLayout = @case.Options.TryGetValue("MoeLoraLayout", out var layout)
+                ? Enum.Parse<MoeLoraLayout>(layout.GetString()!, ignoreCase: true) : null,
+            MoeOrientation = @case.Options.TryGetValue("MoeOrientation", out var orientation)
+                ? Enum.Parse<MoeOrientation>(orientation.GetString()!, ignoreCase: true) : null,
         };
-        var merge = MergePlanner.Plan(ModelDirectory.Open(@case.Base), @case.Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight)), options);
-        return WritePlan.Create(merge, merge.Tensors, new WriteOptions(@case.Options.TryGetValue("DType", out var t) ? TensorTypes.FromTorchName(t.GetString()) : null, 5_000_000_000));
+        var merge = MergePlanner.Plan(ModelDirectory.Open(@case.Base),
+            @case.Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight)), options);
+        return WritePlan.Create(merge, merge.Tensors,
+            new WriteOptions(@case.Options.TryGetValue("DType", out var t) ? TensorTypes.FromTorchName(t.GetString()) : null,
+                5_000_000_000));
     }
 
     // The least memory with which the cores keep nothing that they would not keep otherwise.

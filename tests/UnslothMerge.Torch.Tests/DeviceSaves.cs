@@ -31,7 +31,8 @@ internal static class DeviceSaves
     }
 
     /// <summary>Saves a plan; without a device on the cores.</summary>
-    public static IReadOnlyList<SavedShard> Save(WritePlan plan, string output, DeviceRun? device, int workers = 2, CancellationToken cancellation = default) => ModelSaver.Save(
+    public static IReadOnlyList<SavedShard> Save(WritePlan plan, string output, DeviceRun? device, int workers = 2,
+        CancellationToken cancellation = default) => ModelSaver.Save(
         Destination.Check(output, [("base", plan.Merge.Base.Path)], force: false),
         "merged_16bit",
         new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers, device?.Need), Sync: false) { Device = device },

@@ -30,7 +30,10 @@ public sealed class TorchDeviceTests : IDisposable
             using var device = TorchRuns.Open(plan, elements: elements);
             Assert.Equal(2, device.Plan.Count);
             var onDevice = TorchRuns.Save(plan, _directory[name], device);
-            Assert.All(onCores.Zip(onDevice), s => Assert.All(s.First.Tensors.Zip(s.Second.Tensors), t => Assert.Equal(t.First.RelativeChange ?? -1, t.Second.RelativeChange ?? -1, 1e-6)));
+            Assert.All(onCores.Zip(onDevice),
+                s =>
+                Assert.All(s.First.Tensors.Zip(s.Second.Tensors),
+                    t => Assert.Equal(t.First.RelativeChange ?? -1, t.Second.RelativeChange ?? -1, 1e-6)));
             AssertSame(_directory["cores"], _directory[name]);
         }
     }
@@ -40,12 +43,14 @@ public sealed class TorchDeviceTests : IDisposable
     {
         Write();
         var merge = TinyModel.Plan(_directory["base"], _directory["adapter"]);
-        var plan = WritePlan.Create(merge, merge.Tensors, new WriteOptions(TensorType.BF16, 5_000_000_000) { Quantization = new FourBitRequest(null, null, null, null) });
+        var plan = WritePlan.Create(merge, merge.Tensors,
+            new WriteOptions(TensorType.BF16, 5_000_000_000) { Quantization = new FourBitRequest(null, null, null, null) });
         using var device = TorchRuns.Open(plan);
         Assert.True(device.Plan.Count > 0);
         var cores = TorchRuns.Save(plan, _directory["cores"], null);
         var there = TorchRuns.Save(plan, _directory["device"], device);
-        Assert.All(cores[0].Tensors.Zip(there[0].Tensors), t => Assert.Equal(t.First.RelativeError ?? -1, t.Second.RelativeError ?? -1, 1e-4));
+        Assert.All(cores[0].Tensors.Zip(there[0].Tensors),
+            t => Assert.Equal(t.First.RelativeError ?? -1, t.Second.RelativeError ?? -1, 1e-4));
 
         // A value at a rounding tie may find another neighbour, and with it another code.
         var (a, b) = (File.ReadAllBytes(_directory["cores/model.safetensors"]), File.ReadAllBytes(_directory["device/model.safetensors"]));
@@ -68,7 +73,8 @@ public sealed class TorchDeviceTests : IDisposable
     public void Values_beyond_the_range_are_named()
     {
         TinyModel.Base(_directory["base"], TinyTensor.F32("m.weight", [2, 2], 1, 2, 3, 60000));
-        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 0, 1), TinyTensor.F32("base_model.model.m.lora_B.weight", [2, 1], 0, 10000));
+        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 0, 1),
+            TinyTensor.F32("base_model.model.m.lora_B.weight", [2, 1], 0, 10000));
         var plan = TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"]), TensorType.F16);
         using var device = TorchRuns.Open(plan);
         var error = Assert.Throws<MergeException>(() => TorchRuns.Save(plan, _directory["out"], device));
@@ -80,7 +86,8 @@ public sealed class TorchDeviceTests : IDisposable
     public void An_adapter_with_nan_is_named()
     {
         TinyModel.Base(_directory["base"], TinyTensor.F32("m.weight", [1, 2], 1, 2));
-        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 0, float.NaN), TinyTensor.F32("base_model.model.m.lora_B.weight", [1, 1], 1));
+        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 0, float.NaN),
+            TinyTensor.F32("base_model.model.m.lora_B.weight", [1, 1], 1));
         var plan = TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"]));
         using var device = TorchRuns.Open(plan);
         var error = Assert.Throws<MergeException>(() => TorchRuns.Save(plan, _directory["out"], device));
@@ -93,7 +100,8 @@ public sealed class TorchDeviceTests : IDisposable
     {
         using var device = TorchRuns.Open(Large(TensorType.BF16));
         Assert.Throws<DeviceMemoryException>(() => TorchErrors.Translate(() => torch.empty(1L << 50)));
-        var other = Assert.Throws<MergeException>(() => TorchErrors.Translate(() => torch.zeros(2, 3).addmm_(torch.zeros(2, 3), torch.zeros(2, 3))));
+        var other = Assert.Throws<MergeException>(() =>
+            TorchErrors.Translate(() => torch.zeros(2, 3).addmm_(torch.zeros(2, 3), torch.zeros(2, 3))));
         Assert.Contains("2x3", other.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', other.Message);
         Assert.True(device.Device.MeasureBus() > 0);
@@ -124,9 +132,12 @@ public sealed class TorchDeviceTests : IDisposable
             $$"""
             $plan = Get-MergeMemoryPlan '{{Fixtures.Base("llama-bf16")}}' '{{Fixtures.Adapter("dora-linear")}}' -Device torch-cpu
             "$($plan.Device) $($plan.PeakDeviceBytes -gt 0)"
-            Merge-LoraModel '{{Fixtures.Base("llama-bf16")}}' '{{Fixtures.Adapter("dora-linear")}}' | Save-MergedModel '{{_directory["out"]}}' -Device torch-cpu -NoSync -Verbose 4>&1 | ForEach-Object { "$_" }
+            Merge-LoraModel '{{Fixtures.Base("llama-bf16")}}' '{{Fixtures.Adapter("dora-linear")}}' |
+                Save-MergedModel '{{_directory["out"]}}' -Device torch-cpu -NoSync -Verbose 4>&1 | ForEach-Object { "$_" }
             foreach ($assembly in [AppDomain]::CurrentDomain.GetAssemblies()) {
-                if ($assembly.GetName().Name -in 'TorchSharp', 'UnslothMerge.Torch') { [System.Runtime.Loader.AssemblyLoadContext]::GetLoadContext($assembly).Name }
+                if ($assembly.GetName().Name -in 'TorchSharp', 'UnslothMerge.Torch') {
+                    [System.Runtime.Loader.AssemblyLoadContext]::GetLoadContext($assembly).Name
+                }
             }
             """,
             ("UNSLOTHMERGE_LIBTORCH", TorchRuns.LibTorch));
@@ -145,7 +156,8 @@ public sealed class TorchDeviceTests : IDisposable
 
     private void Write()
     {
-        TinyModel.Base(_directory["base"], TinyTensor.Random("model.layers.0.m.weight", [700, 896], 1), TinyTensor.Random("model.layers.0.n.weight", [900, 512], 2), TinyTensor.Random("copied.weight", [500, 704], 3));
+        TinyModel.Base(_directory["base"], TinyTensor.Random("model.layers.0.m.weight", [700, 896], 1),
+            TinyTensor.Random("model.layers.0.n.weight", [900, 512], 2), TinyTensor.Random("copied.weight", [500, 704], 3));
         TinyModel.Lora(
             _directory["adapter"],
             9,
@@ -165,7 +177,11 @@ public sealed class TorchDeviceTests : IDisposable
             var found = PassRule.Decode(tensor.Type, files.ReadAll(b.Find(tensor.Name)!));
             var slack = 2e-6 * truth.Max(Math.Abs);
             var width = tensor.Type switch { TensorType.BF16 => 8, TensorType.F16 => 11, _ => 24 };
-            Assert.All(truth.Zip(found), p => Assert.True(Math.Abs(p.First - p.Second) <= slack + Math.ScaleB(1, Math.ILogB(Math.Max(Math.Abs(p.First), 1e-5)) + 1 - width), $"{tensor.Name}: {p.Second} instead of {p.First}"));
+            Assert.All(truth.Zip(found),
+                p =>
+                Assert.True(Math.Abs(p.First - p.Second) <= slack +
+                    Math.ScaleB(1, Math.ILogB(Math.Max(Math.Abs(p.First), 1e-5)) + 1 - width),
+                    $"{tensor.Name}: {p.Second} instead of {p.First}"));
         }
     }
 }

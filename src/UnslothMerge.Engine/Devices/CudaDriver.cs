@@ -4,8 +4,8 @@ using System.Text;
 namespace UnslothMerge.Devices;
 
 /// <summary>
-/// The few functions of NVIDIA's driver that libtorch's binding does not offer: how many GPUs there are and how much of their memory is free (without
-/// libtorch), and copies that run beside the computing. Source: CUDA driver API.
+/// The few functions of NVIDIA's driver that libtorch's binding does not offer: how many GPUs there are and how much of their memory is
+/// free (without libtorch), and copies that run beside the computing. Source: CUDA driver API.
 /// </summary>
 internal sealed unsafe class CudaDriver
 {
@@ -21,7 +21,8 @@ internal sealed unsafe class CudaDriver
     {
         _library = library;
         int count;
-        if (((delegate* unmanaged<uint, int>)Export("cuInit"))(0) != 0 || ((delegate* unmanaged<int*, int>)Export("cuDeviceGetCount"))(&count) != 0)
+        if (((delegate* unmanaged<uint, int>)Export("cuInit"))(0) != 0
+            || ((delegate* unmanaged<int*, int>)Export("cuDeviceGetCount"))(&count) != 0)
         {
             count = 0;
         }
@@ -116,7 +117,8 @@ internal sealed unsafe class CudaDriver
         Check(((delegate* unmanaged<nint, int>)Export("cuEventDestroy_v2"))(@event));
     }
 
-    private static CudaDriver? Load() => NativeLibrary.TryLoad(OperatingSystem.IsWindows() ? "nvcuda" : "libcuda.so.1", out var library) ? new CudaDriver(library) : null;
+    private static CudaDriver? Load() =>
+        NativeLibrary.TryLoad(OperatingSystem.IsWindows() ? "nvcuda" : "libcuda.so.1", out var library) ? new CudaDriver(library) : null;
 
     private nint Export(string name) => NativeLibrary.GetExport(_library, name);
 
@@ -126,7 +128,8 @@ internal sealed unsafe class CudaDriver
         if (result != 0)
         {
             byte* text;
-            var message = ((delegate* unmanaged<int, byte**, int>)Export("cuGetErrorString"))(result, &text) == 0 ? Marshal.PtrToStringUTF8((nint)text) : null;
+            var message = ((delegate* unmanaged<int, byte**, int>)Export("cuGetErrorString"))(result, &text) == 0
+                ? Marshal.PtrToStringUTF8((nint)text) : null;
             throw result == outOfMemory ? new DeviceMemoryException(message ?? "out of memory") : new MergeException(
                 MergeError.DeviceUnavailable,
                 $"The GPU failed: {message ?? "error"} (CUDA error {result}).",

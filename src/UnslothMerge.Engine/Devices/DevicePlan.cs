@@ -23,7 +23,8 @@ public sealed class DevicePlan
         DeviceOverhead overhead)
     {
         var batches = tensors.Select(t => (Tensor: t, Rows: Rows(t, elements))).ToList();
-        _rows = new Dictionary<LogicalTensor, int>(batches.Select(b => KeyValuePair.Create(b.Tensor.Tensor, b.Rows)), ReferenceEqualityComparer.Instance);
+        _rows = new Dictionary<LogicalTensor, int>(batches.Select(b => KeyValuePair.Create(b.Tensor.Tensor, b.Rows)),
+            ReferenceEqualityComparer.Instance);
         Left = left;
         ResidentBytes = residentBytes;
         if (batches.Count == 0)
@@ -93,6 +94,7 @@ public sealed class DevicePlan
     private static int Rows(WriteTensor tensor, long elements)
     {
         var quantum = tensor.Tiling.RowQuantum;
-        return (int)Math.Min(tensor.Tensor.View.Rows, Math.Max(quantum, elements / Math.Max(1, tensor.Tensor.View.Columns) / quantum * quantum));
+        return (int)Math.Min(tensor.Tensor.View.Rows,
+            Math.Max(quantum, elements / Math.Max(1, tensor.Tensor.View.Columns) / quantum * quantum));
     }
 }

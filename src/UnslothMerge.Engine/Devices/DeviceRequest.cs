@@ -31,8 +31,11 @@ public readonly record struct DeviceRequest(DeviceKind Kind, int Index = 0)
         "cpu" => new(DeviceKind.Cpu),
         "cuda" => new(DeviceKind.Cuda),
         "torch-cpu" => new(DeviceKind.TorchCpu),
-        ['c', 'u', 'd', 'a', ':', .. var index] when int.TryParse(index, NumberStyles.None, CultureInfo.InvariantCulture, out var n) => new(DeviceKind.Cuda, n),
-        _ => throw new MergeException(MergeError.InvalidOption, $"'{text}' is not a device.", "Device", "Use auto, cpu, cuda, or cuda:1 for the second of several GPUs."),
+        ['c', 'u', 'd', 'a', ':', .. var index] when int.TryParse(index, NumberStyles.None, CultureInfo.InvariantCulture, out var n) =>
+            new(DeviceKind.Cuda, n),
+        _ =>
+            throw new MergeException(MergeError.InvalidOption, $"'{text}' is not a device.", "Device",
+                "Use auto, cpu, cuda, or cuda:1 for the second of several GPUs."),
     };
 
     /// <inheritdoc/>

@@ -74,7 +74,9 @@ public static class DeviceSelection
         var seconds = work.CoreSeconds(workers, DeviceWork.MeasureCore());
         if (seconds < DeviceWork.StartSeconds)
         {
-            note(string.Create(CultureInfo.InvariantCulture, $"Device: cpu. {workers} cores need about {seconds:0.0} s for the {work.Flops / 1e9:0} GFLOP of the deltas; a GPU would take as long to start."));
+            note(string.Create(CultureInfo.InvariantCulture,
+                $"Device: cpu. {workers} cores need about {seconds:0.0} s for the {work.Flops / 1e9:0} GFLOP of the deltas; a GPU would " +
+                $"take as long to start."));
             return true;
         }
 
@@ -87,9 +89,11 @@ public static class DeviceSelection
         var (cores, there) = (work.CoreSeconds(workers, DeviceWork.MeasureCore()), work.DeviceSeconds(workers, bus));
         note(string.Create(
             CultureInfo.InvariantCulture,
-            $"Device: {(there < cores ? device.Name : "cpu")}. {workers} cores need about {cores:0.0} s for the {work.Flops / 1e9:0} GFLOP of the deltas, {device.Name} about {there:0.0} s with its bus of {bus / 1e9:0.0} GB/s."));
+            $"Device: {(there < cores ? device.Name : "cpu")}. {workers} cores need about {cores:0.0} s for the " +
+                $"{work.Flops / 1e9:0} GFLOP of the deltas, {device.Name} about {there:0.0} s with its bus of {bus / 1e9:0.0} GB/s."));
         return there < cores;
     }
 
-    private static string Left(DevicePlan plan) => plan.Left.Length == 0 ? "" : $"; the cores keep {string.Join(", ", plan.Left.Select(l => $"{l.Value} ({l.Key})"))}";
+    private static string Left(DevicePlan plan) =>
+        plan.Left.Length == 0 ? "" : $"; the cores keep {string.Join(", ", plan.Left.Select(l => $"{l.Value} ({l.Key})"))}";
 }

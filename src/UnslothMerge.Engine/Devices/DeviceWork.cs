@@ -20,11 +20,14 @@ public readonly record struct DeviceWork(double Flops, long UpBytes, long DownBy
     /// <summary>What all threads together copy per second at most, about: 16 cores of that machine did no more.</summary>
     private const double MostFileBytesPerSecond = 8e9;
 
-    /// <summary>What one thread copies out of and into files per second, about, while they are in the page cache: both ways have to.</summary>
+    /// <summary>What one thread copies out of and into files per second, about, while they are in the page cache: both ways have
+    /// to.</summary>
     private const double FileBytesPerSecond = 4e9;
 
     /// <summary>The work of all tensors that a device could merge.</summary>
-    public static DeviceWork Of(WritePlan plan) => plan.Tensors.Where(t => t.Verbatim is null && DeviceSupport.WhyNot(t) is null).Aggregate(default(DeviceWork), (sum, t) => new DeviceWork(
+    public static DeviceWork Of(WritePlan plan) =>
+        plan.Tensors.Where(t => t.Verbatim is null && DeviceSupport.WhyNot(t) is null)
+        .Aggregate(default(DeviceWork), (sum, t) => new DeviceWork(
         sum.Flops + FlopsOf(t.Tensor, rankOfOthers: 4),
         sum.UpBytes + t.Tensor.Source.Inputs.Sum(i => i.Length),
         sum.DownBytes + (t.Tensor.View.Count * sizeof(ushort))));

@@ -46,7 +46,8 @@ public interface IDeviceLane : IDisposable
     /// <param name="row">The first row.</param>
     /// <param name="rows">The number of rows.</param>
     /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
-    /// <returns>As many bytes as the sink wants for those rows, beginning with the rows in its rounded dtype; valid until the next batch.</returns>
+    /// <returns>As many bytes as the sink wants for those rows, beginning with the rows in its rounded dtype; valid until the next
+    /// batch.</returns>
     /// <exception cref="DeviceMemoryException">The batch does not fit into the device's memory.</exception>
     Span<byte> Merge(IDeviceTensor tensor, long row, int rows, ref TileStatistics statistics);
 }

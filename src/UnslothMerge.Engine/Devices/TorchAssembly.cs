@@ -12,8 +12,8 @@ public interface ITorchDevices
 }
 
 /// <summary>
-/// Brings in UnslothMerge.Torch when a device is asked for, from <c>bin/torch</c> beside the engine's folder and in a load context of its own:
-/// who merges on the cores never loads it.
+/// Brings in UnslothMerge.Torch when a device is asked for, from <c>bin/torch</c> beside the engine's folder and in a load context of its
+/// own: who merges on the cores never loads it.
 /// </summary>
 internal static class TorchAssembly
 {
@@ -21,7 +21,8 @@ internal static class TorchAssembly
 
     private static readonly Lazy<Assembly> Loaded = new(Load);
 
-    public static ITorchDevices Devices => (ITorchDevices)Activator.CreateInstance(Loaded.Value.GetType($"{Torch}.TorchDevices", throwOnError: true)!)!;
+    public static ITorchDevices Devices =>
+        (ITorchDevices)Activator.CreateInstance(Loaded.Value.GetType($"{Torch}.TorchDevices", throwOnError: true)!)!;
 
     private static Assembly Load()
     {
@@ -35,7 +36,9 @@ internal static class TorchAssembly
         var directory = Path.GetFullPath(Path.Combine(beside, "..", "torch"));
         return File.Exists(Path.Combine(directory, $"{Torch}.dll"))
             ? new TorchContext(engine, directory).LoadFromAssemblyName(new AssemblyName(Torch))
-            : throw new MergeException(MergeError.DeviceUnavailable, $"The module was installed without its GPU part: '{directory}' has no {Torch}.dll.", directory, "Install the whole module again, or use -Device cpu.");
+            : throw new MergeException(MergeError.DeviceUnavailable,
+                $"The module was installed without its GPU part: '{directory}' has no {Torch}.dll.", directory,
+                "Install the whole module again, or use -Device cpu.");
     }
 
     private sealed class TorchContext(Assembly engine, string directory) : AssemblyLoadContext(Torch)

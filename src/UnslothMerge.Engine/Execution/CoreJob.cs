@@ -4,7 +4,8 @@ namespace UnslothMerge.Execution;
 
 /// <summary>One tensor that the cores work on.</summary>
 /// <inheritdoc cref="TensorWork"/>
-internal abstract class CoreJob(WriteTensor write, ShardOutput output, WriteShard shard, long pieces, long residentBytes) : TensorWork(write, output, shard, pieces, residentBytes)
+internal abstract class CoreJob(WriteTensor write, ShardOutput output, WriteShard shard, long pieces, long residentBytes)
+    : TensorWork(write, output, shard, pieces, residentBytes)
 {
     /// <summary>Does one piece.</summary>
     /// <param name="piece">Its number.</param>

@@ -19,7 +19,8 @@ internal sealed class DeviceJob : TensorWork
     private readonly Func<Opened> _open;
     private Opened? _opened;
 
-    public DeviceJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files, IMergeDevice device, DeviceBatches batches, int rows)
+    public DeviceJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files, IMergeDevice device, DeviceBatches batches,
+        int rows)
         : base(write, output, shard, (write.Tensor.View.Rows + rows - 1) / rows, DeviceSupport.ResidentBytes(write))
     {
         _write = write;

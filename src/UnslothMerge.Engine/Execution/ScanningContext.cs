@@ -30,7 +30,8 @@ internal sealed class ScanningContext(
             for (var row = 0L; row < View.Rows; row += rows)
             {
                 var count = (int)Math.Min(rows, View.Rows - row);
-                var tile = new Tile(planes.Floats[..(count * View.Columns)], planes.Floats.Slice(values, count * View.Columns), row, count, 0, View.Columns);
+                var tile = new Tile(planes.Floats[..(count * View.Columns)], planes.Floats.Slice(values, count * View.Columns), row, count,
+                    0, View.Columns);
                 var stored = source.Bytes[..(int)tensor.Source.BytesOf(View, count)];
                 reader.Read(row, count, stored);
                 reader.Decode(stored, row, count, tile);

@@ -48,7 +48,8 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
             }
 
             var changed = write.Tensor.Terms.Length > 0;
-            return new TensorResult(write, write.Sink.Outputs[0].Type, write.Bytes, changed ? Ratio(all.DeltaSquares, all.WeightSquares) : null, _deferred)
+            return new TensorResult(write, write.Sink.Outputs[0].Type, write.Bytes,
+                changed ? Ratio(all.DeltaSquares, all.WeightSquares) : null, _deferred)
             {
                 RelativeError = write.Sink.IsQuantized && write.Verbatim is null ? Ratio(all.ErrorSquares, all.ValueSquares) : null,
             };
@@ -104,7 +105,8 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
                 MergeError.NonFiniteResult,
                 $"'{Tensor.Name}' would hold values that {type} cannot: NaN, Inf, or numbers beyond its range.",
                 Tensor.Name,
-                type == TensorType.F16 ? "Save with -DType bfloat16 or float32, whose range is larger." : "Check the base and the adapter for NaN and Inf.");
+                type == TensorType.F16
+                    ? "Save with -DType bfloat16 or float32, whose range is larger." : "Check the base and the adapter for NaN and Inf.");
         }
     }
 }

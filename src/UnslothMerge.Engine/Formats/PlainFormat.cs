@@ -117,7 +117,8 @@ public delegate void PlainDecoder(ReadOnlySpan<byte> stored, Span<float> values)
 /// <param name="storedStride">The distance between two rows of the result, in elements.</param>
 /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
 public delegate void PlainCombiner(
-    ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride, ref TileStatistics statistics);
+    ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride,
+        ref TileStatistics statistics);
 
 /// <summary>The kernels of the plain dtypes.</summary>
 public static class PlainFormat
@@ -166,10 +167,12 @@ public static class PlainFormat
     /// <param name="rounded">The buffer.</param>
     /// <param name="width">The bytes of a result.</param>
     /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
-    public static void Encode(this PlainCombiner combine, Tile tile, long row, MatrixView view, Span<byte> rounded, int width, ref TileStatistics statistics)
+    public static void Encode(this PlainCombiner combine, Tile tile, long row, MatrixView view, Span<byte> rounded, int width,
+        ref TileStatistics statistics)
     {
         var start = (((int)(tile.Row - row) * view.Columns) + tile.Column) * width;
-        combine(MemoryMarshal.AsBytes(tile.Weight), tile.Delta, rounded[start..], tile.Rows, tile.Columns, tile.Columns, view.Columns, ref statistics);
+        combine(MemoryMarshal.AsBytes(tile.Weight), tile.Delta, rounded[start..], tile.Rows, tile.Columns, tile.Columns, view.Columns,
+            ref statistics);
     }
 
     private static PlainCombiner Combiner<TSource>(TensorType to)
@@ -181,5 +184,6 @@ public static class PlainFormat
             _ => throw NotWritten(to),
         };
 
-    private static ArgumentOutOfRangeException NotWritten(TensorType type) => new(nameof(type), type, "Merged tensors are written as BF16, F16 or F32.");
+    private static ArgumentOutOfRangeException NotWritten(TensorType type) =>
+        new(nameof(type), type, "Merged tensors are written as BF16, F16 or F32.");
 }

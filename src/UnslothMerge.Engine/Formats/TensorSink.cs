@@ -5,8 +5,8 @@ using UnslothMerge.Simd;
 namespace UnslothMerge.Formats;
 
 /// <summary>
-/// How a logical tensor is stored in the output: as one stored tensor or several. A sink is part of a plan: immutable, without bytes or open
-/// files. <see cref="Open"/> gives the writer that a run works with.
+/// How a logical tensor is stored in the output: as one stored tensor or several. A sink is part of a plan: immutable, without bytes or
+/// open files. <see cref="Open"/> gives the writer that a run works with.
 /// </summary>
 public abstract class TensorSink
 {
@@ -66,7 +66,8 @@ public abstract class TensorWriter : IDisposable
     /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
     public abstract void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics);
 
-    /// <summary>Looks at encoded rows, if <see cref="TensorSink.NeedsSurvey"/>; all of them come before the first <see cref="Write"/>.</summary>
+    /// <summary>Looks at encoded rows, if <see cref="TensorSink.NeedsSurvey"/>; all of them come before the first <see
+    /// cref="Write"/>.</summary>
     /// <param name="row">The first row.</param>
     /// <param name="rows">The number of rows.</param>
     /// <param name="encoded">What <see cref="Encode"/> made of them.</param>

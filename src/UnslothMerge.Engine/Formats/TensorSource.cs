@@ -21,10 +21,12 @@ public abstract class TensorSource
     /// <summary>Every stored tensor that is read.</summary>
     public abstract IReadOnlyList<StoredTensor> Inputs { get; }
 
-    /// <summary>The stored tensor whose bytes are the values just as they are, if there is one: it can be copied without being decoded.</summary>
+    /// <summary>The stored tensor whose bytes are the values just as they are, if there is one: it can be copied without being
+    /// decoded.</summary>
     public virtual StoredTensor? Verbatim => null;
 
-    /// <summary>The dtype in which the values lie in the reader's buffer, row after row, if they do: they need not be decoded before they are added to.</summary>
+    /// <summary>The dtype in which the values lie in the reader's buffer, row after row, if they do: they need not be decoded before they
+    /// are added to.</summary>
     public virtual TensorType? PlainType => null;
 
     /// <summary>Tiles begin at multiples of this many rows.</summary>
@@ -33,7 +35,8 @@ public abstract class TensorSource
     /// <summary>The stored bytes of so many rows, all companions included: the length of the buffer that the reader fills.</summary>
     public abstract long BytesOf(MatrixView view, int rows);
 
-    /// <summary>The sink that stores changed values as the base stores this tensor, with the base's own parameters; null if there is none.</summary>
+    /// <summary>The sink that stores changed values as the base stores this tensor, with the base's own parameters; null if there is
+    /// none.</summary>
     /// <param name="name">The tensor's name in the output.</param>
     public virtual TensorSink? WrittenBack(string name) => null;
 

@@ -1,8 +1,10 @@
 namespace UnslothMerge.Formats;
 
 /// <summary>
-/// The unit of work: a small rectangle of a tensor's matrix in fp32, two planes of <see cref="Rows"/> × <see cref="Columns"/> values, row-major.
-/// <see cref="Weight"/> is what the base holds; <see cref="Delta"/> collects what is added, so that there is one addition and one rounding at the end.
+/// The unit of work: a small rectangle of a tensor's matrix in fp32, two planes of <see cref="Rows"/> × <see cref="Columns"/> values,
+/// row-major.
+/// <see cref="Weight"/> is what the base holds; <see cref="Delta"/> collects what is added, so that there is one addition and one rounding
+/// at the end.
 /// </summary>
 /// <param name="weight">Receives the decoded values.</param>
 /// <param name="delta">Receives the sum of the deltas; zero at first. Empty where nothing is added.</param>
@@ -51,7 +53,8 @@ public readonly record struct MatrixView(long Rows, int Columns)
     };
 
     /// <summary>The view of a layer's weight [out, …]: one row per output, all other dimensions flattened. For convolutions.</summary>
-    public static MatrixView ByOutput(IReadOnlyList<long> shape) => new(shape[0], checked((int)shape.Skip(1).Aggregate(1L, (a, b) => a * b)));
+    public static MatrixView ByOutput(IReadOnlyList<long> shape) =>
+        new(shape[0], checked((int)shape.Skip(1).Aggregate(1L, (a, b) => a * b)));
 
     /// <summary>The number of elements.</summary>
     public long Count => Rows * Columns;

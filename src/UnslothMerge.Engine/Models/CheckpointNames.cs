@@ -29,9 +29,10 @@ internal sealed record Origin(string Name, NameRule? Conversion, int Source, int
 internal sealed record StackedTensor(string Parameter, Origin Origin);
 
 /// <summary>
-/// Finds the tensors of a checkpoint that a parameter of the running model stands for. Adapters name modules as they were called at run time, by whatever
-/// release, or as the checkpoint calls them. Each tensor is indexed under every name that it has on its way through transformers' rules
-/// (see <see cref="TransformersData"/>); a name that is not among them is sent through the rules too, and then compared without the containers around the model.
+/// Finds the tensors of a checkpoint that a parameter of the running model stands for. Adapters name modules as they were called at run
+/// time, by whatever release, or as the checkpoint calls them. Each tensor is indexed under every name that it has on its way through
+/// transformers' rules (see <see cref="TransformersData"/>); a name that is not among them is sent through the rules too, and then
+/// compared without the containers around the model.
 /// Nothing is guessed: a name that fits two tensors is an error.
 /// </summary>
 public sealed partial class CheckpointNames
@@ -81,9 +82,11 @@ public sealed partial class CheckpointNames
     /// <summary>Where the rules come from, for whoever asks.</summary>
     public string Rules => _class.Description;
 
-    /// <summary>Says what an adapter calls its parameters: all as the checkpoint does, or not. That decides what a name means that one tensor has in the checkpoint, another at run time.</summary>
+    /// <summary>Says what an adapter calls its parameters: all as the checkpoint does, or not. That decides what a name means that one
+    /// tensor has in the checkpoint, another at run time.</summary>
     public void Expect(IReadOnlyList<string> parameters) =>
-        _prefersStored = new(() => parameters.All(p => IsAmong(p, o => o.Name)) && !parameters.All(p => IsAmong(p, o => Way(o.Name)[^1].Alias)));
+        _prefersStored = new(() =>
+            parameters.All(p => IsAmong(p, o => o.Name)) && !parameters.All(p => IsAmong(p, o => Way(o.Name)[^1].Alias)));
 
     /// <summary>The checkpoint's name of a tensor, or null if it has none of these values.</summary>
     /// <param name="runtimeName">The name in the running model, for example <c>model.layers.0.mlp.up_proj.weight</c>.</param>
@@ -104,7 +107,8 @@ public sealed partial class CheckpointNames
             found = whole.Count == 1 ? whole : meant.Count == 1 ? meant : throw Ambiguous(runtimeName, whole.Select(o => o.Name));
         }
 
-        return found.Count == 0 || found.TrueForAll(o => o.Conversion == found[0].Conversion && o.Target == found[0].Target) ? found : throw Ambiguous(runtimeName, found.Select(o => o.Name));
+        return found.Count == 0 || found.TrueForAll(o => o.Conversion == found[0].Conversion && o.Target == found[0].Target)
+            ? found : throw Ambiguous(runtimeName, found.Select(o => o.Name));
     }
 
     /// <summary>The parameters that a module has itself, by their name in the module.</summary>
@@ -126,7 +130,8 @@ public sealed partial class CheckpointNames
 
     /// <summary>The names at run time of the parts that a tensor of the checkpoint is cut into.</summary>
     internal IReadOnlyList<string> Parts(Origin origin) =>
-        [.. Way(origin.Name).Where(w => w.Origin.Conversion == origin.Conversion).GroupBy(w => w.Origin.Target).OrderBy(g => g.Key).Select(g => g.Last().Alias)];
+        [.. Way(origin.Name).Where(w => w.Origin.Conversion == origin.Conversion).GroupBy(w => w.Origin.Target).OrderBy(g => g.Key)
+            .Select(g => g.Last().Alias)];
 
     /// <summary>The names of the checkpoint that are most like a name that it has not; best first.</summary>
     public IReadOnlyList<string> Nearest(string runtimeName, int count = 3)
@@ -137,10 +142,14 @@ public sealed partial class CheckpointNames
             .Where(n => n.Distance <= limit).OrderBy(n => n.Distance).Select(n => n.Name).Distinct().Take(count)];
     }
 
-    /// <summary>A name without what torch.compile, activation checkpointing and FSDP put around modules, and DDP around the whole model.</summary>
-    public static string Unwrapped(string name) => name.Contains('_', StringComparison.Ordinal) || name.StartsWith("module.", StringComparison.Ordinal) ? WrapperPattern().Replace(name, "") : name;
+    /// <summary>A name without what torch.compile, activation checkpointing and FSDP put around modules, and DDP around the whole
+    /// model.</summary>
+    public static string Unwrapped(string name) =>
+        name.Contains('_', StringComparison.Ordinal) || name.StartsWith("module.", StringComparison.Ordinal)
+        ? WrapperPattern().Replace(name, "") : name;
 
-    private bool IsAmong(string name, Func<Origin, string> spelling) => _origins.TryGetValue(name, out var found) && found.Exists(o => spelling(o) == name);
+    private bool IsAmong(string name, Func<Origin, string> spelling) =>
+        _origins.TryGetValue(name, out var found) && found.Exists(o => spelling(o) == name);
 
     // Every name that a tensor has on its way to the running model, the checkpoint's first.
     private List<(string Alias, Origin Origin)> Way(string name)
@@ -227,7 +236,8 @@ public sealed partial class CheckpointNames
     {
         if (!_present.TryGetValue((pattern, prefix), out var present))
         {
-            _present.Add((pattern, prefix), present = _names.Any(n => n.StartsWith(prefix, StringComparison.Ordinal) && pattern.IsMatch(n[prefix.Length..])));
+            _present.Add((pattern, prefix),
+                present = _names.Any(n => n.StartsWith(prefix, StringComparison.Ordinal) && pattern.IsMatch(n[prefix.Length..])));
         }
 
         return present;
@@ -237,7 +247,9 @@ public sealed partial class CheckpointNames
     private string Bare(string name)
     {
         var start = 0;
-        for (int dot; (dot = name.IndexOf('.', start)) > 0 && (Containers.Contains(name.AsSpan(start, dot - start)) || name.AsSpan(start, dot - start).SequenceEqual(_class.Prefix)); start = dot + 1)
+        for (int dot; (dot = name.IndexOf('.', start)) > 0
+            && (Containers.Contains(name.AsSpan(start, dot - start))
+                || name.AsSpan(start, dot - start).SequenceEqual(_class.Prefix)); start = dot + 1)
         {
         }
 
@@ -245,11 +257,13 @@ public sealed partial class CheckpointNames
     }
 
     private static Dictionary<string, List<Origin>> Regroup(IEnumerable<(string Name, Origin Origin)> origins) =>
-        origins.GroupBy(o => o.Name, o => o.Origin, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.Distinct().ToList(), StringComparer.Ordinal);
+        origins.GroupBy(o => o.Name, o => o.Origin, StringComparer.Ordinal)
+            .ToDictionary(g => g.Key, g => g.Distinct().ToList(), StringComparer.Ordinal);
 
     private static MergeException Ambiguous(string name, IEnumerable<string> found) => new(
         MergeError.AdapterDoesNotFit,
-        $"The adapter's '{name}' is ambiguous: the base has {string.Join(" and ", found.Order(StringComparer.Ordinal))}, and it could mean either.",
+        $"The adapter's '{name}' is ambiguous: the base has {string.Join(" and ", found.Order(StringComparer.Ordinal))}, and it could " +
+            "mean either.",
         name,
         "Use the base that the adapter was trained on, saved once and not twice under two names.");
 
@@ -283,7 +297,9 @@ public sealed partial class CheckpointNames
     }
 
     // The second form is that of gpt-oss as Unsloth splits it: experts.gate_up_projs.3.weight.
-    [GeneratedRegex(@"^(?<module>.*)\.((?<expert>\d{1,6})\.(?<part>[^.\d][^.]*)|(?<part>gate_up_projs|down_projs)\.(?<expert>\d{1,6}))\.weight$", RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant)]
+    [GeneratedRegex(
+        @"^(?<module>.*)\.((?<expert>\d{1,6})\.(?<part>[^.\d][^.]*)|(?<part>gate_up_projs|down_projs)\.(?<expert>\d{1,6}))\.weight$",
+        RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant)]
     private static partial Regex ExpertPattern();
 
     [GeneratedRegex(@"(?<=^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^(module\.)+", RegexOptions.ExplicitCapture)]

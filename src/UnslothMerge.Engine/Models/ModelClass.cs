@@ -2,14 +2,16 @@ using System.Text.Json.Nodes;
 
 namespace UnslothMerge.Models;
 
-/// <summary>What transformers knows of a model's class: the rules of its names, its ties, its head. Nothing, if the class is not one of its own.</summary>
+/// <summary>What transformers knows of a model's class: the rules of its names, its ties, its head. Nothing, if the class is not one of
+/// its own.</summary>
 internal sealed class ModelClass
 {
     // Where a model type's class is looked up if the config names none.
     private static readonly string[] Tasks = ["causal", "multimodal", "seq2seq", "speech", "masked", "pretraining", "base"];
 
     // Where sub-models usually are; a language model's names are found without that.
-    private static readonly (string Part, string?[] Paths)[] Towers = [("vision", ["vision_tower", "vision_model", "visual"]), ("audio", ["audio_tower", "audio_model"])];
+    private static readonly (string Part, string?[] Paths)[] Towers =
+        [("vision", ["vision_tower", "vision_model", "visual"]), ("audio", ["audio_tower", "audio_model"])];
 
     private readonly JsonObject? _entry;
 
@@ -38,13 +40,17 @@ internal sealed class ModelClass
     public required IReadOnlyList<NameRule> Rules { get; init; }
 
     /// <summary>Where the rules come from.</summary>
-    public string Description => IsKnown ? $"transformers {TransformersData.Version}'s rules for {Name}" : $"general rules, as transformers {TransformersData.Version} does not have {Name ?? "the class"}";
+    public string Description =>
+        IsKnown
+        ? $"transformers {TransformersData.Version}'s rules for {Name}"
+        : $"general rules, as transformers {TransformersData.Version} does not have {Name ?? "the class"}";
 
     /// <summary>The class that a config names.</summary>
     public static ModelClass Of(ModelConfig config)
     {
         var type = config.ModelType;
-        var name = config.Architectures.Count > 0 ? config.Architectures[0] : type is null ? null : Tasks.Select(t => OfTask(t, type)).FirstOrDefault(c => c is not null);
+        var name = config.Architectures.Count > 0
+            ? config.Architectures[0] : type is null ? null : Tasks.Select(t => OfTask(t, type)).FirstOrDefault(c => c is not null);
         return Of(name, config);
     }
 
@@ -64,16 +70,19 @@ internal sealed class ModelClass
         foreach (var (part, type) in config.SubModels.Where(m => m.Type != (string?)entry?["type"]))
         {
             var where = Towers.Where(t => part.Contains(t.Part, StringComparison.Ordinal)).SelectMany(t => t.Paths).DefaultIfEmpty(null);
-            scopes.AddRange(ListOf(OfTask("base", type), type).Where(l => !scopes.Exists(s => s.List == l)).SelectMany(l => where.Select(w => (w, l))).ToList());
+            scopes.AddRange(ListOf(OfTask("base", type), type).Where(l => !scopes.Exists(s => s.List == l))
+                .SelectMany(l => where.Select(w => (w, l))).ToList());
         }
 
         var prefix = (string?)entry?["prefix"] ?? "";
-        return new ModelClass(name, entry) { Rules = [.. scopes.SelectMany(s => NameRule.Of(s.List, s.Where, prefix)), .. NameRule.Of("legacy", null, "")] };
+        return new ModelClass(name,
+            entry) { Rules = [.. scopes.SelectMany(s => NameRule.Of(s.List, s.Where, prefix)), .. NameRule.Of("legacy", null, "")] };
     }
 
     /// <summary>The class of a model type for a task: <c>sequence</c>, <c>token</c>, <c>question</c> …; null if there is none.</summary>
     public static string? OfTask(string task, string modelType) => (string?)TransformersData.Find("auto", task)?[modelType];
 
     // Rules are a class's, or else a model type's.
-    private static IEnumerable<string> ListOf(params IEnumerable<string?> keys) => keys.OfType<string>().Where(k => TransformersData.Find("rules", k) is not null).Take(1);
+    private static IEnumerable<string> ListOf(params IEnumerable<string?> keys) =>
+        keys.OfType<string>().Where(k => TransformersData.Find("rules", k) is not null).Take(1);
 }

@@ -9,7 +9,8 @@ public sealed class ModelConfig
     private static readonly string[] LayerCountKeys = ["num_hidden_layers", "n_layer", "num_layers", "n_layers"];
     private static readonly (string Key, int Harmless)[] PositionalKeys =
     [
-        ("mlp_only_layers", 0), ("cross_attention_layers", 0), ("moe_layers", 0), ("first_k_dense_replace", 0), ("decoder_sparse_step", 1), ("sliding_window_pattern", 1), ("attn_layer_period", 1), ("expert_layer_period", 1),
+        ("mlp_only_layers", 0), ("cross_attention_layers", 0), ("moe_layers", 0), ("first_k_dense_replace", 0), ("decoder_sparse_step", 1),
+        ("sliding_window_pattern", 1), ("attn_layer_period", 1), ("expert_layer_period", 1),
     ];
 
     private static readonly string[] TextKeys = ["text_config", "llm_config", "language_config"];
@@ -26,7 +27,8 @@ public sealed class ModelConfig
     /// <summary>The model type, for example <c>llama</c>.</summary>
     public string? ModelType => _json.String("model_type");
 
-    /// <summary>The model types of the model and of the models inside it: <c>gemma3</c>, <c>gemma3_text</c>, <c>siglip_vision_model</c>.</summary>
+    /// <summary>The model types of the model and of the models inside it: <c>gemma3</c>, <c>gemma3_text</c>,
+    /// <c>siglip_vision_model</c>.</summary>
     public IReadOnlySet<string> ModelTypes => Types(_json).ToHashSet(StringComparer.Ordinal);
 
     /// <summary>The models inside the model: the key of their config, and their type.</summary>
@@ -45,7 +47,8 @@ public sealed class ModelConfig
         }
     }
 
-    /// <summary>True if transformers itself has the model's code: the model type is stated, and the repository brings no code of its own.</summary>
+    /// <summary>True if transformers itself has the model's code: the model type is stated, and the repository brings no code of its
+    /// own.</summary>
     public bool IsOfTransformers => ModelType is not (null or "" or "custom") && _json["auto_map"] is null;
 
     /// <summary>The name or path of the model it was saved from, if the file says.</summary>
@@ -79,7 +82,8 @@ public sealed class ModelConfig
     public IReadOnlyList<string> PositionalSettings =>
     [
         .. new[] { _json, Text }.OfType<JsonObject>().SelectMany(part => PositionalKeys.Where(k =>
-            !(k.Key == "sliding_window_pattern" && part.ContainsKey("layer_types")) && (part[k.Key] is JsonArray { Count: > 0 } || part.Number(k.Key) > k.Harmless))).Select(k => k.Key).Distinct(),
+            !(k.Key == "sliding_window_pattern" && part.ContainsKey("layer_types"))
+                && (part[k.Key] is JsonArray { Count: > 0 } || part.Number(k.Key) > k.Harmless))).Select(k => k.Key).Distinct(),
     ];
 
     /// <summary>A copy of the JSON.</summary>
@@ -118,7 +122,8 @@ public sealed class ModelConfig
         }
     });
 
-    /// <summary>The same config for a model whose layers are copies of others, wherever it states their number or lists one value for each.</summary>
+    /// <summary>The same config for a model whose layers are copies of others, wherever it states their number or lists one value for
+    /// each.</summary>
     /// <param name="sources">The source of each layer.</param>
     /// <param name="layers">The number of layers before.</param>
     public ModelConfig WithLayers(IReadOnlyList<int> sources, int layers) => Edit(json =>
@@ -130,7 +135,8 @@ public sealed class ModelConfig
                 part[key] = sources.Count;
             }
 
-            foreach (var (key, list) in part.Where(p => p.Value is JsonArray a && a.Count == layers && layers > 1).Select(p => (p.Key, (JsonArray)p.Value!)).ToList())
+            foreach (var (key, list) in part.Where(p => p.Value is JsonArray a && a.Count == layers && layers > 1)
+                .Select(p => (p.Key, (JsonArray)p.Value!)).ToList())
             {
                 part[key] = new JsonArray([.. sources.Select(s => list[s]?.DeepClone())]);
             }
@@ -155,7 +161,8 @@ public sealed class ModelConfig
         static IEnumerable<int> Range(long count) => Enumerable.Range(0, checked((int)count));
     });
 
-    /// <summary>The same config for another dtype, under the key that it already uses (<c>dtype</c>, or <c>torch_dtype</c> before transformers 5).</summary>
+    /// <summary>The same config for another dtype, under the key that it already uses (<c>dtype</c>, or <c>torch_dtype</c> before
+    /// transformers 5).</summary>
     public ModelConfig WithDType(TensorType type) => Edit(json =>
     {
         foreach (var part in Parts(json))
@@ -173,18 +180,23 @@ public sealed class ModelConfig
     });
 
     private static IEnumerable<(string Part, string Type)> Subs(JsonObject config) =>
-        config.Where(p => p.Value is JsonObject).SelectMany(p => Subs((JsonObject)p.Value!).Prepend((Part: p.Key, Type: ((JsonObject)p.Value!).String("model_type")!))).Where(m => m.Type is not null);
+        config.Where(p => p.Value is JsonObject)
+            .SelectMany(p => Subs((JsonObject)p.Value!).Prepend((Part: p.Key, Type: ((JsonObject)p.Value!).String("model_type")!)))
+            .Where(m => m.Type is not null);
 
     private static IEnumerable<string> Types(JsonObject config) =>
         config.Select(p => p.Value).OfType<JsonObject>().SelectMany(Types).Concat(config.String("model_type") is { } type ? [type] : []);
 
-    // The config of the language model inside a larger one: transformers' name, InternVL's, DeepSeek's; Omni models have it two levels down.
+    // The config of the language model inside a larger one: transformers' name, InternVL's, DeepSeek's; Omni models have it two levels
+    // down.
     private static JsonObject? TextOf(JsonObject config) =>
-        TextKeys.Select(k => config[k]).OfType<JsonObject>().FirstOrDefault() ?? (config["thinker_config"] is JsonObject thinker ? TextOf(thinker) : null);
+        TextKeys.Select(k => config[k]).OfType<JsonObject>().FirstOrDefault()
+            ?? (config["thinker_config"] is JsonObject thinker ? TextOf(thinker) : null);
 
     // The config and those of the models inside it; how weights are quantized is none.
     private static IEnumerable<JsonObject> Parts(JsonObject config) =>
-        config.Where(p => p.Key != "quantization_config").Select(p => p.Value).OfType<JsonObject>().ToList().SelectMany(Parts).Prepend(config);
+        config.Where(p => p.Key != "quantization_config").Select(p => p.Value).OfType<JsonObject>().ToList().SelectMany(Parts)
+            .Prepend(config);
 
     private ModelConfig Edit(Action<JsonObject> edit)
     {

@@ -97,7 +97,8 @@ internal sealed class AdapterPlacement
             if (levels.Count > 0)
             {
                 _claims.NextRule();
-                var adapted = new AdaptedModule(module, _step.Adapter.Config, _base, [.. levels.Values], _claims.Shared, modules) { OutputsOf = m => _outputs.TryGetValue(m, out var rows) ? rows : null };
+                var adapted = new AdaptedModule(module, _step.Adapter.Config, _base, [.. levels.Values], _claims.Shared,
+                    modules) { OutputsOf = m => _outputs.TryGetValue(m, out var rows) ? rows : null };
                 if (kind.Bind(adapted) is { } changes)
                 {
                     Apply(kind, adapted, changes);

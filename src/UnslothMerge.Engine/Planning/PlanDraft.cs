@@ -95,7 +95,8 @@ internal sealed class PlanDraft
             foreach (var gone in Tensors.Where(t => t.IsChanged).ExceptBy(kept.Select(k => k.Ordinal), t => t.Ordinal))
             {
                 Warnings.Add(
-                    $"'{gone.Name}' is changed by {string.Join(", ", gone.Adapters)}, but the merged model is a {task.Class}, which does not have "
+                    $"'{gone.Name}' is changed by {string.Join(", ", gone.Adapters)}, but the merged model is a {task.Class}, which does " +
+                        "not have "
                     + "it: these changes are not needed.");
                 var changes = Targets.FindAll(t => t.Tensor == gone.Name);
                 Targets.RemoveAll(changes.Contains);
@@ -103,7 +104,8 @@ internal sealed class PlanDraft
             }
 
             var renamed = kept.ToDictionary(t => Tensors[t.Ordinal].Name, t => t.Name, StringComparer.Ordinal);
-            var targets = Targets.ConvertAll(t => t.Tensor is { } name && renamed.TryGetValue(name, out var now) ? t with { Tensor = now } : t);
+            var targets = Targets.ConvertAll(t =>
+                t.Tensor is { } name && renamed.TryGetValue(name, out var now) ? t with { Tensor = now } : t);
             Targets.Clear();
             Targets.AddRange(targets);
             Tensors.Clear();

@@ -58,7 +58,8 @@ internal sealed partial class TaskHead
     /// <summary>Takes a parameter of the head.</summary>
     public void Bring(string name, StoredTensor tensor) => _brought[name] = tensor;
 
-    /// <summary>The tensors of the result under its class's names: the body as far as the class has it, the head, nothing of the old head.</summary>
+    /// <summary>The tensors of the result under its class's names: the body as far as the class has it, the head, nothing of the old
+    /// head.</summary>
     /// <param name="tensors">The tensors.</param>
     /// <param name="names">Their names in the running model.</param>
     /// <param name="old">The base's class.</param>
@@ -70,7 +71,8 @@ internal sealed partial class TaskHead
         var missing = _class.Head.Where(p => !result.Exists(t => t.Name == p)).ToList();
         return missing.Count == 0 ? result : throw new MergeException(
             MergeError.AdapterDoesNotFit,
-            $"The merged model would be a {Class}, but {string.Join(", ", missing)} of its head are neither in the adapter nor in the base.",
+            $"The merged model would be a {Class}, but {string.Join(", ", missing)} of its head are neither in the adapter nor in the " +
+                "base.",
             missing[0],
             "Train the adapter with the whole head in modules_to_save, or use a base that has it.");
     }
@@ -104,7 +106,8 @@ internal sealed partial class TaskHead
         return name.StartsWith(to, StringComparison.Ordinal) && Has(name[to.Length..]) ? tensor
             : Has(name) ? tensor with { Name = to + tensor.Name }
             : name.StartsWith(from, StringComparison.Ordinal) && Has(name[from.Length..])
-                ? tensor with { Name = tensor.Name.StartsWith(from, StringComparison.Ordinal) ? to + tensor.Name[from.Length..] : tensor.Name }
+                ? tensor with { Name = tensor.Name.StartsWith(from, StringComparison.Ordinal)
+                    ? to + tensor.Name[from.Length..] : tensor.Name }
             : null;
     }
 

@@ -15,9 +15,11 @@ public static class AdapterSaver
     /// <summary>Writes a plan's one adapter, with what belongs to it by itself.</summary>
     /// <returns>The file of the adapter's weights.</returns>
     /// <exception cref="MergeException">The plan is more than one plain adapter, or cannot be written; nothing has landed.</exception>
-    public static SavedShard Save(MergePlan plan, Destination destination, bool sync) => Save(plan, ModelExtras.ForAdapter(plan, destination, new ExtrasOptions()), destination, sync);
+    public static SavedShard Save(MergePlan plan, Destination destination, bool sync) =>
+        Save(plan, ModelExtras.ForAdapter(plan, destination, new ExtrasOptions()), destination, sync);
 
-    /// <summary>Writes a plan's one adapter: its tensors in every bit, under the names that PEFT gives them today, and its config with every key.</summary>
+    /// <summary>Writes a plan's one adapter: its tensors in every bit, under the names that PEFT gives them today, and its config with
+    /// every key.</summary>
     /// <param name="plan">The merge of the adapter.</param>
     /// <param name="extras">The files beside it.</param>
     /// <param name="destination">Where.</param>
@@ -44,14 +46,17 @@ public static class AdapterSaver
         {
             throw new MergeException(
                 MergeError.InvalidOption,
-                $"The method lora saves one adapter as it is, but {(plan.Steps.Length == 1 ? $"its weight is {plan.Steps[0].Weight}" : $"the merge has {plan.Steps.Length} adapters")}.",
+                $"The method lora saves one adapter as it is, but " +
+                    (plan.Steps.Length == 1 ? $"its weight is {plan.Steps[0].Weight}." : $"the merge has {plan.Steps.Length} adapters."),
                 "Method",
                 "Use merged_16bit, or merge one adapter with the weight 1.");
         }
 
         if (plan.Tensors.SelectMany(t => t.Terms).Select(t => t.Term).OfType<CombinedTerm>().FirstOrDefault() is { } combined)
         {
-            throw new MergeException(MergeError.InvalidOption, $"The method lora saves one adapter as it is, but the merge thins it out by {combined.Description}.", "Method", "Use merged_16bit, or merge without a combination type.");
+            throw new MergeException(MergeError.InvalidOption,
+                $"The method lora saves one adapter as it is, but the merge thins it out by {combined.Description}.", "Method",
+                "Use merged_16bit, or merge without a combination type.");
         }
     }
 
@@ -60,7 +65,8 @@ public static class AdapterSaver
         // A file that has the names of today is copied as it is; a raw dump, or a pickle, becomes one.
         var weights = adapter.Weights;
         var names = Names(adapter);
-        var layout = weights.IsSafetensors && names.All(n => n.Key == n.Value) ? null : new ShardLayout(weights.Tensors.Select(t => new TensorSpec(names[t.Name], t.Type, t.Shape)), Metadata);
+        var layout = weights.IsSafetensors && names.All(n => n.Key == n.Value)
+            ? null : new ShardLayout(weights.Tensors.Select(t => new TensorSpec(names[t.Name], t.Type, t.Shape)), Metadata);
         var bytes = layout?.Length ?? new FileInfo(weights.Path).Length;
         var files = new Dictionary<string, string>
         {

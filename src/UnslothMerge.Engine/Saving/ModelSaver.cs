@@ -39,7 +39,8 @@ public static class ModelSaver
     /// <param name="cancellation">Stops the save and removes what was written.</param>
     /// <exception cref="MergeException">The model cannot be written; nothing has landed.</exception>
     /// <exception cref="OperationCanceledException">The caller cancelled; nothing has landed.</exception>
-    public static IReadOnlyList<SavedShard> Save(ModelExtras extras, Destination destination, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+    public static IReadOnlyList<SavedShard> Save(ModelExtras extras, Destination destination, RunOptions options,
+        IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
         var plan = options.Plan.Write;
         DiskSpace.Require(plan.Bytes, destination);
@@ -69,7 +70,8 @@ public static class ModelSaver
         }
     }
 
-    private static IReadOnlyList<TensorResult> WriteShards(string directory, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+    private static IReadOnlyList<TensorResult> WriteShards(string directory, RunOptions options, IProgress<MergeProgress>? progress,
+        CancellationToken cancellation)
     {
         var plan = options.Plan.Write;
         var files = new List<SafeFileHandle>();
@@ -78,8 +80,10 @@ public static class ModelSaver
         {
             foreach (var shard in plan.Shards)
             {
-                // Preallocated: a full disk shows before the work, and writes need not look for space. In memory that would be the work itself, on one thread.
-                files.Add(File.OpenHandle(Path.Combine(directory, shard.Name), FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, inMemory ? 0 : shard.Layout.FixedLength));
+                // Preallocated: a full disk shows before the work, and writes need not look for space. In memory that would be the work
+                // itself, on one thread.
+                files.Add(File.OpenHandle(Path.Combine(directory, shard.Name), FileMode.CreateNew, FileAccess.Write, FileShare.Read,
+                    FileOptions.None, inMemory ? 0 : shard.Layout.FixedLength));
                 RandomAccess.SetLength(files[^1], shard.Layout.FixedLength);
                 RandomAccess.Write(files[^1], shard.Layout.Header, 0);
             }
@@ -97,7 +101,8 @@ public static class ModelSaver
     // What depends on the data comes last: the tail of each shard, then the header that describes it.
     private static void Complete(WritePlan plan, List<SafeFileHandle> files, IReadOnlyList<TensorResult> results)
     {
-        var byName = results.SelectMany(r => r.Written.Sink.Deferred.Zip(r.Deferred)).ToDictionary(d => d.First.Name, d => d.Second, StringComparer.Ordinal);
+        var byName = results.SelectMany(r => r.Written.Sink.Deferred.Zip(r.Deferred))
+            .ToDictionary(d => d.First.Name, d => d.Second, StringComparer.Ordinal);
         foreach (var (shard, file) in plan.Shards.Zip(files).Where(s => s.First.Layout.IsDeferred))
         {
             var (header, tail) = shard.Layout.Complete(byName);
@@ -112,7 +117,8 @@ public static class ModelSaver
         {
             var map = plan.Shards.SelectMany(s => s.Layout.Names.Select(n => KeyValuePair.Create(n, s.Name)));
             var bytes = plan.Tensors.Sum(t => t.Sink.Outputs.Sum(o => o.Bytes)) + results.Sum(r => r.Deferred.Sum(d => (long)d.Length));
-            File.WriteAllText(Path.Combine(directory, ShardIndex.NameFor(plan.Variant)), ShardIndex.Write(map, bytes, plan.Tensors.Sum(t => t.Tensor.View.Count)));
+            File.WriteAllText(Path.Combine(directory, ShardIndex.NameFor(plan.Variant)),
+                ShardIndex.Write(map, bytes, plan.Tensors.Sum(t => t.Tensor.View.Count)));
         }
     }
 }

@@ -7,8 +7,8 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Saving;
 
 /// <summary>
-/// How fast this machine is, measured in some tens of milliseconds: copies through the page cache and to the disk at the destination, and the
-/// kernel that adds low-rank products. Measured once for each file system and process.
+/// How fast this machine is, measured in some tens of milliseconds: copies through the page cache and to the disk at the destination, and
+/// the kernel that adds low-rank products. Measured once for each file system and process.
 /// </summary>
 /// <param name="CopyRate">Bytes per second that one thread writes to the page cache and reads from it.</param>
 /// <param name="DiskRate">Bytes per second that reach the disk.</param>
@@ -39,7 +39,8 @@ public sealed record SpeedProbe(double CopyRate, double DiskRate, double KernelR
         try
         {
             var path = Path.Combine(directory, $".unslothmerge-{Guid.NewGuid():N}");
-            using var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.Delete, FileOptions.DeleteOnClose, PieceBytes * Pieces);
+            using var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.Delete, FileOptions.DeleteOnClose,
+                PieceBytes * Pieces);
             using var buffer = new NativeBuffer(PieceBytes);
             var clock = Stopwatch.StartNew();
             for (var i = 0; i < Pieces; i++)

@@ -5,8 +5,8 @@ using System.Runtime.Intrinsics;
 namespace UnslothMerge.Simd;
 
 /// <summary>
-/// The last step of a tile: weight + delta in fp32, rounded once to nearest even into the output format. The weight may still be as the base
-/// stores it, and is then widened on the way. NaN is stored as the canonical quiet NaN.
+/// The last step of a tile: weight + delta in fp32, rounded once to nearest even into the output format. The weight may still be as the
+/// base stores it, and is then widened on the way. NaN is stored as the canonical quiet NaN.
 /// </summary>
 /// <remarks>An empty delta means a pure conversion: nothing is added, so a negative zero stays one.</remarks>
 internal static unsafe class Combine
@@ -46,26 +46,31 @@ internal static unsafe class Combine
         }
 
         ArgumentOutOfRangeException.ThrowIfNotEqual(stored.Length, (long)weight.Length * TFormat.Size, nameof(stored));
-        Rows<SingleFormat, TFormat>(MemoryMarshal.AsBytes(weight), delta, stored, rows: 1, weight.Length, weight.Length, weight.Length, ref statistics, width);
+        Rows<SingleFormat, TFormat>(MemoryMarshal.AsBytes(weight), delta, stored, rows: 1, weight.Length, weight.Length, weight.Length,
+            ref statistics, width);
     }
 
     /// <summary>Combines some rows of a tile, each a segment of its own.</summary>
     /// <param name="weight">[rows, columns] in the source's format.</param>
     /// <param name="delta">[rows, columns] fp32, row-major; or empty.</param>
-    /// <param name="stored">[rows, columns] in the output's format. May be the memory of the weight, if the formats have one size; what a NaN becomes is then undefined.</param>
+    /// <param name="stored">[rows, columns] in the output's format. May be the memory of the weight, if the formats have one size; what a
+    /// NaN becomes is then undefined.</param>
     /// <param name="rows">The number of rows.</param>
     /// <param name="columns">The number of columns.</param>
     /// <param name="weightStride">The distance between two rows of the weight, in elements.</param>
     /// <param name="storedStride">The distance between two rows of the output, in elements.</param>
     /// <param name="statistics">What the rows add to.</param>
     public static void Rows<TSource, TFormat>(
-        ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride, ref TileStatistics statistics)
+        ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride,
+            ref TileStatistics statistics)
         where TSource : struct, IElementFormat
-        where TFormat : struct, IOutputFormat => Rows<TSource, TFormat>(weight, delta, stored, rows, columns, weightStride, storedStride, ref statistics, SimdWidths.Widest);
+        where TFormat : struct, IOutputFormat =>
+            Rows<TSource, TFormat>(weight, delta, stored, rows, columns, weightStride, storedStride, ref statistics, SimdWidths.Widest);
 
     /// <summary>Combines rows with a given width; every width gives the same bits and sums.</summary>
     internal static void Rows<TSource, TFormat>(
-        ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride, ref TileStatistics statistics, SimdWidth width)
+        ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride,
+            ref TileStatistics statistics, SimdWidth width)
         where TSource : struct, IElementFormat
         where TFormat : struct, IOutputFormat
     {
@@ -85,8 +90,10 @@ internal static unsafe class Combine
         {
             switch (width)
             {
-                case SimdWidth.Vector512: Rows<Lanes512, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride, ref statistics); break;
-                case SimdWidth.Vector256: Rows<Lanes256, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride, ref statistics); break;
+                case SimdWidth.Vector512: Rows<Lanes512, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride,
+                    ref statistics); break;
+                case SimdWidth.Vector256: Rows<Lanes256, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride,
+                    ref statistics); break;
                 default: Rows<Lanes128, TSource, TFormat>(w, d, s, rows, columns, weightStride, storedStride, ref statistics); break;
             }
         }
@@ -94,7 +101,8 @@ internal static unsafe class Combine
 
     /// <param name="delta">Null for a pure conversion.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Rows<T, TSource, TFormat>(byte* weight, float* delta, byte* stored, int rows, int columns, nint weightStride, nint storedStride, ref TileStatistics statistics)
+    private static void Rows<T, TSource, TFormat>(byte* weight, float* delta, byte* stored, int rows, int columns, nint weightStride,
+        nint storedStride, ref TileStatistics statistics)
         where T : unmanaged, ILanes<T>
         where TSource : struct, IElementFormat
         where TFormat : struct, IOutputFormat
@@ -109,7 +117,8 @@ internal static unsafe class Combine
             Sixteens<T, TSource, TFormat>(source, added, target, whole, &sums);
             if (whole < columns)
             {
-                Rest<T, TSource, TFormat>(source + (whole * TSource.Size), added is null ? null : added + whole, target + (whole * TFormat.Size), columns - (int)whole, &sums);
+                Rest<T, TSource, TFormat>(source + (whole * TSource.Size), added is null ? null : added + whole,
+                    target + (whole * TFormat.Size), columns - (int)whole, &sums);
             }
         }
 
@@ -122,7 +131,8 @@ internal static unsafe class Combine
         {
             for (nint row = 0; row < rows; row++)
             {
-                ReplaceNaNs<TSource, TFormat>(weight + (row * weightStride * TSource.Size), delta is null ? null : delta + (row * columns), stored + (row * storedStride * TFormat.Size), columns);
+                ReplaceNaNs<TSource, TFormat>(weight + (row * weightStride * TSource.Size), delta is null ? null : delta + (row * columns),
+                    stored + (row * storedStride * TFormat.Size), columns);
             }
         }
     }

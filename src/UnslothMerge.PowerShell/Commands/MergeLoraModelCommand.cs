@@ -106,7 +106,9 @@ public sealed class MergeLoraModelCommand : DeltaCommand
             WriteVerbose(named!.Text);
         }
 
-        WriteVerbose($"Base '{plan.Base.Path}' ({plan.Base.Title}), {plan.Tensors.Length} tensors, {plan.Tensors.Count(t => t.IsChanged)} of them changed by {plan.Steps.Length} adapter(s).");
+        WriteVerbose(
+            $"Base '{plan.Base.Path}' ({plan.Base.Title}), {plan.Tensors.Length} tensors, {plan.Tensors.Count(t => t.IsChanged)} of them " +
+            $"changed by {plan.Steps.Length} adapter(s).");
         WriteVerbose($"Names: {plan.NameRules}.");
         foreach (var tensor in plan.Tensors.Where(filter ?? (_ => true)))
         {

@@ -38,7 +38,8 @@ internal sealed class MergeProgressRecord(
         _next = elapsed + Interval;
         _shown = true;
         var rate = value.Written / elapsed.TotalSeconds;
-        write(new ProgressRecord(_id, activity, $"{ByteSize.Text(value.Written)} of {ByteSize.Text(value.Total)}, {ByteSize.Text((long)rate)}/s")
+        write(new ProgressRecord(_id, activity,
+            $"{ByteSize.Text(value.Written)} of {ByteSize.Text(value.Total)}, {ByteSize.Text((long)rate)}/s")
         {
             CurrentOperation = HasShards ? null : value.Tensor,
             PercentComplete = Percent(value.Written, value.Total),

@@ -22,7 +22,9 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
     public static SaveDescription OfModel(WritePlan plan, SaveMethod method, ModelExtras extras)
     {
         var tensors = plan.Tensors.ToList();
-        var files = plan.Shards.Select(s => new DescribedFile(s.Name, s.Layout.Length, $"{Amount.Text(s.Tensors.Length, "tensor")}, {s.Tensors.Count(t => t.Tensor.IsChanged)} changed")).ToList();
+        var files = plan.Shards.Select(s =>
+            new DescribedFile(s.Name, s.Layout.Length,
+                $"{Amount.Text(s.Tensors.Length, "tensor")}, {s.Tensors.Count(t => t.Tensor.IsChanged)} changed")).ToList();
         if (plan.Shards.Length > 1)
         {
             files.Add(new DescribedFile(Safetensors.ShardIndex.NameFor(plan.Variant), null, "which shard holds which tensor"));
@@ -70,7 +72,9 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
 
     private static IEnumerable<DescribedFile> Extras(ModelExtras extras) =>
     [
-        .. extras.Written.Select(f => new DescribedFile(f.Key, System.Text.Encoding.UTF8.GetByteCount(f.Value), f.Key == ModelCard.FileName ? "model card" : "of the merged model")),
+        .. extras.Written.Select(f =>
+            new DescribedFile(f.Key, System.Text.Encoding.UTF8.GetByteCount(f.Value),
+                f.Key == ModelCard.FileName ? "model card" : "of the merged model")),
         .. extras.Copied.Select(f => Copied(f.Key, f.Value)),
     ];
 

@@ -16,7 +16,8 @@ public static class Display
         {
             if (value < 999.5 || unit == " T")
             {
-                return value.ToString(unit.Length == 0 ? "F0" : value >= 99.95 ? "F0" : value >= 9.995 ? "F1" : "F2", CultureInfo.CurrentCulture) + unit;
+                return value.ToString(unit.Length == 0 ? "F0" : value >= 99.95 ? "F0" : value >= 9.995 ? "F1" : "F2",
+                    CultureInfo.CurrentCulture) + unit;
             }
 
             value /= 1000;

@@ -20,9 +20,12 @@ public sealed class MergeMemoryPlan
         TileRows = tilings.Select(t => t.TileRows).DefaultIfEmpty().Max();
         TileColumns = tilings.Select(t => t.TileColumns).DefaultIfEmpty().Max();
         var stages = memory.Stages
-            .Select(s => s.Name == "Copy" ? s with { Read = s.Read + copiedBytes, Written = s.Written + copiedBytes, Disk = s.Disk + copiedBytes } : s)
+            .Select(s =>
+                s.Name == "Copy"
+                ? s with { Read = s.Read + copiedBytes, Written = s.Written + copiedBytes, Disk = s.Disk + copiedBytes } : s)
             .ToList();
-        stages.Add(new MemoryStage("Total", stages.Sum(s => s.Read), stages.Sum(s => s.Written), memory.PeakHostBytes, stages.Sum(s => s.Device), stages.Sum(s => s.Disk)));
+        stages.Add(new MemoryStage("Total", stages.Sum(s => s.Read), stages.Sum(s => s.Written), memory.PeakHostBytes,
+            stages.Sum(s => s.Device), stages.Sum(s => s.Disk)));
         Stages = [.. stages.Select(s => new MergeMemoryStage(s))];
         PeakHostBytes = memory.PeakHostBytes;
         PeakDeviceBytes = memory.Stages.Sum(s => s.Device);

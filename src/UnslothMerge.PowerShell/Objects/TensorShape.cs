@@ -19,7 +19,8 @@ public sealed class TensorShape : IComparable, IEquatable<TensorShape>
     public string Text => ToString();
 
     /// <summary>A dimension; negative indices count from the end.</summary>
-    /// <remarks>The index is a long because PowerShell takes an int index together with <see cref="Count"/> for a list, whose Count it expects to be an int.</remarks>
+    /// <remarks>The index is a long because PowerShell takes an int index together with <see cref="Count"/> for a list, whose Count it
+    /// expects to be an int.</remarks>
     public long this[long index] => _dimensions[index < 0 ? _dimensions.Length + index : index];
 
     /// <inheritdoc/>

@@ -22,7 +22,8 @@ internal sealed partial record LibTorch(string Directory, string? Version)
 
     /// <summary>Where to get it.</summary>
     public static string Advice =>
-        $"Set {Variable} to the torch/lib of a PyTorch {Supported} (python -c \"import torch; print(torch.__path__[0] + '/lib')\" prints it), or build the module with -p:Torch=cuda-linux or -p:Torch=cuda-windows, or use -Device cpu.";
+        $"Set {Variable} to the torch/lib of a PyTorch {Supported} (python -c \"import torch; print(torch.__path__[0] + '/lib')\" prints " +
+            "it), or build the module with -p:Torch=cuda-linux or -p:Torch=cuda-windows, or use -Device cpu.";
 
     /// <summary>True if any version may be tried.</summary>
     public static bool TakesAny => Environment.GetEnvironmentVariable(AnyVariable) == "1";
@@ -38,12 +39,16 @@ internal sealed partial record LibTorch(string Directory, string? Version)
     {
         if (string.IsNullOrWhiteSpace(named))
         {
-            return At(builtIn) ?? throw new MergeException(MergeError.DeviceUnavailable, "There is no libtorch, which a GPU is used through.", Variable, Advice);
+            return At(builtIn)
+                ?? throw new MergeException(MergeError.DeviceUnavailable, "There is no libtorch, which a GPU is used through.", Variable,
+                    Advice);
         }
 
         // Whoever names the package's folder or the unpacked archive means the same.
-        var found = new[] { named, Path.Combine(named, "lib"), Path.Combine(named, "torch", "lib") }.Select(At).FirstOrDefault(t => t is not null)
-            ?? throw new MergeException(MergeError.DeviceUnavailable, $"{Variable} is '{named}', but there is no {FileName("torch_cpu")} in it.", named, Advice);
+        var found = new[] { named, Path.Combine(named, "lib"), Path.Combine(named, "torch", "lib") }.Select(At)
+            .FirstOrDefault(t => t is not null)
+            ?? throw new MergeException(MergeError.DeviceUnavailable,
+                $"{Variable} is '{named}', but there is no {FileName("torch_cpu")} in it.", named, Advice);
         return found.Version is null || IsSupported(found.Version) || TakesAny ? found : throw found.Unsupported(found.Version);
     }
 
@@ -61,9 +66,12 @@ internal sealed partial record LibTorch(string Directory, string? Version)
     public string PathOf(string library) => Path.Combine(Directory, FileName(library));
 
     /// <summary>The file name of a library on this system.</summary>
-    public static string FileName(string library) => OperatingSystem.IsWindows() ? $"{library}.dll" : OperatingSystem.IsMacOS() ? $"lib{library}.dylib" : $"lib{library}.so";
+    public static string FileName(string library) =>
+        OperatingSystem.IsWindows() ? $"{library}.dll" : OperatingSystem.IsMacOS() ? $"lib{library}.dylib" : $"lib{library}.so";
 
-    private static LibTorch? At(string directory) => File.Exists(Path.Combine(directory, FileName("torch_cpu"))) ? new LibTorch(Path.GetFullPath(directory), VersionOf(directory)) : null;
+    private static LibTorch? At(string directory) =>
+        File.Exists(Path.Combine(directory, FileName("torch_cpu")))
+        ? new LibTorch(Path.GetFullPath(directory), VersionOf(directory)) : null;
 
     // version.py beside the lib of a Python package; build-version beside the lib of an archive.
     private static string? VersionOf(string directory)

@@ -11,8 +11,8 @@ namespace UnslothMerge.Torch.Native;
 internal sealed record LoadedTorch(LibTorch Torch, IReadOnlyList<string> Notes);
 
 /// <summary>
-/// Loads libtorch and TorchSharp's binary before TorchSharp looks for them itself, so that whatever is wrong shows as one error. Native libraries
-/// stay for the life of the process, so this happens once.
+/// Loads libtorch and TorchSharp's binary before TorchSharp looks for them itself, so that whatever is wrong shows as one error. Native
+/// libraries stay for the life of the process, so this happens once.
 /// </summary>
 internal static unsafe partial class LibTorchLoader
 {
@@ -25,13 +25,15 @@ internal static unsafe partial class LibTorchLoader
     private static readonly Dictionary<string, nint> Handles = [];
     private static LoadedTorch? _loaded;
 
-    /// <summary>Where TorchSharp's binary lies: in the platform's folder, or beside the assembly where that was published for one platform.</summary>
+    /// <summary>Where TorchSharp's binary lies: in the platform's folder, or beside the assembly where that was published for one
+    /// platform.</summary>
     public static string NativeDirectory
     {
         get
         {
             var beside = Path.GetDirectoryName(typeof(LibTorchLoader).Assembly.Location)!;
-            var platform = Path.Combine(beside, "runtimes", OperatingSystem.IsWindows() ? "win-x64" : OperatingSystem.IsMacOS() ? "osx-arm64" : "linux-x64", "native");
+            var platform = Path.Combine(beside, "runtimes",
+                OperatingSystem.IsWindows() ? "win-x64" : OperatingSystem.IsMacOS() ? "osx-arm64" : "linux-x64", "native");
             return Directory.Exists(platform) ? platform : beside;
         }
     }
@@ -46,7 +48,8 @@ internal static unsafe partial class LibTorchLoader
             var torch = _loaded?.Torch ?? LibTorch.Find(Environment.GetEnvironmentVariable(LibTorch.Variable), NativeDirectory);
             if (cuda && !torch.HasCuda)
             {
-                throw new MergeException(MergeError.DeviceUnavailable, $"The libtorch in '{torch.Directory}' was built for the processor only.", torch.Directory, LibTorch.Advice);
+                throw new MergeException(MergeError.DeviceUnavailable,
+                    $"The libtorch in '{torch.Directory}' was built for the processor only.", torch.Directory, LibTorch.Advice);
             }
 
             return _loaded ??= Load(torch);
@@ -72,7 +75,9 @@ internal static unsafe partial class LibTorchLoader
         var binding = Path.Combine(NativeDirectory, LibTorch.FileName(Binding));
         if (OperatingSystem.IsLinux() && VersionTag.Remedy(binding) is { } copy)
         {
-            notes.Add($"The system's libstdc++ has no {VersionTag.Name}, which '{binding}' asks for without need: '{copy}' is used, a copy that does not.");
+            notes.Add(
+                $"The system's libstdc++ has no {VersionTag.Name}, which '{binding}' asks for without need: '{copy}' is used, a copy " +
+                "that does not.");
             binding = copy;
         }
 
@@ -110,7 +115,8 @@ internal static unsafe partial class LibTorchLoader
         return $"{version >> 56}.{(version >> 48) & 0xFF}";
     }
 
-    private static MergeException Unusable(string path, string? why) => new(MergeError.DeviceUnavailable, $"'{path}' cannot be loaded: {why}", path, LibTorch.Advice);
+    private static MergeException Unusable(string path, string? why) =>
+        new(MergeError.DeviceUnavailable, $"'{path}' cannot be loaded: {why}", path, LibTorch.Advice);
 
     [LibraryImport("libc", EntryPoint = "dlopen", StringMarshalling = StringMarshalling.Utf8)]
     private static partial nint DlOpen(string path, int flags);

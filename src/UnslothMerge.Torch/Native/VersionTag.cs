@@ -4,8 +4,9 @@ using System.Text;
 namespace UnslothMerge.Torch.Native;
 
 /// <summary>
-/// Lets TorchSharp's Linux binary load where libstdc++ is older than the one it was linked with (Debian 12, Ubuntu 22.04, RHEL 9). It asks for one
-/// newer version, of a function that does nothing but mark that version and is never called. Marked as weak, the version may be missing.
+/// Lets TorchSharp's Linux binary load where libstdc++ is older than the one it was linked with (Debian 12, Ubuntu 22.04, RHEL 9). It asks
+/// for one newer version, of a function that does nothing but mark that version and is never called. Marked as weak, the version may be
+/// missing.
 /// Source: the ELF gABI and the LSB's symbol versioning (.gnu.version_r, VER_FLG_WEAK).
 /// </summary>
 internal static class VersionTag
@@ -23,7 +24,9 @@ internal static class VersionTag
     {
         // libtorch has been loaded, and libstdc++ with it: the one that counts, whoever brought it.
         var library = File.ReadLines("/proc/self/maps").FirstOrDefault(l => l.Contains("/libstdc++.so", StringComparison.Ordinal));
-        if (library is null || File.ReadAllBytes(library[library.IndexOf('/', StringComparison.Ordinal)..]).AsSpan().IndexOf(Encoding.ASCII.GetBytes($"{Name}\0")) >= 0)
+        if (library is null
+            || File.ReadAllBytes(library[library.IndexOf('/', StringComparison.Ordinal)..]).AsSpan()
+            .IndexOf(Encoding.ASCII.GetBytes($"{Name}\0")) >= 0)
         {
             return null;
         }
@@ -90,7 +93,8 @@ internal static class VersionTag
 
     private static string Cached(string name, byte[] image)
     {
-        var cache = Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { Length: > 0 } given ? given : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache");
+        var cache = Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { Length: > 0 } given
+            ? given : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache");
         var directory = Directory.CreateDirectory(Path.Combine(cache, "unslothmerge")).FullName;
         var path = Path.Combine(directory, name);
         if (!File.Exists(path) || !File.ReadAllBytes(path).AsSpan().SequenceEqual(image))

@@ -8,7 +8,8 @@ using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch.Sources;
 
-/// <summary>Rows of NF4 or FP4: two codes a byte and the blocks' scales go up; code · absmax, rounded to the dtype that the weight had, is made there.</summary>
+/// <summary>Rows of NF4 or FP4: two codes a byte and the blocks' scales go up; code · absmax, rounded to the dtype that the weight had, is
+/// made there.</summary>
 internal sealed class FourBitRows : RowSource
 {
     private readonly FourBitSource _source;
@@ -23,7 +24,8 @@ internal sealed class FourBitRows : RowSource
         var map = source.MapOf(files);
 
         // The two values of every byte: high nibble first.
-        _pairs = tensor([.. Enumerable.Range(0, 256).SelectMany(b => new[] { map[b >> 4], map[b & 15] })], [256, 2], device: device).DetachFromDisposeScope();
+        _pairs = tensor([.. Enumerable.Range(0, 256).SelectMany(b => new[] { map[b >> 4], map[b & 15] })], [256, 2], device: device)
+            .DetachFromDisposeScope();
     }
 
     public override Tensor Read(long row, int rows, Staging staging)

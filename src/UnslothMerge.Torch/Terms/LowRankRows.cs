@@ -44,7 +44,8 @@ internal sealed class LowRankRows : RowTerm
         var count = (int)(Math.Min(row + rows, _place.Row + _term.Left.Rows) - first);
         var values = (long)count * _rank;
         var factor = staging.Take($"left {number}", ScalarType.Float32, values);
-        _term.Left.ReadRows(_files, first - _place.Row, count, _scale, MemoryMarshal.Cast<byte, float>(factor.Bytes), new byte[_term.Left.ScratchBytes(count)]);
+        _term.Left.ReadRows(_files, first - _place.Row, count, _scale, MemoryMarshal.Cast<byte, float>(factor.Bytes),
+            new byte[_term.Left.ScratchBytes(count)]);
         staging.Upload(factor, values);
 
         using var flat = factor.OnDevice.narrow(0, 0, values);

@@ -26,7 +26,8 @@ public sealed class DeviceExecutionTests : IDisposable
         using var device = new FakeDevice(capacity, lanes);
         var shards = Save(plan, device, limit, hostLimit);
         Assert.Equal(0, device.Open);
-        Assert.True(capacity == long.MaxValue ? device.Batches >= 2 : device.Batches >= 2 * 700 * 900 / capacity, $"{device.Batches} batches");
+        Assert.True(capacity == long.MaxValue ? device.Batches >= 2 : device.Batches >= 2 * 700 * 900 / capacity,
+            $"{device.Batches} batches");
 
         using var files = new InputFiles();
         var (before, after) = (Checkpoint.Open(_directory["base"]), Checkpoint.Open(_directory["out"]));
@@ -119,7 +120,8 @@ public sealed class DeviceExecutionTests : IDisposable
 
     private WritePlan Plan()
     {
-        TinyModel.Base(_directory["base"], TinyTensor.Random("m.weight", [700, 900], 1), TinyTensor.Random("n.weight", [700, 900], 2), TinyTensor.Random("copied.weight", [50, 70], 3));
+        TinyModel.Base(_directory["base"], TinyTensor.Random("m.weight", [700, 900], 1), TinyTensor.Random("n.weight", [700, 900], 2),
+            TinyTensor.Random("copied.weight", [50, 70], 3));
         TinyModel.Lora(
             _directory["adapter"],
             3,

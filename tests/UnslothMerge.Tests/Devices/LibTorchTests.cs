@@ -108,6 +108,7 @@ public sealed class LibTorchTests : IDisposable
         var error = Assert.Throws<MergeException>(find);
         Assert.Equal(MergeError.DeviceUnavailable, error.Error);
         Assert.All(names, name => Assert.Contains(name, error.Message, StringComparison.Ordinal));
-        Assert.All(["UNSLOTHMERGE_LIBTORCH", "-p:Torch=cuda-linux", "-Device cpu"], way => Assert.Contains(way, error.Advice, StringComparison.Ordinal));
+        Assert.All(["UNSLOTHMERGE_LIBTORCH", "-p:Torch=cuda-linux", "-Device cpu"],
+            way => Assert.Contains(way, error.Advice, StringComparison.Ordinal));
     }
 }

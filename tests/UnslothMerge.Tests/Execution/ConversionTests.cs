@@ -10,7 +10,8 @@ public sealed class ConversionTests : IDisposable
     // Ties, both sides of them, subnormal numbers of every dtype, the largest of F16, signed zeros.
     private static readonly double[] Values =
     [
-        0, -0.0, 1, -1, 1.00390625, 1.005859375, 1.01171875, 1 + 1.0 / 2048, 1 + 3.0 / 2048, 1.0000001, 0.1, -0.3, 65504, 65519, -65504, 6.1e-5, 5.96e-8, 2.98e-8, 2.99e-8, 1e-10, 1e-40, 1 / 3.0, 3.14159265358979,
+        0, -0.0, 1, -1, 1.00390625, 1.005859375, 1.01171875, 1 + 1.0 / 2048, 1 + 3.0 / 2048, 1.0000001, 0.1, -0.3, 65504, 65519, -65504,
+            6.1e-5, 5.96e-8, 2.98e-8, 2.99e-8, 1e-10, 1e-40, 1 / 3.0, 3.14159265358979,
     ];
 
     private readonly TemporaryDirectory _directory = new();
@@ -56,7 +57,8 @@ public sealed class ConversionTests : IDisposable
     {
         foreach (var value in new[] { double.NaN, double.PositiveInfinity, double.NegativeInfinity })
         {
-            var error = Assert.Throws<MergeException>(() => Save(to, new TinyTensor("m.weight", from, [2], [.. Encode(1, from), .. Encode(value, from)])));
+            var error = Assert.Throws<MergeException>(() =>
+                Save(to, new TinyTensor("m.weight", from, [2], [.. Encode(1, from), .. Encode(value, from)])));
             Assert.Equal(MergeError.NonFiniteResult, error.Error);
             Assert.Contains("'m.weight'", error.Message, StringComparison.Ordinal);
         }
@@ -79,7 +81,8 @@ public sealed class ConversionTests : IDisposable
     [InlineData(TensorType.F32)]
     public void A_tensor_that_stays_as_it_is_keeps_even_its_nans(TensorType type)
     {
-        byte[] bits = [.. Encode(double.NaN, type), .. Encode(double.PositiveInfinity, type), .. Enumerable.Repeat((byte)0xFF, type.Bits() / 8)];
+        byte[] bits = [.. Encode(double.NaN, type), .. Encode(double.PositiveInfinity, type),
+            .. Enumerable.Repeat((byte)0xFF, type.Bits() / 8)];
         Assert.Equal(bits, Read(Save(type, new TinyTensor("m.weight", type, [3], bits))));
     }
 

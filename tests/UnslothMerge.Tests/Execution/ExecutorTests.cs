@@ -17,7 +17,8 @@ public sealed class ExecutorTests : IDisposable
     {
         var plan = TinyModel.WritePlan(Large(), shard: 1_500_000);
         Assert.True(plan.Shards.Length > 1);
-        Assert.True(plan.Tensors.Count(t => t.Tensor.Terms.Length > 0 && t.Tensor.View.Rows > 2 * t.Tiling.Rows) > 1, "Some tensors must take several pieces.");
+        Assert.True(plan.Tensors.Count(t => t.Tensor.Terms.Length > 0 && t.Tensor.View.Rows > 2 * t.Tiling.Rows) > 1,
+            "Some tensors must take several pieces.");
 
         var results = new List<IReadOnlyList<double?>>();
         foreach (var (name, workers) in new[] { ("one", 1), ("two", 2), ("many", 64), ("again", 2) })
@@ -113,7 +114,8 @@ public sealed class ExecutorTests : IDisposable
             1,
             TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 1, part == "lora_A" ? value : 1),
             TinyTensor.F32("base_model.model.m.lora_B.weight", [2, 1], 0, part == "lora_B" ? value : 1));
-        var error = Assert.Throws<MergeException>(() => TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"])), _directory["out"]));
+        var error = Assert.Throws<MergeException>(() =>
+            TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"])), _directory["out"]));
         Assert.Equal(MergeError.InvalidAdapter, error.Error);
         Assert.Contains($"m.{part}.weight", error.Message, StringComparison.Ordinal);
         AssertNothing();
@@ -126,8 +128,10 @@ public sealed class ExecutorTests : IDisposable
     public void A_sum_beyond_the_range_is_named(TensorType type, float weight, float delta)
     {
         TinyModel.Base(_directory["base"], TinyTensor.F32("fine.weight", [1, 1], 1), TinyTensor.F32("m.weight", [1, 2], 1, weight));
-        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 0, 1), TinyTensor.F32("base_model.model.m.lora_B.weight", [1, 1], delta));
-        var error = Assert.Throws<MergeException>(() => TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"]), type), _directory["out"]));
+        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 0, 1),
+            TinyTensor.F32("base_model.model.m.lora_B.weight", [1, 1], delta));
+        var error = Assert.Throws<MergeException>(() =>
+            TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"]), type), _directory["out"]));
         Assert.Equal(MergeError.NonFiniteResult, error.Error);
         Assert.Contains("'m.weight'", error.Message, StringComparison.Ordinal);
         AssertNothing();
@@ -154,7 +158,8 @@ public sealed class ExecutorTests : IDisposable
     public void A_delta_of_nothing_has_a_relative_change_of_zero()
     {
         TinyModel.Base(_directory["base"], TinyTensor.F32("m.weight", [1, 2], 0, 0));
-        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 1, 1), TinyTensor.F32("base_model.model.m.lora_B.weight", [1, 1], 0));
+        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 1, 1),
+            TinyTensor.F32("base_model.model.m.lora_B.weight", [1, 1], 0));
         var shards = TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"])), _directory["out"]);
         Assert.Equal(0, shards[0].Tensors[0].RelativeChange);
     }
@@ -186,7 +191,9 @@ public sealed class ExecutorTests : IDisposable
     }
 
     // Nothing has landed and nothing was left beside the inputs.
-    private void AssertNothing() => Assert.All(Directory.EnumerateFileSystemEntries(_directory.Path), e => Assert.Contains(Path.GetFileName(e), new[] { "base", "adapter" }));
+    private void AssertNothing() =>
+        Assert.All(Directory.EnumerateFileSystemEntries(_directory.Path),
+            e => Assert.Contains(Path.GetFileName(e), new[] { "base", "adapter" }));
 
     private static void Change(string path, string how)
     {

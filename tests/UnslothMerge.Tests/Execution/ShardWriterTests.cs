@@ -11,7 +11,8 @@ public sealed class ShardWriterTests
     private const int SpareBytes = 100_000;
 
     [Fact]
-    public void Whatever_is_left_to_others_is_written() => Gen.Select(Gen.Int[1, 120_000].Array[1, 40], Gen.Int[0, 3], Gen.Int[1, 6]).Sample(
+    public void Whatever_is_left_to_others_is_written() =>
+        Gen.Select(Gen.Int[1, 120_000].Array[1, 40], Gen.Int[0, 3], Gen.Int[1, 6]).Sample(
         (lengths, spares, threads) =>
         {
             var path = Path.GetTempFileName();
@@ -43,7 +44,8 @@ public sealed class ShardWriterTests
 
     // On a file system without direct writes, all of it goes the other way.
     [Fact]
-    public void Whatever_is_left_to_the_disk_is_written() => Gen.Select(Gen.Int[1, 700_000].Array[1, 12], Gen.Int[0, 10_000], Gen.Int[1, 4]).Sample(
+    public void Whatever_is_left_to_the_disk_is_written() =>
+        Gen.Select(Gen.Int[1, 700_000].Array[1, 12], Gen.Int[0, 10_000], Gen.Int[1, 4]).Sample(
         (lengths, start, threads) =>
         {
             using var directory = new TemporaryDirectory();

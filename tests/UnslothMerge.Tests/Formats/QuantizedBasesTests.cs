@@ -83,9 +83,10 @@ public sealed class QuantizedBasesTests : IDisposable
         float[] nestedMap = [.. Enumerable.Range(0, 256).Select(i => (i - 127) / 128f)];
         float[] nestedAbsMax = [.. Enumerable.Range(0, (blocks + 255) / 256).Select(_ => _random.NextSingle())];
         const float Offset = 0.25f;
+        var rest = nested ? $", \"nested_blocksize\": 256, \"nested_dtype\": \"float32\", \"nested_offset\": {Offset}" : "";
         var state =
             $$"""{"quant_type": "{{type}}", "blocksize": {{block}}, "dtype": "{{dtype.TorchName()}}", "shape": [{{rows}},""" +
-            $$""" {{columns}}]{{(nested ? $", \"nested_blocksize\": 256, \"nested_dtype\": \"float32\", \"nested_offset\": {Offset}" : "")}}}""";
+            $$""" {{columns}}]{{rest}}}""";
         var values = Convert(
             new JsonObject { ["quant_method"] = "bitsandbytes", ["load_in_4bit"] = true },
             [rows, columns],

@@ -10,7 +10,8 @@ namespace UnslothMerge.Tests.Goldens;
 /// <summary>Does what a golden case says.</summary>
 internal static class GoldenMerge
 {
-    private static readonly FrozenSet<string> KnownOptions = new[] { "BaseIsResidual", "DType", "Method", "DoubleQuantization", "MoeLoraLayout", "MoeOrientation" }.ToFrozenSet();
+    private static readonly FrozenSet<string> KnownOptions =
+        new[] { "BaseIsResidual", "DType", "Method", "DoubleQuantization", "MoeLoraLayout", "MoeOrientation" }.ToFrozenSet();
 
     /// <summary>Merges a case as its options say, and saves it.</summary>
     public static MergePlan Save(GoldenCase @case, string output)
@@ -36,7 +37,9 @@ internal static class GoldenMerge
                 var type = @case.Options.TryGetValue("DType", out var t) ? TensorTypes.FromTorchName(t.GetString()) : null;
                 var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(type, 5_000_000_000)
                 {
-                    Quantization = method == "merged_4bit" ? new FourBitRequest(null, @case.Options.TryGetValue("DoubleQuantization", out var d) ? d.GetBoolean() : null, null, null) : null,
+                    Quantization = method == "merged_4bit"
+                        ? new FourBitRequest(null, @case.Options.TryGetValue("DoubleQuantization", out var d) ? d.GetBoolean() : null,
+                            null, null) : null,
                 });
                 ModelSaver.Save(destination, method, new RunOptions(ExecutionPlan.For(write, new MemoryLimit(long.MaxValue), 2), Sync: false), null, TestContext.Current.CancellationToken);
                 break;
@@ -51,5 +54,6 @@ internal static class GoldenMerge
     }
 
     private static T? Parse<T>(GoldenCase @case, string option)
-        where T : struct, Enum => @case.Options.TryGetValue(option, out var value) ? Enum.Parse<T>(value.GetString()!, ignoreCase: true) : null;
+        where T : struct, Enum =>
+            @case.Options.TryGetValue(option, out var value) ? Enum.Parse<T>(value.GetString()!, ignoreCase: true) : null;
 }

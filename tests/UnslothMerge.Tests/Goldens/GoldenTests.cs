@@ -5,7 +5,8 @@ using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Tests.Goldens;
 
-/// <summary>Merges every golden case and compares with the float64 truth, or with what the real tools wrote; what must be refused, is.</summary>
+/// <summary>Merges every golden case and compares with the float64 truth, or with what the real tools wrote; what must be refused,
+/// is.</summary>
 public sealed class GoldenTests
 {
     public static TheoryData<string> Cases => [.. GoldenCase.All];
@@ -57,7 +58,8 @@ public sealed class GoldenTests
         var changed = @case.Names("changed").ToHashSet();
         var same = @case.Names("same");
 
-        Assert.Equal(truth.Tensors.Select(t => t.Name).Concat(same).Order(StringComparer.Ordinal), actual.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal));
+        Assert.Equal(truth.Tensors.Select(t => t.Name).Concat(same).Order(StringComparer.Ordinal),
+            actual.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal));
         Assert.All(same, name => Assert.Equal(files.ReadAll(@base.Find(name)!), files.ReadAll(actual.Find(name)!)));
         Assert.All(@case.Names("absent"), name => Assert.Null(actual.Find(name)));
         foreach (var expected in truth.Tensors)
@@ -81,7 +83,8 @@ public sealed class GoldenTests
         using var files = new InputFiles();
         var expected = SafetensorsFile.Open(Path.Combine(@case.Folder, @case.Expect.GetProperty("path").GetString()!, "model.safetensors"));
         var actual = Checkpoint.Open(output);
-        Assert.Equal(expected.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal), actual.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal));
+        Assert.Equal(expected.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal),
+            actual.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal));
         foreach (var tensor in expected.Tensors)
         {
             var mine = actual.Find(tensor.Name)!;
@@ -94,7 +97,8 @@ public sealed class GoldenTests
                     Assert.Equal(e, a);
                     break;
                 case ".nested_absmax":
-                    Assert.All(PassRule.Decode(TensorType.F32, e).Zip(PassRule.Decode(TensorType.F32, a)), p => Assert.Equal(p.First, p.Second, Math.Abs(p.First) * 1e-4));
+                    Assert.All(PassRule.Decode(TensorType.F32, e).Zip(PassRule.Decode(TensorType.F32, a)),
+                        p => Assert.Equal(p.First, p.Second, Math.Abs(p.First) * 1e-4));
                     break;
                 case ".absmax" when tensor.Type == TensorType.U8:
                     Assert.True(e.Zip(a).Count(p => p.First != p.Second) <= Math.Max(3, e.Length / 50), tensor.Name);
@@ -107,7 +111,11 @@ public sealed class GoldenTests
                 case var state when state.StartsWith(".quant_state", StringComparison.Ordinal):
                     var (se, sa) = (JsonNode.Parse(e)!.AsObject(), JsonNode.Parse(a)!.AsObject());
                     Assert.Equal(se.Select(p => p.Key), sa.Select(p => p.Key));
-                    Assert.All(se, p => Assert.True(p.Key == "nested_offset" ? Math.Abs((double)p.Value! - (double)sa[p.Key]!) <= Math.Abs(1e-5 * (double)p.Value!) : p.Value!.ToJsonString() == sa[p.Key]!.ToJsonString(), $"{tensor.Name}: {p.Key}"));
+                    Assert.All(se,
+                        p =>
+                        Assert.True(p.Key == "nested_offset"
+                            ? Math.Abs((double)p.Value! - (double)sa[p.Key]!) <= Math.Abs(1e-5 * (double)p.Value!)
+                            : p.Value!.ToJsonString() == sa[p.Key]!.ToJsonString(), $"{tensor.Name}: {p.Key}"));
                     break;
                 default:
                     Assert.Equal(tensor.Shape, mine.Shape);
@@ -164,7 +172,8 @@ public sealed class GoldenTests
         var actual = SafetensorsFile.Open(Path.Combine(output, AdapterDirectory.WeightsName));
         Assert.Equal(expected.Tensors.Select(t => (t.Name, t.Type)), actual.Tensors.Select(t => (t.Name, t.Type)));
         Assert.All(expected.Tensors.Zip(actual.Tensors), pair => Assert.Equal(files.ReadAll(pair.First), files.ReadAll(pair.Second)));
-        var configs = new[] { @case.Adapters[0].Path, output }.Select(d => JsonNode.Parse(File.ReadAllText(Path.Combine(d, AdapterDirectory.ConfigName)))).ToList();
+        var configs = new[] { @case.Adapters[0].Path,
+            output }.Select(d => JsonNode.Parse(File.ReadAllText(Path.Combine(d, AdapterDirectory.ConfigName)))).ToList();
         Assert.True(JsonNode.DeepEquals(configs[0], configs[1]));
     }
 }

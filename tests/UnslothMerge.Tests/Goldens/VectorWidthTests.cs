@@ -19,7 +19,8 @@ public sealed class VectorWidthTests
     {
         using var directory = new TemporaryDirectory();
         var expected = Digests();
-        var start = new ProcessStartInfo(Environment.ProcessPath!, ["--filter-method", $"{typeof(VectorWidthTests)}.{nameof(Digests_are_the_same_when_they_are_taken_again)}"]);
+        var start = new ProcessStartInfo(Environment.ProcessPath!,
+            ["--filter-method", $"{typeof(VectorWidthTests)}.{nameof(Digests_are_the_same_when_they_are_taken_again)}"]);
         start.RedirectStandardOutput = true;
         start.Environment[FileVariable] = directory["digests"];
         start.Environment[instructions] = "0";
@@ -65,7 +66,8 @@ public sealed class VectorWidthTests
             }
         }
 
-        return Convert.ToHexString(SHA256.HashData([.. SmallestEigenvectors.Find(matrix, 3, new ParallelOptions()).SelectMany(v => v).SelectMany(BitConverter.GetBytes)]));
+        return Convert.ToHexString(SHA256.HashData(
+            [.. SmallestEigenvectors.Find(matrix, 3, new ParallelOptions()).SelectMany(v => v).SelectMany(BitConverter.GetBytes)]));
     }
 
     private static string Digest(GoldenCase @case)

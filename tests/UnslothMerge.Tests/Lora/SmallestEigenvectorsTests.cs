@@ -41,6 +41,7 @@ public sealed class SmallestEigenvectorsTests
         var vectors = SmallestEigenvectors.Find([[3, 0, 0], [0, 1, 0], [0, 0, 2]], 2, new ParallelOptions());
         Assert.Equal([0, 1, 0], vectors[0].Select(v => Math.Round(Math.Abs(v), 12)));
         Assert.Equal([0, 0, 1], vectors[1].Select(v => Math.Round(Math.Abs(v), 12)));
-        Assert.All(SmallestEigenvectors.Find([[0, 0], [0, 0]], 2, new ParallelOptions()), v => Assert.Equal(1, (v[0] * v[0]) + (v[1] * v[1]), 12));
+        Assert.All(SmallestEigenvectors.Find([[0, 0], [0, 0]], 2, new ParallelOptions()),
+            v => Assert.Equal(1, (v[0] * v[0]) + (v[1] * v[1]), 12));
     }
 }

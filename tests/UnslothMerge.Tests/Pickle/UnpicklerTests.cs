@@ -17,7 +17,8 @@ public sealed class UnpicklerTests
         var pickle = new PickleBuilder().Proto().Global("collections", "OrderedDict").Keep().Op(")R").Keep();
         Tensor(pickle.Text("a")).Op("s").Op("(");
         Tensor(pickle.Text("b"));
-        Tensor(pickle.Text("c").Global("torch._utils", "_rebuild_parameter").Op("(")).Raw(0x88).Op("}tRu").Op("}").Text("_metadata").Op("}s").Op("b.");
+        Tensor(pickle.Text("c").Global("torch._utils", "_rebuild_parameter").Op("(")).Raw(0x88).Op("}tRu").Op("}").Text("_metadata")
+            .Op("}s").Op("b.");
 
         var tensors = Unpickler.Read(pickle.Bytes, "x.bin");
         Assert.Equal(["a", "b", "c"], tensors.Select(t => t.Name));
@@ -31,7 +32,8 @@ public sealed class UnpicklerTests
     {
         var pickle = new PickleBuilder().Proto(4).Raw(0x95, 0, 0, 0, 0, 0, 0, 0, 0).Raw(0x7d, 0x94, 0x8c, 1, (byte)'w', 0x94)
             .Raw(0x8c, 12).Op("torch._utils").Raw(0x8c, 18).Op("_rebuild_tensor_v2").Raw(0x93, 0x94)
-            .Op("(").Storage("LongStorage", "7", 5).Int(1).Int(4).Raw(0x85).Int(1).Raw(0x85).Raw(0x89).Global("collections", "OrderedDict").Op(")RtRs.");
+            .Op("(").Storage("LongStorage", "7", 5).Int(1).Int(4).Raw(0x85).Int(1).Raw(0x85).Raw(0x89).Global("collections", "OrderedDict")
+                .Op(")RtRs.");
         var (name, tensor) = Assert.Single(Unpickler.Read(pickle.Bytes, "x.bin"));
         Assert.Equal(("w", TensorType.I64, "7", 1L), (name, tensor.Storage.Type, tensor.Storage.Key, tensor.Offset));
         Assert.Equal([4L], tensor.Shape);
@@ -58,7 +60,8 @@ public sealed class UnpicklerTests
     {
         { "cannot be called", new PickleBuilder().Proto().Global("torch", "FloatStorage").Op(")R.").Bytes },
         { "cannot be called", new PickleBuilder().Proto().Text("os.system").Op(")R.").Bytes },
-        { "collections.OrderedDict with arguments", new PickleBuilder().Proto().Global("collections", "OrderedDict").Int(1).Raw(0x85).Op("R.").Bytes },
+        { "collections.OrderedDict with arguments",
+            new PickleBuilder().Proto().Global("collections", "OrderedDict").Int(1).Raw(0x85).Op("R.").Bytes },
         { "_rebuild_tensor_v2 with arguments", new PickleBuilder().Proto().Tensor("FloatStorage", "0", 6, 0, [-2, -3]).Bytes },
         { "_rebuild_tensor_v2 with arguments", new PickleBuilder().Proto().Tensor("FloatStorage", "0", 6, -1, [2, 3]).Bytes },
         { "_rebuild_tensor_v2 with arguments", new PickleBuilder().Proto().Tensor("FloatStorage", "0", 6, 0, [2, 3], [-3, 1]).Bytes },
@@ -110,7 +113,8 @@ public sealed class UnpicklerTests
         }
 
         Assert.Contains("values left over", Refusal(bomb.Op(".")), StringComparison.Ordinal);
-        Assert.Contains("'a' is not a tensor", Refusal(new PickleBuilder().Proto().Op("}q").Raw(0).Text("a").Op("h").Raw(0).Op("s.")), StringComparison.Ordinal);
+        Assert.Contains("'a' is not a tensor", Refusal(new PickleBuilder().Proto().Op("}q").Raw(0).Text("a").Op("h").Raw(0).Op("s.")),
+            StringComparison.Ordinal);
     }
 
     [Fact]
@@ -150,7 +154,8 @@ public sealed class UnpicklerTests
     }
 
     [Fact]
-    public void RandomOpcodesNeverDoAnythingElseThanFail() => Gen.Select(Gen.Char["}(tsuqhrjRQb)NKMX.c"].Array[0, 60], Gen.Byte.Array[0, 3]).Array[0, 8].Sample(parts =>
+    public void RandomOpcodesNeverDoAnythingElseThanFail() =>
+        Gen.Select(Gen.Char["}(tsuqhrjRQb)NKMX.c"].Array[0, 60], Gen.Byte.Array[0, 3]).Array[0, 8].Sample(parts =>
     {
         try
         {
@@ -161,5 +166,6 @@ public sealed class UnpicklerTests
         }
     });
 
-    private static string Refusal(PickleBuilder pickle) => Assert.Throws<PickleException>(() => Unpickler.Read(pickle.Bytes, "x.bin")).Message;
+    private static string Refusal(PickleBuilder pickle) =>
+        Assert.Throws<PickleException>(() => Unpickler.Read(pickle.Bytes, "x.bin")).Message;
 }

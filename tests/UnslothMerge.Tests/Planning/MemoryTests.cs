@@ -99,7 +99,8 @@ public sealed class MemoryTests
     {
         using var directory = new TemporaryDirectory();
         Sparse(TinyModel.Base(directory["base"]), "model.safetensors", [1024, 4096], "m.weight");
-        Sparse(TinyModel.Lora(directory["adapter"], 256), "adapter_model.safetensors", [256, 4096], "base_model.model.m.lora_A.weight", [1024, 256], "base_model.model.m.lora_B.weight");
+        Sparse(TinyModel.Lora(directory["adapter"], 256), "adapter_model.safetensors", [256, 4096], "base_model.model.m.lora_A.weight",
+            [1024, 256], "base_model.model.m.lora_B.weight");
         var plan = TinyModel.WritePlan(TinyModel.Plan(directory["base"], directory["adapter"]));
         var usual = ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), 1);
         var least = ExecutionPlan.For(plan, new MemoryLimit(1), 1);
@@ -116,10 +117,14 @@ public sealed class MemoryTests
         using var directory = new TemporaryDirectory();
         const int experts = 64, rank = 8, wide = 512;
         Sparse(TinyModel.Base(directory["base"]), "model.safetensors", [experts, wide, wide], "model.layers.0.mlp.experts.down_proj");
-        Sparse(TinyModel.Lora(directory["adapter"], rank), "adapter_model.safetensors", [experts * rank, wide], "base_model.model.model.layers.0.mlp.experts.lora_A.weight", [wide, rank * experts], "base_model.model.model.layers.0.mlp.experts.lora_B.weight");
+        Sparse(TinyModel.Lora(directory["adapter"], rank), "adapter_model.safetensors", [experts * rank, wide],
+            "base_model.model.model.layers.0.mlp.experts.lora_A.weight", [wide, rank * experts],
+            "base_model.model.model.layers.0.mlp.experts.lora_B.weight");
         var config = Path.Combine(directory["adapter"], "adapter_config.json");
-        File.WriteAllText(config, File.ReadAllText(config).Replace("}", ", \"target_parameters\": [\"mlp.experts.down_proj\"]}", StringComparison.Ordinal));
-        var plan = MergePlanner.Plan(ModelDirectory.Open(directory["base"]), [new AdapterStep(AdapterDirectory.Open(directory["adapter"]), 1)], new PlanOptions { MoeOrientation = MoeOrientation.InLast });
+        File.WriteAllText(config,
+            File.ReadAllText(config).Replace("}", ", \"target_parameters\": [\"mlp.experts.down_proj\"]}", StringComparison.Ordinal));
+        var plan = MergePlanner.Plan(ModelDirectory.Open(directory["base"]),
+            [new AdapterStep(AdapterDirectory.Open(directory["adapter"]), 1)], new PlanOptions { MoeOrientation = MoeOrientation.InLast });
         var write = TinyModel.WritePlan(plan);
         var tensor = Assert.Single(write.Tensors);
         var all = tensor.Tensor.Terms.Sum(t => t.Term.ResidentBytes);
@@ -136,7 +141,8 @@ public sealed class MemoryTests
     [Theory]
     [InlineData("0::/a/b", "sys/fs/cgroup/a", "memory.max", "memory.current", "inactive_file 100")]
     [InlineData("0::/not/here", "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file 100")]
-    [InlineData("5:cpu,cpuacct:/x\n4:memory:/job", "sys/fs/cgroup/memory/job", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file 100")]
+    [InlineData("5:cpu,cpuacct:/x\n4:memory:/job", "sys/fs/cgroup/memory/job", "memory.limit_in_bytes", "memory.usage_in_bytes",
+        "total_inactive_file 100")]
     public void Limits_of_control_groups_count(string groups, string group, string limit, string usage, string cache)
     {
         using var root = new TemporaryDirectory();
@@ -176,10 +182,13 @@ public sealed class MemoryTests
     {
         const int inputs = 600, outputs = 4000, rank = 4;
         using var directory = new TemporaryDirectory();
-        TinyModel.Base(directory["base"], TinyTensor.Random("h.0.attn.c_proj.weight", [inputs, outputs], 1), TinyTensor.Random("h.0.attn.c_proj.bias", [outputs], 2));
-        File.WriteAllText(Path.Combine(directory["base"], "config.json"), """{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}""");
+        TinyModel.Base(directory["base"], TinyTensor.Random("h.0.attn.c_proj.weight", [inputs, outputs], 1),
+            TinyTensor.Random("h.0.attn.c_proj.bias", [outputs], 2));
+        File.WriteAllText(Path.Combine(directory["base"], "config.json"),
+            """{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}""");
         TinyModel.Lora(directory["adapter"], rank, TinyTensor.Random("base_model.model.h.0.attn.c_proj.hra_u", [inputs, rank], 3));
-        File.WriteAllText(Path.Combine(directory["adapter"], "adapter_config.json"), $$"""{"peft_type": "HRA", "r": {{rank}}, "apply_GS": false}""");
+        File.WriteAllText(Path.Combine(directory["adapter"], "adapter_config.json"),
+            $$"""{"peft_type": "HRA", "r": {{rank}}, "apply_GS": false}""");
         var plan = TinyModel.WritePlan(TinyModel.Plan(directory["base"], directory["adapter"]));
         var reflected = plan.Tensors.Single(t => t.Tensor.IsChanged);
 
@@ -207,7 +216,8 @@ public sealed class MemoryTests
         const int columns = 4_000_000;
         Sparse(TinyModel.Base(directory["base"]), "model.safetensors", [8, columns], "m.weight");
         var adapter = TinyModel.Lora(directory["adapter"], 1);
-        Sparse(adapter, "adapter_model.safetensors", [1, columns], "base_model.model.m.lora_A.weight", [8, 1], "base_model.model.m.lora_B.weight");
+        Sparse(adapter, "adapter_model.safetensors", [1, columns], "base_model.model.m.lora_A.weight", [8, 1],
+            "base_model.model.m.lora_B.weight");
         return TinyModel.WritePlan(TinyModel.Plan(directory["base"], adapter));
     }
 

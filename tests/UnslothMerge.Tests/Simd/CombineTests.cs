@@ -34,7 +34,8 @@ public sealed class CombineTests
     public void Half_rounds_as_dotnet_over_a_grid_of_all_exponents(int width)
     {
         // Every pattern of the bits around the rounding position, for every exponent and sign.
-        float[] weight = [.. Enumerable.Range(0, 1 << 20).Select(i => Single((uint)i << 12)), .. Enumerable.Range(0, 1 << 20).Select(i => Single(((uint)i << 12) | 1))];
+        float[] weight = [.. Enumerable.Range(0, 1 << 20).Select(i => Single((uint)i << 12)),
+            .. Enumerable.Range(0, 1 << 20).Select(i => Single(((uint)i << 12) | 1))];
         Check(weight, [], width);
     }
 
@@ -143,7 +144,8 @@ public sealed class CombineTests
             float[] values = new float[columns];
             FloatFormats.Decode<TSource>(weight.AsSpan(row * stride * TSource.Size, columns * TSource.Size), values, (SimdWidth)width);
             TileStatistics own = default;
-            Combine.To<TFormat>(values, delta.AsSpan(row * columns, columns), expected.AsSpan(row * stride * TFormat.Size, columns * TFormat.Size), ref own, (SimdWidth)width);
+            Combine.To<TFormat>(values, delta.AsSpan(row * columns, columns),
+                expected.AsSpan(row * stride * TFormat.Size, columns * TFormat.Size), ref own, (SimdWidth)width);
             nonFinite |= own.NonFinite;
         }
 
@@ -161,8 +163,10 @@ public sealed class CombineTests
     private static void Check(float[] weight, float[] delta, int width)
     {
         float[] sum = delta.Length == 0 ? weight : [.. weight.Zip(delta, (w, d) => w + d)];
-        Check<BFloat16Format>(weight, delta, Bytes([.. sum.Select(BFloat16)]), [.. sum.Select(x => Single((uint)BFloat16(x) << 16))], width);
-        Check<HalfFormat>(weight, delta, Bytes([.. sum.Select(Half)]), [.. sum.Select(x => (float)BitConverter.UInt16BitsToHalf(Half(x)))], width);
+        Check<BFloat16Format>(weight, delta, Bytes([.. sum.Select(BFloat16)]), [.. sum.Select(x => Single((uint)BFloat16(x) << 16))],
+            width);
+        Check<HalfFormat>(weight, delta, Bytes([.. sum.Select(Half)]), [.. sum.Select(x => (float)BitConverter.UInt16BitsToHalf(Half(x)))],
+            width);
         Check<SingleFormat>(weight, delta, Bytes([.. sum.Select(x => float.IsNaN(x) ? 0x7FC0_0000 : Bits(x))]), sum, width);
     }
 

@@ -77,7 +77,8 @@ public sealed class FloatFormatsTests
         {
             float[] values = new float[count + 2];
             values.AsSpan().Fill(42);
-            FloatFormats.Decode<BFloat16Format>(Bytes(EveryUInt16.AsSpan(0x3F80, count).ToArray()), values.AsSpan(1, count), (SimdWidth)width);
+            FloatFormats.Decode<BFloat16Format>(Bytes(EveryUInt16.AsSpan(0x3F80, count).ToArray()), values.AsSpan(1, count),
+                (SimdWidth)width);
             Assert.Equal(42, values[0]);
             Assert.Equal(42, values[^1]);
             for (int i = 0; i < count; i++)

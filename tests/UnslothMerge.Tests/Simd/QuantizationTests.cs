@@ -36,7 +36,8 @@ public sealed class QuantizationTests
     public void Ties_go_to_the_even_code_and_numbers_to_themselves(string name)
     {
         var (grid, numbers, signBit) = Grid(name);
-        float[] values = [.. numbers, .. numbers.Skip(1).Zip(numbers, (a, b) => (float)(((double)a + b) / 2)), numbers[^1] * 2, float.MaxValue];
+        float[] values = [.. numbers, .. numbers.Skip(1).Zip(numbers, (a, b) => (float)(((double)a + b) / 2)), numbers[^1] * 2,
+            float.MaxValue];
         var codes = new byte[values.Length];
         var statistics = default(TileStatistics);
         Quantization.Encode(grid, values, 1, codes, ref statistics);
@@ -50,7 +51,8 @@ public sealed class QuantizationTests
         Gen.Select(Gen.Int[0, 100], Gen.Int, Gen.Int[0, 3]).Sample((count, seed, kind) =>
         {
             var random = new Random(seed);
-            float[] values = [.. Enumerable.Range(0, count).Select(_ => (float)((random.NextDouble() - 0.5) * Math.Pow(10, random.Next(-6, 4))))];
+            float[] values = [.. Enumerable.Range(0, count)
+                .Select(_ => (float)((random.NextDouble() - 0.5) * Math.Pow(10, random.Next(-6, 4))))];
             var scale = (float)Math.Pow(10, random.Next(-4, 2)) * (random.Next(2) == 0 ? 1 : -1);
             Assert.Equal(Encode(SimdWidth.Vector128), Encode((SimdWidth)width));
             Assert.Equal(values.Select(MathF.Abs).DefaultIfEmpty().Max(), Quantization.LargestMagnitude(values, (SimdWidth)width));
@@ -95,7 +97,9 @@ public sealed class QuantizationTests
     private static float[] Numbers(int mantissaBits, int bias, int last) => [.. Enumerable.Range(0, last + 1).Select(code =>
     {
         var (exponent, mantissa) = (code >> mantissaBits, code & ((1 << mantissaBits) - 1));
-        return exponent == 0 ? MathF.ScaleB(mantissa, 1 - bias - mantissaBits) : MathF.ScaleB((1 << mantissaBits) + mantissa, exponent - bias - mantissaBits);
+        return exponent == 0
+            ? MathF.ScaleB(mantissa, 1 - bias - mantissaBits)
+            : MathF.ScaleB((1 << mantissaBits) + mantissa, exponent - bias - mantissaBits);
     })];
 
     private static byte Nearest(float[] numbers, float value, int signBit)

@@ -22,13 +22,16 @@ public sealed class TransposedCodesTests
                 int lines = ((columns * bits) + 31) / 32;
                 byte[] words = new byte[lines * stride * 4];
                 random.NextBytes(words);
-                Check(random, stride, columns, (part, values) => TransposedCodes.DecodeGptq(words, bits, groups, zeros, scales, stride, part, values, (SimdWidth)width), (row, column) =>
+                Check(random, stride, columns,
+                    (part, values) =>
+                    TransposedCodes.DecodeGptq(words, bits, groups, zeros, scales, stride, part, values, (SimdWidth)width), (row, column) =>
                 {
                     int code = 0;
                     for (int b = 0; b < bits; b++)
                     {
                         int bit = (column * bits) + b;
-                        code |= (int)((BinaryPrimitives.ReadUInt32LittleEndian(words.AsSpan(((bit / 32 * stride) + row) * 4)) >> (bit % 32)) & 1) << b;
+                        code |= (int)((BinaryPrimitives.ReadUInt32LittleEndian(words.AsSpan(((bit / 32 * stride) + row) * 4)) >> (
+                            bit % 32)) & 1) << b;
                     }
 
                     int at = (groups[column] * stride) + row;
@@ -47,7 +50,9 @@ public sealed class TransposedCodesTests
                 var (groups, zeros, scales) = Groups(random, columns, stride);
                 byte[] words = new byte[columns * stride / 2];
                 random.NextBytes(words);
-                Check(random, stride, columns, (part, values) => TransposedCodes.DecodeAwq(words, groups, zeros, scales, stride, part, values, (SimdWidth)width), (row, column) =>
+                Check(random, stride, columns,
+                    (part, values) =>
+                    TransposedCodes.DecodeAwq(words, groups, zeros, scales, stride, part, values, (SimdWidth)width), (row, column) =>
                 {
                     uint word = BinaryPrimitives.ReadUInt32LittleEndian(words.AsSpan(((column * stride) + (row & ~7)) / 2));
                     int nibble = row % 2 == 0 ? row % 8 / 2 : 4 + (row % 8 / 2);
@@ -68,7 +73,8 @@ public sealed class TransposedCodesTests
                 byte[] scales = new byte[columns * groups];
                 random.NextBytes(blocks);
                 random.NextBytes(scales);
-                Check(random, groups * 32, columns, (part, values) => TransposedCodes.DecodeMxFp4(blocks, scales, groups, part, values, (SimdWidth)width), (row, column) =>
+                Check(random, groups * 32, columns,
+                    (part, values) => TransposedCodes.DecodeMxFp4(blocks, scales, groups, part, values, (SimdWidth)width), (row, column) =>
                 {
                     int block = (column * groups) + (row / 32);
                     int code = (blocks[(block * 16) + (row % 32 / 2)] >> (row % 2 * 4)) & 15;
@@ -82,10 +88,17 @@ public sealed class TransposedCodesTests
     public void What_does_not_fit_is_refused()
     {
         TransposedCodes.Part part = new(0, 16, 0, 8);
-        Assert.Throws<ArgumentOutOfRangeException>(() => TransposedCodes.DecodeGptq(new byte[60], 4, new int[8], new float[16], new float[16], 16, part, new float[128], SimdWidth.Vector128));
-        Assert.Throws<ArgumentOutOfRangeException>(() => TransposedCodes.DecodeGptq(new byte[64], 4, [0, 0, 0, 1, 0, 0, 0, 0], new float[16], new float[16], 16, part, new float[128], SimdWidth.Vector128));
-        Assert.Throws<ArgumentOutOfRangeException>(() => TransposedCodes.DecodeAwq(new byte[64], [0, 0, 0, -1, 0, 0, 0, 0], new float[16], new float[16], 16, part, new float[128], SimdWidth.Vector128));
-        Assert.Throws<ArgumentOutOfRangeException>(() => TransposedCodes.DecodeMxFp4(new byte[128], new byte[8], 1, part with { Row = 17 }, new float[128], SimdWidth.Vector128));
+        Assert.Throws<ArgumentOutOfRangeException>(() =>
+            TransposedCodes.DecodeGptq(new byte[60], 4, new int[8], new float[16], new float[16], 16, part, new float[128],
+                SimdWidth.Vector128));
+        Assert.Throws<ArgumentOutOfRangeException>(() =>
+            TransposedCodes.DecodeGptq(new byte[64], 4, [0, 0, 0, 1, 0, 0, 0, 0], new float[16], new float[16], 16, part, new float[128],
+                SimdWidth.Vector128));
+        Assert.Throws<ArgumentOutOfRangeException>(() =>
+            TransposedCodes.DecodeAwq(new byte[64], [0, 0, 0, -1, 0, 0, 0, 0], new float[16], new float[16], 16, part, new float[128],
+                SimdWidth.Vector128));
+        Assert.Throws<ArgumentOutOfRangeException>(() =>
+            TransposedCodes.DecodeMxFp4(new byte[128], new byte[8], 1, part with { Row = 17 }, new float[128], SimdWidth.Vector128));
     }
 
     private static (int[] Groups, float[] Zeros, float[] Scales) Groups(Random random, int columns, int stride)
@@ -111,7 +124,8 @@ public sealed class TransposedCodesTests
             {
                 float value = expected(row + r, column + c);
                 float actual = values[(r * part.Columns) + c];
-                Assert.True(Bits(value) == Bits(actual) || (float.IsNaN(value) && float.IsNaN(actual)), $"{part}: row {r}, column {c}: {actual} instead of {value}");
+                Assert.True(Bits(value) == Bits(actual) || (float.IsNaN(value) && float.IsNaN(actual)),
+                    $"{part}: row {r}, column {c}: {actual} instead of {value}");
             }
         }
     }

@@ -63,8 +63,10 @@ public sealed class RoundTripTests : IDisposable
     [Fact]
     public void Plain_pairs_use_a_mark_for_spaces()
     {
-        var model = new JsonObject { ["type"] = "BPE", ["vocab"] = TinyTokenizer.Ids([.. Letters.Distinct().Select(c => $"{c}"), "he"]), ["merges"] = new JsonArray("h e") };
-        Write("tokenizer.json", new JsonObject { ["model"] = model, ["decoder"] = new JsonObject { ["type"] = "ByteFallback" } }.ToJsonString());
+        var model = new JsonObject { ["type"] = "BPE", ["vocab"] = TinyTokenizer.Ids([.. Letters.Distinct().Select(c => $"{c}"), "he"]),
+            ["merges"] = new JsonArray("h e") };
+        Write("tokenizer.json",
+            new JsonObject { ["model"] = model, ["decoder"] = new JsonObject { ["type"] = "ByteFallback" } }.ToJsonString());
         AssertPassed(true);
     }
 

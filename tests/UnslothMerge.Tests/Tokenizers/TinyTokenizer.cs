@@ -10,21 +10,27 @@ internal static class TinyTokenizer
     public static readonly string[] Merges = ["Ġ t", "h e", "Ġt he"];
 
     /// <summary>The 256 characters that stand for bytes, and a few merges: ids 0 to 258.</summary>
-    public static IReadOnlyList<string> ByteLevel { get; } = [.. Enumerable.Range(0, 256).Select(b => RoundTrip.ByteLevel([(byte)b])), "Ġt", "he", "Ġthe"];
+    public static IReadOnlyList<string> ByteLevel { get; } =
+        [.. Enumerable.Range(0, 256).Select(b => RoundTrip.ByteLevel([(byte)b])), "Ġt", "he", "Ġthe"];
 
     /// <summary>tokenizer.json as the tokenizers library writes it, and tokenizer_config.json.</summary>
-    public static string Fast(string directory, string? eos = null, string[]? added = null, string[]? merges = null, bool pairs = false, string? template = null)
+    public static string Fast(string directory, string? eos = null, string[]? added = null, string[]? merges = null, bool pairs = false,
+        string? template = null)
     {
         Directory.CreateDirectory(directory);
         var json = new JsonObject
         {
-            ["added_tokens"] = new JsonArray([.. (added ?? []).Select((t, i) => (JsonNode)new JsonObject { ["id"] = ByteLevel.Count + i, ["content"] = t, ["special"] = true })]),
-            ["pre_tokenizer"] = new JsonObject { ["type"] = "Sequence", ["pretokenizers"] = new JsonArray(new JsonObject { ["type"] = "ByteLevel" }) },
+            ["added_tokens"] = new JsonArray(
+                [.. (added ?? []).Select((t, i) =>
+                    (JsonNode)new JsonObject { ["id"] = ByteLevel.Count + i, ["content"] = t, ["special"] = true })]),
+            ["pre_tokenizer"] = new JsonObject { ["type"] = "Sequence",
+                ["pretokenizers"] = new JsonArray(new JsonObject { ["type"] = "ByteLevel" }) },
             ["model"] = new JsonObject
             {
                 ["type"] = "BPE",
                 ["vocab"] = Ids(ByteLevel),
-                ["merges"] = new JsonArray([.. (merges ?? Merges).Select(m => pairs ? new JsonArray([.. m.Split(' ').Select(t => (JsonNode)t)]) : (JsonNode)m)]),
+                ["merges"] = new JsonArray([.. (merges ?? Merges)
+                    .Select(m => pairs ? new JsonArray([.. m.Split(' ').Select(t => (JsonNode)t)]) : (JsonNode)m)]),
             },
         };
         Write(directory, "tokenizer.json", json.ToJsonString());
@@ -51,7 +57,8 @@ internal static class TinyTokenizer
     {
         using var stream = File.Create(path);
         using var model = new CodedOutputStream(stream);
-        foreach (var (piece, type) in new[] { ("<unk>", 2), ("<s>", 3), ("</s>", 3) }.Concat(characters.Distinct().Select(c => ($"{c}", 1))))
+        foreach (var (piece, type) in new[] { ("<unk>", 2), ("<s>", 3),
+            ("</s>", 3) }.Concat(characters.Distinct().Select(c => ($"{c}", 1))))
         {
             Message(model, 1, m =>
             {

@@ -23,8 +23,9 @@ public sealed record FourBitOptions(FourBitCodes Codes, int BlockSize, bool Nest
 }
 
 /// <summary>
-/// Writes a weight as bitsandbytes does: the merge is rounded to the model's 16-bit dtype and then quantized in flat blocks; all companions lie in
-/// the weight's shard. The quantization state's JSON depends on the data, so it comes last. Source: bitsandbytes 0.50, <c>quantize_4bit</c>.
+/// Writes a weight as bitsandbytes does: the merge is rounded to the model's 16-bit dtype and then quantized in flat blocks; all
+/// companions lie in the weight's shard. The quantization state's JSON depends on the data, so it comes last. Source: bitsandbytes 0.50,
+/// <c>quantize_4bit</c>.
 /// </summary>
 /// <param name="name">The weight's name.</param>
 /// <param name="shape">Its shape.</param>
@@ -45,12 +46,14 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
         new($"{name}.absmax", options.Nested ? TensorType.U8 : TensorType.F32, [_blocks]),
         new($"{name}.quant_map", TensorType.F32, [16]),
         .. options.Nested
-            ? new TensorSpec[] { new($"{name}.nested_absmax", TensorType.F32, [NestedBlocks]), new($"{name}.nested_quant_map", TensorType.F32, [256]) }
+            ? new TensorSpec[] { new($"{name}.nested_absmax", TensorType.F32, [NestedBlocks]),
+                new($"{name}.nested_quant_map", TensorType.F32, [256]) }
             : [],
     ];
 
     /// <inheritdoc/>
-    public override IReadOnlyList<DeferredSpec> Deferred => [new($"{name}.quant_state.bitsandbytes__{options.Codes.Name}", State(-1.2345678901234567e-30).Length)];
+    public override IReadOnlyList<DeferredSpec> Deferred =>
+        [new($"{name}.quant_state.bitsandbytes__{options.Codes.Name}", State(-1.2345678901234567e-30).Length)];
 
     /// <inheritdoc/>
     public override string Format => options.Codes.Name.ToUpperInvariant();
@@ -98,10 +101,14 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
     private byte[] State(double nestedOffset)
     {
         var text = new StringBuilder();
-        text.Append(CultureInfo.InvariantCulture, $"{{\"quant_type\": \"{options.Codes.Name}\", \"blocksize\": {options.BlockSize}, \"dtype\": \"{options.Type.TorchName()}\", \"shape\": [{string.Join(", ", shape)}]");
+        text.Append(CultureInfo.InvariantCulture,
+            $"{{\"quant_type\": \"{options.Codes.Name}\", \"blocksize\": {options.BlockSize}, \"dtype\": \"{options.Type.TorchName()}\", " +
+            $"\"shape\": [{string.Join(", ", shape)}]");
         if (options.Nested)
         {
-            text.Append(CultureInfo.InvariantCulture, $", \"nested_blocksize\": {FourBitOptions.NestedBlockSize}, \"nested_dtype\": \"float32\", \"nested_offset\": {PythonFloat(nestedOffset)}");
+            text.Append(CultureInfo.InvariantCulture,
+                $", \"nested_blocksize\": {FourBitOptions.NestedBlockSize}, \"nested_dtype\": \"float32\", \"nested_offset\": " +
+                $"{PythonFloat(nestedOffset)}");
         }
 
         return Encoding.UTF8.GetBytes(text.Append('}').ToString());
