@@ -30,7 +30,8 @@ internal sealed record TableRow(string Name, string Model, string Adapter, int T
         if (check)
         {
             Console.WriteLine($"{Name}: {SameModels.Check(cpu, there)}");
-            using var auto = Open(new DeviceRequest(DeviceKind.Auto), DeviceSaves.Plan(Model, Adapter), line => Console.WriteLine($"{Name}, auto: {line}"));
+            using var auto = Open(
+            new DeviceRequest(DeviceKind.Auto), DeviceSaves.Plan(Model, Adapter), line => Console.WriteLine($"{Name}, auto: {line}"));
         }
 
         Directory.Delete(cpu, recursive: true);

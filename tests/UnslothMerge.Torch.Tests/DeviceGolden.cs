@@ -69,7 +69,9 @@ internal static class DeviceGolden
         using var files = new InputFiles();
         var actual = Checkpoint.Open(output);
         var truth = SafetensorsFile.Open(Path.Combine(@case.Folder, "truth.safetensors"));
-        Assert.Equal(truth.Tensors.Select(t => t.Name).Concat(@case.Names("same")).Order(StringComparer.Ordinal), actual.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal));
+        Assert.Equal(
+            truth.Tensors.Select(t => t.Name).Concat(@case.Names("same")).Order(StringComparer.Ordinal),
+            actual.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal));
         foreach (var expected in truth.Tensors)
         {
             var tensor = actual.Find(expected.Name)!;

@@ -6,7 +6,8 @@ namespace UnslothMerge.Devices;
 /// <summary>Which tensors of a plan a device merges, in batches of how many rows, so that its memory suffices.</summary>
 public sealed class DevicePlan
 {
-    /// <summary>The elements of a batch: enough for a bus and a GPU to reach their speed, little enough that a lane costs some 100 MB there.</summary>
+    /// <summary>The elements of a batch: enough for a bus and a GPU to reach their speed, little enough that a lane costs some 100 MB
+    /// there.</summary>
     internal const long UsualElements = 4L * 1024 * 1024;
 
     private const int MostLanes = 8;

@@ -45,7 +45,9 @@ public static class DeviceSelection
             }
 
             var run = new DeviceRun(device, DevicePlan.For(plan, memory.OfDevice(device.FreeBytes), workers, device.Overhead));
-            note($"Device: {device.Name} merges {run.Plan.Count} tensors through {run.Plan.Lanes} lanes, with at most {ByteSize.Text(run.Plan.DeviceBytes)} of its memory{Left(run.Plan)}.");
+            note(
+                $"Device: {device.Name} merges {run.Plan.Count} tensors through {run.Plan.Lanes} lanes, "
+                + $"with at most {ByteSize.Text(run.Plan.DeviceBytes)} of its memory{Left(run.Plan)}.");
             return run;
         }
         catch (DeviceMemoryException e) when (request.Kind == DeviceKind.Auto)

@@ -9,7 +9,8 @@ namespace UnslothMerge.Execution;
 internal sealed record ShardOutput(ShardWriter Writer, long[] Offsets) : IOutput
 {
     /// <summary>The outputs of a tensor.</summary>
-    public static ShardOutput Of(WriteTensor write, WriteShard shard, ShardWriter writer) => new(writer, [.. write.Sink.Outputs.Select(o => shard.Layout.OffsetOf(o.Name))]);
+    public static ShardOutput Of(WriteTensor write, WriteShard shard, ShardWriter writer) =>
+        new(writer, [.. write.Sink.Outputs.Select(o => shard.Layout.OffsetOf(o.Name))]);
 
     /// <inheritdoc/>
     public void Write(int output, long start, ReadOnlySpan<byte> bytes) => Writer.Write(Offsets[output] + start, bytes);

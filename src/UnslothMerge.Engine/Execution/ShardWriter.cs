@@ -21,7 +21,8 @@ internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers? buffers, 
     private readonly DirectFile? _direct = direct is null ? null : DirectFile.Open(handle);
     private bool _isBusy;
 
-    /// <summary>Writes bytes, or queues them: once no thread is in this method and direct writes were waited for, all are written.</summary>
+    /// <summary>Writes bytes, or queues them: once no thread is in this method and direct writes were waited for, all are
+    /// written.</summary>
     /// <param name="at">The offset in the file.</param>
     /// <param name="bytes">The bytes.</param>
     public void Write(long at, ReadOnlySpan<byte> bytes)

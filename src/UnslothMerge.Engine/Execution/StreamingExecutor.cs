@@ -31,14 +31,21 @@ public sealed class StreamingExecutor
     private int _lanes;
     private ExceptionDispatchInfo? _failure;
 
-    private StreamingExecutor(ExecutionPlan plan, IReadOnlyList<ShardWriter> shards, InputFiles files, DeviceRun? device, bool flush, CancellationToken cancellation)
+    private StreamingExecutor(
+        ExecutionPlan plan,
+        IReadOnlyList<ShardWriter> shards,
+        InputFiles files,
+        DeviceRun? device,
+        bool flush,
+        CancellationToken cancellation)
     {
         _plan = plan;
         _device = device;
         _flush = flush;
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var batches = new DeviceBatches();
-        _works = [.. plan.Write.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => WorkOn(t, ShardOutput.Of(t, shard, shards[i]), shard)))];
+        _works = [.. plan.Write.Shards.SelectMany((shard, i) =>
+            shard.Tensors.Select(t => WorkOn(t, ShardOutput.Of(t, shard, shards[i]), shard)))];
         _forWorkers = new WorkQueue<CoreJob>([.. _works.OfType<CoreJob>()], plan.ResidentBytes);
         _forDevice = new WorkQueue<DeviceJob>([.. _works.OfType<DeviceJob>()], device?.Plan.ResidentBytes ?? 0);
 
@@ -59,7 +66,12 @@ public sealed class StreamingExecutor
     /// <exception cref="OperationCanceledException">The caller cancelled.</exception>
     /// <exception cref="MergeException">A value is not finite, or a file changed.</exception>
     public static IReadOnlyList<TensorResult> Run(
-        ExecutionPlan plan, IReadOnlyList<SafeFileHandle> shards, DeviceRun? device, bool flush, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+        ExecutionPlan plan,
+        IReadOnlyList<SafeFileHandle> shards,
+        DeviceRun? device,
+        bool flush,
+        IProgress<MergeProgress>? progress,
+        CancellationToken cancellation)
     {
         using var files = new InputFiles(plan.SharedBytes);
         using var buffers = new PieceBuffers(plan.BufferCount, plan.PieceBytes);

@@ -6,7 +6,8 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>One tensor in work: cut into pieces that threads take in any order. What all of them share is released after the last one.</summary>
+/// <summary>One tensor in work: cut into pieces that threads take in any order. What all of them share is released after the last
+/// one.</summary>
 /// <param name="write">The tensor and how it is stored.</param>
 /// <param name="output">Where its outputs are written.</param>
 /// <param name="shard">The shard that they are written to.</param>

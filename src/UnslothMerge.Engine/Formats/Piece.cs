@@ -11,7 +11,8 @@ public interface IPieceDeltas
 
 /// <summary>Some rows of a tensor as they are stored, and what changes them.</summary>
 /// <param name="reader">Reads the tensor.</param>
-/// <param name="plainType">The dtype of the stored values, if deltas may be added to them as they are; null if they must be decoded first.</param>
+/// <param name="plainType">The dtype of the stored values, if deltas may be added to them as they are; null if they must be decoded
+/// first.</param>
 /// <param name="stored">What the reader has read.</param>
 /// <param name="row">The first row.</param>
 /// <param name="rows">The number of rows.</param>

@@ -78,12 +78,14 @@ internal static unsafe class LinuxAio
     public static (int Tag, long Written) Take(nint context) =>
         TakeWithin(context, null) ?? throw new InvalidOperationException("No write is under way.");
 
-    /// <summary>Throws if a finished write has failed; not if the file system only refused this way of writing, or left some bytes.</summary>
+    /// <summary>Throws if a finished write has failed; not if the file system only refused this way of writing, or left some
+    /// bytes.</summary>
     /// <param name="written">What <see cref="Take"/> returned.</param>
     /// <exception cref="IOException">The disk could not do it.</exception>
     public static void ThrowIfFailed(long written)
     {
-        if (written < 0 && -written is not (ErrorNumber.TryAgain or ErrorNumber.NoMemory or ErrorNumber.Invalid or ErrorNumber.NotSupported))
+        if (written < 0
+            && -written is not (ErrorNumber.TryAgain or ErrorNumber.NoMemory or ErrorNumber.Invalid or ErrorNumber.NotSupported))
         {
             throw new IOException(Marshal.GetPInvokeErrorMessage((int)-written));
         }

@@ -55,7 +55,8 @@ public sealed class ModelConfig
     public string? NameOrPath => _json.String("_name_or_path");
 
     /// <summary>
-    /// True if the output head shares the input embedding: readers differ in which level of a nested config they believe, so one that says so
+    /// True if the output head shares the input embedding: readers differ in which level of a nested config they believe, so one that
+    /// says so
     /// is enough. Where none says anything, it is the model type's default.
     /// </summary>
     public bool TiesWordEmbeddings
@@ -99,7 +100,8 @@ public sealed class ModelConfig
     });
 
     /// <summary>The same config with a quantization.</summary>
-    public ModelConfig WithQuantization(JsonObject quantization) => WithoutQuantization().Edit(json => json["quantization_config"] = quantization);
+    public ModelConfig WithQuantization(JsonObject quantization) =>
+        WithoutQuantization().Edit(json => json["quantization_config"] = quantization);
 
     /// <summary>The same config with the tie between embedding and head undone.</summary>
     public ModelConfig Untied() => Edit(json =>

@@ -12,14 +12,16 @@ public sealed class ExecutionPlan
     /// <summary>The length of a worker's buffer for copies, and of a piece.</summary>
     public const int CopyBytes = Tiling.PieceBytes;
 
-    // The factors of all tensors in work may take so much, or as much as the largest tensor needs. Tensors that several targets share, likewise.
+    // The factors of all tensors in work may take so much, or as much as the largest tensor needs. Tensors that several targets share,
+    // likewise.
     private const long UsualResidentBytes = 96L * 1000 * 1000;
     private const long UsualSharedBytes = 64L * 1000 * 1000;
 
     // What a merge adds to the process at most, unless one worker needs more: more threads would not be faster than the disk.
     private const long UsualGrowthBytes = 384L * 1000 * 1000;
 
-    // What the runtime grows by while the merge runs (compiled code, small objects), and what a thread takes: its stack, its share of the heap.
+    // What the runtime grows by while the merge runs (compiled code, small objects), and what a thread takes: its stack, its share of
+    // the heap.
     private const long RuntimeBytes = 32L * 1000 * 1000;
     private const long ThreadBytes = 256L * 1000;
 
@@ -65,7 +67,8 @@ public sealed class ExecutionPlan
     /// <summary>The stages.</summary>
     public ImmutableArray<MemoryStage> Stages => [.. StagesOf()];
 
-    /// <summary>The most memory that the process takes, everything included: what it has now, the runtime's growth, and the stages.</summary>
+    /// <summary>The most memory that the process takes, everything included: what it has now, the runtime's growth, and the
+    /// stages.</summary>
     public long PeakHostBytes { get; }
 
     /// <summary>The most memory that the process may take.</summary>
@@ -74,10 +77,12 @@ public sealed class ExecutionPlan
     /// <summary>True if the merge keeps within the limit.</summary>
     public bool FitsMemory => PeakHostBytes <= LimitBytes;
 
-    /// <summary>A limit that would do, if this one does not: somewhat more, since it is rounded and the process grows until the next try.</summary>
+    /// <summary>A limit that would do, if this one does not: somewhat more, since it is rounded and the process grows until the next
+    /// try.</summary>
     public long EnoughBytes => PeakHostBytes + (PeakHostBytes / 20);
 
-    /// <summary>Plans for as many workers as the limit allows; for smaller pieces, where one worker has not enough; then for no sharing.</summary>
+    /// <summary>Plans for as many workers as the limit allows; for smaller pieces, where one worker has not enough; then for no
+    /// sharing.</summary>
     /// <param name="plan">What is written.</param>
     /// <param name="limit">How much memory may be taken.</param>
     /// <param name="workers">The most threads.</param>

@@ -120,7 +120,8 @@ internal sealed class PlanDraft
         {
             Config = Config.Untied();
             Warnings.Add(
-                $"'{head.Name}' is changed and is not the embedding, though config.json says so: tie_word_embeddings becomes false, so that "
+                $"'{head.Name}' is changed and is not the embedding, though config.json says so: "
+                + "tie_word_embeddings becomes false, so that "
                 + "no reader takes the embedding instead.");
         }
 
@@ -129,7 +130,9 @@ internal sealed class PlanDraft
         return new MergePlan(Base, [.. Steps], [.. tensors], [.. Targets], [.. Warnings], Config) { NameRules = Names.Rules };
     }
 
-    private bool IsHead(string name) => Names.Class.Tied.TryGetValue(Names.AtRunTime(name), out var source) ? Names.Find(source) is not null : TensorNames.IsOutputHead(name);
+    private bool IsHead(string name) => Names.Class.Tied.TryGetValue(Names.AtRunTime(name), out var source)
+        ? Names.Find(source) is not null
+        : TensorNames.IsOutputHead(name);
 
     // The tied head, if there is one, comes last, so that it can go again without moving another tensor.
     [MemberNotNull(nameof(Names))]

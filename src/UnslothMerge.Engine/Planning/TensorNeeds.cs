@@ -59,7 +59,8 @@ internal sealed class TensorNeeds
 
     /// <summary>The bytes that a tensor's deltas and its writer hold while it is in work.</summary>
     /// <param name="tensor">The tensor.</param>
-    /// <param name="workers">The number of threads. Deltas of some rows come and go: those of so many pieces are held, and one more.</param>
+    /// <param name="workers">The number of threads. Deltas of some rows come and go: those of so many pieces are held, and one
+    /// more.</param>
     public static long ResidentOf(WriteTensor tensor, int workers)
     {
         var (whole, parts, largest) = (0L, 0L, 0L);

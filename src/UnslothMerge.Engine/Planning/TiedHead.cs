@@ -54,19 +54,22 @@ internal sealed class TiedHead
     }
 
     // The embedding and the head's name: as the class has them, or what they are usually called.
-    private static (LogicalTensor? Embedding, string Head) Pair(IReadOnlyList<LogicalTensor> tensors, ModelConfig config, CheckpointNames names)
+    private static (LogicalTensor? Embedding, string Head) Pair(
+        IReadOnlyList<LogicalTensor> tensors, ModelConfig config, CheckpointNames names)
     {
         var tied = names.Class.Tied;
         if (names.Class.IsKnown)
         {
-            var (head, source) = tied.FirstOrDefault(p => p.Key.EndsWith(".weight", StringComparison.Ordinal) && !TensorNames.IsInputEmbedding(p.Key));
+            var (head, source) = tied.FirstOrDefault(p =>
+            p.Key.EndsWith(".weight", StringComparison.Ordinal) && !TensorNames.IsInputEmbedding(p.Key));
             if (head is null)
             {
                 return (null, "");
             }
 
             // The embedding may be stored under the name of any of its users; the head, where it is stored, under an older name.
-            var name = tied.Where(p => p.Value == source && p.Key != head).Select(p => p.Key).Prepend(source).Select(names.Find).FirstOrDefault(n => n is not null);
+            var name = tied.Where(p => p.Value == source && p.Key != head).Select(p => p.Key).Prepend(source)
+            .Select(names.Find).FirstOrDefault(n => n is not null);
             var older = names.AtRunTime("embed_out.weight") == head ? "embed_out.weight" : head;
             return (tensors.FirstOrDefault(t => t.Name == name), names.Find(head) ?? older);
         }

@@ -5,7 +5,8 @@ using UnslothMerge.IO;
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// How a tensor is cut. A piece is what one worker reads, changes and writes at a time: whole rows, about <see cref="PieceBytes"/>. Within a
+/// How a tensor is cut. A piece is what one worker reads, changes and writes at a time: whole rows, about <see cref="PieceBytes"/>.
+/// Within a
 /// piece, tiles of a few rows and columns stay in the L1 cache.
 /// </summary>
 /// <param name="Rows">The rows of a piece.</param>
@@ -16,7 +17,8 @@ namespace UnslothMerge.Planning;
 /// <param name="Memory">What a piece needs.</param>
 public sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQuantum, bool IsFused, PieceMemory Memory)
 {
-    /// <summary>The bytes of a piece, about. Larger pieces leave the cache between reading and writing; smaller ones cost system calls.</summary>
+    /// <summary>The bytes of a piece, about. Larger pieces leave the cache between reading and writing; smaller ones cost system
+    /// calls.</summary>
     public const int PieceBytes = 1024 * 1024;
 
     /// <summary>The least bytes of a piece that are worth trying where memory is scarce.</summary>

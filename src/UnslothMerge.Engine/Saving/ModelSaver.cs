@@ -28,7 +28,8 @@ public static class ModelSaver
 {
     /// <summary>Writes a planned model, with what belongs to it by itself.</summary>
     /// <exception cref="MergeException">The model cannot be written; nothing has landed.</exception>
-    public static IReadOnlyList<SavedShard> Save(Destination destination, string method, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation) =>
+    public static IReadOnlyList<SavedShard> Save(
+        Destination destination, string method, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation) =>
         Save(ModelExtras.For(options.Plan.Write, destination, method, new ExtrasOptions()), destination, options, progress, cancellation);
 
     /// <summary>Writes a planned model.</summary>

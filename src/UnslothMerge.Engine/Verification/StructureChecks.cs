@@ -89,7 +89,8 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
             return new VerificationResult("Config", false, "config.json cannot be read");
         }
 
-        var (actual, expected, problems) = (Parsed(config.WithoutQuantization()), Parsed(plan.Config.WithoutQuantization()), new List<string>());
+        var problems = new List<string>();
+        var (actual, expected) = (Parsed(config.WithoutQuantization()), Parsed(plan.Config.WithoutQuantization()));
         var quantized = output.Sources.Values.Any(s => s.Verbatim is null);
         if (quantized != (config.Quantization is not null))
         {

@@ -87,7 +87,8 @@ public sealed class CombinedMergeTests
 
     [Fact]
     public void TypesHaveTheNamesOfPeft() =>
-        Assert.Equal(["sum", "ties", "dare_linear", "dare_ties", "magnitude_prune"], Enum.GetValues<CombinationType>().Select(t => t.Name()));
+        Assert.Equal(
+            ["sum", "ties", "dare_linear", "dare_ties", "magnitude_prune"], Enum.GetValues<CombinationType>().Select(t => t.Name()));
 
     private static void Save(MergePlan plan, IReadOnlyList<LogicalTensor> tensors, string output, int workers)
     {

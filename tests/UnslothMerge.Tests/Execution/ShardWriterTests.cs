@@ -30,7 +30,8 @@ public sealed class ShardWriterTests
                 using (var buffers = new PieceBuffers(spares, SpareBytes))
                 using (var file = new ShardWriter(handle, buffers, null))
                 {
-                    Parallel.ForEach(pieces, new ParallelOptions { MaxDegreeOfParallelism = threads }, piece => file.Write(piece.At, piece.Bytes));
+                    var options = new ParallelOptions { MaxDegreeOfParallelism = threads };
+                    Parallel.ForEach(pieces, options, piece => file.Write(piece.At, piece.Bytes));
                 }
 
                 Assert.True(pieces.SelectMany(p => p.Bytes).SequenceEqual(File.ReadAllBytes(path)));

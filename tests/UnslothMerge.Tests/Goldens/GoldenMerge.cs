@@ -41,7 +41,8 @@ internal static class GoldenMerge
                         ? new FourBitRequest(null, @case.Options.TryGetValue("DoubleQuantization", out var d) ? d.GetBoolean() : null,
                             null, null) : null,
                 });
-                ModelSaver.Save(destination, method, new RunOptions(ExecutionPlan.For(write, new MemoryLimit(long.MaxValue), 2), Sync: false), null, TestContext.Current.CancellationToken);
+                var run = new RunOptions(ExecutionPlan.For(write, new MemoryLimit(long.MaxValue), 2), Sync: false);
+                ModelSaver.Save(destination, method, run, null, TestContext.Current.CancellationToken);
                 break;
             case "lora":
                 AdapterSaver.Save(plan, destination, sync: false);

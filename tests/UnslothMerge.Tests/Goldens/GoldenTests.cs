@@ -149,11 +149,15 @@ public sealed class GoldenTests
         var expected = @case.Expect.TryGetProperty("config", out var config) ? JsonNode.Parse(config.GetRawText())!.AsObject() : [];
         foreach (var (key, value) in expected)
         {
-            Assert.True(JsonNode.DeepEquals(value, At(after, key)), $"config.json: {key} is {At(after, key)?.ToJsonString()} instead of {value?.ToJsonString()}");
+            Assert.True(
+                JsonNode.DeepEquals(value, At(after, key)),
+                $"config.json: {key} is {At(after, key)?.ToJsonString()} instead of {value?.ToJsonString()}");
         }
 
         // Untouched keys stay as they were, to the digit.
-        foreach (var (key, value) in before.Where(p => !absent.Contains(p.Key) && !expected.Any(e => e.Key.Split('.')[0] == p.Key) && p.Key is not ("dtype" or "torch_dtype" or "quantization_config")))
+        foreach (var (key, value) in before.Where(p =>
+            !absent.Contains(p.Key) && !expected.Any(e => e.Key.Split('.')[0] == p.Key)
+            && p.Key is not ("dtype" or "torch_dtype" or "quantization_config")))
         {
             (value as JsonObject)?.Remove("quantization_config");
             Assert.Equal(value?.ToJsonString(), after[key]?.ToJsonString());

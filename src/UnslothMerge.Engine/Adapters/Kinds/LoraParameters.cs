@@ -38,7 +38,8 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         return new ModuleChanges([.. adapted.SelectMany(a => Deltas(module, a, adapted))])
         {
             Warning = isUnmarked
-                ? "The adapter was trained with Unsloth and does not say how lora_B of its experts is arranged: it is taken rank by rank, as PEFT "
+                ? "The adapter was trained with Unsloth and does not say how lora_B of its experts is arranged: "
+                    + "it is taken rank by rank, as PEFT "
                     + "does. If it was trained with an Unsloth that grouped it by expert, say -MoeLoraLayout Grouped."
                 : null,
         };
@@ -137,7 +138,8 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
             _ => (MoeLoraLayout?)null,
         };
         return module.Base.MoeLoraLayout ?? layout ?? throw new MisfitException(
-            $"adapter_config.json's lora_B_layout of {parameter} is {string.Join(" and ", stated.Select(s => $"'{s.ToLowerInvariant()}'"))}, which cannot "
+            $"adapter_config.json's lora_B_layout of {parameter} is "
+                + $"{string.Join(" and ", stated.Select(s => $"'{s.ToLowerInvariant()}'"))}, which cannot "
             + "be followed; say -MoeLoraLayout RankMajor or Grouped");
     }
 

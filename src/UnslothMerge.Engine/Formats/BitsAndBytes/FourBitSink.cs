@@ -121,7 +121,8 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
         return text.AsSpan().IndexOfAny('.', 'e') < 0 ? text + ".0" : text;
     }
 
-    private sealed class Writer(FourBitSink sink, FourBitOptions options, MatrixView view, IOutput output) : RoundingWriter(options.Type, view)
+    private sealed class Writer(FourBitSink sink, FourBitOptions options, MatrixView view, IOutput output)
+        : RoundingWriter(options.Type, view)
     {
         private readonly NativeBuffer _absMax = new(sink._blocks * sizeof(float));
 
@@ -131,7 +132,8 @@ public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitO
             var elements = rows * View.Columns;
             var rounded = encoded[..(elements * Width)];
             var packed = encoded.Slice((int)CacheLine.Align(elements * Width), (elements + 1) / 2);
-            var absMax = _absMax.Floats.Slice((int)(row * View.Columns / options.BlockSize), (elements + options.BlockSize - 1) / options.BlockSize);
+            var blocks = (elements + options.BlockSize - 1) / options.BlockSize;
+            var absMax = _absMax.Floats.Slice((int)(row * View.Columns / options.BlockSize), blocks);
             options.Codes.Encode(options.Type, rounded, options.BlockSize, packed, absMax, ref statistics);
             output.Write(0, row * View.Columns / 2, packed);
         }
