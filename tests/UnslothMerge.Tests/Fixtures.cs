@@ -42,5 +42,6 @@ internal sealed class TemporaryDirectory : IDisposable
 /// <summary>How tests run a save: without flushing, with as much memory as it likes.</summary>
 internal static class Runs
 {
-    public static RunOptions Of(WritePlan plan, int workers = 2) => new(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: false);
+    public static RunOptions Of(WritePlan plan, int workers = 2) =>
+        new(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: false);
 }

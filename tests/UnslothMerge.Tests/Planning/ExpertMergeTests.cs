@@ -166,7 +166,7 @@ public sealed class ExpertMergeTests
         adapter.Add($"base_model.model.{Experts}.{E}.down_proj.lora_B.weight", [H, R], _ => 1);
         var error = Assert.Throws<MergeException>(() =>
             Merge(@base, adapter.WriteAdapter(directory["adapter"], Config(R, Alpha)), directory["out"]));
-        Assert.Contains($"the base has no {Experts}.{E}.down_proj", error.Message, StringComparison.Ordinal);
+        Assert.Contains($"there is no {Experts}.{E}.down_proj", error.Message, StringComparison.Ordinal);
     }
 
     private static void Merge(string @base, string adapter, string output, double weight = 1)

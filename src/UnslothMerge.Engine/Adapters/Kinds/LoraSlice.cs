@@ -133,7 +133,7 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
     {
         var (experts, rows, columns) = (fused.Shape[0], fused.Shape[^2], fused.Shape[^1]);
         var inputs = a.Shape[1];
-        AdaptedModule.Require(place.Expert < experts, $"{fused.Name} holds {experts} experts, so {module.Name} does not exist");
+        AdaptedModule.Require(place.Expert < experts, $"{fused.Name} holds {experts} experts, so there is no {module.Name}");
         AdaptedModule.Require(
             place.Count == 1 || !module.Base.ModelTypes.Contains("gpt_oss"),
             $"{fused.Name} interleaves gate and up, so {module.Name} has no slice of its own in it");
