@@ -8,9 +8,9 @@ namespace UnslothMerge.Execution;
 /// writing queues a copy of its bytes for that thread and continues; whole pages go to the disk past the page cache while it keeps up.
 /// </summary>
 /// <param name="handle">The file.</param>
-/// <param name="buffers">Hold queued bytes; without one that is free, threads wait for each other.</param>
+/// <param name="buffers">Hold queued bytes; where none is free, threads wait for each other.</param>
 /// <param name="direct">Writes past the page cache.</param>
-internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers? buffers, DirectWrites? direct) : IDisposable
+internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers buffers, DirectWrites? direct) : IDisposable
 {
     // The size in which cp writes. The page cache takes larger blocks sooner while it finds memory in one piece of that size; where
     // memory is used up or in fragments a write then takes three times as long.
@@ -55,7 +55,7 @@ internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers? buffers, 
         if (!TryBegin(null))
         {
             // Without a buffer this thread writes beside the other one.
-            if (buffers?.TryCopy(bytes) is not { } buffer)
+            if (buffers.TryCopy(bytes) is not { } buffer)
             {
                 WriteBlocks(at, bytes);
                 return;
@@ -105,7 +105,7 @@ internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers? buffers, 
 
     private void Write(Queued queued)
     {
-        WriteBlocks(queued.At, buffers!.Bytes(queued.Buffer, queued.Length));
+        WriteBlocks(queued.At, buffers.Bytes(queued.Buffer, queued.Length));
         buffers.Return(queued.Buffer);
     }
 

@@ -32,7 +32,7 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQuan
     private const int WholeRowValues = 16 * 1024;
 
     /// <summary>A plane of a tile in fp32, in bytes.</summary>
-    public long PlaneBytes => (long)TileRows * TileColumns * sizeof(float);
+    public long PlaneBytes => PlaneOf(TileRows, TileColumns);
 
     /// <summary>Cuts a tensor.</summary>
     /// <param name="tensor">The tensor.</param>
@@ -45,10 +45,11 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQuan
         var rows = PieceRows(tensor, sink, pieceBytes, quantum);
         var isFused = tensor.Source.PlainType is not null && sink.RoundedType is not null && !tensor.Terms.Any(t => t.Term.ReadsWeights);
         var (tileRows, tileColumns) = TileOf(tensor, rows, deltaQuantum, isFused);
-        var plane = (long)tileRows * tileColumns * sizeof(float);
-        var memory = PieceMemory.Of(tensor, sink, rows, isFused ? plane : 2 * plane);
+        var memory = PieceMemory.Of(tensor, sink, rows, (isFused ? 1 : 2) * PlaneOf(tileRows, tileColumns));
         return new Tiling(rows, tileRows, tileColumns, (int)Math.Min(quantum, rows), isFused, memory);
     }
+
+    private static long PlaneOf(int rows, int columns) => (long)rows * columns * sizeof(float);
 
     private static int PieceRows(LogicalTensor tensor, TensorSink sink, int pieceBytes, long quantum)
     {
