@@ -1,4 +1,3 @@
-using System.CommandLine;
 using UnslothMerge;
 using UnslothMerge.Bench.Commands;
 

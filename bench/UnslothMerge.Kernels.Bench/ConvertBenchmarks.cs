@@ -1,6 +1,3 @@
-using BenchmarkDotNet.Attributes;
-using UnslothMerge.Simd;
-
 namespace UnslothMerge.Kernels.Bench;
 
 /// <summary>Decode, combine and 4-bit decode of one tile in L1, row by row, beside a copy of as many 16-bit elements.</summary>

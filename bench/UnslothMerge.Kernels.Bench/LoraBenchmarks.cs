@@ -1,7 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using BenchmarkDotNet.Attributes;
-using UnslothMerge.Simd;
 
 namespace UnslothMerge.Kernels.Bench;
 

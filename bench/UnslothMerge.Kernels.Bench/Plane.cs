@@ -1,5 +1,3 @@
-using System.Runtime.InteropServices;
-
 namespace UnslothMerge.Kernels.Bench;
 
 /// <summary>Native memory on a cache line, as the executor's tiles have it. It lives as long as the process.</summary>

@@ -1,7 +1,3 @@
-using BenchmarkDotNet.Attributes;
-using UnslothMerge.Formats.BitsAndBytes;
-using UnslothMerge.Simd;
-
 namespace UnslothMerge.Kernels.Bench;
 
 /// <summary>Quantized formats, a tile at a time out of a panel in L2, and the quantization to four bits, beside a copy of as many 16-bit

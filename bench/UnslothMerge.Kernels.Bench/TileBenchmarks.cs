@@ -1,6 +1,3 @@
-using BenchmarkDotNet.Attributes;
-using UnslothMerge.Simd;
-
 namespace UnslothMerge.Kernels.Bench;
 
 /// <summary>A whole merge of bfloat16 on one core: decode, LoRA product, combine, over a buffer of rows in L2, beside its copy.</summary>

@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace UnslothMerge;
 
 /// <summary>Sizes as people write and read them. "5GB" is decimal, as on the Hugging Face Hub; "5GiB" is binary; digits alone are

@@ -1,5 +1,3 @@
-using Microsoft.Win32.SafeHandles;
-
 namespace UnslothMerge;
 
 /// <summary>Reads that are not content with less.</summary>

@@ -1,5 +1,3 @@
-using System.Text.RegularExpressions;
-
 namespace UnslothMerge.Help;
 
 /// <summary>An example of a page.</summary>

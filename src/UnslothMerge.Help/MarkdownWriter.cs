@@ -1,6 +1,5 @@
 using System.Management.Automation;
 using System.Reflection;
-using System.Text.RegularExpressions;
 using System.Xml.Linq;
 
 namespace UnslothMerge.Help;

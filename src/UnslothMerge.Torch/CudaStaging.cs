@@ -1,6 +1,3 @@
-using System.Runtime.InteropServices;
-using TorchSharp;
-using UnslothMerge.Devices;
 using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch;

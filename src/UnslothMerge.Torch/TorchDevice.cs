@@ -1,6 +1,3 @@
-using System.Diagnostics;
-using TorchSharp;
-using UnslothMerge.Devices;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
 using UnslothMerge.Torch.Native;

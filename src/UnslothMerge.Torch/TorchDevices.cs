@@ -1,4 +1,3 @@
-using UnslothMerge.Devices;
 using UnslothMerge.Torch.Native;
 
 namespace UnslothMerge.Torch;

@@ -1,6 +1,3 @@
-using System.Runtime.InteropServices;
-using UnslothMerge.Devices;
-
 namespace UnslothMerge.Torch;
 
 /// <summary>Tells libtorch's errors apart: all of them come as the same exception, with C++'s text.</summary>

@@ -1,5 +1,3 @@
-using TorchSharp;
-using UnslothMerge.Devices;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Torch;

@@ -1,12 +1,8 @@
-using System.Runtime.InteropServices;
-using TorchSharp;
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Devices;
 using UnslothMerge.Formats;
 using UnslothMerge.Formats.BitsAndBytes;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 using UnslothMerge.Torch.Sources;
 using UnslothMerge.Torch.Terms;

@@ -1,5 +1,3 @@
-using TorchSharp;
-using UnslothMerge.Safetensors;
 using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch;

@@ -1,9 +1,4 @@
-using System.Diagnostics;
 using TorchSharp;
-using UnslothMerge.Devices;
-using UnslothMerge.Planning;
-using UnslothMerge.Tests;
-using UnslothMerge.Torch;
 
 namespace UnslothMerge.Gpu;
 

@@ -1,5 +1,4 @@
 using TorchSharp;
-using UnslothMerge.Devices;
 using static TorchSharp.torch;
 
 namespace UnslothMerge.Gpu;

@@ -1,6 +1,3 @@
-using UnslothMerge.Devices;
-using UnslothMerge.Torch;
-
 namespace UnslothMerge.Gpu;
 
 /// <summary>Shows that merges keep to limits of a GPU's memory, and what they do where there is too little.</summary>

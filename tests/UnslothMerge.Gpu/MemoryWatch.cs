@@ -1,5 +1,3 @@
-using UnslothMerge.Devices;
-
 namespace UnslothMerge.Gpu;
 
 /// <summary>Watches how much of a device's memory is taken from now on, by everybody.</summary>

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using UnslothMerge.Devices;
 using UnslothMerge.Gpu;
 
 var device = new Option<DeviceRequest>("--device")

@@ -1,7 +1,3 @@
-using System.Runtime.InteropServices;
-using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Gpu;
 
 /// <summary>Compares two bfloat16 models, one of them from a device.</summary>

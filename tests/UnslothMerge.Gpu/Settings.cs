@@ -1,5 +1,3 @@
-using UnslothMerge.Devices;
-
 namespace UnslothMerge.Gpu;
 
 /// <summary>What the command line says.</summary>

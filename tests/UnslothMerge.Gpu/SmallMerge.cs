@@ -1,8 +1,4 @@
 using UnslothMerge.Bench.Generating;
-using UnslothMerge.Devices;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Tests;
 
 namespace UnslothMerge.Gpu;
 

@@ -1,5 +1,3 @@
-using System.Diagnostics;
-
 namespace UnslothMerge.Gpu;
 
 /// <summary>One part of the check, in a process of its own: what crashes or hangs ends no other.</summary>

@@ -1,9 +1,4 @@
-using System.Diagnostics;
-using System.Globalization;
 using UnslothMerge.Bench.Generating;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Tests;
 
 namespace UnslothMerge.Gpu;
 

@@ -1,8 +1,3 @@
-using System.Diagnostics;
-using UnslothMerge.Devices;
-using UnslothMerge.Planning;
-using UnslothMerge.Tests;
-
 namespace UnslothMerge.Gpu;
 
 /// <summary>One merge of the table, and what it took.</summary>

@@ -1,5 +1,3 @@
-using CsCheck;
-
 namespace UnslothMerge.Tests;
 
 public sealed class ByteSizeTests

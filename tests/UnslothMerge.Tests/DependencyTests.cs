@@ -1,7 +1,5 @@
-using System.Text.RegularExpressions;
 using ArchUnitNET.Domain;
 using ArchUnitNET.Loader;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Tests;
 

@@ -1,6 +1,3 @@
-using UnslothMerge.Planning;
-using UnslothMerge.Saving;
-
 namespace UnslothMerge.Tests;
 
 /// <summary>Where the fixtures are, and places to write to.</summary>

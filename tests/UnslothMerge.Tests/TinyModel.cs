@@ -1,11 +1,4 @@
-using System.Buffers.Binary;
-using System.Runtime.InteropServices;
 using System.Security.Cryptography;
-using UnslothMerge.Adapters;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Saving;
 
 namespace UnslothMerge.Tests;
 

@@ -1,5 +1,3 @@
-using System.Text.Json.Nodes;
-
 namespace UnslothMerge.Tests;
 
 /// <summary>F32 tensors by name, written as the files of a model or an adapter.</summary>

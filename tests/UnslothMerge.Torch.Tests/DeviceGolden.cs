@@ -1,11 +1,3 @@
-using UnslothMerge.Adapters;
-using UnslothMerge.Devices;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Tests.Goldens;
-
 namespace UnslothMerge.Tests;
 
 /// <summary>The goldens that a device has a part in, against the float64 truth.</summary>

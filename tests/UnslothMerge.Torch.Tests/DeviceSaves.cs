@@ -1,10 +1,3 @@
-using UnslothMerge.Adapters;
-using UnslothMerge.Devices;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Saving;
-using UnslothMerge.Torch;
-
 namespace UnslothMerge.Tests;
 
 /// <summary>Saves without PowerShell, on a device or on the cores.</summary>

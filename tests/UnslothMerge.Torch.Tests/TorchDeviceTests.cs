@@ -1,11 +1,5 @@
 using TorchSharp;
-using UnslothMerge.Devices;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Tests.Goldens;
 using UnslothMerge.Tests.PowerShell;
-using UnslothMerge.Torch;
 using UnslothMerge.Torch.Native;
 
 namespace UnslothMerge.Tests;

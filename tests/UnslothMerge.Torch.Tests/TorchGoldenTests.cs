@@ -1,5 +1,3 @@
-using UnslothMerge.Devices;
-
 namespace UnslothMerge.Tests;
 
 /// <summary>Every golden that a device has a part in, with libtorch on the processor.</summary>

@@ -1,9 +1,3 @@
-using System.Reflection;
-using System.Runtime.CompilerServices;
-using UnslothMerge.Devices;
-using UnslothMerge.Planning;
-using UnslothMerge.Saving;
-
 namespace UnslothMerge.Tests;
 
 /// <summary>How tests save with libtorch on the processor.</summary>

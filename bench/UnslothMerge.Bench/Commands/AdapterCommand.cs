@@ -1,6 +1,3 @@
-using System.CommandLine;
-using UnslothMerge.Bench.Generating;
-
 namespace UnslothMerge.Bench.Commands;
 
 /// <summary><c>adapter</c>: a LoRA adapter of random numbers.</summary>

@@ -1,9 +1,3 @@
-using System.CommandLine;
-using UnslothMerge.Bench.Generating;
-using UnslothMerge.Bench.Measuring;
-using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Bench.Commands;
 
 /// <summary><c>compare</c>: merges a model with adapters, against copying it.</summary>

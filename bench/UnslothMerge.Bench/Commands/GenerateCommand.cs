@@ -1,6 +1,3 @@
-using System.CommandLine;
-using UnslothMerge.Bench.Generating;
-
 namespace UnslothMerge.Bench.Commands;
 
 /// <summary><c>generate</c>: a model of random numbers.</summary>

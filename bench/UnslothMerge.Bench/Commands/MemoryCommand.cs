@@ -1,9 +1,3 @@
-using System.CommandLine;
-using System.Globalization;
-using UnslothMerge.Bench.Generating;
-using UnslothMerge.Bench.Measuring;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Bench.Commands;
 
 /// <summary><c>memory</c>: what the memory plan promises, beside what the process then takes.</summary>

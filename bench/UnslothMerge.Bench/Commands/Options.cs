@@ -1,8 +1,4 @@
-using System.CommandLine;
 using System.CommandLine.Parsing;
-using System.Globalization;
-using UnslothMerge.Bench.Generating;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Bench.Commands;
 

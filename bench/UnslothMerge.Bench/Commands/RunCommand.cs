@@ -1,8 +1,3 @@
-using System.CommandLine;
-using UnslothMerge.Bench.Generating;
-using UnslothMerge.Bench.Measuring;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Bench.Commands;
 
 /// <summary><c>run</c>: makes a model and adapters, measures, prints, and deletes all of it.</summary>

@@ -1,7 +1,3 @@
-using System.CommandLine;
-using System.Globalization;
-using UnslothMerge.Bench.Measuring;
-
 namespace UnslothMerge.Bench.Commands;
 
 /// <summary><c>session</c>: what PowerShell, the import and the first commands take, apart from the work.</summary>

@@ -1,7 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Bench.Generating;
 
 /// <summary>Makes a LoRA adapter on all linear layers, as PEFT's <c>save_pretrained</c> writes it.</summary>

@@ -1,9 +1,3 @@
-using System.Globalization;
-using System.Text.Json.Nodes;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Bench.Generating;
 
 /// <summary>Makes a model directory as the Hub holds them: shards, index, configs, tokenizer.</summary>

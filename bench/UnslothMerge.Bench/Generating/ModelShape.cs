@@ -1,5 +1,3 @@
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Bench.Generating;
 
 /// <summary>The dimensions of a Llama: what its config.json says, and the tensors that follow from it.</summary>

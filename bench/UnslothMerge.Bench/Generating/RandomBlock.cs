@@ -1,6 +1,3 @@
-using System.Runtime.InteropServices;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Bench.Generating;
 
 /// <summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Bench.Generating;
 
 /// <summary>Writes safetensors files full of random numbers.</summary>

@@ -1,5 +1,3 @@
-using System.Diagnostics;
-
 namespace UnslothMerge.Bench.Measuring;
 
 /// <summary>Runs a program to its end.</summary>

@@ -1,6 +1,3 @@
-using System.Diagnostics;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Bench.Measuring;
 
 /// <summary>Something that makes a model directory out of a base, and is measured doing so.</summary>

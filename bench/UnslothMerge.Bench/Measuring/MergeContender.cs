@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace UnslothMerge.Bench.Measuring;
 
 /// <summary>The merge as a user runs it: a fresh PowerShell, the two cmdlets.</summary>

@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace UnslothMerge.Bench.Measuring;
 
 /// <summary>Prints measurements as a Markdown table, each set beside the copy with the same promise about the disk.</summary>

@@ -1,6 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
 

@@ -1,6 +1,5 @@
 using UnslothMerge.Models;
 using UnslothMerge.Pickle;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
 

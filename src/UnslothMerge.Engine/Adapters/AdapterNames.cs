@@ -1,4 +1,3 @@
-using System.Text.RegularExpressions;
 using UnslothMerge.Adapters.Kinds;
 
 namespace UnslothMerge.Adapters;

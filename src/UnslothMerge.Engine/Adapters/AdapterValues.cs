@@ -1,10 +1,6 @@
-using System.Buffers.Binary;
 using System.Numerics;
-using System.Numerics.Tensors;
-using System.Runtime.InteropServices;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters;

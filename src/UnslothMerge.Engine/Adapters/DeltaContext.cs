@@ -1,8 +1,6 @@
 using System.Numerics;
-using System.Numerics.Tensors;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters;

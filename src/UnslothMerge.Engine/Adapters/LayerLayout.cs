@@ -1,6 +1,5 @@
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters;
 

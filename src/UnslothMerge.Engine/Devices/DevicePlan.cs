@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using UnslothMerge.Planning;
 
 namespace UnslothMerge.Devices;

@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace UnslothMerge.Devices;
 
 /// <summary>Where the arithmetic of a merge is done.</summary>

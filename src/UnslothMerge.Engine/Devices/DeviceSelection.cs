@@ -1,4 +1,3 @@
-using System.Globalization;
 using UnslothMerge.Planning;
 
 namespace UnslothMerge.Devices;

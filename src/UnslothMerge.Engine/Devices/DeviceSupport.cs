@@ -3,7 +3,6 @@ using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Formats;
 using UnslothMerge.Formats.BitsAndBytes;
 using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Devices;
 

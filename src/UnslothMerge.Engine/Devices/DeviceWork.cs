@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
 using UnslothMerge.Simd;

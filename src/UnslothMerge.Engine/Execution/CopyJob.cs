@@ -1,6 +1,5 @@
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Execution;
 

@@ -1,4 +1,3 @@
-using Microsoft.Win32.SafeHandles;
 using UnslothMerge.IO;
 
 namespace UnslothMerge.Execution;

@@ -1,6 +1,4 @@
-using System.Collections.Immutable;
 using System.Runtime.ExceptionServices;
-using Microsoft.Win32.SafeHandles;
 using UnslothMerge.Devices;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;

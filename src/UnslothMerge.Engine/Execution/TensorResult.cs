@@ -1,5 +1,4 @@
 using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Execution;
 

@@ -1,7 +1,6 @@
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;

@@ -1,5 +1,3 @@
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Formats;
 
 /// <summary>The changes to the rows of a piece.</summary>

@@ -1,8 +1,6 @@
-using System.Text.Json.Nodes;
 using UnslothMerge.Formats.BitsAndBytes;
 using UnslothMerge.Formats.Quantized;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Formats;
 

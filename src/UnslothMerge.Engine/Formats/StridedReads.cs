@@ -1,6 +1,4 @@
-using System.Buffers;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Formats;
 

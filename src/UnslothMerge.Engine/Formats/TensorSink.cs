@@ -1,5 +1,4 @@
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats;

@@ -1,5 +1,3 @@
-using Microsoft.Win32.SafeHandles;
-
 namespace UnslothMerge.IO;
 
 /// <summary>Makes what was written survive a loss of power: file data, and the names in a directory.</summary>

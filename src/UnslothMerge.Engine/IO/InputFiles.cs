@@ -1,7 +1,4 @@
 using System.Collections.Concurrent;
-using System.Runtime.InteropServices;
-using Microsoft.Win32.SafeHandles;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.IO;
 

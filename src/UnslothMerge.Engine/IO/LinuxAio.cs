@@ -1,6 +1,4 @@
 using System.ComponentModel;
-using System.Runtime.InteropServices;
-using Microsoft.Win32.SafeHandles;
 using static UnslothMerge.IO.SystemCalls;
 
 namespace UnslothMerge.IO;

@@ -1,5 +1,3 @@
-using System.Text;
-using System.Text.RegularExpressions;
 using YamlDotNet.Core;
 
 namespace UnslothMerge.Models;

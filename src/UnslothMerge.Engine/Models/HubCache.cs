@@ -1,5 +1,3 @@
-using System.Text.RegularExpressions;
-
 namespace UnslothMerge.Models;
 
 /// <summary>The local cache of the Hugging Face Hub, as its own tools fill it. It is only ever read, and nothing is downloaded.</summary>

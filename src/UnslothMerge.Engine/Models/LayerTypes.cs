@@ -1,5 +1,3 @@
-using System.Text.RegularExpressions;
-
 namespace UnslothMerge.Models;
 
 /// <summary>What a module is, as far as the layout of its weight is concerned.</summary>

@@ -1,5 +1,3 @@
-using System.Text.Json.Nodes;
-
 namespace UnslothMerge.Models;
 
 /// <summary>What transformers knows of a model's class: the rules of its names, its ties, its head. Nothing, if the class is not one of

@@ -1,6 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Models;
 
 /// <summary>What the merge needs to know of a model's config.json. Immutable: every change gives a new config.</summary>

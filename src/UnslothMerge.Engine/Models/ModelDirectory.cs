@@ -1,5 +1,3 @@
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Models;
 
 /// <summary>A Hugging Face model directory: its config, its tensors, and the other files that make it a model. Only headers are

@@ -1,5 +1,3 @@
-using System.Text.RegularExpressions;
-
 namespace UnslothMerge.Models;
 
 /// <summary>What a tensor's name says about its place in the model.</summary>

@@ -1,5 +1,4 @@
 using System.Collections.Frozen;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Pickle;
 

@@ -1,5 +1,3 @@
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Pickle;
 
 /// <summary>A tensor of a state dict: a view of a storage.</summary>

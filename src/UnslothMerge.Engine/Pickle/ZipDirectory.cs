@@ -1,7 +1,3 @@
-using System.Buffers.Binary;
-using System.Text;
-using Microsoft.Win32.SafeHandles;
-
 namespace UnslothMerge.Pickle;
 
 /// <summary>An entry of a zip archive.</summary>

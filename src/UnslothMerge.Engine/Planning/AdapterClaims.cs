@@ -1,6 +1,5 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
 

@@ -1,10 +1,8 @@
-using System.Collections.Immutable;
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Adapters.Kinds;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
 

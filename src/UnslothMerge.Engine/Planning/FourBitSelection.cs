@@ -1,8 +1,6 @@
-using System.Text.Json.Nodes;
 using UnslothMerge.Formats;
 using UnslothMerge.Formats.BitsAndBytes;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
 

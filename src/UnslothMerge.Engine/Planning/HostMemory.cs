@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace UnslothMerge.Planning;
 
 /// <summary>The memory of the machine that this process may use, limits of containers included.</summary>

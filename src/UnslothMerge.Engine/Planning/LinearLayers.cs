@@ -1,6 +1,4 @@
-using System.Text.RegularExpressions;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
 

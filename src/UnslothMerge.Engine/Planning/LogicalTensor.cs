@@ -1,7 +1,5 @@
-using System.Collections.Immutable;
 using UnslothMerge.Adapters;
 using UnslothMerge.Formats;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
 

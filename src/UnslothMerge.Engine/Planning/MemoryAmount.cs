@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace UnslothMerge.Planning;
 
 /// <summary>How much memory a merge may take: a fraction of what is free where it works, or a number of bytes.</summary>

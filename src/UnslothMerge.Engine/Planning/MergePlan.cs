@@ -1,4 +1,3 @@
-using System.Collections.Immutable;
 using UnslothMerge.Adapters;
 using UnslothMerge.Models;
 

@@ -1,7 +1,6 @@
 using System.Diagnostics.CodeAnalysis;
 using UnslothMerge.Adapters;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
 

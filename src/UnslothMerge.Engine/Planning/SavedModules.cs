@@ -1,8 +1,6 @@
-using System.Collections.Immutable;
 using UnslothMerge.Adapters;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
 

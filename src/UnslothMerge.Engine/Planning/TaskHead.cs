@@ -1,7 +1,5 @@
-using System.Text.RegularExpressions;
 using UnslothMerge.Adapters;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
 

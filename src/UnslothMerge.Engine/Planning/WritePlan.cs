@@ -1,7 +1,5 @@
-using System.Collections.Immutable;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Planning;
 

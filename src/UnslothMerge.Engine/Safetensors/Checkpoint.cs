@@ -1,5 +1,3 @@
-using System.Text.RegularExpressions;
-
 namespace UnslothMerge.Safetensors;
 
 /// <summary>All tensors of a model directory, from one <c>model.safetensors</c> or from the shards of an index, in the order in which they

@@ -1,5 +1,3 @@
-using System.Text.Json;
-
 namespace UnslothMerge.Safetensors;
 
 /// <summary>One tensor's entry in a header, before it is checked. Offsets count from the end of the header.</summary>

@@ -1,6 +1,4 @@
-using System.Buffers.Binary;
 using System.Text.Encodings.Web;
-using System.Text.Json;
 
 namespace UnslothMerge.Safetensors;
 

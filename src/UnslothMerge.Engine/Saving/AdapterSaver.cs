@@ -3,7 +3,6 @@ using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Execution;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Saving;
 

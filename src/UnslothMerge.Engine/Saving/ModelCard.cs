@@ -1,5 +1,3 @@
-using System.Globalization;
-using System.Text;
 using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;

@@ -1,4 +1,3 @@
-using System.Text.Json.Nodes;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
 using UnslothMerge.Tokenizers;

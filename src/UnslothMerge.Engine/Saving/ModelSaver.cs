@@ -1,10 +1,7 @@
-using System.Collections.Immutable;
-using Microsoft.Win32.SafeHandles;
 using UnslothMerge.Devices;
 using UnslothMerge.Execution;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Saving;
 

@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Diagnostics;
 using UnslothMerge.Devices;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;

@@ -1,6 +1,3 @@
-using System.Runtime.InteropServices;
-using System.Runtime.Intrinsics;
-
 namespace UnslothMerge.Simd;
 
 /// <summary>Sums of products in an order that does not depend on the processor's vectors, so that every machine gets the same

@@ -1,5 +1,3 @@
-using System.Runtime.CompilerServices;
-
 namespace UnslothMerge.Simd;
 
 /// <summary>Decodes stored floats into an fp32 plane. Exact, except that a double is rounded once.</summary>

@@ -1,5 +1,3 @@
-using System.Runtime.CompilerServices;
-
 namespace UnslothMerge.Simd;
 
 /// <summary>bitsandbytes' 4-bit formats (NF4, FP4): codes of a 16-entry table, scaled per block of the flattened tensor.</summary>

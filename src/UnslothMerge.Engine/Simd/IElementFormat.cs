@@ -1,5 +1,3 @@
-using System.Runtime.CompilerServices;
-
 namespace UnslothMerge.Simd;
 
 /// <summary>A floating-point dtype of stored elements: little endian, one after the other.</summary>

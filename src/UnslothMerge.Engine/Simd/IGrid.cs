@@ -1,5 +1,3 @@
-using System.Runtime.CompilerServices;
-
 namespace UnslothMerge.Simd;
 
 /// <summary>The values that the codes of a quantized weight stand for, before they are multiplied by a scale.</summary>

@@ -1,5 +1,3 @@
-using System.Runtime.CompilerServices;
-
 namespace UnslothMerge.Simd;
 
 /// <summary>The product of the two LoRA matrices, added into a plane of deltas.</summary>

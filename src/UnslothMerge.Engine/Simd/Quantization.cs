@@ -1,6 +1,3 @@
-using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics;
-
 namespace UnslothMerge.Simd;
 
 /// <summary>Quantizes values that share a scale, and finds their largest magnitude. Every width gives the same bits.</summary>

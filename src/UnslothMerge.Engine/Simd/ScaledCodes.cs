@@ -1,5 +1,3 @@
-using System.Runtime.CompilerServices;
-
 namespace UnslothMerge.Simd;
 
 /// <summary>Codes with scales, row by row: (code − zero) · scale in fp32, each operation rounded once.</summary>

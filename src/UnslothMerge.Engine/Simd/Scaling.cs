@@ -1,6 +1,3 @@
-using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics;
-
 namespace UnslothMerge.Simd;
 
 /// <summary>Products with a factor that fp32 cannot hold.</summary>

@@ -1,5 +1,3 @@
-using System.Runtime.Intrinsics;
-
 namespace UnslothMerge.Simd;
 
 /// <summary>The vector width of a kernel, in bits.</summary>

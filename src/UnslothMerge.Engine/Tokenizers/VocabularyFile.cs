@@ -1,7 +1,4 @@
-using System.Globalization;
 using System.IO.Enumeration;
-using System.Text;
-using System.Text.Json;
 using Google.Protobuf;
 
 namespace UnslothMerge.Tokenizers;

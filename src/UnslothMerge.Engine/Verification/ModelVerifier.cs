@@ -3,7 +3,6 @@ using System.Runtime.ExceptionServices;
 using UnslothMerge.Execution;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification;

@@ -1,10 +1,7 @@
-using System.Globalization;
-using System.Text.Json.Nodes;
 using UnslothMerge.Adapters;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Tokenizers;
 
 namespace UnslothMerge.Verification;

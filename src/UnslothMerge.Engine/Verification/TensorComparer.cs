@@ -2,7 +2,6 @@ using UnslothMerge.Adapters;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification;

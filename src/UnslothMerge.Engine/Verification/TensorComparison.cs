@@ -1,5 +1,4 @@
 using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification;

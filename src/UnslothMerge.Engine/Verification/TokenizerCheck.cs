@@ -1,4 +1,3 @@
-using System.Text.Json.Nodes;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;

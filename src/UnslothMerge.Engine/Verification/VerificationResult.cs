@@ -1,5 +1,3 @@
-using System.Collections.Immutable;
-
 namespace UnslothMerge.Verification;
 
 /// <summary>The result of one check of a saved model.</summary>

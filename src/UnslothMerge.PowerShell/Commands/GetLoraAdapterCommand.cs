@@ -1,9 +1,4 @@
-using System.Management.Automation;
 using UnslothMerge.Adapters;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.PowerShell.Common;
-using UnslothMerge.PowerShell.Completion;
 
 namespace UnslothMerge.PowerShell.Commands;
 

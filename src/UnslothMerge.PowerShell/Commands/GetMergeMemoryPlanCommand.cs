@@ -1,9 +1,4 @@
-using System.Management.Automation;
 using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.PowerShell.Common;
-using UnslothMerge.PowerShell.Completion;
 using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Commands;

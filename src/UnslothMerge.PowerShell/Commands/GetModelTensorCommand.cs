@@ -1,8 +1,4 @@
-using System.Management.Automation;
 using UnslothMerge.Formats;
-using UnslothMerge.Models;
-using UnslothMerge.PowerShell.Common;
-using UnslothMerge.PowerShell.Completion;
 
 namespace UnslothMerge.PowerShell.Commands;
 

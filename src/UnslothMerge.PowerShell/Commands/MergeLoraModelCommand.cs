@@ -1,8 +1,3 @@
-using System.Management.Automation;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.PowerShell.Common;
-using UnslothMerge.PowerShell.Completion;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.PowerShell.Commands;

@@ -1,7 +1,3 @@
-using System.Diagnostics;
-using System.Management.Automation;
-using UnslothMerge.Planning;
-using UnslothMerge.PowerShell.Common;
 using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Commands;

@@ -1,6 +1,3 @@
-using System.Management.Automation;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>The parameters of the deltas, for merging and testing.</summary>

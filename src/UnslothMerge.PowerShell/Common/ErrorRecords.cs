@@ -1,5 +1,3 @@
-using System.Management.Automation;
-
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>Makes every ErrorRecord: stable id, category, target, recommended action.</summary>

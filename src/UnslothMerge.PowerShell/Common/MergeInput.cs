@@ -1,7 +1,4 @@
-using System.Management.Automation;
 using UnslothMerge.Adapters;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell.Common;
 

@@ -1,6 +1,6 @@
 using System.Management.Automation;
+
 using UnslothMerge.Execution;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell.Common;
 

@@ -1,6 +1,4 @@
-using System.Management.Automation;
 using UnslothMerge.Devices;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell.Common;
 

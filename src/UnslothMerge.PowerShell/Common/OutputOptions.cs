@@ -1,7 +1,5 @@
 using UnslothMerge.Devices;
 using UnslothMerge.Formats.BitsAndBytes;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.PowerShell.Common;
 

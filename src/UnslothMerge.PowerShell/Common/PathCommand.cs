@@ -1,6 +1,3 @@
-using System.Management.Automation;
-using UnslothMerge.PowerShell.Completion;
-
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>The base of commands that read several directories: an error in one does not stop the others.</summary>

@@ -1,5 +1,4 @@
 using UnslothMerge.Adapters;
-using UnslothMerge.Planning;
 using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Common;

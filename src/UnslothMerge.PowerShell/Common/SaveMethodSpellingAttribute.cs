@@ -1,5 +1,3 @@
-using System.Management.Automation;
-
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>Accepts Unsloth's other names of a method: merged_4bit_forced, forced_merged_4bit, and spaces for underscores.</summary>

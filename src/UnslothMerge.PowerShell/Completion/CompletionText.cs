@@ -1,7 +1,3 @@
-using System.Management.Automation;
-using System.Text.RegularExpressions;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.PowerShell.Completion;
 
 /// <summary>What completers share: quotes, and paths as the session means them.</summary>

@@ -1,6 +1,4 @@
-using System.Management.Automation;
 using System.Reflection;
-using System.Runtime.InteropServices;
 using System.Runtime.Loader;
 
 namespace UnslothMerge.PowerShell.Isolation;

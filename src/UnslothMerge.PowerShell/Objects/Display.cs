@@ -1,5 +1,3 @@
-using System.Globalization;
-
 namespace UnslothMerge.PowerShell;
 
 /// <summary>Formats numbers for the views of UnslothMerge.format.ps1xml.</summary>

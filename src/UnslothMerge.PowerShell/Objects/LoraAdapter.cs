@@ -1,5 +1,4 @@
 using UnslothMerge.Adapters;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.PowerShell;
 

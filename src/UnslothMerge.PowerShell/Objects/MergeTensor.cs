@@ -1,5 +1,3 @@
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.PowerShell;
 
 /// <summary>A planned tensor of a merge. Save-MergedModel computes it, any number of times. It holds no file open.</summary>

@@ -1,6 +1,3 @@
-using System.Text.RegularExpressions;
-using UnslothMerge.Devices;
-
 namespace UnslothMerge.Torch.Native;
 
 /// <summary>A directory with the libraries of libtorch.</summary>

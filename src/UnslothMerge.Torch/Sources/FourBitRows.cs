@@ -1,9 +1,6 @@
-using System.Runtime.InteropServices;
-using TorchSharp;
 using UnslothMerge.Formats;
 using UnslothMerge.Formats.BitsAndBytes;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch.Sources;

@@ -1,7 +1,5 @@
-using TorchSharp;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch.Sources;

@@ -1,5 +1,3 @@
-using System.Runtime.InteropServices;
-using TorchSharp;
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.IO;

@@ -1,4 +1,3 @@
-using TorchSharp;
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.IO;

@@ -1,6 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Adapters;
-
 namespace UnslothMerge.Tests.Adapters;
 
 public sealed class AdapterConfigTests

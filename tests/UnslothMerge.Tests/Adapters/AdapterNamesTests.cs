@@ -1,5 +1,3 @@
-using UnslothMerge.Adapters;
-
 namespace UnslothMerge.Tests.Adapters;
 
 public sealed class AdapterNamesTests

@@ -1,10 +1,3 @@
-using System.Text.Json.Nodes;
-using CsCheck;
-using UnslothMerge.Adapters;
-using UnslothMerge.Adapters.Terms;
-using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Adapters;
 
 public sealed class FactorMatrixTests

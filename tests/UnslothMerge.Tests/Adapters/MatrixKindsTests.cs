@@ -1,5 +1,3 @@
-using UnslothMerge.Adapters.Numerics;
-
 namespace UnslothMerge.Tests.Adapters;
 
 /// <summary>The kinds whose change is one matrix, against their formulas written out: forms and sizes that no golden has.</summary>

@@ -1,6 +1,3 @@
-using CsCheck;
-using UnslothMerge.Adapters.Numerics;
-
 namespace UnslothMerge.Tests.Adapters;
 
 public sealed class NumericsTests

@@ -1,12 +1,3 @@
-using System.Runtime.InteropServices;
-using System.Text.Json.Nodes;
-using UnslothMerge.Adapters;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Saving;
-
 namespace UnslothMerge.Tests.Adapters;
 
 /// <summary>A tensor of random values, exact in fp32.</summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Adapters.Combining;
-
 namespace UnslothMerge.Tests.Combining;
 
 /// <summary>The combinations as the papers write them: whole tensors, in double.</summary>

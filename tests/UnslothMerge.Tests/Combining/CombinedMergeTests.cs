@@ -1,13 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Adapters;
-using UnslothMerge.Adapters.Combining;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Saving;
-using UnslothMerge.Tests.Goldens;
-
 namespace UnslothMerge.Tests.Combining;
 
 /// <summary>Whole merges of adapters with different ranks and targets, compared with the formula in double.</summary>

@@ -1,8 +1,3 @@
-using CsCheck;
-using UnslothMerge.Adapters.Combining;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Tests.Combining;
 
 /// <summary>A combination is that of whole tensors in double, however the tensor is cut.</summary>

@@ -1,9 +1,4 @@
 using System.Numerics.Tensors;
-using System.Runtime.InteropServices;
-using UnslothMerge.Adapters;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Tests.Combining;
 

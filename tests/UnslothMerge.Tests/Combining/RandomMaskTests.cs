@@ -1,5 +1,3 @@
-using UnslothMerge.Adapters.Combining;
-
 namespace UnslothMerge.Tests.Combining;
 
 /// <summary>The random choice is fair, repeatable, and another one for every seed, tensor and adapter.</summary>

@@ -1,9 +1,3 @@
-using UnslothMerge.Devices;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Saving;
-
 namespace UnslothMerge.Tests.Devices;
 
 public sealed class DeviceExecutionTests : IDisposable

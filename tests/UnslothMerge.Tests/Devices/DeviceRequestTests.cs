@@ -1,5 +1,3 @@
-using UnslothMerge.Devices;
-
 namespace UnslothMerge.Tests.Devices;
 
 public sealed class DeviceRequestTests

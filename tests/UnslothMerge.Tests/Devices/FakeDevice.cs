@@ -1,10 +1,3 @@
-using System.Runtime.InteropServices;
-using UnslothMerge.Devices;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
-using UnslothMerge.Simd;
-
 namespace UnslothMerge.Tests.Devices;
 
 /// <summary>A device without libtorch, for tensors of F32: it adds one to every element, whatever the deltas say, and holds only so many

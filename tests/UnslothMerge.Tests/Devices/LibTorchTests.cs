@@ -1,6 +1,3 @@
-using System.Text;
-using UnslothMerge.Devices;
-using UnslothMerge.Torch;
 using UnslothMerge.Torch.Native;
 
 namespace UnslothMerge.Tests.Devices;

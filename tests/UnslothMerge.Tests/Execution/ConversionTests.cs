@@ -1,7 +1,3 @@
-using System.Runtime.InteropServices;
-using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Execution;
 
 /// <summary>A save without adapters: the dtype changes, with one rounding, or the bytes stay.</summary>

@@ -1,9 +1,3 @@
-using UnslothMerge.Execution;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Execution;
 
 public sealed class ExecutorTests : IDisposable

@@ -1,8 +1,3 @@
-using CsCheck;
-using UnslothMerge.Execution;
-using UnslothMerge.IO;
-using Xunit;
-
 namespace UnslothMerge.Tests.Execution;
 
 public sealed class ShardWriterTests

@@ -1,8 +1,3 @@
-using CsCheck;
-using UnslothMerge.Formats.BitsAndBytes;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Simd;
-
 namespace UnslothMerge.Tests.Formats;
 
 public sealed class FourBitCodesTests

@@ -1,10 +1,3 @@
-using System.Text.Json.Nodes;
-using CsCheck;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Formats;
 
 /// <summary>FP8 outputs against a calculation of their own, in double.</summary>

@@ -1,11 +1,3 @@
-using System.Buffers.Binary;
-using System.Runtime.InteropServices;
-using System.Text;
-using System.Text.Json.Nodes;
-using UnslothMerge.Formats.BitsAndBytes;
-using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Formats;
 
 /// <summary>

@@ -1,10 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Formats;
 
 /// <summary>Writes tiny quantized models, and reads any model's values as the engine decodes them.</summary>

@@ -1,12 +1,3 @@
-using System.Runtime.InteropServices;
-using System.Text;
-using CsCheck;
-using UnslothMerge.Formats;
-using UnslothMerge.Formats.BitsAndBytes;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Formats;
 
 /// <summary>encode(decode(x)) = x for every format that is written back, over random shapes, blocks and values.</summary>

@@ -1,9 +1,3 @@
-using System.Runtime.InteropServices;
-using System.Text.Json.Nodes;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Tests.Formats;
 
 namespace UnslothMerge.Tests.Goldens;

@@ -1,6 +1,3 @@
-using System.Text.Json;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Goldens;
 
 /// <summary>One case of tests/Fixtures/cases: what to merge and what must come out.</summary>

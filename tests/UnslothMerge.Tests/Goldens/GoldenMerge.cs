@@ -1,9 +1,4 @@
 using System.Collections.Frozen;
-using UnslothMerge.Adapters;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Saving;
 
 namespace UnslothMerge.Tests.Goldens;
 

@@ -1,8 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Adapters;
-using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Goldens;
 
 /// <summary>Merges every golden case and compares with the float64 truth, or with what the real tools wrote; what must be refused,

@@ -1,6 +1,3 @@
-using System.Runtime.InteropServices;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Goldens;
 
 /// <summary>The rule that every merged element is judged by: |actual − truth| ≤ 0.5 ulp(dtype at truth) + 2e-6 · max|truth of the

@@ -1,7 +1,4 @@
-using System.Diagnostics;
 using System.Security.Cryptography;
-using UnslothMerge.Adapters;
-using UnslothMerge.Adapters.Numerics;
 
 namespace UnslothMerge.Tests.Goldens;
 

@@ -1,7 +1,3 @@
-using CsCheck;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Lora;
 
 /// <summary>LoRA and its variants on every type of layer, compared with the formulas in double.</summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Tests.Lora;
 
 /// <summary>What adapters store beside deltas: copies of the base, whole modules, trained token rows.</summary>

@@ -1,6 +1,3 @@
-using UnslothMerge.Adapters.Combining;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Tests.Lora;
 
 /// <summary>Heads that share the embedding's weight, and heads that take the place of one.</summary>

@@ -1,7 +1,4 @@
-using CsCheck;
 using MathNet.Numerics.LinearAlgebra;
-using UnslothMerge.Adapters;
-using UnslothMerge.Adapters.Numerics;
 
 namespace UnslothMerge.Tests.Lora;
 

@@ -1,11 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Adapters;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Saving;
-
 namespace UnslothMerge.Tests.Lora;
 
 /// <summary>An array of numbers that are fp32 values, with its shape.</summary>

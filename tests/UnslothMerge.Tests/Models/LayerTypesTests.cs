@@ -1,6 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Tests.Models;
 
 public sealed class LayerTypesTests

@@ -1,7 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Models;
 
 public sealed class ModelConfigTests

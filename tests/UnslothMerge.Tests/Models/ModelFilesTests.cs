@@ -1,6 +1,3 @@
-using UnslothMerge.Models;
-using UnslothMerge.Saving;
-
 namespace UnslothMerge.Tests.Models;
 
 public sealed class ModelFilesTests

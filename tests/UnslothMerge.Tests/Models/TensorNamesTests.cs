@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Tests.Models;
 
 public sealed class TensorNamesTests

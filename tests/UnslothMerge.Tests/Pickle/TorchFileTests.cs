@@ -1,13 +1,4 @@
-using System.Buffers.Binary;
 using System.IO.Compression;
-using CsCheck;
-using UnslothMerge.Adapters;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Pickle;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Saving;
 
 namespace UnslothMerge.Tests.Pickle;
 

@@ -1,8 +1,3 @@
-using System.Runtime.InteropServices;
-using CsCheck;
-using UnslothMerge.Pickle;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Pickle;
 
 /// <summary>What torch.save writes is read; everything else is refused, and nothing is executed.</summary>

@@ -1,13 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Adapters;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Saving;
-using UnslothMerge.Tests.Goldens;
-
 namespace UnslothMerge.Tests.Planning;
 
 /// <summary>Every form of an expert adapter over every form of an expert checkpoint gives the same model.</summary>

@@ -1,9 +1,3 @@
-using UnslothMerge.Adapters;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Saving;
-
 namespace UnslothMerge.Tests.Planning;
 
 public sealed class MemoryTests
@@ -171,7 +165,7 @@ public sealed class MemoryTests
         var second = new Thread(() => shared.Take("b", 60, _ => { }).Dispose());
         second.Start();
         shared.Take("a", 60, _ => Assert.Fail("It was filled before.")).Dispose();
-        SpinWait.SpinUntil(() => !second.IsAlive || second.ThreadState.HasFlag(ThreadState.WaitSleepJoin));
+        SpinWait.SpinUntil(() => !second.IsAlive || second.ThreadState.HasFlag(System.Threading.ThreadState.WaitSleepJoin));
         Assert.True(second.IsAlive, "It was given what does not fit.");
         first.Dispose();
         second.Join();

@@ -1,8 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Adapters;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Tests.Planning;
 
 /// <summary>What is said of a base, given the name in adapter_config.json, the base's folder, its config and its card.</summary>

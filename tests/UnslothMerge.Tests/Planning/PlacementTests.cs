@@ -1,7 +1,3 @@
-using CsCheck;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Planning;
 
 /// <summary>No adapter tensor is ever lost: each has its place in the plan, or there is no plan.</summary>

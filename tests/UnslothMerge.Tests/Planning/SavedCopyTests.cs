@@ -1,12 +1,3 @@
-using System.Buffers.Binary;
-using System.Runtime.InteropServices;
-using System.Text;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Tests.Goldens;
-
 namespace UnslothMerge.Tests.Planning;
 
 public sealed class SavedCopyTests

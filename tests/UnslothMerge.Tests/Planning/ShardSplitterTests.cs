@@ -1,6 +1,3 @@
-using CsCheck;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Tests.Planning;
 
 public sealed class ShardSplitterTests

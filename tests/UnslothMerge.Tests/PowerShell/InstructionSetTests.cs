@@ -1,6 +1,3 @@
-using System.Runtime.Intrinsics;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.PowerShell;
 
 public sealed class InstructionSetTests

@@ -1,6 +1,4 @@
 using System.Management.Automation;
-using UnslothMerge.Execution;
-using UnslothMerge.Planning;
 using UnslothMerge.PowerShell.Common;
 
 namespace UnslothMerge.Tests.PowerShell;

@@ -1,5 +1,4 @@
 using System.IO.Compression;
-using System.Reflection;
 using System.Reflection.Emit;
 
 namespace UnslothMerge.Tests.PowerShell;

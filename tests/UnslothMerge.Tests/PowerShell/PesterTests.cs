@@ -1,5 +1,3 @@
-using System.Text.Json;
-
 namespace UnslothMerge.Tests.PowerShell;
 
 /// <summary>Every It of tests/Pester as a test of its own. One PowerShell runs all files before the first of them is shown.</summary>

@@ -1,6 +1,3 @@
-using System.Diagnostics;
-using System.Reflection;
-
 namespace UnslothMerge.Tests.PowerShell;
 
 /// <summary>Runs the PowerShell of the tool manifest, in a process of its own.</summary>

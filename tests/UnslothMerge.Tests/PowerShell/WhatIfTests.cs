@@ -1,5 +1,3 @@
-using System.Text.RegularExpressions;
-
 namespace UnslothMerge.Tests.PowerShell;
 
 public sealed class WhatIfTests : IDisposable

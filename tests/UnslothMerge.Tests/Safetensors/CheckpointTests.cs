@@ -1,5 +1,3 @@
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Safetensors;
 
 public sealed class CheckpointTests

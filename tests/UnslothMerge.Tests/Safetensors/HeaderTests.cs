@@ -1,8 +1,3 @@
-using System.Buffers.Binary;
-using System.Text;
-using CsCheck;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Safetensors;
 
 /// <summary>Every rule of the format, in the order in which the reference implementation checks them.</summary>

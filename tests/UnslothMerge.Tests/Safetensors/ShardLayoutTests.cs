@@ -1,8 +1,3 @@
-using System.Buffers.Binary;
-using System.Text.Json;
-using CsCheck;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Safetensors;
 
 public sealed class ShardLayoutTests

@@ -1,5 +1,3 @@
-using UnslothMerge.Saving;
-
 namespace UnslothMerge.Tests.Saving;
 
 public sealed class DestinationTests : IDisposable

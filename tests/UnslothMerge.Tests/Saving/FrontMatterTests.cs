@@ -1,5 +1,3 @@
-using CsCheck;
-using UnslothMerge.Models;
 using YamlDotNet.Core;
 
 namespace UnslothMerge.Tests.Saving;

@@ -1,8 +1,3 @@
-using UnslothMerge.Adapters;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Saving;
-
 namespace UnslothMerge.Tests.Saving;
 
 public sealed class ModelCardTests : IDisposable

@@ -1,5 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Saving;
 using UnslothMerge.Tests.Tokenizers;
 
 namespace UnslothMerge.Tests.Saving;

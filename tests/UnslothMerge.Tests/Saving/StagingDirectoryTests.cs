@@ -1,6 +1,3 @@
-using System.Runtime.InteropServices;
-using UnslothMerge.Saving;
-
 namespace UnslothMerge.Tests.Saving;
 
 public sealed partial class StagingDirectoryTests : IDisposable

@@ -1,6 +1,3 @@
-using CsCheck;
-using UnslothMerge.Simd;
-using Xunit;
 using static UnslothMerge.Tests.Simd.StoredFloats;
 
 namespace UnslothMerge.Tests.Simd;

@@ -1,8 +1,3 @@
-using System.Runtime.InteropServices;
-using CsCheck;
-using UnslothMerge.Simd;
-using Xunit;
-
 namespace UnslothMerge.Tests.Simd;
 
 public sealed class LoraKernelTests

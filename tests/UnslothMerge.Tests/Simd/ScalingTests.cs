@@ -1,7 +1,3 @@
-using CsCheck;
-using UnslothMerge.Simd;
-using Xunit;
-
 namespace UnslothMerge.Tests.Simd;
 
 public sealed class ScalingTests

@@ -1,7 +1,3 @@
-using CsCheck;
-using System.Buffers.Binary;
-using UnslothMerge.Simd;
-using Xunit;
 using static UnslothMerge.Tests.Simd.StoredFloats;
 
 namespace UnslothMerge.Tests.Simd;

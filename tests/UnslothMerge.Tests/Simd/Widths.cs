@@ -1,5 +1,3 @@
-using Xunit;
-
 namespace UnslothMerge.Tests.Simd;
 
 /// <summary>Every width runs on every machine, emulated by .NET where need be, so the tests never skip one.</summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Tokenizers;
-
 namespace UnslothMerge.Tests.Tokenizers;
 
 public sealed class ModelTokenizerTests : IDisposable

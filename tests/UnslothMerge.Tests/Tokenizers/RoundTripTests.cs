@@ -1,6 +1,3 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Tokenizers;
-
 namespace UnslothMerge.Tests.Tokenizers;
 
 public sealed class RoundTripTests : IDisposable

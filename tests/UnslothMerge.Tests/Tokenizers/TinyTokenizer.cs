@@ -1,6 +1,4 @@
-using System.Text.Json.Nodes;
 using Google.Protobuf;
-using UnslothMerge.Tokenizers;
 
 namespace UnslothMerge.Tests.Tokenizers;
 

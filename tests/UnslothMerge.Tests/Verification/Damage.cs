@@ -1,7 +1,3 @@
-using System.Runtime.InteropServices;
-using System.Text.Json.Nodes;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Tests.Verification;
 
 /// <summary>Damages a saved model, each way in which one can be.</summary>

@@ -1,10 +1,4 @@
-using System.Text.Json.Nodes;
-using UnslothMerge.Formats.BitsAndBytes;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Tests.Goldens;
 using UnslothMerge.Tests.Tokenizers;
-using UnslothMerge.Verification;
 
 namespace UnslothMerge.Tests.Verification;
 

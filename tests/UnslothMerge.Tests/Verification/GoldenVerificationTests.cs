@@ -1,7 +1,4 @@
-using UnslothMerge.Planning;
 using UnslothMerge.Tests.Formats;
-using UnslothMerge.Tests.Goldens;
-using UnslothMerge.Verification;
 
 namespace UnslothMerge.Tests.Verification;
 

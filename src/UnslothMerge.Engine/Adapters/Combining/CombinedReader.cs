@@ -1,6 +1,4 @@
-using System.Buffers;
 using System.Numerics;
-using System.Runtime.InteropServices;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 

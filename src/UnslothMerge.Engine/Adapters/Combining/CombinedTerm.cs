@@ -1,7 +1,4 @@
-using System.Collections.Immutable;
-using System.Globalization;
 using System.Numerics;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Combining;
 

@@ -1,7 +1,6 @@
 using UnslothMerge.Adapters.Numerics;
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
 

@@ -1,8 +1,6 @@
-using System.Buffers;
 using System.Numerics;
 using UnslothMerge.Adapters.Numerics;
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
 

@@ -1,7 +1,5 @@
-using System.Numerics.Tensors;
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
 

@@ -1,9 +1,6 @@
-using System.Text.Json.Nodes;
-using System.Text.RegularExpressions;
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
 

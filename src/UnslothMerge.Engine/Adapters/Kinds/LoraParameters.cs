@@ -1,6 +1,4 @@
-using System.Text.Json.Nodes;
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
 

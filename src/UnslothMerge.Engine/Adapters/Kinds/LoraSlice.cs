@@ -1,6 +1,5 @@
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
 

@@ -1,6 +1,5 @@
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Formats;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
 

@@ -1,7 +1,6 @@
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
 

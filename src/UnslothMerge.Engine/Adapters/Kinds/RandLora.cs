@@ -1,6 +1,4 @@
-using System.Numerics.Tensors;
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Kinds;
 

@@ -1,4 +1,3 @@
-using System.Numerics.Tensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Numerics;

@@ -1,5 +1,3 @@
-using System.Numerics.Tensors;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>A block-diagonal matrix of equal square blocks, in double.</summary>

@@ -1,8 +1,5 @@
-using System.Numerics.Tensors;
-using System.Runtime.InteropServices;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Terms;
 

@@ -1,5 +1,3 @@
-using System.Numerics.Tensors;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>The element-wise product of two matrices.</summary>

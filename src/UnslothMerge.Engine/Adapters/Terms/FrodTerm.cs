@@ -1,8 +1,6 @@
-using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra.Double;
 using MathNet.Numerics.LinearAlgebra.Factorization;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Terms;
 

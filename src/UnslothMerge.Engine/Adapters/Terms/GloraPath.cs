@@ -1,6 +1,4 @@
-using System.Numerics.Tensors;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Terms;
 

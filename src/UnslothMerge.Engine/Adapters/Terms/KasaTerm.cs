@@ -1,7 +1,5 @@
-using System.Numerics.Tensors;
 using UnslothMerge.Adapters.Numerics;
 using UnslothMerge.Formats;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;

@@ -1,5 +1,4 @@
 using UnslothMerge.Formats;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;

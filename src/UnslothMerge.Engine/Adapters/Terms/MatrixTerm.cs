@@ -1,7 +1,4 @@
-using System.Buffers;
-using System.Runtime.InteropServices;
 using UnslothMerge.Formats;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Terms;
 

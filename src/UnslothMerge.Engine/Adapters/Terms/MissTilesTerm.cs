@@ -1,6 +1,4 @@
-using System.Buffers;
 using UnslothMerge.Formats;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Terms;
 

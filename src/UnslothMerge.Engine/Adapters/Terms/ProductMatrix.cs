@@ -1,5 +1,3 @@
-using System.Numerics.Tensors;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>left · right, with left [rows, rank] and right [rank, columns], row-major. Each value is summed over the rank in double, in

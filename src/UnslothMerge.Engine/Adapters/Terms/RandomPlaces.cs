@@ -1,5 +1,4 @@
 using UnslothMerge.Adapters.Numerics;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Adapters.Terms;
 

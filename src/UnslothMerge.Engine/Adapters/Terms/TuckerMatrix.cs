@@ -1,6 +1,3 @@
-using System.Numerics.Tensors;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>

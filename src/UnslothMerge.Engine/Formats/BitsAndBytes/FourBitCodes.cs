@@ -1,4 +1,3 @@
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.BitsAndBytes;

@@ -1,6 +1,5 @@
 using UnslothMerge.IO;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Formats.BitsAndBytes;
 

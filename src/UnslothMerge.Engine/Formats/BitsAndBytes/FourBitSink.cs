@@ -1,9 +1,4 @@
-using System.Globalization;
-using System.Numerics.Tensors;
-using System.Runtime.InteropServices;
-using System.Text;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.BitsAndBytes;

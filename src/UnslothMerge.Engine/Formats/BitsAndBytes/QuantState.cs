@@ -1,7 +1,3 @@
-using System.Text.Json;
-using System.Text.Json.Nodes;
-using UnslothMerge.Safetensors;
-
 namespace UnslothMerge.Formats.BitsAndBytes;
 
 /// <summary>

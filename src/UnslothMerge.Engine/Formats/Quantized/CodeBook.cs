@@ -1,5 +1,3 @@
-using System.Numerics.Tensors;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;

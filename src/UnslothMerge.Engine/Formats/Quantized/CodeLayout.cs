@@ -1,5 +1,3 @@
-using System.Buffers;
-
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>How the codes of a weight are packed in its stored tensor.</summary>

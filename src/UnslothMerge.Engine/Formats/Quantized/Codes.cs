@@ -1,5 +1,3 @@
-using System.Buffers.Binary;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;

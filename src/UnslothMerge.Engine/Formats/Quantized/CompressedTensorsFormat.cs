@@ -1,8 +1,5 @@
-using System.Runtime.InteropServices;
-using System.Text.Json.Nodes;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Formats.Quantized;
 

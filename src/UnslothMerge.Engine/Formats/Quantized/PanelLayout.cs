@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using UnslothMerge.IO;
 
 namespace UnslothMerge.Formats.Quantized;

@@ -1,6 +1,4 @@
-using System.Runtime.InteropServices;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;

@@ -1,6 +1,4 @@
-using System.Text.Json.Nodes;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Formats.Quantized;
 

@@ -1,5 +1,3 @@
-using System.Runtime.InteropServices;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;

@@ -1,7 +1,4 @@
-using System.Numerics.Tensors;
-using System.Runtime.InteropServices;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Formats.Quantized;
 

@@ -1,7 +1,4 @@
-using System.Text.Json.Nodes;
-using System.Text.RegularExpressions;
 using MathNet.Numerics.LinearAlgebra;
-using UnslothMerge.Safetensors;
 using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification.Kinds;

@@ -1,10 +1,7 @@
-using System.Text.Json.Nodes;
-using System.Text.RegularExpressions;
 using MathNet.Numerics.LinearAlgebra;
 using UnslothMerge.Adapters;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Verification.References;
 

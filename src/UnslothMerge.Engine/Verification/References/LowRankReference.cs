@@ -1,8 +1,6 @@
-using System.Numerics.Tensors;
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Terms;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Verification.References;
 

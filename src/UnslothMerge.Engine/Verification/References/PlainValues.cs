@@ -1,7 +1,4 @@
-using System.Buffers.Binary;
-using System.Runtime.InteropServices;
 using UnslothMerge.IO;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Verification.References;
 

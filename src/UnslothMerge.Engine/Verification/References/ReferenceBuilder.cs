@@ -1,4 +1,3 @@
-using System.Text.Json.Nodes;
 using MathNet.Numerics.LinearAlgebra;
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Combining;
@@ -7,7 +6,6 @@ using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
 
 namespace UnslothMerge.Verification.References;
 

@@ -1,5 +1,3 @@
-using System.Text.Json.Nodes;
-
 namespace UnslothMerge.Tests.Adapters.Scenarios;
 
 /// <summary>What cannot be merged is refused by name, with the reason.</summary>

@@ -1,5 +1,3 @@
-using System.Text.Json.Nodes;
-
 namespace UnslothMerge.Tests.Adapters.Scenarios;
 
 /// <summary>OFT, BOFT, HRA, OSF and FRoD: changes by linear algebra.</summary>

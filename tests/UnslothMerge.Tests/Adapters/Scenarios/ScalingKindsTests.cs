@@ -1,5 +1,3 @@
-using System.Text.Json.Nodes;
-
 namespace UnslothMerge.Tests.Adapters.Scenarios;
 
 /// <summary>IA3, RoAd, BEFT, GLoRA and LN tuning: element-wise changes and their biases.</summary>

@@ -1,12 +1,3 @@
-using System.Runtime.InteropServices;
-using System.Text.Json.Nodes;
-using UnslothMerge.Adapters;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-using UnslothMerge.Safetensors;
-using UnslothMerge.Saving;
-
 namespace UnslothMerge.Tests.Adapters.Scenarios;
 
 /// <summary>A tensor of a test: F32, or I64 where the values are indices.</summary>
