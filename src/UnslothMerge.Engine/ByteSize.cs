@@ -2,7 +2,7 @@ namespace UnslothMerge;
 
 /// <summary>Sizes as people write and read them. "5GB" is decimal, as on the Hugging Face Hub; "5GiB" is binary; digits alone are
 /// bytes.</summary>
-public static class ByteSize
+internal static class ByteSize
 {
     private static readonly System.Buffers.SearchValues<char> NumberCharacters = System.Buffers.SearchValues.Create("0123456789.");
     private static readonly string[] DecimalUnits = ["B", "kB", "MB", "GB", "TB", "PB"];

@@ -1,7 +1,7 @@
 namespace UnslothMerge;
 
 /// <summary>The stable ids of errors that a user can act on. docs/errors.md lists them for users.</summary>
-public enum MergeError
+internal enum MergeError
 {
     /// <summary>A file or directory is missing or is not what it should be.</summary>
     InvalidModel,
@@ -48,7 +48,7 @@ public enum MergeError
 }
 
 /// <summary>An error a user can act on: it names the file, tensor or option, and says what to do.</summary>
-public class MergeException : Exception
+internal class MergeException : Exception
 {
     /// <summary>Creates the error.</summary>
     /// <param name="error">What kind it is.</param>

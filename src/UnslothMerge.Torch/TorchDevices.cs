@@ -3,7 +3,7 @@ using UnslothMerge.Torch.Native;
 namespace UnslothMerge.Torch;
 
 /// <summary>Opens libtorch devices. The engine finds this class by its name.</summary>
-public sealed class TorchDevices : ITorchDevices
+internal sealed class TorchDevices : ITorchDevices
 {
     /// <inheritdoc/>
     public IMergeDevice Open(DeviceRequest request)

@@ -4,7 +4,7 @@ namespace UnslothMerge.Adapters;
 
 /// <summary>adapter_config.json as PEFT writes it. Only what enters the math, or decides whether it can be done, is read. Source: PEFT
 /// 0.21.</summary>
-public sealed partial class AdapterConfig
+internal sealed partial class AdapterConfig
 {
     private readonly JsonObject _json;
     private readonly string _path;

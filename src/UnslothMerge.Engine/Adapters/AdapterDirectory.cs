@@ -6,14 +6,14 @@ namespace UnslothMerge.Adapters;
 /// <summary>The weights of an adapter.</summary>
 /// <param name="Path">The file that holds them: safetensors, or a pickle of torch.save.</param>
 /// <param name="Tensors">Their handles.</param>
-public sealed record AdapterWeights(string Path, IReadOnlyList<StoredTensor> Tensors)
+internal sealed record AdapterWeights(string Path, IReadOnlyList<StoredTensor> Tensors)
 {
     /// <summary>True if the file is safetensors.</summary>
     public bool IsSafetensors => System.IO.Path.GetFileName(Path) == AdapterDirectory.WeightsName;
 }
 
 /// <summary>A PEFT adapter directory: its config, and handles of its tensors. Only headers are read: adapters can be gigabytes.</summary>
-public sealed class AdapterDirectory
+internal sealed class AdapterDirectory
 {
     /// <summary>The config's file name.</summary>
     public const string ConfigName = "adapter_config.json";

@@ -10,11 +10,11 @@ namespace UnslothMerge.Adapters;
 /// <param name="Part">Which of the adapter's tensors for that module this is, without an adapter's name in it.</param>
 /// <param name="Depth">How many wrappers of the same module lie around the one that it belongs to: PEFT nests one wrapper per
 /// parameter.</param>
-public sealed record AdapterName(string Module, string Part, int Depth = 0);
+internal sealed record AdapterName(string Module, string Part, int Depth = 0);
 
 /// <summary>Reads the names that PEFT gives to an adapter's tensors, also those of raw dumps in which the adapter's name was
 /// left.</summary>
-public static partial class AdapterNames
+internal static partial class AdapterNames
 {
     private const string Prefix = "base_model.model.";
     private const string SharedPrefix = "base_model.";

@@ -4,7 +4,7 @@ namespace UnslothMerge.Adapters;
 
 /// <summary>What makes an adapter one that this program cannot merge. A kind is refused by a row of the first table, a setting by a row of
 /// the second.</summary>
-public static class AdapterRefusals
+internal static class AdapterRefusals
 {
     private const string VirtualTokens = "it puts trained tokens before the input, which no weight can express";
     private const string VirtualCache = "it puts trained keys and values before those of the input, which no weight can express";

@@ -1,7 +1,7 @@
 namespace UnslothMerge.Adapters;
 
 /// <summary>Which dimension of a fused expert parameter [experts, …, …] an adapter's A multiplies.</summary>
-public enum MoeOrientation
+internal enum MoeOrientation
 {
     /// <summary>The second dimension: A is as wide as it. PEFT up to 0.18.</summary>
     InFirst,
@@ -11,7 +11,7 @@ public enum MoeOrientation
 }
 
 /// <summary>How the columns of a fused expert adapter's B [out, rank · experts] are arranged.</summary>
-public enum MoeLoraLayout
+internal enum MoeLoraLayout
 {
     /// <summary>Rank by rank, all experts of a rank side by side: column k·E + e. PEFT.</summary>
     RankMajor,

@@ -3,7 +3,7 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Devices;
 
 /// <summary>Which tensors of a plan a device merges, in batches of how many rows, so that its memory suffices.</summary>
-public sealed class DevicePlan
+internal sealed class DevicePlan
 {
     /// <summary>The elements of a batch: enough for a bus and a GPU to reach their speed, little enough that a lane costs some 100 MB
     /// there.</summary>

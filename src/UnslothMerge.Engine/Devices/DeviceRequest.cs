@@ -1,7 +1,7 @@
 namespace UnslothMerge.Devices;
 
 /// <summary>Where the arithmetic of a merge is done.</summary>
-public enum DeviceKind
+internal enum DeviceKind
 {
     /// <summary>Whatever is faster for the work at hand.</summary>
     Auto,
@@ -19,7 +19,7 @@ public enum DeviceKind
 /// <summary>The device that a caller asks for.</summary>
 /// <param name="Kind">What kind.</param>
 /// <param name="Index">Which of several, counted from 0.</param>
-public readonly record struct DeviceRequest(DeviceKind Kind, int Index = 0)
+internal readonly record struct DeviceRequest(DeviceKind Kind, int Index = 0)
 {
     /// <summary>Reads <c>auto</c>, <c>cpu</c>, <c>cuda</c>, <c>cuda:1</c> or <c>torch-cpu</c>.</summary>
     /// <exception cref="MergeException">It is none of them.</exception>

@@ -3,7 +3,7 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Devices;
 
 /// <summary>Finds and opens the device that a caller asked for, or the one that suits the work.</summary>
-public static class DeviceSelection
+internal static class DeviceSelection
 {
     /// <summary>Opens a device; null if the cores do all the work.</summary>
     /// <param name="request">What was asked for.</param>

@@ -7,7 +7,7 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Devices;
 
 /// <summary>Which tensors a device merges, and what they need there. The others stay with the cores.</summary>
-public static class DeviceSupport
+internal static class DeviceSupport
 {
     /// <summary>
     /// What a batch takes for each of its elements beside what goes up and comes down: fp32 planes of the weight, the delta and their sum,

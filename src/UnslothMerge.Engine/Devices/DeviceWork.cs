@@ -8,7 +8,7 @@ namespace UnslothMerge.Devices;
 /// <param name="Flops">The floating-point operations of the deltas.</param>
 /// <param name="UpBytes">What goes to the device.</param>
 /// <param name="DownBytes">What comes back.</param>
-public readonly record struct DeviceWork(double Flops, long UpBytes, long DownBytes)
+internal readonly record struct DeviceWork(double Flops, long UpBytes, long DownBytes)
 {
     /// <summary>What starting libtorch and a GPU costs, about, before the first row: 1.5 s with an H200 and cached files.</summary>
     public const double StartSeconds = 2;

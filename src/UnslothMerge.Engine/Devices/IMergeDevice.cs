@@ -5,7 +5,7 @@ using UnslothMerge.Simd;
 namespace UnslothMerge.Devices;
 
 /// <summary>Merges batches of rows outside our own kernels: on a GPU. What it can do is <see cref="DeviceSupport"/>'s to say.</summary>
-public interface IMergeDevice : IDisposable
+internal interface IMergeDevice : IDisposable
 {
     /// <summary>What a person would call it.</summary>
     string Name { get; }
@@ -33,13 +33,13 @@ public interface IMergeDevice : IDisposable
 /// <summary>Device memory that no batch accounts for.</summary>
 /// <param name="Fixed">The bytes that a first merge takes.</param>
 /// <param name="PerLane">The bytes that each lane takes.</param>
-public readonly record struct DeviceOverhead(long Fixed, long PerLane);
+internal readonly record struct DeviceOverhead(long Fixed, long PerLane);
 
 /// <summary>A tensor in work on a device.</summary>
-public interface IDeviceTensor : IDisposable;
+internal interface IDeviceTensor : IDisposable;
 
 /// <summary>One thread's way to a device: buffers in both memories, filled again with every batch.</summary>
-public interface IDeviceLane : IDisposable
+internal interface IDeviceLane : IDisposable
 {
     /// <summary>Reads a batch, merges it on the device and waits for the result.</summary>
     /// <param name="tensor">The tensor.</param>
@@ -53,4 +53,4 @@ public interface IDeviceLane : IDisposable
 }
 
 /// <summary>A device has not enough memory for a batch; a smaller one may fit.</summary>
-public sealed class DeviceMemoryException(string message, Exception? inner = null) : Exception(message, inner);
+internal sealed class DeviceMemoryException(string message, Exception? inner = null) : Exception(message, inner);

@@ -3,7 +3,7 @@ using System.Runtime.Loader;
 namespace UnslothMerge.Devices;
 
 /// <summary>Opens a libtorch device; implemented by the one class of that name in UnslothMerge.Torch.</summary>
-public interface ITorchDevices
+internal interface ITorchDevices
 {
     /// <summary>Opens a device.</summary>
     /// <exception cref="MergeException">There is no libtorch that fits, or no such GPU.</exception>

@@ -5,4 +5,4 @@ namespace UnslothMerge.Execution;
 /// <param name="Total">The bytes to write.</param>
 /// <param name="Tensor">The tensor that was taken up last.</param>
 /// <param name="Shard">The shard that it belongs to.</param>
-public readonly record struct MergeProgress(long Written, long Total, string Tensor, string Shard);
+internal readonly record struct MergeProgress(long Written, long Total, string Tensor, string Shard);

@@ -10,7 +10,7 @@ namespace UnslothMerge.Execution;
 /// writes; they share nothing but the factors of the tensor in work. A device's lanes do the same with the tensors that the device merges.
 /// The caller's thread waits, reports progress and can cancel.
 /// </summary>
-public sealed class StreamingExecutor
+internal sealed class StreamingExecutor
 {
     // Enough for the disk to work on while the next bytes are made, and few calls.
     private const long FlushBytes = 32 * 1024 * 1024;

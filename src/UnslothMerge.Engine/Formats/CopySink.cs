@@ -5,7 +5,7 @@ namespace UnslothMerge.Formats;
 /// <summary>The stored tensors of one that nothing changes: the weight and all its companions, whose bytes are copied.</summary>
 /// <param name="name">The tensor's name in the output.</param>
 /// <param name="source">The tensor.</param>
-public sealed class CopySink(string name, TensorSource source) : TensorSink
+internal sealed class CopySink(string name, TensorSource source) : TensorSink
 {
     /// <summary>What is copied, in the order of <see cref="Outputs"/>.</summary>
     public IReadOnlyList<StoredTensor> Copied => source.Inputs;

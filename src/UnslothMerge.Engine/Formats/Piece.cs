@@ -1,7 +1,7 @@
 namespace UnslothMerge.Formats;
 
 /// <summary>The changes to the rows of a piece.</summary>
-public interface IPieceDeltas
+internal interface IPieceDeltas
 {
     /// <summary>Computes the deltas of a tile into its delta plane; those that are no sum may change its weights too.</summary>
     void AddTo(Tile tile);
@@ -15,7 +15,7 @@ public interface IPieceDeltas
 /// <param name="row">The first row.</param>
 /// <param name="rows">The number of rows.</param>
 /// <param name="deltas">The changes.</param>
-public readonly ref struct Piece(
+internal readonly ref struct Piece(
     TensorReader reader, TensorType? plainType, ReadOnlySpan<byte> stored, long row, int rows, IPieceDeltas deltas)
 {
     private readonly ReadOnlySpan<byte> _stored = stored;

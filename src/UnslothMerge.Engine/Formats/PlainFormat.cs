@@ -4,7 +4,7 @@ using UnslothMerge.Simd;
 namespace UnslothMerge.Formats;
 
 /// <summary>A tensor stored as plain numbers: F16, BF16, F32, F64; or of any other dtype, if nobody needs its values.</summary>
-public sealed class PlainSource(StoredTensor stored) : TensorSource
+internal sealed class PlainSource(StoredTensor stored) : TensorSource
 {
     /// <inheritdoc/>
     public override IReadOnlyList<long> Shape => stored.Shape;
@@ -49,7 +49,7 @@ public sealed class PlainSource(StoredTensor stored) : TensorSource
 }
 
 /// <summary>Writes a tensor as plain numbers: F16, BF16 or F32.</summary>
-public sealed class PlainSink(string name, TensorType type, IReadOnlyList<long> shape) : TensorSink
+internal sealed class PlainSink(string name, TensorType type, IReadOnlyList<long> shape) : TensorSink
 {
     /// <inheritdoc/>
     public override IReadOnlyList<TensorSpec> Outputs { get; } = [new TensorSpec(name, type, shape)];
@@ -74,7 +74,7 @@ public sealed class PlainSink(string name, TensorType type, IReadOnlyList<long> 
 }
 
 /// <summary>Rounds rows to a dtype at the beginning of its buffer; adds deltas to plain stored values in one step.</summary>
-public abstract class RoundingWriter(TensorType type, MatrixView view) : TensorWriter
+internal abstract class RoundingWriter(TensorType type, MatrixView view) : TensorWriter
 {
     private readonly PlainCombiner _round = PlainFormat.Combiner(TensorType.F32, type);
 
@@ -103,7 +103,7 @@ public abstract class RoundingWriter(TensorType type, MatrixView view) : TensorW
 }
 
 /// <summary>Widens stored numbers to fp32.</summary>
-public delegate void PlainDecoder(ReadOnlySpan<byte> stored, Span<float> values);
+internal delegate void PlainDecoder(ReadOnlySpan<byte> stored, Span<float> values);
 
 /// <summary>Adds a delta (or none, if empty) to weights as they are stored, and rounds once to the stored dtype, in one step.</summary>
 /// <param name="weight">[rows, columns], from the first value to the last.</param>
@@ -114,12 +114,12 @@ public delegate void PlainDecoder(ReadOnlySpan<byte> stored, Span<float> values)
 /// <param name="weightStride">The distance between two rows of the weight, in elements.</param>
 /// <param name="storedStride">The distance between two rows of the result, in elements.</param>
 /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
-public delegate void PlainCombiner(
+internal delegate void PlainCombiner(
     ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride,
         ref TileStatistics statistics);
 
 /// <summary>The kernels of the plain dtypes.</summary>
-public static class PlainFormat
+internal static class PlainFormat
 {
     /// <summary>The kernel that reads a dtype.</summary>
     public static PlainDecoder Decoder(TensorType type) => type switch

@@ -7,17 +7,17 @@ namespace UnslothMerge.Formats;
 /// <summary>A logical tensor found in a checkpoint.</summary>
 /// <param name="Name">Its plain name, as a 16-bit checkpoint would have it.</param>
 /// <param name="Source">Where its values come from.</param>
-public sealed record FoundTensor(string Name, TensorSource Source);
+internal sealed record FoundTensor(string Name, TensorSource Source);
 
 /// <summary>A way of storing weights in several tensors: finds the weights that are stored so.</summary>
-public interface IStoredFormat
+internal interface IStoredFormat
 {
     /// <summary>Finds the weights stored in this format.</summary>
     IEnumerable<FoundTensor> Find(Checkpoint checkpoint, ModelConfig config);
 }
 
 /// <summary>The number formats that can be read, and the logical tensors of a model in any of them.</summary>
-public static class StoredFormats
+internal static class StoredFormats
 {
     // One row per format. What no row claims is a plain tensor.
     private static readonly IStoredFormat[] Table =

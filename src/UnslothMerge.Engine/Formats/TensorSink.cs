@@ -7,7 +7,7 @@ namespace UnslothMerge.Formats;
 /// How a logical tensor is stored in the output: as one stored tensor or several. A sink is part of a plan: immutable, without bytes or
 /// open files. <see cref="Open"/> gives the writer that a run works with.
 /// </summary>
-public abstract class TensorSink
+internal abstract class TensorSink
 {
     /// <summary>The stored tensors, the weight first.</summary>
     public abstract IReadOnlyList<TensorSpec> Outputs { get; }
@@ -44,7 +44,7 @@ public abstract class TensorSink
 }
 
 /// <summary>Encodes and writes one tensor's rows during a run; used by several workers at once, for different rows.</summary>
-public abstract class TensorWriter : IDisposable
+internal abstract class TensorWriter : IDisposable
 {
     /// <summary>Decodes a tile, adds its deltas, and encodes it. A writer that can do all in one step does.</summary>
     /// <param name="piece">The rows that the tile is a part of, as they are stored in the base.</param>
@@ -99,7 +99,7 @@ public abstract class TensorWriter : IDisposable
 }
 
 /// <summary>Takes the bytes of one tensor's outputs to their place in a shard.</summary>
-public interface IOutput
+internal interface IOutput
 {
     /// <summary>Writes a part of an output.</summary>
     /// <param name="output">Its index in <see cref="TensorSink.Outputs"/>.</param>

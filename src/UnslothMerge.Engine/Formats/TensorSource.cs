@@ -6,7 +6,7 @@ namespace UnslothMerge.Formats;
 /// Where the values of a logical tensor come from: one stored tensor or several, in whatever number format. A source is part of a plan:
 /// immutable, without bytes or open files. <see cref="Open"/> gives the reader that a run works with.
 /// </summary>
-public abstract class TensorSource
+internal abstract class TensorSource
 {
     /// <summary>The logical shape.</summary>
     public abstract IReadOnlyList<long> Shape { get; }
@@ -44,7 +44,7 @@ public abstract class TensorSource
 }
 
 /// <summary>Reads one tensor's rows during a run; used by several workers at once.</summary>
-public abstract class TensorReader : IDisposable
+internal abstract class TensorReader : IDisposable
 {
     /// <summary>Reads the stored bytes of some rows.</summary>
     /// <param name="row">The first row.</param>

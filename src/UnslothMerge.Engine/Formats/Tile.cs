@@ -12,7 +12,7 @@ namespace UnslothMerge.Formats;
 /// <param name="rows">The number of rows.</param>
 /// <param name="column">The first column in the matrix.</param>
 /// <param name="columns">The number of columns, which is also the distance between two rows.</param>
-public readonly ref struct Tile(Span<float> weight, Span<float> delta, long row, int rows, int column, int columns)
+internal readonly ref struct Tile(Span<float> weight, Span<float> delta, long row, int rows, int column, int columns)
 {
     /// <summary>The decoded values.</summary>
     public Span<float> Weight { get; } = weight;
@@ -42,7 +42,7 @@ public readonly ref struct Tile(Span<float> weight, Span<float> delta, long row,
 /// <summary>The two-dimensional view of a tensor that tiles are cut from.</summary>
 /// <param name="Rows">The number of rows.</param>
 /// <param name="Columns">The number of columns.</param>
-public readonly record struct MatrixView(long Rows, int Columns)
+internal readonly record struct MatrixView(long Rows, int Columns)
 {
     /// <summary>The usual view: the last dimension is the columns, all others are rows; a vector is one row.</summary>
     public static MatrixView Of(IReadOnlyList<long> shape) => shape.Count switch

@@ -1,7 +1,7 @@
 namespace UnslothMerge.IO;
 
 /// <summary>Makes what was written survive a loss of power: file data, and the names in a directory.</summary>
-public static class Durable
+internal static class Durable
 {
     /// <summary>
     /// Asks the system to begin to write a file's data to the disk, without waiting for it, so that a flush at the end finds little left

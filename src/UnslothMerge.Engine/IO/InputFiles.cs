@@ -7,7 +7,7 @@ namespace UnslothMerge.IO;
 /// Reads are positional, so that workers share the handles and nothing else.
 /// </summary>
 /// <param name="sharedBytes">The memory for what several targets need, in bytes.</param>
-public sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : IDisposable
+internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : IDisposable
 {
     /// <summary>The largest tensor that is worth holding whole.</summary>
     public const long SharedBytes = 256L * 1024 * 1024;

@@ -4,7 +4,7 @@ namespace UnslothMerge.IO;
 /// Memory outside the garbage collector's heap: taken once per worker or target, given back at once. Tiles must neither grow the heap
 /// nor wait for a collection.
 /// </summary>
-public sealed unsafe class NativeBuffer : IDisposable
+internal sealed unsafe class NativeBuffer : IDisposable
 {
     private void* _pointer;
 

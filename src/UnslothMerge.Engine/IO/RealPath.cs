@@ -1,7 +1,7 @@
 namespace UnslothMerge.IO;
 
 /// <summary>Paths with every symbolic link followed, so that two names of one directory compare equal.</summary>
-public static class RealPath
+internal static class RealPath
 {
     /// <summary>The real path; parts that do not exist yet are kept as they are.</summary>
     public static string Of(string path)

@@ -5,7 +5,7 @@ namespace UnslothMerge.IO;
 /// whoever finds none waits for what others use. For tensors of which every target needs a part that lies scattered over the whole.
 /// </summary>
 /// <param name="limit">The bytes that are held at most.</param>
-public sealed class SharedBuffers(long limit) : IDisposable
+internal sealed class SharedBuffers(long limit) : IDisposable
 {
     private readonly object _gate = new();
     private readonly LinkedList<Entry> _entries = [];

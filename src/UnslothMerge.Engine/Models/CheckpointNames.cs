@@ -6,12 +6,12 @@ namespace UnslothMerge.Models;
 /// <param name="Expert">The expert's number.</param>
 /// <param name="Part">The module within the expert: <c>gate_proj</c>.</param>
 /// <param name="Name">The name in the checkpoint.</param>
-public sealed record ExpertTensor(int Expert, string Part, string Name);
+internal sealed record ExpertTensor(int Expert, string Part, string Name);
 
 /// <summary>A parameter of a module.</summary>
 /// <param name="Parameter">Its name in the module: <c>weight</c>.</param>
 /// <param name="Name">The name in the checkpoint.</param>
-public sealed record ModuleTensor(string Parameter, string Name);
+internal sealed record ModuleTensor(string Parameter, string Name);
 
 /// <summary>A tensor of the checkpoint that a parameter of the running model is made from, or made a part of.</summary>
 /// <param name="Name">The name in the checkpoint.</param>
@@ -33,7 +33,7 @@ internal sealed record StackedTensor(string Parameter, Origin Origin);
 /// compared without the containers around the model.
 /// Nothing is guessed: a name that fits two tensors is an error.
 /// </summary>
-public sealed partial class CheckpointNames
+internal sealed partial class CheckpointNames
 {
     // Modules that hold a model and are missing, or one too many, where it was saved or adapted inside another.
     private static readonly FrozenSet<string>.AlternateLookup<ReadOnlySpan<char>> Containers = new[]

@@ -1,7 +1,7 @@
 namespace UnslothMerge.Models;
 
 /// <summary>The local cache of the Hugging Face Hub, as its own tools fill it. It is only ever read, and nothing is downloaded.</summary>
-public static partial class HubCache
+internal static partial class HubCache
 {
     private const string Prefix = "models--";
 

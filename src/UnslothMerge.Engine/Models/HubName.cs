@@ -1,7 +1,7 @@
 namespace UnslothMerge.Models;
 
 /// <summary>What a model is called on the Hub: <c>org/name</c>.</summary>
-public static class HubName
+internal static class HubName
 {
     /// <summary>True for a name that the Hub could have.</summary>
     public static bool IsOne(string? name) =>

@@ -6,7 +6,7 @@ namespace UnslothMerge.Models;
 /// Reads and writes the JSON files of a model directory. A <see cref="JsonObject"/> keeps the order of keys and the spelling of numbers
 /// that nobody touches, so that an edited file differs from the original only where it was edited.
 /// </summary>
-public static partial class JsonFile
+internal static partial class JsonFile
 {
     private static readonly JsonSerializerOptions Indented =
         new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };

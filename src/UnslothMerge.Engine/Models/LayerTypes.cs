@@ -1,7 +1,7 @@
 namespace UnslothMerge.Models;
 
 /// <summary>What a module is, as far as the layout of its weight is concerned.</summary>
-public enum LayerType
+internal enum LayerType
 {
     /// <summary>torch's Linear: the weight is [out, in].</summary>
     Linear,
@@ -18,7 +18,7 @@ public enum LayerType
 /// bias the adapter's <c>fan_in_fan_out</c>, which is what the last adapted module left there. Source: transformers 5,
 /// <c>pytorch_utils.Conv1D</c> and the models that use it.
 /// </summary>
-public sealed class LayerTypes
+internal sealed class LayerTypes
 {
     // The architectures of transformers with Conv1D layers, and those layers' names.
     private static readonly (string ModelType, Regex Modules)[] Conv1DModels =

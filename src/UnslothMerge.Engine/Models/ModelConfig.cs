@@ -1,7 +1,7 @@
 namespace UnslothMerge.Models;
 
 /// <summary>What the merge needs to know of a model's config.json. Immutable: every change gives a new config.</summary>
-public sealed class ModelConfig
+internal sealed class ModelConfig
 {
     private static readonly string[] LayerCountKeys = ["num_hidden_layers", "n_layer", "num_layers", "n_layers"];
     private static readonly (string Key, int Harmless)[] PositionalKeys =

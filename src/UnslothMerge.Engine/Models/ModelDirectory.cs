@@ -2,7 +2,7 @@ namespace UnslothMerge.Models;
 
 /// <summary>A Hugging Face model directory: its config, its tensors, and the other files that make it a model. Only headers are
 /// read.</summary>
-public sealed class ModelDirectory
+internal sealed class ModelDirectory
 {
     private ModelDirectory(string path, ModelConfig config, Checkpoint checkpoint)
     {

@@ -3,7 +3,7 @@ using System.IO.Enumeration;
 namespace UnslothMerge.Models;
 
 /// <summary>The files that make up a model directory, by name. What no pattern knows belongs to somebody else.</summary>
-public static class ModelFiles
+internal static class ModelFiles
 {
     /// <summary>The tokenizer and all that belongs to it: a set of which no part goes with a part of another.</summary>
     private static readonly string[] TokenizerPatterns =

@@ -1,7 +1,7 @@
 namespace UnslothMerge.Models;
 
 /// <summary>What a tensor's name says about its place in the model.</summary>
-public static partial class TensorNames
+internal static partial class TensorNames
 {
     private static readonly string[] InputEmbeddings =
         ["embed_tokens", "wte", "word_embeddings", "embed_in", "shared", "tok_embeddings", "embeddings"];

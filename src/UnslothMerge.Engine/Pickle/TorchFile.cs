@@ -5,7 +5,7 @@ namespace UnslothMerge.Pickle;
 /// uncompressed entry per storage. So tensors are handles into the archive, as with safetensors, and nothing is copied.
 /// Source: torch 2.13, <c>torch/serialization.py</c>.
 /// </summary>
-public static class TorchFile
+internal static class TorchFile
 {
     /// <summary>The longest <c>data.pkl</c> that is read, in bytes.</summary>
     private const int MaxPickleLength = SafetensorsFile.MaxHeaderLength;

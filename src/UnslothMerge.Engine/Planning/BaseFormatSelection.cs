@@ -5,7 +5,7 @@ namespace UnslothMerge.Planning;
 
 /// <summary>Every tensor as the base has it.</summary>
 /// <param name="Required">The format that some tensors of the base must have (<c>MXFP4</c>); null for any, or none.</param>
-public sealed record BaseFormatRequest(string? Required = null) : OutputRequest
+internal sealed record BaseFormatRequest(string? Required = null) : OutputRequest
 {
     /// <inheritdoc/>
     internal override OutputSelection Choose(MergePlan merge) =>

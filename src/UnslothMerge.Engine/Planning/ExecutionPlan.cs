@@ -6,7 +6,7 @@ namespace UnslothMerge.Planning;
 /// What is executed: a model's tensors, cut into pieces, with as many threads and as much memory as the limit allows. All that it needs is
 /// known before anything is written, and the executor keeps to it.
 /// </summary>
-public sealed class ExecutionPlan
+internal sealed class ExecutionPlan
 {
     /// <summary>The length of a worker's buffer for copies, and of a piece.</summary>
     public const int CopyBytes = Tiling.PieceBytes;

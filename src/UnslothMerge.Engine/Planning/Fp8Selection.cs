@@ -5,7 +5,7 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Planning;
 
 /// <summary>What shares a scale in an FP8 output, in compressed-tensors' words.</summary>
-public enum Fp8Strategy
+internal enum Fp8Strategy
 {
     /// <summary>Blocks of 128 × 128, as DeepSeek and transformers have it.</summary>
     Block,
@@ -16,7 +16,7 @@ public enum Fp8Strategy
 
 /// <summary>What the caller wants of an FP8 output.</summary>
 /// <param name="Strategy">What shares a scale; null leaves it to the base, or to blocks.</param>
-public sealed record Fp8Request(Fp8Strategy? Strategy) : OutputRequest
+internal sealed record Fp8Request(Fp8Strategy? Strategy) : OutputRequest
 {
     /// <inheritdoc/>
     internal override OutputSelection Choose(MergePlan merge) =>

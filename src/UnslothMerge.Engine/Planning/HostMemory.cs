@@ -1,7 +1,7 @@
 namespace UnslothMerge.Planning;
 
 /// <summary>The memory of the machine that this process may use, limits of containers included.</summary>
-public static class HostMemory
+internal static class HostMemory
 {
     /// <summary>The bytes that are free or can be freed at once.</summary>
     public static long Available
@@ -31,4 +31,4 @@ public static class HostMemory
 
 /// <summary>The most memory that this process may take.</summary>
 /// <param name="Bytes">The limit.</param>
-public readonly record struct MemoryLimit(long Bytes);
+internal readonly record struct MemoryLimit(long Bytes);

@@ -4,7 +4,7 @@ using UnslothMerge.Formats;
 namespace UnslothMerge.Planning;
 
 /// <summary>What happens to a tensor.</summary>
-public enum TensorAction
+internal enum TensorAction
 {
     /// <summary>The base's bytes are copied.</summary>
     Copy,
@@ -29,7 +29,7 @@ public enum TensorAction
 internal sealed record WeightedTerm(DeltaTerm Term, string Adapter, double Weight);
 
 /// <summary>A tensor of the merged model: where it comes from and what is done to it. Immutable; no values are read yet.</summary>
-public sealed record LogicalTensor
+internal sealed record LogicalTensor
 {
     /// <summary>Its place in the plan.</summary>
     public required int Ordinal { get; init; }

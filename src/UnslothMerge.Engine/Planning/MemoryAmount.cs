@@ -1,7 +1,7 @@
 namespace UnslothMerge.Planning;
 
 /// <summary>How much memory a merge may take: a fraction of what is free where it works, or a number of bytes.</summary>
-public readonly record struct MemoryAmount
+internal readonly record struct MemoryAmount
 {
     /// <summary>Unsloth's default: three quarters of what is free.</summary>
     public const string Default = "0.75";

@@ -4,10 +4,10 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Planning;
 
 /// <summary>An adapter and the factor that the caller puts before everything it adds.</summary>
-public sealed record AdapterStep(AdapterDirectory Adapter, double Weight);
+internal sealed record AdapterStep(AdapterDirectory Adapter, double Weight);
 
 /// <summary>What became of an adapter tensor.</summary>
-public enum AdapterOutcome
+internal enum AdapterOutcome
 {
     /// <summary>It is part of a delta.</summary>
     Merged,
@@ -32,7 +32,7 @@ public enum AdapterOutcome
 /// <param name="Outcome">What became of it.</param>
 /// <param name="Tensor">The tensor of the model that it changes or copies; null if there is none.</param>
 /// <param name="Inputs">The adapter tensors.</param>
-public sealed record AdapterTarget(
+internal sealed record AdapterTarget(
     string Adapter, string Module, string Kind, AdapterOutcome Outcome, string? Tensor, ImmutableArray<string> Inputs)
 {
     /// <summary>The rank, where it has one.</summary>
@@ -46,7 +46,7 @@ public sealed record AdapterTarget(
 /// What a merge will do, tensor by tensor. Immutable; it holds handles and no values (for those that planning reads see
 /// <see cref="MergePlanner"/>). <see cref="WritePlan"/> adds how the result is stored.
 /// </summary>
-public sealed class MergePlan
+internal sealed class MergePlan
 {
     internal MergePlan(
         ModelDirectory @base, ImmutableArray<AdapterStep> steps, ImmutableArray<LogicalTensor> tensors,

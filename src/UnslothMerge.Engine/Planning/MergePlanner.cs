@@ -10,7 +10,7 @@ namespace UnslothMerge.Planning;
 /// by <see cref="Adapters.Kinds.TinyLora"/> (16 values of a module, where modules have vectors of their own), and by the formats
 /// (bitsandbytes' quant_state, compressed-tensors' weight_shape).
 /// </summary>
-public static class MergePlanner
+internal static class MergePlanner
 {
     /// <summary>Plans a merge of adapters into a base; without adapters, a plain conversion.</summary>
     /// <param name="base">The base.</param>

@@ -9,7 +9,7 @@ namespace UnslothMerge.Planning;
 /// </summary>
 /// <param name="NeedsWarning">True if the caller may have meant another base.</param>
 /// <param name="Text">Which base is used, and why it matters.</param>
-public sealed partial record NamedBase(bool NeedsWarning, string Text)
+internal sealed partial record NamedBase(bool NeedsWarning, string Text)
 {
     /// <summary>Compares the name in adapter_config.json with all that the base is called.</summary>
     /// <returns>Null if the adapter names no base.</returns>

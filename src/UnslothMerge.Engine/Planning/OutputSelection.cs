@@ -4,7 +4,7 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Planning;
 
 /// <summary>In what number format the caller wants the output.</summary>
-public abstract record OutputRequest
+internal abstract record OutputRequest
 {
     /// <summary>Decides what that means for one merge.</summary>
     /// <exception cref="MergeException">The merge cannot be written so.</exception>

@@ -4,7 +4,7 @@ using UnslothMerge.Adapters.Combining;
 namespace UnslothMerge.Planning;
 
 /// <summary>What shapes the deltas of a merge beyond the adapters themselves, and what only the caller can know about them.</summary>
-public sealed record PlanOptions
+internal sealed record PlanOptions
 {
     /// <summary>How the deltas of several adapters on one tensor become one. Replacements of whole tensors are not deltas and stay as they
     /// are.</summary>

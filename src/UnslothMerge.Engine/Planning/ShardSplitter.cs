@@ -4,7 +4,7 @@ namespace UnslothMerge.Planning;
 /// Splits tensors into shards as the Hub's own library does: in the order given; a tensor beyond the limit is a shard of its own, and any
 /// other closes the current shard when it would tip it over. Source: huggingface_hub 1.29, <c>split_state_dict_into_shards_factory</c>.
 /// </summary>
-public static class ShardSplitter
+internal static class ShardSplitter
 {
     /// <summary>Splits sizes into shards; gives the indices of each.</summary>
     /// <param name="sizes">The bytes of each tensor.</param>

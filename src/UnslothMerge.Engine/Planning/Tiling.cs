@@ -15,7 +15,7 @@ namespace UnslothMerge.Planning;
 /// <param name="RowQuantum">Pieces begin at multiples of this many rows.</param>
 /// <param name="IsFused">True if deltas are added to the weights as they are stored: tiles then have no weight plane.</param>
 /// <param name="Memory">What a piece needs.</param>
-public sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQuantum, bool IsFused, PieceMemory Memory)
+internal sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQuantum, bool IsFused, PieceMemory Memory)
 {
     /// <summary>The bytes of a piece, about. Larger pieces leave the cache between reading and writing; smaller ones cost system
     /// calls.</summary>
@@ -85,7 +85,7 @@ public sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQuan
 /// <param name="Planes">The fp32 planes of a tile.</param>
 /// <param name="Partial">What the deltas of some of the rows hold for it, all together.</param>
 /// <param name="Scan">What showing the whole tensor to a delta takes, where one asks for that: a piece, in fp32 as well.</param>
-public sealed record PieceMemory(long Source, long Sink, long Terms, long Planes, long Partial, long Scan)
+internal sealed record PieceMemory(long Source, long Sink, long Terms, long Planes, long Partial, long Scan)
 {
     /// <summary>A worker's buffers.</summary>
     public long Worker => Source + Sink + Terms + Planes;

@@ -9,7 +9,7 @@ namespace UnslothMerge.Planning;
 /// <param name="Verbatim">The stored tensors whose bytes are copied as they are, in the order of the outputs; null if there is something
 /// to compute.</param>
 /// <param name="Tiling">How it is cut into pieces.</param>
-public sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, IReadOnlyList<StoredTensor>? Verbatim, Tiling Tiling)
+internal sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, IReadOnlyList<StoredTensor>? Verbatim, Tiling Tiling)
 {
     /// <summary>The bytes of all its outputs.</summary>
     public long Bytes => Sink.Outputs.Sum(o => o.Bytes) + Sink.Deferred.Sum(d => d.MaxBytes);
@@ -19,12 +19,12 @@ public sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, IReadOnl
 /// <param name="Name">Its file name.</param>
 /// <param name="Layout">Its header, and where each tensor's bytes go.</param>
 /// <param name="Tensors">Its tensors in the order of their data.</param>
-public sealed record WriteShard(string Name, ShardLayout Layout, ImmutableArray<WriteTensor> Tensors);
+internal sealed record WriteShard(string Name, ShardLayout Layout, ImmutableArray<WriteTensor> Tensors);
 
 /// <summary>How the output is stored.</summary>
 /// <param name="Type">The dtype of all floating-point tensors; null keeps them (see <see cref="WritePlan.Create"/>).</param>
 /// <param name="MaxShardBytes">The largest shard.</param>
-public sealed record WriteOptions(TensorType? Type, long MaxShardBytes)
+internal sealed record WriteOptions(TensorType? Type, long MaxShardBytes)
 {
     /// <summary>How weights are quantized; null for a 16-bit (or 32-bit) output.</summary>
     public OutputRequest? Quantization { get; init; }
@@ -34,7 +34,7 @@ public sealed record WriteOptions(TensorType? Type, long MaxShardBytes)
 }
 
 /// <summary>How the merged model is stored: formats, shards, offsets and file sizes, all known before a byte is written.</summary>
-public sealed class WritePlan
+internal sealed class WritePlan
 {
     private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
 

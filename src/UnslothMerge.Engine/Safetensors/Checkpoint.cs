@@ -2,7 +2,7 @@ namespace UnslothMerge.Safetensors;
 
 /// <summary>All tensors of a model directory, from one <c>model.safetensors</c> or from the shards of an index, in the order in which they
 /// lie on disk.</summary>
-public sealed partial class Checkpoint
+internal sealed partial class Checkpoint
 {
     private readonly Dictionary<string, StoredTensor> _byName;
 

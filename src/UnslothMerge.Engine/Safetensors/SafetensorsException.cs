@@ -1,7 +1,7 @@
 namespace UnslothMerge.Safetensors;
 
 /// <summary>The errors of a safetensors file, with the names of the reference implementation.</summary>
-public enum SafetensorsError
+internal enum SafetensorsError
 {
     HeaderTooSmall,
     HeaderTooLarge,
@@ -16,7 +16,7 @@ public enum SafetensorsError
 }
 
 /// <summary>A file that is not valid safetensors.</summary>
-public sealed class SafetensorsException(SafetensorsError kind, string path, string detail, string? tensor = null)
+internal sealed class SafetensorsException(SafetensorsError kind, string path, string detail, string? tensor = null)
     : MergeException(
         MergeError.InvalidSafetensors,
         $"'{path}' is not a valid safetensors file ({kind}{(tensor is null ? "" : $": {tensor}")}): {detail}",

@@ -2,7 +2,7 @@ namespace UnslothMerge.Safetensors;
 
 /// <summary>The header of a safetensors file: <c>u64 LE N | N bytes of UTF-8 JSON | data</c>. Reads no tensor data and keeps no file
 /// open.</summary>
-public sealed class SafetensorsFile
+internal sealed class SafetensorsFile
 {
     /// <summary>The largest header that the format allows, in bytes.</summary>
     public const int MaxHeaderLength = 100_000_000;

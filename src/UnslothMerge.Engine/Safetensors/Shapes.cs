@@ -1,7 +1,7 @@
 namespace UnslothMerge.Safetensors;
 
 /// <summary>Shapes of tensors: arrays of dimensions.</summary>
-public static class Shapes
+internal static class Shapes
 {
     /// <summary>The number of elements; 1 for a scalar.</summary>
     public static long Count(this IReadOnlyList<long> shape)

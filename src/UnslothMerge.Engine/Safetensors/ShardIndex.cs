@@ -5,7 +5,7 @@ namespace UnslothMerge.Safetensors;
 /// <summary>
 /// <c>model.safetensors.index.json</c>: which shard holds which tensor. Source: huggingface_hub 1.29, <c>save_torch_state_dict</c>.
 /// </summary>
-public static class ShardIndex
+internal static class ShardIndex
 {
     public const string FileName = "model.safetensors.index.json";
 

@@ -3,14 +3,14 @@ using System.Text.Encodings.Web;
 namespace UnslothMerge.Safetensors;
 
 /// <summary>A tensor to be written.</summary>
-public sealed record TensorSpec(string Name, TensorType Type, IReadOnlyList<long> Shape)
+internal sealed record TensorSpec(string Name, TensorType Type, IReadOnlyList<long> Shape)
 {
     /// <summary>The length of its data in bytes.</summary>
     public long Bytes => checked(Shape.Count() * Type.Bits()) / 8;
 }
 
 /// <summary>A tensor of at most so many bytes (U8), whose length depends on the data.</summary>
-public sealed record DeferredSpec(string Name, int MaxBytes);
+internal sealed record DeferredSpec(string Name, int MaxBytes);
 
 /// <summary>
 /// The layout of one safetensors file to be written: the header's bytes, and where each tensor's data will lie.
@@ -18,7 +18,7 @@ public sealed record DeferredSpec(string Name, int MaxBytes);
 /// <c>__metadata__</c> first, padded with spaces to a multiple of 8. Source: huggingface/safetensors 0.8, <c>prepare</c>.
 /// Tensors whose length depends on the data come last: the header has room for them, and <see cref="Complete"/> fills it in.
 /// </summary>
-public sealed class ShardLayout
+internal sealed class ShardLayout
 {
     private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private readonly Dictionary<string, long> _offsets = new(StringComparer.Ordinal);

@@ -4,7 +4,7 @@ namespace UnslothMerge.Safetensors;
 /// <param name="Shape">The dimensions; empty for a scalar.</param>
 /// <param name="Offset">The offset of its first byte in the file.</param>
 /// <param name="Length">Its length in bytes.</param>
-public sealed record StoredTensor(string Name, TensorType Type, IReadOnlyList<long> Shape, StoredFile File, long Offset, long Length)
+internal sealed record StoredTensor(string Name, TensorType Type, IReadOnlyList<long> Shape, StoredFile File, long Offset, long Length)
 {
     /// <summary>Offsets tell tensors apart; hashing names and paths would be slow for large checkpoints.</summary>
     public override int GetHashCode() => HashCode.Combine(Offset, Length);
@@ -14,7 +14,7 @@ public sealed record StoredTensor(string Name, TensorType Type, IReadOnlyList<lo
 /// <param name="Path">The full path.</param>
 /// <param name="Length">In bytes.</param>
 /// <param name="Modified">UTC.</param>
-public sealed record StoredFile(string Path, long Length, DateTime Modified)
+internal sealed record StoredFile(string Path, long Length, DateTime Modified)
 {
     public string Name => System.IO.Path.GetFileName(Path);
 }

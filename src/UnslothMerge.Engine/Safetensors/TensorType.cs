@@ -5,7 +5,7 @@ namespace UnslothMerge.Safetensors;
 /// The names are spelled as in the file. Source: huggingface/safetensors 0.8, <c>Dtype</c>.
 /// </summary>
 #pragma warning disable CA1707 // the format spells some of its dtypes with underscores
-public enum TensorType
+internal enum TensorType
 {
     BOOL,
     F4,
@@ -33,7 +33,7 @@ public enum TensorType
 #pragma warning restore CA1707
 
 /// <summary>Facts about <see cref="TensorType"/>.</summary>
-public static class TensorTypes
+internal static class TensorTypes
 {
     private static readonly Dictionary<string, TensorType> ByName = Enum.GetValues<TensorType>().ToDictionary(
         t => t.ToString(), StringComparer.Ordinal);

@@ -7,7 +7,7 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Saving;
 
 /// <summary>Saves the adapter by itself, with the tokenizer: the method <c>lora</c>.</summary>
-public static class AdapterSaver
+internal static class AdapterSaver
 {
     private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
 

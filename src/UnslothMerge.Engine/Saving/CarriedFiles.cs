@@ -4,7 +4,7 @@ namespace UnslothMerge.Saving;
 
 /// <summary>The files that a saved model takes over as they are: tokenizer, templates, processor, generation config, remote code,
 /// licence.</summary>
-public static class CarriedFiles
+internal static class CarriedFiles
 {
     /// <summary>
     /// The tokenizer that the user gave, else that of an adapter that has one of its own, else the base's. It is one directory's whole

@@ -4,7 +4,7 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Saving;
 
 /// <summary>The directory that a model is saved to, checked before anything is written.</summary>
-public sealed class Destination
+internal sealed class Destination
 {
     private readonly bool _force;
 

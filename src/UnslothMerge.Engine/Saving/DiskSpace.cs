@@ -1,7 +1,7 @@
 namespace UnslothMerge.Saving;
 
 /// <summary>Free space on the destination's file system.</summary>
-public static class DiskSpace
+internal static class DiskSpace
 {
     /// <summary>The free bytes at a path, or at its nearest parent that exists; null if the system does not say.</summary>
     public static long? At(string path) => Ask(path, d => (long?)d.AvailableFreeSpace);

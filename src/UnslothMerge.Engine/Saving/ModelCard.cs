@@ -5,7 +5,7 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Saving;
 
 /// <summary>README.md of a saved model or adapter: what it was made of, and how.</summary>
-public static class ModelCard
+internal static class ModelCard
 {
     /// <summary>The name of the file.</summary>
     public const string FileName = CardText.FileName;

@@ -5,7 +5,7 @@ using UnslothMerge.Tokenizers;
 namespace UnslothMerge.Saving;
 
 /// <summary>What the user adds to a saved model beside its weights.</summary>
-public sealed record ExtrasOptions
+internal sealed record ExtrasOptions
 {
     /// <summary>A directory whose tokenizer and processor are saved, instead of the adapter's or the base's.</summary>
     public string? Tokenizer { get; init; }
@@ -19,7 +19,7 @@ public sealed record ExtrasOptions
 
 /// <summary>All files of a saved model but its weights. They are read and made before the first weight is written, so that what is wrong
 /// with them shows in time.</summary>
-public sealed class ModelExtras
+internal sealed class ModelExtras
 {
     private readonly Dictionary<string, string> _copied;
     private readonly Dictionary<string, string> _written = [];

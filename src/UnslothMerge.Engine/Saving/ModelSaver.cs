@@ -8,7 +8,7 @@ namespace UnslothMerge.Saving;
 /// <summary>What a save writes, and how.</summary>
 /// <param name="Plan">What is written, with how many threads and how much memory.</param>
 /// <param name="Sync">True to flush everything to the disk before the model gets its final name.</param>
-public sealed record RunOptions(ExecutionPlan Plan, bool Sync)
+internal sealed record RunOptions(ExecutionPlan Plan, bool Sync)
 {
     /// <summary>A device that takes some of the tensors; null if the cores do all the work.</summary>
     public DeviceRun? Device { get; init; }
@@ -18,10 +18,10 @@ public sealed record RunOptions(ExecutionPlan Plan, bool Sync)
 /// <param name="Path">Its final path.</param>
 /// <param name="Bytes">Its length.</param>
 /// <param name="Tensors">What became of its tensors.</param>
-public sealed record SavedShard(string Path, long Bytes, ImmutableArray<TensorResult> Tensors);
+internal sealed record SavedShard(string Path, long Bytes, ImmutableArray<TensorResult> Tensors);
 
 /// <summary>Saves a merged model: shards, index, config, the files carried over, and a card; all or nothing.</summary>
-public static class ModelSaver
+internal static class ModelSaver
 {
     /// <summary>Writes a planned model, with what belongs to it by itself.</summary>
     /// <exception cref="MergeException">The model cannot be written; nothing has landed.</exception>

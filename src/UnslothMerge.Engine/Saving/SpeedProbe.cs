@@ -12,7 +12,7 @@ namespace UnslothMerge.Saving;
 /// <param name="CopyRate">Bytes per second that one thread writes to the page cache and reads from it.</param>
 /// <param name="DiskRate">Bytes per second that reach the disk.</param>
 /// <param name="KernelRate">Floating-point operations per second of one thread.</param>
-public sealed record SpeedProbe(double CopyRate, double DiskRate, double KernelRate)
+internal sealed record SpeedProbe(double CopyRate, double DiskRate, double KernelRate)
 {
     private const int PieceBytes = 512 * 1024;
     private const int Pieces = 16;

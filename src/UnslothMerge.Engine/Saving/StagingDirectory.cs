@@ -7,7 +7,7 @@ namespace UnslothMerge.Saving;
 /// the destination is a mount point, or its parent may not be written, the directory is inside and its files are moved one by one.
 /// Disposed without <see cref="Land"/>, it leaves nothing behind.
 /// </summary>
-public sealed class StagingDirectory : IDisposable
+internal sealed class StagingDirectory : IDisposable
 {
     private readonly Destination _destination;
     private readonly bool _inside;

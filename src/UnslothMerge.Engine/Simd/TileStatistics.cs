@@ -5,7 +5,7 @@ namespace UnslothMerge.Simd;
 /// A tile has sixteen fp32 partial sums (column i goes to sum i mod 16, row after row, fused; a rest of less than sixteen is squared and
 /// then added), which are added pairwise in double. So the sums depend on the tiles, but not on the machine.
 /// </remarks>
-public record struct TileStatistics
+internal record struct TileStatistics
 {
     /// <summary>Σ weight², before the merge.</summary>
     public double WeightSquares { get; set; }

@@ -10,7 +10,7 @@ namespace UnslothMerge.Verification;
 /// <summary>How an output is verified.</summary>
 /// <param name="Full">True to compare every element; false for samples of every tensor.</param>
 /// <param name="Workers">The number of threads.</param>
-public sealed record VerificationOptions(bool Full, int Workers)
+internal sealed record VerificationOptions(bool Full, int Workers)
 {
     /// <summary>A directory whose tokenizer was saved instead of the adapter's or the base's.</summary>
     public string? Tokenizer { get; init; }
@@ -20,7 +20,7 @@ public sealed record VerificationOptions(bool Full, int Workers)
 /// Opens a saved model and checks that its structure and numbers are those of base and adapters: in float64, by formulas of its own
 /// (see <see cref="Reference"/>), without the executor, the kernels and the terms that made it.
 /// </summary>
-public static class ModelVerifier
+internal static class ModelVerifier
 {
     private const int Seed = 0x5eed;
 

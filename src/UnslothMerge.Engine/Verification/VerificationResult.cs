@@ -4,7 +4,7 @@ namespace UnslothMerge.Verification;
 /// <param name="Check">The name of the check.</param>
 /// <param name="Passed">True or false; null if it could not be verified.</param>
 /// <param name="Detail">What was found.</param>
-public sealed record VerificationResult(string Check, bool? Passed, string Detail)
+internal sealed record VerificationResult(string Check, bool? Passed, string Detail)
 {
     /// <summary>The tensors that failed or were not verified.</summary>
     public ImmutableArray<string> Tensors { get; init; } = [];

@@ -11,7 +11,7 @@ public sealed class CombinedMergeTests
 
     [Theory]
     [MemberData(nameof(CombinedTermTests.Types), MemberType = typeof(CombinedTermTests))]
-    public void IsTheFormulaOnEveryTensor(CombinationType type)
+    internal void IsTheFormulaOnEveryTensor(CombinationType type)
     {
         using var directory = new TemporaryDirectory();
         var plan = MergePlanner.Plan(Base, Steps, new PlanOptions { Combination = type, Density = 0.3, Seed = 5 });
@@ -68,7 +68,7 @@ public sealed class CombinedMergeTests
     [InlineData(CombinationType.Ties, 0.0)]
     [InlineData(CombinationType.DareLinear, 1.5)]
     [InlineData(CombinationType.DareTies, double.NaN)]
-    public void RefusesDensitiesThatMeanNothing(CombinationType type, double? density)
+    internal void RefusesDensitiesThatMeanNothing(CombinationType type, double? density)
     {
         var error = Assert.Throws<MergeException>(() =>
             MergePlanner.Plan(Base, Steps, new PlanOptions { Combination = type, Density = density }));

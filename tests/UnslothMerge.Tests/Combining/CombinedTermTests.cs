@@ -3,8 +3,9 @@ namespace UnslothMerge.Tests.Combining;
 /// <summary>A combination is that of whole tensors in double, however the tensor is cut.</summary>
 public sealed class CombinedTermTests
 {
-    public static TheoryData<CombinationType> Types =>
-        [CombinationType.Ties, CombinationType.DareLinear, CombinationType.DareTies, CombinationType.MagnitudePrune];
+    public static IReadOnlyCollection<ITheoryDataRow> Types =>
+        new TheoryData<CombinationType>(
+            CombinationType.Ties, CombinationType.DareLinear, CombinationType.DareTies, CombinationType.MagnitudePrune);
 
     // Few different values, so that magnitudes are equal at the cut and sums cancel exactly.
     private static readonly Gen<float> Coarse = Gen.Int[-3, 3].Select(v => v * 0.25f);
@@ -13,7 +14,7 @@ public sealed class CombinedTermTests
 
     [Theory]
     [MemberData(nameof(Types))]
-    public void IsTheCombinationOfWholeTensors(CombinationType type) =>
+    internal void IsTheCombinationOfWholeTensors(CombinationType type) =>
         Gen.Select(Gen.Int[1, 9], Gen.Int[1, 17], Gen.Int[1, 4], Gen.Bool).SelectMany((rows, columns, adapters, coarse) =>
             Gen.Select(
                 Gen.Const((rows, columns, coarse)),
@@ -53,7 +54,7 @@ public sealed class CombinedTermTests
 
     [Theory]
     [MemberData(nameof(Types))]
-    public void DoesNotDependOnTheCut(CombinationType type) =>
+    internal void DoesNotDependOnTheCut(CombinationType type) =>
         Gen.Select(Fine.Array[99], Fine.Array[99], Gen.Int[1, 11], Gen.Int[1, 11], Gen.Int[1, 9])
             .Sample((a, b, scanHeight, tileHeight, tileWidth) =>
         {
@@ -65,7 +66,7 @@ public sealed class CombinedTermTests
 
     [Theory]
     [MemberData(nameof(Types))]
-    public void WhatIsNotFiniteIsNotLost(CombinationType type)
+    internal void WhatIsNotFiniteIsNotLost(CombinationType type)
     {
         foreach (var value in new[] { float.NaN, float.NegativeInfinity })
         {

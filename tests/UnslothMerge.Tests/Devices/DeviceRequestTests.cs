@@ -8,7 +8,7 @@ public sealed class DeviceRequestTests
     [InlineData("cuda", DeviceKind.Cuda, 0)]
     [InlineData("cuda:3", DeviceKind.Cuda, 3)]
     [InlineData("torch-cpu", DeviceKind.TorchCpu, 0)]
-    public void A_device_is_named_as_in_torch(string text, DeviceKind kind, int index) =>
+    internal void A_device_is_named_as_in_torch(string text, DeviceKind kind, int index) =>
         Assert.Equal(new DeviceRequest(kind, index), DeviceRequest.Parse(text));
 
     [Theory]

@@ -12,28 +12,15 @@ public sealed class ConversionTests : IDisposable
 
     private readonly TemporaryDirectory _directory = new();
 
-    public static TheoryData<TensorType, TensorType> Pairs
-    {
-        get
-        {
-            var pairs = new TheoryData<TensorType, TensorType>();
-            foreach (var from in new[] { TensorType.F16, TensorType.BF16, TensorType.F32, TensorType.F64 })
-            {
-                foreach (var to in new[] { TensorType.F16, TensorType.BF16, TensorType.F32 })
-                {
-                    pairs.Add(from, to);
-                }
-            }
-
-            return pairs;
-        }
-    }
+    public static IReadOnlyCollection<ITheoryDataRow> Pairs =>
+        new MatrixTheoryData<TensorType, TensorType>(
+            [TensorType.F16, TensorType.BF16, TensorType.F32, TensorType.F64], [TensorType.F16, TensorType.BF16, TensorType.F32]);
 
     public void Dispose() => _directory.Dispose();
 
     [Theory]
     [MemberData(nameof(Pairs))]
-    public void Values_are_rounded_once(TensorType from, TensorType to)
+    internal void Values_are_rounded_once(TensorType from, TensorType to)
     {
         // BF16 has no 65504: it becomes 65536, which F16 has not.
         var stored = Values.Select(v => Decode(Encode(v, from), from)).Where(v => to != TensorType.F16 || Math.Abs(v) < 65520).ToArray();
@@ -49,7 +36,7 @@ public sealed class ConversionTests : IDisposable
     [InlineData(TensorType.BF16, TensorType.F32)]
     [InlineData(TensorType.F32, TensorType.BF16)]
     [InlineData(TensorType.F64, TensorType.F32)]
-    public void A_base_that_is_not_finite_is_named_when_it_must_be_converted(TensorType from, TensorType to)
+    internal void A_base_that_is_not_finite_is_named_when_it_must_be_converted(TensorType from, TensorType to)
     {
         foreach (var value in new[] { double.NaN, double.PositiveInfinity, double.NegativeInfinity })
         {
@@ -64,7 +51,7 @@ public sealed class ConversionTests : IDisposable
     [InlineData(TensorType.F32, 65520)]
     [InlineData(TensorType.BF16, 70000)]
     [InlineData(TensorType.F64, -1e300)]
-    public void A_value_beyond_the_range_is_named(TensorType from, double value)
+    internal void A_value_beyond_the_range_is_named(TensorType from, double value)
     {
         var error = Assert.Throws<MergeException>(() => Save(TensorType.F16, new TinyTensor("m.weight", from, [1], Encode(value, from))));
         Assert.Equal(MergeError.NonFiniteResult, error.Error);
@@ -75,7 +62,7 @@ public sealed class ConversionTests : IDisposable
     [InlineData(TensorType.F16)]
     [InlineData(TensorType.BF16)]
     [InlineData(TensorType.F32)]
-    public void A_tensor_that_stays_as_it_is_keeps_even_its_nans(TensorType type)
+    internal void A_tensor_that_stays_as_it_is_keeps_even_its_nans(TensorType type)
     {
         byte[] bits = [.. Encode(double.NaN, type), .. Encode(double.PositiveInfinity, type),
             .. Enumerable.Repeat((byte)0xFF, type.Bits() / 8)];

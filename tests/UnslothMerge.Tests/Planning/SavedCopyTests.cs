@@ -8,7 +8,7 @@ public sealed class SavedCopyTests
     [InlineData("llama-bf16", TensorType.F16)]
     [InlineData("llama-fp32", TensorType.F32)]
     [InlineData("llama-fp32", TensorType.F16)]
-    public void ACopyHasTheBasesValuesInItsOwnDtype(string name, TensorType type)
+    internal void ACopyHasTheBasesValuesInItsOwnDtype(string name, TensorType type)
     {
         using var files = new InputFiles();
         using var directory = new TemporaryDirectory();

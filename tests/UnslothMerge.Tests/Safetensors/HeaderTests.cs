@@ -4,7 +4,7 @@ namespace UnslothMerge.Tests.Safetensors;
 public sealed class HeaderTests
 {
     // The header, the bytes of data after it, and the first rule that it breaks.
-    public static TheoryData<string, int, SafetensorsError> Broken => new()
+    public static IReadOnlyCollection<ITheoryDataRow> Broken => new TheoryData<string, int, SafetensorsError>
     {
         // JSON
         { "", 0, SafetensorsError.InvalidHeaderDeserialization },
@@ -84,7 +84,7 @@ public sealed class HeaderTests
 
     [Theory]
     [MemberData(nameof(Broken))]
-    public void A_broken_header_is_named_for_the_first_rule_that_it_breaks(string json, int data, SafetensorsError expected)
+    internal void A_broken_header_is_named_for_the_first_rule_that_it_breaks(string json, int data, SafetensorsError expected)
     {
         using var directory = new TemporaryDirectory();
         TinyModel.WriteRaw(directory["f.safetensors"], Encoding.UTF8.GetBytes(json), data);
@@ -106,7 +106,7 @@ public sealed class HeaderTests
     [InlineData("03000000000000007B7D", SafetensorsError.InvalidHeaderLength)]
     [InlineData("0300000000000000FF7B7D", SafetensorsError.InvalidHeader)]
     [InlineData("030000000000000022C022", SafetensorsError.InvalidHeader)]
-    public void A_broken_beginning_is_named(string hex, SafetensorsError expected)
+    internal void A_broken_beginning_is_named(string hex, SafetensorsError expected)
     {
         using var directory = new TemporaryDirectory();
         File.WriteAllBytes(directory["f.safetensors"], Convert.FromHexString(hex));

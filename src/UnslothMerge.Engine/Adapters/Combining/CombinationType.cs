@@ -4,7 +4,7 @@ namespace UnslothMerge.Adapters.Combining;
 /// How the deltas of several adapters on one tensor become one. δᵢ is an adapter's whole delta of that tensor with its own scaling, wᵢ the
 /// caller's weight, n the number of elements.
 /// </summary>
-public enum CombinationType
+internal enum CombinationType
 {
     /// <summary>Σ wᵢδᵢ: exact, nothing is dropped.</summary>
     Sum,

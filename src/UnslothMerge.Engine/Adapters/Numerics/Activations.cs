@@ -1,7 +1,7 @@
 namespace UnslothMerge.Adapters.Numerics;
 
 /// <summary>The activation functions that a config can name, in double. Source: transformers, <c>ACT2FN</c>.</summary>
-public static class Activations
+internal static class Activations
 {
     private static readonly Dictionary<string, Func<double, double>> Table = new(StringComparer.Ordinal)
     {

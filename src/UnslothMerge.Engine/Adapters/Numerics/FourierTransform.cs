@@ -6,7 +6,7 @@ namespace UnslothMerge.Adapters.Numerics;
 /// The inverse discrete Fourier transform of any length in double, without the factor 1/n: x[j] = Σ X[k]·e^(2πi·jk/n). Powers of two by
 /// Cooley and Tukey (1965), other lengths as a convolution by Bluestein (1970). Immutable once made.
 /// </summary>
-public sealed class FourierTransform
+internal sealed class FourierTransform
 {
     private readonly int _length;
     private readonly int _size;

@@ -1,7 +1,7 @@
 namespace UnslothMerge.Adapters.Numerics;
 
 /// <summary>The QR decomposition with LAPACK's signs (<c>geqrf</c>, <c>orgqr</c>), which is what <c>torch.linalg.qr</c> gives.</summary>
-public static class Householder
+internal static class Householder
 {
     /// <summary>The factor Q [rows, columns] of a matrix with at least as many rows as columns.</summary>
     /// <param name="matrix">[rows, columns], row-major.</param>

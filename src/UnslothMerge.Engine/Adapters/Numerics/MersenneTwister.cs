@@ -4,7 +4,7 @@ namespace UnslothMerge.Adapters.Numerics;
 /// The random generator behind torch.Generator on the CPU: MT19937 (Matsumoto and Nishimura, 1998), seeded with a 32-bit number.
 /// Source: ATen, <c>MT19937RNGEngine</c> and <c>CPUGeneratorImpl</c>.
 /// </summary>
-public sealed class MersenneTwister
+internal sealed class MersenneTwister
 {
     private const int Length = 624;
     private const int Middle = 397;

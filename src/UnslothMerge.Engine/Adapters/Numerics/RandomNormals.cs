@@ -4,7 +4,7 @@ namespace UnslothMerge.Adapters.Numerics;
 /// The beginning of <c>torch.normal(0, 1, size)</c> on the CPU, near enough to be recognised: torch's own vector code differs in the
 /// last bits. Source: ATen, <c>normal_fill</c> and <c>normal_distribution</c>.
 /// </summary>
-public static class RandomNormals
+internal static class RandomNormals
 {
     private const int Group = 16;
 

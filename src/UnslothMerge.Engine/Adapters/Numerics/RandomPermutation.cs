@@ -1,7 +1,7 @@
 namespace UnslothMerge.Adapters.Numerics;
 
 /// <summary>The beginning of <c>torch.randperm</c> on the CPU. Source: ATen, <c>randperm_cpu</c>.</summary>
-public static class RandomPermutation
+internal static class RandomPermutation
 {
     // From this length on, torch draws 64 bits a time and shuffles the other way.
     private const long LargeLength = uint.MaxValue / 20;

@@ -6,7 +6,7 @@ namespace UnslothMerge.Formats.BitsAndBytes;
 /// The two 4-bit code books of bitsandbytes and how a value finds its code: it is compared with the thresholds between the values, and a
 /// tie goes down. Source: bitsandbytes 0.50, <c>dQuantizeNF4</c> and <c>dQuantizeFP4</c>.
 /// </summary>
-public sealed class FourBitCodes
+internal sealed class FourBitCodes
 {
     private FourBitCodes(string name, float[] values, float[] thresholds, byte[] codeOfRank)
     {

@@ -4,7 +4,7 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Formats.BitsAndBytes;
 
 /// <summary>Finds the weights that bitsandbytes stored with 4 bits: those that have a quantization state beside them.</summary>
-public sealed class FourBitFormat : IStoredFormat
+internal sealed class FourBitFormat : IStoredFormat
 {
     private const string StateInfix = ".quant_state.bitsandbytes__";
 

@@ -8,7 +8,7 @@ namespace UnslothMerge.Formats.BitsAndBytes;
 /// <param name="BlockSize">Elements that share one absmax.</param>
 /// <param name="Nested">True to quantize the absmax values too, with 8 bits.</param>
 /// <param name="Type">The 16-bit dtype that the merge is rounded to first, and that the weight decodes to.</param>
-public sealed record FourBitOptions(FourBitCodes Codes, int BlockSize, bool Nested, TensorType Type)
+internal sealed record FourBitOptions(FourBitCodes Codes, int BlockSize, bool Nested, TensorType Type)
 {
     /// <summary>Absmax values that share one nested absmax.</summary>
     public const int NestedBlockSize = 256;
@@ -25,7 +25,7 @@ public sealed record FourBitOptions(FourBitCodes Codes, int BlockSize, bool Nest
 /// <param name="name">The weight's name.</param>
 /// <param name="shape">Its shape.</param>
 /// <param name="options">How it is quantized.</param>
-public sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitOptions options) : TensorSink
+internal sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitOptions options) : TensorSink
 {
     private const int QuantMapOutput = 2;
     private const int NestedAbsMaxOutput = 3;

@@ -10,7 +10,7 @@ namespace UnslothMerge.Formats.BitsAndBytes;
 /// <param name="NestedAbsMax">F32 [⌈blocks / nested block size⌉].</param>
 /// <param name="NestedQuantMap">F32 [256]: the value of each absmax code.</param>
 /// <param name="StateJson">U8: the JSON of the <see cref="QuantState"/>.</param>
-public sealed record FourBitTensors(
+internal sealed record FourBitTensors(
     StoredTensor Packed, StoredTensor AbsMax, StoredTensor QuantMap, StoredTensor? NestedAbsMax, StoredTensor? NestedQuantMap,
     StoredTensor StateJson)
 {
@@ -24,7 +24,7 @@ public sealed record FourBitTensors(
 /// <param name="Bytes">The number of bytes.</param>
 /// <param name="FirstBlock">The first block.</param>
 /// <param name="Blocks">The number of blocks.</param>
-public readonly record struct FourBitExtent(long FirstByte, int Bytes, long FirstBlock, int Blocks)
+internal readonly record struct FourBitExtent(long FirstByte, int Bytes, long FirstBlock, int Blocks)
 {
     /// <summary>The decoded scales in what was read: they follow the codes at an aligned place.</summary>
     public Span<float> AbsMaxOf(Span<byte> stored) =>
@@ -40,7 +40,7 @@ public readonly record struct FourBitExtent(long FirstByte, int Bytes, long Firs
 /// the weight had. Blocks are flat: they may begin and end within a row. Source: bitsandbytes 0.50, <c>dequantize_4bit</c>; QLoRA (arXiv
 /// 2305.14314).
 /// </summary>
-public sealed class FourBitSource(FourBitTensors tensors, QuantState state) : TensorSource
+internal sealed class FourBitSource(FourBitTensors tensors, QuantState state) : TensorSource
 {
     public override IReadOnlyList<long> Shape => state.Shape;
 

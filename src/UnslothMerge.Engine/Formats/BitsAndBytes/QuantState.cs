@@ -10,7 +10,7 @@ namespace UnslothMerge.Formats.BitsAndBytes;
 /// <param name="Shape">The shape of the weight before it was packed.</param>
 /// <param name="NestedBlockSize">Absmax values that share one nested absmax; null without double quantization.</param>
 /// <param name="NestedOffset">What is added to each decoded absmax.</param>
-public sealed record QuantState(
+internal sealed record QuantState(
     string QuantType, int BlockSize, TensorType Type, IReadOnlyList<long> Shape, int? NestedBlockSize, float NestedOffset)
 {
     /// <summary>Reads the stored JSON.</summary>
