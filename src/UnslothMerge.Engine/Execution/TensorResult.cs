@@ -8,7 +8,8 @@ namespace UnslothMerge.Execution;
 /// <param name="Bytes">The bytes written.</param>
 /// <param name="RelativeChange">‖Δ‖ / ‖W‖ in the Frobenius norm, where deltas were added.</param>
 /// <param name="Deferred">The content of stored tensors that depends on the data, in the order of the sink.</param>
-internal sealed record TensorResult(WriteTensor Written, TensorType Type, long Bytes, double? RelativeChange, IReadOnlyList<byte[]> Deferred)
+internal sealed record TensorResult(
+    WriteTensor Written, TensorType Type, long Bytes, double? RelativeChange, IReadOnlyList<byte[]> Deferred)
 {
     /// <summary>The tensor.</summary>
     public LogicalTensor Tensor => Written.Tensor;

@@ -10,7 +10,8 @@ namespace UnslothMerge.Planning;
 /// <param name="DoubleQuantization">True to quantize the absmax values too.</param>
 /// <param name="BlockSize">Elements that share one absmax: a power of two from 32 to 4096.</param>
 /// <param name="ComputeType">The dtype in which a loaded model computes.</param>
-internal sealed record FourBitRequest(FourBitCodes? Codes, bool? DoubleQuantization, int? BlockSize, TensorType? ComputeType) : OutputRequest
+internal sealed record FourBitRequest(FourBitCodes? Codes, bool? DoubleQuantization, int? BlockSize, TensorType? ComputeType)
+    : OutputRequest
 {
     /// <inheritdoc/>
     internal override OutputSelection Choose(MergePlan merge) => new FourBitSelection(merge, this);
