@@ -51,11 +51,6 @@ internal enum MergeError
 internal class MergeException : Exception
 {
     /// <summary>Creates the error.</summary>
-    /// <param name="error">What kind it is.</param>
-    /// <param name="message">What is wrong, with names.</param>
-    /// <param name="target">The path or name concerned.</param>
-    /// <param name="advice">What the user can do about it.</param>
-    /// <param name="inner">The cause, if another error is.</param>
     public MergeException(MergeError error, string message, string? target = null, string? advice = null, Exception? inner = null)
         : base(message, inner)
     {

@@ -3,14 +3,9 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
 
-/// <summary>The tensors that an adapter stores for one module, of one kind, with the checks that kinds need.</summary>
-/// <param name="Name">The module's name in the running model.</param>
-/// <param name="Config">The adapter's config.</param>
-/// <param name="Base">The base's parameters.</param>
-/// <param name="Levels">The stored tensors by part and wrapper, the outermost wrapper first; more than one only for kinds that
-/// nest.</param>
-/// <param name="Shared">The stored tensors that all modules share, by name without <c>base_model.</c></param>
-/// <param name="Modules">The number of modules that the adapter changes.</param>
+/// <summary>The tensors that an adapter stores for one module, of one kind, with the checks that kinds need. Levels are the stored tensors
+/// by part and wrapper, the outermost wrapper first: more than one only for kinds that nest. Shared are those that all modules share, by
+/// name without <c>base_model.</c>; <see cref="Modules"/> is the number of modules that the adapter changes.</summary>
 internal sealed record AdaptedModule(
     string Name,
     AdapterConfig Config,
@@ -38,15 +33,12 @@ internal sealed record AdaptedModule(
     public StoredTensor? Find(string part) => Tensors.GetValueOrDefault(part);
 
     /// <summary>A part's tensor.</summary>
-    /// <exception cref="MisfitException">The file has none.</exception>
     public StoredTensor Part(string part) => Find(part)
         ?? throw new MisfitException(
             $"the module {Name} has no {part}, without which its {string.Join(", ", Tensors.Keys)} mean{(Tensors.Count == 1 ? "s" : "")} "
             + "nothing");
 
-    /// <summary>A part with plain numbers.</summary>
-    /// <param name="part">Its name.</param>
-    /// <param name="dimensions">How many it must have; any number if null.</param>
+    /// <summary>A part with plain numbers, of so many dimensions.</summary>
     public StoredTensor Numbers(string part, int? dimensions = null) => RequireNumbers(Part(part), dimensions);
 
     /// <summary>A part with plain numbers, or null if the file has none.</summary>
@@ -78,11 +70,8 @@ internal sealed record AdaptedModule(
             .OrderBy(t => t.Key.Length).ThenBy(t => t.Key, StringComparer.Ordinal).Select(t => RequireNumbers(t.Value, dimensions)),
     ];
 
-    /// <summary>Ends the binding of this module unless something holds.</summary>
-    /// <param name="holds">What must hold.</param>
-    /// <param name="otherwise">Why the module does not fit if it does not.</param>
-    /// <param name="tensors">The tensors that do not fit; none for all of the module.</param>
-    /// <exception cref="MisfitException">It does not hold.</exception>
+    /// <summary>Ends the binding of this module unless something holds. The tensors are those that do not fit; none for all of the
+    /// module.</summary>
     public static void Require([DoesNotReturnIf(false)] bool holds, string otherwise, params IReadOnlyList<StoredTensor> tensors)
     {
         if (!holds)
@@ -112,10 +101,8 @@ internal sealed record AdaptedModule(
     /// it.</summary>
     public void RequireFit(long outputs, long inputs) => RequireFit(Weight, outputs, inputs);
 
-    /// <summary>Checks that a delta fits the weight, stored either way.</summary>
-    /// <param name="outputs">The outputs, if the tensors have them.</param>
-    /// <param name="inputs">The inputs (times the kernel), if the tensors have them.</param>
-    /// <returns>True if the weight is stored as [in, out].</returns>
+    /// <summary>Checks that a delta fits the weight, stored either way; true if it is stored as [in, out]. Inputs are times the
+    /// kernel.</summary>
     public bool IsTransposed(long? outputs, long? inputs) => LayerLayout.Of(this, outputs, inputs)?.InputFirst
         ?? throw new MisfitException(
             $"the delta is [{(object?)outputs ?? "?"}, {(object?)inputs ?? "?"}], the weight {Weight.Name} is {Weight.Shape.Text()}");

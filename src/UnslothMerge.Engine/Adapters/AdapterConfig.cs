@@ -9,9 +9,6 @@ internal sealed partial class AdapterConfig
     private readonly JsonObject _json;
     private readonly string _path;
 
-    /// <summary>Wraps the content of an adapter_config.json.</summary>
-    /// <param name="json">The content.</param>
-    /// <param name="path">Where it came from, for errors.</param>
     public AdapterConfig(JsonObject json, string path)
     {
         _json = json;
@@ -60,17 +57,13 @@ internal sealed partial class AdapterConfig
     /// <summary>The alpha that the config gives a module.</summary>
     public double AlphaOf(string module) => ValueOf(module, "lora_alpha", "alpha_pattern");
 
-    /// <summary>A number of the config, or of a pattern beside it, for a module.</summary>
-    /// <param name="module">The module's name without <c>base_model.model.</c></param>
-    /// <param name="option">The option: <c>alpha</c> …</param>
-    /// <param name="pattern">The option with other values for some modules, where there is one: <c>alpha_pattern</c> …</param>
+    /// <summary>A number of the config (<c>alpha</c> …), or of a pattern beside it (<c>alpha_pattern</c> …), for a module's name without
+    /// <c>base_model.model.</c></summary>
     public double ValueOf(string module, string option, string? pattern = null) =>
         (pattern is null ? null : Pattern(pattern, module)) ?? _json.Number(option)
         ?? throw new MergeException(MergeError.InvalidAdapter, $"'{_path}' has no {option}, which the deltas of its kind need.", _path);
 
     /// <summary>alpha / r, or alpha / √r with rsLoRA.</summary>
-    /// <param name="module">The module's name without <c>base_model.model.</c></param>
-    /// <param name="rank">The rank of its tensors.</param>
     public double ScalingOf(string module, int rank) => AlphaOf(module) / (UseRsLora ? Math.Sqrt(rank) : rank);
 
     /// <summary>True for an option that is set: not absent, null, false, empty or zero.</summary>

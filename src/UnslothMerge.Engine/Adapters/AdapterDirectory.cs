@@ -3,9 +3,7 @@ using UnslothMerge.Pickle;
 
 namespace UnslothMerge.Adapters;
 
-/// <summary>The weights of an adapter.</summary>
-/// <param name="Path">The file that holds them: safetensors, or a pickle of torch.save.</param>
-/// <param name="Tensors">Their handles.</param>
+/// <summary>The weights of an adapter: safetensors, or a pickle of torch.save.</summary>
 internal sealed record AdapterWeights(string Path, IReadOnlyList<StoredTensor> Tensors)
 {
     /// <summary>True if the file is safetensors.</summary>
@@ -45,7 +43,6 @@ internal sealed class AdapterDirectory
     public AdapterWeights Weights { get; }
 
     /// <summary>Reads an adapter's config and header.</summary>
-    /// <exception cref="MergeException">It is not a complete adapter.</exception>
     public static AdapterDirectory Open(string path)
     {
         var full = System.IO.Path.GetFullPath(path);

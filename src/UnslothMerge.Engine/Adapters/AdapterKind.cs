@@ -1,15 +1,8 @@
 namespace UnslothMerge.Adapters;
 
-/// <summary>
-/// A kind of adapter: which tensors it stores for a module, and what they change. A kind is one file in <c>Adapters/Kinds</c> and one row
-/// in
-/// <see cref="AdapterKinds"/>.
-/// </summary>
-/// <param name="name">The kind's usual name: LoRA …</param>
-/// <param name="peftType">The <c>peft_type</c> of the adapters that store it.</param>
-/// <param name="parts">The tensors of one module, without the module's name: <c>lora_A.weight</c> …</param>
-/// <param name="sharedParts">The tensors that all modules share, without <c>base_model.</c>: <c>vera_A</c> …; their names may go on after a
-/// dot.</param>
+/// <summary>A kind of adapter: which tensors it stores for a module, and what they change. A kind is one file in <c>Adapters/Kinds</c> and
+/// one row in <see cref="AdapterKinds"/>. The parts are the tensors of one module without its name: <c>lora_A.weight</c> …; shared parts
+/// those of all modules without <c>base_model.</c>: <c>vera_A</c> …, whose names may go on after a dot.</summary>
 internal abstract class AdapterKind(string name, string peftType, IReadOnlyList<string> parts, IReadOnlyList<string>? sharedParts = null)
 {
     /// <summary>The kind's usual name: LoRA …</summary>
@@ -28,9 +21,8 @@ internal abstract class AdapterKind(string name, string peftType, IReadOnlyList<
     /// <see cref="AdaptedModule.Levels"/>).</summary>
     public virtual bool Nests => false;
 
-    /// <summary>Finds what the tensors of one module change.</summary>
-    /// <returns>Null if the base has no parameter of that module that this kind could change; then the next row of the table is
-    /// asked.</returns>
+    /// <summary>Finds what the tensors of one module change. Null if the base has no parameter of that module that this kind could change:
+    /// then the next row of the table is asked.</summary>
     public ModuleChanges? Bind(AdaptedModule module)
     {
         try
@@ -44,12 +36,10 @@ internal abstract class AdapterKind(string name, string peftType, IReadOnlyList<
     }
 
     /// <inheritdoc cref="Bind"/>
-    /// <exception cref="MisfitException">The tensors do not fit together, or not the base.</exception>
     protected abstract ModuleChanges? Changes(AdaptedModule module);
 }
 
 /// <summary>A kind of adapter that changes a module's <c>weight</c>, and perhaps its <c>bias</c>.</summary>
-/// <inheritdoc/>
 internal abstract class WeightKind(
     string name, string peftType, IReadOnlyList<string> parts,
     IReadOnlyList<string>? sharedParts = null) : AdapterKind(name, peftType, parts, sharedParts)
@@ -58,6 +48,5 @@ internal abstract class WeightKind(
         module.FindParameter("weight") is { } weight ? Changes(module, weight) : null;
 
     /// <summary>Finds what the tensors of one module change.</summary>
-    /// <exception cref="MisfitException">The tensors do not fit together, or not the base.</exception>
     protected abstract ModuleChanges? Changes(AdaptedModule module, TargetTensor weight);
 }

@@ -2,14 +2,9 @@ using UnslothMerge.Adapters.Kinds;
 
 namespace UnslothMerge.Adapters;
 
-/// <summary>
-/// An adapter tensor's name, taken apart: <c>base_model.model.model.layers.0.mlp.up_proj.lora_A.weight</c> is the part
-/// <c>lora_A.weight</c> of the module <c>model.layers.0.mlp.up_proj</c>.
-/// </summary>
-/// <param name="Module">The module's name in the running model.</param>
-/// <param name="Part">Which of the adapter's tensors for that module this is, without an adapter's name in it.</param>
-/// <param name="Depth">How many wrappers of the same module lie around the one that it belongs to: PEFT nests one wrapper per
-/// parameter.</param>
+/// <summary>An adapter tensor's name, taken apart: <c>base_model.model.model.layers.0.mlp.up_proj.lora_A.weight</c> is the part
+/// <c>lora_A.weight</c> of the module <c>model.layers.0.mlp.up_proj</c>. The depth is the number of wrappers of the same module around the
+/// one that it belongs to: PEFT nests one wrapper per parameter.</summary>
 internal sealed record AdapterName(string Module, string Part, int Depth = 0);
 
 /// <summary>Reads the names that PEFT gives to an adapter's tensors, also those of raw dumps in which the adapter's name was
@@ -23,7 +18,6 @@ internal static partial class AdapterNames
     private static readonly string[] Wrappers = [Wrapper, "original_module", "token_adapter"];
 
     /// <summary>Takes a name apart. What is no part of a known kind of adapter is a module's own parameter.</summary>
-    /// <param name="name">The name in the file.</param>
     public static AdapterName Parse(string name)
     {
         var plain = Plain(name);
@@ -42,7 +36,6 @@ internal static partial class AdapterNames
 
     /// <summary>The name that PEFT's <c>save_pretrained</c> gives to a tensor: with <c>base_model.model.</c>, without an adapter's name and
     /// what trainers wrap around a model.</summary>
-    /// <param name="name">The name in the file.</param>
     public static string Saved(string name)
     {
         var plain = Plain(name);
@@ -62,9 +55,8 @@ internal static partial class AdapterNames
         return Prefix + RawTunedCopyPattern().Replace(SavedModulePattern().Replace(plain, "."), ".ln_tuning_layers.");
     }
 
-    /// <summary>The name of a tensor that all modules of an adapter share, without <c>base_model.</c>; null for all others.</summary>
-    /// <param name="name">The name in the file.</param>
-    /// <param name="shared">The shared tensors that the adapter's kind knows: <c>vera_A</c> …</param>
+    /// <summary>The name of a tensor that all modules of an adapter share, without <c>base_model.</c>; null for all others. The shared
+    /// tensors are those that the adapter's kind knows: <c>vera_A</c> …</summary>
     public static string? Shared(string name, IEnumerable<string> shared)
     {
         if (!name.StartsWith(SharedPrefix, StringComparison.Ordinal) || name.StartsWith(Prefix, StringComparison.Ordinal))

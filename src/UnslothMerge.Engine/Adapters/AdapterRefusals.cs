@@ -50,10 +50,8 @@ internal static class AdapterRefusals
     // iterations.
     private static readonly string[] ResidualStarts = ["pissa", "olora", "corda", "lora_ga"];
 
-    /// <summary>Refuses an adapter that cannot be merged, with all reasons.</summary>
-    /// <param name="adapter">The adapter.</param>
-    /// <param name="baseIsResidual">True if the caller says that the base is the residual one that belongs to the adapter.</param>
-    /// <exception cref="MergeException">It cannot.</exception>
+    /// <summary>Refuses an adapter that cannot be merged, with all reasons; the caller may say that the base is the residual one that
+    /// belongs to it.</summary>
     public static void Check(AdapterDirectory adapter, bool baseIsResidual)
     {
         var reasons = Table.Where(r => r.Holds(adapter.Config)).Select(r => r.Why).ToList();

@@ -12,12 +12,7 @@ internal static class AdapterValues
     // Values that are decoded at a time: no second copy of a large tensor.
     private const int PieceValues = 64 * 1024;
 
-    /// <summary>Reads consecutive values as fp32, whatever they are.</summary>
-    /// <param name="files">The open files.</param>
-    /// <param name="tensor">The tensor.</param>
-    /// <param name="first">The first value.</param>
-    /// <param name="values">Receives as many as it holds.</param>
-    /// <param name="scratch">Room for as many values as they are stored.</param>
+    /// <summary>Reads consecutive values as fp32, whatever they are. The scratch has room for as many values as they are stored.</summary>
     public static void Read(InputFiles files, StoredTensor tensor, long first, Span<float> values, Span<byte> scratch)
     {
         var width = tensor.Type.Bits() / 8;
@@ -26,11 +21,7 @@ internal static class AdapterValues
         PlainFormat.Decoder(tensor.Type)(stored, values);
     }
 
-    /// <summary>Reads a whole tensor in double.</summary>
-    /// <param name="files">The open files.</param>
-    /// <param name="tensor">The tensor.</param>
-    /// <param name="mayBeInfinite">True where infinity has a meaning.</param>
-    /// <exception cref="MergeException">A value is NaN or infinite.</exception>
+    /// <summary>Reads a whole tensor in double, and refuses NaN, and infinity where it has no meaning.</summary>
     public static double[] Read(InputFiles files, StoredTensor tensor, bool mayBeInfinite = false)
     {
         var values = new double[tensor.Shape.Count()];
@@ -47,11 +38,7 @@ internal static class AdapterValues
         return values;
     }
 
-    /// <summary>Reads a small tensor as fp32.</summary>
-    /// <param name="files">The open files.</param>
-    /// <param name="tensor">The tensor.</param>
-    /// <param name="scale">A factor, multiplied in double and rounded once.</param>
-    /// <exception cref="MergeException">A value is NaN or infinite.</exception>
+    /// <summary>Reads a small tensor as fp32, times a scale, multiplied in double and rounded once.</summary>
     public static float[] ReadFloats(InputFiles files, StoredTensor tensor, double scale = 1)
     {
         var values = new float[tensor.Shape.Count()];
@@ -67,8 +54,6 @@ internal static class AdapterValues
 
     /// <summary>Reads the upper left corner [rows, columns] of a tensor as a matrix; all its dimensions but the first are its
     /// columns.</summary>
-    /// <typeparam name="T">double, or float for large tensors.</typeparam>
-    /// <exception cref="MergeException">A value is NaN or infinite.</exception>
     public static T[] ReadCorner<T>(InputFiles files, StoredTensor tensor, int rows, int columns)
         where T : unmanaged, IBinaryFloatingPointIeee754<T>
     {
@@ -85,11 +70,7 @@ internal static class AdapterValues
         return corner;
     }
 
-    /// <summary>Reads whole numbers that must lie in a range.</summary>
-    /// <param name="files">The open files.</param>
-    /// <param name="tensor">The tensor.</param>
-    /// <param name="limits">One limit, or one for each of its equal parts.</param>
-    /// <exception cref="MergeException">One does not.</exception>
+    /// <summary>Reads whole numbers below a limit: one limit, or one for each of the tensor's equal parts.</summary>
     public static int[] ReadIndices(InputFiles files, StoredTensor tensor, params long[] limits)
     {
         var stored = files.ReadAll(tensor);
@@ -115,7 +96,6 @@ internal static class AdapterValues
     }
 
     /// <summary>Refuses an adapter that was ruined in training.</summary>
-    /// <exception cref="MergeException">A value is NaN or infinite.</exception>
     public static void RequireFinite<T>(StoredTensor tensor, ReadOnlySpan<T> values)
         where T : IFloatingPoint<T>
     {

@@ -3,23 +3,15 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
 
-/// <summary>A tensor that adapters may change.</summary>
-/// <param name="Name">The name in the checkpoint.</param>
-/// <param name="Shape">The shape that it will have.</param>
-/// <param name="Source">Where its values come from before deltas are added.</param>
+/// <summary>A tensor that adapters may change: its name in the checkpoint, the shape that it will have, and its values before deltas are
+/// added.</summary>
 internal sealed record TargetTensor(string Name, IReadOnlyList<long> Shape, TensorSource Source);
 
-/// <summary>A tensor that one expert has to itself.</summary>
-/// <param name="Expert">The expert's number.</param>
-/// <param name="Part">The module within the expert: <c>gate_proj</c>.</param>
-/// <param name="Tensor">The tensor.</param>
+/// <summary>A tensor that one expert has to itself. The part is the module within the expert: <c>gate_proj</c>.</summary>
 internal sealed record ExpertTarget(int Expert, string Part, TargetTensor Tensor);
 
 /// <summary>The parameters of the base, by module of the running model, and what is known of how they are stored. Nothing can be changed
 /// through it.</summary>
-/// <param name="names">The names of its tensors.</param>
-/// <param name="tensor">A tensor by its name.</param>
-/// <param name="config">The base's config.</param>
 internal sealed class BaseParameters(CheckpointNames names, Func<string, TargetTensor> tensor, ModelConfig config)
 {
     /// <summary>The model types of the base and of the models inside it.</summary>

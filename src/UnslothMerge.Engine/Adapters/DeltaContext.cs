@@ -9,9 +9,6 @@ namespace UnslothMerge.Adapters;
 internal delegate void TileVisitor(Tile tile);
 
 /// <summary>What a delta finds when a run opens it: the adapter's values, and the rows of the target.</summary>
-/// <param name="files">The open files.</param>
-/// <param name="view">The matrix of the target.</param>
-/// <param name="factor">The caller's factor on the delta.</param>
 internal abstract class DeltaContext(InputFiles files, MatrixView view, double factor)
 {
     /// <summary>The open files.</summary>
@@ -40,11 +37,8 @@ internal abstract class DeltaContext(InputFiles files, MatrixView view, double f
     /// <inheritdoc cref="AdapterValues.ReadIndices"/>
     public int[] ReadIndices(StoredTensor tensor, params long[] limits) => AdapterValues.ReadIndices(Files, tensor, limits);
 
-    /// <summary>factors · W, with the target's weights as W [outputs, inputs]: one pass over them.</summary>
-    /// <param name="factors">[rows, outputs].</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="transposed">True if the target is stored as [inputs, outputs].</param>
-    /// <returns>[rows, inputs].</returns>
+    /// <summary>factors [rows, outputs] · W [outputs, inputs], the target's weights, in one pass over them. Transposed: the target is
+    /// stored as [inputs, outputs].</summary>
     public double[] TimesWeight(double[] factors, int rows, bool transposed)
     {
         var (outputs, inputs) = transposed ? (View.Columns, (int)View.Rows) : ((int)View.Rows, View.Columns);

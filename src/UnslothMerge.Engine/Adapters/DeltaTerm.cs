@@ -34,20 +34,14 @@ internal enum DeltaComposition
 }
 
 /// <summary>Some rows of a matrix, one after the other.</summary>
-/// <param name="First">The first row.</param>
-/// <param name="Count">The number of rows.</param>
 internal readonly record struct RowRange(long First, long Count)
 {
     /// <summary>True if it has a row in common with others.</summary>
     public bool Overlaps(long first, long count) => First < first + count && first < First + Count;
 }
 
-/// <summary>
-/// A change that an adapter makes to a tensor. A term is part of a plan: immutable, with handles of the adapter's tensors instead of their
-/// values. <see cref="Open"/> loads what a run needs of them, target by target.
-/// </summary>
-/// <param name="kind">The kind of adapter, as people call it: LoRA …</param>
-/// <param name="inputs">Every adapter tensor that is read.</param>
+/// <summary>A change that an adapter makes to a tensor. A term is part of a plan: immutable, with handles of the adapter's tensors instead
+/// of their values. <see cref="Open"/> loads what a run needs of them, target by target.</summary>
 internal abstract class DeltaTerm(string kind, IReadOnlyList<StoredTensor> inputs)
 {
     /// <summary>The kind of adapter.</summary>
@@ -104,6 +98,5 @@ internal abstract class DeltaTerm(string kind, IReadOnlyList<StoredTensor> input
 
     /// <summary>Loads what is needed to apply the delta. What must have seen other rows first (see <see cref="Reach"/>) scans them
     /// here.</summary>
-    /// <exception cref="MergeException">The adapter holds values that are not finite.</exception>
     public abstract DeltaReader Open(DeltaContext context);
 }

@@ -2,19 +2,12 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
 
-/// <summary>A part of a parameter: some rows of one expert's matrix, and where they lie in the model.</summary>
-/// <param name="Tensor">The tensor of the model.</param>
-/// <param name="Row">The first row in the expert's matrix.</param>
-/// <param name="Rows">The number of rows.</param>
-/// <param name="Place">Where they begin in the tensor; null if they are all of it.</param>
+/// <summary>A part of a parameter: some rows of one expert's matrix, and where they begin in a tensor of the model (null: they are all of
+/// it).</summary>
 internal sealed record ParameterPart(TargetTensor Tensor, long Row, long Rows, MatrixPlace? Place);
 
-/// <summary>A parameter of a module as the running model has it, over one stored tensor or over those of single experts.</summary>
-/// <param name="Name">Its name in the module: <c>gate_up_proj</c>.</param>
-/// <param name="Experts">The number of experts; null for a matrix.</param>
-/// <param name="Rows">The rows of an expert's matrix as stored.</param>
-/// <param name="Columns">The columns of an expert's matrix as stored.</param>
-/// <param name="PartsOf">The parts of an expert's matrix.</param>
+/// <summary>A parameter of a module (<c>gate_up_proj</c>) as the running model has it, over one stored tensor or over those of single
+/// experts. Rows and columns are those of one expert's matrix as stored; the experts are null for a matrix.</summary>
 internal sealed record ModuleParameter(string Name, int? Experts, long Rows, long Columns, Func<int, IReadOnlyList<ParameterPart>> PartsOf)
 {
     /// <summary>True if the shape does not say which dimension are the rows.</summary>
@@ -24,12 +17,8 @@ internal sealed record ModuleParameter(string Name, int? Experts, long Rows, lon
     public string Shape => Experts is { } e ? $"[{e}, {Rows}, {Columns}]" : $"[{Rows}, {Columns}]";
 }
 
-/// <summary>The place of a module's matrix in a parameter that holds several.</summary>
-/// <param name="Module">The module that has the parameter.</param>
-/// <param name="Parameter">The parameter: <c>gate_up_proj</c>.</param>
-/// <param name="Expert">The expert's number.</param>
-/// <param name="Index">Which of the matrices that are fused it is.</param>
-/// <param name="Count">How many are fused.</param>
+/// <summary>The place of a module's matrix in a parameter that fuses several (<c>gate_up_proj</c>): which expert, and which of how
+/// many.</summary>
 internal sealed record FusedPlace(string Module, string Parameter, int Expert, int Index, int Count);
 
 /// <summary>

@@ -3,20 +3,15 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
 
-/// <summary>How a layer's weight is stored.</summary>
-/// <param name="Outputs">The layer's outputs; the rows of an embedding.</param>
-/// <param name="Inputs">The layer's inputs, times the kernel's size for a convolution; the columns of an embedding.</param>
-/// <param name="InputFirst">True for [inputs, outputs], as transformers' Conv1D stores it; false for [outputs, inputs, …].</param>
+/// <summary>How a layer's weight is stored: [inputs, outputs] as transformers' Conv1D does, else [outputs, inputs, …]. Inputs are times the
+/// kernel's size for a convolution. An embedding's outputs are its rows, its inputs its columns.</summary>
 internal sealed record LayerLayout(long Outputs, long Inputs, bool InputFirst)
 {
     /// <summary>The matrix that tiles are cut from.</summary>
     public MatrixView View => InputFirst ? new MatrixView(Inputs, checked((int)Outputs)) : new MatrixView(Outputs, checked((int)Inputs));
 
-    /// <summary>Finds out how a module's weight is stored.</summary>
-    /// <param name="module">The module; its weight is a matrix, or a convolution's [outputs, inputs / groups, kernel …].</param>
-    /// <param name="outputs">The outputs, if the adapter's tensors have them.</param>
-    /// <param name="inputs">The inputs (times the kernel's size), if they have them.</param>
-    /// <returns>Null if the sizes do not fit.</returns>
+    /// <summary>Finds out how a module's weight, a matrix or a convolution's [outputs, inputs / groups, kernel …], is stored; null if the
+    /// sizes that the adapter's tensors have do not fit.</summary>
     public static LayerLayout? Of(AdaptedModule module, long? outputs, long? inputs)
     {
         var shape = module.Weight.Shape;

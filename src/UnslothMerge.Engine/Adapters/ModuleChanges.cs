@@ -3,14 +3,11 @@ using UnslothMerge.Formats;
 
 namespace UnslothMerge.Adapters;
 
-/// <summary>A change of one tensor of the base.</summary>
-/// <param name="Tensor">The tensor.</param>
-/// <param name="Term">The change.</param>
-/// <param name="View">The matrix that it needs, if not the usual one (see <see cref="MatrixView.Of"/>).</param>
+/// <summary>A change of one tensor of the base, with the matrix that it needs, if not the usual one (see
+/// <see cref="MatrixView.Of"/>).</summary>
 internal sealed record TensorChange(TargetTensor Tensor, DeltaTerm Term, MatrixView? View = null);
 
-/// <summary>What an adapter's tensors of one module change in the base, or why they do not fit it.</summary>
-/// <param name="Changes">The changes, in the order in which they apply.</param>
+/// <summary>What an adapter's tensors of one module change in the base, in that order, or why they do not fit it.</summary>
 internal sealed record ModuleChanges(params IReadOnlyList<TensorChange> Changes)
 {
     /// <summary>The adapter's tensors that do not enter the merged model.</summary>
@@ -24,9 +21,8 @@ internal sealed record ModuleChanges(params IReadOnlyList<TensorChange> Changes)
 }
 
 /// <summary>Thrown inside an <see cref="AdapterKind"/> where tensors do not fit together, or not the base; the kind returns it as
-/// <see cref="ModuleChanges.Misfit"/>.</summary>
-/// <param name="reason">Why; it is part of the plan's report.</param>
-/// <param name="tensors">The tensors that it is reported for; none for all of the module.</param>
+/// <see cref="ModuleChanges.Misfit"/>. The reason is part of the plan's report, for the tensors given; without any, for all of the
+/// module.</summary>
 internal sealed class MisfitException(string reason, params IReadOnlyList<StoredTensor> tensors) : Exception(reason)
 {
     /// <summary>The tensors that it is reported for; none for all of the module.</summary>

@@ -59,11 +59,8 @@ internal sealed class DevicePlan
     /// <summary>The rows of a tensor's batch; null if it stays with the cores.</summary>
     public int? RowsOf(WriteTensor tensor) => _rows.TryGetValue(tensor.Tensor, out var rows) ? rows : null;
 
-    /// <summary>Plans batches that fit: smaller ones, then fewer lanes, until they do. What cannot fit stays with the cores.</summary>
-    /// <param name="plan">What is written.</param>
-    /// <param name="limit">The bytes that may be taken on the device.</param>
-    /// <param name="workers">The most lanes.</param>
-    /// <param name="overhead">What the device needs beside the tensors.</param>
+    /// <summary>Plans batches that fit into a limit in bytes: smaller ones, then fewer lanes, until they do. What cannot fit stays with the
+    /// cores.</summary>
     public static DevicePlan For(WritePlan plan, long limit, int workers, DeviceOverhead overhead = default)
     {
         var room = limit - overhead.Fixed - overhead.PerLane;

@@ -17,12 +17,9 @@ internal enum DeviceKind
 }
 
 /// <summary>The device that a caller asks for.</summary>
-/// <param name="Kind">What kind.</param>
-/// <param name="Index">Which of several, counted from 0.</param>
 internal readonly record struct DeviceRequest(DeviceKind Kind, int Index = 0)
 {
     /// <summary>Reads <c>auto</c>, <c>cpu</c>, <c>cuda</c>, <c>cuda:1</c> or <c>torch-cpu</c>.</summary>
-    /// <exception cref="MergeException">It is none of them.</exception>
     public static DeviceRequest Parse(string text) => text.ToLowerInvariant() switch
     {
         "auto" => new(DeviceKind.Auto),
@@ -36,7 +33,6 @@ internal readonly record struct DeviceRequest(DeviceKind Kind, int Index = 0)
                 "Use auto, cpu, cuda, or cuda:1 for the second of several GPUs."),
     };
 
-    /// <inheritdoc/>
     public override string ToString() => Kind switch
     {
         DeviceKind.Cuda => $"cuda:{Index}",

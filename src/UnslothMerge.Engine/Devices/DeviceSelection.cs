@@ -5,13 +5,7 @@ namespace UnslothMerge.Devices;
 /// <summary>Finds and opens the device that a caller asked for, or the one that suits the work.</summary>
 internal static class DeviceSelection
 {
-    /// <summary>Opens a device; null if the cores do all the work.</summary>
-    /// <param name="request">What was asked for.</param>
-    /// <param name="plan">What is written.</param>
-    /// <param name="memory">How much may be taken: a fraction of the device's free memory, or a size.</param>
-    /// <param name="workers">The most threads.</param>
-    /// <param name="note">Told which device it is, and why.</param>
-    /// <exception cref="MergeException">The device that was asked for is not there.</exception>
+    /// <summary>Opens a device; null if the cores do all the work. <paramref name="note"/> receives which device it is, and why.</summary>
     public static DeviceRun? Open(DeviceRequest request, WritePlan plan, MemoryAmount memory, int workers, Action<string> note)
     {
         if (request.Kind == DeviceKind.Cpu || (request.Kind == DeviceKind.Auto && StaysWithCores(plan, workers, note)))

@@ -5,9 +5,6 @@ using UnslothMerge.Simd;
 namespace UnslothMerge.Devices;
 
 /// <summary>What a merge would ask of a device, and how long the cores or the device would take for it.</summary>
-/// <param name="Flops">The floating-point operations of the deltas.</param>
-/// <param name="UpBytes">What goes to the device.</param>
-/// <param name="DownBytes">What comes back.</param>
 internal readonly record struct DeviceWork(double Flops, long UpBytes, long DownBytes)
 {
     /// <summary>What starting libtorch and a GPU costs, about, before the first row: 1.5 s with an H200 and cached files.</summary>
@@ -31,9 +28,8 @@ internal readonly record struct DeviceWork(double Flops, long UpBytes, long Down
         sum.UpBytes + t.Tensor.Source.Inputs.Sum(i => i.Length),
         sum.DownBytes + (t.Tensor.View.Count * sizeof(ushort))));
 
-    /// <summary>The floating-point operations of a tensor's deltas.</summary>
-    /// <param name="tensor">The tensor.</param>
-    /// <param name="rankOfOthers">What deltas without a rank count as.</param>
+    /// <summary>The floating-point operations of a tensor's deltas; those without a rank count as one of
+    /// <paramref name="rankOfOthers"/>.</summary>
     public static double FlopsOf(LogicalTensor tensor, int rankOfOthers) =>
         tensor.Terms.Sum(t => 2.0 * (t.Term.Rank ?? rankOfOthers) * ((t.Term.Rows?.Count ?? tensor.View.Rows) * tensor.View.Columns));
 

@@ -26,13 +26,10 @@ internal interface IMergeDevice : IDisposable
     IDeviceTensor Open(WriteTensor tensor, InputFiles files);
 
     /// <summary>Opens a lane for the calling thread.</summary>
-    /// <exception cref="DeviceMemoryException">There is no memory for it.</exception>
     IDeviceLane OpenLane();
 }
 
-/// <summary>Device memory that no batch accounts for.</summary>
-/// <param name="Fixed">The bytes that a first merge takes.</param>
-/// <param name="PerLane">The bytes that each lane takes.</param>
+/// <summary>Device memory that no batch accounts for: what a first merge takes, and what each lane takes.</summary>
 internal readonly record struct DeviceOverhead(long Fixed, long PerLane);
 
 /// <summary>A tensor in work on a device.</summary>
@@ -41,14 +38,9 @@ internal interface IDeviceTensor : IDisposable;
 /// <summary>One thread's way to a device: buffers in both memories, filled again with every batch.</summary>
 internal interface IDeviceLane : IDisposable
 {
-    /// <summary>Reads a batch, merges it on the device and waits for the result.</summary>
-    /// <param name="tensor">The tensor.</param>
-    /// <param name="row">The first row.</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
-    /// <returns>As many bytes as the sink wants for those rows, beginning with the rows in its rounded dtype; valid until the next
-    /// batch.</returns>
-    /// <exception cref="DeviceMemoryException">The batch does not fit into the device's memory.</exception>
+    /// <summary>Reads a batch of rows, merges it on the device and waits for the result: as many bytes as the sink wants, beginning with
+    /// the rows in its rounded dtype; valid until the next batch. Throws <see cref="DeviceMemoryException"/> if the batch does not
+    /// fit.</summary>
     Span<byte> Merge(IDeviceTensor tensor, long row, int rows, ref TileStatistics statistics);
 }
 

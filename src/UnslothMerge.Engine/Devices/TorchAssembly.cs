@@ -6,7 +6,6 @@ namespace UnslothMerge.Devices;
 internal interface ITorchDevices
 {
     /// <summary>Opens a device.</summary>
-    /// <exception cref="MergeException">There is no libtorch that fits, or no such GPU.</exception>
     IMergeDevice Open(DeviceRequest request);
 }
 

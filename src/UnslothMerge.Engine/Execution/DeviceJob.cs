@@ -29,12 +29,9 @@ internal sealed class DeviceJob : TensorWork
         _open = () => new Opened(device.Open(write, files), write.Sink.Open(files, write.Tensor.View, Output));
     }
 
-    /// <summary>Does one piece.</summary>
-    /// <param name="piece">Its number.</param>
-    /// <param name="lane">The thread's way to the device.</param>
-    /// <param name="alone">True if no other lane holds memory of the device: batches may then become as small as they can be.</param>
-    /// <returns>The bytes written.</returns>
-    /// <exception cref="DeviceMemoryException">The smallest batch does not fit. The piece may be run again, from its beginning.</exception>
+    /// <summary>Does one piece; gives the bytes written. If no other lane holds memory of the device (<paramref name="alone"/>), batches
+    /// may become as small as they can be. After a <see cref="DeviceMemoryException"/> the piece may be run again, from its
+    /// beginning.</summary>
     public long Run(int piece, IDeviceLane lane, bool alone)
     {
         var statistics = default(TileStatistics);

@@ -34,7 +34,6 @@ internal sealed class PieceDeltas : IPieceDeltas
         return piece;
     }
 
-    /// <inheritdoc/>
     public void AddTo(Tile tile)
     {
         for (var i = 0; i < _deltas.Count; i++)

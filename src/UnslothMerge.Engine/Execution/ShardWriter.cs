@@ -2,13 +2,9 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>
-/// Writes a shard. A system lets one thread at a time write to a file, and others wait, often busily. Here a thread that finds another one
-/// writing queues a copy of its bytes for that thread and continues; whole pages go to the disk past the page cache while it keeps up.
-/// </summary>
-/// <param name="handle">The file.</param>
-/// <param name="buffers">Hold queued bytes; where none is free, threads wait for each other.</param>
-/// <param name="direct">Writes past the page cache.</param>
+/// <summary>Writes a shard. A system lets one thread at a time write to a file, and others wait, often busily. Here a thread that finds
+/// another one writing queues a copy of its bytes for that thread and continues; whole pages go to the disk past the page cache while it
+/// keeps up. Where no buffer is free, threads wait for each other.</summary>
 internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers buffers, DirectWrites? direct) : IDisposable
 {
     // The size in which cp writes. The page cache takes larger blocks sooner while it finds memory in one piece of that size; where
@@ -20,10 +16,8 @@ internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers buffers, D
     private readonly DirectFile? _direct = direct is null ? null : DirectFile.Open(handle);
     private bool _isBusy;
 
-    /// <summary>Writes bytes, or queues them: once no thread is in this method and direct writes were waited for, all are
+    /// <summary>Writes bytes at an offset, or queues them: once no thread is in this method and direct writes were waited for, all are
     /// written.</summary>
-    /// <param name="at">The offset in the file.</param>
-    /// <param name="bytes">The bytes.</param>
     public void Write(long at, ReadOnlySpan<byte> bytes)
     {
         var start = (int)Math.Min(bytes.Length, -at & (DirectWrites.PageBytes - 1));

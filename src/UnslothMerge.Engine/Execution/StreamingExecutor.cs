@@ -53,16 +53,8 @@ internal sealed class StreamingExecutor
             : new MergeJob(tensor, output, shard, files, plan.Workers);
     }
 
-    /// <summary>Writes all tensors.</summary>
-    /// <param name="plan">What to write, with how many threads, and how much their common factors may take.</param>
-    /// <param name="shards">One open file per shard of the plan.</param>
-    /// <param name="device">A device that takes some of the tensors.</param>
-    /// <param name="flush">True if the files will be flushed to the disk: it is given to do on the way.</param>
-    /// <param name="progress">Called on this thread, about ten times a second.</param>
-    /// <param name="cancellation">Stops every worker within a piece.</param>
-    /// <returns>What became of each tensor, in the order in which they lie in the shards.</returns>
-    /// <exception cref="OperationCanceledException">The caller cancelled.</exception>
-    /// <exception cref="MergeException">A value is not finite, or a file changed.</exception>
+    /// <summary>Writes all tensors, to one open file per shard of the plan; gives what became of each, in the order of the shards. A file
+    /// that will be flushed is written to the disk on the way. Progress is reported on this thread, about ten times a second.</summary>
     public static IReadOnlyList<TensorResult> Run(
         ExecutionPlan plan,
         IReadOnlyList<SafeFileHandle> shards,

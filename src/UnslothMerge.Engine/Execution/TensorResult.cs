@@ -2,12 +2,8 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>What became of a tensor.</summary>
-/// <param name="Written">The tensor and how it is stored.</param>
-/// <param name="Type">The dtype that it was written in.</param>
-/// <param name="Bytes">The bytes written.</param>
-/// <param name="RelativeChange">‖Δ‖ / ‖W‖ in the Frobenius norm, where deltas were added.</param>
-/// <param name="Deferred">The content of stored tensors that depends on the data, in the order of the sink.</param>
+/// <summary>What became of a tensor: ‖Δ‖ / ‖W‖ in the Frobenius norm, where deltas were added, and the content of deferred tensors, in the
+/// order of the sink.</summary>
 internal sealed record TensorResult(
     WriteTensor Written, TensorType Type, long Bytes, double? RelativeChange, IReadOnlyList<byte[]> Deferred)
 {

@@ -5,13 +5,8 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>One tensor in work: cut into pieces that threads take in any order. What all of them share is released after the last
-/// one.</summary>
-/// <param name="write">The tensor and how it is stored.</param>
-/// <param name="output">Where its outputs are written.</param>
-/// <param name="shard">The shard that they are written to.</param>
-/// <param name="pieces">The number of pieces; none for a tensor without elements.</param>
-/// <param name="residentBytes">The bytes that its deltas hold while it is in work.</param>
+/// <summary>One tensor in work: cut into pieces that threads take in any order. What all of them share is released after the last one. The
+/// resident bytes are those that its deltas hold until then.</summary>
 internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteShard shard, long pieces, long residentBytes) : IDisposable
 {
     private readonly TileStatistics[] _statistics = new TileStatistics[write.Verbatim is null ? pieces : 0];
@@ -67,7 +62,6 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
     /// <summary>The bytes that it no longer holds; counted once.</summary>
     public long ReleaseResident() => Interlocked.Exchange(ref _released, 1) == 0 ? residentBytes : 0;
 
-    /// <inheritdoc/>
     public void Dispose()
     {
         if (Interlocked.Exchange(ref _disposed, 1) == 0)
@@ -95,7 +89,6 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
     }
 
     /// <summary>Refuses results that the output's dtype cannot hold.</summary>
-    /// <exception cref="MergeException">There are some.</exception>
     protected void RequireFinite(TileStatistics statistics)
     {
         if (statistics.NonFinite)

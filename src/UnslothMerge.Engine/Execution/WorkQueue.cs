@@ -1,11 +1,7 @@
 namespace UnslothMerge.Execution;
 
-/// <summary>
-/// Hands out the pieces of some tensors in the order of the output, so that writes run forward. A tensor whose factors would not fit
-/// beside those already loaded waits until an earlier one is done.
-/// </summary>
-/// <param name="works">The tensors.</param>
-/// <param name="residentBytes">What the factors of all tensors in work may take.</param>
+/// <summary>Hands out the pieces of some tensors in the order of the output, so that writes run forward. A tensor whose factors would not
+/// fit into <paramref name="residentBytes"/> beside those already loaded waits until an earlier one is done.</summary>
 internal sealed class WorkQueue<T>(ImmutableArray<T> works, long residentBytes)
     where T : TensorWork
 {

@@ -17,6 +17,5 @@ internal sealed class WorkerBuffers(long bytes) : IDisposable
     /// <summary>The fp32 values from a place on.</summary>
     public Span<float> TakeFloats(long start, int count) => MemoryMarshal.Cast<byte, float>(Take(start, (long)count * sizeof(float)));
 
-    /// <inheritdoc/>
     public void Dispose() => _buffer.Dispose();
 }

@@ -3,30 +3,22 @@ using UnslothMerge.IO;
 namespace UnslothMerge.Formats;
 
 /// <summary>The stored tensors of one that nothing changes: the weight and all its companions, whose bytes are copied.</summary>
-/// <param name="name">The tensor's name in the output.</param>
-/// <param name="source">The tensor.</param>
 internal sealed class CopySink(string name, TensorSource source) : TensorSink
 {
     /// <summary>What is copied, in the order of <see cref="Outputs"/>.</summary>
     public IReadOnlyList<StoredTensor> Copied => source.Inputs;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<TensorSpec> Outputs { get; } = [.. source.Inputs.Select(t => Output(name, source.Inputs[0], t))];
 
-    /// <inheritdoc/>
     public override string Format => source.Format;
 
-    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => 0;
 
-    /// <inheritdoc/>
     public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) =>
         throw new InvalidOperationException("Copied tensors are not encoded.");
 
-    /// <summary>What a stored tensor is in the output, where its weight may belong to another layer.</summary>
-    /// <param name="name">The name of the weight in the output.</param>
-    /// <param name="main">Its main stored tensor.</param>
-    /// <param name="stored">The stored tensor: the main one, or a companion.</param>
+    /// <summary>What a stored tensor, the main one or a companion, is in the output, where its weight may belong to another
+    /// layer.</summary>
     internal static TensorSpec Output(string name, StoredTensor main, StoredTensor stored) =>
         new(Module(name) + stored.Name[Module(main.Name).Length..], stored.Type, stored.Shape);
 

@@ -7,14 +7,8 @@ internal interface IPieceDeltas
     void AddTo(Tile tile);
 }
 
-/// <summary>Some rows of a tensor as they are stored, and what changes them.</summary>
-/// <param name="reader">Reads the tensor.</param>
-/// <param name="plainType">The dtype of the stored values, if deltas may be added to them as they are; null if they must be decoded
-/// first.</param>
-/// <param name="stored">What the reader has read.</param>
-/// <param name="row">The first row.</param>
-/// <param name="rows">The number of rows.</param>
-/// <param name="deltas">The changes.</param>
+/// <summary>Some rows of a tensor as they are stored, and what changes them. <see cref="PlainType"/> is the dtype of the stored values, if
+/// deltas may be added to them as they are; null if they must be decoded first.</summary>
 internal readonly ref struct Piece(
     TensorReader reader, TensorType? plainType, ReadOnlySpan<byte> stored, long row, int rows, IPieceDeltas deltas)
 {

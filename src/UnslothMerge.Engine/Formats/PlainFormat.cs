@@ -6,28 +6,20 @@ namespace UnslothMerge.Formats;
 /// <summary>A tensor stored as plain numbers: F16, BF16, F32, F64; or of any other dtype, if nobody needs its values.</summary>
 internal sealed class PlainSource(StoredTensor stored) : TensorSource
 {
-    /// <inheritdoc/>
     public override IReadOnlyList<long> Shape => stored.Shape;
 
-    /// <inheritdoc/>
     public override TensorType Type => stored.Type;
 
-    /// <inheritdoc/>
     public override string Format => stored.Type.ToString();
 
-    /// <inheritdoc/>
     public override IReadOnlyList<StoredTensor> Inputs => [stored];
 
-    /// <inheritdoc/>
     public override StoredTensor Verbatim => stored;
 
-    /// <inheritdoc/>
     public override TensorType? PlainType => stored.Type.IsPlainFloat() ? stored.Type : null;
 
-    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => (long)rows * view.Columns * stored.Type.Bits() / 8;
 
-    /// <inheritdoc/>
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(stored, files, view);
 
     private sealed class Reader(StoredTensor stored, InputFiles files, MatrixView view) : TensorReader
@@ -51,19 +43,14 @@ internal sealed class PlainSource(StoredTensor stored) : TensorSource
 /// <summary>Writes a tensor as plain numbers: F16, BF16 or F32.</summary>
 internal sealed class PlainSink(string name, TensorType type, IReadOnlyList<long> shape) : TensorSink
 {
-    /// <inheritdoc/>
     public override IReadOnlyList<TensorSpec> Outputs { get; } = [new TensorSpec(name, type, shape)];
 
-    /// <inheritdoc/>
     public override string Format => type.ToString();
 
-    /// <inheritdoc/>
     public override TensorType? RoundedType => type;
 
-    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows) => (long)rows * view.Columns * type.Bits() / 8;
 
-    /// <inheritdoc/>
     public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) => new Writer(type, view, output);
 
     private sealed class Writer(TensorType type, MatrixView view, IOutput output) : RoundingWriter(type, view)
@@ -105,15 +92,8 @@ internal abstract class RoundingWriter(TensorType type, MatrixView view) : Tenso
 /// <summary>Widens stored numbers to fp32.</summary>
 internal delegate void PlainDecoder(ReadOnlySpan<byte> stored, Span<float> values);
 
-/// <summary>Adds a delta (or none, if empty) to weights as they are stored, and rounds once to the stored dtype, in one step.</summary>
-/// <param name="weight">[rows, columns], from the first value to the last.</param>
-/// <param name="delta">[rows, columns] fp32, or empty.</param>
-/// <param name="stored">Receives [rows, columns]. May be the memory of the weight, if both dtypes have one size.</param>
-/// <param name="rows">The number of rows.</param>
-/// <param name="columns">The number of columns.</param>
-/// <param name="weightStride">The distance between two rows of the weight, in elements.</param>
-/// <param name="storedStride">The distance between two rows of the result, in elements.</param>
-/// <param name="statistics">Gathers norms, and whether every result is finite.</param>
+/// <summary>Adds a delta (or none, if empty) to weights as they are stored, and rounds once to the stored dtype, in one step. Strides
+/// between two rows are in elements. The result may be the memory of the weight, if both dtypes have one size.</summary>
 internal delegate void PlainCombiner(
     ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride,
         ref TileStatistics statistics);
@@ -131,10 +111,7 @@ internal static class PlainFormat
         _ => throw new ArgumentOutOfRangeException(nameof(type), type, "Only floating-point tensors have values to merge."),
     };
 
-    /// <summary>Rounds values once to a dtype.</summary>
-    /// <param name="type">BF16, F16 or F32.</param>
-    /// <param name="values">[n] fp32.</param>
-    /// <param name="stored">Receives [n]; exactly as long.</param>
+    /// <summary>Rounds values once to BF16, F16 or F32.</summary>
     public static void Round(TensorType type, ReadOnlySpan<float> values, Span<byte> stored)
     {
         var none = default(TileStatistics);
@@ -158,13 +135,6 @@ internal static class PlainFormat
     };
 
     /// <summary>Adds the planes of a tile and rounds the sums into a buffer of whole rows.</summary>
-    /// <param name="combine">The kernel for F32.</param>
-    /// <param name="tile">The rectangle.</param>
-    /// <param name="row">The first row of the buffer.</param>
-    /// <param name="view">The matrix.</param>
-    /// <param name="rounded">The buffer.</param>
-    /// <param name="width">The bytes of a result.</param>
-    /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
     public static void Encode(this PlainCombiner combine, Tile tile, long row, MatrixView view, Span<byte> rounded, int width,
         ref TileStatistics statistics)
     {

@@ -4,9 +4,7 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Formats;
 
-/// <summary>A logical tensor found in a checkpoint.</summary>
-/// <param name="Name">Its plain name, as a 16-bit checkpoint would have it.</param>
-/// <param name="Source">Where its values come from.</param>
+/// <summary>A logical tensor found in a checkpoint, by its plain name, as a 16-bit checkpoint would have it.</summary>
 internal sealed record FoundTensor(string Name, TensorSource Source);
 
 /// <summary>A way of storing weights in several tensors: finds the weights that are stored so.</summary>
@@ -32,7 +30,6 @@ internal static class StoredFormats
     ];
 
     /// <summary>The logical tensors of a model, in the order of their weights on disk.</summary>
-    /// <exception cref="MergeException">The model is quantized in a way that is not known.</exception>
     public static IReadOnlyList<FoundTensor> Read(ModelDirectory model)
     {
         var claimed = new HashSet<string>(StringComparer.Ordinal);

@@ -13,16 +13,8 @@ internal static class StridedReads
 
     private const int BatchBytes = 64 * 1024;
 
-    /// <summary>Reads a rectangle.</summary>
-    /// <param name="files">The open files.</param>
-    /// <param name="tensor">The stored tensor, seen as rows of <paramref name="rowBytes"/>.</param>
-    /// <param name="rowBytes">The bytes of a stored row.</param>
-    /// <param name="row">The first row.</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="start">The first byte within a row.</param>
-    /// <param name="length">The bytes of each row.</param>
-    /// <param name="destination">Receives [rows, length].</param>
-    /// <param name="pitch">The distance between two rows in the destination.</param>
+    /// <summary>Reads a rectangle of a tensor, seen as rows of <paramref name="rowBytes"/>: <paramref name="length"/> bytes of each row.
+    /// The pitch is the distance between two rows in the destination.</summary>
     public static void Read(InputFiles files, StoredTensor tensor, long rowBytes, long row, int rows, long start, int length,
         Span<byte> destination, int pitch)
     {

@@ -46,11 +46,8 @@ internal abstract class TensorSink
 /// <summary>Encodes and writes one tensor's rows during a run; used by several workers at once, for different rows.</summary>
 internal abstract class TensorWriter : IDisposable
 {
-    /// <summary>Decodes a tile, adds its deltas, and encodes it. A writer that can do all in one step does.</summary>
-    /// <param name="piece">The rows that the tile is a part of, as they are stored in the base.</param>
-    /// <param name="tile">The rectangle; without a weight plane if the piece has a <see cref="Piece.PlainType"/>.</param>
-    /// <param name="encoded">The buffer: all columns of the piece's rows.</param>
-    /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
+    /// <summary>Decodes a tile (without a weight plane if the piece has a <see cref="Piece.PlainType"/>), adds its deltas, and encodes it
+    /// into the buffer of all columns of the piece's rows. A writer that can do all in one step does.</summary>
     public virtual void Merge(Piece piece, Tile tile, Span<byte> encoded, ref TileStatistics statistics)
     {
         piece.Decode(tile);
@@ -58,34 +55,22 @@ internal abstract class TensorWriter : IDisposable
         Encode(tile, piece.Row, encoded, ref statistics);
     }
 
-    /// <summary>Adds weight and delta, rounds once, and encodes.</summary>
-    /// <param name="tile">The rectangle to encode.</param>
-    /// <param name="row">The first row of the buffer.</param>
-    /// <param name="encoded">The buffer: all columns of the rows in work.</param>
-    /// <param name="statistics">Gathers norms, and whether every result is finite.</param>
+    /// <summary>Adds weight and delta, rounds once, and encodes into a buffer of whole rows from <paramref name="row"/> on.</summary>
     public abstract void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics);
 
     /// <summary>Looks at encoded rows, if <see cref="TensorSink.NeedsSurvey"/>; all of them come before the first <see
     /// cref="Write"/>.</summary>
-    /// <param name="row">The first row.</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="encoded">What <see cref="Encode"/> made of them.</param>
     public virtual void Survey(long row, int rows, Span<byte> encoded)
     {
     }
 
-    /// <summary>Writes encoded rows to their place.</summary>
-    /// <param name="row">The first row.</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="encoded">What <see cref="Encode"/> made of them.</param>
-    /// <param name="statistics">Gathers the error of a quantization.</param>
+    /// <summary>Writes rows, as <see cref="Encode"/> made them, to their place.</summary>
     public abstract void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics);
 
-    /// <summary>Writes what can only be known once every row has been seen.</summary>
-    /// <returns>The content of the <see cref="TensorSink.Deferred"/> tensors.</returns>
+    /// <summary>Writes what can only be known once every row has been seen; gives the content of the <see cref="TensorSink.Deferred"/>
+    /// tensors.</summary>
     public virtual IReadOnlyList<byte[]> Finish() => [];
 
-    /// <inheritdoc/>
     public void Dispose()
     {
         Dispose(true);
@@ -101,9 +86,6 @@ internal abstract class TensorWriter : IDisposable
 /// <summary>Takes the bytes of one tensor's outputs to their place in a shard.</summary>
 internal interface IOutput
 {
-    /// <summary>Writes a part of an output.</summary>
-    /// <param name="output">Its index in <see cref="TensorSink.Outputs"/>.</param>
-    /// <param name="start">The first byte, counted from the output's first.</param>
-    /// <param name="bytes">The bytes.</param>
+    /// <summary>Writes a part of one of <see cref="TensorSink.Outputs"/>, from a byte counted from that output's first.</summary>
     void Write(int output, long start, ReadOnlySpan<byte> bytes);
 }

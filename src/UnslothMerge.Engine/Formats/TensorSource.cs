@@ -36,7 +36,6 @@ internal abstract class TensorSource
 
     /// <summary>The sink that stores changed values as the base stores this tensor, with the base's own parameters; null if there is
     /// none.</summary>
-    /// <param name="name">The tensor's name in the output.</param>
     public virtual TensorSink? WrittenBack(string name) => null;
 
     /// <summary>Prepares for reading.</summary>
@@ -46,20 +45,12 @@ internal abstract class TensorSource
 /// <summary>Reads one tensor's rows during a run; used by several workers at once.</summary>
 internal abstract class TensorReader : IDisposable
 {
-    /// <summary>Reads the stored bytes of some rows.</summary>
-    /// <param name="row">The first row.</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="stored">Receives them, in an arrangement that only <see cref="Decode"/> needs to know.</param>
+    /// <summary>Reads the stored bytes of some rows, in an arrangement that only <see cref="Decode"/> knows.</summary>
     public abstract void Read(long row, int rows, Span<byte> stored);
 
-    /// <summary>Decodes a part of those rows into the tile's weights.</summary>
-    /// <param name="stored">What <see cref="Read"/> gave.</param>
-    /// <param name="row">The first row that was read.</param>
-    /// <param name="rows">The number of rows that were read.</param>
-    /// <param name="tile">The rectangle to fill; it lies within those rows.</param>
+    /// <summary>Decodes a tile, which lies within the rows that <see cref="Read"/> gave.</summary>
     public abstract void Decode(ReadOnlySpan<byte> stored, long row, int rows, Tile tile);
 
-    /// <inheritdoc/>
     public void Dispose()
     {
         Dispose(true);

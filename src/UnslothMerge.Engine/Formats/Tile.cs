@@ -1,17 +1,8 @@
 namespace UnslothMerge.Formats;
 
-/// <summary>
-/// The unit of work: a small rectangle of a tensor's matrix in fp32, two planes of <see cref="Rows"/> × <see cref="Columns"/> values,
-/// row-major.
-/// <see cref="Weight"/> is what the base holds; <see cref="Delta"/> collects what is added, so that there is one addition and one rounding
-/// at the end.
-/// </summary>
-/// <param name="weight">Receives the decoded values.</param>
-/// <param name="delta">Receives the sum of the deltas; zero at first. Empty where nothing is added.</param>
-/// <param name="row">The first row in the matrix.</param>
-/// <param name="rows">The number of rows.</param>
-/// <param name="column">The first column in the matrix.</param>
-/// <param name="columns">The number of columns, which is also the distance between two rows.</param>
+/// <summary>The unit of work: a small rectangle of a tensor's matrix in fp32, two planes of <see cref="Rows"/> × <see cref="Columns"/>
+/// values, row-major, without gaps. <see cref="Weight"/> is what the base holds; <see cref="Delta"/> collects what is added, so that there
+/// is one addition and one rounding at the end; it is empty where nothing is added.</summary>
 internal readonly ref struct Tile(Span<float> weight, Span<float> delta, long row, int rows, int column, int columns)
 {
     /// <summary>The decoded values.</summary>
@@ -40,8 +31,6 @@ internal readonly ref struct Tile(Span<float> weight, Span<float> delta, long ro
 }
 
 /// <summary>The two-dimensional view of a tensor that tiles are cut from.</summary>
-/// <param name="Rows">The number of rows.</param>
-/// <param name="Columns">The number of columns.</param>
 internal readonly record struct MatrixView(long Rows, int Columns)
 {
     /// <summary>The usual view: the last dimension is the columns, all others are rows; a vector is one row.</summary>

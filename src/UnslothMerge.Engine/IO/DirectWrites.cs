@@ -25,17 +25,13 @@ internal sealed class DirectWrites : IDisposable
     /// <summary>The number of buffers of a length that are of use for such writes.</summary>
     public static int BuffersOf(int bytes) => bytes >= LeastBytes && LinuxAio.IsSupported ? Count : 0;
 
-    /// <param name="buffers">Hold the bytes until they are written.</param>
-    /// <returns>Null where the system has no such writes, or they would be too short.</returns>
+    /// <summary>Null where the system has no such writes, or they would be too short. The buffers hold the bytes until they are
+    /// written.</summary>
     public static DirectWrites? Prepare(PieceBuffers buffers) =>
         BuffersOf(buffers.Length) > 0 && LinuxAio.Setup(Count) is { } context ? new DirectWrites(context, buffers) : null;
 
-    /// <summary>Begins to write a copy of some bytes.</summary>
-    /// <param name="file">The file.</param>
-    /// <param name="at">Their offset: a multiple of <see cref="PageBytes"/>.</param>
-    /// <param name="bytes">Whole pages.</param>
-    /// <returns>False if the disk is busy, the bytes are too few or too many, or the file must be written another way.</returns>
-    /// <exception cref="IOException">An earlier write failed.</exception>
+    /// <summary>Begins to write a copy of whole pages at a multiple of <see cref="PageBytes"/>; false if the disk is busy, the bytes are
+    /// too few or too many, or the file must be written another way.</summary>
     public bool TryWrite(DirectFile file, long at, ReadOnlySpan<byte> bytes)
     {
         if (bytes.Length < LeastBytes || !file.IsUsable || TryReserve() is not { } slot)
@@ -60,7 +56,6 @@ internal sealed class DirectWrites : IDisposable
     }
 
     /// <summary>Waits until all is written that was begun.</summary>
-    /// <exception cref="IOException">A write failed.</exception>
     public void Wait()
     {
         lock (_gate)
@@ -140,7 +135,7 @@ internal sealed class DirectFile(SafeFileHandle ordinary, SafeFileHandle direct)
     /// <summary>False once a direct write was refused.</summary>
     public bool IsUsable { get; set; } = true;
 
-    /// <returns>Null if its file system has no direct writes.</returns>
+    /// <summary>Null if the file system has no direct writes.</summary>
     public static DirectFile? Open(SafeFileHandle file) => LinuxAio.OpenDirectly(file) is { } direct ? new DirectFile(file, direct) : null;
 
     public void Dispose() => direct.Dispose();

@@ -2,11 +2,8 @@ using System.Collections.Concurrent;
 
 namespace UnslothMerge.IO;
 
-/// <summary>
-/// The files a run reads: opened once, for reading only, and checked to be what they were when the plan was made.
-/// Reads are positional, so that workers share the handles and nothing else.
-/// </summary>
-/// <param name="sharedBytes">The memory for what several targets need, in bytes.</param>
+/// <summary>The files a run reads: opened once, for reading only, and checked to be what they were when the plan was made. Reads are
+/// positional, so that workers share the handles and nothing else.</summary>
 internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : IDisposable
 {
     /// <summary>The largest tensor that is worth holding whole.</summary>
@@ -17,15 +14,11 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
     /// <summary>What several targets read from memory.</summary>
     public SharedBuffers Shared { get; } = new(sharedBytes);
 
-    /// <summary>The open file.</summary>
-    /// <exception cref="MergeException">The file has gone or has changed since the plan was made.</exception>
+    /// <summary>The open file, refused if it has changed since the plan was made.</summary>
     public SafeFileHandle Open(StoredFile file) =>
         _handles.GetOrAdd(file.Path, _ => new Lazy<SafeFileHandle>(() => OpenUnchanged(file))).Value;
 
-    /// <summary>Reads a part of a tensor.</summary>
-    /// <param name="tensor">The tensor.</param>
-    /// <param name="start">The first byte, counted from the tensor's first.</param>
-    /// <param name="destination">Receives as many bytes as it is long.</param>
+    /// <summary>Reads a part of a tensor, from a byte counted from the tensor's first.</summary>
     public void Read(StoredTensor tensor, long start, Span<byte> destination)
     {
         if (start < 0 || start + destination.Length > tensor.Length)
@@ -51,7 +44,6 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
     public T[] ReadAll<T>(StoredTensor tensor)
         where T : unmanaged => MemoryMarshal.Cast<byte, T>(ReadAll(tensor)).ToArray();
 
-    /// <inheritdoc/>
     public void Dispose()
     {
         Shared.Dispose();

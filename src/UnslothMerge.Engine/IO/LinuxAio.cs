@@ -11,10 +11,8 @@ internal static unsafe class LinuxAio
 {
     public static bool IsSupported => Aio.Direct != 0;
 
-    /// <summary>Opens a file a second time, to write to it past the page cache.</summary>
-    /// <returns>
-    /// Null if its file system is not known to leave such writes to the disk at once. Others than ext4 and XFS may use the thread's time.
-    /// </returns>
+    /// <summary>Opens a file a second time, to write to it past the page cache. Null if its file system is not known to leave such writes
+    /// to the disk at once. Others than ext4 and XFS may use the thread's time.</summary>
     public static SafeFileHandle? OpenDirectly(SafeFileHandle file)
     {
         var status = stackalloc nint[32];
@@ -27,9 +25,7 @@ internal static unsafe class LinuxAio
         return descriptor < 0 ? null : new SafeFileHandle(descriptor, ownsHandle: true);
     }
 
-    /// <summary>Makes a context.</summary>
-    /// <param name="count">The most writes at a time.</param>
-    /// <returns>Null if the system has none to give.</returns>
+    /// <summary>Makes a context for so many writes at a time; null if the system has none left.</summary>
     public static nint? Setup(int count)
     {
         nint context = 0;
@@ -38,13 +34,8 @@ internal static unsafe class LinuxAio
 
     public static void Destroy(nint context) => _ = Call(Aio.Destroy, context, 0, 0, 0, 0);
 
-    /// <summary>Begins a write.</summary>
-    /// <param name="context">The context.</param>
-    /// <param name="file">The file, from <see cref="OpenDirectly"/>.</param>
-    /// <param name="bytes">Whole pages outside the garbage collector's heap, which stay until the write is done.</param>
-    /// <param name="at">The offset in the file.</param>
-    /// <param name="tag">Identifies the write once it is done.</param>
-    /// <returns>False if it was not begun.</returns>
+    /// <summary>Begins to write whole pages, outside the garbage collector's heap, which stay until the write is done, to a file of
+    /// <see cref="OpenDirectly"/>; false if it was not begun. The tag identifies the write once it is done.</summary>
     public static bool TryBeginWrite(nint context, SafeFileHandle file, Span<byte> bytes, long at, int tag)
     {
         fixed (byte* start = bytes)
@@ -63,8 +54,8 @@ internal static unsafe class LinuxAio
         }
     }
 
-    /// <summary>Takes a write that is done, if there is one.</summary>
-    /// <returns>Its tag, and the number of bytes written, or a negative error number.</returns>
+    /// <summary>Takes a write that is done, if there is one: its tag, and the number of bytes written, or a negative error
+    /// number.</summary>
     public static (int Tag, long Written)? TryTake(nint context)
     {
         Timespan none = default;
@@ -78,8 +69,6 @@ internal static unsafe class LinuxAio
 
     /// <summary>Throws if a finished write has failed; not if the file system only refused this way of writing, or left some
     /// bytes.</summary>
-    /// <param name="written">What <see cref="Take"/> returned.</param>
-    /// <exception cref="IOException">The disk could not do it.</exception>
     public static void ThrowIfFailed(long written)
     {
         if (written < 0

@@ -8,9 +8,7 @@ internal sealed unsafe class NativeBuffer : IDisposable
 {
     private void* _pointer;
 
-    /// <summary>Takes memory; its content is undefined.</summary>
-    /// <param name="length">The length in bytes.</param>
-    /// <param name="alignment">What its address is a multiple of: a power of two.</param>
+    /// <summary>Takes memory; its content is undefined. The alignment is a power of two.</summary>
     public NativeBuffer(long length, int alignment = CacheLine.Size)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
@@ -33,7 +31,6 @@ internal sealed unsafe class NativeBuffer : IDisposable
 
     private void* Pointer => _pointer is not null ? _pointer : throw new ObjectDisposedException(nameof(NativeBuffer));
 
-    /// <inheritdoc/>
     public void Dispose()
     {
         Free();

@@ -13,8 +13,6 @@ internal sealed unsafe class PieceBuffers : IDisposable
     private readonly NativeBuffer _memory;
     private readonly ConcurrentBag<int> _free;
 
-    /// <param name="count">The number of buffers.</param>
-    /// <param name="bytes">The length of each: whole pages, if they are to be written past the page cache.</param>
     public PieceBuffers(int count, int bytes)
     {
         Length = bytes;
@@ -35,8 +33,7 @@ internal sealed unsafe class PieceBuffers : IDisposable
     /// <summary>The bytes that buffers take together.</summary>
     public static long MemoryFor(int count, int bytes) => (((long)count * bytes) + LargePage - 1) & -LargePage;
 
-    /// <summary>Takes a buffer and copies bytes to its beginning.</summary>
-    /// <returns>Its number; null if none is free or so long.</returns>
+    /// <summary>Copies bytes to the beginning of a free buffer and gives its number; null if none is free or so long.</summary>
     public int? TryCopy(ReadOnlySpan<byte> bytes)
     {
         if (bytes.Length > Length || !_free.TryTake(out var number))

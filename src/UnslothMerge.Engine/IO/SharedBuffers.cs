@@ -1,10 +1,8 @@
 namespace UnslothMerge.IO;
 
-/// <summary>
-/// Memory that several targets of a run read from, loaded once and bounded: what nobody uses and was used longest ago makes room, and
-/// whoever finds none waits for what others use. For tensors of which every target needs a part that lies scattered over the whole.
-/// </summary>
-/// <param name="limit">The bytes that are held at most.</param>
+/// <summary>Memory that several targets of a run read from, loaded once and bounded: what nobody uses and was used longest ago makes room,
+/// and whoever finds none waits for what others use. For tensors of which every target needs a part that lies scattered over the
+/// whole.</summary>
 internal sealed class SharedBuffers(long limit) : IDisposable
 {
     private readonly object _gate = new();
@@ -13,10 +11,8 @@ internal sealed class SharedBuffers(long limit) : IDisposable
     /// <summary>The bytes that are held at most.</summary>
     public long Limit => limit;
 
-    /// <summary>Borrows the memory of a key; give it back by disposing the loan, and borrow no other before.</summary>
-    /// <param name="key">Whose memory it is, by reference.</param>
-    /// <param name="bytes">Its length, no more than the limit.</param>
-    /// <param name="fill">Fills it, the first time.</param>
+    /// <summary>Borrows the memory of a key (by reference), filled the first time: no more bytes than the limit. Dispose the loan before
+    /// another is taken.</summary>
     public Loan Take(object key, long bytes, Action<NativeBuffer> fill)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(bytes, limit);
@@ -46,7 +42,6 @@ internal sealed class SharedBuffers(long limit) : IDisposable
         }
     }
 
-    /// <inheritdoc/>
     public void Dispose()
     {
         foreach (var entry in _entries)
@@ -99,7 +94,6 @@ internal sealed class SharedBuffers(long limit) : IDisposable
         /// <summary>The memory; to be read only.</summary>
         public NativeBuffer Buffer { get; }
 
-        /// <inheritdoc/>
         public void Dispose() => _owner?.Release(_entry);
     }
 

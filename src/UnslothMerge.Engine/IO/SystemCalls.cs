@@ -37,8 +37,7 @@ internal static unsafe partial class SystemCalls
     [LibraryImport("libc", EntryPoint = "madvise")]
     public static partial int Advise(void* start, nuint length, int advice);
 
-    /// <param name="file">The file.</param>
-    /// <param name="status">struct statfs: 120 bytes, of which the first word is the file system's magic number.</param>
+    /// <summary>Fills a struct statfs: 120 bytes, of which the first word is the file system's magic number.</summary>
     [LibraryImport("libc", EntryPoint = "fstatfs")]
     public static partial int FileStatus(SafeFileHandle file, nint* status);
 

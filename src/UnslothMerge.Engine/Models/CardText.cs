@@ -28,7 +28,6 @@ internal sealed partial class CardText
         new(new FrontMatter(), $"\n# {title}\n{(text is null ? "" : $"\n{text}\n")}");
 
     /// <summary>Reads the card of a directory; null if it has none.</summary>
-    /// <exception cref="MergeException">It cannot be read.</exception>
     public static CardText? Read(string directory)
     {
         var path = Path.Combine(directory, FileName);
@@ -62,7 +61,6 @@ internal sealed partial class CardText
             : $"{Body}{(Body.Length == 0 || Body.EndsWith('\n') ? "" : "\n")}\n{section}";
     }
 
-    /// <inheritdoc/>
     public override string ToString() => $"---\n{Facts.Text}---\n{Body}";
 
     // As the Hub's own library finds it.

@@ -2,28 +2,19 @@ using System.Collections.Frozen;
 
 namespace UnslothMerge.Models;
 
-/// <summary>A tensor of one expert that a checkpoint stores apart: <c>experts.3.gate_proj.weight</c>.</summary>
-/// <param name="Expert">The expert's number.</param>
-/// <param name="Part">The module within the expert: <c>gate_proj</c>.</param>
-/// <param name="Name">The name in the checkpoint.</param>
+/// <summary>A tensor of one expert that a checkpoint stores apart: <c>experts.3.gate_proj.weight</c> is the part <c>gate_proj</c> of expert
+/// 3.</summary>
 internal sealed record ExpertTensor(int Expert, string Part, string Name);
 
-/// <summary>A parameter of a module.</summary>
-/// <param name="Parameter">Its name in the module: <c>weight</c>.</param>
-/// <param name="Name">The name in the checkpoint.</param>
+/// <summary>A parameter of a module by its name in the module, and the name in the checkpoint.</summary>
 internal sealed record ModuleTensor(string Parameter, string Name);
 
-/// <summary>A tensor of the checkpoint that a parameter of the running model is made from, or made a part of.</summary>
-/// <param name="Name">The name in the checkpoint.</param>
-/// <param name="Conversion">The rule whose operations lie between the two; null if they are the same values.</param>
-/// <param name="Source">Which of the rule's sources the tensor is.</param>
-/// <param name="Target">Which of the rule's targets the parameter is.</param>
-/// <param name="Number">The expert's number, where the rule joins experts.</param>
+/// <summary>A tensor of the checkpoint that a parameter of the running model is made from, or made a part of. The conversion is the rule
+/// that lies between them (null: the same values); the tensor is one of its sources, the parameter one of its targets. The number is the
+/// expert's, where the rule joins experts.</summary>
 internal sealed record Origin(string Name, NameRule? Conversion, int Source, int Target, int? Number);
 
-/// <summary>A tensor of the checkpoint that a stack of experts' matrices is made from.</summary>
-/// <param name="Parameter">The stack's name in its module: <c>gate_up_proj</c>.</param>
-/// <param name="Origin">The tensor.</param>
+/// <summary>A tensor of the checkpoint that a stack of experts' matrices (<c>gate_up_proj</c>) is made from.</summary>
 internal sealed record StackedTensor(string Parameter, Origin Origin);
 
 /// <summary>
@@ -86,13 +77,11 @@ internal sealed partial class CheckpointNames
         _prefersStored = new(() =>
             parameters.All(p => IsAmong(p, o => o.Name)) && !parameters.All(p => IsAmong(p, o => Way(o.Name)[^1].Alias)));
 
-    /// <summary>The checkpoint's name of a tensor, or null if it has none of these values.</summary>
-    /// <param name="runtimeName">The name in the running model, for example <c>model.layers.0.mlp.up_proj.weight</c>.</param>
-    /// <exception cref="MergeException">Several tensors of the checkpoint answer to the name.</exception>
+    /// <summary>The checkpoint's name of a tensor such as <c>model.layers.0.mlp.up_proj.weight</c> of the running model; null if it has
+    /// none of these values.</summary>
     public string? Find(string runtimeName) => Origins(runtimeName) is [{ Conversion: null } origin] ? origin.Name : null;
 
     /// <summary>The tensors of the checkpoint that a parameter is made from, or a part of; one that is it, if there is one.</summary>
-    /// <exception cref="MergeException">They are not those of one parameter.</exception>
     internal IReadOnlyList<Origin> Origins(string runtimeName)
     {
         var way = Way(runtimeName).Where(w => w.Origin.Conversion is null).Select(w => w.Alias).ToList();
@@ -110,7 +99,6 @@ internal sealed partial class CheckpointNames
     }
 
     /// <summary>The parameters that a module has itself, by their name in the module.</summary>
-    /// <exception cref="MergeException">Several modules of the checkpoint answer to the name.</exception>
     public IReadOnlyList<ModuleTensor> Parameters(string module)
     {
         var found = Below(module, _parameters);
@@ -119,11 +107,9 @@ internal sealed partial class CheckpointNames
     }
 
     /// <summary>The tensors of a module's experts, where each has tensors of its own.</summary>
-    /// <exception cref="MergeException">Several modules of the checkpoint answer to the name.</exception>
     public IReadOnlyList<ExpertTensor> Experts(string module) => Below(module, _experts);
 
     /// <summary>The tensors that a module's stacks of experts' matrices are made from.</summary>
-    /// <exception cref="MergeException">Several modules of the checkpoint answer to the name.</exception>
     internal IReadOnlyList<StackedTensor> Stacks(string module) => Below(module, _stacks);
 
     /// <summary>The names at run time of the parts that a tensor of the checkpoint is cut into.</summary>

@@ -15,9 +15,7 @@ internal sealed partial class FrontMatter
     /// <summary>An empty one.</summary>
     public FrontMatter() => _parts = [];
 
-    /// <summary>Reads one.</summary>
-    /// <param name="yaml">The text between the marks.</param>
-    /// <exception cref="YamlException">It is not a mapping of keys.</exception>
+    /// <summary>Reads the text between the marks.</summary>
     public FrontMatter(string yaml) => _parts = [.. Parse(yaml.ReplaceLineEndings("\n"))];
 
     /// <summary>The text, with a line feed at the end of each line.</summary>
@@ -127,10 +125,7 @@ internal sealed partial class FrontMatter
     [GeneratedRegex(@"\A(?!(?:true|false|yes|no|on|off|y|n|null)\z)[A-Za-z][\w./+-]*\z", RegexOptions.IgnoreCase)]
     private static partial Regex Word();
 
-    /// <summary>A key with all its lines, or lines between keys.</summary>
-    /// <param name="Key">The key; null between keys.</param>
-    /// <param name="Lines">The lines as they are.</param>
-    /// <param name="Values">The texts of its list, or its one text.</param>
-    /// <param name="Indent">What stands before the dashes of a list that has its items on lines of their own; null elsewhere.</param>
+    /// <summary>A key with all its lines, and the texts of its value; or lines between keys (the key is null). The indent is what stands
+    /// before the dashes of a list that has its items on lines of their own; null elsewhere.</summary>
     private sealed record Part(string? Key, IReadOnlyList<string> Lines, IReadOnlyList<string> Values, string? Indent = null);
 }

@@ -22,9 +22,8 @@ internal static partial class HubCache
         orderby name
         select (name, snapshot);
 
-    /// <summary>The snapshot of a name: that of the branch main, or the only one there is.</summary>
-    /// <param name="name"><c>org/name</c>, or a name alone.</param>
-    /// <returns>Its directory; null if it is no name, or not in the cache.</returns>
+    /// <summary>The directory of a snapshot: that of the branch main, or the only one there is. Null if it is no name (<c>org/name</c>, or
+    /// a name alone), or not in the cache.</summary>
     public static string? Find(string name) =>
         RepositoryName().IsMatch(name)
         ? SnapshotIn(Path.Combine(Location, Prefix + name.Replace("/", "--", StringComparison.Ordinal))) : null;

@@ -17,11 +17,9 @@ internal static partial class JsonFile
     private const string NumberMark = "unslothmerge:number:";
 
     /// <summary>Reads a file that must hold a JSON object.</summary>
-    /// <exception cref="MergeException">It does not.</exception>
     public static JsonObject Read(string path, MergeError error) => Read<JsonObject>(path, error);
 
     /// <summary>Reads a file that must hold a JSON object or a JSON array.</summary>
-    /// <exception cref="MergeException">It does not.</exception>
     public static T Read<T>(string path, MergeError error)
         where T : JsonNode
     {

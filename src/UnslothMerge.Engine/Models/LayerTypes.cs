@@ -41,14 +41,9 @@ internal sealed class LayerTypes
         _known = _conv1D.Count > 0 || config.IsOfTransformers;
     }
 
-    /// <summary>The type of a module that has a weight and is no embedding. Whether an adapter's delta fits a layer of that type is not
+    /// <summary>The type of a module that has a weight of two or more dimensions and is no embedding; outputs and inputs are known as far
+    /// as the adapter's tensors tell. Conv1D always has a bias. Whether an adapter's delta fits a layer of that type is not
     /// checked.</summary>
-    /// <param name="module">The module's name in the running model.</param>
-    /// <param name="weight">The shape of its weight, with two dimensions or more.</param>
-    /// <param name="bias">The length of its bias; null if it has none. Conv1D always has one.</param>
-    /// <param name="outputs">The number of its outputs, if the adapter's tensors tell.</param>
-    /// <param name="inputs">The number of its inputs, if the adapter's tensors tell.</param>
-    /// <param name="fanInFanOut">The adapter's <c>fan_in_fan_out</c>.</param>
     public LayerType Of(string module, IReadOnlyList<long> weight, long? bias, long? outputs, long? inputs, bool fanInFanOut)
     {
         if (weight.Count > 2)

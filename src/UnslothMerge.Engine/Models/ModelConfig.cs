@@ -121,10 +121,8 @@ internal sealed class ModelConfig
         }
     });
 
-    /// <summary>The same config for a model whose layers are copies of others, wherever it states their number or lists one value for
-    /// each.</summary>
-    /// <param name="sources">The source of each layer.</param>
-    /// <param name="layers">The number of layers before.</param>
+    /// <summary>The same config for a model whose layers are copies of others, wherever it states their number or lists one value for each.
+    /// <paramref name="layers"/> is the number of layers before.</summary>
     public ModelConfig WithLayers(IReadOnlyList<int> sources, int layers) => Edit(json =>
     {
         foreach (var part in new[] { json, TextOf(json) }.OfType<JsonObject>())

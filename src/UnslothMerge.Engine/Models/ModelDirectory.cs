@@ -49,7 +49,6 @@ internal sealed class ModelDirectory
     }
 
     /// <summary>Reads the config and all headers of a model directory.</summary>
-    /// <exception cref="MergeException">It is not a complete model.</exception>
     public static ModelDirectory Open(string path)
     {
         var full = System.IO.Path.GetFullPath(path);

@@ -1,9 +1,7 @@
 namespace UnslothMerge.Models;
 
-/// <summary>What a rule made of a name.</summary>
-/// <param name="Names">The new name; several where one tensor of the checkpoint is several of the running model.</param>
-/// <param name="Source">Which of the rule's patterns matched.</param>
-/// <param name="Number">The number that stood for <c>*</c>: the expert's.</param>
+/// <summary>What a rule made of a name: several where one tensor of the checkpoint is several of the running model. The source is the
+/// pattern that matched, the number that which stood for <c>*</c>: the expert's.</summary>
 internal sealed record Renamed(IReadOnlyList<string> Names, int Source, int? Number);
 
 /// <summary>
@@ -70,16 +68,13 @@ internal sealed partial class NameRule
     /// <summary>The operations, for errors.</summary>
     public override string ToString() => string.Join(" and ", Operations.Select(o => (string?)o["name"]));
 
-    /// <summary>The rules of a list.</summary>
-    /// <param name="list">A model type or class.</param>
-    /// <param name="scope">The part of the model that they hold for, below the prefix; null for all of it.</param>
-    /// <param name="prefix">The attribute of the model's class that holds the model without its head.</param>
+    /// <summary>The rules of a model type or class. The scope is the part of the model that they hold for, below the prefix (null for all
+    /// of it); the prefix is the attribute of the model's class that holds the model without its head.</summary>
     public static IEnumerable<NameRule> Of(string list, string? scope, string prefix) =>
         (TransformersData.Find("rules", list) as JsonArray ?? []).Select(r => new NameRule(r!.AsObject(), scope, prefix));
 
-    /// <summary>Renames a tensor; null if the rule does not hold for it.</summary>
-    /// <param name="name">Its name so far.</param>
-    /// <param name="isPresent">Says whether the checkpoint has a name that fits a pattern below a prefix.</param>
+    /// <summary>Renames a tensor; null if the rule does not hold for it. <paramref name="isPresent"/> says whether the checkpoint has a
+    /// name that fits a pattern below a prefix.</summary>
     public Renamed? Apply(string name, Func<Regex, string, bool> isPresent)
     {
         if (_kind == "LayerPairCollapse")

@@ -19,9 +19,8 @@ internal static class TransformersData
     /// <summary>The release that the data are from: <c>5.24.0</c>.</summary>
     public static string Version => Line("{\"transformers\":"u8, Bytes.Value) is { } line ? (string)JsonNode.Parse(line)! : "";
 
-    /// <summary>An entry of a section; null if there is none.</summary>
-    /// <param name="section"><c>auto</c>, <c>tie_default</c>, <c>rules</c> or <c>classes</c>.</param>
-    /// <param name="key">The task, model type or class.</param>
+    /// <summary>An entry of a section (<c>auto</c>, <c>tie_default</c>, <c>rules</c>, <c>classes</c>) by its task, model type or class;
+    /// null if there is none.</summary>
     public static JsonNode? Find(string section, string key)
     {
         var start = Bytes.Value.AsSpan().IndexOf(Encoding.UTF8.GetBytes($"\n\"{section}\":{{\n"));

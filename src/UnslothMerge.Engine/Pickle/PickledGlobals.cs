@@ -5,8 +5,8 @@ namespace UnslothMerge.Pickle;
 /// <summary>A class of storages, for example <c>torch.HalfStorage</c>.</summary>
 internal sealed record StorageClass(TensorType Type);
 
-/// <summary>A callable in the pickle of a state dict. It builds a description; no code of the file is executed.</summary>
-/// <param name="Call">Makes the value from the arguments; null if they are not what torch writes.</param>
+/// <summary>A callable in the pickle of a state dict. It builds a description from its arguments, null if they are not what torch writes;
+/// no code of the file is executed.</summary>
 internal sealed record PickledCallable(string Name, Func<object?[], object?> Call);
 
 /// <summary>The only globals that a state dict needs. Source: torch 2.13, <c>torch/_utils.py</c> and <c>torch/storage.py</c>.</summary>

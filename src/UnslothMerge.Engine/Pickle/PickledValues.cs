@@ -1,9 +1,6 @@
 namespace UnslothMerge.Pickle;
 
-/// <summary>A tensor of a state dict: a view of a storage.</summary>
-/// <param name="Offset">The index of its first element in the storage.</param>
-/// <param name="Shape">The dimensions, none negative.</param>
-/// <param name="Strides">The distance of neighbours along each dimension, in elements.</param>
+/// <summary>A tensor of a state dict: a view of a storage. Offset and strides are in elements; dimensions are not negative.</summary>
 internal sealed record PickledTensor(PickledStorage Storage, long Offset, long[] Shape, long[] Strides)
 {
     /// <summary>True if the elements lie one after the other in row-major order. The stride of a dimension of one element does not
@@ -25,9 +22,7 @@ internal sealed record PickledTensor(PickledStorage Storage, long Offset, long[]
     }
 }
 
-/// <summary>A storage: one entry <c>data/KEY</c> of the archive.</summary>
-/// <param name="Key">Its name in the archive.</param>
-/// <param name="Count">Its elements.</param>
+/// <summary>A storage: one entry <c>data/KEY</c> of the archive, and its number of elements.</summary>
 internal sealed record PickledStorage(TensorType Type, string Key, long Count);
 
 /// <summary>A dict or OrderedDict while it is filled.</summary>

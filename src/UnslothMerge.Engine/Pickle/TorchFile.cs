@@ -15,9 +15,7 @@ internal static class TorchFile
     // The pickle of torch's magic number: the format before zip archives.
     private static ReadOnlySpan<byte> LegacyMagic => [0x80, 0x02, 0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-    /// <summary>Reads the descriptions of a file's tensors.</summary>
-    /// <exception cref="PickleException">It is not a state dict that can be read in place.</exception>
-    /// <exception cref="MergeException">The file cannot be opened.</exception>
+    /// <summary>Reads the descriptions of a file's tensors, if it is a state dict that can be read in place.</summary>
     public static IReadOnlyList<StoredTensor> Open(string path)
     {
         try

@@ -24,10 +24,7 @@ internal sealed class Unpickler(byte[] pickle, string path)
     private readonly Dictionary<uint, object?> _memo = [];
     private int _position;
 
-    /// <summary>Reads the tensors of a state dict.</summary>
-    /// <param name="pickle">The content of <c>data.pkl</c>.</param>
-    /// <param name="path">The file that it came from, for errors.</param>
-    /// <exception cref="PickleException">It is not the pickle of a flat state dict.</exception>
+    /// <summary>Reads the tensors of a state dict from the content of <c>data.pkl</c>.</summary>
     public static IReadOnlyList<(string Name, PickledTensor Tensor)> Read(byte[] pickle, string path)
     {
         var unpickler = new Unpickler(pickle, path);

@@ -1,9 +1,7 @@
 namespace UnslothMerge.Pickle;
 
-/// <summary>An entry of a zip archive.</summary>
-/// <param name="Header">The offset of its local header in the file.</param>
-/// <param name="Length">The length of its data in bytes.</param>
-/// <param name="Refusal">Why its data cannot be read in place, or null.</param>
+/// <summary>An entry of a zip archive: the offset of its local header, the length of its data in bytes, and why the data cannot be read in
+/// place, or null.</summary>
 internal sealed record ZipEntry(long Header, long Length, string? Refusal);
 
 /// <summary>
@@ -28,7 +26,6 @@ internal sealed class ZipDirectory
     private readonly long _start;
 
     /// <summary>Reads the directory of an open file.</summary>
-    /// <exception cref="PickleException">It is not a whole zip archive.</exception>
     public ZipDirectory(SafeFileHandle file, string path)
     {
         _file = file;
@@ -40,9 +37,7 @@ internal sealed class ZipDirectory
 
     public IEnumerable<string> Names => _entries.Keys;
 
-    /// <summary>Finds an entry's data.</summary>
-    /// <returns>Offset in the file and length in bytes; null if there is no such entry.</returns>
-    /// <exception cref="PickleException">They are compressed, encrypted or truncated.</exception>
+    /// <summary>Finds an entry's data: its offset in the file and its length in bytes; null if there is no such entry.</summary>
     public (long Offset, long Length)? Locate(string name)
     {
         if (!_entries.TryGetValue(name, out var entry))

@@ -21,8 +21,7 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
     /// <summary>True if a rule has claimed a tensor, or has said what is wrong with it.</summary>
     public bool Has(StoredTensor tensor) => _claimed.ContainsKey(tensor.Name);
 
-    /// <summary>Claims a tensor.</summary>
-    /// <returns>False if another rule has it.</returns>
+    /// <summary>Claims a tensor; false if another rule has it.</summary>
     public bool Claim(StoredTensor tensor)
     {
         if (_claimed.TryAdd(tensor.Name, _rule) || _claimed[tensor.Name] == _rule || Shared.ContainsValue(tensor))
@@ -50,7 +49,6 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
     }
 
     /// <summary>Makes sure that every tensor of the adapter has found its place.</summary>
-    /// <exception cref="MergeException">Some have not.</exception>
     public void RequireAll()
     {
         foreach (var tensor in adapter.Weights.Tensors.Where(t => !Has(t)))

@@ -33,7 +33,6 @@ internal sealed class AdapterPlacement
     }
 
     /// <summary>Places them.</summary>
-    /// <exception cref="MergeException">Some have no place.</exception>
     public void Place()
     {
         var kinds = AdapterKinds.Table.Where(k => k.PeftType == _step.Adapter.Config.PeftType).ToList();

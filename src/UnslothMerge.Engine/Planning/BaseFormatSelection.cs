@@ -3,11 +3,10 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 
-/// <summary>Every tensor as the base has it.</summary>
-/// <param name="Required">The format that some tensors of the base must have (<c>MXFP4</c>); null for any, or none.</param>
+/// <summary>Every tensor in the base's format. If <see cref="Required"/> is given (<c>MXFP4</c>), some tensors of the base must have
+/// it.</summary>
 internal sealed record BaseFormatRequest(string? Required = null) : OutputRequest
 {
-    /// <inheritdoc/>
     internal override OutputSelection Choose(MergePlan merge) =>
         Required is null || merge.Tensors.Any(t => t.Source.Format == Required)
             ? new BaseFormatSelection(merge)
@@ -35,10 +34,8 @@ internal sealed class BaseFormatSelection(MergePlan merge) : OutputSelection
     private readonly Lazy<IReadOnlyDictionary<string, TensorSource>> _base =
         new(() => StoredFormats.Read(merge.Base).ToDictionary(t => t.Name, t => t.Source, StringComparer.Ordinal));
 
-    /// <inheritdoc/>
     public override bool KeepsTypes => true;
 
-    /// <inheritdoc/>
     public override TensorSink? For(LogicalTensor tensor, TensorType type)
     {
         var source = tensor.Action == TensorAction.Replace && merge.Base.Config.Quantization is not null
@@ -55,6 +52,5 @@ internal sealed class BaseFormatSelection(MergePlan merge) : OutputSelection
                 "Use merged_16bit, merged_fp8 or merged_4bit.");
     }
 
-    /// <inheritdoc/>
     public override ModelConfig Configure(ModelConfig config) => config;
 }

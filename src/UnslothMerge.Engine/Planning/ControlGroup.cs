@@ -7,8 +7,7 @@ namespace UnslothMerge.Planning;
 /// </summary>
 internal static class ControlGroup
 {
-    /// <summary>The free bytes of the tightest group; null without limits.</summary>
-    /// <param name="root">Where the system's files are; another place for tests.</param>
+    /// <summary>The free bytes of the tightest group; null without limits. Tests use another root of the system's files.</summary>
     public static long? Available(string root = "/")
     {
         var groups = Path.Combine(root, "proc", "self", "cgroup");

@@ -80,13 +80,8 @@ internal sealed class ExecutionPlan
     /// try.</summary>
     public long EnoughBytes => PeakHostBytes + (PeakHostBytes / 20);
 
-    /// <summary>Plans for as many workers as the limit allows; for smaller pieces, where one worker has not enough; then for no
-    /// sharing.</summary>
-    /// <param name="plan">What is written.</param>
-    /// <param name="limit">How much memory may be taken.</param>
-    /// <param name="workers">The most threads.</param>
-    /// <param name="device">What a device needs, if one takes some of the tensors.</param>
-    /// <param name="baseline">What the process takes already; its working set, if not said.</param>
+    /// <summary>Plans for as many workers as the limit allows; for smaller pieces, where one worker has not enough; then for no sharing.
+    /// The baseline is what the process holds already: its working set, if null.</summary>
     public static ExecutionPlan For(WritePlan plan, MemoryLimit limit, int workers, DeviceNeed? device = null, long? baseline = null)
     {
         var needs = new TensorNeeds(plan, Tiling.PieceBytes);
@@ -129,7 +124,6 @@ internal sealed class ExecutionPlan
         new(needs, workers, needs.Resident(0, workers), sharedBytes, _limits);
 
     /// <summary>Refuses a merge that does not fit.</summary>
-    /// <exception cref="MergeException">It does not.</exception>
     public void RequireFit()
     {
         if (!FitsMemory)

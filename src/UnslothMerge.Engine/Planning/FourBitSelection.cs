@@ -5,15 +5,10 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Planning;
 
 /// <summary>What the caller wants of a 4-bit output; null leaves it to the base, or to Unsloth's defaults (NF4, double quantization, blocks
-/// of 64).</summary>
-/// <param name="Codes">The code book.</param>
-/// <param name="DoubleQuantization">True to quantize the absmax values too.</param>
-/// <param name="BlockSize">Elements that share one absmax: a power of two from 32 to 4096.</param>
-/// <param name="ComputeType">The dtype in which a loaded model computes.</param>
+/// of 64). The block size is a power of two from 32 to 4096; the compute type is the dtype in which a loaded model computes.</summary>
 internal sealed record FourBitRequest(FourBitCodes? Codes, bool? DoubleQuantization, int? BlockSize, TensorType? ComputeType)
     : OutputRequest
 {
-    /// <inheritdoc/>
     internal override OutputSelection Choose(MergePlan merge) => new FourBitSelection(merge, this);
 }
 
@@ -45,10 +40,8 @@ internal sealed class FourBitSelection : OutputSelection
     private bool Nested =>
         _request.DoubleQuantization ?? (_baseIsFourBit ? _config.Quantization!.Bool("bnb_4bit_use_double_quant") ?? false : true);
 
-    /// <inheritdoc/>
     public override string Quantized => "4-bit";
 
-    /// <inheritdoc/>
     public override TensorSink? For(LogicalTensor tensor, TensorType type)
     {
         var quantized = _baseIsFourBit
@@ -60,7 +53,6 @@ internal sealed class FourBitSelection : OutputSelection
             : null;
     }
 
-    /// <inheritdoc/>
     public override ModelConfig Configure(ModelConfig config) => config.WithQuantization(ToConfig(config.DType ?? TensorType.BF16));
 
     /// <summary>The <c>quantization_config</c> of the output, as transformers writes it.</summary>

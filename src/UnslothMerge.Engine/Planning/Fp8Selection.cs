@@ -14,11 +14,9 @@ internal enum Fp8Strategy
     Channel,
 }
 
-/// <summary>What the caller wants of an FP8 output.</summary>
-/// <param name="Strategy">What shares a scale; null leaves it to the base, or to blocks.</param>
+/// <summary>What the caller wants of an FP8 output; a null strategy leaves it to the base, or to blocks.</summary>
 internal sealed record Fp8Request(Fp8Strategy? Strategy) : OutputRequest
 {
-    /// <inheritdoc/>
     internal override OutputSelection Choose(MergePlan merge) =>
         merge.Tensors.Any(t => t.Source.Format == Fp8Selection.Format)
             && (Strategy is null || Strategy == Fp8Selection.StrategyOf(merge.Base.Config.Quantization!))
@@ -45,10 +43,8 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : Outp
             && groups.All(g => g.Value?["weights"]?["strategy"]?.GetValue<string>() == "channel") ? Fp8Strategy.Channel
         : null;
 
-    /// <inheritdoc/>
     public override string Quantized => Format;
 
-    /// <inheritdoc/>
     public override TensorSink? For(LogicalTensor tensor, TensorType type)
     {
         if (!IsQuantized(tensor))
@@ -80,7 +76,6 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : Outp
             tensor.View);
     }
 
-    /// <inheritdoc/>
     public override ModelConfig Configure(ModelConfig config)
     {
         // Loaders quantize every linear layer that is not named. Others in the list do no harm.

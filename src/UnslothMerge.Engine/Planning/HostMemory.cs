@@ -30,5 +30,4 @@ internal static class HostMemory
 }
 
 /// <summary>The most memory that this process may take.</summary>
-/// <param name="Bytes">The limit.</param>
 internal readonly record struct MemoryLimit(long Bytes);

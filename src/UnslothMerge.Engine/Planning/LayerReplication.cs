@@ -12,7 +12,6 @@ internal static class LayerReplication
     private const string Option = "layer_replication";
 
     /// <summary>The source of each new layer, in order; null if the adapter replicates none.</summary>
-    /// <exception cref="MergeException">The ranges do not fit the base.</exception>
     public static IReadOnlyList<int>? Of(AdapterDirectory adapter, IReadOnlyList<LogicalTensor> tensors)
     {
         if (adapter.Config.Json[Option] is not JsonArray { Count: > 0 } ranges)
@@ -51,7 +50,6 @@ internal static class LayerReplication
     }
 
     /// <summary>The config of the deeper model.</summary>
-    /// <exception cref="MergeException">The config tells layers apart by their position.</exception>
     public static ModelConfig Apply(ModelConfig config, IReadOnlyList<LogicalTensor> tensors, IReadOnlyList<int> sources)
     {
         var positional = config.PositionalSettings;

@@ -22,10 +22,7 @@ internal enum TensorAction
     Add,
 }
 
-/// <summary>A delta and the factor that the caller puts before it.</summary>
-/// <param name="Term">The delta, with its own scaling.</param>
-/// <param name="Adapter">The name of the adapter, or of the rule that combines several.</param>
-/// <param name="Weight">The caller's factor.</param>
+/// <summary>A delta with its own scaling, the name of its adapter or of the rule that combines several, and the caller's factor.</summary>
 internal sealed record WeightedTerm(DeltaTerm Term, string Adapter, double Weight);
 
 /// <summary>A tensor of the merged model: where it comes from and what is done to it. Immutable; no values are read yet.</summary>
@@ -78,7 +75,6 @@ internal sealed record LogicalTensor
         Adapters.Contains(step.Adapter.Name) ? Adapters : Adapters.Add(step.Adapter.Name);
 
     /// <summary>The same tensor with a factor on everything that adapters add to it.</summary>
-    /// <exception cref="MergeException">Its change is not a sum.</exception>
     public LogicalTensor WithStrength(double strength)
     {
         if (strength == 1 || !IsChanged)

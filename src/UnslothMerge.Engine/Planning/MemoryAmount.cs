@@ -16,7 +16,6 @@ internal readonly record struct MemoryAmount
     private MemoryAmount(double? fraction, long bytes) => (_fraction, _bytes) = (fraction, bytes);
 
     /// <summary>Reads <c>0.75</c> (a fraction, 0 &lt; x ≤ 0.95) or a size such as <c>2GB</c>, at least a megabyte.</summary>
-    /// <exception cref="MergeException">It is neither.</exception>
     public static MemoryAmount Parse(string text)
     {
         var isNumber = double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && number < LeastBytes;
@@ -34,6 +33,5 @@ internal readonly record struct MemoryAmount
         new(_fraction is { } fraction ? (long)(HostMemory.Available * fraction) + Environment.WorkingSet : _bytes);
 
     /// <summary>The bytes of a device that may be taken: the fraction of what is free, or the size as far as it is free.</summary>
-    /// <param name="free">The device's free bytes.</param>
     public long OfDevice(long free) => _fraction is { } fraction ? (long)(free * fraction) : Math.Min(_bytes, (long)(free * MostFraction));
 }

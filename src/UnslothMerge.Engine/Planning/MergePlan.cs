@@ -25,13 +25,8 @@ internal enum AdapterOutcome
     NotNeeded,
 }
 
-/// <summary>Where one module of an adapter lands.</summary>
-/// <param name="Adapter">The adapter's name.</param>
-/// <param name="Module">The module's name in the running model.</param>
-/// <param name="Kind">The kind of adapter: LoRA …, or SavedModule.</param>
-/// <param name="Outcome">What became of it.</param>
-/// <param name="Tensor">The tensor of the model that it changes or copies; null if there is none.</param>
-/// <param name="Inputs">The adapter tensors.</param>
+/// <summary>Where one module of an adapter goes. The kind is that of the adapter or <c>SavedModule</c>; the tensor, which it changes or
+/// copies, is null if there is none.</summary>
 internal sealed record AdapterTarget(
     string Adapter, string Module, string Kind, AdapterOutcome Outcome, string? Tensor, ImmutableArray<string> Inputs)
 {

@@ -13,20 +13,11 @@ namespace UnslothMerge.Planning;
 internal static class MergePlanner
 {
     /// <summary>Plans a merge of adapters into a base; without adapters, a plain conversion.</summary>
-    /// <param name="base">The base.</param>
-    /// <param name="steps">The adapters.</param>
-    /// <param name="options">What else shapes their deltas; null for the defaults.</param>
-    /// <exception cref="MergeException">An adapter cannot be merged, or does not fit.</exception>
     public static MergePlan Plan(ModelDirectory @base, IEnumerable<AdapterStep> steps, PlanOptions? options = null) =>
         Place(new MergePlan(@base, [], [.. StoredFormats.Read(@base).Select(FromBase)], [], [], @base.Config), steps, options);
 
-    /// <summary>Plans the merge of more adapters on top of another merge.</summary>
-    /// <param name="plan">The merge to build on.</param>
-    /// <param name="strengths">Factors on what that merge adds, by ordinal; 1 where absent.</param>
-    /// <param name="steps">The adapters to add.</param>
-    /// <param name="options">What else shapes their deltas: only theirs, which are then added to what the other merge adds. Null for the
-    /// defaults.</param>
-    /// <exception cref="MergeException">An adapter cannot be merged, or does not fit.</exception>
+    /// <summary>Plans the merge of more adapters on top of another merge. Strengths are factors on what that merge adds, by ordinal, 1
+    /// where absent. The options hold for the new adapters alone.</summary>
     public static MergePlan Extend(
         MergePlan plan, IReadOnlyDictionary<int, double> strengths, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
     {

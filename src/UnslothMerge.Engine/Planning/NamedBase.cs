@@ -3,16 +3,11 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 
-/// <summary>
-/// Whether the base given is the one that an adapter names. A QLoRA adapter fits the quantized model it was trained on and the 16-bit
-/// original; which of the two is used is the caller's choice, so it is said, and nothing is ever fetched in its place.
-/// </summary>
-/// <param name="NeedsWarning">True if the caller may have meant another base.</param>
-/// <param name="Text">Which base is used, and why it matters.</param>
+/// <summary>Whether the base given is the one that an adapter names. A QLoRA adapter fits the quantized model it was trained on and the
+/// 16-bit original; which of the two is used is the caller's choice, so it is said, and nothing is ever fetched in its place.</summary>
 internal sealed partial record NamedBase(bool NeedsWarning, string Text)
 {
-    /// <summary>Compares the name in adapter_config.json with all that the base is called.</summary>
-    /// <returns>Null if the adapter names no base.</returns>
+    /// <summary>Compares the name in adapter_config.json with all names of the base; null if the adapter names none.</summary>
     public static NamedBase? Compare(ModelDirectory model, AdapterDirectory adapter)
     {
         if (adapter.Config.BaseModel is not { } name)

@@ -7,7 +7,6 @@ namespace UnslothMerge.Planning;
 internal abstract record OutputRequest
 {
     /// <summary>Decides what that means for one merge.</summary>
-    /// <exception cref="MergeException">The merge cannot be written so.</exception>
     internal abstract OutputSelection Choose(MergePlan merge);
 }
 
@@ -20,22 +19,17 @@ internal abstract class OutputSelection
     /// <summary>What it quantizes to, as people call it; null if it quantizes nothing that the base has not.</summary>
     public virtual string? Quantized => null;
 
-    /// <summary>How a tensor is stored; null for plain numbers.</summary>
-    /// <param name="tensor">The tensor.</param>
-    /// <param name="type">The dtype that it has as plain numbers.</param>
+    /// <summary>How a tensor is stored; null for plain numbers of the given dtype.</summary>
     public abstract TensorSink? For(LogicalTensor tensor, TensorType type);
 
-    /// <summary>The config of the output.</summary>
-    /// <param name="config">The merged model's, with the base's own quantization.</param>
+    /// <summary>The config of the output, from the merged model's with the base's own quantization.</summary>
     public abstract ModelConfig Configure(ModelConfig config);
 }
 
 /// <summary>Plain numbers only.</summary>
 internal sealed class PlainSelection : OutputSelection
 {
-    /// <inheritdoc/>
     public override TensorSink? For(LogicalTensor tensor, TensorType type) => null;
 
-    /// <inheritdoc/>
     public override ModelConfig Configure(ModelConfig config) => config.WithoutQuantization();
 }

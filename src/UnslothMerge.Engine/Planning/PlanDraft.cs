@@ -55,7 +55,6 @@ internal sealed class PlanDraft
 
     /// <summary>Repeats the layers of the base, if the adapter wants that. Names and ordinals are those of the deeper model from here
     /// on.</summary>
-    /// <exception cref="MergeException">Another adapter came before it.</exception>
     public void Replicate(AdapterDirectory adapter)
     {
         if (LayerReplication.Of(adapter, Tensors) is not { } sources)
@@ -84,7 +83,6 @@ internal sealed class PlanDraft
         Targets.Add(new AdapterTarget(Steps[^1].Adapter.Name, module, kind, outcome, target, [tensor.Name]));
 
     /// <summary>Ends the plan, once all adapters are placed.</summary>
-    /// <exception cref="MergeException">The tie of embedding and head cannot be kept, or they no longer fit each other.</exception>
     public MergePlan Finish()
     {
         if (TaskHead is { } task)

@@ -31,7 +31,6 @@ internal sealed record PlanOptions
     public bool KeepTied { get; init; }
 
     /// <summary>These options, if they agree.</summary>
-    /// <exception cref="MergeException">They do not.</exception>
     public PlanOptions Validated()
     {
         if (Combination == CombinationType.Sum && Density is not null)

@@ -18,9 +18,6 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
     private readonly HashSet<string> _replaced = new(StringComparer.Ordinal);
 
     /// <summary>Places one of them.</summary>
-    /// <param name="tensor">The saved tensor.</param>
-    /// <param name="module">The module's name in the running model.</param>
-    /// <param name="parameter">The parameter's name in the module.</param>
     public void Place(StoredTensor tensor, string module, string parameter)
     {
         claims.NextRule();

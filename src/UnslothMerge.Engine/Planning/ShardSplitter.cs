@@ -6,9 +6,7 @@ namespace UnslothMerge.Planning;
 /// </summary>
 internal static class ShardSplitter
 {
-    /// <summary>Splits sizes into shards; gives the indices of each.</summary>
-    /// <param name="sizes">The bytes of each tensor.</param>
-    /// <param name="limit">The largest shard, in bytes of tensor data.</param>
+    /// <summary>Splits sizes into shards of at most a limit, both in bytes of tensor data; gives the indices of each.</summary>
     public static IReadOnlyList<IReadOnlyList<int>> Split(IReadOnlyList<long> sizes, long limit)
     {
         var shards = new List<IReadOnlyList<int>>();
@@ -42,11 +40,8 @@ internal static class ShardSplitter
         return shards;
     }
 
-    /// <summary>The file name of a shard.</summary>
-    /// <param name="index">Its place, from 0.</param>
-    /// <param name="count">The number of shards.</param>
-    /// <param name="variant">The variant of the weights, if they are not the model's only ones: <c>fp16</c> for
-    /// <c>model.fp16.safetensors</c>.</param>
+    /// <summary>The file name of a shard, counted from 0. The variant is that of weights that are not the model's only ones: <c>fp16</c>
+    /// for <c>model.fp16.safetensors</c>.</summary>
     public static string FileName(int index, int count, string? variant = null)
     {
         var name = variant is null ? "model" : $"model.{variant}";

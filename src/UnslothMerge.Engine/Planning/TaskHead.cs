@@ -58,10 +58,6 @@ internal sealed partial class TaskHead
 
     /// <summary>The tensors of the result under its class's names: the body as far as the class has it, the head, nothing of the old
     /// head.</summary>
-    /// <param name="tensors">The tensors.</param>
-    /// <param name="names">Their names in the running model.</param>
-    /// <param name="old">The base's class.</param>
-    /// <exception cref="MergeException">A part of the head is missing.</exception>
     public IReadOnlyList<LogicalTensor> Apply(IReadOnlyList<LogicalTensor> tensors, CheckpointNames names, ModelClass old)
     {
         var result = tensors.Select(t => t.Action == TensorAction.Add ? t : OfBody(t, names.AtRunTime(t.Name), old))

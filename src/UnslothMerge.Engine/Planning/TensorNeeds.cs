@@ -57,10 +57,8 @@ internal sealed class TensorNeeds
         return Math.Min(lengths.Sum(), Math.Max(usual, lengths.DefaultIfEmpty().Max()));
     }
 
-    /// <summary>The bytes that a tensor's deltas and its writer hold while it is in work.</summary>
-    /// <param name="tensor">The tensor.</param>
-    /// <param name="workers">The number of threads. Deltas of some rows come and go: those of so many pieces are held, and one
-    /// more.</param>
+    /// <summary>The bytes that a tensor's deltas and its writer hold while it is in work. Deltas that depend on some rows are held for one
+    /// piece per worker, and one more.</summary>
     public static long ResidentOf(WriteTensor tensor, int workers)
     {
         var (whole, parts, largest) = (0L, 0L, 0L);

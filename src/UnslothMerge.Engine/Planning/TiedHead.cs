@@ -82,12 +82,8 @@ internal sealed class TiedHead
     /// <summary>The head as a tensor: what the embedding is.</summary>
     public LogicalTensor ToTensor(int ordinal) => _embedding with { Name = _name, Ordinal = ordinal };
 
-    /// <summary>Decides, once all adapters are placed, what becomes of the tie.</summary>
-    /// <param name="tensors">The tensors; the head goes, or stays as a tensor of its own.</param>
-    /// <param name="keepTied">True to fold a change of one side into the shared weight.</param>
-    /// <param name="warnings">What the user should know.</param>
-    /// <returns>True if the two sides are no longer tied.</returns>
-    /// <exception cref="MergeException">The tie cannot be kept.</exception>
+    /// <summary>Decides, once all adapters are placed, what becomes of the tie; true if the two sides are no longer tied. The head is
+    /// removed or kept as a tensor of its own; <paramref name="keepTied"/> folds a change of one side into the shared weight.</summary>
     public bool Resolve(List<LogicalTensor> tensors, bool keepTied, ICollection<string> warnings)
     {
         var embedding = tensors[_embedding.Ordinal];

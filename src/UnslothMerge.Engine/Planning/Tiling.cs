@@ -4,17 +4,9 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Planning;
 
-/// <summary>
-/// How a tensor is cut. A piece is what one worker reads, changes and writes at a time: whole rows, about <see cref="PieceBytes"/>.
-/// Within a
-/// piece, tiles of a few rows and columns stay in the L1 cache.
-/// </summary>
-/// <param name="Rows">The rows of a piece.</param>
-/// <param name="TileRows">The rows of a tile.</param>
-/// <param name="TileColumns">The columns of a tile.</param>
-/// <param name="RowQuantum">Pieces begin at multiples of this many rows.</param>
-/// <param name="IsFused">True if deltas are added to the weights as they are stored: tiles then have no weight plane.</param>
-/// <param name="Memory">What a piece needs.</param>
+/// <summary>How a tensor is cut. A piece is what one worker reads, changes and writes at a time: whole rows, about
+/// <see cref="PieceBytes"/>. Within a piece, tiles of a few rows and columns stay in the L1 cache. Pieces begin at multiples of
+/// <see cref="RowQuantum"/> rows. Fused: deltas are added to the weights as they are stored, and tiles have no weight plane.</summary>
 internal sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQuantum, bool IsFused, PieceMemory Memory)
 {
     /// <summary>The bytes of a piece, about. Larger pieces leave the cache between reading and writing; smaller ones cost system
@@ -35,9 +27,6 @@ internal sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQu
     public long PlaneBytes => PlaneOf(TileRows, TileColumns);
 
     /// <summary>Cuts a tensor.</summary>
-    /// <param name="tensor">The tensor.</param>
-    /// <param name="sink">How it is stored.</param>
-    /// <param name="pieceBytes">The bytes of a piece, about.</param>
     public static Tiling For(LogicalTensor tensor, TensorSink sink, int pieceBytes = PieceBytes)
     {
         var deltaQuantum = tensor.Terms.Aggregate(1L, (quantum, term) => LeastCommonMultiple(quantum, term.Term.RowQuantum));
@@ -78,13 +67,9 @@ internal sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQu
     }
 }
 
-/// <summary>The bytes that a piece needs.</summary>
-/// <param name="Source">Its rows as they are stored in the base.</param>
-/// <param name="Sink">Its rows as they are stored in the output.</param>
-/// <param name="Terms">What the deltas read for it.</param>
-/// <param name="Planes">The fp32 planes of a tile.</param>
-/// <param name="Partial">What the deltas of some of the rows hold for it, all together.</param>
-/// <param name="Scan">What showing the whole tensor to a delta takes, where one asks for that: a piece, in fp32 as well.</param>
+/// <summary>The bytes that a piece needs: its rows as stored in the base and in the output, what the deltas read for it, the fp32 planes of
+/// a tile, what the deltas of some of the rows hold for it, and what it takes to show the whole tensor to a delta that asks for
+/// it.</summary>
 internal sealed record PieceMemory(long Source, long Sink, long Terms, long Planes, long Partial, long Scan)
 {
     /// <summary>A worker's buffers.</summary>

@@ -3,27 +3,19 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 
-/// <summary>A tensor and how it is stored.</summary>
-/// <param name="Tensor">What it is, with the caller's strength in its terms.</param>
-/// <param name="Sink">How it is stored.</param>
-/// <param name="Verbatim">The stored tensors whose bytes are copied as they are, in the order of the outputs; null if there is something
-/// to compute.</param>
-/// <param name="Tiling">How it is cut into pieces.</param>
+/// <summary>A tensor, with the caller's strength in its terms, and how it is stored and cut. <see cref="Verbatim"/>: the stored tensors
+/// whose bytes are copied, in the order of the outputs; null if there is something to compute.</summary>
 internal sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, IReadOnlyList<StoredTensor>? Verbatim, Tiling Tiling)
 {
     /// <summary>The bytes of all its outputs.</summary>
     public long Bytes => Sink.Outputs.Sum(o => o.Bytes) + Sink.Deferred.Sum(d => d.MaxBytes);
 }
 
-/// <summary>A shard to be written.</summary>
-/// <param name="Name">Its file name.</param>
-/// <param name="Layout">Its header, and where each tensor's bytes go.</param>
-/// <param name="Tensors">Its tensors in the order of their data.</param>
+/// <summary>A shard to be written: its file name, its header and offsets, its tensors in the order of their data.</summary>
 internal sealed record WriteShard(string Name, ShardLayout Layout, ImmutableArray<WriteTensor> Tensors);
 
-/// <summary>How the output is stored.</summary>
-/// <param name="Type">The dtype of all floating-point tensors; null keeps them (see <see cref="WritePlan.Create"/>).</param>
-/// <param name="MaxShardBytes">The largest shard.</param>
+/// <summary>How the output is stored: the dtype of all floating-point tensors (null keeps them, see <see cref="WritePlan.Create"/>) and the
+/// largest shard.</summary>
 internal sealed record WriteOptions(TensorType? Type, long MaxShardBytes)
 {
     /// <summary>How weights are quantized; null for a 16-bit (or 32-bit) output.</summary>
@@ -64,14 +56,9 @@ internal sealed class WritePlan
     /// <summary>The bytes of all shards.</summary>
     public long Bytes => Shards.Sum(s => s.Layout.Length);
 
-    /// <summary>
-    /// Plans a save as 16-bit (or 32-bit) tensors, or quantized. Without a dtype, a model that is a 16-bit one keeps each tensor's dtype,
-    /// so that its few F32 tensors stay F32, and a model that is all F32 becomes BF16.
-    /// </summary>
-    /// <param name="merge">What is merged.</param>
-    /// <param name="tensors">The tensors to write, in the plan's order, strengths applied.</param>
-    /// <param name="options">How the output is stored.</param>
-    /// <exception cref="MergeException">It cannot be stored so, or nothing would be quantized that should be.</exception>
+    /// <summary>Plans a save as 16-bit (or 32-bit) tensors, or quantized. Without a dtype, a model that is a 16-bit one keeps each tensor's
+    /// dtype, so that its few F32 tensors stay F32, and a model that is all F32 becomes BF16. The tensors are in the plan's order, with
+    /// their strengths applied.</summary>
     public static WritePlan Create(MergePlan merge, IReadOnlyList<LogicalTensor> tensors, WriteOptions options)
     {
         var has16 = merge.Tensors.Any(t => t.Type.IsHalfWidthFloat());
@@ -99,7 +86,6 @@ internal sealed class WritePlan
     }
 
     /// <summary>The same plan, cut into other pieces.</summary>
-    /// <param name="pieceBytes">The bytes of a piece, about.</param>
     public WritePlan WithPieces(int pieceBytes)
     {
         var shards = Shards.Select(s =>

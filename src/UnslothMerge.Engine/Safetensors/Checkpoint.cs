@@ -21,7 +21,6 @@ internal sealed partial class Checkpoint
     public StoredTensor? Find(string name) => _byName.GetValueOrDefault(name);
 
     /// <summary>Reads the headers of a model directory.</summary>
-    /// <exception cref="MergeException">A file is missing or broken, or index and shards disagree.</exception>
     public static Checkpoint Open(string directory)
     {
         var single = Path.Combine(directory, "model.safetensors");

@@ -22,8 +22,6 @@ internal sealed class SafetensorsFile
     public IReadOnlyList<StoredTensor> Tensors { get; }
 
     /// <summary>Reads and checks a file's header.</summary>
-    /// <exception cref="SafetensorsException">The file breaks a rule of the format.</exception>
-    /// <exception cref="MergeException">The file cannot be opened.</exception>
     public static SafetensorsFile Open(string path)
     {
         try

@@ -17,7 +17,6 @@ internal static class ShardIndex
         new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>Reads the weight map: tensor name → shard name.</summary>
-    /// <exception cref="MergeException">The index is not one, or names a shard outside its directory.</exception>
     public static IReadOnlyDictionary<string, string> Read(string path)
     {
         var map = new Dictionary<string, string>(StringComparer.Ordinal);
@@ -40,10 +39,8 @@ internal static class ShardIndex
         return map;
     }
 
-    /// <summary>The text of an index: sorted keys, indented by two, with a final newline.</summary>
-    /// <param name="weightMap">Tensor name → shard name.</param>
-    /// <param name="totalBytes">Of all tensors.</param>
-    /// <param name="totalParameters">Of all tensors.</param>
+    /// <summary>The text of an index (tensor name → shard name): sorted keys, indented by two, with a final newline. Totals are those of
+    /// all tensors.</summary>
     public static string Write(IEnumerable<KeyValuePair<string, string>> weightMap, long totalBytes, long totalParameters)
     {
         var map = new JsonObject();

@@ -62,9 +62,8 @@ internal sealed class ShardLayout
     /// <summary>The offset of a tensor's first byte in the file.</summary>
     public long OffsetOf(string name) => _offsets[name];
 
-    /// <summary>Fills in the deferred tensors.</summary>
-    /// <param name="contents">Their bytes, by name.</param>
-    /// <returns>The final header, as long as <see cref="Header"/>, and the bytes that follow at <see cref="FixedLength"/>.</returns>
+    /// <summary>Fills in the deferred tensors, by name. Gives the final header, as long as <see cref="Header"/>, and the bytes that follow
+    /// at <see cref="FixedLength"/>.</summary>
     public (byte[] Header, byte[] Tail) Complete(IReadOnlyDictionary<string, byte[]> contents)
     {
         var header = WriteHeader(Tensors.Concat(_deferred.Select(d => Bytes(d.Name, contents[d.Name].Length))), Header.Length);

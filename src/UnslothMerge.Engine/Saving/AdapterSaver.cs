@@ -12,19 +12,11 @@ internal static class AdapterSaver
     private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
 
     /// <summary>Writes a plan's one adapter, with what belongs to it by itself.</summary>
-    /// <returns>The file of the adapter's weights.</returns>
-    /// <exception cref="MergeException">The plan is more than one plain adapter, or cannot be written; nothing has landed.</exception>
     public static SavedShard Save(MergePlan plan, Destination destination, bool sync) =>
         Save(plan, ModelExtras.ForAdapter(plan, destination, new ExtrasOptions()), destination, sync);
 
     /// <summary>Writes a plan's one adapter: its tensors in every bit, under the names that PEFT gives them today, and its config with
     /// every key.</summary>
-    /// <param name="plan">The merge of the adapter.</param>
-    /// <param name="extras">The files beside it.</param>
-    /// <param name="destination">Where.</param>
-    /// <param name="sync">True to flush everything to the disk before it gets its final name.</param>
-    /// <returns>The file of the adapter's weights.</returns>
-    /// <exception cref="MergeException">It cannot be written; nothing has landed.</exception>
     public static SavedShard Save(MergePlan plan, ModelExtras extras, Destination destination, bool sync)
     {
         try
@@ -38,7 +30,6 @@ internal static class AdapterSaver
     }
 
     /// <summary>Checks that a plan is one adapter as it is.</summary>
-    /// <exception cref="MergeException">It is something else.</exception>
     public static void RequireOneAdapter(MergePlan plan)
     {
         if (plan.Steps is not [{ Weight: 1 }])

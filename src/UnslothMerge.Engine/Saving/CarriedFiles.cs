@@ -6,15 +6,9 @@ namespace UnslothMerge.Saving;
 /// licence.</summary>
 internal static class CarriedFiles
 {
-    /// <summary>
-    /// The tokenizer that the user gave, else that of an adapter that has one of its own, else the base's. It is one directory's whole
-    /// set, never a mixture; only what a directory without a vocabulary has (a template, a config) goes on top of the base's.
-    /// </summary>
-    /// <param name="baseDirectory">The base.</param>
-    /// <param name="adapterDirectories">The adapters, in order; the first with a tokenizer wins.</param>
-    /// <param name="tokenizer">The directory that the user gave; it may also have a processor only.</param>
-    /// <returns>Relative path → file.</returns>
-    /// <exception cref="MergeException">The directory that the user gave has no tokenizer.</exception>
+    /// <summary>The tokenizer that the user gave (it may be a processor only), else that of the first adapter with one of its own, else the
+    /// base's, as relative path → file. It is one directory's whole set, never a mixture; only what a directory without a vocabulary has (a
+    /// template, a config) goes on top of the base's.</summary>
     public static IReadOnlyDictionary<string, string> Tokenizer(string baseDirectory, IReadOnlyList<string> adapterDirectories,
         string? tokenizer = null)
     {
@@ -35,9 +29,7 @@ internal static class CarriedFiles
         return files;
     }
 
-    /// <summary>All files that a merged model takes over.</summary>
-    /// <returns>Relative path → file.</returns>
-    /// <exception cref="MergeException">The directory that the user gave has no tokenizer.</exception>
+    /// <summary>All files that a merged model takes over: relative path → file.</summary>
     public static IReadOnlyDictionary<string, string> ForModel(string baseDirectory, IReadOnlyList<string> adapterDirectories,
         string? tokenizer = null)
     {
@@ -73,7 +65,6 @@ internal static class CarriedFiles
     }
 
     /// <summary>Makes sure that files can be copied, before the work that would be lost if they could not.</summary>
-    /// <exception cref="MergeException">One of them cannot be opened; a link may lead nowhere.</exception>
     public static void RequireReadable(IReadOnlyDictionary<string, string> files)
     {
         foreach (var path in files.Values)

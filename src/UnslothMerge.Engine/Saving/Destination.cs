@@ -24,11 +24,8 @@ internal sealed class Destination
     /// <summary>True if a model is there that will be replaced.</summary>
     public bool Exists => Directory.Exists(Path);
 
-    /// <summary>Checks a destination.</summary>
-    /// <param name="path">Where the model is to go.</param>
-    /// <param name="inputs">The directories that the merge reads: they are never written to.</param>
-    /// <param name="force">True if an existing model may be replaced.</param>
-    /// <exception cref="MergeException">It may not be written.</exception>
+    /// <summary>Checks a destination against the directories that the merge reads, which are never written to. With
+    /// <paramref name="force"/> an existing model may be replaced.</summary>
     public static Destination Check(string path, IEnumerable<(string Role, string Path)> inputs, bool force)
     {
         var destination = new Destination(path, RealPath.Of(path), force);
@@ -61,9 +58,8 @@ internal sealed class Destination
         new(MergeError.InvalidDestination, $"'{Given}' could not be written: {cause.Message}", Given,
             "Check the free space and the health of the disk.", cause);
 
-    /// <summary>Checks that what is at the destination may be replaced. A save takes long, so it asks again before it does.</summary>
-    /// <param name="staging">The directory of the save itself, which may lie inside.</param>
-    /// <exception cref="MergeException">It may not.</exception>
+    /// <summary>Checks that what is at the destination may be replaced. A save takes long, so it asks again before it does. The staging
+    /// directory of the save itself may lie inside.</summary>
     public void RequireReplaceable(string? staging = null)
     {
         if (!Exists || !Directory.EnumerateFileSystemEntries(Path).Any(e => e != staging))

@@ -23,7 +23,6 @@ internal static class DiskSpace
 
     /// <summary>Refuses a save for which there is no room. The old model stays until the new one is complete, so its space does not
     /// count.</summary>
-    /// <exception cref="MergeException">There is not enough.</exception>
     public static void Require(long bytes, Destination destination)
     {
         if (At(destination.Path) is { } free && free < bytes)

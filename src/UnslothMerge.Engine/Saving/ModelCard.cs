@@ -13,16 +13,8 @@ internal static class ModelCard
     // A licence's name and link belong to it: the first card that has one of these gives them all.
     private static readonly string[] License = ["license", "license_name", "license_link"];
 
-    /// <summary>
-    /// The card of a merged model. A card that is at the destination already is its author's: it is kept, and only what this merge makes
-    /// untrue is changed. A new one takes over from the cards of base and adapters what holds for the merged model too.
-    /// </summary>
-    /// <param name="plan">What is written.</param>
-    /// <param name="directory">The directory that it is written to.</param>
-    /// <param name="method">The save method.</param>
-    /// <param name="options">What the user adds.</param>
-    /// <param name="warnings">What the user should know.</param>
-    /// <exception cref="MergeException">The card at the destination cannot be read.</exception>
+    /// <summary>The card of a merged model. A card that is at the destination already is its author's: it is kept, and only what this merge
+    /// makes untrue is changed. A new one takes over from the cards of base and adapters what holds for the merged model too.</summary>
     public static string Merged(WritePlan plan, string directory, string method, ExtrasOptions options, ICollection<string> warnings)
     {
         var steps = plan.Merge.Steps;
@@ -57,11 +49,6 @@ internal static class ModelCard
 
     /// <summary>The card of an adapter that is saved by itself: the one that is at the destination, else the adapter's own, with what the
     /// Hub needs to know.</summary>
-    /// <param name="plan">The merge of the adapter.</param>
-    /// <param name="directory">The directory that it is written to.</param>
-    /// <param name="options">What the user adds.</param>
-    /// <param name="warnings">What the user should know.</param>
-    /// <exception cref="MergeException">The card at the destination, or the adapter's own, cannot be read.</exception>
     public static string Adapter(MergePlan plan, string directory, ExtrasOptions options, ICollection<string> warnings)
     {
         var step = plan.Steps[0];

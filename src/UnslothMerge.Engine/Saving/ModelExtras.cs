@@ -41,12 +41,6 @@ internal sealed class ModelExtras
     public IReadOnlyList<string> Warnings => _warnings;
 
     /// <summary>Makes those of a merged model ready.</summary>
-    /// <param name="plan">What is written.</param>
-    /// <param name="destination">Where.</param>
-    /// <param name="method">The save method, for the card.</param>
-    /// <param name="options">What the user adds.</param>
-    /// <exception cref="MergeException">A file that the model needs cannot be read, or the tokenizer that the user gave is
-    /// none.</exception>
     public static ModelExtras For(WritePlan plan, Destination destination, string method, ExtrasOptions options)
     {
         var @base = plan.Merge.Base.Path;
@@ -69,11 +63,6 @@ internal sealed class ModelExtras
     }
 
     /// <summary>Makes those of an adapter ready that is saved by itself.</summary>
-    /// <param name="plan">The merge of the adapter.</param>
-    /// <param name="destination">Where it is written.</param>
-    /// <param name="options">What the user adds.</param>
-    /// <exception cref="MergeException">The plan is more than one plain adapter, a file cannot be read, or the tokenizer that the user
-    /// gave is none.</exception>
     public static ModelExtras ForAdapter(MergePlan plan, Destination destination, ExtrasOptions options)
     {
         AdapterSaver.RequireOneAdapter(plan);

@@ -5,38 +5,25 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
 
-/// <summary>What a save writes, and how.</summary>
-/// <param name="Plan">What is written, with how many threads and how much memory.</param>
-/// <param name="Sync">True to flush everything to the disk before the model gets its final name.</param>
+/// <summary>What a save writes, and whether everything is flushed to the disk before the model gets its final name.</summary>
 internal sealed record RunOptions(ExecutionPlan Plan, bool Sync)
 {
     /// <summary>A device that takes some of the tensors; null if the cores do all the work.</summary>
     public DeviceRun? Device { get; init; }
 }
 
-/// <summary>A file of weights that was written.</summary>
-/// <param name="Path">Its final path.</param>
-/// <param name="Bytes">Its length.</param>
-/// <param name="Tensors">What became of its tensors.</param>
+/// <summary>A file of weights that was written, by its final path.</summary>
 internal sealed record SavedShard(string Path, long Bytes, ImmutableArray<TensorResult> Tensors);
 
 /// <summary>Saves a merged model: shards, index, config, the files carried over, and a card; all or nothing.</summary>
 internal static class ModelSaver
 {
     /// <summary>Writes a planned model, with what belongs to it by itself.</summary>
-    /// <exception cref="MergeException">The model cannot be written; nothing has landed.</exception>
     public static IReadOnlyList<SavedShard> Save(
         Destination destination, string method, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation) =>
         Save(ModelExtras.For(options.Plan.Write, destination, method, new ExtrasOptions()), destination, options, progress, cancellation);
 
-    /// <summary>Writes a planned model.</summary>
-    /// <param name="extras">Its files beside the weights.</param>
-    /// <param name="destination">Where.</param>
-    /// <param name="options">What to write, and how.</param>
-    /// <param name="progress">Called on this thread.</param>
-    /// <param name="cancellation">Stops the save and removes what was written.</param>
-    /// <exception cref="MergeException">The model cannot be written; nothing has landed.</exception>
-    /// <exception cref="OperationCanceledException">The caller cancelled; nothing has landed.</exception>
+    /// <summary>Writes a planned model. If it fails or is cancelled, the destination is as before.</summary>
     public static IReadOnlyList<SavedShard> Save(ModelExtras extras, Destination destination, RunOptions options,
         IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {

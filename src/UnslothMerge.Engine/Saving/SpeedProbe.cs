@@ -5,13 +5,9 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
 
-/// <summary>
-/// How fast this machine is, measured in some tens of milliseconds: copies through the page cache and to the disk at the destination, and
-/// the kernel that adds low-rank products. Measured once for each file system and process.
-/// </summary>
-/// <param name="CopyRate">Bytes per second that one thread writes to the page cache and reads from it.</param>
-/// <param name="DiskRate">Bytes per second that reach the disk.</param>
-/// <param name="KernelRate">Floating-point operations per second of one thread.</param>
+/// <summary>How fast this machine is, measured in some tens of milliseconds: copies through the page cache and to the disk at the
+/// destination, and the kernel that adds low-rank products. Measured once for each file system and process. The rates are bytes per second
+/// of one thread through the page cache, bytes per second to the disk, and floating-point operations per second of one thread.</summary>
 internal sealed record SpeedProbe(double CopyRate, double DiskRate, double KernelRate)
 {
     private const int PieceBytes = 512 * 1024;
@@ -19,12 +15,10 @@ internal sealed record SpeedProbe(double CopyRate, double DiskRate, double Kerne
     private static readonly ConcurrentDictionary<string, SpeedProbe?> Measured = new(StringComparer.Ordinal);
 
     /// <summary>Measures, with a file that is gone afterwards; null if none can be written there.</summary>
-    /// <param name="path">The destination, or where it will be.</param>
     public static SpeedProbe? At(string path) => Measured.GetOrAdd(DiskSpace.Existing(path), Measure);
 
-    /// <summary>How long a merge takes, about, if the base is in the page cache.</summary>
-    /// <param name="plan">What is written, with how many threads.</param>
-    /// <param name="device">What a device takes off them: its arithmetic costs no time beside the copies.</param>
+    /// <summary>How long a merge takes, about, if the base is in the page cache. What a device computes costs no time beside the
+    /// copies.</summary>
     public TimeSpan Estimate(ExecutionPlan plan, DevicePlan? device = null)
     {
         var threads = Math.Min(plan.Workers, Environment.ProcessorCount);

@@ -26,7 +26,6 @@ internal sealed class StagingDirectory : IDisposable
     public string Path { get; }
 
     /// <summary>Makes a staging directory on the destination's file system.</summary>
-    /// <exception cref="MergeException">Nothing can be written there.</exception>
     public static StagingDirectory Create(Destination destination)
     {
         var name = $".{System.IO.Path.GetFileName(destination.Path)}.unslothmerge-{Guid.NewGuid().ToString("N")[..8]}";
@@ -56,7 +55,6 @@ internal sealed class StagingDirectory : IDisposable
     }
 
     /// <summary>Gives the complete model its final name. What was there before stays until then, and comes back if that fails.</summary>
-    /// <exception cref="MergeException">Something has appeared at the destination that may not be replaced.</exception>
     public void Land()
     {
         _destination.RequireReplaceable(Path);
@@ -89,7 +87,6 @@ internal sealed class StagingDirectory : IDisposable
         DeleteQuietly(old);
     }
 
-    /// <inheritdoc/>
     public void Dispose()
     {
         if (!_landed || _inside)

@@ -7,22 +7,16 @@ namespace UnslothMerge.Simd;
 /// <remarks>An empty delta means a pure conversion: nothing is added, so a negative zero stays one.</remarks>
 internal static unsafe class Combine
 {
-    /// <param name="weight">[n] fp32.</param>
-    /// <param name="delta">[n] fp32, or empty.</param>
-    /// <param name="stored">[n] little-endian bfloat16, 2 bytes each.</param>
-    /// <param name="statistics">What this segment adds to.</param>
     public static void ToBFloat16(
         ReadOnlySpan<float> weight, ReadOnlySpan<float> delta, Span<byte> stored, ref TileStatistics statistics) =>
         To<BFloat16Format>(weight, delta, stored, ref statistics, SimdWidths.Widest);
 
     /// <inheritdoc cref="ToBFloat16"/>
-    /// <param name="stored">[n] little-endian IEEE halves, 2 bytes each.</param>
     public static void ToHalf(
         ReadOnlySpan<float> weight, ReadOnlySpan<float> delta, Span<byte> stored, ref TileStatistics statistics) =>
         To<HalfFormat>(weight, delta, stored, ref statistics, SimdWidths.Widest);
 
     /// <inheritdoc cref="ToBFloat16"/>
-    /// <param name="stored">[n] little-endian fp32, 4 bytes each.</param>
     public static void ToSingle(
         ReadOnlySpan<float> weight, ReadOnlySpan<float> delta, Span<byte> stored, ref TileStatistics statistics) =>
         To<SingleFormat>(weight, delta, stored, ref statistics, SimdWidths.Widest);
@@ -46,16 +40,8 @@ internal static unsafe class Combine
             ref statistics, width);
     }
 
-    /// <summary>Combines some rows of a tile, each a segment of its own.</summary>
-    /// <param name="weight">[rows, columns] in the source's format.</param>
-    /// <param name="delta">[rows, columns] fp32, row-major; or empty.</param>
-    /// <param name="stored">[rows, columns] in the output's format. May be the memory of the weight, if the formats have one size; what a
-    /// NaN becomes is then undefined.</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="columns">The number of columns.</param>
-    /// <param name="weightStride">The distance between two rows of the weight, in elements.</param>
-    /// <param name="storedStride">The distance between two rows of the output, in elements.</param>
-    /// <param name="statistics">What the rows add to.</param>
+    /// <summary>Combines rows of a tile, each a segment of its own; strides are in elements. The output may be the memory of the weight, if
+    /// the formats have one size; what a NaN becomes is then undefined. Without a delta it converts.</summary>
     public static void Rows<TSource, TFormat>(
         ReadOnlySpan<byte> weight, ReadOnlySpan<float> delta, Span<byte> stored, int rows, int columns, int weightStride, int storedStride,
             ref TileStatistics statistics)
@@ -95,7 +81,6 @@ internal static unsafe class Combine
         }
     }
 
-    /// <param name="delta">Null for a pure conversion.</param>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Rows<T, TSource, TFormat>(byte* weight, float* delta, byte* stored, int rows, int columns, nint weightStride,
         nint storedStride, ref TileStatistics statistics)
@@ -133,11 +118,8 @@ internal static unsafe class Combine
         }
     }
 
-    /// <summary>
-    /// The loop itself, alone in its method: near a call the JIT would keep the sums in memory instead of registers.
-    /// </summary>
-    /// <param name="count">Elements, a multiple of sixteen.</param>
-    /// <param name="sums">What the elements add to.</param>
+    /// <summary>The loop over a multiple of sixteen elements, alone in its method: near a call the JIT would keep the sums in memory
+    /// instead of registers.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Sixteens<T, TSource, TFormat>(byte* weight, float* delta, byte* stored, nint count, PartialSums<T>* sums)
         where T : unmanaged, ILanes<T>

@@ -10,8 +10,6 @@ internal static unsafe class FloatFormats
     public static float QuietNaN => BitConverter.UInt32BitsToSingle(0x7FC0_0000);
 
     /// <summary>Decodes with the widest vectors, or with a given width; every width gives the same bits.</summary>
-    /// <param name="stored">[n] little-endian.</param>
-    /// <param name="values">[n] fp32.</param>
     public static void Decode<TFormat>(ReadOnlySpan<byte> stored, Span<float> values, SimdWidth? width = null)
         where TFormat : struct, IElementFormat
     {

@@ -3,14 +3,10 @@ namespace UnslothMerge.Simd;
 /// <summary>bitsandbytes' 4-bit formats (NF4, FP4): codes of a 16-entry table, scaled per block of the flattened tensor.</summary>
 internal static unsafe class FourBit
 {
-    /// <summary>value = code16[nibble] · absmax[block] in fp32, then rounded once to a dtype, as bitsandbytes does.</summary>
-    /// <param name="packed">[⌈(first % 2 + n) / 2⌉] bytes from the one with the first element, high nibble first.</param>
-    /// <param name="firstElement">Index of the first element in the flattened tensor; may be odd.</param>
-    /// <param name="code16">[16] fp32: the value of each code.</param>
-    /// <param name="absmax">[blocks] fp32, from the block of the first element to that of the last.</param>
-    /// <param name="blockSize">Elements per block, a multiple of 16. Blocks may cross rows and the last may be short.</param>
-    /// <param name="values">[n] fp32.</param>
-    /// <param name="width">By default the widest; every width gives the same bits.</param>
+    /// <summary>value = code16[nibble] · absmax[block] in fp32, then rounded once to a dtype, as bitsandbytes does; the same bits on every
+    /// width. Packed are the bytes from that of the first element, high nibble first; its index in the flattened tensor may be odd. absmax
+    /// has the blocks from that of the first element to that of the last: a multiple of 16 elements, which may cross rows; the last may be
+    /// short.</summary>
     public static void Decode(
         ReadOnlySpan<byte> packed,
         long firstElement,
@@ -44,15 +40,8 @@ internal static unsafe class FourBit
         }
     }
 
-    /// <summary>
-    /// The scales of a nested (doubly quantized) tensor: nestedMap[q] · nestedAbsmax[block / nestedBlockSize] + offset,
-    /// two rounded fp32 operations, as bitsandbytes does.
-    /// </summary>
-    /// <param name="q">[n] codes of the blocks from <paramref name="firstBlock"/>.</param>
-    /// <param name="nestedMap256">[256] fp32: the value of each code.</param>
-    /// <param name="nestedAbsmax">[all nested blocks of the tensor] fp32.</param>
-    /// <param name="firstBlock">Index in the tensor of the first block.</param>
-    /// <param name="absmax">[n] fp32.</param>
+    /// <summary>The scales of a nested (doubly quantized) tensor: nestedMap[q] · nestedAbsmax[block / nestedBlockSize] + offset, two
+    /// rounded fp32 operations, as bitsandbytes does.</summary>
     public static void NestedAbsmax(
         ReadOnlySpan<byte> q,
         ReadOnlySpan<float> nestedMap256,
@@ -109,7 +98,6 @@ internal static unsafe class FourBit
         }
     }
 
-    /// <param name="position">Of the first element in its block. Blocks are even, so its parity selects the nibble.</param>
     private static void Decode<T, TFormat>(
         byte* packed, int position, float* code16, float* absmax, int blockSize, float* values, int count)
         where T : unmanaged, ILanes<T>
@@ -137,8 +125,8 @@ internal static unsafe class FourBit
         }
     }
 
-    /// <summary>The loop itself, alone in its method: near a call the JIT would keep vectors in memory.</summary>
-    /// <param name="position">Of the first element in the block of the first scale; its end is allowed.</param>
+    /// <summary>The loop, alone in its method: near a call the JIT would keep vectors in memory. The position is that of the first element
+    /// in its block; the end of the block is allowed.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Sixteens<T, TFormat>(
         byte* packed, int position, float* code16, float* absmax, int blockSize, float* values, int count)
@@ -162,9 +150,7 @@ internal static unsafe class FourBit
         }
     }
 
-    /// <summary>Elements inside of one sixteen.</summary>
-    /// <param name="packed">From the byte of the first element.</param>
-    /// <param name="offset">The first one's place in the sixteen.</param>
+    /// <summary>Elements inside of one sixteen, from its offset on; packed begins at the byte of the first element.</summary>
     private static void Part<T, TFormat>(byte* packed, int offset, int count, float* code16, float* absmax, float* values)
         where T : unmanaged, ILanes<T>
         where TFormat : struct, IOutputFormat

@@ -1,12 +1,8 @@
 namespace UnslothMerge.Simd;
 
-/// <summary>
-/// Quantizes to bitsandbytes' 4-bit formats: flat blocks with one absmax each. A value times 1 / absmax gets the code of its rank among the
-/// thresholds, which it must exceed.
-/// </summary>
-/// <param name="Thresholds">[16] in ascending order; the last one is not used.</param>
-/// <param name="Values">[16] the value of each rank.</param>
-/// <param name="Codes">[16] the code of each rank, as the bits of a float.</param>
+/// <summary>Quantizes to bitsandbytes' 4-bit formats: flat blocks with one absmax each. A value times 1 / absmax gets the code of its rank
+/// among the thresholds, which it must exceed. The thresholds [16] ascend, and the last one is not used; codes are the bits of
+/// floats.</summary>
 internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values, float[] Codes)
 {
     // For each of thirty-one equal parts of -1 … 1: the threshold in it, and the rank of values that do not exceed it. Null if a part has
@@ -16,14 +12,9 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
     /// <summary>The smallest divisor of bitsandbytes.</summary>
     private const float SmallestAbsMax = 1e-38f;
 
-    /// <summary>Quantizes whole blocks, the last of which may be short.</summary>
-    /// <param name="stored">[n] finite values, rounded to 16 bits.</param>
-    /// <param name="blockSize">Elements per block, a multiple of 16.</param>
-    /// <param name="packed">[⌈n / 2⌉] receives the codes, high nibble first.</param>
-    /// <param name="absMax">[⌈n / blockSize⌉] receives each block's largest magnitude; of a short block at least 1e-38, as in
-    /// bitsandbytes.</param>
-    /// <param name="statistics">Receives the squares of the values and of the errors.</param>
-    /// <param name="width">By default the widest; every width gives the same bits and sums.</param>
+    /// <summary>Quantizes finite values, rounded to 16 bits, in blocks of a multiple of 16 elements, the last of which may be short: two
+    /// codes a byte, high nibble first, and each block's largest magnitude; that of a short block is at least 1e-38, as in bitsandbytes.
+    /// Statistics receive the squares of the values and of the errors. Every width gives the same bits and sums.</summary>
     public void Encode<TFormat>(
         ReadOnlySpan<byte> stored,
         int blockSize,
@@ -107,9 +98,8 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
         Unsafe.CopyBlockUnaligned(packed, wholePacked, (uint)(count + 1) / 2);
     }
 
-    /// <summary>The loop itself, alone in its method: near a call the JIT would keep vectors in memory.</summary>
-    /// <param name="fullSize">Blocks of this size keep an absmax below 1e-38.</param>
-    /// <param name="squares">The sums of the squares of the values and of the errors.</param>
+    /// <summary>The loop, alone in its method: near a call the JIT would keep vectors in memory. Only blocks of the full size keep an
+    /// absmax below 1e-38.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Blocks<T, TFormat, TSearch>(
         byte* stored,

@@ -8,8 +8,7 @@ internal unsafe interface ICodes
     /// <summary>Bits per code.</summary>
     int Bits { get; }
 
-    /// <summary>The values of sixteen codes.</summary>
-    /// <param name="source">Their first byte; sixteen bytes are readable.</param>
+    /// <summary>The values of sixteen codes; sixteen bytes are readable.</summary>
     T Load<T>(byte* source)
         where T : unmanaged, ILanes<T>;
 }
@@ -129,9 +128,7 @@ internal static class Integers
     /// <summary>2^23: at this magnitude the last bit of a float is worth one.</summary>
     public const float Zero = 8388608;
 
-    /// <summary>The integers minus an offset, exactly.</summary>
-    /// <param name="integers">Below 2^23.</param>
-    /// <param name="offset"><see cref="Zero"/> plus the subtrahend.</param>
+    /// <summary>The integers, below 2^23, minus an offset (<see cref="Zero"/> plus the subtrahend), exactly.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static T ToSingle<T>(T integers, T offset)
         where T : unmanaged, ILanes<T> => T.Subtract(T.OrBits(integers, T.Broadcast(Zero)), offset);

@@ -3,21 +3,14 @@ namespace UnslothMerge.Simd;
 /// <summary>The values that the codes of a quantized weight stand for, before they are multiplied by a scale.</summary>
 internal interface IGrid
 {
-    /// <summary>Rounds sixteen numbers to the grid, ties to even; numbers beyond it become its last value.</summary>
-    /// <param name="value">Values divided by their scale.</param>
-    /// <param name="magnitude">The distance of each rounded value from the one that a weight of zero has, fp32.</param>
-    /// <returns>The codes, of 8 bits at most.</returns>
+    /// <summary>Rounds sixteen numbers, divided by their scale, to the grid, ties to even; numbers beyond it become its last value. Gives
+    /// codes of at most 8 bits, and the distance of each rounded number from that of a weight of zero, in fp32.</summary>
     T Round<T>(T value, out T magnitude)
         where T : unmanaged, ILanes<T>;
 }
 
-/// <summary>
-/// A float of at most 8 bits without infinity: sign, exponent, mantissa. Source: OCP 8-bit floating point 1.0 and microscaling formats 1.0.
-/// </summary>
-/// <param name="mantissaBits">The bits of the mantissa.</param>
-/// <param name="bias">The bias of the exponent.</param>
-/// <param name="signBit">The bit of the sign.</param>
-/// <param name="largest">The largest number.</param>
+/// <summary>A float of at most 8 bits without infinity: sign, exponent, mantissa. Source: OCP 8-bit floating point 1.0 and microscaling
+/// formats 1.0.</summary>
 internal readonly struct FloatGrid(int mantissaBits, int bias, int signBit, float largest) : IGrid
 {
     /// <summary>The bits that fp32's mantissa is longer by.</summary>
@@ -48,11 +41,7 @@ internal readonly struct FloatGrid(int mantissaBits, int bias, int signBit, floa
     }
 }
 
-/// <summary>Integers around a zero point.</summary>
-/// <param name="lowest">The lowest code.</param>
-/// <param name="highest">The highest code.</param>
-/// <param name="zero">The code of a weight of zero.</param>
-/// <param name="offset">Added to each code when it is stored.</param>
+/// <summary>Integers around a zero point: the code of a weight of zero. The offset is added to each code when it is stored.</summary>
 internal readonly struct IntegerGrid(int lowest, int highest, int zero, int offset) : IGrid
 {
     // A float of this size has no fraction.

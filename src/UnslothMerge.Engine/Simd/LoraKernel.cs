@@ -6,14 +6,10 @@ internal static unsafe class LoraKernel
     /// <summary>The most rows that the micro-kernel is written for.</summary>
     private const int MaximumRows = 8;
 
-    /// <summary>
-    /// delta[i, j] += Σₖ left[i, k] · right[k, j]. Each sum starts at zero and takes its terms in ascending k, one fused
-    /// multiply-add each, then is added to delta once: the same bits on every width, whatever the size of the region.
-    /// </summary>
-    /// <param name="left">[rows, rank] fp32, row-major, the scaling already in it.</param>
-    /// <param name="right">[columns / <see cref="LoraPanels.Width"/> rounded up, rank, Width] fp32: the panels of the region's
-    /// columns.</param>
-    /// <param name="delta">[rows, columns] fp32, row-major, rows <paramref name="deltaStride"/> floats apart.</param>
+    /// <summary>delta[i, j] += Σₖ left[i, k] · right[k, j]. Each sum starts at zero and takes its terms in ascending k, one fused
+    /// multiply-add each, then is added to delta once: the same bits on every width, whatever the size of the region. Left [rows, rank] has
+    /// the scaling in it; right is the panels of the region's columns, [columns / <see cref="LoraPanels.Width"/> rounded up, rank,
+    /// Width].</summary>
     public static void Accumulate(
         ReadOnlySpan<float> left, ReadOnlySpan<float> right, Span<float> delta, int rows, int columns, int rank, int deltaStride) =>
         Run(left, right, delta, rows, columns, rank, deltaStride, assign: false, SimdWidths.Widest);

@@ -14,8 +14,8 @@ internal static class LoraPanels
     /// <summary>The length of the packed matrix in floats.</summary>
     public static long Length(int rank, int columns) => ((long)columns + Width - 1) / Width * Width * rank;
 
-    /// <summary>The offset in floats of the panel whose first column is <paramref name="column"/>.</summary>
-    /// <param name="column">A multiple of <see cref="Width"/>.</param>
+    /// <summary>The offset in floats of the panel whose first column is <paramref name="column"/>, a multiple of
+    /// <see cref="Width"/>.</summary>
     public static long Offset(int rank, int column)
     {
         ArgumentOutOfRangeException.ThrowIfNotEqual(column % Width, 0, nameof(column));

@@ -98,7 +98,6 @@ internal static unsafe class Magnitudes
     }
 
     /// <inheritdoc cref="Rescale(ReadOnlySpan{float}, Span{float}, double)"/>
-    /// <param name="factors">A factor for each element.</param>
     public static void Rescale(ReadOnlySpan<float> weight, Span<float> delta, ReadOnlySpan<double> factors)
     {
         for (int i = 0; i < weight.Length; i++)

@@ -3,12 +3,8 @@ namespace UnslothMerge.Simd;
 /// <summary>Quantizes values that share a scale, and finds their largest magnitude. Every width gives the same bits.</summary>
 internal static unsafe class Quantization
 {
-    /// <summary>Codes of values: each divided by the scale, in fp32, and rounded to the grid.</summary>
-    /// <param name="grid">The values that codes stand for.</param>
-    /// <param name="values">[n] fp32, finite.</param>
-    /// <param name="scale">The divisor; not zero.</param>
-    /// <param name="codes">[n] receives the codes.</param>
-    /// <param name="statistics">Receives the squares of the values and of the errors.</param>
+    /// <summary>Codes of finite values: each divided by the scale, in fp32, and rounded to the grid. Statistics receive the squares of the
+    /// values and of the errors.</summary>
     public static void Encode<TGrid>(
         in TGrid grid, ReadOnlySpan<float> values, float scale, Span<byte> codes, ref TileStatistics statistics, SimdWidth? width = null)
         where TGrid : struct, IGrid

@@ -23,8 +23,6 @@ internal static class Rounding
         where T : unmanaged, ILanes<T> => T.AndBits(value, T.BroadcastBits(~Sign));
 
     /// <summary>Replaces what came of NaNs by the positive quiet NaN.</summary>
-    /// <param name="value">What was rounded.</param>
-    /// <param name="rounded">What it became, fp32.</param>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static T WithQuietNaN<T>(T value, T rounded)
         where T : unmanaged, ILanes<T>

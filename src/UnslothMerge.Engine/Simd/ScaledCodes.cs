@@ -3,15 +3,8 @@ namespace UnslothMerge.Simd;
 /// <summary>Codes with scales, row by row: (code − zero) · scale in fp32, each operation rounded once.</summary>
 internal static unsafe class ScaledCodes
 {
-    /// <summary>Decodes a segment of a row.</summary>
-    /// <param name="codes">How a code is stored.</param>
-    /// <param name="row">The whole stored row.</param>
-    /// <param name="column">The first column.</param>
-    /// <param name="scales">The row's scales, from that of column 0.</param>
-    /// <param name="zeros">The row's zero points, likewise; empty for none.</param>
-    /// <param name="block">The columns that share a scale, a multiple of 16.</param>
-    /// <param name="values">[n] fp32.</param>
-    /// <param name="width">By default the widest; every width gives the same bits.</param>
+    /// <summary>Decodes a segment of a row. Scales and zero points (empty for none) are those of the whole row; the columns of a block, a
+    /// multiple of 16, share one. Every width gives the same bits.</summary>
     public static void Decode<TCodes>(
         TCodes codes,
         ReadOnlySpan<byte> row,
@@ -122,9 +115,7 @@ internal static unsafe class ScaledCodes
         }
     }
 
-    /// <summary>Elements inside of one sixteen.</summary>
-    /// <param name="column">Of the sixteen.</param>
-    /// <param name="offset">The first one's place in it.</param>
+    /// <summary>Elements inside of the sixteen at a column, from an offset on.</summary>
     private static void Part<T, TCodes>(
         TCodes codes, byte* row, int rowBytes, int column, int offset, int count, float* scales, float* zeros, int block, float* values)
         where T : unmanaged, ILanes<T>

@@ -3,9 +3,7 @@ namespace UnslothMerge.Simd;
 /// <summary>Codes of a transposed weight: neighbours belong to different rows of the weight.</summary>
 internal unsafe interface ITransposedCodes
 {
-    /// <summary>The values of sixteen rows in one column.</summary>
-    /// <param name="row">The first row, a multiple of sixteen.</param>
-    /// <param name="column">The column.</param>
+    /// <summary>The values of sixteen rows in one column; the first row is a multiple of sixteen.</summary>
     T Load<T>(int row, int column)
         where T : unmanaged, ILanes<T>;
 }
@@ -15,19 +13,9 @@ internal static unsafe class TransposedCodes
 {
     private const int Side = ILanes<Lanes512>.Count;
 
-    /// <summary>
-    /// GPTQ: words of codes packed along the columns of the weight, a word per row. (code − zero) · scale, with a zero and a scale for each
-    /// group of columns and each row.
-    /// </summary>
-    /// <param name="words">[⌈all columns · bits / 32⌉, stride] little-endian words.</param>
-    /// <param name="bits">Bits per code; a code may cross into the next word.</param>
-    /// <param name="groups">[all columns]: the group of each.</param>
-    /// <param name="zeros">[groups, stride].</param>
-    /// <param name="scales">[groups, stride].</param>
-    /// <param name="stride">The rows, rounded up to a multiple of sixteen.</param>
-    /// <param name="part">The rectangle to decode.</param>
-    /// <param name="values">[rows, columns] fp32.</param>
-    /// <param name="width">By default the widest; every width gives the same bits.</param>
+    /// <summary>GPTQ: words [⌈all columns · bits / 32⌉, stride] of codes packed along the columns of the weight, a word per row; a code may
+    /// cross into the next word. (code − zero) · scale, with zeros and scales [groups, stride]; groups has the group of each column. The
+    /// stride is the rows, rounded up to a multiple of sixteen.</summary>
     public static void DecodeGptq(
         ReadOnlySpan<byte> words,
         int bits,
@@ -51,9 +39,8 @@ internal static unsafe class TransposedCodes
         }
     }
 
-    /// <summary>AWQ: words of eight 4-bit codes packed along the rows of the weight, in an order of its own. Otherwise as
-    /// <see cref="DecodeGptq"/>.</summary>
-    /// <param name="words">[all columns, stride / 8] little-endian words.</param>
+    /// <summary>AWQ: words [all columns, stride / 8] of eight 4-bit codes packed along the rows of the weight, in an order of its own.
+    /// Otherwise as <see cref="DecodeGptq"/>.</summary>
     public static void DecodeAwq(
         ReadOnlySpan<byte> words,
         ReadOnlySpan<int> groups,
@@ -75,14 +62,8 @@ internal static unsafe class TransposedCodes
         }
     }
 
-    /// <summary>MXFP4 as gpt-oss stores it: blocks of 32 FP4 codes along the rows of the weight, one column after the other. code ·
-    /// 2^(scale − 127).</summary>
-    /// <param name="blocks">[all columns, groups, 16].</param>
-    /// <param name="scales">[all columns, groups]: E8M0.</param>
-    /// <param name="groups">Blocks in a column.</param>
-    /// <param name="part">The rectangle to decode.</param>
-    /// <param name="values">[rows, columns] fp32.</param>
-    /// <param name="width">By default the widest; every width gives the same bits.</param>
+    /// <summary>MXFP4 as gpt-oss stores it: blocks [all columns, groups, 16] of 32 FP4 codes along the rows of the weight, one column after
+    /// the other. code · 2^(scale − 127), with scales [all columns, groups] in E8M0.</summary>
     public static void DecodeMxFp4(
         ReadOnlySpan<byte> blocks, ReadOnlySpan<byte> scales, int groups, Part part, Span<float> values, SimdWidth? width = null)
     {

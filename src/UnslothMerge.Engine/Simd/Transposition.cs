@@ -5,10 +5,7 @@ namespace UnslothMerge.Simd;
 /// <summary>Transposes in L1.</summary>
 internal static unsafe class Transposition
 {
-    /// <summary>Transposes a block of sixteen by sixteen.</summary>
-    /// <param name="block">[16, 16].</param>
-    /// <param name="transposed">Sixteen rows.</param>
-    /// <param name="stride">The distance between two of them, in floats.</param>
+    /// <summary>Transposes a block [16, 16] to sixteen rows, a stride in floats apart.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Sixteen(float* block, float* transposed, nint stride)
     {

@@ -2,10 +2,8 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Tokenizers;
 
-/// <summary>A special token that a tokenizer names.</summary>
-/// <param name="Role"><c>eos</c>, <c>bos</c> or <c>pad</c>.</param>
-/// <param name="Text">Its text.</param>
-/// <param name="Id">Its id; null if the vocabulary does not have it.</param>
+/// <summary>A special token (<c>eos</c>, <c>bos</c> or <c>pad</c>) that a tokenizer names; the id is null if the vocabulary does not have
+/// it.</summary>
 internal sealed record SpecialToken(string Role, string Text, long? Id)
 {
     /// <summary>The roles that configs repeat by id.</summary>
@@ -51,13 +49,9 @@ internal sealed class ModelTokenizer
     public bool HasChatTemplate { get; }
 
     /// <summary>Reads the tokenizer of a model directory; null if it has none.</summary>
-    /// <exception cref="MergeException">One of its files cannot be read.</exception>
     public static ModelTokenizer? Read(string directory) => Read(ModelFiles.TokenizerPaths(directory));
 
-    /// <summary>Reads the tokenizer among the files of a model.</summary>
-    /// <param name="files">Relative path → file.</param>
-    /// <returns>Null if there is no vocabulary among them.</returns>
-    /// <exception cref="MergeException">One of its files cannot be read.</exception>
+    /// <summary>Reads the tokenizer among the files of a model (relative path → file); null if there is no vocabulary.</summary>
     public static ModelTokenizer? Read(IReadOnlyDictionary<string, string> files)
     {
         if (VocabularyFile.Find(files) is not { } file)
@@ -97,8 +91,8 @@ internal sealed class ModelTokenizer
         return new ModelTokenizer(file, files, vocabulary, [.. special]);
     }
 
-    /// <summary>Encodes a sample text and decodes the ids.</summary>
-    /// <param name="rows">The rows of the embedding, which the ids must be below; null if they are not known.</param>
+    /// <summary>Encodes a sample text and decodes the ids, which must be below the rows of the embedding; null if those are not
+    /// known.</summary>
     public RoundTripResult RoundTrip(long? rows) => Tokenizers.RoundTrip.Run(_file, _files, _pairs, rows);
 
     /// <summary>True if there is a chat template among files: a file of its own, or a key of the tokenizer's config.</summary>

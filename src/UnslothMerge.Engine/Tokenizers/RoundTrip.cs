@@ -2,9 +2,8 @@ using Microsoft.ML.Tokenizers;
 
 namespace UnslothMerge.Tokenizers;
 
-/// <summary>What became of a sample that a tokenizer encoded and decoded.</summary>
-/// <param name="Passed">True if the text came back and the embedding has a row for every id; null if that could not be checked.</param>
-/// <param name="Detail">What was done, or why not.</param>
+/// <summary>What became of a sample: it passed if the text came back and the embedding has a row for every id; null if that could not be
+/// checked.</summary>
 internal sealed record RoundTripResult(bool? Passed, string Detail);
 
 /// <summary>
@@ -22,8 +21,7 @@ internal static partial class RoundTrip
     private static readonly string MarkedSample = PlainSample.Replace(' ', Space);
     private static readonly byte[] Spelled = Encoding.UTF8.GetBytes($"{ByteLevelSample} {MarkedSample}");
 
-    /// <summary>True if a text is a part of a sample as the tokens of byte-pair vocabularies spell it.</summary>
-    /// <param name="token">In UTF-8.</param>
+    /// <summary>True if a text in UTF-8 is a part of a sample as the tokens of byte-pair vocabularies spell it.</summary>
     public static bool Occurs(ReadOnlySpan<byte> token) => Spelled.AsSpan().IndexOf(token) >= 0;
 
     /// <inheritdoc cref="Occurs(ReadOnlySpan{byte})"/>
@@ -43,11 +41,8 @@ internal static partial class RoundTrip
         return text.ToString();
     }
 
-    /// <summary>Runs a tokenizer.</summary>
-    /// <param name="file">The file of its vocabulary.</param>
-    /// <param name="files">All its files: relative path → file.</param>
-    /// <param name="pairs">What the vocabulary has of the samples.</param>
-    /// <param name="rows">The rows of the embedding; null if they are not known.</param>
+    /// <summary>Runs a tokenizer, given its files (relative path → file) and what its vocabulary has of the samples. The rows are those of
+    /// the embedding; null if they are not known.</summary>
     public static RoundTripResult Run(VocabularyFile file, IReadOnlyDictionary<string, string> files, BytePairs pairs, long? rows)
     {
         try

@@ -11,9 +11,8 @@ internal static class TokenIds
     /// <summary>The name of the config of its generation.</summary>
     public const string GenerationConfigName = "generation_config.json";
 
-    /// <summary>The ids that a config gives a special token; a model may end at several.</summary>
-    /// <param name="config">config.json or generation_config.json.</param>
-    /// <param name="role"><c>eos</c>, <c>bos</c> or <c>pad</c>.</param>
+    /// <summary>The ids that config.json or generation_config.json gives a special token (<c>eos</c>, <c>bos</c> or <c>pad</c>); a model
+    /// may end at several.</summary>
     public static IReadOnlyList<long> Of(JsonObject config, string role) =>
         (config[Key(role)] ?? (config["text_config"] as JsonObject)?[Key(role)]) switch
     {
@@ -22,10 +21,8 @@ internal static class TokenIds
         _ => [],
     };
 
-    /// <summary>Everything that does not agree, and a text that does not come back, one sentence each.</summary>
-    /// <param name="tokenizer">The tokenizer.</param>
-    /// <param name="configs">The configs by file name: config.json, and generation_config.json if there is one.</param>
-    /// <param name="rows">The rows of the embedding; null if they are not known.</param>
+    /// <summary>Everything that does not agree between a tokenizer, the configs by file name, and the rows of the embedding (null if not
+    /// known), and a text that does not come back, one sentence each.</summary>
     public static IReadOnlyList<string> Problems(ModelTokenizer tokenizer, IReadOnlyDictionary<string, JsonObject> configs, long? rows)
     {
         var problems = new List<string>();
@@ -62,15 +59,10 @@ internal static class TokenIds
         return problems;
     }
 
-    /// <summary>
-    /// Makes configs follow a tokenizer that is not the base's own: what ends a text, begins it or fills it up is what the adapter was
-    /// trained with. As transformers' trainer does, another
-    /// eos comes before those that end a generation already, and other ids take the place of what is stated.
-    /// </summary>
-    /// <param name="tokenizer">The tokenizer.</param>
-    /// <param name="configs">The configs by file name, which are edited.</param>
-    /// <param name="rows">The rows of the embedding: an id beyond them is left out; null if they are not known.</param>
-    /// <returns>The file that was changed, and a sentence about it, for each change.</returns>
+    /// <summary>Makes configs (by file name, edited) follow a tokenizer that is not the base's own: what ends a text, begins it or fills it
+    /// up is what the adapter was trained with. As transformers' trainer does, another eos comes before those that end a generation
+    /// already, and other ids take the place of what is stated; an id beyond the rows of the embedding (null if not known) is left out.
+    /// Gives a sentence for each change, with its file.</summary>
     public static IReadOnlyList<(string File, string Note)> Align(
         ModelTokenizer tokenizer, IReadOnlyDictionary<string, JsonObject> configs, long? rows)
     {

@@ -1,10 +1,7 @@
 namespace UnslothMerge.Tokenizers;
 
-/// <summary>
-/// What is learned of a vocabulary while its tokens go by: its ids, the tokens that were added to it, those that were asked for, and what
-/// occurs in a sample.
-/// </summary>
-/// <param name="wanted">The texts to find.</param>
+/// <summary>What is learned of a vocabulary while its tokens are read: its ids, the tokens that were added to it, those that were asked
+/// for, and what occurs in a sample.</summary>
 internal sealed class Vocabulary(IEnumerable<string> wanted)
 {
     private readonly (string Text, byte[] Utf8)[] _wanted = [.. wanted.Distinct().Select(t => (t, Encoding.UTF8.GetBytes(t)))];

@@ -3,9 +3,7 @@ using Google.Protobuf;
 
 namespace UnslothMerge.Tokenizers;
 
-/// <summary>The file of a tokenizer that holds its vocabulary.</summary>
-/// <param name="Name">Its relative path.</param>
-/// <param name="Path">Where it is.</param>
+/// <summary>The file of a tokenizer that holds its vocabulary: its relative path, and where it is.</summary>
 internal sealed record VocabularyFile(string Name, string Path)
 {
     private delegate void Reader(string path, Vocabulary vocabulary);

@@ -7,9 +7,7 @@ using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification;
 
-/// <summary>How an output is verified.</summary>
-/// <param name="Full">True to compare every element; false for samples of every tensor.</param>
-/// <param name="Workers">The number of threads.</param>
+/// <summary>Whether every element is compared or samples of every tensor, and the number of threads.</summary>
 internal sealed record VerificationOptions(bool Full, int Workers)
 {
     /// <summary>A directory whose tokenizer was saved instead of the adapter's or the base's.</summary>
@@ -26,15 +24,8 @@ internal static class ModelVerifier
 
     private static readonly TimeSpan ProgressInterval = TimeSpan.FromMilliseconds(100);
 
-    /// <summary>Verifies an output.</summary>
-    /// <param name="plan">The merge that it should hold.</param>
-    /// <param name="tensors">The tensors to compare, in the plan's order, with the caller's strengths.</param>
-    /// <param name="path">The output's directory.</param>
-    /// <param name="options">How to verify it.</param>
-    /// <param name="progress">Called on this thread, about ten times a second.</param>
-    /// <param name="cancellation">Stops every worker within a piece.</param>
-    /// <exception cref="MergeException">There is no such directory, or base or adapters cannot be read.</exception>
-    /// <exception cref="OperationCanceledException">The caller cancelled.</exception>
+    /// <summary>Verifies an output against tensors in the plan's order, with the caller's strengths. Progress is reported on this thread,
+    /// about ten times a second.</summary>
     public static IReadOnlyList<VerificationResult> Verify(
         MergePlan plan,
         IReadOnlyList<LogicalTensor> tensors,

@@ -10,7 +10,6 @@ internal sealed class OutputModel
     private readonly List<string> _indexProblems = [];
     private readonly List<SafetensorsFile> _files = [];
 
-    /// <exception cref="MergeException">There is no such directory, or it holds an adapter.</exception>
     public OutputModel(string path)
     {
         Path = System.IO.Path.GetFullPath(path);

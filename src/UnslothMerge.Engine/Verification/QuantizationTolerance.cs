@@ -17,11 +17,8 @@ internal abstract class QuantizationTolerance
     /// <summary>The number of rows that whole blocks take.</summary>
     public virtual int RowQuantum(int columns) => 1;
 
-    /// <summary>The error bound for each element; NaN where the block's scale is wrong.</summary>
-    /// <param name="rows">The numbers of the rows: whole blocks, but for the last.</param>
-    /// <param name="expected">Their expected values.</param>
-    /// <param name="actual">Their saved values.</param>
-    /// <param name="columns">The length of a row.</param>
+    /// <summary>The error bound for each element; NaN where the block's scale is wrong. The rows are whole blocks, but for the
+    /// last.</summary>
     public abstract double[] For(IReadOnlyList<long> rows, double[] expected, double[] actual, int columns);
 
     protected static double LargestMagnitude(ReadOnlySpan<double> values)

@@ -6,9 +6,7 @@ using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification;
 
-/// <summary>Which elements are compared.</summary>
-/// <param name="Full">True for all of them.</param>
-/// <param name="Seed">The seed of the samples.</param>
+/// <summary>Which elements are compared: all, or samples of a seed.</summary>
 internal sealed record Sampling(bool Full, int Seed);
 
 /// <summary>
@@ -40,12 +38,6 @@ internal sealed class TensorComparer : IDisposable
     private readonly TensorComparison?[] _results;
     private int _unfinished;
 
-    /// <summary>Prepares the comparison.</summary>
-    /// <param name="tensor">The planned tensor, with the caller's strength.</param>
-    /// <param name="output">The saved tensor.</param>
-    /// <param name="files">The open files.</param>
-    /// <param name="builder">Finds the references.</param>
-    /// <param name="sampling">Which elements are compared.</param>
     public TensorComparer(LogicalTensor tensor, TensorSource output, InputFiles files, ReferenceBuilder builder, Sampling sampling)
     {
         (_tensor, _output, _files) = (tensor, output, files);

@@ -3,9 +3,7 @@ using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification;
 
-/// <summary>The result of comparing a tensor, or pieces of it, with its reference.</summary>
-/// <param name="tensor">The planned tensor.</param>
-/// <param name="type">The dtype of the saved one.</param>
+/// <summary>The result of comparing a tensor, or pieces of it, with its reference. The dtype is that of the saved tensor.</summary>
 internal sealed class TensorComparison(LogicalTensor tensor, TensorType type)
 {
     private double _actualSquares;
@@ -45,13 +43,8 @@ internal sealed class TensorComparison(LogicalTensor tensor, TensorType type)
     private bool IsOffScale => _isQuantized && _expectedSquares > 0
         && Math.Abs(Scale - 1) > Math.Max(0.2, 6 * Math.Sqrt(_errorSquares / _compared / _expectedSquares));
 
-    /// <summary>Adds one element.</summary>
-    /// <param name="base">The base's value.</param>
-    /// <param name="expected">The value that it should have.</param>
-    /// <param name="actual">The value that it has.</param>
-    /// <param name="noise">The error bound of fp32 arithmetic.</param>
-    /// <param name="tolerance">The error bound of the format; null for half a unit of the last place.</param>
-    /// <param name="index">The index of the element in row-major order.</param>
+    /// <summary>Adds one element, by its row-major index. The noise is the error bound of fp32 arithmetic, the tolerance that of the
+    /// format; null for half a unit of the last place.</summary>
     public void Add(double @base, double expected, double actual, double noise, double? tolerance, long index)
     {
         var ulp = PlainValues.Ulp(type, expected);

@@ -1,9 +1,6 @@
 namespace UnslothMerge.Verification;
 
-/// <summary>The result of one check of a saved model.</summary>
-/// <param name="Check">The name of the check.</param>
-/// <param name="Passed">True or false; null if it could not be verified.</param>
-/// <param name="Detail">What was found.</param>
+/// <summary>The result of one check of a saved model; <see cref="Passed"/> is null if it could not be verified.</summary>
 internal sealed record VerificationResult(string Check, bool? Passed, string Detail)
 {
     /// <summary>The tensors that failed or were not verified.</summary>

@@ -2,21 +2,13 @@ using System.Numerics;
 
 namespace UnslothMerge.Adapters.Combining;
 
-/// <summary>What one adapter adds to a tensor.</summary>
-/// <param name="Adapter">The adapter's place in the merge.</param>
-/// <param name="Weight">The caller's factor on it.</param>
-/// <param name="Terms">Its terms; their sum is its delta.</param>
+/// <summary>The terms of one adapter on a tensor, whose sum is its delta; the adapter's place in the merge; the caller's factor on
+/// it.</summary>
 internal sealed record AdapterDelta(int Adapter, double Weight, ImmutableArray<DeltaTerm> Terms);
 
-/// <summary>
-/// The deltas of several adapters on one tensor, combined by another rule than their sum (see <see cref="CombinationType"/>). A factor on
-/// this term multiplies the combined delta. Magnitudes are compared in fp32; equal ones are kept in the order of their index.
-/// </summary>
-/// <param name="type">The rule.</param>
-/// <param name="density">The share of elements that stay, in (0, 1].</param>
-/// <param name="seed">The seed of the rules that drop at random.</param>
-/// <param name="tensor">The name of the tensor, on which the random choice depends.</param>
-/// <param name="deltas">One delta per adapter.</param>
+/// <summary>The deltas of several adapters on one tensor, combined by another rule than their sum (see <see cref="CombinationType"/>). A
+/// factor on this term multiplies the combined delta. Magnitudes are compared in fp32; equal ones are kept in the order of their index. The
+/// density is the share of elements that stay, in (0, 1]; a random choice depends on the seed and the tensor's name.</summary>
 internal sealed class CombinedTerm(CombinationType type, double density, int seed, string tensor, ImmutableArray<AdapterDelta> deltas)
     : DeltaTerm(type.Name(), [.. deltas.SelectMany(d => d.Terms).SelectMany(t => t.Inputs)])
 {

@@ -2,17 +2,14 @@ using System.Numerics;
 
 namespace UnslothMerge.Adapters.Combining;
 
-/// <summary>Which elements of a delta are among the largest: those above a magnitude, and of those equal to it the first ones.</summary>
-/// <param name="Bits">The magnitude as fp32 bits without the sign: they order as the magnitudes do.</param>
-/// <param name="LastEqual">The index of the last element of just that magnitude that belongs to them.</param>
+/// <summary>Which elements of a delta are among the largest: those above a magnitude, given as fp32 bits without the sign (they order as
+/// the magnitudes do), and of those equal to it the ones up to an index.</summary>
 internal readonly record struct MagnitudeCutoff(uint Bits, long LastEqual)
 {
     /// <summary>The bits of an fp32 number without its sign.</summary>
     public const uint Magnitude = 0x7fffffff;
 
-    /// <summary>Zeroes the elements of a run that are not among the largest.</summary>
-    /// <param name="index">The index of the first one.</param>
-    /// <param name="values">The elements.</param>
+    /// <summary>Zeroes the elements of a run that are not among the largest. The index is that of its first element.</summary>
     public void Apply(long index, Span<float> values)
     {
         var withEqual = (int)Math.Clamp(LastEqual - index, -1, values.Length - 1) + 1;
@@ -36,12 +33,9 @@ internal readonly record struct MagnitudeCutoff(uint Bits, long LastEqual)
     }
 }
 
-/// <summary>
-/// Finds the elements of largest magnitude without holding them: all are seen two or three times in the same order, and counted by the
-/// upper 16 bits of the magnitude, then by the lower 15 of those that share the upper ones, and last, where not all equal ones belong to
-/// them, by their index.
-/// </summary>
-/// <param name="keep">How many there are to be.</param>
+/// <summary>Finds the elements of largest magnitude without holding them: all are seen two or three times in the same order, and counted by
+/// the upper 16 bits of the magnitude, then by the lower 15 of those that share the upper ones, and last, where not all equal ones belong
+/// to them, by their index.</summary>
 internal sealed class LargestMagnitudes(long keep)
 {
     /// <summary>The memory that it takes, in bytes.</summary>

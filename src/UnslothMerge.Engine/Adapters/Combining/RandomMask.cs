@@ -15,11 +15,7 @@ internal readonly struct RandomMask
     private readonly ulong _key;
     private readonly ulong _limit;
 
-    /// <summary>A mask.</summary>
-    /// <param name="seed">The caller's seed.</param>
-    /// <param name="tensor">The name of the tensor.</param>
-    /// <param name="adapter">The adapter's place in the merge.</param>
-    /// <param name="density">The probability with which an element stays.</param>
+    /// <summary>The density is the probability with which an element stays; the adapter is given by its place in the merge.</summary>
     public RandomMask(int seed, string tensor, int adapter, double density)
     {
         var key = Mix((uint)seed);
@@ -32,9 +28,7 @@ internal readonly struct RandomMask
         _limit = (ulong)(density * (1L << Bits));
     }
 
-    /// <summary>Zeroes the elements of a run that do not stay.</summary>
-    /// <param name="index">The index of the first one.</param>
-    /// <param name="values">The elements.</param>
+    /// <summary>Zeroes the elements of a run that do not stay. The index is that of its first element.</summary>
     public void Apply(long index, Span<float> values)
     {
         // As integers, which need no branch: half of the time it would be predicted wrongly.

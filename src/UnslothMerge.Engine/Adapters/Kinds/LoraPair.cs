@@ -3,12 +3,9 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>The two factors of a LoRA delta and what the config says of them.</summary>
-/// <param name="A">[rank, in], for convolutions [rank, in, k…].</param>
-/// <param name="B">[out, rank], for convolutions [out, rank, 1…].</param>
-/// <param name="BlocksA">If not 1: A holds so many blocks of rows, which stand on the diagonal of a matrix that is zero elsewhere.</param>
-/// <param name="BlocksB">The same for B.</param>
-/// <param name="Scaling">alpha / r, or alpha / √r.</param>
+/// <summary>The two factors of a LoRA delta, A [rank, in] and B [out, rank], for convolutions [rank, in, k…] and [out, rank, 1…], and its
+/// scaling, alpha / r or alpha / √r. A factor of more than one block holds so many blocks of rows, which stand on the diagonal of a matrix
+/// that is zero elsewhere.</summary>
 internal sealed record LoraPair(StoredTensor A, StoredTensor B, int BlocksA, int BlocksB, double Scaling)
 {
     /// <summary>The rank.</summary>
@@ -25,11 +22,7 @@ internal sealed record LoraPair(StoredTensor A, StoredTensor B, int BlocksA, int
         ? new LowRankTerm(kind, new FactorMatrix(A, Transposed: true), new FactorMatrix(B, Transposed: true), Scaling)
         : new LowRankTerm(kind, new FactorMatrix(B, Transposed: false), new FactorMatrix(A, Transposed: false), Scaling);
 
-    /// <summary>Takes the factors of a module.</summary>
-    /// <param name="module">The module.</param>
-    /// <param name="partA">The part that A is stored as.</param>
-    /// <param name="partB">The part that B is stored as.</param>
-    /// <exception cref="MisfitException">One is missing, or they do not fit together.</exception>
+    /// <summary>Takes the factors of a module, by the parts that they are stored as.</summary>
     public static LoraPair Of(AdaptedModule module, string partA, string partB)
     {
         var (a, b) = (module.Part(partA), module.Part(partB));

@@ -160,11 +160,6 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
             : new LowRankTerm(Name, left, right, scaling, new MatrixPlace(row, column));
     }
 
-    /// <summary>Where some rows of the delta lie.</summary>
-    /// <param name="Tensor">The tensor.</param>
-    /// <param name="Row">The first row in it.</param>
-    /// <param name="Column">The first column in it.</param>
-    /// <param name="Rows">The rows of the delta.</param>
-    /// <param name="IsTransposed">True if the delta lies across.</param>
+    /// <summary>Where some rows of the delta lie: from a first row and column of a tensor on, transposed or not.</summary>
     private sealed record Place(TargetTensor Tensor, long Row, int Column, Slice Rows, bool IsTransposed);
 }

@@ -18,12 +18,8 @@ internal static class Magnitude
     /// <summary>The kind of a module's delta.</summary>
     public static string KindOf(AdaptedModule module) => Find(module) is null ? "LoRA" : "DoRA";
 
-    /// <summary>What the magnitude vector changes, after the delta that it applies to; nothing if the module has none.</summary>
-    /// <param name="module">The module.</param>
-    /// <param name="weight">The weight.</param>
-    /// <param name="byColumn">True if an output is a column of the weight instead of a row.</param>
-    /// <param name="outputs">The number of outputs.</param>
-    /// <exception cref="MisfitException">It does not fit the outputs.</exception>
+    /// <summary>What the magnitude vector changes, after the delta that it applies to; nothing if the module has none. By column: an output
+    /// is a column of the weight instead of a row.</summary>
     public static IEnumerable<TensorChange> Of(AdaptedModule module, TargetTensor weight, bool byColumn, long outputs)
     {
         if (Find(module) is not { } magnitude)

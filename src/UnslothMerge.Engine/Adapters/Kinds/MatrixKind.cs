@@ -4,7 +4,6 @@ using UnslothMerge.Formats;
 namespace UnslothMerge.Adapters.Kinds;
 
 /// <summary>A kind of adapter whose change to a module's weight is one matrix. See <see cref="MatrixDelta"/>.</summary>
-/// <inheritdoc/>
 internal abstract class MatrixKind(
     string name, string peftType, IReadOnlyList<string> parts,
     IReadOnlyList<string>? sharedParts = null) : WeightKind(name, peftType, parts, sharedParts)
@@ -17,7 +16,6 @@ internal abstract class MatrixKind(
     }
 
     /// <summary>Says what the tensors of one module are.</summary>
-    /// <exception cref="MisfitException">They do not fit together, or not the weight.</exception>
     protected abstract MatrixDelta Build(AdaptedModule module);
 
     /// <summary>Makes the term that applies the delta.</summary>

@@ -3,12 +3,8 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// OFT: the input of a Linear layer or a convolution, or the output of an embedding, is rotated block by block. Source: OFT (arXiv
-/// 2306.07280); PEFT 0.21, <c>oft.Linear</c>, <c>oft.Conv2d</c>, <c>oft.Embedding</c>.
-/// </summary>
-/// <param name="part">The stored triangles.</param>
-/// <param name="ofOutput">True for an embedding.</param>
+/// <summary>OFT: the input of a Linear layer or a convolution, or the output of an embedding, is rotated block by block. Source: OFT (arXiv
+/// 2306.07280); PEFT 0.21, <c>oft.Linear</c>, <c>oft.Conv2d</c>, <c>oft.Embedding</c>.</summary>
 internal sealed class Oft(string part, bool ofOutput) : WeightKind("OFT", "OFT", ofOutput ? [part] : [part, Old])
 {
     // Before PEFT 0.16; the rotations were made otherwise.

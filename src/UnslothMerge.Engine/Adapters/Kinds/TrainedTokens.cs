@@ -2,12 +2,9 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// Trained token rows: some rows of an embedding or head are replaced; the config says which.
-/// Source: PEFT 0.21, <c>TrainableTokensLayer</c>, on its own (<c>TRAINABLE_TOKENS</c>) or in a LoRA (<c>trainable_token_indices</c>).
-/// </summary>
-/// <param name="peftType">The type of adapter that holds them.</param>
-/// <param name="option">The config's member with the indices: a list, or a list for each module.</param>
+/// <summary>Trained token rows: some rows of an embedding or head are replaced; the config says which. Source: PEFT 0.21,
+/// <c>TrainableTokensLayer</c>, on its own (<c>TRAINABLE_TOKENS</c>) or in a LoRA (<c>trainable_token_indices</c>). The option is the
+/// config's member with the indices: a list, or a list for each module.</summary>
 internal sealed class TrainedTokens(string peftType, string option) : WeightKind("TrainedTokens", peftType, [Rows])
 {
     private const string Rows = "trainable_tokens_delta";

@@ -2,14 +2,9 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// VeRA: W + diag(b)·B[:out]·diag(d)·A[:, :in], where all modules share A [r, ≥ in] and B [≥ out, r]. In its probabilistic form, PVeRA, A
-/// and d have twice the rows: means, then log-variances; without sampling only the means count. Source: arXiv 2310.11454; PEFT 0.21,
-/// <c>vera</c>, <c>pvera</c>.
-/// </summary>
-/// <param name="name">The kind's usual name.</param>
-/// <param name="prefix">What its tensors' names begin with.</param>
-/// <param name="probabilistic">True for PVeRA.</param>
+/// <summary>VeRA: W + diag(b)·B[:out]·diag(d)·A[:, :in], where all modules share A [r, ≥ in] and B [≥ out, r]. In its probabilistic form,
+/// PVeRA, A and d have twice the rows: means, then log-variances; without sampling only the means count. Source: arXiv 2310.11454; PEFT
+/// 0.21, <c>vera</c>, <c>pvera</c>.</summary>
 internal sealed class Vera(string name, string prefix, bool probabilistic)
     : MatrixKind(name, prefix.ToUpperInvariant(), [prefix + "_lambda_b", prefix + "_lambda_d"], [prefix + "_A", prefix + "_B"])
 {

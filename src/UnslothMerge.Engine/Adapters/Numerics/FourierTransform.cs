@@ -26,8 +26,8 @@ internal sealed class FourierTransform
     /// <summary>The complex numbers that <see cref="Inverse"/> works in.</summary>
     public int WorkLength => _size;
 
-    /// <summary>Transforms in place.</summary>
-    /// <param name="values">The spectrum in the first places; receives the result there. As long as <see cref="WorkLength"/>.</param>
+    /// <summary>Transforms a spectrum in place. The span is as long as <see cref="WorkLength"/>; spectrum and result are its first
+    /// values.</summary>
     public void Inverse(Span<Complex> values)
     {
         if (_chirp.Length == 0)

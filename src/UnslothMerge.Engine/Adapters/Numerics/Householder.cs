@@ -3,10 +3,7 @@ namespace UnslothMerge.Adapters.Numerics;
 /// <summary>The QR decomposition with LAPACK's signs (<c>geqrf</c>, <c>orgqr</c>), which is what <c>torch.linalg.qr</c> gives.</summary>
 internal static class Householder
 {
-    /// <summary>The factor Q [rows, columns] of a matrix with at least as many rows as columns.</summary>
-    /// <param name="matrix">[rows, columns], row-major.</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="columns">The number of columns.</param>
+    /// <summary>The factor Q [rows, columns] of a row-major matrix with at least as many rows as columns.</summary>
     public static double[] Orthogonal(double[] matrix, int rows, int columns)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(rows, columns);

@@ -8,11 +8,8 @@ internal static class RandomNormals
 {
     private const int Group = 16;
 
-    /// <summary>The first values.</summary>
-    /// <param name="seed">The generator's seed.</param>
-    /// <param name="size">The number of values of the whole tensor.</param>
-    /// <param name="inDouble">True if torch's default dtype was float64, which draws more bits, instead of float32.</param>
-    /// <returns>At most 16 of them: as many as are certain.</returns>
+    /// <summary>The first values of a tensor of a size: at most 16, as many as are certain. With float64 as torch's default dtype the
+    /// generator draws more bits.</summary>
     public static double[] First(long seed, long size, bool inDouble)
     {
         var generator = new MersenneTwister(seed);

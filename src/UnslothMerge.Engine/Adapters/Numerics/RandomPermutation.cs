@@ -7,9 +7,6 @@ internal static class RandomPermutation
     private const long LargeLength = uint.MaxValue / 20;
 
     /// <summary>The first entries of a random permutation of 0 … length − 1.</summary>
-    /// <param name="seed">The generator's seed.</param>
-    /// <param name="length">The length of the whole permutation.</param>
-    /// <param name="count">How many entries are wanted.</param>
     public static long[] First(long seed, long length, int count)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(count, length);

@@ -13,10 +13,8 @@ internal static class SmallestEigenvectors
     private const double Epsilon = 2.220446049250313e-16;
     private const int Iterations = 5;
 
-    /// <summary>Finds orthonormal eigenvectors, in ascending order of their eigenvalues.</summary>
-    /// <param name="matrix">A symmetric matrix, all elements given. It is destroyed.</param>
-    /// <param name="count">How many.</param>
-    /// <param name="options">How many threads.</param>
+    /// <summary>Finds orthonormal eigenvectors, in ascending order of their eigenvalues. The matrix, all elements given, is
+    /// destroyed.</summary>
     public static double[][] Find(double[][] matrix, int count, ParallelOptions options)
     {
         Scale(matrix);

@@ -1,8 +1,6 @@
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>A block-diagonal matrix of equal square blocks, in double.</summary>
-/// <param name="blocks">Each block [size, size], row-major; one block alone is repeated.</param>
-/// <param name="size">The size of a block.</param>
+/// <summary>A block-diagonal matrix of equal blocks [size, size], row-major, in double; one block alone is repeated.</summary>
 internal sealed class BlockDiagonal(IReadOnlyList<double[]> blocks, int size)
 {
     /// <summary>product = row · blocks.</summary>

@@ -3,16 +3,9 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>
-/// Δ = scaling · left · right, where a factor may be block-diagonal: its rows are stored in equal blocks, and block i stands at the i-th
-/// place of the diagonal. Summed over the rank in fp32 with fused multiply-adds. Source: PEFT 0.21, <c>BdLoraLinearVariant</c>.
-/// </summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="left">[rows, rank / leftBlocks].</param>
-/// <param name="leftBlocks">The number of blocks; 1 for an ordinary matrix.</param>
-/// <param name="right">[rank, columns / rightBlocks].</param>
-/// <param name="rightBlocks">The number of blocks; 1 for an ordinary matrix.</param>
-/// <param name="scaling">alpha / r, or alpha / √r.</param>
+/// <summary>Δ = scaling · left · right, where a factor may be block-diagonal: its rows are stored in equal blocks, and block i stands at
+/// the i-th place of the diagonal. Summed over the rank in fp32 with fused multiply-adds. Source: PEFT 0.21, <c>BdLoraLinearVariant</c>.
+/// Left is [rows, rank / leftBlocks], right [rank, columns / rightBlocks]; one block is an ordinary matrix.</summary>
 internal sealed class BlockDiagonalTerm(string kind, StoredTensor left, int leftBlocks, StoredTensor right, int rightBlocks, double scaling)
     : DeltaTerm(kind, [right, left])
 {

@@ -2,27 +2,16 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>
-/// Each row w becomes s·(w·Oᵀ), with O = G_{N−1}…G₁G₀ a product of butterfly factors: block-diagonal rotations of permuted inputs.
-/// Source: BOFT (arXiv 2311.06243); PEFT 0.21, <c>BOFTLayer</c>.
-/// </summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="rotations">[N, blocks, n, n].</param>
-/// <param name="scales">One factor per output.</param>
-/// <param name="layout">How the weight is stored.</param>
+/// <summary>Each row w becomes s·(w·Oᵀ), with O = G_{N−1}…G₁G₀ a product of butterfly factors: block-diagonal rotations of permuted inputs.
+/// Source: BOFT (arXiv 2311.06243); PEFT 0.21, <c>BOFTLayer</c>. Rotations are [N, blocks, n, n], scales one factor per output.</summary>
 internal sealed class BoftTerm(string kind, StoredTensor rotations, StoredTensor scales, LayerLayout layout)
     : RowMapTerm(kind, [rotations, scales], layout)
 {
     protected override long MapBytes => (rotations.Shape.Count() + scales.Shape.Count()) * sizeof(double);
 
-    /// <summary>
-    /// The order in which factor i of N sees the inputs: position p of the rotated vector comes from input order[p]. In each span of
-    /// width·2ⁱ/blocks inputs, of its chunks of n/2 the even ones come first, then the odd ones. A single factor sees them as they are.
-    /// </summary>
-    /// <param name="width">The number of inputs.</param>
-    /// <param name="size">The size n of a block.</param>
-    /// <param name="factor">i.</param>
-    /// <param name="factors">N.</param>
+    /// <summary>The order in which factor i of N sees the inputs: position p of the rotated vector comes from input order[p]. In each span
+    /// of width·2ⁱ/blocks inputs, of its chunks of n/2 (n: the size of a block) the even ones come first, then the odd ones. A single
+    /// factor sees them as they are.</summary>
     internal static int[] Order(int width, int size, int factor, int factors)
     {
         var order = Enumerable.Range(0, width).ToArray();

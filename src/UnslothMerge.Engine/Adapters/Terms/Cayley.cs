@@ -14,10 +14,7 @@ internal static class Cayley
         return plus.LU().Solve(minus).ToRowMajorArray();
     }
 
-    /// <summary>I + Σ cₖQᵏ, k ≥ 1: a truncated Neumann series of the exact rotation.</summary>
-    /// <param name="skew">Q.</param>
-    /// <param name="n">Its size.</param>
-    /// <param name="coefficients">c₁, c₂, …</param>
+    /// <summary>I + Σ cₖQᵏ, k ≥ 1, for Q [n, n]: a truncated Neumann series of the exact rotation.</summary>
     public static double[] Neumann(double[] skew, int n, IReadOnlyList<double> coefficients)
     {
         var q = DenseMatrix.Create(n, n, (i, j) => skew[(i * n) + j]);

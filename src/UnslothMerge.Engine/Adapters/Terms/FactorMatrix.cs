@@ -5,22 +5,15 @@ using UnslothMerge.Simd;
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Some rows or columns of a stored matrix: <see cref="Start"/>, then every <see cref="Stride"/>-th.</summary>
-/// <param name="Start">The first.</param>
-/// <param name="Count">The number.</param>
-/// <param name="Stride">The distance between two.</param>
 internal readonly record struct Slice(long Start, long Count, long Stride = 1)
 {
     /// <summary>Where the n-th lies.</summary>
     public long At(long n) => Start + (n * Stride);
 }
 
-/// <summary>
-/// One of the two factors of a low-rank delta, as a matrix [<see cref="Rows"/>, <see cref="Columns"/>] that may be a part of a stored
-/// tensor, and may be stored the other way round. Rows are read as they are needed: the factors of a large vocabulary take hundreds of
-/// megabytes.
-/// </summary>
-/// <param name="Tensor">The stored tensor; dimensions after the second are flattened into it.</param>
-/// <param name="Transposed">True if the tensor is stored as [<see cref="Columns"/>, <see cref="Rows"/>].</param>
+/// <summary>One of the two factors of a low-rank delta, as a matrix [<see cref="Rows"/>, <see cref="Columns"/>] that may be a part of a
+/// stored tensor, and may be stored the other way round. Rows are read as they are needed: the factors of a large vocabulary take hundreds
+/// of megabytes. Dimensions after the second are flattened into it.</summary>
 internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
 {
     private readonly long _stored = RequireFloats(Tensor).Shape.Skip(1).Aggregate(1L, (a, b) => checked(a * b));
@@ -50,14 +43,8 @@ internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
     /// <summary>The same matrix, rows for columns.</summary>
     public FactorMatrix Transpose() => this with { Transposed = !Transposed };
 
-    /// <summary>Reads rows as fp32.</summary>
-    /// <param name="files">The open files.</param>
-    /// <param name="row">The first row.</param>
-    /// <param name="rows">The number of rows.</param>
-    /// <param name="scale">A factor, multiplied in double and rounded once.</param>
-    /// <param name="values">Receives [rows, columns], row-major.</param>
-    /// <param name="scratch">As many bytes as <see cref="ScratchBytes"/> says.</param>
-    /// <exception cref="MergeException">A value is NaN or infinite.</exception>
+    /// <summary>Reads rows [rows, columns] as fp32, times a scale, multiplied in double and rounded once. The scratch has
+    /// <see cref="ScratchBytes"/>.</summary>
     public void ReadRows(InputFiles files, long row, int rows, double scale, Span<float> values, Span<byte> scratch)
     {
         values = values[..(int)(rows * Columns)];

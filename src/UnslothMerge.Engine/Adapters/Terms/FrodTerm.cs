@@ -4,14 +4,9 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>
-/// Δ = U(S + diag(λ))Vᵀ − W, where U is W·V⁻ᵀ with unit columns and S is sparse. Where W has fewer rows than columns, some columns of W·V⁻ᵀ
-/// are nothing but the rounding of the stored V, made a unit; only the stored values in double lead to the same U.
-/// Source: FRoD; PEFT 0.21, <c>FrodLayer</c>.
-/// </summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="tensors">The stored tensors.</param>
-/// <param name="layout">How the weight is stored.</param>
+/// <summary>Δ = U(S + diag(λ))Vᵀ − W, where U is W·V⁻ᵀ with unit columns and S is sparse. Where W has fewer rows than columns, some columns
+/// of W·V⁻ᵀ are nothing but the rounding of the stored V, made a unit; only the stored values in double lead to the same U. Source: FRoD;
+/// PEFT 0.21, <c>FrodLayer</c>.</summary>
 internal sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout layout) : RowMapTerm(kind, tensors.All, layout)
 {
     // Source: FrodLayer._calculate_frod_u_and_lambda.
@@ -76,12 +71,8 @@ internal sealed class FrodTerm(string kind, FrodTensors tensors, LayerLayout lay
     }
 }
 
-/// <summary>The tensors of FRoD.</summary>
-/// <param name="V">[in, in], shared by modules of one category.</param>
-/// <param name="SparseIndices">[2, n]: rows and columns of S, shared as V is.</param>
-/// <param name="Size">[2]: the shape of S.</param>
-/// <param name="Diagonal">λ [in].</param>
-/// <param name="SparseValues">[n].</param>
+/// <summary>The tensors of FRoD: V [in, in], shared by modules of one category, as are the rows and columns of S [2, n]; the shape of S
+/// [2]; λ [in]; the values of S [n].</summary>
 internal sealed record FrodTensors(
     StoredTensor V, StoredTensor SparseIndices, StoredTensor Size, StoredTensor Diagonal, StoredTensor SparseValues)
 {

@@ -2,12 +2,8 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>
-/// One of GLoRA's supports A … E: a product Xd·Xu, or X alone: one value per row, or one for all. Source: PEFT 0.21, <c>GloraLoraPath</c>,
-/// <c>GloraVectorPath</c>, <c>GloraScalarPath</c>.
-/// </summary>
-/// <param name="Left">Xd [rows, r], or X.</param>
-/// <param name="Right">Xu [r, columns], or null.</param>
+/// <summary>One of GLoRA's supports A … E: a product Xd [rows, r] · Xu [r, columns], or X alone (right is null): one value per row, or one
+/// for all. Source: PEFT 0.21, <c>GloraLoraPath</c>, <c>GloraVectorPath</c>, <c>GloraScalarPath</c>.</summary>
 internal sealed record GloraPath(StoredTensor Left, StoredTensor? Right)
 {
     /// <summary>The tensors.</summary>

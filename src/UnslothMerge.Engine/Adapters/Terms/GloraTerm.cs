@@ -2,12 +2,8 @@ using UnslothMerge.Formats;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>Δ = W⊙A + B for a weight [out, in]; Δ = b⊙D + E for a bias [out]. Source: GLoRA (arXiv 2306.07967); PEFT 0.21,
-/// <c>GloraLinear</c>.</summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="factor">A or D; null for none.</param>
-/// <param name="offset">B or E; null for none.</param>
-/// <param name="ofBias">True for a bias, whose supports are no products.</param>
+/// <summary>Δ = W⊙A + B for a weight [out, in]; Δ = b⊙D + E for a bias [out], whose supports are no products. The factor is A or D, the
+/// offset B or E; null for none. Source: GLoRA (arXiv 2306.07967); PEFT 0.21, <c>GloraLinear</c>.</summary>
 internal sealed class GloraTerm(string kind, GloraPath? factor, GloraPath? offset, bool ofBias)
     : DeltaTerm(kind, [.. (factor?.Inputs ?? []).Concat(offset?.Inputs ?? [])])
 {

@@ -3,14 +3,9 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>
-/// W' = W·H₀H₁…H_{r−1}: Householder reflections H = I − 2uuᵀ with unit vectors u.
-/// Source: HRA (arXiv 2405.17484); PEFT 0.21, <c>HRALinear</c>, <c>HRAConv2d</c>.
-/// </summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="vectors">[inputs, r]: the vectors, not yet of unit length, as columns.</param>
-/// <param name="orthogonal">True to make them orthogonal first (Gram-Schmidt).</param>
-/// <param name="layout">How the weight is stored.</param>
+/// <summary>W' = W·H₀H₁…H_{r−1}: Householder reflections H = I − 2uuᵀ with unit vectors u, stored as columns [inputs, r], not yet of unit
+/// length, and made orthogonal first (Gram-Schmidt) where the config says so. Source: HRA (arXiv 2405.17484); PEFT 0.21, <c>HRALinear</c>,
+/// <c>HRAConv2d</c>.</summary>
 internal sealed class HraTerm(string kind, StoredTensor vectors, bool orthogonal, LayerLayout layout) : RowMapTerm(kind, [vectors], layout)
 {
     // What is left of a vector that depends on the others is the rounding noise of fp32.

@@ -4,15 +4,9 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>
-/// Drops the r smallest singular components of a weight, then adds a low-rank update of rank r. In double: with M the weight or its
-/// transpose, whichever has fewer rows, and U the eigenvectors of M·Mᵀ with the r smallest eigenvalues, what is dropped is U·(UᵀM).
-/// Source: KaSA (arXiv 2412.06071); PEFT 0.21, <c>KasaLinearVariant</c>.
-/// </summary>
-/// <param name="left">B [out, r].</param>
-/// <param name="diagonal">d [r].</param>
-/// <param name="right">A [r, in].</param>
-/// <param name="scaling">alpha / r, or alpha / √r; the update is scaling · B · diag(d) · A.</param>
+/// <summary>Drops the r smallest singular components of a weight, then adds scaling · B [out, r] · diag(d) · A [r, in]. In double: with M
+/// the weight or its transpose, whichever has fewer rows, and U the eigenvectors of M·Mᵀ with the r smallest eigenvalues, what is dropped
+/// is U·(UᵀM). Source: KaSA (arXiv 2412.06071); PEFT 0.21, <c>KasaLinearVariant</c>.</summary>
 internal sealed class KasaTerm(StoredTensor left, StoredTensor diagonal, StoredTensor right, double scaling)
     : DeltaTerm("KaSA", [right, diagonal, left])
 {

@@ -4,17 +4,10 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>
-/// Δ = scaling · left · right, with left [rows, rank] and right [rank, columns]. For a Linear layer left is B and right is A.
-/// Each element of the product is summed over the rank in fp32 with fused multiply-adds, then added to the other deltas.
-/// Source: LoRA (arXiv 2106.09685).
-/// </summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="left">[rows, rank].</param>
-/// <param name="right">[rank, columns].</param>
-/// <param name="scaling">alpha / r, or alpha / √r.</param>
-/// <param name="place">Where the delta begins in the target, if it is not the whole of it: one expert of many, or one of two fused
-/// matrices.</param>
+/// <summary>Δ = scaling · left · right, with left [rows, rank] and right [rank, columns]. For a Linear layer left is B and right is A. Each
+/// element of the product is summed over the rank in fp32 with fused multiply-adds, then added to the other deltas. Source: LoRA (arXiv
+/// 2106.09685). The place is where the delta begins in the target, if it is not the whole of it: one expert of many, or one of two fused
+/// matrices.</summary>
 internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix right, double scaling, MatrixPlace? place = null)
     : DeltaTerm(kind, [right.Tensor, left.Tensor])
 {

@@ -3,12 +3,9 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>
-/// Gives every output of a layer a magnitude: (m / ‖W + Δ‖₂) ⊙ (W + Δ), with Δ what the terms before this one add and the norm taken over
-/// the weights of that output, without an epsilon. Norms are summed in double, products as good as that. Source: DoRA (arXiv 2402.09353).
-/// </summary>
-/// <param name="magnitude">One magnitude per output, of any shape.</param>
-/// <param name="byColumn">True if an output is a column of the weight (Conv1D, embeddings); false if it is a row.</param>
+/// <summary>Gives every output of a layer a magnitude: (m / ‖W + Δ‖₂) ⊙ (W + Δ), with Δ what the terms before this one add and the norm
+/// taken over the weights of that output, without an epsilon. Norms are summed in double, products as good as that. Source: DoRA (arXiv
+/// 2402.09353). By column: an output is a column of the weight (Conv1D, embeddings) instead of a row.</summary>
 internal sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : DeltaTerm("DoRA", [magnitude])
 {
     /// <summary>One magnitude per output.</summary>

@@ -2,9 +2,7 @@ using UnslothMerge.Formats;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>What a delta is: tensors, and how they make a matrix [out, in] (convolutions: [out, in · kernel]).</summary>
-/// <param name="Inputs">The adapter tensors.</param>
-/// <param name="Open">Loads them.</param>
+/// <summary>A delta's tensors, and how they make a matrix [out, in] (convolutions: [out, in · kernel]).</summary>
 internal sealed record MatrixDelta(IReadOnlyList<StoredTensor> Inputs, Func<DeltaContext, DeltaMatrix> Open)
 {
     /// <summary>True if the target is stored as [in, out].</summary>
@@ -32,13 +30,8 @@ internal sealed record MatrixDelta(IReadOnlyList<StoredTensor> Inputs, Func<Delt
     public long? HeldBytes { get; init; }
 }
 
-/// <summary>
-/// A delta that is computed in double from a <see cref="DeltaMatrix"/>, rounded to fp32 and added. For the rarer kinds, where a kernel of
-/// its own would not pay.
-/// </summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="delta">The delta.</param>
-/// <param name="view">The matrix of the target.</param>
+/// <summary>A delta that is computed in double from a <see cref="DeltaMatrix"/>, rounded to fp32 and added. For the rarer kinds, where a
+/// kernel of its own would not pay.</summary>
 internal sealed class MatrixTerm(string kind, MatrixDelta delta, MatrixView view) : DeltaTerm(kind, delta.Inputs)
 {
     public override int? Rank => delta.Rank;

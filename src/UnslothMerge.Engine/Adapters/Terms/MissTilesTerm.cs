@@ -2,13 +2,8 @@ using UnslothMerge.Formats;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>
-/// MiSS in its "bat" form: each tile X of r × r in tile row p becomes X + X·B_p + B_p. Row-local: X·B_p mixes the columns of a row.
-/// Source: PEFT 0.21, <c>miss</c>.
-/// </summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="blocks">B [out/r, r, r].</param>
-/// <param name="view">The matrix of the target.</param>
+/// <summary>MiSS in its "bat" form: each tile X of r × r in tile row p becomes X + X·B_p + B_p, with B [out/r, r, r]. Row-local: X·B_p
+/// mixes the columns of a row. Source: PEFT 0.21, <c>miss</c>.</summary>
 internal sealed class MissTilesTerm(string kind, StoredTensor blocks, MatrixView view) : DeltaTerm(kind, [blocks])
 {
     public override int? Rank => (int)blocks.Shape[1];

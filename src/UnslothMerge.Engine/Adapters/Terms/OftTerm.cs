@@ -2,22 +2,14 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>How OFT makes rotations of its parameters.</summary>
-/// <param name="BlockSize">The size n of a block.</param>
-/// <param name="NeumannCoefficients">The coefficients of the truncated series of Q's powers, or null for the exact Cayley
-/// transform.</param>
-/// <param name="MaxNorm">The Frobenius norm that Q is scaled down to (COFT), or null.</param>
-/// <param name="OfOutput">True if the layer's output is rotated, as an embedding's is; false if its input is.</param>
+/// <summary>How OFT makes rotations of its parameters: the size n of a block; the coefficients of the truncated series of Q's powers, or
+/// null for the exact Cayley transform; the Frobenius norm that Q is scaled down to (COFT), or null; whether the layer's output is rotated,
+/// as an embedding's is, or its input.</summary>
 internal sealed record OftOptions(int BlockSize, IReadOnlyList<double>? NeumannCoefficients, double? MaxNorm, bool OfOutput);
 
-/// <summary>
-/// Each row w becomes w·Rᵀ (w·R for embeddings), R block-diagonal with rotations made of skew-symmetric matrices, whose upper triangles are
-/// stored. Source: OFT (arXiv 2306.07280) and OFTv2 (arXiv 2506.19847); PEFT 0.21, <c>OFTRotationModule</c>.
-/// </summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="triangles">[blocks, n(n − 1)/2]; one block alone is repeated.</param>
-/// <param name="options">How rotations are made.</param>
-/// <param name="layout">How the weight is stored.</param>
+/// <summary>Each row w becomes w·Rᵀ (w·R for embeddings), R block-diagonal with rotations made of skew-symmetric matrices, whose upper
+/// triangles are stored as [blocks, n(n − 1)/2]; one block alone is repeated. Source: OFT (arXiv 2306.07280) and OFTv2 (arXiv 2506.19847);
+/// PEFT 0.21, <c>OFTRotationModule</c>.</summary>
 internal sealed class OftTerm(string kind, StoredTensor triangles, OftOptions options, LayerLayout layout)
     : RowMapTerm(kind, [triangles], layout)
 {

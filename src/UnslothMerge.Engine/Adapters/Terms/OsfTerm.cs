@@ -5,15 +5,9 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>
-/// The m smallest singular components of W [out, in] give way to U·diag(S)·V. With P the projection on the m lowest singular directions of
-/// W's shorter side, W' = W − W·P + U·diag(S)·V (or − P·W); P does not depend on the signs that an SVD happens to choose.
-/// Source: OSF (arXiv 2504.07097); PEFT 0.21, <c>OSFLayer</c>.
-/// </summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="u">[out, m].</param>
-/// <param name="s">[m].</param>
-/// <param name="v">[m, in].</param>
+/// <summary>The m smallest singular components of W [out, in] give way to U·diag(S)·V. With P the projection on the m lowest singular
+/// directions of W's shorter side, W' = W − W·P + U·diag(S)·V (or − P·W); P does not depend on the signs that an SVD happens to choose.
+/// Source: OSF (arXiv 2504.07097); PEFT 0.21, <c>OSFLayer</c>. U is [out, m], S [m], V [m, in].</summary>
 internal sealed class OsfTerm(string kind, StoredTensor u, StoredTensor s, StoredTensor v) : DeltaTerm(kind, [u, s, v])
 {
     private readonly int _outputs = checked((int)u.Shape[0]);

@@ -2,10 +2,6 @@ namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>left · right, with left [rows, rank] and right [rank, columns], row-major. Each value is summed over the rank in double, in
 /// order.</summary>
-/// <param name="left">[rows, rank].</param>
-/// <param name="right">[rank, columns].</param>
-/// <param name="rank">The inner dimension.</param>
-/// <param name="columns">The number of columns of the product.</param>
 internal sealed class ProductMatrix(double[] left, double[] right, int rank, int columns) : DeltaMatrix
 {
     public override void Fill(Block block, Span<double> values)

@@ -6,7 +6,6 @@ namespace UnslothMerge.Adapters.Terms;
 internal static class RandomPlaces
 {
     /// <summary>The seed of the places.</summary>
-    /// <exception cref="MisfitException">The weight has fewer places than there are values.</exception>
     public static long Seed(AdaptedModule module, int outputs, int inputs, StoredTensor values)
     {
         AdaptedModule.Require(

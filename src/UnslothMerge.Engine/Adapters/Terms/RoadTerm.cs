@@ -16,16 +16,9 @@ internal enum RoadVariant
     Road4,
 }
 
-/// <summary>
-/// W' = R·W and b' = R·b: the outputs are cut into groups, and output j of a group's first half is rotated and scaled together with output
-/// j of its second half. Source: RoAd (arXiv 2409.00119); PEFT 0.21, <c>road.Linear</c>.
-/// </summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="angles">θ.</param>
-/// <param name="scales">α, as many.</param>
-/// <param name="variant">How they are stored.</param>
-/// <param name="group">The outputs of a group, an even number.</param>
-/// <param name="ofBias">True for the bias [outputs], false for the weight [outputs, inputs].</param>
+/// <summary>W' = R·W and b' = R·b: the outputs are cut into groups, and output j of a group's first half is rotated and scaled together
+/// with output j of its second half. Source: RoAd (arXiv 2409.00119); PEFT 0.21, <c>road.Linear</c>. There are as many angles θ as scales
+/// α; a group has an even number of outputs.</summary>
 internal sealed class RoadTerm(string kind, StoredTensor angles, StoredTensor scales, RoadVariant variant, int group, bool ofBias)
     : DeltaTerm(kind, [angles, scales])
 {

@@ -4,9 +4,6 @@ namespace UnslothMerge.Adapters.Terms;
 /// once.</summary>
 internal abstract class RowMap
 {
-    /// <summary>Maps a row.</summary>
-    /// <param name="output">The row's number.</param>
-    /// <param name="row">[inputs]: the weights; receives the result.</param>
-    /// <param name="scratch">[inputs]: working memory.</param>
+    /// <summary>Maps the row of an output in place: [inputs]. The scratch is as long.</summary>
     public abstract void Apply(long output, Span<double> row, Span<double> scratch);
 }

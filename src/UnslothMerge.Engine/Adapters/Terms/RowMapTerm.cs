@@ -3,13 +3,9 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>
-/// A change of every row of a layer's weight [outputs, inputs] by itself, computed in double. Where the weight is stored [inputs, outputs],
-/// as transformers' Conv1D does, rows are columns, and the whole tensor is mapped in memory before any of it is written.
-/// </summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="inputs">The adapter tensors that are read.</param>
-/// <param name="layout">How the weight is stored.</param>
+/// <summary>A change of every row of a layer's weight [outputs, inputs] by itself, computed in double. Where the weight is stored [inputs,
+/// outputs], as transformers' Conv1D does, rows are columns, and the whole tensor is mapped in memory before any of it is
+/// written.</summary>
 internal abstract class RowMapTerm(string kind, IReadOnlyList<StoredTensor> inputs, LayerLayout layout) : DeltaTerm(kind, inputs)
 {
     /// <summary>How the weight is stored.</summary>
@@ -60,9 +56,7 @@ internal abstract class RowMapTerm(string kind, IReadOnlyList<StoredTensor> inpu
         }
     }
 
-    /// <summary>Loads the map.</summary>
-    /// <param name="files">The open files.</param>
-    /// <param name="visitRows">Shows every row of the base's weight, for maps that must know all.</param>
+    /// <summary>Loads the map; <paramref name="visitRows"/> shows every row of the base's weight, for maps that must know all.</summary>
     protected abstract RowMap Load(InputFiles files, Action<RowVisitor> visitRows);
 
     private static void VisitRows(DeltaContext context, RowVisitor visitor)

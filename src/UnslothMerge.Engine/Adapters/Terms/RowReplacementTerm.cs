@@ -15,10 +15,7 @@ internal sealed class RowReplacementTerm : DeltaTerm
     /// <summary>True if another term replaces the same rows in the same order.</summary>
     public bool HasIndicesOf(RowReplacementTerm other) => _indices.SequenceEqual(other._indices) && _order.SequenceEqual(other._order);
 
-    /// <summary>Creates the term.</summary>
-    /// <param name="kind">The kind of adapter.</param>
-    /// <param name="rows">[n, columns].</param>
-    /// <param name="indices">The n rows to replace, all different, in the order of <paramref name="rows"/>.</param>
+    /// <summary>Rows [n, columns] replace the rows at n different indices, in the same order.</summary>
     public RowReplacementTerm(string kind, StoredTensor rows, IReadOnlyList<long> indices)
         : base(kind, [rows])
     {

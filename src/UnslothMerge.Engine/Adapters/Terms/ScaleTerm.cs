@@ -3,12 +3,8 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>Which element of a vector scales the value at a row and column: row / RowSpan · RowStep + column / ColumnSpan ·
-/// ColumnStep.</summary>
-/// <param name="RowSpan">Rows that share an element.</param>
-/// <param name="RowStep">Elements from one such run of rows to the next.</param>
-/// <param name="ColumnSpan">Columns that share an element.</param>
-/// <param name="ColumnStep">Elements from one such run of columns to the next.</param>
+/// <summary>Which element of a vector scales the value at a row and column: row / RowSpan · RowStep + column / ColumnSpan · ColumnStep. A
+/// span is the rows or columns that share an element, a step the elements from one such run to the next.</summary>
 internal readonly record struct ScaleIndex(long RowSpan, long RowStep, long ColumnSpan, long ColumnStep)
 {
     /// <summary>One element per row.</summary>
@@ -19,9 +15,6 @@ internal readonly record struct ScaleIndex(long RowSpan, long RowStep, long Colu
 }
 
 /// <summary>W' = l ⊙ W: every value is multiplied by one element of a vector. Source: IA3 (arXiv 2205.05638).</summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="vector">The factors.</param>
-/// <param name="index">Which factor belongs to which value.</param>
 internal sealed class ScaleTerm(string kind, StoredTensor vector, ScaleIndex index) : DeltaTerm(kind, [vector])
 {
     public override bool IsAdditive => false;

@@ -8,9 +8,6 @@ internal sealed class SparseMatrix : DeltaMatrix
     private readonly float[] _values;
 
     /// <summary>Sorts the values into rows.</summary>
-    /// <param name="rows">The number of rows of the matrix.</param>
-    /// <param name="count">The number of values.</param>
-    /// <param name="place">Gives the place of each, and the value.</param>
     public SparseMatrix(int rows, int count, Func<int, (int Row, int Column, double Value)> place)
     {
         _starts = new int[rows + 1];

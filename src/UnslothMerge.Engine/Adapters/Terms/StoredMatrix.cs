@@ -1,8 +1,6 @@
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>A matrix whose values are at hand, row-major.</summary>
-/// <param name="stored">[rows, columns].</param>
-/// <param name="columns">The number of columns.</param>
+/// <summary>A matrix whose values [rows, columns] are at hand, row-major.</summary>
 internal sealed class StoredMatrix(double[] stored, int columns) : DeltaMatrix
 {
     public override void Fill(Block block, Span<double> values)

@@ -1,12 +1,8 @@
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>
-/// A factor of LyCORIS' kinds: a·b with a [out, r] and b [r, in·k…]; or, where there is a core t [r, r, k…], with a [r, out] and b [r, in],
-/// the values [o, c, k…] = Σ t[i, j, k…]·b[j, c]·a[i, o]. Source: LyCORIS; PEFT 0.21, <c>make_weight_cp</c>.
-/// </summary>
-/// <param name="A">The factor of the outputs.</param>
-/// <param name="B">The factor of the inputs.</param>
-/// <param name="Core">The core, if there is one.</param>
+/// <summary>A factor of LyCORIS' kinds: a·b with a [out, r] and b [r, in·k…]; or, where there is a core t [r, r, k…], with a [r, out] and b
+/// [r, in], the values [o, c, k…] = Σ t[i, j, k…]·b[j, c]·a[i, o]. Source: LyCORIS; PEFT 0.21, <c>make_weight_cp</c>. A is the factor of
+/// the outputs, B that of the inputs.</summary>
 internal sealed record TuckerMatrix(StoredTensor A, StoredTensor B, StoredTensor? Core)
 {
     /// <summary>The outputs.</summary>
@@ -27,7 +23,6 @@ internal sealed record TuckerMatrix(StoredTensor A, StoredTensor B, StoredTensor
     private int Kernel => Core is null ? 1 : (int)Core.Shape.Skip(2).Aggregate(1L, (x, y) => x * y);
 
     /// <summary>Finds the tensors among a module's.</summary>
-    /// <exception cref="MisfitException">They do not fit together.</exception>
     public static TuckerMatrix Of(AdaptedModule module, string a, string b, string core)
     {
         var matrix = new TuckerMatrix(module.Numbers(a, 2), module.Numbers(b, 2), module.OptionalNumbers(core, 4));

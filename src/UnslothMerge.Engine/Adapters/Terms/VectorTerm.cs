@@ -2,10 +2,7 @@ using UnslothMerge.Formats;
 
 namespace UnslothMerge.Adapters.Terms;
 
-/// <summary>Δ = scaling · v for a vector, for example the bias that <c>lora_bias</c> trains.</summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="vector">[n], or [1, n].</param>
-/// <param name="scaling">The factor.</param>
+/// <summary>Δ = scaling · v for a vector [n] or [1, n], for example the bias that <c>lora_bias</c> trains.</summary>
 internal sealed class VectorTerm(string kind, StoredTensor vector, double scaling) : DeltaTerm(kind, [vector])
 {
     public override double Scaling => scaling;

@@ -4,9 +4,6 @@ using UnslothMerge.IO;
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Δb = W·C for a bias [out], with the base's weight W [out, in] and C [in]. Source: GLoRA (arXiv 2306.07967).</summary>
-/// <param name="kind">The kind of adapter.</param>
-/// <param name="weight">W.</param>
-/// <param name="path">C, as [in, 1].</param>
 internal sealed class WeightProductTerm(string kind, TensorSource weight, GloraPath path) : DeltaTerm(kind, [.. path.Inputs])
 {
     private const long PieceBytes = 4 * 1024 * 1024;

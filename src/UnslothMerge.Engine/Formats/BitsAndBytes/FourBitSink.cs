@@ -3,11 +3,8 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.BitsAndBytes;
 
-/// <summary>How a weight is quantized to 4 bits.</summary>
-/// <param name="Codes">NF4 or FP4.</param>
-/// <param name="BlockSize">Elements that share one absmax.</param>
-/// <param name="Nested">True to quantize the absmax values too, with 8 bits.</param>
-/// <param name="Type">The 16-bit dtype that the merge is rounded to first, and that the weight decodes to.</param>
+/// <summary>How a weight is quantized to 4 bits. Nested: the absmax values are quantized too, with 8 bits. The type is the 16-bit dtype
+/// that the merge is rounded to first, and that the weight decodes to.</summary>
 internal sealed record FourBitOptions(FourBitCodes Codes, int BlockSize, bool Nested, TensorType Type)
 {
     /// <summary>Absmax values that share one nested absmax.</summary>
@@ -17,14 +14,9 @@ internal sealed record FourBitOptions(FourBitCodes Codes, int BlockSize, bool Ne
     public TensorSpec? Packed { get; init; }
 }
 
-/// <summary>
-/// Writes a weight as bitsandbytes does: the merge is rounded to the model's 16-bit dtype and then quantized in flat blocks; all
+/// <summary>Writes a weight as bitsandbytes does: the merge is rounded to the model's 16-bit dtype and then quantized in flat blocks; all
 /// companions lie in the weight's shard. The quantization state's JSON depends on the data, so it comes last. Source: bitsandbytes 0.50,
-/// <c>quantize_4bit</c>.
-/// </summary>
-/// <param name="name">The weight's name.</param>
-/// <param name="shape">Its shape.</param>
-/// <param name="options">How it is quantized.</param>
+/// <c>quantize_4bit</c>.</summary>
 internal sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBitOptions options) : TensorSink
 {
     private const int QuantMapOutput = 2;
@@ -34,7 +26,6 @@ internal sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBi
     private readonly long _elements = shape.Count();
     private readonly long _blocks = (shape.Count() + options.BlockSize - 1) / options.BlockSize;
 
-    /// <inheritdoc/>
     public override IReadOnlyList<TensorSpec> Outputs =>
     [
         options.Packed ?? new(name, TensorType.U8, [(_elements + 1) / 2, 1]),
@@ -46,23 +37,17 @@ internal sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBi
             : [],
     ];
 
-    /// <inheritdoc/>
     public override IReadOnlyList<DeferredSpec> Deferred =>
         [new($"{name}.quant_state.bitsandbytes__{options.Codes.Name}", State(-1.2345678901234567e-30).Length)];
 
-    /// <inheritdoc/>
     public override string Format => options.Codes.Name.ToUpperInvariant();
 
-    /// <inheritdoc/>
     public override TensorType? RoundedType => options.Type;
 
-    /// <inheritdoc/>
     public override long ResidentBytes => _blocks * sizeof(float);
 
-    /// <inheritdoc/>
     public override bool IsQuantized => true;
 
-    /// <inheritdoc/>
     public override int RowQuantum
     {
         get
@@ -81,7 +66,6 @@ internal sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBi
 
     private long NestedBlocks => (_blocks + FourBitOptions.NestedBlockSize - 1) / FourBitOptions.NestedBlockSize;
 
-    /// <inheritdoc/>
     public override long BytesOf(MatrixView view, int rows)
     {
         // The rounded values, then the codes that they become.
@@ -89,7 +73,6 @@ internal sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBi
         return CacheLine.Align(elements * sizeof(ushort)) + ((elements + 1) / 2);
     }
 
-    /// <inheritdoc/>
     public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output) => new Writer(this, options, view, output);
 
     // Python's json.dumps, in the order of bitsandbytes.

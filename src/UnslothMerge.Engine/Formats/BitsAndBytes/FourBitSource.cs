@@ -3,13 +3,9 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.BitsAndBytes;
 
-/// <summary>The stored tensors of one 4-bit weight.</summary>
-/// <param name="Packed">Two codes a byte, high nibble first, over the row-major flattened weight; any dtype may hold the bytes.</param>
-/// <param name="AbsMax">F32 [blocks], or U8 [blocks] with double quantization.</param>
-/// <param name="QuantMap">F32 [16]: the value of each code.</param>
-/// <param name="NestedAbsMax">F32 [⌈blocks / nested block size⌉].</param>
-/// <param name="NestedQuantMap">F32 [256]: the value of each absmax code.</param>
-/// <param name="StateJson">U8: the JSON of the <see cref="QuantState"/>.</param>
+/// <summary>The stored tensors of one 4-bit weight: two codes a byte, high nibble first, over the row-major flattened weight (any dtype may
+/// hold the bytes); absmax F32 [blocks], or U8 [blocks] with double quantization; F32 [16], the value of each code; F32 [⌈blocks / nested
+/// block size⌉]; F32 [256], the value of each absmax code; U8, the JSON of the <see cref="QuantState"/>.</summary>
 internal sealed record FourBitTensors(
     StoredTensor Packed, StoredTensor AbsMax, StoredTensor QuantMap, StoredTensor? NestedAbsMax, StoredTensor? NestedQuantMap,
     StoredTensor StateJson)
@@ -20,10 +16,6 @@ internal sealed record FourBitTensors(
 }
 
 /// <summary>The bytes and blocks that hold some rows.</summary>
-/// <param name="FirstByte">The first byte of the codes in the file.</param>
-/// <param name="Bytes">The number of bytes.</param>
-/// <param name="FirstBlock">The first block.</param>
-/// <param name="Blocks">The number of blocks.</param>
 internal readonly record struct FourBitExtent(long FirstByte, int Bytes, long FirstBlock, int Blocks)
 {
     /// <summary>The decoded scales in what was read: they follow the codes at an aligned place.</summary>

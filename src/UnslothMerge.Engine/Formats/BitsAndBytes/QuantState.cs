@@ -1,21 +1,12 @@
 namespace UnslothMerge.Formats.BitsAndBytes;
 
-/// <summary>
-/// The JSON that bitsandbytes stores beside a 4-bit weight, under <c>P.weight.quant_state.bitsandbytes__nf4</c> (or <c>__fp4</c>).
-/// Source: bitsandbytes 0.50, <c>QuantState.as_dict(packed=True)</c>.
-/// </summary>
-/// <param name="QuantType"><c>nf4</c> or <c>fp4</c>.</param>
-/// <param name="BlockSize">Elements that share one absmax.</param>
-/// <param name="Type">The dtype of the weight before it was quantized, to which it decodes again.</param>
-/// <param name="Shape">The shape of the weight before it was packed.</param>
-/// <param name="NestedBlockSize">Absmax values that share one nested absmax; null without double quantization.</param>
-/// <param name="NestedOffset">What is added to each decoded absmax.</param>
+/// <summary>The JSON that bitsandbytes stores beside a 4-bit weight, under <c>P.weight.quant_state.bitsandbytes__nf4</c> (or <c>__fp4</c>).
+/// Type and shape are those before it was quantized; the nested block size is null without double quantization; the offset is added to each
+/// decoded absmax. Source: bitsandbytes 0.50, <c>QuantState.as_dict(packed=True)</c>.</summary>
 internal sealed record QuantState(
     string QuantType, int BlockSize, TensorType Type, IReadOnlyList<long> Shape, int? NestedBlockSize, float NestedOffset)
 {
     /// <summary>Reads the stored JSON.</summary>
-    /// <param name="json">Its UTF-8 bytes.</param>
-    /// <param name="name">The tensor that holds it, for errors.</param>
     public static QuantState Parse(byte[] json, string name)
     {
         try

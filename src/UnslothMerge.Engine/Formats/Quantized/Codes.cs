@@ -2,13 +2,8 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>Decodes a segment of a row: (code − zero) · scale, in fp32.</summary>
-/// <param name="row">The whole stored row.</param>
-/// <param name="column">The first column.</param>
-/// <param name="scales">The row's scales.</param>
-/// <param name="zeros">The row's zero points, as many; empty for none.</param>
-/// <param name="block">The columns that share a scale, a multiple of 16.</param>
-/// <param name="values">Receives as many values as it is long.</param>
+/// <summary>Decodes a segment of a row: (code − zero) · scale, in fp32. Scales and zero points (empty for none) are those of the whole row;
+/// the columns of a block, a multiple of 16, share one.</summary>
 internal delegate void CodeDecoder(
     ReadOnlySpan<byte> row, int column, ReadOnlySpan<float> scales, ReadOnlySpan<float> zeros, int block, Span<float> values);
 

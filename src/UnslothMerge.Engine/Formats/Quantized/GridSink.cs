@@ -3,20 +3,12 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>The scales of a weight that is quantized in the base.</summary>
-/// <param name="Scales">The stored scales.</param>
-/// <param name="Zeros">The code of zero of each block; null if it is 0.</param>
-/// <param name="GroupIndex">The group of each column, where they are not in order.</param>
-/// <param name="Factor">The factor on the stored scales.</param>
+/// <summary>The scales of a weight that is quantized in the base, with a factor on them; the code of zero of each block (null: 0); the
+/// group of each column, where they are not in order.</summary>
 internal sealed record BaseScales(byte[] Scales, float[]? Zeros, int[]? GroupIndex, float Factor);
 
-/// <summary>How a weight is stored as codes with scales.</summary>
-/// <param name="Format">The name of the format.</param>
-/// <param name="Codes">The stored codes.</param>
-/// <param name="Scales">The stored scales.</param>
-/// <param name="Book">How values become codes.</param>
-/// <param name="Layout">How the codes are packed.</param>
-/// <param name="Blocks">The blocks that share a scale.</param>
+/// <summary>How a weight is stored as codes with scales: how values become codes, how codes are packed, which blocks share a
+/// scale.</summary>
 internal sealed record GridWeight(string Format, TensorSpec Codes, TensorSpec Scales, CodeBook Book, CodeLayout Layout, ScaleBlocks Blocks)
 {
     /// <summary>The scale of a block of zeros.</summary>
@@ -317,9 +309,8 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             }
         }
 
-        /// <summary>The part of a block that lies in a piece.</summary>
-        /// <param name="Start">The index of its first value.</param>
-        /// <param name="Cell">The index of its scale.</param>
+        /// <summary>The part of a block that lies in a piece, by the index of its first value; the cell is the index of its
+        /// scale.</summary>
         private readonly record struct Block(int Start, int Rows, int Columns, int Cell);
 
         private static IEnumerable<(int Start, int Count, int Group)> Runs(ScaleBlocks blocks, int columns, int[]? groupIndex)

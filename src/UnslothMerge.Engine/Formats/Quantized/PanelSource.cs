@@ -3,16 +3,9 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>
-/// How GPTQ and AWQ pack a weight [out, in]: transposed, as words of <see cref="Bits"/>-bit codes.
-/// </summary>
-/// <param name="Format">The name of the format.</param>
-/// <param name="Bits">The bits of a code.</param>
-/// <param name="Codes">GPTQ: I32 [in · bits / 32, out], packed along in. AWQ: I32 [in, out · bits / 32], packed along out.</param>
-/// <param name="Zeros">I32 [groups, out · bits / 32], packed along out.</param>
-/// <param name="Scales">[groups, out].</param>
-/// <param name="GroupIndex">I32 [in]: the group of each input; null where they are in order.</param>
-/// <param name="GroupSize">The inputs of a group.</param>
+/// <summary>How GPTQ and AWQ pack a weight [out, in]: transposed, as words of <see cref="Bits"/>-bit codes. GPTQ: I32 [in · bits / 32,
+/// out], packed along in. AWQ: I32 [in, out · bits / 32], packed along out. Both: zeros I32 [groups, out · bits / 32], packed along out;
+/// scales [groups, out]; the group of each input I32 [in], null where they are in order.</summary>
 internal sealed record PanelWeight(
     string Format, int Bits, StoredTensor Codes, StoredTensor Zeros, StoredTensor Scales, StoredTensor? GroupIndex, int GroupSize)
 {

@@ -1,13 +1,7 @@
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>
-/// How scales cover a matrix: each serves a block of rows and columns. Blocks at the edges may be smaller. Several matrices stacked on top
-/// of each other (experts) are covered one by one.
-/// </summary>
-/// <param name="MatrixRows">The rows of one of the stacked matrices.</param>
-/// <param name="BlockRows">The rows that share a scale.</param>
-/// <param name="BlockColumns">The columns that share a scale.</param>
-/// <param name="Columns">The scales in a row of them.</param>
+/// <summary>How scales cover a matrix: each serves a block of rows and columns. Blocks at the edges may be smaller. Several matrices
+/// stacked on top of each other (experts) are covered one by one.</summary>
 internal sealed record ScaleBlocks(long MatrixRows, long BlockRows, int BlockColumns, int Columns)
 {
     private long RowsPerMatrix => (MatrixRows + BlockRows - 1) / BlockRows;
@@ -18,7 +12,6 @@ internal sealed record ScaleBlocks(long MatrixRows, long BlockRows, int BlockCol
     /// <summary>The rows from one on that use the same scales.</summary>
     public long RowsFrom(long row) => Math.Min(BlockRows - (row % MatrixRows % BlockRows), MatrixRows - (row % MatrixRows));
 
-    /// <summary>Pieces of so many rows hold whole blocks.</summary>
-    /// <param name="rows">The rows of all matrices.</param>
+    /// <summary>Pieces of so many rows hold whole blocks; <paramref name="rows"/> are those of all matrices.</summary>
     public long Quantum(long rows) => rows > MatrixRows && MatrixRows % BlockRows != 0 ? MatrixRows : Math.Min(BlockRows, MatrixRows);
 }

@@ -4,8 +4,6 @@ using UnslothMerge.Simd;
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>Scales (or zero points) of a quantized matrix.</summary>
-/// <param name="Tensor">The stored grid.</param>
-/// <param name="Blocks">What each scale serves.</param>
 internal sealed record ScaleGrid(StoredTensor Tensor, ScaleBlocks Blocks)
 {
     /// <summary>The scales in a row of the grid.</summary>
@@ -31,12 +29,8 @@ internal sealed record ScaleGrid(StoredTensor Tensor, ScaleBlocks Blocks)
         Decode(stored, Tensor.Type, scales[..count]);
     }
 
-    /// <summary>Fits a grid to a matrix.</summary>
-    /// <param name="tensor">The stored grid: a scalar, one value, a vector of rows, or a matrix; one more dimension for stacked
-    /// matrices.</param>
-    /// <param name="shape">The shape of the weight.</param>
-    /// <param name="block">The rows and columns of a block, where the config states them.</param>
-    /// <returns>Null if it does not fit.</returns>
+    /// <summary>Fits a stored grid (a scalar, one value, a vector of rows, or a matrix; one more dimension for stacked matrices) to a
+    /// weight's shape, with the block that the config states, if any; null if it does not fit.</summary>
     public static ScaleGrid? Fit(StoredTensor tensor, IReadOnlyList<long> shape, (long Rows, int Columns)? block)
     {
         var (rows, columns) = (shape[^2], checked((int)shape[^1]));

@@ -3,12 +3,6 @@ using UnslothMerge.IO;
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>What a weight of row-major codes with scales is made of.</summary>
-/// <param name="Format">The name of the format.</param>
-/// <param name="Codes">The stored codes.</param>
-/// <param name="Shape">The shape of the weight.</param>
-/// <param name="Decoder">Decodes a row.</param>
-/// <param name="RowBytes">The bytes of a stored row.</param>
-/// <param name="Scales">The scales.</param>
 internal sealed record ScaledWeight(
     string Format, StoredTensor Codes, IReadOnlyList<long> Shape, CodeDecoder Decoder, long RowBytes, ScaleGrid Scales)
 {
@@ -37,9 +31,8 @@ internal sealed record ScaledWeight(
     public IReadOnlyList<StoredTensor> Ignored { get; init; } = [];
 }
 
-/// <summary>Zero points, in the order of a grid of scales.</summary>
-/// <param name="Tensor">The stored zero points.</param>
-/// <param name="PackedBits">The bits of each, packed into I32 along the rows; 0 if they are not packed.</param>
+/// <summary>Zero points, in the order of a grid of scales; packed ones have so many bits, along the rows of an I32 tensor (0: not
+/// packed).</summary>
 internal sealed record ZeroPoints(StoredTensor Tensor, int PackedBits)
 {
     /// <summary>Reads a grid of zero points. Packed ones lie along the rows: the fields of one column of the grid follow each other in its

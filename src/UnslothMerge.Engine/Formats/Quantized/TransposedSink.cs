@@ -3,9 +3,7 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>Writes stacked matrices [in, out] through a sink that stores them transposed, [out, in].</summary>
-/// <param name="sink">The sink of the transposed matrices.</param>
-/// <param name="inputs">The rows of a matrix.</param>
+/// <summary>Writes stacked matrices [in, out] through a sink that stores them transposed, [out, in]; inputs are the rows of one.</summary>
 internal sealed class TransposedSink(GridSink sink, int inputs) : TensorSink
 {
     // So many columns become rows at a time.

@@ -32,9 +32,8 @@ internal sealed class AdapterTensors
     ];
 }
 
-/// <summary>What an adapter stores for one module, read in float64, and what its config says.</summary>
-/// <param name="name">The module's name in the running model.</param>
-/// <param name="planned">The tensors that the plan uses for it, shared ones included.</param>
+/// <summary>What an adapter stores for one module, read in float64, and what its config says. The planned tensors are those that the plan
+/// uses for it, shared ones included.</summary>
 internal sealed class AdapterModule(InputFiles files, AdapterTensors tensors, string name, IReadOnlyList<StoredTensor> planned)
 {
     public string Name => name;

@@ -4,11 +4,8 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Verification.References;
 
-/// <summary>LoRA: W + scale·left·right (arXiv 2106.09685). Factors may be parts of stored tensors, and the product a part of the
-/// weight.</summary>
-/// <param name="left">[rows, rank].</param>
-/// <param name="right">[rank, columns].</param>
-/// <param name="place">The first element of the product in the weight.</param>
+/// <summary>LoRA: W + scale·left·right (arXiv 2106.09685), with left [rows, rank] and right [rank, columns]. Factors may be parts of stored
+/// tensors, and the product a part of the weight, from <paramref name="place"/> on.</summary>
 internal sealed class LowRankReference(InputFiles files, FactorMatrix left, FactorMatrix right, double scale, MatrixPlace place) : Reference
 {
     private const double Fp32 = 1.0 / (1 << 24);

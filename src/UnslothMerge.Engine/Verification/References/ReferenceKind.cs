@@ -3,13 +3,9 @@ using UnslothMerge.Verification.Kinds;
 
 namespace UnslothMerge.Verification.References;
 
-/// <summary>The parameter that a reference is for, as its layer sees it.</summary>
-/// <param name="Outputs">The outputs of the layer: the rows.</param>
-/// <param name="Inputs">The inputs of the layer times its kernel: the columns; 1 for a bias.</param>
-/// <param name="IsBias">True for the bias.</param>
-/// <param name="Shape">The shape as stored.</param>
-/// <param name="Factor">The caller's factor on what is added.</param>
-/// <param name="Weight">The layer's weight in the base, [outputs, inputs]: for the few biases that depend on it.</param>
+/// <summary>The parameter that a reference is for, as its layer sees it: rows are outputs, columns are inputs times the kernel (1 for a
+/// bias). The shape is the stored one, the factor the caller's; the weight is the layer's in the base, [outputs, inputs], for the few
+/// biases that depend on it.</summary>
 internal sealed record ReferenceTarget(
     int Outputs, int Inputs, bool IsBias, IReadOnlyList<long> Shape, double Factor, Func<Matrix<double>> Weight)
 {
@@ -23,10 +19,9 @@ internal sealed record ReferenceTarget(
     public Reference AddEntries(Func<long, long, double> entry) => Add((rows, _) => Matrices.Make(rows, Inputs, entry));
 }
 
-/// <summary>How one kind of adapter changes a layer, by its published formula.</summary>
-/// <param name="Of">The reference for one parameter; null if there is none for what the adapter does.</param>
-/// <param name="Size">The layer's outputs and inputs, as far as the adapter's shapes give them: where the architecture is not known, they
-/// decide whether the weight is stored transposed.</param>
+/// <summary>How one kind of adapter changes a layer, by its published formula; null if there is none for what the adapter does. The size is
+/// the layer's outputs and inputs, as far as the adapter's shapes give them: where the architecture is not known, they decide whether the
+/// weight is stored transposed.</summary>
 internal sealed record ReferenceKind(
     Func<AdapterModule, ReferenceTarget, Reference?> Of, Func<AdapterModule, (long? Outputs, long? Inputs)>? Size = null)
 {

@@ -2,9 +2,7 @@ using MathNet.Numerics.LinearAlgebra;
 
 namespace UnslothMerge.Verification.References;
 
-/// <summary>Some rows of a tensor's matrix in float64: as the base has them, and as the adapters make them.</summary>
-/// <param name="rows">The numbers of the rows, ascending.</param>
-/// <param name="columns">The length of a row.</param>
+/// <summary>Some rows of a tensor's matrix in float64, by ascending number: as the base has them, and as the adapters make them.</summary>
 internal sealed class RowSet(IReadOnlyList<long> rows, int columns)
 {
     public IReadOnlyList<long> Rows => rows;
