@@ -14,8 +14,8 @@ internal sealed class SmallMerge : IDisposable
         var (model, adapter) = (Path.Combine(_directory, "base"), Path.Combine(_directory, "adapter"));
         ModelGenerator.Generate(shape, model, TensorType.BF16, 5_000_000_000, sparse: false, CancellationToken.None);
         AdapterGenerator.Generate(shape, 64, adapter, TensorType.F32, dora: false, sparse: false, CancellationToken.None);
-        Plan = DeviceSaves.Plan(model, adapter);
-        DeviceSaves.Save(Plan, Path.Combine(_directory, "cores"), null);
+        Plan = TinyModel.WritePlan(TinyModel.Plan(model, adapter));
+        TinyModel.Save(Plan, Path.Combine(_directory, "cores"));
     }
 
     /// <summary>What is written.</summary>
@@ -25,7 +25,7 @@ internal sealed class SmallMerge : IDisposable
     public SameModels SaveOn(DeviceRun device)
     {
         var output = Path.Combine(_directory, "device");
-        DeviceSaves.Save(Plan, output, device, Environment.ProcessorCount);
+        TinyModel.Save(Plan, output, Environment.ProcessorCount, device: device);
         var same = SameModels.Check(Path.Combine(_directory, "cores"), output);
         Directory.Delete(output, recursive: true);
         return same;

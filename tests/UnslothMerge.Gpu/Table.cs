@@ -42,7 +42,7 @@ internal static class Table
         var (model, nf4, all) = (Path.Combine(directory, "bf16"), Path.Combine(directory, "nf4"), Environment.ProcessorCount);
         var bytes = ModelGenerator.Generate(shape, model, TensorType.BF16, 5_000_000_000, sparse: false, CancellationToken.None);
         Console.WriteLine($"Llama {shape.Name}, {ByteSize.Text(bytes)} of BF16, adapters of F32 on all linear layers, in {directory}");
-        DeviceSaves.Save(DeviceSaves.Plan(model, null, new FourBitRequest(null, null, null, null)), nf4, null, all);
+        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(model), quantization: new FourBitRequest(null, null, null, null)), nf4, all);
         string Adapter(int rank, bool dora = false)
         {
             var adapter = Path.Combine(directory, $"{(dora ? "dora" : "lora")}-{rank}");

@@ -25,8 +25,8 @@ internal sealed record TableRow(string Name, string Model, string Adapter, int T
         if (check)
         {
             Console.WriteLine($"{Name}: {SameModels.Check(cpu, there)}");
-            using var auto = Open(
-            new DeviceRequest(DeviceKind.Auto), DeviceSaves.Plan(Model, Adapter), line => Console.WriteLine($"{Name}, auto: {line}"));
+            using var auto = Open(new DeviceRequest(DeviceKind.Auto), TinyModel.WritePlan(TinyModel.Plan(Model, Adapter)),
+                line => Console.WriteLine($"{Name}, auto: {line}"));
         }
 
         Directory.Delete(cpu, recursive: true);
@@ -39,9 +39,9 @@ internal sealed record TableRow(string Name, string Model, string Adapter, int T
     private double Merge(DeviceRequest request, string output)
     {
         var clock = Stopwatch.StartNew();
-        var plan = DeviceSaves.Plan(Model, Adapter);
+        var plan = TinyModel.WritePlan(TinyModel.Plan(Model, Adapter));
         using var device = Open(request, plan, _ => { });
-        DeviceSaves.Save(plan, output, device, Threads);
+        TinyModel.Save(plan, output, Threads, device: device);
         return clock.Elapsed.TotalSeconds;
     }
 }

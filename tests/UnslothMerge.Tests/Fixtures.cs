@@ -36,9 +36,14 @@ internal sealed class TemporaryDirectory : IDisposable
     public void Dispose() => Directory.Delete(Path, recursive: true);
 }
 
-/// <summary>How tests run a save: without flushing, with as much memory as it likes.</summary>
-internal static class Runs
+/// <summary>Tests that write files, each in a directory of its own.</summary>
+public abstract class FileTests : IDisposable
 {
-    public static RunOptions Of(WritePlan plan, int workers = 2) =>
-        new(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: false);
+    private protected TemporaryDirectory Temp { get; } = new();
+
+    public void Dispose()
+    {
+        Temp.Dispose();
+        GC.SuppressFinalize(this);
+    }
 }

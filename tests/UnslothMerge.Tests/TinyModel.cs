@@ -2,29 +2,71 @@ using System.Security.Cryptography;
 
 namespace UnslothMerge.Tests;
 
-/// <summary>A tensor to put into a test's file.</summary>
-internal sealed record TinyTensor(string Name, TensorType Type, long[] Shape, byte[] Bytes)
+/// <summary>A model and its adapters, built in memory; written, planned and merged where a test says.</summary>
+internal sealed class TinyModel(string config, params TinyTensor[] tensors)
 {
-    public static TinyTensor F32(string name, long[] shape, params float[] values) =>
-        new(name, TensorType.F32, shape, MemoryMarshal.AsBytes<float>(values).ToArray());
+    private const string Plain = """{"architectures": ["Tiny"], "model_type": "custom"}""";
 
-    /// <summary>F32, from values that fp32 can hold.</summary>
-    public static TinyTensor F32(string name, long[] shape, double[] values) => F32(name, shape, Array.ConvertAll(values, v => (float)v));
+    private readonly List<(JsonObject Config, TinyTensor[] Tensors, double Weight)> _adapters = [];
 
-    public static TinyTensor BF16(string name, long[] shape, params ushort[] bits) =>
-        new(name, TensorType.BF16, shape, MemoryMarshal.AsBytes<ushort>(bits).ToArray());
-
-    /// <summary>Values that look like weights, the same for the same seed.</summary>
-    public static TinyTensor Random(string name, long[] shape, int seed)
+    public TinyModel(params TinyTensor[] tensors)
+        : this(Plain, tensors)
     {
-        var random = new Random(seed);
-        return F32(name, shape, [.. Enumerable.Range(0, (int)shape.Count()).Select(_ => (float)((random.NextDouble() - 0.5) * 0.1))]);
     }
-}
 
-/// <summary>Makes models and adapters for tests that no fixture serves, and saves merges of them.</summary>
-internal static class TinyModel
-{
+    /// <summary>The plan of the last merge.</summary>
+    public MergePlan? Planned { get; private set; }
+
+    /// <summary>Adds an adapter: by default LoRA with an alpha of 1; the names of its tensors get <c>base_model.model.</c></summary>
+    public TinyModel With(string config, double weight, params TinyTensor[] tensors)
+    {
+        var json = JsonNode.Parse(config)!.AsObject();
+        json.TryAdd("peft_type", "LORA");
+        json.TryAdd("lora_alpha", 1);
+        _adapters.Add((json, [.. tensors.Select(t =>
+            t.Name.StartsWith("base_model.", StringComparison.Ordinal) ? t : t with { Name = "base_model.model." + t.Name })], weight));
+        return this;
+    }
+
+    public TinyModel With(string config, params TinyTensor[] tensors) => With(config, 1, tensors);
+
+    /// <summary>Adds LoRA with a scaling of 1 on some modules: random factors that fit.</summary>
+    public TinyModel WithLora(int rank, params string[] modules) => With($$"""{"r": {{rank}}, "lora_alpha": {{rank}}}""",
+        [.. modules.SelectMany((m, i) => tensors.Single(t => t.Name == m + ".weight").Shape is var shape
+            ? TinyTensor.Lora(m, new Random(i).Scaled(0.05, rank, shape[1]), new Random(~i).Scaled(0.05, shape[0], rank)) : [])]);
+
+    /// <summary>Adds b · a to a module: LoRA of rank 1 with a scaling of 1.</summary>
+    public TinyModel WithLora(string module, float[] a, float[] b) => With("""{"r": 1}""",
+        TinyTensor.Lora(module, Numbers.Of([1, a.Length], i => a[i]), Numbers.Of([b.Length, 1], i => b[i])));
+
+    /// <summary>Writes <c>base</c> and <c>adapter</c>, <c>adapter1</c>, …</summary>
+    /// <returns>The adapters' paths.</returns>
+    public IReadOnlyList<string> Write(TemporaryDirectory directory)
+    {
+        Base(directory["base"], config, tensors);
+        return [.. _adapters.Select((a, i) => Adapter(directory[i == 0 ? "adapter" : $"adapter{i}"], a.Config.ToJsonString(), a.Tensors))];
+    }
+
+    /// <summary>Writes all of it and plans the merge.</summary>
+    public MergePlan Plan(TemporaryDirectory directory, PlanOptions? options = null)
+    {
+        var steps = Write(directory).Zip(_adapters, (path, a) => new AdapterStep(AdapterDirectory.Open(path), a.Weight));
+        return Planned = MergePlanner.Plan(ModelDirectory.Open(directory["base"]), steps, options);
+    }
+
+    /// <summary>Merges, and gives the values that were saved as F32.</summary>
+    public Dictionary<string, double[]> Merge(PlanOptions? options = null)
+    {
+        using var directory = new TemporaryDirectory();
+        Save(WritePlan(Plan(directory, options), TensorType.F32), directory["out"]);
+        using var files = new InputFiles();
+        return Checkpoint.Open(directory["out"]).Tensors.ToDictionary(t => t.Name,
+            t => Array.ConvertAll(files.ReadAll<float>(t), v => (double)v));
+    }
+
+    /// <summary>Merges, which must be refused with these words.</summary>
+    public MergeException Refused(params string[] said) => Errors.Expect(() => Merge(), said);
+
     /// <summary>Writes a safetensors file.</summary>
     public static void WriteFile(string path, params TinyTensor[] tensors)
     {
@@ -38,53 +80,92 @@ internal static class TinyModel
         }
     }
 
-    /// <summary>Writes a file from the text of a header and some data.</summary>
-    public static void WriteRaw(string path, ReadOnlySpan<byte> json, int data)
-    {
-        var bytes = new byte[8 + json.Length + data];
-        BinaryPrimitives.WriteInt64LittleEndian(bytes, json.Length);
-        json.CopyTo(bytes.AsSpan(8));
-        File.WriteAllBytes(path, bytes);
-    }
-
     /// <summary>A model directory of one file.</summary>
-    public static string Base(string directory, params TinyTensor[] tensors)
-    {
-        Directory.CreateDirectory(directory);
-        File.WriteAllText(Path.Combine(directory, "config.json"), """{"architectures": ["TinyForCausalLM"], "model_type": "tiny"}""");
-        WriteFile(Path.Combine(directory, "model.safetensors"), tensors);
-        return directory;
-    }
+    public static string Base(string directory, params TinyTensor[] tensors) => Base(directory, Plain, tensors);
 
-    /// <summary>A LoRA adapter with alpha = rank, so that its scaling is 1.</summary>
-    public static string Lora(string directory, int rank, params TinyTensor[] tensors)
-    {
-        Directory.CreateDirectory(directory);
-        File.WriteAllText(Path.Combine(directory, "adapter_config.json"),
-            $$"""{"peft_type": "LORA", "r": {{rank}}, "lora_alpha": {{rank}}}""");
-        WriteFile(Path.Combine(directory, "adapter_model.safetensors"), tensors);
-        return directory;
-    }
+    public static string Base(string directory, string config, params TinyTensor[] tensors) =>
+        Write(directory, "config.json", config, "model.safetensors", tensors);
+
+    /// <summary>An adapter directory; its tensors have their full names.</summary>
+    public static string Adapter(string directory, string config, params TinyTensor[] tensors) =>
+        Write(directory, AdapterDirectory.ConfigName, config, AdapterDirectory.WeightsName, tensors);
+
+    /// <summary>A model with a <c>quantization_config</c>.</summary>
+    public static TinyModel Quantized(string quantization, params TinyTensor[] tensors) => new(
+        $$"""{"architectures": ["TinyForCausalLM"], "model_type": "tiny", "dtype": "bfloat16", "quantization_config": {{quantization}}}""",
+        tensors);
 
     public static MergePlan Plan(string @base, params string[] adapters) =>
         MergePlanner.Plan(ModelDirectory.Open(@base), adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a), 1)));
 
-    public static WritePlan WritePlan(MergePlan plan, TensorType? type = null, long shard = 5_000_000_000) =>
-        UnslothMerge.Planning.WritePlan.Create(plan, plan.Tensors, new WriteOptions(type, shard));
+    /// <summary>What is written; of all tensors by default.</summary>
+    public static WritePlan WritePlan(MergePlan plan, TensorType? type = null, long shard = 5_000_000_000,
+        OutputRequest? quantization = null, IEnumerable<LogicalTensor>? tensors = null) =>
+        UnslothMerge.Planning.WritePlan.Create(plan, [.. tensors ?? plan.Tensors],
+            new WriteOptions(type, shard) { Quantization = quantization });
 
-    /// <summary>Saves a merge beside whatever else is in a directory.</summary>
+    /// <summary>Saves a plan without flushing, with as much memory as it likes.</summary>
     public static IReadOnlyList<SavedShard> Save(WritePlan plan, string output, int workers = 2,
-        IProgress<UnslothMerge.Execution.MergeProgress>? progress = null, CancellationTokenSource? stop = null) =>
-        ModelSaver.Save(
-            Destination.Check(output, [("base", plan.Merge.Base.Path)], force: false),
-            "merged_16bit",
-            new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: false),
-            progress,
-            stop?.Token ?? TestContext.Current.CancellationToken);
+        IProgress<MergeProgress>? progress = null, CancellationToken? stop = null, DeviceRun? device = null, long memory = long.MaxValue)
+    {
+        var destination = Destination.Check(output, [("base", plan.Merge.Base.Path)], force: false);
+        var run = new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(memory), workers, device?.Need), Sync: false) { Device = device };
+        var extras = ModelExtras.For(plan, destination, "merged_16bit", new ExtrasOptions());
+        return ModelSaver.Save(extras, destination, run, progress, stop ?? CancellationToken.None);
+    }
+
+    /// <summary>Saves a plan's one adapter by itself.</summary>
+    public static void SaveAdapter(MergePlan plan, string output)
+    {
+        var destination = Destination.Check(output, [("base", plan.Base.Path)], force: false);
+        AdapterSaver.Save(plan, ModelExtras.ForAdapter(plan, destination, new ExtrasOptions()), destination, sync: false);
+    }
+
+    /// <summary>Converts a model, or merges adapters of one, in another format.</summary>
+    /// <param name="computed">True to compute every tensor, as if something had changed it.</param>
+    public static IReadOnlyList<TensorResult> Requantize(MergePlan plan, string output, OutputRequest request, bool computed = false)
+    {
+        var tensors = plan.Tensors.Select(t => computed && t.Source.Verbatim is null ? t with { Action = TensorAction.Merge } : t);
+        return [.. Save(WritePlan(plan, quantization: request, tensors: tensors), output).SelectMany(s => s.Tensors)];
+    }
+
+    /// <summary>The stored bytes of every tensor, by name.</summary>
+    public static SortedDictionary<string, string> Stored(string directory)
+    {
+        using var files = new InputFiles();
+        return new(Checkpoint.Open(directory).Tensors.ToDictionary(t => t.Name,
+            t => $"{t.Type} {t.Shape.Text()} {Convert.ToHexString(files.ReadAll(t))}"), StringComparer.Ordinal);
+    }
+
+    /// <summary>The values of every floating-point tensor, by name, as the engine decodes them.</summary>
+    public static SortedDictionary<string, float[]> Values(string directory)
+    {
+        using var files = new InputFiles();
+        return new(StoredFormats.Read(ModelDirectory.Open(directory)).ToDictionary(t => t.Name, t => Decode(t.Source, files)),
+            StringComparer.Ordinal);
+    }
 
     /// <summary>Everything in a directory: relative path and hash of each file, in order.</summary>
     public static string Fingerprint(string directory) =>
         string.Join('\n', Directory.EnumerateFiles(directory, "*", SearchOption.AllDirectories)
         .Select(f => $"{Path.GetRelativePath(directory, f)} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(f)))}")
         .Order(StringComparer.Ordinal));
+
+    private static string Write(string directory, string configName, string config, string weightsName, TinyTensor[] tensors)
+    {
+        Directory.CreateDirectory(directory);
+        File.WriteAllText(Path.Combine(directory, configName), config);
+        WriteFile(Path.Combine(directory, weightsName), tensors);
+        return directory;
+    }
+
+    private static float[] Decode(TensorSource source, InputFiles files)
+    {
+        var view = MatrixView.Of(source.Shape);
+        var (values, stored) = (new float[view.Count], new byte[source.BytesOf(view, (int)view.Rows)]);
+        using var reader = source.Open(files, view);
+        reader.Read(0, (int)view.Rows, stored);
+        reader.Decode(stored, 0, (int)view.Rows, new Tile(values, default, 0, (int)view.Rows, 0, view.Columns));
+        return values;
+    }
 }

@@ -19,29 +19,22 @@ internal static class DeviceGolden
         foreach (var (folder, limit, elements)
             in new[] { ("whole", 1_000_000_000L, long.MaxValue), ("rows", Least(plan), long.MaxValue), ("halved", 1_000_000_000L, 200L) })
         {
-            using var device = DeviceSaves.Open(request, plan, limit,
+            using var device = Open(request, plan, limit,
                 Math.Max(elements, plan.Tensors.Max(t => (long)t.Tensor.View.Columns * t.Tiling.RowQuantum)));
-            DeviceSaves.Save(plan, directory[folder], device);
+            TinyModel.Save(plan, directory[folder], device: device);
             Compare(@case, directory[folder]);
         }
     }
 
-    private static WritePlan Plan(GoldenCase @case)
+    /// <summary>Opens a device for a plan, with so many bytes on it, and batches of so many elements, as if memory ended there.</summary>
+    public static DeviceRun Open(DeviceRequest request, WritePlan plan, long limit, long elements = long.MaxValue)
     {
-        var options = new PlanOptions
-        {
-            BaseIsResidual = @case.Options.TryGetValue("BaseIsResidual", out var residual) && residual.GetBoolean(),
-            MoeLoraLayout = @case.Options.TryGetValue("MoeLoraLayout", out var layout)
-                ? Enum.Parse<MoeLoraLayout>(layout.GetString()!, ignoreCase: true) : null,
-            MoeOrientation = @case.Options.TryGetValue("MoeOrientation", out var orientation)
-                ? Enum.Parse<MoeOrientation>(orientation.GetString()!, ignoreCase: true) : null,
-        };
-        var merge = MergePlanner.Plan(ModelDirectory.Open(@case.Base),
-            @case.Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight)), options);
-        return WritePlan.Create(merge, merge.Tensors,
-            new WriteOptions(@case.Options.TryGetValue("DType", out var t) ? TensorTypes.FromTorchName(t.GetString()) : null,
-                5_000_000_000));
+        var device = (TorchDevice)new TorchDevices().Open(request);
+        device.MostElements = elements;
+        return new DeviceRun(device, DevicePlan.For(plan, limit, 3));
     }
+
+    private static WritePlan Plan(GoldenCase @case) => TinyModel.WritePlan(@case.Plan(), @case.DType);
 
     // The least memory with which the cores keep nothing that they would not keep otherwise.
     private static long Least(WritePlan plan)

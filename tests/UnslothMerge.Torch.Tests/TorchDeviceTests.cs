@@ -5,12 +5,8 @@ using UnslothMerge.Torch.Native;
 namespace UnslothMerge.Tests;
 
 [Collection("libtorch")]
-public sealed class TorchDeviceTests : IDisposable
+public sealed class TorchDeviceTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
-
-    public void Dispose() => _directory.Dispose();
-
     [Theory]
     [InlineData(TensorType.BF16)]
     [InlineData(TensorType.F16)]
@@ -18,36 +14,33 @@ public sealed class TorchDeviceTests : IDisposable
     public void A_large_merge_is_what_the_cores_make_of_it(TensorType type)
     {
         var plan = Large(type);
-        var onCores = TorchRuns.Save(plan, _directory["cores"], null);
+        var onCores = TinyModel.Save(plan, Temp["cores"]);
         foreach (var (name, elements) in new[] { ("whole", long.MaxValue), ("halved", 100_000L) })
         {
             using var device = TorchRuns.Open(plan, elements: elements);
             Assert.Equal(2, device.Plan.Count);
-            var onDevice = TorchRuns.Save(plan, _directory[name], device);
+            var onDevice = TinyModel.Save(plan, Temp[name], device: device);
             Assert.All(onCores.Zip(onDevice),
                 s =>
                 Assert.All(s.First.Tensors.Zip(s.Second.Tensors),
                     t => Assert.Equal(t.First.RelativeChange ?? -1, t.Second.RelativeChange ?? -1, 1e-6)));
-            AssertSame(_directory["cores"], _directory[name]);
+            AssertSame(Temp["cores"], Temp[name]);
         }
     }
 
     [Fact]
     public void Weights_of_4_bits_are_quantized_from_what_comes_down()
     {
-        Write();
-        var merge = TinyModel.Plan(_directory["base"], _directory["adapter"]);
-        var plan = WritePlan.Create(merge, merge.Tensors,
-            new WriteOptions(TensorType.BF16, 5_000_000_000) { Quantization = new FourBitRequest(null, null, null, null) });
+        var plan = Large(TensorType.BF16, new FourBitRequest(null, null, null, null));
         using var device = TorchRuns.Open(plan);
         Assert.True(device.Plan.Count > 0);
-        var cores = TorchRuns.Save(plan, _directory["cores"], null);
-        var there = TorchRuns.Save(plan, _directory["device"], device);
+        var cores = TinyModel.Save(plan, Temp["cores"]);
+        var there = TinyModel.Save(plan, Temp["device"], device: device);
         Assert.All(cores[0].Tensors.Zip(there[0].Tensors),
             t => Assert.Equal(t.First.RelativeError ?? -1, t.Second.RelativeError ?? -1, 1e-4));
 
         // A value at a rounding tie may find another neighbour, and with it another code.
-        var (a, b) = (File.ReadAllBytes(_directory["cores/model.safetensors"]), File.ReadAllBytes(_directory["device/model.safetensors"]));
+        var (a, b) = (File.ReadAllBytes(Temp["cores/model.safetensors"]), File.ReadAllBytes(Temp["device/model.safetensors"]));
         Assert.Equal(a.Length, b.Length);
         Assert.True(a.Zip(b).Count(p => p.First != p.Second) < a.Length / 1000);
     }
@@ -57,36 +50,26 @@ public sealed class TorchDeviceTests : IDisposable
     {
         var plan = Large(TensorType.BF16);
         using var device = TorchRuns.Open(plan, elements: 10);
-        var error = Assert.Throws<MergeException>(() => TorchRuns.Save(plan, _directory["out"], device));
-        Assert.Equal(MergeError.DoesNotFit, error.Error);
-        Assert.Contains("-Device cpu", error.Advice, StringComparison.Ordinal);
-        Assert.False(Directory.Exists(_directory["out"]));
+        Errors.Expect(MergeError.DoesNotFit, () => TinyModel.Save(plan, Temp["out"], device: device), "-Device cpu");
+        Assert.False(Directory.Exists(Temp["out"]));
     }
 
     [Fact]
     public void Values_beyond_the_range_are_named()
     {
-        TinyModel.Base(_directory["base"], TinyTensor.F32("m.weight", [2, 2], 1, 2, 3, 60000));
-        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 0, 1),
-            TinyTensor.F32("base_model.model.m.lora_B.weight", [2, 1], 0, 10000));
-        var plan = TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"]), TensorType.F16);
+        var model = new TinyModel(TinyTensor.F32("m.weight", [2, 2], 1, 2, 3, 60000)).WithLora("m", [0, 1], [0, 10000]);
+        var plan = TinyModel.WritePlan(model.Plan(Temp), TensorType.F16);
         using var device = TorchRuns.Open(plan);
-        var error = Assert.Throws<MergeException>(() => TorchRuns.Save(plan, _directory["out"], device));
-        Assert.Equal(MergeError.NonFiniteResult, error.Error);
-        Assert.Contains("'m.weight'", error.Message, StringComparison.Ordinal);
+        Errors.Expect(MergeError.NonFiniteResult, () => TinyModel.Save(plan, Temp["out"], device: device), "'m.weight'");
     }
 
     [Fact]
     public void An_adapter_with_nan_is_named()
     {
-        TinyModel.Base(_directory["base"], TinyTensor.F32("m.weight", [1, 2], 1, 2));
-        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 0, float.NaN),
-            TinyTensor.F32("base_model.model.m.lora_B.weight", [1, 1], 1));
-        var plan = TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"]));
+        var model = new TinyModel(TinyTensor.F32("m.weight", [1, 2], 1, 2)).WithLora("m", [0, float.NaN], [1]);
+        var plan = TinyModel.WritePlan(model.Plan(Temp));
         using var device = TorchRuns.Open(plan);
-        var error = Assert.Throws<MergeException>(() => TorchRuns.Save(plan, _directory["out"], device));
-        Assert.Equal(MergeError.InvalidAdapter, error.Error);
-        Assert.Contains("lora_A", error.Message, StringComparison.Ordinal);
+        Errors.Expect(MergeError.InvalidAdapter, () => TinyModel.Save(plan, Temp["out"], device: device), "lora_A");
     }
 
     [Fact]
@@ -94,9 +77,7 @@ public sealed class TorchDeviceTests : IDisposable
     {
         using var device = TorchRuns.Open(Large(TensorType.BF16));
         Assert.Throws<DeviceMemoryException>(() => TorchErrors.Translate(() => torch.empty(1L << 50)));
-        var other = Assert.Throws<MergeException>(() =>
-            TorchErrors.Translate(() => torch.zeros(2, 3).addmm_(torch.zeros(2, 3), torch.zeros(2, 3))));
-        Assert.Contains("2x3", other.Message, StringComparison.Ordinal);
+        var other = Errors.Expect(() => TorchErrors.Translate(() => torch.zeros(2, 3).addmm_(torch.zeros(2, 3), torch.zeros(2, 3))), "2x3");
         Assert.DoesNotContain('\n', other.Message);
         Assert.True(device.Device.MeasureBus() > 0);
     }
@@ -107,7 +88,7 @@ public sealed class TorchDeviceTests : IDisposable
         var plan = Large(TensorType.BF16);
         using var device = TorchRuns.Open(plan);
         var before = torch.Tensor.TotalCount;
-        TorchRuns.Save(plan, _directory["out"], device);
+        TinyModel.Save(plan, Temp["out"], device: device);
         Assert.Equal(before, torch.Tensor.TotalCount);
     }
 
@@ -127,7 +108,7 @@ public sealed class TorchDeviceTests : IDisposable
             $plan = Get-MergeMemoryPlan '{{Fixtures.Base("llama-bf16")}}' '{{Fixtures.Adapter("dora-linear")}}' -Device torch-cpu
             "$($plan.Device) $($plan.PeakDeviceBytes -gt 0)"
             Merge-LoraModel '{{Fixtures.Base("llama-bf16")}}' '{{Fixtures.Adapter("dora-linear")}}' |
-                Save-MergedModel '{{_directory["out"]}}' -Device torch-cpu -NoSync -Verbose 4>&1 | ForEach-Object { "$_" }
+                Save-MergedModel '{{Temp["out"]}}' -Device torch-cpu -NoSync -Verbose 4>&1 | ForEach-Object { "$_" }
             foreach ($assembly in [AppDomain]::CurrentDomain.GetAssemblies()) {
                 if ($assembly.GetName().Name -in 'TorchSharp', 'UnslothMerge.Torch') {
                     [System.Runtime.Loader.AssemblyLoadContext]::GetLoadContext($assembly).Name
@@ -139,27 +120,13 @@ public sealed class TorchDeviceTests : IDisposable
         Assert.Contains(lines, l => l.StartsWith("libtorch 2.10", StringComparison.Ordinal));
         Assert.Contains(lines, l => l.StartsWith("Device: torch-cpu merges", StringComparison.Ordinal));
         Assert.Equal(["UnslothMerge.Torch", "UnslothMerge.Torch"], lines.TakeLast(2));
-        Assert.True(File.Exists(_directory["out/model.safetensors"]));
+        Assert.True(File.Exists(Temp["out/model.safetensors"]));
     }
 
-    private WritePlan Large(TensorType type)
-    {
-        Write();
-        return TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"]), type);
-    }
-
-    private void Write()
-    {
-        TinyModel.Base(_directory["base"], TinyTensor.Random("model.layers.0.m.weight", [700, 896], 1),
-            TinyTensor.Random("model.layers.0.n.weight", [900, 512], 2), TinyTensor.Random("copied.weight", [500, 704], 3));
-        TinyModel.Lora(
-            _directory["adapter"],
-            9,
-            TinyTensor.Random("base_model.model.model.layers.0.m.lora_A.weight", [9, 896], 5),
-            TinyTensor.Random("base_model.model.model.layers.0.m.lora_B.weight", [700, 9], 6),
-            TinyTensor.Random("base_model.model.model.layers.0.n.lora_A.weight", [9, 512], 7),
-            TinyTensor.Random("base_model.model.model.layers.0.n.lora_B.weight", [900, 9], 8));
-    }
+    private WritePlan Large(TensorType type, OutputRequest? quantization = null) => TinyModel.WritePlan(
+        new TinyModel(TinyTensor.Random("model.layers.0.m.weight", [700, 896], 1),
+            TinyTensor.Random("model.layers.0.n.weight", [900, 512], 2), TinyTensor.Random("copied.weight", [500, 704], 3))
+            .WithLora(9, "model.layers.0.m", "model.layers.0.n").Plan(Temp), type, quantization: quantization);
 
     private static void AssertSame(string expected, string actual)
     {

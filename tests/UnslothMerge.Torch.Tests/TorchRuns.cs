@@ -17,9 +17,5 @@ internal static class TorchRuns
 
     /// <summary>Opens the device for a plan, with at most so many elements in a batch, as if memory ended there.</summary>
     public static DeviceRun Open(WritePlan plan, long elements = long.MaxValue) =>
-        DeviceSaves.Open(new DeviceRequest(DeviceKind.TorchCpu), plan, 1_000_000_000, elements);
-
-    /// <summary>Saves a plan; without a device on the cores.</summary>
-    public static IReadOnlyList<SavedShard> Save(WritePlan plan, string output, DeviceRun? device) =>
-        DeviceSaves.Save(plan, output, device, cancellation: TestContext.Current.CancellationToken);
+        DeviceGolden.Open(new DeviceRequest(DeviceKind.TorchCpu), plan, 1_000_000_000, elements);
 }

@@ -1,6 +1,6 @@
 namespace UnslothMerge.Tests.Adapters;
 
-public sealed class FactorMatrixTests
+public sealed class FactorMatrixTests : FileTests
 {
     private const int Rows = 13;
     private const int Columns = 24;
@@ -9,11 +9,8 @@ public sealed class FactorMatrixTests
     [Fact]
     public void Any_window_of_a_stored_matrix_is_read_either_way_round()
     {
-        using var directory = new TemporaryDirectory();
-        var model = new TinyTensors();
-        model.Add("t", [Rows, Columns], i => (i[0] * 100) + i[1]);
-        var tensor = SafetensorsFile.Open(
-            Path.Combine(model.WriteAdapter(directory["a"], new JsonObject()), "adapter_model.safetensors")).Tensors[0];
+        TinyModel.WriteFile(Temp["file"], ("t", Numbers.Of([Rows, Columns], i => (i / Columns * 100) + (i % Columns))));
+        var tensor = SafetensorsFile.Open(Temp["file"]).Tensors[0];
         var windows =
             from row in Gen.Int[0, Rows - 1]
             from rows in Gen.Int[1, Rows - row]

@@ -1,7 +1,7 @@
 namespace UnslothMerge.Tests.Combining;
 
 /// <summary>Whole merges of adapters with different ranks and targets, compared with the formula in double.</summary>
-public sealed class CombinedMergeTests
+public sealed class CombinedMergeTests : FileTests
 {
     private static readonly ModelDirectory Base = ModelDirectory.Open(Fixtures.Base("llama-fp32"));
 
@@ -13,36 +13,33 @@ public sealed class CombinedMergeTests
     [MemberData(nameof(CombinedTermTests.Types), MemberType = typeof(CombinedTermTests))]
     internal void IsTheFormulaOnEveryTensor(CombinationType type)
     {
-        using var directory = new TemporaryDirectory();
         var plan = MergePlanner.Plan(Base, Steps, new PlanOptions { Combination = type, Density = 0.3, Seed = 5 });
-        Save(plan, plan.Tensors, directory["one"], workers: 1);
-        Save(plan, plan.Tensors, directory["many"], workers: 3);
-        Assert.Equal(File.ReadAllBytes(Path.Combine(directory["one"], "model.safetensors")),
-            File.ReadAllBytes(Path.Combine(directory["many"], "model.safetensors")));
-        Assert.Contains($"- Combined by {type.Name()} (density 0.3", File.ReadAllText(Path.Combine(directory["one"], "README.md")),
+        Save(plan, plan.Tensors, Temp["one"], workers: 1);
+        Save(plan, plan.Tensors, Temp["many"], workers: 3);
+        Assert.Equal(File.ReadAllBytes(Path.Combine(Temp["one"], "model.safetensors")),
+            File.ReadAllBytes(Path.Combine(Temp["many"], "model.safetensors")));
+        Assert.Contains($"- Combined by {type.Name()} (density 0.3", File.ReadAllText(Path.Combine(Temp["one"], "README.md")),
             StringComparison.Ordinal);
-        Compare(directory["one"], (tensor, deltas) => CombinationReference.Combine(type, 0.3, 5, tensor, deltas));
+        Compare(Temp["one"], (tensor, deltas) => CombinationReference.Combine(type, 0.3, 5, tensor, deltas));
     }
 
     [Fact]
     public void StrengthMultipliesTheCombinedDelta()
     {
-        using var directory = new TemporaryDirectory();
         var plan = MergePlanner.Plan(Base, Steps, new PlanOptions { Combination = CombinationType.Ties, Density = 0.5 });
-        Save(plan, [.. plan.Tensors.Select(t => t.WithStrength(-0.25))], directory["out"], workers: 2);
-        Compare(directory["out"],
+        Save(plan, [.. plan.Tensors.Select(t => t.WithStrength(-0.25))], Temp["out"], workers: 2);
+        Compare(Temp["out"],
             (tensor, deltas) => [.. CombinationReference.Combine(CombinationType.Ties, 0.5, 0, tensor, deltas).Select(v => -0.25 * v)]);
     }
 
     [Fact]
     public void ExtendingAMergeCombinesOnlyTheNewAdapters()
     {
-        using var directory = new TemporaryDirectory();
         var options = new PlanOptions { Combination = CombinationType.Ties, Density = 0.5 };
         var first = MergePlanner.Plan(Base, Steps[..1], options);
         var second = MergePlanner.Extend(first, new Dictionary<int, double>(), Steps[1..], options);
-        Save(second, second.Tensors, directory["out"], workers: 2);
-        Compare(directory["out"], (tensor, deltas) =>
+        Save(second, second.Tensors, Temp["out"], workers: 2);
+        Compare(Temp["out"], (tensor, deltas) =>
         {
             var before = CombinationReference.Combine(CombinationType.Ties, 0.5, 0, tensor, [.. deltas.Take(1)]);
             var after = CombinationReference.Combine(CombinationType.Ties, 0.5, 0, tensor, [.. deltas.Skip(1)]);
@@ -53,13 +50,11 @@ public sealed class CombinedMergeTests
     [Fact]
     public void AThinnedAdapterIsNotSavedAsItWas()
     {
-        using var directory = new TemporaryDirectory();
         var plan = MergePlanner.Plan(Base, [new AdapterStep(Steps[0].Adapter, 1)],
             new PlanOptions { Combination = CombinationType.DareLinear, Density = 0.5, Seed = 8 });
-        var error = Assert.Throws<MergeException>(() =>
-            AdapterSaver.Save(plan, Destination.Check(directory["out"], [], force: false), sync: false));
-        Assert.Contains("dare_linear (density 0.5, seed 8)", error.Message, StringComparison.Ordinal);
-        Assert.Empty(Directory.EnumerateFileSystemEntries(directory.Path));
+        Errors.Expect(() => TinyModel.SaveAdapter(plan, Temp["out"]),
+            "dare_linear (density 0.5, seed 8)");
+        Assert.Empty(Directory.EnumerateFileSystemEntries(Temp.Path));
     }
 
     [Theory]
@@ -80,12 +75,8 @@ public sealed class CombinedMergeTests
         Assert.Equal(
             ["sum", "ties", "dare_linear", "dare_ties", "magnitude_prune"], Enum.GetValues<CombinationType>().Select(t => t.Name()));
 
-    private static void Save(MergePlan plan, IReadOnlyList<LogicalTensor> tensors, string output, int workers)
-    {
-        var write = WritePlan.Create(plan, tensors, new WriteOptions(TensorType.F32, 5_000_000_000));
-        ModelSaver.Save(Destination.Check(output, [], force: false), "merged_16bit", Runs.Of(write, workers), null,
-            TestContext.Current.CancellationToken);
-    }
+    private static void Save(MergePlan plan, IEnumerable<LogicalTensor> tensors, string output, int workers) =>
+        TinyModel.Save(TinyModel.WritePlan(plan, TensorType.F32, tensors: tensors), output, workers);
 
     private static void Compare(string output, Func<string, IReadOnlyList<(double Weight, double[] Values)>, double[]> combine)
     {

@@ -1,11 +1,7 @@
 namespace UnslothMerge.Tests.Devices;
 
-public sealed class DeviceExecutionTests : IDisposable
+public sealed class DeviceExecutionTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
-
-    public void Dispose() => _directory.Dispose();
-
     [Theory]
     [InlineData(long.MaxValue, 1_000_000_000, long.MaxValue)]
     [InlineData(5000, 1_000_000_000, long.MaxValue)]
@@ -24,7 +20,7 @@ public sealed class DeviceExecutionTests : IDisposable
             $"{device.Batches} batches");
 
         using var files = new InputFiles();
-        var (before, after) = (Checkpoint.Open(_directory["base"]), Checkpoint.Open(_directory["out"]));
+        var (before, after) = (Checkpoint.Open(Temp["base"]), Checkpoint.Open(Temp["out"]));
         foreach (var tensor in before.Tensors)
         {
             var added = tensor.Name == "copied.weight" ? 0f : 1f;
@@ -41,21 +37,17 @@ public sealed class DeviceExecutionTests : IDisposable
     public void A_device_that_cannot_hold_one_row_is_an_error()
     {
         using var device = new FakeDevice(899);
-        var error = Assert.Throws<MergeException>(() => Save(Plan(), device));
-        Assert.Equal(MergeError.DoesNotFit, error.Error);
-        Assert.Contains("1 row of", error.Message, StringComparison.Ordinal);
+        Errors.Expect(MergeError.DoesNotFit, () => Save(Plan(), device), "1 row of");
         Assert.Equal(0, device.Open);
-        Assert.False(Directory.Exists(_directory["out"]));
+        Assert.False(Directory.Exists(Temp["out"]));
     }
 
     [Fact]
     public void A_device_without_room_for_a_lane_is_an_error()
     {
         using var device = new FakeDevice(long.MaxValue, mostLanes: 0);
-        var error = Assert.Throws<MergeException>(() => Save(Plan(), device));
-        Assert.Equal(MergeError.DoesNotFit, error.Error);
-        Assert.Contains("fake has too little memory for the merge, with 1.00 GB free", error.Message, StringComparison.Ordinal);
-        Assert.False(Directory.Exists(_directory["out"]));
+        Errors.Expect(MergeError.DoesNotFit, () => Save(Plan(), device), "fake has too little memory for the merge, with 1.00 GB free");
+        Assert.False(Directory.Exists(Temp["out"]));
     }
 
     [Fact]
@@ -112,28 +104,10 @@ public sealed class DeviceExecutionTests : IDisposable
         DeviceWork Work(int rank) => new(2 * rank * elements, (long)(2 * elements), (long)(2 * elements));
     }
 
-    private WritePlan Plan()
-    {
-        TinyModel.Base(_directory["base"], TinyTensor.Random("m.weight", [700, 900], 1), TinyTensor.Random("n.weight", [700, 900], 2),
-            TinyTensor.Random("copied.weight", [50, 70], 3));
-        TinyModel.Lora(
-            _directory["adapter"],
-            3,
-            TinyTensor.Random("base_model.model.m.lora_A.weight", [3, 900], 5),
-            TinyTensor.Random("base_model.model.m.lora_B.weight", [700, 3], 6),
-            TinyTensor.Random("base_model.model.n.lora_A.weight", [3, 900], 7),
-            TinyTensor.Random("base_model.model.n.lora_B.weight", [700, 3], 8));
-        return TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"]), TensorType.F32);
-    }
+    private WritePlan Plan() => TinyModel.WritePlan(
+        new TinyModel(TinyTensor.Random("m.weight", [700, 900], 1), TinyTensor.Random("n.weight", [700, 900], 2),
+            TinyTensor.Random("copied.weight", [50, 70], 3)).WithLora(3, "m", "n").Plan(Temp), TensorType.F32);
 
-    private IReadOnlyList<SavedShard> Save(WritePlan plan, FakeDevice device, long limit = 1_000_000_000, long hostLimit = long.MaxValue)
-    {
-        var run = new DeviceRun(device, DevicePlan.For(plan, limit, 3));
-        return ModelSaver.Save(
-            Destination.Check(_directory["out"], [("base", plan.Merge.Base.Path)], force: false),
-            "merged_16bit",
-            new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(hostLimit), 2, run.Need), Sync: false) { Device = run },
-            null,
-            TestContext.Current.CancellationToken);
-    }
+    private IReadOnlyList<SavedShard> Save(WritePlan plan, FakeDevice device, long limit = 1_000_000_000, long hostLimit = long.MaxValue) =>
+        TinyModel.Save(plan, Temp["out"], device: new DeviceRun(device, DevicePlan.For(plan, limit, 3)), memory: hostLimit);
 }

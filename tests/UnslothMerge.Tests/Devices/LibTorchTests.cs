@@ -3,12 +3,8 @@ using UnslothMerge.Torch.Native;
 namespace UnslothMerge.Tests.Devices;
 
 /// <summary>What can be known of a libtorch before it is loaded. The files here are empty: nothing loads them.</summary>
-public sealed class LibTorchTests : IDisposable
+public sealed class LibTorchTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
-
-    public void Dispose() => _directory.Dispose();
-
     [Theory]
     [InlineData("venv/torch/lib", "venv/torch/lib")]
     [InlineData("venv/torch/lib", "venv/torch")]
@@ -17,8 +13,8 @@ public sealed class LibTorchTests : IDisposable
     public void It_is_found_in_the_folder_that_was_named_or_below(string place, string named)
     {
         Place(place);
-        var found = LibTorch.Find(_directory[named], _directory["none"]);
-        Assert.Equal(_directory[place], found.Directory);
+        var found = LibTorch.Find(Temp[named], Temp["none"]);
+        Assert.Equal(Temp[place], found.Directory);
         Assert.Null(found.Version);
         Assert.False(found.HasCuda);
     }
@@ -27,9 +23,9 @@ public sealed class LibTorchTests : IDisposable
     public void It_is_found_in_the_module_if_no_other_is_named()
     {
         Place("module");
-        File.WriteAllBytes(_directory[$"module/{LibTorch.FileName("torch_cuda")}"], []);
-        Assert.True(LibTorch.Find(null, _directory["module"]).HasCuda);
-        Assert.Equal(_directory["module"], LibTorch.Find(" ", _directory["module"]).Directory);
+        File.WriteAllBytes(Temp[$"module/{LibTorch.FileName("torch_cuda")}"], []);
+        Assert.True(LibTorch.Find(null, Temp["module"]).HasCuda);
+        Assert.Equal(Temp["module"], LibTorch.Find(" ", Temp["module"]).Directory);
     }
 
     [Theory]
@@ -38,8 +34,8 @@ public sealed class LibTorchTests : IDisposable
     public void Its_version_is_read_from_the_files_beside_it(string file, string text, string version)
     {
         Place("torch/lib");
-        File.WriteAllText(_directory[$"torch/{file}"], text);
-        Assert.Equal(version, LibTorch.Find(_directory["torch/lib"], "").Version);
+        File.WriteAllText(Temp[$"torch/{file}"], text);
+        Assert.Equal(version, LibTorch.Find(Temp["torch/lib"], "").Version);
     }
 
     [Theory]
@@ -51,23 +47,21 @@ public sealed class LibTorchTests : IDisposable
     public void Other_versions_are_refused_by_name(string version)
     {
         Place("torch/lib");
-        File.WriteAllText(_directory["torch/version.py"], $"__version__ = \"{version}\"\n");
-        AssertUnavailable(() => LibTorch.Find(_directory["torch/lib"], ""), _directory["torch/lib"], version, "2.10");
+        File.WriteAllText(Temp["torch/version.py"], $"__version__ = \"{version}\"\n");
+        AssertUnavailable(() => LibTorch.Find(Temp["torch/lib"], ""), Temp["torch/lib"], version, "2.10");
     }
 
     [Fact]
     public void Where_there_is_none_the_error_says_how_to_get_one()
     {
-        AssertUnavailable(() => LibTorch.Find(null, _directory["none"]), "no libtorch");
-        AssertUnavailable(() => LibTorch.Find(_directory["wrong"], ""), LibTorch.Variable, _directory["wrong"]);
+        AssertUnavailable(() => LibTorch.Find(null, Temp["none"]), "no libtorch");
+        AssertUnavailable(() => LibTorch.Find(Temp["wrong"], ""), LibTorch.Variable, Temp["wrong"]);
     }
 
     [Fact]
     public void A_gpu_that_is_not_there_is_an_error()
     {
-        var error = Assert.Throws<MergeException>(() => new TorchDevices().Open(new DeviceRequest(DeviceKind.Cuda, 99)));
-        Assert.Equal(MergeError.DeviceUnavailable, error.Error);
-        Assert.Contains("-Device cpu", error.Advice, StringComparison.Ordinal);
+        Errors.Expect(MergeError.DeviceUnavailable, () => new TorchDevices().Open(new DeviceRequest(DeviceKind.Cuda, 99)), "-Device cpu");
     }
 
     [Fact]
@@ -96,14 +90,13 @@ public sealed class LibTorchTests : IDisposable
 
     private void Place(string directory)
     {
-        Directory.CreateDirectory(_directory[directory]);
-        File.WriteAllBytes(_directory[$"{directory}/{LibTorch.FileName("torch_cpu")}"], []);
+        Directory.CreateDirectory(Temp[directory]);
+        File.WriteAllBytes(Temp[$"{directory}/{LibTorch.FileName("torch_cpu")}"], []);
     }
 
     private static void AssertUnavailable(Action find, params string[] names)
     {
-        var error = Assert.Throws<MergeException>(find);
-        Assert.Equal(MergeError.DeviceUnavailable, error.Error);
+        var error = Errors.Expect(MergeError.DeviceUnavailable, () => find());
         Assert.All(names, name => Assert.Contains(name, error.Message, StringComparison.Ordinal));
         Assert.All(["UNSLOTHMERGE_LIBTORCH", "-p:Torch=cuda-linux", "-Device cpu"],
             way => Assert.Contains(way, error.Advice, StringComparison.Ordinal));

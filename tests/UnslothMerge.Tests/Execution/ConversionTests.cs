@@ -1,7 +1,7 @@
 namespace UnslothMerge.Tests.Execution;
 
 /// <summary>A save without adapters: the dtype changes, with one rounding, or the bytes stay.</summary>
-public sealed class ConversionTests : IDisposable
+public sealed class ConversionTests : FileTests
 {
     // Ties, both sides of them, subnormal numbers of every dtype, the largest of F16, signed zeros.
     private static readonly double[] Values =
@@ -10,13 +10,9 @@ public sealed class ConversionTests : IDisposable
             6.1e-5, 5.96e-8, 2.98e-8, 2.99e-8, 1e-10, 1e-40, 1 / 3.0, 3.14159265358979,
     ];
 
-    private readonly TemporaryDirectory _directory = new();
-
     public static IReadOnlyCollection<ITheoryDataRow> Pairs =>
         new MatrixTheoryData<TensorType, TensorType>(
             [TensorType.F16, TensorType.BF16, TensorType.F32, TensorType.F64], [TensorType.F16, TensorType.BF16, TensorType.F32]);
-
-    public void Dispose() => _directory.Dispose();
 
     [Theory]
     [MemberData(nameof(Pairs))]
@@ -40,10 +36,8 @@ public sealed class ConversionTests : IDisposable
     {
         foreach (var value in new[] { double.NaN, double.PositiveInfinity, double.NegativeInfinity })
         {
-            var error = Assert.Throws<MergeException>(() =>
-                Save(to, new TinyTensor("m.weight", from, [2], [.. Encode(1, from), .. Encode(value, from)])));
-            Assert.Equal(MergeError.NonFiniteResult, error.Error);
-            Assert.Contains("'m.weight'", error.Message, StringComparison.Ordinal);
+            Errors.Expect(MergeError.NonFiniteResult,
+                () => Save(to, new TinyTensor("m.weight", from, [2], [.. Encode(1, from), .. Encode(value, from)])), "'m.weight'");
         }
     }
 
@@ -53,9 +47,8 @@ public sealed class ConversionTests : IDisposable
     [InlineData(TensorType.F64, -1e300)]
     internal void A_value_beyond_the_range_is_named(TensorType from, double value)
     {
-        var error = Assert.Throws<MergeException>(() => Save(TensorType.F16, new TinyTensor("m.weight", from, [1], Encode(value, from))));
-        Assert.Equal(MergeError.NonFiniteResult, error.Error);
-        Assert.Contains("bfloat16", error.Advice, StringComparison.Ordinal);
+        Errors.Expect(MergeError.NonFiniteResult, () => Save(TensorType.F16, new TinyTensor("m.weight", from, [1], Encode(value, from))),
+            "bfloat16");
     }
 
     [Theory]
@@ -72,19 +65,19 @@ public sealed class ConversionTests : IDisposable
     [Fact]
     public void Without_a_dtype_a_16_bit_model_keeps_each_tensors_own_and_a_32_bit_one_becomes_bf16()
     {
-        TinyModel.Base(_directory["mixed"], TinyTensor.BF16("a.weight", [1], 0x3F80), TinyTensor.F32("b.weight", [1], 1.0000001f));
-        TinyModel.Base(_directory["wide"], TinyTensor.F32("b.weight", [1], 1.0000001f));
-        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["mixed"])), _directory["out1"]);
-        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["wide"])), _directory["out2"]);
-        Assert.Equal([TensorType.F32, TensorType.BF16], Checkpoint.Open(_directory["out1"]).Tensors.Select(t => t.Type));
-        Assert.Equal([TensorType.BF16], Checkpoint.Open(_directory["out2"]).Tensors.Select(t => t.Type));
-        Assert.Contains("\"bfloat16\"", File.ReadAllText(_directory["out2/config.json"]), StringComparison.Ordinal);
+        TinyModel.Base(Temp["mixed"], TinyTensor.BF16("a.weight", [1], 0x3F80), TinyTensor.F32("b.weight", [1], 1.0000001f));
+        TinyModel.Base(Temp["wide"], TinyTensor.F32("b.weight", [1], 1.0000001f));
+        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(Temp["mixed"])), Temp["out1"]);
+        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(Temp["wide"])), Temp["out2"]);
+        Assert.Equal([TensorType.F32, TensorType.BF16], Checkpoint.Open(Temp["out1"]).Tensors.Select(t => t.Type));
+        Assert.Equal([TensorType.BF16], Checkpoint.Open(Temp["out2"]).Tensors.Select(t => t.Type));
+        Assert.Contains("\"bfloat16\"", File.ReadAllText(Temp["out2/config.json"]), StringComparison.Ordinal);
     }
 
     private StoredTensor Save(TensorType to, TinyTensor tensor)
     {
         using var fresh = new TemporaryDirectory();
-        var output = Path.Combine(_directory.Path, Path.GetFileName(fresh.Path));
+        var output = Path.Combine(Temp.Path, Path.GetFileName(fresh.Path));
         TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(TinyModel.Base(fresh["base"], tensor)), to), output);
         return Checkpoint.Open(output).Find(tensor.Name)!;
     }

@@ -1,11 +1,7 @@
 namespace UnslothMerge.Tests.Execution;
 
-public sealed class ExecutorTests : IDisposable
+public sealed class ExecutorTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
-
-    public void Dispose() => _directory.Dispose();
-
     [Fact]
     public void The_bytes_do_not_depend_on_the_workers_or_the_run()
     {
@@ -17,12 +13,12 @@ public sealed class ExecutorTests : IDisposable
         var results = new List<IReadOnlyList<double?>>();
         foreach (var (name, workers) in new[] { ("one", 1), ("two", 2), ("many", 64), ("again", 2) })
         {
-            var shards = TinyModel.Save(plan, _directory[$"{name}/out"], workers);
+            var shards = TinyModel.Save(plan, Temp[$"{name}/out"], workers);
             results.Add([.. shards.SelectMany(s => s.Tensors).Select(t => t.RelativeChange)]);
         }
 
-        var first = TinyModel.Fingerprint(_directory["one"]);
-        Assert.All(["two", "many", "again"], name => Assert.Equal(first, TinyModel.Fingerprint(_directory[name])));
+        var first = TinyModel.Fingerprint(Temp["one"]);
+        Assert.All(["two", "many", "again"], name => Assert.Equal(first, TinyModel.Fingerprint(Temp[name])));
         Assert.All(results, r => Assert.Equal(results[0], r));
     }
 
@@ -32,7 +28,7 @@ public sealed class ExecutorTests : IDisposable
         var plan = TinyModel.WritePlan(Large());
         using var stop = new CancellationTokenSource();
         stop.Cancel();
-        Assert.ThrowsAny<OperationCanceledException>(() => TinyModel.Save(plan, _directory["out"], stop: stop));
+        Assert.ThrowsAny<OperationCanceledException>(() => TinyModel.Save(plan, Temp["out"], stop: stop.Token));
         AssertNothing();
     }
 
@@ -42,7 +38,7 @@ public sealed class ExecutorTests : IDisposable
         var plan = TinyModel.WritePlan(Large());
         using var stop = new CancellationTokenSource();
         var reports = new Reports(stop);
-        Assert.ThrowsAny<OperationCanceledException>(() => TinyModel.Save(plan, _directory["out"], progress: reports, stop: stop));
+        Assert.ThrowsAny<OperationCanceledException>(() => TinyModel.Save(plan, Temp["out"], progress: reports, stop: stop.Token));
         Assert.True(reports.Count > 0);
         Assert.Equal(Environment.CurrentManagedThreadId, reports.Thread);
         AssertNothing();
@@ -52,41 +48,34 @@ public sealed class ExecutorTests : IDisposable
     public void A_save_whose_progress_cannot_be_shown_leaves_nothing()
     {
         var plan = TinyModel.WritePlan(Large());
-        Assert.Throws<InvalidOperationException>(() => TinyModel.Save(plan, _directory["out"], progress: new NoReports()));
+        Assert.Throws<InvalidOperationException>(() => TinyModel.Save(plan, Temp["out"], progress: new NoReports()));
         AssertNothing();
     }
 
     [Theory]
-    [InlineData("longer")]
-    [InlineData("shorter")]
-    [InlineData("touched")]
-    [InlineData("gone")]
-    [InlineData("replaced by a directory")]
-    public void A_base_that_changes_after_the_plan_is_an_error(string how)
+    [InlineData("base/model.safetensors", "longer")]
+    [InlineData("base/model.safetensors", "shorter")]
+    [InlineData("base/model.safetensors", "touched")]
+    [InlineData("base/model.safetensors", "gone")]
+    [InlineData("base/model.safetensors", "replaced by a directory")]
+    [InlineData("adapter/adapter_model.safetensors", "longer")]
+    [InlineData("adapter/adapter_model.safetensors", "gone")]
+    public void An_input_that_changes_after_the_plan_is_an_error(string file, string how)
     {
         var plan = TinyModel.WritePlan(Large());
-        Change(_directory["base/model.safetensors"], how);
-        AssertChanged(() => TinyModel.Save(plan, _directory["out"]), "model.safetensors");
-    }
-
-    [Theory]
-    [InlineData("longer")]
-    [InlineData("gone")]
-    public void An_adapter_that_changes_after_the_plan_is_an_error(string how)
-    {
-        var plan = TinyModel.WritePlan(Large());
-        Change(_directory["adapter/adapter_model.safetensors"], how);
-        AssertChanged(() => TinyModel.Save(plan, _directory["out"]), "adapter_model.safetensors");
+        Change(Temp[file], how);
+        Errors.Expect(MergeError.FileChanged, () => TinyModel.Save(plan, Temp["out"]), Path.GetFileName(file));
+        AssertNothing();
     }
 
     [Fact]
     public void A_file_that_shrinks_while_it_is_read_is_an_error()
     {
-        TinyModel.WriteFile(_directory["f"], TinyTensor.F32("a", [4], 1, 2, 3, 4));
-        var tensor = SafetensorsFile.Open(_directory["f"]).Tensors[0];
+        TinyModel.WriteFile(Temp["f"], TinyTensor.F32("a", [4], 1, 2, 3, 4));
+        var tensor = SafetensorsFile.Open(Temp["f"]).Tensors[0];
         using var files = new InputFiles();
         Assert.Equal(16, files.ReadAll(tensor).Length);
-        using (var file = new FileStream(_directory["f"], FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
+        using (var file = new FileStream(Temp["f"], FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
         {
             file.SetLength(tensor.Offset + 8);
         }
@@ -102,16 +91,10 @@ public sealed class ExecutorTests : IDisposable
     [InlineData(float.NegativeInfinity, "lora_B")]
     public void A_diverged_adapter_is_named(float value, string part)
     {
-        TinyModel.Base(_directory["base"], TinyTensor.F32("m.weight", [2, 2], 1, 2, 3, 4));
-        TinyModel.Lora(
-            _directory["adapter"],
-            1,
-            TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 1, part == "lora_A" ? value : 1),
-            TinyTensor.F32("base_model.model.m.lora_B.weight", [2, 1], 0, part == "lora_B" ? value : 1));
-        var error = Assert.Throws<MergeException>(() =>
-            TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"])), _directory["out"]));
-        Assert.Equal(MergeError.InvalidAdapter, error.Error);
-        Assert.Contains($"m.{part}.weight", error.Message, StringComparison.Ordinal);
+        var model = new TinyModel(TinyTensor.F32("m.weight", [2, 2], 1, 2, 3, 4))
+            .WithLora("m", [1, part == "lora_A" ? value : 1], [0, part == "lora_B" ? value : 1]);
+        Errors.Expect(MergeError.InvalidAdapter, () => TinyModel.Save(TinyModel.WritePlan(model.Plan(Temp)), Temp["out"]),
+            $"m.{part}.weight");
         AssertNothing();
     }
 
@@ -121,13 +104,10 @@ public sealed class ExecutorTests : IDisposable
     [InlineData(TensorType.F32, 3.3e38f, 1e38f)]
     internal void A_sum_beyond_the_range_is_named(TensorType type, float weight, float delta)
     {
-        TinyModel.Base(_directory["base"], TinyTensor.F32("fine.weight", [1, 1], 1), TinyTensor.F32("m.weight", [1, 2], 1, weight));
-        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 0, 1),
-            TinyTensor.F32("base_model.model.m.lora_B.weight", [1, 1], delta));
-        var error = Assert.Throws<MergeException>(() =>
-            TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"]), type), _directory["out"]));
-        Assert.Equal(MergeError.NonFiniteResult, error.Error);
-        Assert.Contains("'m.weight'", error.Message, StringComparison.Ordinal);
+        var model = new TinyModel(TinyTensor.F32("fine.weight", [1, 1], 1), TinyTensor.F32("m.weight", [1, 2], 1, weight))
+            .WithLora("m", [0, 1], [delta]);
+        Errors.Expect(MergeError.NonFiniteResult, () => TinyModel.Save(TinyModel.WritePlan(model.Plan(Temp), type), Temp["out"]),
+            "'m.weight'");
         AssertNothing();
     }
 
@@ -135,13 +115,13 @@ public sealed class ExecutorTests : IDisposable
     public void Tensors_without_elements_and_scalars_are_saved()
     {
         TinyModel.Base(
-            _directory["base"],
+            Temp["base"],
             TinyTensor.F32("scalar", [], 0.5f),
             TinyTensor.F32("none", [0]),
             TinyTensor.F32("nothing", [3, 0]),
             new TinyTensor("steps", TensorType.I64, [], BitConverter.GetBytes(7L)));
-        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["base"]), TensorType.BF16), _directory["out"]);
-        var saved = Checkpoint.Open(_directory["out"]);
+        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(Temp["base"]), TensorType.BF16), Temp["out"]);
+        var saved = Checkpoint.Open(Temp["out"]);
         Assert.Equal(["none", "nothing", "scalar", "steps"], saved.Tensors.Select(t => t.Name).Order());
         using var files = new InputFiles();
         Assert.Equal([0x00, 0x3F], files.ReadAll(saved.Find("scalar")!));
@@ -151,72 +131,35 @@ public sealed class ExecutorTests : IDisposable
     [Fact]
     public void A_delta_of_nothing_has_a_relative_change_of_zero()
     {
-        TinyModel.Base(_directory["base"], TinyTensor.F32("m.weight", [1, 2], 0, 0));
-        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 2], 1, 1),
-            TinyTensor.F32("base_model.model.m.lora_B.weight", [1, 1], 0));
-        var shards = TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(_directory["base"], _directory["adapter"])), _directory["out"]);
+        var model = new TinyModel(TinyTensor.F32("m.weight", [1, 2], 0, 0)).WithLora("m", [1, 1], [0]);
+        var shards = TinyModel.Save(TinyModel.WritePlan(model.Plan(Temp)), Temp["out"]);
         Assert.Equal(0, shards[0].Tensors[0].RelativeChange);
     }
 
-    private MergePlan Large()
-    {
-        TinyModel.Base(
-            _directory["base"],
-            TinyTensor.Random("m.weight", [1400, 900], 1),
-            TinyTensor.Random("n.weight", [1800, 500], 2),
-            TinyTensor.Random("copied.weight", [500, 700], 3),
-            TinyTensor.Random("norm.weight", [900], 4));
-        TinyModel.Lora(
-            _directory["adapter"],
-            9,
-            TinyTensor.Random("base_model.model.m.lora_A.weight", [9, 900], 5),
-            TinyTensor.Random("base_model.model.m.lora_B.weight", [1400, 9], 6),
-            TinyTensor.Random("base_model.model.n.lora_A.weight", [9, 500], 7),
-            TinyTensor.Random("base_model.model.n.lora_B.weight", [1800, 9], 8));
-        return TinyModel.Plan(_directory["base"], _directory["adapter"]);
-    }
-
-    private void AssertChanged(Action save, string file)
-    {
-        var error = Assert.Throws<MergeException>(save);
-        Assert.Equal(MergeError.FileChanged, error.Error);
-        Assert.Contains(file, error.Message, StringComparison.Ordinal);
-        AssertNothing();
-    }
+    private MergePlan Large() => new TinyModel(
+        TinyTensor.Random("m.weight", [1400, 900], 1), TinyTensor.Random("n.weight", [1800, 500], 2),
+        TinyTensor.Random("copied.weight", [500, 700], 3), TinyTensor.Random("norm.weight", [900], 4)).WithLora(9, "m", "n").Plan(Temp);
 
     // Nothing has landed and nothing was left beside the inputs.
     private void AssertNothing() =>
-        Assert.All(Directory.EnumerateFileSystemEntries(_directory.Path),
+        Assert.All(Directory.EnumerateFileSystemEntries(Temp.Path),
             e => Assert.Contains(Path.GetFileName(e), new[] { "base", "adapter" }));
 
     private static void Change(string path, string how)
     {
-        switch (how)
+        if (how is "longer" or "shorter")
         {
-            case "longer":
-                using (var file = File.OpenWrite(path))
-                {
-                    file.SetLength(file.Length + 1);
-                }
-
-                break;
-            case "shorter":
-                using (var file = File.OpenWrite(path))
-                {
-                    file.SetLength(file.Length - 1);
-                }
-
-                break;
-            case "touched":
-                File.SetLastWriteTimeUtc(path, DateTime.UtcNow.AddMinutes(1));
-                break;
-            case "gone":
-                File.Delete(path);
-                break;
-            default:
-                File.Delete(path);
-                Directory.CreateDirectory(path);
-                break;
+            using var file = File.OpenWrite(path);
+            file.SetLength(file.Length + (how == "longer" ? 1 : -1));
+        }
+        else if (how == "touched")
+        {
+            File.SetLastWriteTimeUtc(path, DateTime.UtcNow.AddMinutes(1));
+        }
+        else
+        {
+            File.Delete(path);
+            _ = how == "gone" ? null : Directory.CreateDirectory(path);
         }
     }
 

@@ -1,7 +1,7 @@
 namespace UnslothMerge.Tests.Formats;
 
 /// <summary>FP8 outputs against a calculation of their own, in double.</summary>
-public sealed class Fp8OutputTests
+public sealed class Fp8OutputTests : FileTests
 {
     // The finite positive numbers of E4M3 in the order of their codes.
     private static readonly double[] Numbers =
@@ -15,18 +15,14 @@ public sealed class Fp8OutputTests
     internal void Codes_are_the_nearest_to_the_merge_over_the_scale_of_their_block(Fp8Strategy strategy) =>
         Gen.Select(Gen.Int[1, 300], Gen.Int[1, 300], Gen.Int).Sample((rows, columns, seed) =>
         {
-            using var directory = new TemporaryDirectory();
+                using var directory = new TemporaryDirectory();
             var random = new Random(seed);
             var weight = Weight(rows, columns, random);
             var (a, b) = (Array.ConvertAll(new float[columns], _ => (float)random.NextDouble()),
                 Array.ConvertAll(new float[rows], _ => random.Next(3) == 0 ? 0 : (float)random.NextDouble() * 1e-2f));
-            var @base = TinyModel.Base(directory["base"], TinyTensor.F32(Quantized[0], [rows, columns], weight));
-            var adapter = TinyModel.Lora(
-                directory["adapter"],
-                1,
-                TinyTensor.F32("base_model.model.model.layers.0.mlp.down_proj.lora_A.weight", [1, columns], a),
-                TinyTensor.F32("base_model.model.model.layers.0.mlp.down_proj.lora_B.weight", [rows, 1], b));
-            var result = Assert.Single(QuantizedModel.Save(@base, directory["out"], new Fp8Request(strategy), computed: false, adapter));
+            var plan = new TinyModel(TinyTensor.F32(Quantized[0], [rows, columns], weight))
+                .WithLora("model.layers.0.mlp.down_proj", a, b).Plan(directory);
+            var result = Assert.Single(TinyModel.Requantize(plan, directory["out"], new Fp8Request(strategy)));
 
             using var files = new InputFiles();
             var checkpoint = Checkpoint.Open(directory["out"]);
@@ -73,26 +69,24 @@ public sealed class Fp8OutputTests
     [InlineData(Fp8Strategy.Channel)]
     internal void Only_linear_layers_of_the_language_model_are_quantized_and_loaders_are_told_which_are_not(Fp8Strategy? strategy)
     {
-        using var directory = new TemporaryDirectory();
         string[] kept =
         [
             "lm_head.weight", "model.embed_tokens.weight", "model.layers.0.mlp.gate.weight", "model.layers.0.mlp.experts.gate_up_proj",
             "model.visual.blocks.0.attn.qkv.weight",
         ];
-        var @base = TinyModel.Base(
-            directory["base"],
-            [
-                .. Quantized.Concat(kept).Select((n, i) =>
-                    TinyTensor.BF16(n, n.Contains("experts", StringComparison.Ordinal) ? [2, 4, 2] : [4, 4],
-                        Enumerable.Repeat((ushort)(0x3F80 + i), 16).ToArray())),
-                TinyTensor.BF16("model.norm.weight", [4], 1, 2, 3, 4),
-            ]);
-        QuantizedModel.Save(@base, directory["out"], new Fp8Request(strategy), computed: false);
+        var model = new TinyModel(
+        [
+            .. Quantized.Concat(kept).Select((n, i) =>
+                TinyTensor.BF16(n, n.Contains("experts", StringComparison.Ordinal) ? [2, 4, 2] : [4, 4],
+                    Enumerable.Repeat((ushort)(0x3F80 + i), 16).ToArray())),
+            TinyTensor.BF16("model.norm.weight", [4], 1, 2, 3, 4),
+        ]);
+        TinyModel.Requantize(model.Plan(Temp), Temp["out"], new Fp8Request(strategy));
 
-        var stored = Checkpoint.Open(directory["out"]);
+        var stored = Checkpoint.Open(Temp["out"]);
         Assert.Equal(Quantized, stored.Tensors.Where(t => t.Type == TensorType.F8_E4M3).Select(t => t.Name));
         Assert.All(kept, n => Assert.Equal(TensorType.BF16, stored.Find(n)!.Type));
-        var config = ModelDirectory.Open(directory["out"]).Config.Quantization!;
+        var config = ModelDirectory.Open(Temp["out"]).Config.Quantization!;
         Assert.Equal(
             ["lm_head", "model.embed_tokens", "model.layers.0.mlp.experts", "model.layers.0.mlp.gate", "model.visual.blocks.0.attn.qkv"],
             config.Strings(strategy is null ? "modules_to_not_convert" : "ignore").Order(StringComparer.Ordinal));
@@ -115,13 +109,12 @@ public sealed class Fp8OutputTests
     [Fact]
     public void An_fp8_base_stays_as_it_is_unless_another_strategy_is_wanted()
     {
-        using var directory = new TemporaryDirectory();
         var @base = Fixtures.Base("q-fp8-ragged");
-        QuantizedModel.Save(@base, directory["same"], new Fp8Request(null), computed: false);
-        Assert.Equal(QuantizedModel.Stored(@base), QuantizedModel.Stored(directory["same"]));
+        TinyModel.Requantize(TinyModel.Plan(@base), Temp["same"], new Fp8Request(null));
+        Assert.Equal(TinyModel.Stored(@base), TinyModel.Stored(Temp["same"]));
 
-        QuantizedModel.Save(@base, directory["other"], new Fp8Request(Fp8Strategy.Channel), computed: false);
-        var (before, after) = (QuantizedModel.Values(@base), QuantizedModel.Values(directory["other"]));
+        TinyModel.Requantize(TinyModel.Plan(@base), Temp["other"], new Fp8Request(Fp8Strategy.Channel));
+        var (before, after) = (TinyModel.Values(@base), TinyModel.Values(Temp["other"]));
         Assert.Equal(before.Keys, after.Keys);
         foreach (var (name, values) in before)
         {
@@ -133,21 +126,19 @@ public sealed class Fp8OutputTests
     [Fact]
     public void What_the_base_keeps_in_16_bits_stays_so_and_is_named_in_full()
     {
-        using var directory = new TemporaryDirectory();
         string[] names = ["lm_head.weight", .. Quantized, "model.layers.0.self_attn.o_proj.weight"];
-        var @base = QuantizedModel.Write(directory["base"],
-            """{"quant_method": "compressed-tensors", "ignore": ["lm_head", "re:.*o_proj"]}""",
-            [.. names.Select((n, i) => TinyTensor.BF16(n, [1, 2], (ushort)(0x3F80 + i), 0x4000))]);
-        QuantizedModel.Save(@base, directory["fp8"], new Fp8Request(null), computed: false);
-        QuantizedModel.Save(@base, directory["4bit"], new FourBitRequest(null, null, null, null), computed: false);
-        Assert.Equal(Quantized, Checkpoint.Open(directory["fp8"]).Tensors.Where(t => t.Type == TensorType.F8_E4M3).Select(t => t.Name));
+        var plan = TinyModel.Quantized("""{"quant_method": "compressed-tensors", "ignore": ["lm_head", "re:.*o_proj"]}""",
+            [.. names.Select((n, i) => TinyTensor.BF16(n, [1, 2], (ushort)(0x3F80 + i), 0x4000))]).Plan(Temp);
+        TinyModel.Requantize(plan, Temp["fp8"], new Fp8Request(null));
+        TinyModel.Requantize(plan, Temp["4bit"], new FourBitRequest(null, null, null, null));
+        Assert.Equal(Quantized, Checkpoint.Open(Temp["fp8"]).Tensors.Where(t => t.Type == TensorType.F8_E4M3).Select(t => t.Name));
         Assert.Equal(Quantized,
-            Checkpoint.Open(directory["4bit"]).Tensors.Where(t => t.Name.EndsWith(".absmax", StringComparison.Ordinal))
+            Checkpoint.Open(Temp["4bit"]).Tensors.Where(t => t.Name.EndsWith(".absmax", StringComparison.Ordinal))
             .Select(t => t.Name.Replace(".absmax", "", StringComparison.Ordinal)));
         string[] kept = ["lm_head", "model.layers.0.self_attn.o_proj"];
         Assert.Equal(kept,
-            ModelDirectory.Open(directory["fp8"]).Config.Quantization!.Strings("modules_to_not_convert").Order(StringComparer.Ordinal));
-        Assert.Equal(kept, ModelDirectory.Open(directory["4bit"]).Config.Quantization!.Strings("llm_int8_skip_modules"));
+            ModelDirectory.Open(Temp["fp8"]).Config.Quantization!.Strings("modules_to_not_convert").Order(StringComparer.Ordinal));
+        Assert.Equal(kept, ModelDirectory.Open(Temp["4bit"]).Config.Quantization!.Strings("llm_int8_skip_modules"));
     }
 
     // Blocks of zeros, subnormal codes, numbers of either sign.

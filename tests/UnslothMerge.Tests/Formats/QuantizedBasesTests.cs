@@ -4,61 +4,29 @@ namespace UnslothMerge.Tests.Formats;
 /// Bases in every quantized format, made of random codes, become plain models: each value as the format's definition gives it, taken bit
 /// by bit, and nothing is left of the companions.
 /// </summary>
-public sealed class QuantizedBasesTests : IDisposable
+public sealed class QuantizedBasesTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
+    private static readonly TinyTensor[] Nothing = [];
+
     private readonly Random _random = new(7);
 
-    public static IReadOnlyCollection<ITheoryDataRow> FourBits
-    {
-        get
+    public static IReadOnlyCollection<ITheoryDataRow> FourBits => new TheoryData<string, int, bool, TensorType, TensorType>(
+    [
+        .. new[] { 32, 64, 128, 256, 512, 1024, 2048, 4096 }.SelectMany(block => new[]
         {
-            var all = new TheoryData<string, int, bool, TensorType, TensorType>();
-            foreach (var block in new[] { 32, 64, 128, 256, 512, 1024, 2048, 4096 })
-            {
-                all.Add("nf4", block, block % 3 == 0, TensorType.U8, TensorType.BF16);
-                all.Add("nf4", block, true, TensorType.BF16, TensorType.F16);
-                all.Add("fp4", block, true, TensorType.F32, TensorType.F32);
-                all.Add("fp4", block, false, TensorType.F16, TensorType.BF16);
-            }
+            ("nf4", block, block % 3 == 0, TensorType.U8, TensorType.BF16),
+            ("nf4", block, true, TensorType.BF16, TensorType.F16),
+            ("fp4", block, true, TensorType.F32, TensorType.F32),
+            ("fp4", block, false, TensorType.F16, TensorType.BF16),
+        }),
+    ]);
 
-            return all;
-        }
-    }
+    public static TheoryData<int, string, bool> GptqLayouts =>
+        [.. new[] { 2, 3, 4, 8 }.SelectMany(bits => new[] { (bits, "gptq", true), (bits, "gptq", false), (bits, "gptq_v2", true) })];
 
-    public static TheoryData<int, string, bool> GptqLayouts
-    {
-        get
-        {
-            var all = new TheoryData<int, string, bool>();
-            foreach (var bits in new[] { 2, 3, 4, 8 })
-            {
-                all.Add(bits, "gptq", true);
-                all.Add(bits, "gptq", false);
-                all.Add(bits, "gptq_v2", true);
-            }
-
-            return all;
-        }
-    }
-
-    public static TheoryData<int, bool, bool?> PackedIntegers
-    {
-        get
-        {
-            var all = new TheoryData<int, bool, bool?>();
-            foreach (var bits in new[] { 2, 3, 4, 5, 8 })
-            {
-                all.Add(bits, false, null);
-                all.Add(bits, true, false);
-                all.Add(bits, true, true);
-            }
-
-            return all;
-        }
-    }
-
-    public void Dispose() => _directory.Dispose();
+    public static TheoryData<int, bool, bool?> PackedIntegers =>
+        [.. new[] { 2, 3, 4, 5, 8 }.SelectMany(bits => new (int, bool, bool?)[]
+            { (bits, false, null), (bits, true, false), (bits, true, true) })];
 
     [Theory]
     [MemberData(nameof(FourBits))]
@@ -87,9 +55,8 @@ public sealed class QuantizedBasesTests : IDisposable
                 nested ? new("m.weight.absmax", TensorType.U8, [blocks], codes) : TinyTensor.F32("m.weight.absmax", [blocks], absMax),
                 TinyTensor.F32("m.weight.quant_map", [16], map),
                 new($"m.weight.quant_state.bitsandbytes__{type}", TensorType.U8, [state.Length], Encoding.UTF8.GetBytes(state)),
-                .. nested
-                    ? new[] { TinyTensor.F32("m.weight.nested_absmax", [nestedAbsMax.Length], nestedAbsMax),
-                        TinyTensor.F32("m.weight.nested_quant_map", [256], nestedMap) } : [],
+                .. nested ? [TinyTensor.F32("m.weight.nested_absmax", [nestedAbsMax.Length], nestedAbsMax),
+                    TinyTensor.F32("m.weight.nested_quant_map", [256], nestedMap)] : Nothing,
             ]);
         for (var i = 0; i < count; i++)
         {
@@ -124,8 +91,8 @@ public sealed class QuantizedBasesTests : IDisposable
             [
                 new("m.qweight", TensorType.I32, [inputs * bits / 32, outputs], qweight),
                 new("m.qzeros", TensorType.I32, [groups, outputs * bits / 32], qzeros),
-                new("m.scales", TensorType.F16, [groups, outputs], Raw(scales)),
-                .. actOrder ? new TinyTensor[] { new("m.g_idx", TensorType.I32, [inputs], Raw(order)) } : [],
+                TinyTensor.Of("m.scales", TensorType.F16, [groups, outputs], scales),
+                .. actOrder ? [TinyTensor.Of("m.g_idx", TensorType.I32, [inputs], order)] : Nothing,
             ]);
         Check(values, outputs, inputs, (o, i) =>
         {
@@ -149,7 +116,7 @@ public sealed class QuantizedBasesTests : IDisposable
             [
                 new("m.qweight", TensorType.I32, [inputs, outputs / 8], qweight),
                 new("m.qzeros", TensorType.I32, [inputs / groupSize, outputs / 8], qzeros),
-                new("m.scales", TensorType.F16, [inputs / groupSize, outputs], Raw(scales)),
+                TinyTensor.Of("m.scales", TensorType.F16, [inputs / groupSize, outputs], scales),
             ]);
         int[] columnOfNibble = [0, 2, 4, 6, 1, 3, 5, 7];
         Check(values, outputs, inputs, (o, i) =>
@@ -185,12 +152,11 @@ public sealed class QuantizedBasesTests : IDisposable
             [rows, columns],
             [
                 new("m.weight_packed", TensorType.I32, [rows, words], packed),
-                new("m.weight_shape", TensorType.I64, [2], Raw<long>([rows, columns])),
+                TinyTensor.Of<long>("m.weight_shape", TensorType.I64, [2], rows, columns),
                 TinyTensor.F32("m.weight_scale", [rows, groups], scales),
-                .. asymmetric ? new TinyTensor[] { new("m.weight_zero_point", TensorType.I32, [zeroWords, groups], zeros) } : [],
+                .. asymmetric ? [new("m.weight_zero_point", TensorType.I32, [zeroWords, groups], zeros)] : Nothing,
                 .. reordered is { } r
-                    ? new TinyTensor[] { new("m.weight_g_idx", TensorType.I32, [columns], Raw(r ? order : [.. order.Select(_ => -1)])) }
-                    : [],
+                    ? [TinyTensor.Of("m.weight_g_idx", TensorType.I32, [columns], r ? order : [.. order.Select(_ => -1)])] : Nothing,
             ]);
         Check(values, rows, columns, (o, i) =>
         {
@@ -274,10 +240,10 @@ public sealed class QuantizedBasesTests : IDisposable
                 new("m.weight_format", TensorType.U8, [], [0]),
                 TinyTensor.Random("n.weight", [rows, columns], 3),
             ]);
-        var saved = TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(@base), type, shard: 7000), _directory["out"]);
+        var saved = TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(@base), type, shard: 7000), Temp["out"]);
         Assert.Equal(2, saved.Count);
         using var files = new InputFiles();
-        var stored = files.ReadAll<ushort>(Checkpoint.Open(_directory["out"]).Find("m.weight")!);
+        var stored = files.ReadAll<ushort>(Checkpoint.Open(Temp["out"]).Find("m.weight")!);
         Check([.. stored.Select(b =>
             type == TensorType.F16 ? (float)BitConverter.UInt16BitsToHalf(b) : BitConverter.UInt32BitsToSingle((uint)b << 16))], rows,
             columns, (o, i) =>
@@ -296,18 +262,17 @@ public sealed class QuantizedBasesTests : IDisposable
         TinyTensor[] parts =
         [
             new("m.qweight", TensorType.I32, [8, 64], Bytes(8 * 64 * 4)), new("m.qzeros", TensorType.I32, [2, 8], Bytes(64)),
-            new("m.scales", TensorType.F16, [2, 64], Bytes(256)), new("m.g_idx", TensorType.I32, [64], Raw(new int[64])),
+            new("m.scales", TensorType.F16, [2, 64], Bytes(256)), TinyTensor.Of("m.g_idx", TensorType.I32, [64], new int[64]),
         ];
         parts = [.. parts.Select(p => p.Name != damaged ? p : p.Name switch
         {
-            "m.g_idx" => p with { Bytes = Raw(Enumerable.Repeat(2, 64).ToArray()) },
+            "m.g_idx" => TinyTensor.Of(p.Name, p.Type, p.Shape, Enumerable.Repeat(2, 64).ToArray()),
             "m.qzeros" => p with { Shape = [2, 4], Bytes = p.Bytes[..32] },
             _ => p with { Shape = [1, 64], Bytes = p.Bytes[..128] },
         })];
         var @base = Base(new JsonObject { ["quant_method"] = "gptq", ["bits"] = 4, ["group_size"] = 32 }, parts);
-        var error = Assert.Throws<MergeException>(() => TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(@base)), _directory["out"]));
-        Assert.Contains("'m.", error.Message, StringComparison.Ordinal);
-        Assert.False(Directory.Exists(_directory["out"]));
+        Errors.Expect(() => TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(@base)), Temp["out"]), "'m.");
+        Assert.False(Directory.Exists(Temp["out"]));
     }
 
     [Theory]
@@ -322,16 +287,25 @@ public sealed class QuantizedBasesTests : IDisposable
                 new("m.qzeros", TensorType.I32, [groups, zeroWords], Bytes(groups * zeroWords * 4)),
                 new("m.scales", TensorType.F16, [groups, 64], Bytes(groups * 64 * 2)),
             ]);
-        Assert.Contains("do not belong together in groups of 32", Assert.Throws<MergeException>(() => TinyModel.Plan(@base)).Message,
-            StringComparison.Ordinal);
+        Errors.Expect(() => TinyModel.Plan(@base), "do not belong together in groups of 32");
     }
 
     // Saves as F32 and gives the values of the one weight; of other tensors there are none left.
     private float[] Convert(JsonObject quantization, long[] shape, TinyTensor[] tensors, TinyTensor[]? secondShard = null)
     {
-        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(Base(quantization, tensors, secondShard)), TensorType.F32), _directory["out"]);
-        Assert.DoesNotContain("quantization_config", File.ReadAllText(_directory["out/config.json"]), StringComparison.Ordinal);
-        var weight = Assert.Single(Checkpoint.Open(_directory["out"]).Tensors);
+        Base(quantization, tensors);
+        if (secondShard is not null)
+        {
+            File.Move(Temp["base/model.safetensors"], Temp["base/model-00001-of-00002.safetensors"]);
+            TinyModel.WriteFile(Temp["base/model-00002-of-00002.safetensors"], secondShard);
+            var map = tensors.Select(t => KeyValuePair.Create(t.Name, "model-00001-of-00002.safetensors"))
+                .Concat(secondShard.Select(t => KeyValuePair.Create(t.Name, "model-00002-of-00002.safetensors")));
+            File.WriteAllText(Temp["base/model.safetensors.index.json"], ShardIndex.Write(map, 1, 1));
+        }
+
+        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(Temp["base"]), TensorType.F32), Temp["out"]);
+        Assert.DoesNotContain("quantization_config", File.ReadAllText(Temp["out/config.json"]), StringComparison.Ordinal);
+        var weight = Assert.Single(Checkpoint.Open(Temp["out"]).Tensors);
         Assert.EndsWith(".weight", weight.Name, StringComparison.Ordinal);
         Assert.Equal(TensorType.F32, weight.Type);
         Assert.Equal(shape, weight.Shape);
@@ -339,22 +313,8 @@ public sealed class QuantizedBasesTests : IDisposable
         return files.ReadAll<float>(weight);
     }
 
-    private string Base(JsonObject quantization, TinyTensor[] tensors, TinyTensor[]? secondShard = null)
-    {
-        var directory = TinyModel.Base(_directory["base"], tensors);
-        File.WriteAllText(_directory["base/config.json"],
-            new JsonObject { ["model_type"] = "tiny", ["quantization_config"] = quantization }.ToJsonString());
-        if (secondShard is not null)
-        {
-            File.Move(_directory["base/model.safetensors"], _directory["base/model-00001-of-00002.safetensors"]);
-            TinyModel.WriteFile(_directory["base/model-00002-of-00002.safetensors"], secondShard);
-            var map = tensors.Select(t => KeyValuePair.Create(t.Name, "model-00001-of-00002.safetensors"))
-                .Concat(secondShard.Select(t => KeyValuePair.Create(t.Name, "model-00002-of-00002.safetensors")));
-            File.WriteAllText(_directory["base/model.safetensors.index.json"], ShardIndex.Write(map, 1, 1));
-        }
-
-        return directory;
-    }
+    private string Base(JsonObject quantization, TinyTensor[] tensors) => TinyModel.Base(Temp["base"],
+        new JsonObject { ["model_type"] = "tiny", ["quantization_config"] = quantization }.ToJsonString(), tensors);
 
     private static void Check(float[] values, int rows, int columns, Func<int, int, float> expected)
     {
@@ -371,9 +331,6 @@ public sealed class QuantizedBasesTests : IDisposable
 
     private byte[] Bytes(int count, int least = 0, int beyond = 256) =>
         [.. Enumerable.Range(0, count).Select(_ => (byte)_random.Next(least, beyond))];
-
-    private static byte[] Raw<T>(T[] values)
-        where T : unmanaged => MemoryMarshal.AsBytes(values.AsSpan()).ToArray();
 
     private static int Bit(byte[] bytes, long bit) => (bytes[bit / 8] >> (int)(bit % 8)) & 1;
 

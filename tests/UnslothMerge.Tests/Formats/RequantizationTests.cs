@@ -1,7 +1,7 @@
 namespace UnslothMerge.Tests.Formats;
 
 /// <summary>encode(decode(x)) = x for every format that is written back, over random shapes, blocks and values.</summary>
-public sealed class RequantizationTests
+public sealed class RequantizationTests : FileTests
 {
     private static readonly float[] SpecialScales = [1, 0.00390625f, 3e-5f, 1e-30f, 448, 0.3333333f];
 
@@ -15,9 +15,9 @@ public sealed class RequantizationTests
         Gen.Select(Gen.Int[1, 70], Gen.Int[1, 6], Gen.Int).Sample((rows, groups, seed) =>
         {
             using var directory = new TemporaryDirectory();
-            var @base = Base(format, directory["base"], rows, groups, new Random(seed));
-            QuantizedModel.Save(@base, directory["out"], new BaseFormatRequest(), computed: true);
-            Assert.Equal(QuantizedModel.Stored(@base), QuantizedModel.Stored(directory["out"]));
+            TinyModel.Requantize(Model(format, rows, groups, new Random(seed)).Plan(directory), directory["out"], new BaseFormatRequest(),
+                computed: true);
+            Assert.Equal(TinyModel.Stored(directory["base"]), TinyModel.Stored(directory["out"]));
         },
         iter: 10, threads: 1);
 
@@ -39,23 +39,22 @@ public sealed class RequantizationTests
     public void What_outgrows_its_scales_gets_larger_ones_and_keeps_its_zero_points(string format, double most) =>
         Gen.Select(Gen.Int[20, 70], Gen.Int[2, 6], Gen.Int).Sample((rows, groups, seed) =>
         {
-            using var directory = new TemporaryDirectory();
+                using var directory = new TemporaryDirectory();
             var random = new Random(seed);
-            var @base = Base(format, directory["base"], rows, groups, random, ordinary: true);
-            var before = QuantizedModel.Values(@base)["m.weight"];
-            var columns = (int)TinyModel.Plan(@base).Tensors.Single(t => t.Name == "m.weight").Shape[1];
+            var model = Model(format, rows, groups, random, ordinary: true);
+            var columns = (int)model.Plan(directory).Tensors.Single(t => t.Name == "m.weight").Shape[1];
+            var before = TinyModel.Values(directory["base"])["m.weight"];
             var (a, b) = (Array.ConvertAll(new float[columns], _ => (float)random.NextDouble() - 0.5f),
                 Array.ConvertAll(new float[before.Length / columns], _ => 40 * before.Max(MathF.Abs) * (float)(random.NextDouble() - 0.5)));
-            var adapter = TinyModel.Lora(directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, columns], a),
-                TinyTensor.F32("base_model.model.m.lora_B.weight", [b.Length, 1], b));
-            var result = Assert.Single(QuantizedModel.Save(@base, directory["out"], new BaseFormatRequest(), computed: false, adapter));
+            var result = Assert.Single(
+                TinyModel.Requantize(model.WithLora("m", a, b).Plan(directory), directory["out"], new BaseFormatRequest()));
 
-            var after = QuantizedModel.Values(directory["out"])["m.weight"];
+            var after = TinyModel.Values(directory["out"])["m.weight"];
             var wanted = before.Select((v, i) => v + ((double)b[i / columns] * a[i % columns])).ToArray();
             var error = Math.Sqrt(wanted.Zip(after, (w, v) => Math.Pow(w - v, 2)).Sum() / wanted.Sum(w => w * w));
             Assert.InRange(error, 0, most);
             Assert.Equal(error, result.RelativeError!.Value, 1e-3);
-            var (zeros, kept) = (QuantizedModel.Stored(@base), QuantizedModel.Stored(directory["out"]));
+            var (zeros, kept) = (TinyModel.Stored(directory["base"]), TinyModel.Stored(directory["out"]));
             Assert.All(zeros.Keys.Where(n =>
                 n.Contains("zero", StringComparison.Ordinal) || n.EndsWith("g_idx", StringComparison.Ordinal)), n =>
                 Assert.Equal(zeros[n], kept[n]));
@@ -65,53 +64,40 @@ public sealed class RequantizationTests
     [Fact]
     public void Scales_that_are_powers_of_two_stay_that()
     {
-        using var directory = new TemporaryDirectory();
-        var @base = QuantizedModel.Write(
-            directory["base"],
+        var plan = TinyModel.Quantized(
             """{"quant_method": "fp8", "weight_block_size": [2, 2], "scale_fmt": "ue8m0"}""",
             new("m.weight", TensorType.F8_E4M3, [2, 4], [0x70, 0x71, 0x72, 0x73, 0x74, 0x75, 0x76, 0x77]),
-            TinyTensor.F32("m.weight_scale_inv", [1, 2], 0.25f, 0.5f));
-        var adapter = TinyModel.Lora(
-            directory["adapter"],
-            1,
-            TinyTensor.F32("base_model.model.m.lora_A.weight", [1, 4], 1000f, 0, 0, 0),
-            TinyTensor.F32("base_model.model.m.lora_B.weight", [2, 1], 1f, 0));
-        QuantizedModel.Save(@base, directory["out"], new BaseFormatRequest(), computed: false, adapter);
+            TinyTensor.F32("m.weight_scale_inv", [1, 2], 0.25f, 0.5f)).WithLora("m", [1000, 0, 0, 0], [1, 0]).Plan(Temp);
+        TinyModel.Requantize(plan, Temp["out"], new BaseFormatRequest());
 
         // (1000 + 32) / 448 is 2.3: up to 4. The other block has room for what it holds.
         using var files = new InputFiles();
-        Assert.Equal([4f, 0.5f], files.ReadAll<float>(Checkpoint.Open(directory["out"]).Find("m.weight_scale_inv")!));
+        Assert.Equal([4f, 0.5f], files.ReadAll<float>(Checkpoint.Open(Temp["out"]).Find("m.weight_scale_inv")!));
     }
 
     [Fact]
     public void A_scale_of_a_tensor_of_many_pieces_is_found_before_the_first_is_written()
     {
-        using var directory = new TemporaryDirectory();
         const int rows = 3000, columns = 400;
         var random = new Random(5);
         var codes = new byte[rows * columns];
         random.NextBytes(codes);
         codes = Array.ConvertAll(codes, c => (byte)(c & 0xBF));
-        var @base = QuantizedModel.Write(
-            directory["base"],
-            """{"quant_method": "fp8"}""",
-            new("m.weight", TensorType.F8_E4M3, [rows, columns], codes),
+        var model = TinyModel.Quantized("""{"quant_method": "fp8"}""", new("m.weight", TensorType.F8_E4M3, [rows, columns], codes),
             TinyTensor.F32("m.weight_scale", [], 0.01f));
+
+        // What nothing changes is as it was, whichever worker has which piece.
+        TinyModel.Requantize(model.Plan(Temp), Temp["same"], new BaseFormatRequest(), computed: true);
+        Assert.Equal(TinyModel.Stored(Temp["base"]), TinyModel.Stored(Temp["same"]));
 
         // One value in the last row is the largest by far.
         var (a, b) = (new float[columns], new float[rows]);
         (a[^1], b[^1]) = (100, 1);
-        var adapter = TinyModel.Lora(directory["adapter"], 1, TinyTensor.F32("base_model.model.m.lora_A.weight", [1, columns], a),
-            TinyTensor.F32("base_model.model.m.lora_B.weight", [rows, 1], b));
-        QuantizedModel.Save(@base, directory["out"], new BaseFormatRequest(), computed: false, adapter);
-        var (before, after) = (QuantizedModel.Values(@base)["m.weight"], QuantizedModel.Values(directory["out"])["m.weight"]);
+        TinyModel.Requantize(model.WithLora("m", a, b).Plan(Temp), Temp["out"], new BaseFormatRequest());
+        var (before, after) = (TinyModel.Values(Temp["base"])["m.weight"], TinyModel.Values(Temp["out"])["m.weight"]);
         Assert.Equal(before[^1] + 100, after[^1], 1e-3f);
         Assert.All(before.Zip(after).SkipLast(1),
             p => Assert.Equal(p.First, p.Second, (0.0625f * Math.Abs(p.First)) + (0.002f * after[^1] / 448)));
-
-        // What nothing changes is as it was, whichever worker has which piece.
-        QuantizedModel.Save(@base, directory["same"], new BaseFormatRequest(), computed: true);
-        Assert.Equal(QuantizedModel.Stored(@base), QuantizedModel.Stored(directory["same"]));
     }
 
     [Fact]
@@ -128,36 +114,35 @@ public sealed class RequantizationTests
             ]);
     }
 
-    private static string Base(string format, string directory, int rows, int groups, Random random, bool ordinary = false)
+    private static TinyModel Model(string format, int rows, int groups, Random random, bool ordinary = false)
     {
         switch (format)
         {
             case "block":
                 var (bm, bn) = (random.Next(1, 40), random.Next(1, 40));
                 var columns = groups * 17;
-                return QuantizedModel.Write(directory, $$"""{"quant_method": "fp8", "weight_block_size": [{{bm}}, {{bn}}]}""",
+                return TinyModel.Quantized($$"""{"quant_method": "fp8", "weight_block_size": [{{bm}}, {{bn}}]}""",
                     E4M3("m.weight", [rows, columns]), Scales("m.weight_scale_inv", [Up(rows, bm), Up(columns, bn)]));
             case "tensor":
-                return QuantizedModel.Write(directory, """{"quant_method": "fp8"}""", E4M3("m.weight", [rows * 20, groups * 7]),
+                return TinyModel.Quantized("""{"quant_method": "fp8"}""", E4M3("m.weight", [rows * 20, groups * 7]),
                     Scales("m.weight_scale", []), Scales("m.input_scale", []));
             case "experts":
-                return QuantizedModel.Write(directory, """{"quant_method": "fp8", "weight_block_size": [16, 16]}""",
+                return TinyModel.Quantized("""{"quant_method": "fp8", "weight_block_size": [16, 16]}""",
                     E4M3("m.experts", [3, rows, groups * 9]), Scales("m.experts_scale_inv", [3, Up(rows, 16), Up(groups * 9, 16)]));
             case "e5m2":
-                return QuantizedModel.Write(directory, """{"quant_method": "fp8", "weight_block_size": [8, 8]}""",
+                return TinyModel.Quantized("""{"quant_method": "fp8", "weight_block_size": [8, 8]}""",
                     new("m.weight", TensorType.F8_E5M2, [rows, groups * 5],
                         Bytes(rows * groups * 5, b => (byte)((b & 0x7C) == 0x7C ? b & 0x83 : b))),
                         Scales("m.weight_scale_inv", [Up(rows, 8), Up(groups * 5, 8)]));
             case "channel":
-                return QuantizedModel.Write(directory, Compressed("float-quantized"), E4M3("m.weight", [rows, groups * 9]),
+                return TinyModel.Quantized(Compressed("float-quantized"), E4M3("m.weight", [rows, groups * 9]),
                     BFloat16Scales("m.weight_scale", [rows, 1]));
             case "int8":
-                return QuantizedModel.Write(directory, Compressed("int-quantized"),
+                return TinyModel.Quantized(Compressed("int-quantized"),
                     new("m.weight", TensorType.I8, [rows, groups * 9], Bytes(rows * groups * 9)),
                     BFloat16Scales("m.weight_scale", [rows, 1]));
             case "llm.int8":
-                return QuantizedModel.Write(
-                    directory,
+                return TinyModel.Quantized(
                     """{"quant_method": "bitsandbytes", "load_in_8bit": true}""",
                     new("m.weight", TensorType.I8, [rows, groups * 9], Bytes(rows * groups * 9, b => b == 0x80 ? (byte)1 : b)),
                     Scales("m.SCB", [rows]),
@@ -182,28 +167,26 @@ public sealed class RequantizationTests
                     packed.Add(Order("m.weight_g_idx", inputs));
                 }
 
-                return QuantizedModel.Write(directory, Compressed("pack-quantized", bits), [.. packed]);
+                return TinyModel.Quantized(Compressed("pack-quantized", bits), [.. packed]);
             case "nvfp4":
-                return QuantizedModel.Write(
-                    directory,
+                return TinyModel.Quantized(
                     Compressed("nvfp4-pack-quantized", 4),
                     new("m.weight_packed", TensorType.U8, [rows, groups * 8], Bytes(rows * groups * 8)),
                     new("m.weight_scale", TensorType.F8_E4M3, [rows, groups],
                         Bytes(rows * groups, b => (byte)Math.Clamp(b & 0x7F, 1, 0x7E))),
                     TinyTensor.F32("m.weight_global_scale", [1], 700f));
             case "mxfp4":
-                return QuantizedModel.Write(directory, Compressed("mxfp4-pack-quantized", 4),
+                return TinyModel.Quantized(Compressed("mxfp4-pack-quantized", 4),
                     new("m.weight_packed", TensorType.U8, [rows, groups * 16], Bytes(rows * groups * 16)),
                     Powers("m.weight_scale", [rows, groups]));
             case "gpt-oss":
-                return QuantizedModel.Write(directory, """{"quant_method": "mxfp4"}""",
+                return TinyModel.Quantized("""{"quant_method": "mxfp4"}""",
                     new("m.experts_blocks", TensorType.U8, [2, rows, groups, 16], Bytes(2 * rows * groups * 16)),
                     Powers("m.experts_scales", [2, rows, groups]));
             case "gptq" or "gptq8" or "gptq3":
                 var b = format switch { "gptq8" => 8, "gptq3" => 3, _ => 4 };
                 var (input, output) = (groups * 32, Up(rows, 32) * 32);
-                return QuantizedModel.Write(
-                    directory,
+                return TinyModel.Quantized(
                     $$"""{"quant_method": "gptq", "bits": {{b}}, "group_size": 32, "checkpoint_format":""" +
                     $$""" "{{(random.Next(2) == 0 ? "gptq" : "gptq_v2")}}"}""",
                     new("m.qweight", TensorType.I32, [input * b / 32, output], Bytes((int)(input * b / 32 * output) * 4)),
@@ -212,14 +195,13 @@ public sealed class RequantizationTests
                     Order("m.g_idx", input));
             case "awq":
                 var outputs = Up(rows, 8) * 8;
-                return QuantizedModel.Write(
-                    directory,
+                return TinyModel.Quantized(
                     """{"quant_method": "awq", "bits": 4, "group_size": 16, "version": "gemm"}""",
                     new("m.qweight", TensorType.I32, [groups * 16, outputs / 8], Bytes((int)(groups * 16 * outputs / 2))),
                     new("m.qzeros", TensorType.I32, [groups, outputs / 8], Zeros((int)(groups * outputs / 2))),
                     HalfScales("m.scales", [groups, outputs]));
             default:
-                return FourBit(directory, format, rows, groups * 11, random);
+                return FourBit(format, rows, groups * 11, random);
         }
 
         static long Up(long count, long size) => (count + size - 1) / size;
@@ -274,7 +256,7 @@ public sealed class RequantizationTests
     }
 
     // Each block holds its absmax, as every block that was quantized does.
-    private static string FourBit(string directory, string format, int rows, int columns, Random random)
+    private static TinyModel FourBit(string format, int rows, int columns, Random random)
     {
         var book = FourBitCodes.Of(format);
         var (elements, block) = (rows * columns, 32 << random.Next(3));
@@ -288,8 +270,7 @@ public sealed class RequantizationTests
             .Select(i => (byte)((codes[2 * i] << 4) | ((2 * i) + 1 < elements ? codes[(2 * i) + 1] : 0))).ToArray();
         var state = Encoding.UTF8.GetBytes(
             $$"""{"quant_type": "{{format}}", "blocksize": {{block}}, "dtype": "bfloat16", "shape": [{{rows}}, {{columns}}]}""");
-        return QuantizedModel.Write(
-            directory,
+        return TinyModel.Quantized(
             $$"""{"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "{{format}}"}""",
             new("m.weight", TensorType.U8, [packed.Length, 1], packed),
             TinyTensor.F32("m.weight.absmax", [blocks],

@@ -1,10 +1,8 @@
-using UnslothMerge.Tests.Formats;
-
 namespace UnslothMerge.Tests.Goldens;
 
 /// <summary>The goldens of quantized bases, written back in the base's format: the same tensors, the same config, and the truth but for
 /// what quantizing costs.</summary>
-public sealed class BaseFormatTests
+public sealed class BaseFormatTests : FileTests
 {
     public static TheoryData<string> Cases =>
         [.. GoldenCase.All.Where(c =>
@@ -15,20 +13,19 @@ public sealed class BaseFormatTests
     public void A_merge_comes_back_in_the_format_that_it_came_in(string name)
     {
         var @case = new GoldenCase(name);
-        using var directory = new TemporaryDirectory();
         using var files = new InputFiles();
-        var results = QuantizedModel.Save(@case.Base, directory["out"], new BaseFormatRequest(), computed: false,
-            [.. @case.Adapters.Select(a => a.Path)]);
+        var results = TinyModel.Requantize(TinyModel.Plan(@case.Base, [.. @case.Adapters.Select(a => a.Path)]), Temp["out"],
+            new BaseFormatRequest());
 
-        var (before, after) = (QuantizedModel.Stored(@case.Base), QuantizedModel.Stored(directory["out"]));
+        var (before, after) = (TinyModel.Stored(@case.Base), TinyModel.Stored(Temp["out"]));
         Assert.Equal(before.Keys, after.Keys);
         Assert.True(JsonNode.DeepEquals(ModelDirectory.Open(@case.Base).Config.Quantization,
-            ModelDirectory.Open(directory["out"]).Config.Quantization));
+            ModelDirectory.Open(Temp["out"]).Config.Quantization));
         var untouched = results.Where(r => !r.Tensor.IsChanged).SelectMany(r => r.Tensor.Source.Inputs).Select(t => t.Name);
         Assert.All(untouched, n => Assert.Equal(before[n], after[n]));
         Assert.All(results, r => Assert.Equal(r.Tensor.IsChanged && r.Written.Sink.IsQuantized, r.RelativeError is not null));
 
-        var actual = QuantizedModel.Values(directory["out"]);
+        var actual = TinyModel.Values(Temp["out"]);
         foreach (var truth in SafetensorsFile.Open(Path.Combine(@case.Folder, "truth.safetensors")).Tensors)
         {
             var result = results.Single(r => r.Tensor.Name == truth.Name);
@@ -46,9 +43,8 @@ public sealed class BaseFormatTests
     [MemberData(nameof(Cases))]
     public void A_conversion_to_the_same_format_is_a_copy(string name)
     {
-        using var directory = new TemporaryDirectory();
         var @base = new GoldenCase(name).Base;
-        QuantizedModel.Save(@base, directory["out"], new BaseFormatRequest(), computed: false);
-        Assert.Equal(QuantizedModel.Stored(@base), QuantizedModel.Stored(directory["out"]));
+        TinyModel.Requantize(TinyModel.Plan(@base), Temp["out"], new BaseFormatRequest());
+        Assert.Equal(TinyModel.Stored(@base), TinyModel.Stored(Temp["out"]));
     }
 }

@@ -16,31 +16,17 @@ internal static class GoldenMerge
             throw new MergeException(MergeError.InvalidOption, $"The option {option} is not known.");
         }
 
-        var adapters = @case.Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight));
-        var options = new PlanOptions
-        {
-            BaseIsResidual = @case.Options.TryGetValue("BaseIsResidual", out var residual) && residual.GetBoolean(),
-            MoeLoraLayout = Parse<MoeLoraLayout>(@case, "MoeLoraLayout"),
-            MoeOrientation = Parse<MoeOrientation>(@case, "MoeOrientation"),
-        };
-        var plan = MergePlanner.Plan(ModelDirectory.Open(@case.Base), adapters, options);
+        var plan = @case.Plan();
         var method = @case.Options.TryGetValue("Method", out var m) ? m.GetString()! : "merged_16bit";
-        var destination = Destination.Check(output, [("base", @case.Base)], force: false);
         switch (method)
         {
             case "merged_16bit" or "merged_4bit":
-                var type = @case.Options.TryGetValue("DType", out var t) ? TensorTypes.FromTorchName(t.GetString()) : null;
-                var write = WritePlan.Create(plan, plan.Tensors, new WriteOptions(type, 5_000_000_000)
-                {
-                    Quantization = method == "merged_4bit"
-                        ? new FourBitRequest(null, @case.Options.TryGetValue("DoubleQuantization", out var d) ? d.GetBoolean() : null,
-                            null, null) : null,
-                });
-                var run = new RunOptions(ExecutionPlan.For(write, new MemoryLimit(long.MaxValue), 2), Sync: false);
-                ModelSaver.Save(destination, method, run, null, TestContext.Current.CancellationToken);
+                bool? twice = @case.Options.TryGetValue("DoubleQuantization", out var d) ? d.GetBoolean() : null;
+                TinyModel.Save(TinyModel.WritePlan(plan, @case.DType,
+                    quantization: method == "merged_4bit" ? new FourBitRequest(null, twice, null, null) : null), output);
                 break;
             case "lora":
-                AdapterSaver.Save(plan, destination, sync: false);
+                TinyModel.SaveAdapter(plan, output);
                 break;
             default:
                 throw new MergeException(MergeError.InvalidOption, $"The method {method} is not known.");
@@ -48,8 +34,4 @@ internal static class GoldenMerge
 
         return plan;
     }
-
-    private static T? Parse<T>(GoldenCase @case, string option)
-        where T : struct, Enum =>
-            @case.Options.TryGetValue(option, out var value) ? Enum.Parse<T>(value.GetString()!, ignoreCase: true) : null;
 }

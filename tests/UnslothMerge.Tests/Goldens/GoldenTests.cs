@@ -2,7 +2,7 @@ namespace UnslothMerge.Tests.Goldens;
 
 /// <summary>Merges every golden case and compares with the float64 truth, or with what the real tools wrote; what must be refused,
 /// is.</summary>
-public sealed class GoldenTests
+public sealed class GoldenTests : FileTests
 {
     public static TheoryData<string> Cases => [.. GoldenCase.All];
 
@@ -11,13 +11,12 @@ public sealed class GoldenTests
     public void Case(string name)
     {
         var @case = new GoldenCase(name);
-        using var directory = new TemporaryDirectory();
-        var output = directory["out"];
+        var output = Temp["out"];
         if (@case.Outcome == "error")
         {
             var error = Assert.ThrowsAny<MergeException>(() => GoldenMerge.Save(@case, output));
             Assert.All(@case.Names("names"), part => Assert.Contains(part, error.Message, StringComparison.Ordinal));
-            Assert.Empty(Directory.EnumerateFileSystemEntries(directory.Path));
+            Assert.Empty(Directory.EnumerateFileSystemEntries(Temp.Path));
             return;
         }
 

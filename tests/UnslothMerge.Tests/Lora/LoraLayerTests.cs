@@ -31,33 +31,23 @@ public sealed class LoraLayerTests
                 _ => ("h.0.proj", "lora_A.weight", "lora_B.weight"),
             };
             var transposed = c.Layer is Layer.Conv1D or Layer.Embedding;
-            var weight = Numbers.Random(random, 1, transposed ? [c.In, c.Out] : [c.Out, c.In, .. kernel]);
-            var a = Numbers.Random(random, 1, [c.Rank, c.In, .. kernel]);
-            var b = Numbers.Random(random, 1, [c.Out, c.Rank, .. kernel.Select(_ => 1L)]);
-            var magnitude = Numbers.Random(random, 3, c.Layer == Layer.Convolution ? [1, c.Out, 1, 1] : [c.Out]);
-            var config =
-                $$"""{ "r": {{c.Rank}}, "lora_alpha": 2.5, "use_rslora": {{(c.RsLora ? "true" : "false")}}, "use_dora":""" +
-                $$""" {{(c.Dora ? "true" : "false")}} }""";
-            using var merge = new TinyMerge(Gpt2, (name + ".weight", weight));
-            merge.With(config, 1,
+            var weight = random.Numbers(transposed ? [c.In, c.Out] : [c.Out, c.In, .. kernel]);
+            var a = random.Numbers([c.Rank, c.In, .. kernel]);
+            var b = random.Numbers([c.Out, c.Rank, .. kernel.Select(_ => 1L)]);
+            var magnitude = random.Scaled(3, c.Layer == Layer.Convolution ? [1, c.Out, 1, 1] : [c.Out]);
+            var config = new JsonObject
+                { ["r"] = c.Rank, ["lora_alpha"] = 2.5, ["use_rslora"] = c.RsLora, ["use_dora"] = c.Dora }.ToJsonString();
+            var merge = new TinyModel(Gpt2, (name + ".weight", weight)).With(config,
                 [(name + "." + partA, a), (name + "." + partB, b),
-                    .. c.Dora ? [(name + ".lora_magnitude_vector", magnitude)] : Array.Empty<(string, Numbers)>()]);
+                    .. c.Dora ? [(name + ".lora_magnitude_vector", magnitude)] : (TinyTensor[])[]]);
 
             var scaling = 2.5 / (c.RsLora ? Math.Sqrt(c.Rank) : c.Rank);
             double Old(int o, int i) => transposed ? weight[i, o] : weight[o, i];
-            var expected = new double[weight.Values.Length];
-            for (var o = 0; o < c.Out; o++)
-            {
-                var row = Enumerable.Range(0, inner)
-                    .Select(i => Old(o, i) + (scaling * Enumerable.Range(0, c.Rank).Sum(k => b[o, k] * a[k, i]))).ToArray();
-                var factor = c.Dora ? magnitude.Values[o] / Math.Sqrt(row.Sum(v => v * v)) : 1;
-                for (var i = 0; i < inner; i++)
-                {
-                    expected[transposed ? (i * c.Out) + o : (o * inner) + i] = factor * row[i];
-                }
-            }
-
-            TinyMerge.Near(expected, merge.Merge()[name + ".weight"]);
+            double New(int o, int i) => Old(o, i) + (scaling * Enumerable.Range(0, c.Rank).Sum(k => b[o, k] * a[k, i]));
+            var factors = Enumerable.Range(0, c.Out).Select(o =>
+                c.Dora ? magnitude.Values[o] / Math.Sqrt(Enumerable.Range(0, inner).Sum(i => New(o, i) * New(o, i))) : 1).ToArray();
+            Numbers.Near([.. weight.Values.Select((_, i) => transposed ? (o: i % c.Out, i: i / c.Out) : (o: i / inner, i: i % inner))
+                .Select(at => factors[at.o] * New(at.o, at.i))], merge.Merge()[name + ".weight"]);
         },
         iter: 60,
         threads: 1);
@@ -70,16 +60,14 @@ public sealed class LoraLayerTests
     {
         const int Out = 12, In = 15, Rank = 6;
         var random = new Random(5);
-        var weight = Numbers.Random(random, 1, Out, In);
-        var a = Numbers.Random(random, 1, Rank, In / blocksOfA);
-        var b = Numbers.Random(random, 1, Out, Rank / blocksOfB);
-        using var merge = new TinyMerge(Custom, ("mlp.up.weight", weight));
-        merge.With(
+        var weight = random.Numbers(Out, In);
+        var a = random.Numbers(Rank, In / blocksOfA);
+        var b = random.Numbers(Out, Rank / blocksOfB);
+        var merge = new TinyModel(Custom, ("mlp.up.weight", weight)).With(
             $$"""{ "r": 6, "lora_alpha": 9, "use_bdlora": { "nblocks": 3, "match_strict": false, "target_modules_bd_a":""" +
             $$""" {{(blocksOfA > 1 ? "[\"up\"]" : "null")}}, "target_modules_bd_b": {{(blocksOfB > 1 ? "[\"up\"]" : "[]")}} } }""",
             -0.5,
-            ("mlp.up.lora_A.weight", a),
-            ("mlp.up.lora_B.weight", b));
+            TinyTensor.Lora("mlp.up", a, b));
 
         static double At(Numbers stored, int row, int column, int blocks)
         {
@@ -91,7 +79,7 @@ public sealed class LoraLayerTests
             .Select(i =>
                 weight.Values[i] - (0.5 * 1.5 * Enumerable.Range(0, Rank)
                     .Sum(k => At(b, i / In, k, blocksOfB) * At(a, k, i % In, blocksOfA)))).ToArray();
-        TinyMerge.Near(expected, merge.Merge()["mlp.up.weight"]);
+        Numbers.Near(expected, merge.Merge()["mlp.up.weight"]);
     }
 
     [Theory]
@@ -105,38 +93,27 @@ public sealed class LoraLayerTests
     {
         const int Rank = 3;
         var random = new Random(outputs);
-        var weight = Numbers.Random(random, 1, outputs, inputs);
-        var (a, b, d) = (Numbers.Random(random, 1, Rank, inputs), Numbers.Random(random, 1, outputs, Rank),
-            Numbers.Random(random, 1, Rank));
-        using var merge = new TinyMerge(Custom, ("up.weight", weight));
-        merge.With("""{ "r": 3, "lora_alpha": 6, "kasa_config": { "beta": 0.1 } }""", 1, ("up.lora_A.weight", a), ("up.lora_B.weight", b),
-            ("up.lora_diag", d));
+        var weight = random.Numbers(outputs, inputs);
+        var (a, b, d) = (random.Numbers(Rank, inputs), random.Numbers(outputs, Rank), random.Numbers(Rank));
+        var merge = new TinyModel(Custom, ("up.weight", weight)).With("""{ "r": 3, "lora_alpha": 6, "kasa_config": { "beta": 0.1 } }""",
+            [.. TinyTensor.Lora("up", a, b), ("up.lora_diag", d)]);
 
         var svd = MathNet.Numerics.LinearAlgebra.Matrix<double>.Build.Dense(outputs, inputs, (i, j) => weight[i, j]).Svd();
         var kept = Math.Min(outputs, inputs) - Rank;
-        var expected = new double[outputs * inputs];
-        for (var i = 0; i < expected.Length; i++)
-        {
-            var (o, c) = (i / inputs, i % inputs);
-            expected[i] = Enumerable.Range(0, kept).Sum(k => svd.U[o, k] * svd.S[k] * svd.VT[k, c]) +
-                (2 * Enumerable.Range(0, Rank).Sum(k => b[o, k] * d.Values[k] * a[k, c]));
-        }
-
-        TinyMerge.Near(expected, merge.Merge()["up.weight"]);
+        Numbers.Near([.. Enumerable.Range(0, outputs * inputs).Select(i => (i / inputs, i % inputs) is var (o, c)
+            ? Enumerable.Range(0, kept).Sum(k => svd.U[o, k] * svd.S[k] * svd.VT[k, c]) +
+                (2 * Enumerable.Range(0, Rank).Sum(k => b[o, k] * d.Values[k] * a[k, c])) : 0)], merge.Merge()["up.weight"]);
     }
 
     [Fact]
     public void KasaNeedsALargerWeightAndItsDiagonal()
     {
         var random = new Random(1);
-        (string, Numbers)[] pair = [("up.lora_A.weight", Numbers.Random(random, 1, 4, 9)),
-            ("up.lora_B.weight", Numbers.Random(random, 1, 4, 4))];
+        var (weight, pair) = (random.Numbers(4, 9), TinyTensor.Lora("up", random.Numbers(4, 9), random.Numbers(4, 4)));
         const string Config = """{ "r": 4, "kasa_config": { "beta": 0.1 } }""";
-        using var small = new TinyMerge(Custom, ("up.weight", Numbers.Random(random, 1, 4, 9)));
-        Assert.Contains("more than 4 inputs and outputs",
-            small.With(Config, 1, [.. pair, ("up.lora_diag", Numbers.Random(random, 1, 4))]).Fail().Message, StringComparison.Ordinal);
-        using var bare = new TinyMerge(Custom, ("up.weight", Numbers.Random(random, 1, 4, 9)));
-        Assert.Contains("lora_diag", bare.With(Config, 1, pair).Fail().Message, StringComparison.Ordinal);
+        new TinyModel(Custom, ("up.weight", weight)).With(Config, [.. pair, ("up.lora_diag", random.Numbers(4))])
+            .Refused("more than 4 inputs and outputs");
+        new TinyModel(Custom, ("up.weight", weight)).With(Config, pair).Refused("lora_diag");
     }
 
     [Theory]
@@ -148,28 +125,20 @@ public sealed class LoraLayerTests
     public void AttentionsOutputTakesItsDeltaAsOftenAsThatReleaseOfPeftAddedIt(string? version, int times)
     {
         var random = new Random(3);
-        var (inWeight, outWeight, bias) = (Numbers.Random(random, 1, 12, 4), Numbers.Random(random, 1, 4, 4), Numbers.Random(random, 1, 4));
+        var (inWeight, outWeight, bias) = (random.Numbers(12, 4), random.Numbers(4, 4), random.Numbers(4));
         var (a, b, inA, inB, loraBias) =
-            (Numbers.Random(random, 1, 2, 4), Numbers.Random(random, 1, 4, 2), Numbers.Random(random, 1, 2, 4),
-                Numbers.Random(random, 1, 12, 2), Numbers.Random(random, 1, 4));
-        using var merge = new TinyMerge(Custom, ("mha.in_proj_weight", inWeight), ("mha.out_proj.weight", outWeight),
-            ("mha.out_proj.bias", bias));
-        merge.With(
-            version is null ? """{ "r": 2, "lora_bias": true }""" : $$"""{ "r": 2, "lora_bias": true, "peft_version": "{{version}}" }""",
-            1,
-            ("mha.lora_A.weight", inA),
-            ("mha.lora_B.weight", inB),
-            ("mha.lora_B.bias", Numbers.Random(random, 1, 12)),
-            ("mha.base_layer.out_proj.lora_A.weight", a),
-            ("mha.base_layer.out_proj.lora_B.weight", b),
-            ("mha.base_layer.out_proj.lora_B.bias", loraBias));
-
+            (random.Numbers(2, 4), random.Numbers(4, 2), random.Numbers(2, 4), random.Numbers(12, 2), random.Numbers(4));
+        var merge = new TinyModel(Custom, ("mha.in_proj_weight", inWeight), ("mha.out_proj.weight", outWeight),
+            ("mha.out_proj.bias", bias)).With(
+            new JsonObject { ["r"] = 2, ["lora_bias"] = true, ["peft_version"] = version }.ToJsonString(),
+            [.. TinyTensor.Lora("mha", inA, inB), ("mha.lora_B.bias", random.Numbers(12)),
+                .. TinyTensor.Lora("mha.base_layer.out_proj", a, b), ("mha.base_layer.out_proj.lora_B.bias", loraBias)]);
         var merged = merge.Merge();
-        TinyMerge.Near(Sum(outWeight, b, a, times * 0.5), merged["mha.out_proj.weight"]);
-        TinyMerge.Near(Sum(inWeight, inB, inA, 0.5), merged["mha.in_proj_weight"]);
-        TinyMerge.Near([.. bias.Values.Zip(loraBias.Values, (x, y) => x + (0.5 * y))], merged["mha.out_proj.bias"]);
-        Assert.Equal(times - 1, merge.Plan!.Warnings.Length);
-        Assert.Contains(merge.Plan.Targets,
+        Numbers.Near(Sum(outWeight, b, a, times * 0.5), merged["mha.out_proj.weight"]);
+        Numbers.Near(Sum(inWeight, inB, inA, 0.5), merged["mha.in_proj_weight"]);
+        Numbers.Near([.. bias.Values.Zip(loraBias.Values, (x, y) => x + (0.5 * y))], merged["mha.out_proj.bias"]);
+        Assert.Equal(times - 1, merge.Planned!.Warnings.Length);
+        Assert.Contains(merge.Planned.Targets,
             t => t.Outcome == AdapterOutcome.NotNeeded && t.Inputs.Single().EndsWith("mha.lora_B.bias", StringComparison.Ordinal));
     }
 
@@ -179,22 +148,19 @@ public sealed class LoraLayerTests
     public void DoraIsNeitherWeightedNorCombined(double weight, string why)
     {
         var random = new Random(2);
-        (string, Numbers)[] pair = [("up.lora_A.weight", Numbers.Random(random, 1, 2, 5)),
-            ("up.lora_B.weight", Numbers.Random(random, 1, 4, 2))];
-        using var merge = new TinyMerge(Custom, ("up.weight", Numbers.Random(random, 1, 4, 5)));
-        merge.With("""{ "r": 2, "use_dora": true }""", weight,
-            [.. pair, ("up.lora_magnitude_vector.default.weight", Numbers.Random(random, 1, 4))]).With("""{ "r": 2 }""", 1, pair);
-        Assert.Contains(why, merge.Fail().Message, StringComparison.Ordinal);
+        var pair = TinyTensor.Lora("up", random.Numbers(2, 5), random.Numbers(4, 2));
+        new TinyModel(Custom, ("up.weight", random.Numbers(4, 5)))
+            .With("""{ "r": 2, "use_dora": true }""", weight, [.. pair, ("up.lora_magnitude_vector.default.weight", random.Numbers(4))])
+            .With("""{ "r": 2 }""", pair).Refused(why);
     }
 
     [Fact]
     public void ADoraWithoutMagnitudesIsRefused()
     {
         var random = new Random(2);
-        using var merge = new TinyMerge(Custom, ("up.weight", Numbers.Random(random, 1, 4, 5)));
-        merge.With("""{ "r": 2, "use_dora": true }""", 1, ("up.lora_A.weight", Numbers.Random(random, 1, 2, 5)),
-            ("up.lora_B.weight", Numbers.Random(random, 1, 4, 2)));
-        Assert.Contains("lora_magnitude_vector", merge.Fail().Message, StringComparison.Ordinal);
+        new TinyModel(Custom, ("up.weight", random.Numbers(4, 5)))
+            .With("""{ "r": 2, "use_dora": true }""", TinyTensor.Lora("up", random.Numbers(2, 5), random.Numbers(4, 2)))
+            .Refused("lora_magnitude_vector");
     }
 
     [Theory]
@@ -207,16 +173,15 @@ public sealed class LoraLayerTests
     public void StartsThatChangedTheBaseNeedTheResidualBase(string start, bool residual)
     {
         var random = new Random(2);
-        using var merge = new TinyMerge(Custom, ("up.weight", Numbers.Random(random, 1, 4, 5)));
-        merge.With($$"""{ "r": 2, "init_lora_weights": "{{start}}" }""", 1, ("up.lora_A.weight", Numbers.Random(random, 1, 2, 5)),
-            ("up.lora_B.weight", Numbers.Random(random, 1, 4, 2)));
+        var merge = new TinyModel(Custom, ("up.weight", random.Numbers(4, 5))).With(
+            $$"""{ "r": 2, "init_lora_weights": "{{start}}" }""", TinyTensor.Lora("up", random.Numbers(2, 5), random.Numbers(4, 2)));
         if (residual)
         {
-            Assert.Contains(start, merge.Fail().Message, StringComparison.Ordinal);
+            merge.Refused(start);
         }
 
         merge.Merge(new PlanOptions { BaseIsResidual = residual });
-        Assert.Equal(start == "loftq" ? 1 : 0, merge.Plan!.Warnings.Length);
+        Assert.Equal(start == "loftq" ? 1 : 0, merge.Planned!.Warnings.Length);
     }
 
     internal static double[] Sum(Numbers weight, Numbers b, Numbers a, double scaling)

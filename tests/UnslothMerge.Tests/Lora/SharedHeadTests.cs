@@ -14,87 +14,77 @@ public sealed class SharedHeadTests
     [InlineData(true)]
     public void AHeadThatIsStoredThoughTiedIsUntiedByADelta(bool keepTied)
     {
-        var shared = Numbers.Random(_random, 1, 9, 5);
-        var (a, b) = (Numbers.Random(_random, 1, 2, 5), Numbers.Random(_random, 1, 9, 2));
-        using var merge = new TinyMerge(Tied, (Embedding, shared), (Head, shared));
-        merge.With("""{ "r": 2 }""", 1, ("lm_head.lora_A.weight", a), ("lm_head.lora_B.weight", b));
+        var shared = _random.Numbers(9, 5);
+        var (a, b) = (_random.Numbers(2, 5), _random.Numbers(9, 2));
+        var merge = new TinyModel(Tied, (Embedding, shared), (Head, shared)).With("""{ "r": 2 }""", TinyTensor.Lora("lm_head", a, b));
         var merged = merge.Merge(new PlanOptions { KeepTied = keepTied });
         var expected = LoraLayerTests.Sum(shared, b, a, 0.5);
-        TinyMerge.Near(expected, merged[Head]);
-        TinyMerge.Near(keepTied ? expected : shared.Values, merged[Embedding]);
-        Assert.Equal(keepTied, merge.Plan!.Config.TiesWordEmbeddings);
+        Numbers.Near(expected, merged[Head]);
+        Numbers.Near(keepTied ? expected : shared.Values, merged[Embedding]);
+        Assert.Equal(keepTied, merge.Planned!.Config.TiesWordEmbeddings);
     }
 
     [Fact]
     public void TokenRowsReachAHeadThatIsStoredThoughTied()
     {
-        var (shared, rows) = (Numbers.Random(_random, 1, 9, 5), Numbers.Random(_random, 1, 1, 5));
-        using var merge = new TinyMerge(Tied, (Embedding, shared), (Head, shared));
-        merge.With("""{ "trainable_token_indices": [4] }""", 1, ("model.embed_tokens.token_adapter.trainable_tokens_delta", rows));
+        var (shared, rows) = (_random.Numbers(9, 5), _random.Numbers(1, 5));
+        var merge = new TinyModel(Tied, (Embedding, shared), (Head, shared))
+            .With("""{ "trainable_token_indices": [4] }""", ("model.embed_tokens.token_adapter.trainable_tokens_delta", rows));
         var merged = merge.Merge();
         var expected = shared.Values.ToArray();
         rows.Values.CopyTo(expected, 20);
         Assert.Equal(expected, merged[Embedding]);
         Assert.Equal(expected, merged[Head]);
-        Assert.True(merge.Plan!.Config.TiesWordEmbeddings);
+        Assert.True(merge.Planned!.Config.TiesWordEmbeddings);
     }
 
     [Fact]
     public void AHeadOfOtherValuesIsNotTied()
     {
-        var (embedding, head, rows) =
-            (Numbers.Random(_random, 1, 9, 5), Numbers.Random(_random, 1, 9, 5), Numbers.Random(_random, 1, 1, 5));
-        using var merge = new TinyMerge(Tied, (Embedding, embedding), (Head, head));
-        merge.With("""{ "trainable_token_indices": [4] }""", 1, ("model.embed_tokens.token_adapter.trainable_tokens_delta", rows));
+        var (embedding, head, rows) = (_random.Numbers(9, 5), _random.Numbers(9, 5), _random.Numbers(1, 5));
+        var merge = new TinyModel(Tied, (Embedding, embedding), (Head, head))
+            .With("""{ "trainable_token_indices": [4] }""", ("model.embed_tokens.token_adapter.trainable_tokens_delta", rows));
         Assert.Equal(head.Values, merge.Merge()[Head]);
     }
 
     [Fact]
     public void ATaskHeadComesOnlyOnceAndUnweighted()
     {
-        using var twice = new TinyMerge(Tied, (Embedding, Numbers.Random(_random, 1, 9, 5)));
-        foreach (var _ in new[] { 1, 2 })
-        {
-            twice.With("""{ "r": 2, "task_type": "SEQ_CLS" }""", 1, ("score.weight", Numbers.Random(_random, 1, 3, 5)));
-        }
-
-        Assert.Contains("only one head", twice.Fail().Message, StringComparison.Ordinal);
-        using var weighted = new TinyMerge(Tied, (Embedding, Numbers.Random(_random, 1, 9, 5)));
-        weighted.With("""{ "r": 2, "task_type": "SEQ_CLS" }""", 0.5, ("score.weight", Numbers.Random(_random, 1, 3, 5)));
-        Assert.Contains("must be 1, not 0.5", weighted.Fail().Message, StringComparison.Ordinal);
+        const string Config = """{ "r": 2, "task_type": "SEQ_CLS" }""";
+        TinyTensor embedding = (Embedding, _random.Numbers(9, 5)), score = ("score.weight", _random.Numbers(3, 5));
+        new TinyModel(Tied, embedding).With(Config, score).With(Config, score).Refused("only one head");
+        new TinyModel(Tied, embedding).With(Config, 0.5, score).Refused("must be 1, not 0.5");
     }
 
     [Fact]
     public void ChangesOfTheHeadThatATaskHeadReplacesAreReportedAsNotNeeded()
     {
-        var (embedding, score) = (Numbers.Random(_random, 1, 9, 5), Numbers.Random(_random, 1, 3, 5));
-        using var merge = new TinyMerge(Tied, (Embedding, embedding));
-        merge.With("""{ "r": 2 }""", 1, ("lm_head.lora_A.weight", Numbers.Random(_random, 1, 2, 5)),
-            ("lm_head.lora_B.weight", Numbers.Random(_random, 1, 9, 2)))
-            .With("""{ "r": 2, "task_type": "SEQ_CLS" }""", 1, ("score.weight", score));
+        var (embedding, score) = (_random.Numbers(9, 5), _random.Numbers(3, 5));
+        var merge = new TinyModel(Tied, (Embedding, embedding))
+            .With("""{ "r": 2 }""", TinyTensor.Lora("lm_head", _random.Numbers(2, 5), _random.Numbers(9, 2)))
+            .With("""{ "r": 2, "task_type": "SEQ_CLS" }""", ("score.weight", score));
         var merged = merge.Merge();
         Assert.Equal(embedding.Values, merged[Embedding]);
         Assert.Equal(score.Values, merged["score.weight"]);
         Assert.False(merged.ContainsKey(Head));
-        Assert.Contains(merge.Plan!.Warnings, w => w.Contains("not needed", StringComparison.Ordinal));
-        Assert.Contains(merge.Plan.Targets, t => t is { Module: "lm_head", Outcome: AdapterOutcome.NotNeeded });
+        Assert.Contains(merge.Planned!.Warnings, w => w.Contains("not needed", StringComparison.Ordinal));
+        Assert.Contains(merge.Planned.Targets, t => t is { Module: "lm_head", Outcome: AdapterOutcome.NotNeeded });
     }
 
     [Fact]
     public void DeltasOfSingleExpertsAreCombined()
     {
         const int Experts = 3, Out = 2000, In = 256, Rank = 2;
-        var fused = Numbers.Random(_random, 1, Experts, 2 * Out, In);
+        var fused = _random.Numbers(Experts, 2 * Out, In);
         const string Name = "model.layers.0.mlp.experts.gate_up_proj";
-        using var merge = new TinyMerge("""{ "model_type": "qwen3_moe", "tie_word_embeddings": false }""", (Name, fused));
+        var merge = new TinyModel("""{ "model_type": "qwen3_moe", "tie_word_embeddings": false }""", (Name, fused));
         var expected = fused.Values.ToArray();
 
         // One adapter on the first expert, another on the last: nothing to elect between, so ties of density 1 is their sum.
         foreach (var expert in new[] { 0, 2 })
         {
-            var (a, b) = (Numbers.Random(_random, 1, Rank, In), Numbers.Random(_random, 1, Out, Rank));
-            merge.With("""{ "r": 2 }""", 1, ($"model.layers.0.mlp.experts.{expert}.up_proj.lora_A.weight", a),
-                ($"model.layers.0.mlp.experts.{expert}.up_proj.lora_B.weight", b));
+            var (a, b) = (_random.Numbers(Rank, In), _random.Numbers(Out, Rank));
+            merge.With("""{ "r": 2 }""", TinyTensor.Lora($"model.layers.0.mlp.experts.{expert}.up_proj", a, b));
             for (var (o, at) = (0, ((expert * 2) + 1) * Out * In); o < Out; o++)
             {
                 for (var i = 0; i < In; i++, at++)
@@ -104,6 +94,6 @@ public sealed class SharedHeadTests
             }
         }
 
-        TinyMerge.Near(expected, merge.Merge(new PlanOptions { Combination = CombinationType.Ties, Density = 1 })[Name]);
+        Numbers.Near(expected, merge.Merge(new PlanOptions { Combination = CombinationType.Ties, Density = 1 })[Name]);
     }
 }

@@ -13,18 +13,17 @@ public sealed class SquareConv1DTests
     public void ASquareWeightIsStoredAsItsLayerTypeStoresIt(string model, string module, bool fanInFanOut, bool transposed)
     {
         var random = new Random(3);
-        var (weight, bias) = (Numbers.Random(random, 1, N, N), Numbers.Random(random, 1, N));
-        var (a, b) = (Numbers.Random(random, 1, 2, N), Numbers.Random(random, 1, N, 2));
-        var scale = Numbers.Random(random, 1, N);
-        var vectors = Numbers.Random(random, 1, N, 1);
+        var (weight, bias) = (random.Numbers(N, N), random.Numbers(N));
+        var (a, b) = (random.Numbers(2, N), random.Numbers(N, 2));
+        var scale = random.Numbers(N);
+        var vectors = random.Numbers(N, 1);
         var flag = fanInFanOut ? "true" : "false";
 
         double[] Merge(string config, params (string Part, Numbers Numbers)[] parts)
         {
-            using var merge = new TinyMerge($$"""{ "model_type": "{{model}}", "tie_word_embeddings": false }""",
-                (module + ".weight", weight), (module + ".bias", bias));
-            merge.With(config, 1, [.. parts.Select(p => ($"{module}.{p.Part}", p.Numbers))]);
-            return merge.Merge()[module + ".weight"];
+            return new TinyModel($$"""{ "model_type": "{{model}}", "tie_word_embeddings": false }""",
+                (module + ".weight", weight), (module + ".bias", bias))
+                .With(config, [.. parts.Select(p => ($"{module}.{p.Part}", p.Numbers))]).Merge()[module + ".weight"];
         }
 
         double[] Expect(Func<int, int, double> ofOutputAndInput) =>
@@ -32,17 +31,17 @@ public sealed class SquareConv1DTests
 
         double W(int o, int i) => transposed ? weight[i, o] : weight[o, i];
 
-        TinyMerge.Near(
+        Numbers.Near(
             Expect((o, i) => W(o, i) * (1 + Enumerable.Range(0, 2).Sum(k => b[o, k] * a[k, i]))),
             Merge($$"""{ "peft_type": "HIRA", "r": 2, "fan_in_fan_out": {{flag}} }""", ("hira_A", a), ("hira_B", b)));
-        TinyMerge.Near(
+        Numbers.Near(
             Expect((o, i) => W(o, i) * scale.Values[o]),
             Merge($$"""{ "peft_type": "IA3", "target_modules": ["{{module}}"], "feedforward_modules": [], "fan_in_fan_out": {{flag}} }""",
                 ("ia3_l", scale with { Shape = [N, 1] })));
 
         // One Householder reflection of the inputs: W − 2·(W·u)·uᵀ with the unit vector u.
         var length = vectors.Values.Sum(v => v * v);
-        TinyMerge.Near(
+        Numbers.Near(
             Expect((o, i) => W(o, i) - (2 * Enumerable.Range(0, N).Sum(j => W(o, j) * vectors.Values[j]) * vectors.Values[i] / length)),
             Merge("""{ "peft_type": "HRA", "r": 1, "apply_GS": false }""", ("hra_u", vectors)));
     }

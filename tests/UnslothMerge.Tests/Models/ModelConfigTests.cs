@@ -1,6 +1,6 @@
 namespace UnslothMerge.Tests.Models;
 
-public sealed class ModelConfigTests
+public sealed class ModelConfigTests : FileTests
 {
     // As the libraries write it: numbers in spellings that a parser would change, keys in no order, letters beyond ASCII.
     private const string Text = """
@@ -102,11 +102,8 @@ public sealed class ModelConfigTests
     [InlineData("{\"a\":+Infinity}")]
     public void A_file_that_is_no_json_object_is_named(string text)
     {
-        using var directory = new TemporaryDirectory();
-        File.WriteAllText(directory["config.json"], text);
-        var error = Assert.Throws<MergeException>(() => ModelDirectory.Open(directory.Path));
-        Assert.Equal(MergeError.InvalidModel, error.Error);
-        Assert.Contains("config.json", error.Message, StringComparison.Ordinal);
+        File.WriteAllText(Temp["config.json"], text);
+        Errors.Expect(MergeError.InvalidModel, () => ModelDirectory.Open(Temp.Path), "config.json");
     }
 
     private static ModelConfig Read(string json) => new((JsonObject)JsonNode.Parse(json)!);

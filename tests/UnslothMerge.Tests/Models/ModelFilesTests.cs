@@ -1,6 +1,6 @@
 namespace UnslothMerge.Tests.Models;
 
-public sealed class ModelFilesTests
+public sealed class ModelFilesTests : FileTests
 {
     private static readonly string[] Tokenizer =
     [
@@ -125,14 +125,11 @@ public sealed class ModelFilesTests
     [Fact]
     public void A_file_that_cannot_be_carried_over_is_named_before_anything_is_written()
     {
-        using var directory = new TemporaryDirectory();
-        TinyModel.Base(directory["base"], TinyTensor.F32("m.weight", [1], 1));
-        File.CreateSymbolicLink(directory["base/tokenizer.json"], "/nowhere/tokenizer.json");
-        var error = Assert.Throws<MergeException>(() =>
-            TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(directory["base"])), directory["out"]));
-        Assert.Equal(MergeError.InvalidModel, error.Error);
-        Assert.Contains("base/tokenizer.json", error.Message, StringComparison.Ordinal);
-        Assert.Equal([directory["base"]], Directory.EnumerateFileSystemEntries(directory.Path));
+        TinyModel.Base(Temp["base"], TinyTensor.F32("m.weight", [1], 1));
+        File.CreateSymbolicLink(Temp["base/tokenizer.json"], "/nowhere/tokenizer.json");
+        Errors.Expect(MergeError.InvalidModel,
+            () => TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(Temp["base"])), Temp["out"]), "base/tokenizer.json");
+        Assert.Equal([Temp["base"]], Directory.EnumerateFileSystemEntries(Temp.Path));
     }
 
     private static TemporaryDirectory Filled(params string[] files)

@@ -3,7 +3,7 @@ using System.IO.Compression;
 namespace UnslothMerge.Tests.Pickle;
 
 /// <summary>Tensors are found in the archive where torch put them, or the file is refused.</summary>
-public sealed class TorchFileTests
+public sealed class TorchFileTests : FileTests
 {
     private static readonly (string Class, TensorType Type)[] Classes =
     [
@@ -16,13 +16,12 @@ public sealed class TorchFileTests
     [Fact]
     public void TensorsAreTheBytesOfTheirStorages()
     {
-        using var directory = new TemporaryDirectory();
         var tensor = Gen.Select(Gen.Int[0, Classes.Length - 1], Gen.Long[0, 4].Array[0, 4], Gen.Int[0, 5], Gen.Int[0, 5]);
         var file = 0;
         tensor.Array[1, 12].Sample(
             tensors =>
             {
-                var path = directory[$"{Interlocked.Increment(ref file)}.bin"];
+                var path = Temp[$"{Interlocked.Increment(ref file)}.bin"];
                 var pickle = new PickleBuilder().Proto().Op("}").Keep().Op("(");
                 var storages = new List<(string, byte[])>();
                 var expected = new List<byte[]>();
@@ -51,13 +50,12 @@ public sealed class TorchFileTests
     [Fact]
     public void TensorsMayShareAStorage()
     {
-        using var directory = new TemporaryDirectory();
         byte[] data = [.. Enumerable.Range(0, 24).Select(i => (byte)i)];
         var pickle = new PickleBuilder().Proto().Op("}(").Text("a").Tensor("FloatStorage", "0", 6, 0, [2, 3]).Text("b")
             .Tensor("FloatStorage", "0", 6, 3, [3, 1], [1, 77]).Op("u.");
-        PickleBuilder.Save(directory["x.bin"], pickle.Bytes, [("0", data)], byteOrder: null);
+        PickleBuilder.Save(Temp["x.bin"], pickle.Bytes, [("0", data)], byteOrder: null);
         using var files = new InputFiles();
-        Assert.Equal([data, data[12..]], TorchFile.Open(directory["x.bin"]).Select(files.ReadAll));
+        Assert.Equal([data, data[12..]], TorchFile.Open(Temp["x.bin"]).Select(files.ReadAll));
     }
 
     [Theory]
@@ -72,10 +70,9 @@ public sealed class TorchFileTests
     [InlineData("24 bytes", 1L << 62, 0, new long[] { 2, 3 }, new long[] { 3, 1 })]
     public void RefusesTensorsThatAreNotThere(string reason, long count, long offset, long[] shape, long[] strides)
     {
-        using var directory = new TemporaryDirectory();
         var pickle = new PickleBuilder().Proto().Op("}").Text("w").Tensor("FloatStorage", "0", count, offset, shape, strides).Op("s.");
-        PickleBuilder.Save(directory["x.bin"], pickle.Bytes, [("0", new byte[24])]);
-        var message = Refusal(directory["x.bin"]);
+        PickleBuilder.Save(Temp["x.bin"], pickle.Bytes, [("0", new byte[24])]);
+        var message = Refusal(Temp["x.bin"]);
         Assert.Contains(reason, message, StringComparison.Ordinal);
         Assert.Contains("'w'", message, StringComparison.Ordinal);
     }
@@ -83,54 +80,50 @@ public sealed class TorchFileTests
     [Fact]
     public void RefusesMissingStoragesOtherByteOrdersCompressionAndEncryption()
     {
-        using var directory = new TemporaryDirectory();
         var pickle = new PickleBuilder().Proto().Op("}").Text("w").Tensor("FloatStorage", "../0", 1, 0, [1]).Op("s.").Bytes;
-        PickleBuilder.Save(directory["missing"], pickle, []);
-        Assert.Contains("'data/../0', is missing", Refusal(directory["missing"]), StringComparison.Ordinal);
+        PickleBuilder.Save(Temp["missing"], pickle, []);
+        Assert.Contains("'data/../0', is missing", Refusal(Temp["missing"]), StringComparison.Ordinal);
 
-        PickleBuilder.Save(directory["big"], pickle, [], "big");
-        Assert.Contains("byteorder is 'big'", Refusal(directory["big"]), StringComparison.Ordinal);
+        PickleBuilder.Save(Temp["big"], pickle, [], "big");
+        Assert.Contains("byteorder is 'big'", Refusal(Temp["big"]), StringComparison.Ordinal);
 
-        PickleBuilder.Save(directory["compressed"], [.. pickle, .. new byte[1000]], [], null, CompressionLevel.Optimal);
-        Assert.Contains("compressed", Refusal(directory["compressed"]), StringComparison.Ordinal);
+        PickleBuilder.Save(Temp["compressed"], [.. pickle, .. new byte[1000]], [], null, CompressionLevel.Optimal);
+        Assert.Contains("compressed", Refusal(Temp["compressed"]), StringComparison.Ordinal);
 
-        // Bit 0 of the flags in the central directory.
-        var encrypted = File.ReadAllBytes(directory["missing"]);
+        // Bit 0 of the flags in the central Temp.
+        var encrypted = File.ReadAllBytes(Temp["missing"]);
         encrypted[encrypted.AsSpan().IndexOf("PK\x1\x2"u8) + 8] |= 1;
-        File.WriteAllBytes(directory["encrypted"], encrypted);
-        Assert.Contains("encrypted", Refusal(directory["encrypted"]), StringComparison.Ordinal);
+        File.WriteAllBytes(Temp["encrypted"], encrypted);
+        Assert.Contains("encrypted", Refusal(Temp["encrypted"]), StringComparison.Ordinal);
     }
 
     [Fact]
     public void RefusesTheLegacyFormatByName()
     {
-        using var directory = new TemporaryDirectory();
-        File.WriteAllBytes(directory["x.bin"],
+        File.WriteAllBytes(Temp["x.bin"],
             [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, (byte)'.', 0x80, 2]);
-        Assert.Contains("legacy", Refusal(directory["x.bin"]), StringComparison.Ordinal);
-        File.WriteAllBytes(directory["y.bin"], [.. "version https://git-lfs.github.com/spec/v1"u8]);
-        Assert.Contains("not a zip archive", Refusal(directory["y.bin"]), StringComparison.Ordinal);
+        Assert.Contains("legacy", Refusal(Temp["x.bin"]), StringComparison.Ordinal);
+        File.WriteAllBytes(Temp["y.bin"], [.. "version https://git-lfs.github.com/spec/v1"u8]);
+        Assert.Contains("not a zip archive", Refusal(Temp["y.bin"]), StringComparison.Ordinal);
     }
 
     [Fact]
     public void ReadsZip64()
     {
-        using var directory = new TemporaryDirectory();
         var source = Path.Combine(Fixtures.Adapter("bin-adapter"), AdapterDirectory.PickledWeightsName);
-        File.WriteAllBytes(directory["x.bin"], Zip64(File.ReadAllBytes(source)));
+        File.WriteAllBytes(Temp["x.bin"], Zip64(File.ReadAllBytes(source)));
         using var files = new InputFiles();
-        Assert.Equal(TorchFile.Open(source).Select(files.ReadAll), TorchFile.Open(directory["x.bin"]).Select(files.ReadAll));
+        Assert.Equal(TorchFile.Open(source).Select(files.ReadAll), TorchFile.Open(Temp["x.bin"]).Select(files.ReadAll));
     }
 
     [Fact]
     public void EveryTruncationAndChangeIsReadOrRefused()
     {
-        using var directory = new TemporaryDirectory();
         var bytes = File.ReadAllBytes(Path.Combine(Fixtures.Adapter("bin-adapter"), AdapterDirectory.PickledWeightsName));
         for (var length = 0; length < bytes.Length; length += 61)
         {
-            File.WriteAllBytes(directory["x.bin"], bytes[..length]);
-            Refusal(directory["x.bin"]);
+            File.WriteAllBytes(Temp["x.bin"], bytes[..length]);
+            Refusal(Temp["x.bin"]);
         }
 
         // The directory is the last part: changes there are the ones that matter.
@@ -145,7 +138,7 @@ public sealed class TorchFileTests
                     changed[at] = value;
                 }
 
-                var path = directory[$"{Interlocked.Increment(ref file)}"];
+                var path = Temp[$"{Interlocked.Increment(ref file)}"];
                 File.WriteAllBytes(path, changed);
                 try
                 {
@@ -161,28 +154,25 @@ public sealed class TorchFileTests
     [Fact]
     public void SafetensorsArePreferred()
     {
-        using var directory = new TemporaryDirectory();
         foreach (var file in Directory.EnumerateFiles(Fixtures.Adapter("weighted-two", "adapter0")))
         {
-            File.Copy(file, directory[Path.GetFileName(file)]);
+            File.Copy(file, Temp[Path.GetFileName(file)]);
         }
 
-        File.WriteAllText(directory[AdapterDirectory.PickledWeightsName], "not a pickle");
-        Assert.True(AdapterDirectory.Open(directory.Path).Weights.IsSafetensors);
+        File.WriteAllText(Temp[AdapterDirectory.PickledWeightsName], "not a pickle");
+        Assert.True(AdapterDirectory.Open(Temp.Path).Weights.IsSafetensors);
     }
 
     [Fact]
     public void SavedAsAdapterItBecomesSafetensors()
     {
-        using var directory = new TemporaryDirectory();
         var @base = ModelDirectory.Open(Fixtures.Base("llama-bf16"));
         var adapter = AdapterDirectory.Open(Fixtures.Adapter("bin-adapter"));
-        var destination = Destination.Check(directory["out"], [], force: false);
-        AdapterSaver.Save(MergePlanner.Plan(@base, [new AdapterStep(adapter, 1)]), destination, sync: false);
+        TinyModel.SaveAdapter(MergePlanner.Plan(@base, [new AdapterStep(adapter, 1)]), Temp["out"]);
 
-        var saved = AdapterDirectory.Open(destination.Path);
+        var saved = AdapterDirectory.Open(Temp["out"]);
         Assert.True(saved.Weights.IsSafetensors);
-        Assert.False(File.Exists(Path.Combine(destination.Path, AdapterDirectory.PickledWeightsName)));
+        Assert.False(File.Exists(Path.Combine(Temp["out"], AdapterDirectory.PickledWeightsName)));
         using var files = new InputFiles();
         Assert.Equal(Content(adapter), Content(saved));
 

@@ -1,6 +1,6 @@
 namespace UnslothMerge.Tests.Planning;
 
-public sealed class MemoryTests
+public sealed class MemoryTests : FileTests
 {
     [Theory]
     [InlineData("2GB", 2_000_000_000)]
@@ -42,8 +42,7 @@ public sealed class MemoryTests
     [Fact]
     public void Workers_give_way_until_the_merge_fits()
     {
-        using var directory = new TemporaryDirectory();
-        var plan = Wide(directory);
+        var plan = Wide();
         const long session = 128_000_000;
         var free = ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), 64, baseline: session);
 
@@ -65,8 +64,7 @@ public sealed class MemoryTests
     [Fact]
     public void What_a_device_needs_counts()
     {
-        using var directory = new TemporaryDirectory();
-        var plan = Wide(directory);
+        var plan = Wide();
         var (cores, device) = (Of(null), Of(new DeviceNeed("gpu", 5_000_000, 7_000_000)));
         Assert.Equal(("cpu", "gpu"), (cores.Device, device.Device));
         Assert.Equal(7_000_000, device.PeakHostBytes - cores.PeakHostBytes);
@@ -79,12 +77,10 @@ public sealed class MemoryTests
     [Fact]
     public void Too_little_memory_is_refused_with_an_amount_that_would_do()
     {
-        using var directory = new TemporaryDirectory();
-        var memory = ExecutionPlan.For(Wide(directory), new MemoryLimit(1_000_000), 64, baseline: 0);
+        var memory = ExecutionPlan.For(Wide(), new MemoryLimit(1_000_000), 64, baseline: 0);
         Assert.Equal(1, memory.Workers);
         Assert.False(memory.FitsMemory);
-        var error = Assert.Throws<MergeException>(memory.RequireFit);
-        Assert.Equal(MergeError.DoesNotFit, error.Error);
+        var error = Errors.Expect(MergeError.DoesNotFit, () => memory.RequireFit());
         Assert.True(ByteSize.TryParse(error.Advice!.Split(" to ")[1].Split(',')[0], out var advised));
         Assert.True(advised > memory.PeakHostBytes, $"{error.Advice} is less than the {memory.PeakHostBytes} needed.");
     }
@@ -92,11 +88,7 @@ public sealed class MemoryTests
     [Fact]
     public void Pieces_become_smaller_where_one_worker_has_not_enough()
     {
-        using var directory = new TemporaryDirectory();
-        Sparse(TinyModel.Base(directory["base"]), "model.safetensors", [1024, 4096], "m.weight");
-        Sparse(TinyModel.Lora(directory["adapter"], 256), "adapter_model.safetensors", [256, 4096], "base_model.model.m.lora_A.weight",
-            [1024, 256], "base_model.model.m.lora_B.weight");
-        var plan = TinyModel.WritePlan(TinyModel.Plan(directory["base"], directory["adapter"]));
+        var plan = TinyModel.WritePlan(Sparse("""{"r": 256}""", "m", [1024, 4096], [256, 4096], [1024, 256]));
         var usual = ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), 1);
         var least = ExecutionPlan.For(plan, new MemoryLimit(1), 1);
         Assert.Equal(Tiling.PieceBytes, usual.PieceBytes);
@@ -109,17 +101,10 @@ public sealed class MemoryTests
     [Fact]
     public void Of_many_experts_only_those_in_work_are_held()
     {
-        using var directory = new TemporaryDirectory();
         const int experts = 64, rank = 8, wide = 512;
-        Sparse(TinyModel.Base(directory["base"]), "model.safetensors", [experts, wide, wide], "model.layers.0.mlp.experts.down_proj");
-        Sparse(TinyModel.Lora(directory["adapter"], rank), "adapter_model.safetensors", [experts * rank, wide],
-            "base_model.model.model.layers.0.mlp.experts.lora_A.weight", [wide, rank * experts],
-            "base_model.model.model.layers.0.mlp.experts.lora_B.weight");
-        var config = Path.Combine(directory["adapter"], "adapter_config.json");
-        File.WriteAllText(config,
-            File.ReadAllText(config).Replace("}", ", \"target_parameters\": [\"mlp.experts.down_proj\"]}", StringComparison.Ordinal));
-        var plan = MergePlanner.Plan(ModelDirectory.Open(directory["base"]),
-            [new AdapterStep(AdapterDirectory.Open(directory["adapter"]), 1)], new PlanOptions { MoeOrientation = MoeOrientation.InLast });
+        var plan = Sparse("""{"r": 8, "target_parameters": ["mlp.experts.down_proj"]}""", "model.layers.0.mlp.experts",
+            [experts, wide, wide], [experts * rank, wide], [wide, rank * experts], "down_proj",
+            new PlanOptions { MoeOrientation = MoeOrientation.InLast });
         var write = TinyModel.WritePlan(plan);
         var tensor = Assert.Single(write.Tensors);
         var all = tensor.Tensor.Terms.Sum(t => t.Term.ResidentBytes);
@@ -176,15 +161,10 @@ public sealed class MemoryTests
     public void A_reflection_of_a_transposed_weight_holds_all_of_it_in_fp32()
     {
         const int inputs = 600, outputs = 4000, rank = 4;
-        using var directory = new TemporaryDirectory();
-        TinyModel.Base(directory["base"], TinyTensor.Random("h.0.attn.c_proj.weight", [inputs, outputs], 1),
-            TinyTensor.Random("h.0.attn.c_proj.bias", [outputs], 2));
-        File.WriteAllText(Path.Combine(directory["base"], "config.json"),
-            """{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}""");
-        TinyModel.Lora(directory["adapter"], rank, TinyTensor.Random("base_model.model.h.0.attn.c_proj.hra_u", [inputs, rank], 3));
-        File.WriteAllText(Path.Combine(directory["adapter"], "adapter_config.json"),
-            $$"""{"peft_type": "HRA", "r": {{rank}}, "apply_GS": false}""");
-        var plan = TinyModel.WritePlan(TinyModel.Plan(directory["base"], directory["adapter"]));
+        var plan = TinyModel.WritePlan(new TinyModel("""{"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}""",
+            TinyTensor.Random("h.0.attn.c_proj.weight", [inputs, outputs], 1), TinyTensor.Random("h.0.attn.c_proj.bias", [outputs], 2))
+            .With("""{"peft_type": "HRA", "r": 4, "apply_GS": false}""", TinyTensor.Random("h.0.attn.c_proj.hra_u", [inputs, rank], 3))
+            .Plan(Temp));
         var reflected = plan.Tensors.Single(t => t.Tensor.IsChanged);
 
         // The weight, the vectors in double, and a piece of the scan.
@@ -196,38 +176,36 @@ public sealed class MemoryTests
     [Fact]
     public void A_short_measurement_gives_a_time_and_leaves_nothing()
     {
-        using var directory = new TemporaryDirectory();
-        var memory = ExecutionPlan.For(Wide(directory), new MemoryLimit(long.MaxValue), 2);
-        var files = Directory.EnumerateFileSystemEntries(directory.Path).ToList();
-        var speed = SpeedProbe.At(directory["out/deep"])!;
-        Assert.Equal(files, Directory.EnumerateFileSystemEntries(directory.Path));
+        var memory = ExecutionPlan.For(Wide(), new MemoryLimit(long.MaxValue), 2);
+        var files = Directory.EnumerateFileSystemEntries(Temp.Path).ToList();
+        var speed = SpeedProbe.At(Temp["out/deep"])!;
+        Assert.Equal(files, Directory.EnumerateFileSystemEntries(Temp.Path));
         Assert.InRange(speed.Estimate(memory), TimeSpan.FromTicks(1), TimeSpan.FromHours(1));
-        Assert.Same(speed, SpeedProbe.At(directory["elsewhere"]));
+        Assert.Same(speed, SpeedProbe.At(Temp["elsewhere"]));
     }
 
-    // One row takes 16 MB. The files have holes instead of data: only headers are read.
-    private static WritePlan Wide(TemporaryDirectory directory)
-    {
-        const int columns = 4_000_000;
-        Sparse(TinyModel.Base(directory["base"]), "model.safetensors", [8, columns], "m.weight");
-        var adapter = TinyModel.Lora(directory["adapter"], 1);
-        Sparse(adapter, "adapter_model.safetensors", [1, columns], "base_model.model.m.lora_A.weight", [8, 1],
-            "base_model.model.m.lora_B.weight");
-        return TinyModel.WritePlan(TinyModel.Plan(directory["base"], adapter));
-    }
+    // One row takes 16 MB.
+    private WritePlan Wide() => TinyModel.WritePlan(Sparse("""{"r": 1}""", "m", [8, 4_000_000], [1, 4_000_000], [8, 1]));
 
-    private static void Sparse(string directory, string name, long[] shape, string tensor, long[]? shape2 = null, string? tensor2 = null)
+    // The files have holes instead of data: only headers are read.
+    private MergePlan Sparse(string config, string module, long[] weight, long[] a, long[] b, string parameter = "weight",
+        PlanOptions? options = null)
     {
-        var specs = new List<UnslothMerge.Safetensors.TensorSpec> { new(tensor, UnslothMerge.Safetensors.TensorType.F32, shape) };
-        if (tensor2 is not null)
+        var model = new TinyModel().With(config);
+        model.Write(Temp);
+        Write("base/model.safetensors", ($"{module}.{parameter}", weight));
+        Write("adapter/adapter_model.safetensors", ($"base_model.model.{module}.lora_A.weight", a),
+            ($"base_model.model.{module}.lora_B.weight", b));
+        return MergePlanner.Plan(ModelDirectory.Open(Temp["base"]), [new AdapterStep(AdapterDirectory.Open(Temp["adapter"]), 1)], options);
+
+        void Write(string path, params (string Name, long[] Shape)[] tensors)
         {
-            specs.Add(new(tensor2, UnslothMerge.Safetensors.TensorType.F32, shape2!));
+            var specs = tensors.Select(t => new TensorSpec(t.Name, TensorType.F32, t.Shape));
+            var layout = new ShardLayout(specs, new Dictionary<string, string>());
+            using var file = File.Create(Temp[path]);
+            file.Write(layout.Header);
+            file.SetLength(layout.Length);
         }
-
-        var layout = new UnslothMerge.Safetensors.ShardLayout(specs, new Dictionary<string, string>());
-        using var file = File.Create(Path.Combine(directory, name));
-        file.Write(layout.Header);
-        file.SetLength(layout.Length);
     }
 
     private static long Host(ExecutionPlan memory) => memory.Stages.Single(s => s.Name == "Merge").Host;

@@ -1,12 +1,8 @@
 namespace UnslothMerge.Tests.Planning;
 
 /// <summary>What is said of a base, given the name in adapter_config.json, the base's folder, its config and its card.</summary>
-public sealed class NamedBaseTests : IDisposable
+public sealed class NamedBaseTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
-
-    public void Dispose() => _directory.Dispose();
-
     [Theory]
 
     // The base that is named: by its folder, by the cache's, by its config, from another mirror.
@@ -53,19 +49,17 @@ public sealed class NamedBaseTests : IDisposable
 
     private NamedBase? Compare(string? named, string folder, string? nameOrPath, bool quantized, string? card)
     {
-        var model = TinyModel.Base(_directory[folder], TinyTensor.BF16("a.weight", [1, 1], 0));
-        var config = JsonNode.Parse(File.ReadAllText(Path.Combine(model, "config.json")))!.AsObject();
-        config["_name_or_path"] = nameOrPath;
+        var config = new JsonObject { ["model_type"] = "tiny", ["_name_or_path"] = nameOrPath };
         config["quantization_config"] = quantized ? new JsonObject { ["quant_method"] = "bitsandbytes", ["load_in_4bit"] = true } : null;
-        File.WriteAllText(Path.Combine(model, "config.json"), config.ToJsonString());
+        var model = TinyModel.Base(Temp[folder], config.ToJsonString(), TinyTensor.BF16("a.weight", [1, 1], 0));
         if (card is not null)
         {
             File.WriteAllText(Path.Combine(model, "README.md"), card);
         }
 
-        var adapter = TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.a.lora_A.weight", [1, 1], 0f));
-        File.WriteAllText(Path.Combine(adapter, "adapter_config.json"),
-            new JsonObject { ["peft_type"] = "LORA", ["base_model_name_or_path"] = named }.ToJsonString());
+        var adapter = TinyModel.Adapter(Temp["adapter"],
+            new JsonObject { ["peft_type"] = "LORA", ["base_model_name_or_path"] = named }.ToJsonString(),
+            ("base_model.model.a.lora_A.weight", Numbers.Zeros(1, 1)));
         return NamedBase.Compare(ModelDirectory.Open(model), AdapterDirectory.Open(adapter));
     }
 }

@@ -1,20 +1,12 @@
 namespace UnslothMerge.Tests.Planning;
 
 /// <summary>No adapter tensor is ever lost: each has its place in the plan, or there is no plan.</summary>
-public sealed class PlacementTests : IDisposable
+public sealed class PlacementTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
-
-    public PlacementTests() => TinyModel.Base(
-        _directory["base"],
-        TinyTensor.Random("model.embed_tokens.weight", [5, 3], 0),
-        TinyTensor.Random("model.layers.0.q.weight", [4, 3], 1),
-        TinyTensor.Random("model.layers.0.q.bias", [4], 2),
-        TinyTensor.Random("model.layers.1.q.weight", [4, 3], 3),
-        TinyTensor.Random("model.norm.weight", [3], 4),
-        TinyTensor.Random("lm_head.weight", [5, 3], 5));
-
-    public void Dispose() => _directory.Dispose();
+    private static TinyModel Model => new(
+        TinyTensor.Random("model.embed_tokens.weight", [5, 3], 0), TinyTensor.Random("model.layers.0.q.weight", [4, 3], 1),
+        TinyTensor.Random("model.layers.0.q.bias", [4], 2), TinyTensor.Random("model.layers.1.q.weight", [4, 3], 3),
+        TinyTensor.Random("model.norm.weight", [3], 4), TinyTensor.Random("lm_head.weight", [5, 3], 5));
 
     [Fact]
     public void Every_tensor_is_placed_once_or_refused()
@@ -36,11 +28,10 @@ public sealed class PlacementTests : IDisposable
             {
                 var tensors = some.Concat(others).DistinctBy(t => t.Name)
                     .Select(t => new TinyTensor(t.Name, t.Type, t.Shape, new byte[t.Shape.Count() * t.Type.Bits() / 8])).ToArray();
-                var adapter = TinyModel.Lora(_directory["adapter"], 2, tensors);
                 MergePlan plan;
                 try
                 {
-                    plan = TinyModel.Plan(_directory["base"], adapter);
+                    plan = Model.With("""{"r": 2}""", tensors).Plan(Temp);
                 }
                 catch (MergeException e)
                 {
@@ -66,33 +57,17 @@ public sealed class PlacementTests : IDisposable
     [InlineData(TensorType.F8_E4M3)]
     [InlineData(TensorType.I8)]
     [InlineData(TensorType.I32)]
-    internal void Factors_that_are_no_floating_point_numbers_are_refused_before_anything_is_written(TensorType type)
-    {
-        var adapter = TinyModel.Lora(
-            _directory["adapter"],
-            2,
-            new TinyTensor("base_model.model.model.layers.0.q.lora_A.weight", type, [2, 3], new byte[6 * type.Bits() / 8]),
-            TinyTensor.Random("base_model.model.model.layers.0.q.lora_B.weight", [4, 2], 6));
-        var error = Assert.Throws<MergeException>(() => TinyModel.Plan(_directory["base"], adapter));
-        Assert.Contains("q.lora_A.weight", error.Message, StringComparison.Ordinal);
-        Assert.Contains(type.ToString(), error.Message, StringComparison.Ordinal);
-    }
+    internal void Factors_that_are_no_floating_point_numbers_are_refused_before_anything_is_written(TensorType type) =>
+        Model.With("""{"r": 2}""", new TinyTensor("model.layers.0.q.lora_A.weight", type, [2, 3], new byte[6 * type.Bits() / 8]),
+            ("model.layers.0.q.lora_B.weight", Numbers.Zeros(4, 2))).Refused("q.lora_A.weight", type.ToString());
 
     [Theory]
     [InlineData(1, 4)]
     [InlineData(4, 1)]
     [InlineData(2, 2)]
-    public void A_bias_that_is_no_vector_is_refused(long rows, long columns)
-    {
-        var adapter = TinyModel.Lora(
-            _directory["adapter"],
-            2,
-            TinyTensor.Random("base_model.model.model.layers.0.q.lora_A.weight", [2, 3], 5),
-            TinyTensor.Random("base_model.model.model.layers.0.q.lora_B.weight", [4, 2], 6),
-            TinyTensor.Random("base_model.model.model.layers.0.q.lora_B.bias", [rows, columns], 7));
-        Assert.Contains("q.lora_B.bias", Assert.Throws<MergeException>(() => TinyModel.Plan(_directory["base"], adapter)).Message,
-            StringComparison.Ordinal);
-    }
+    public void A_bias_that_is_no_vector_is_refused(long rows, long columns) =>
+        Model.With("""{"r": 2}""", [.. TinyTensor.Lora("model.layers.0.q", Numbers.Zeros(2, 3), Numbers.Zeros(4, 2)),
+            ("model.layers.0.q.lora_B.bias", Numbers.Zeros(rows, columns))]).Refused("q.lora_B.bias");
 
     private static (string Name, long[] Shape, TensorType Type)[] Pair(int layer) =>
     [

@@ -3,13 +3,10 @@ using UnslothMerge.PowerShell.Common;
 
 namespace UnslothMerge.Tests.PowerShell;
 
-public sealed class MergeProgressRecordTests : IDisposable
+public sealed class MergeProgressRecordTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
     private readonly Clock _clock = new();
     private readonly List<ProgressRecord> _shown = [];
-
-    public void Dispose() => _directory.Dispose();
 
     [Fact]
     public void A_short_save_shows_nothing()
@@ -75,7 +72,7 @@ public sealed class MergeProgressRecordTests : IDisposable
     }
 
     private WritePlan Plan(long shard) => TinyModel.WritePlan(
-        TinyModel.Plan(TinyModel.Base(_directory["base"], [.. Enumerable.Range(0, 3).Select(i => TinyTensor.Random($"w{i}", [8, 8], i))])),
+        TinyModel.Plan(TinyModel.Base(Temp["base"], [.. Enumerable.Range(0, 3).Select(i => TinyTensor.Random($"w{i}", [8, 8], i))])),
         UnslothMerge.Safetensors.TensorType.F32,
         shard);
 

@@ -3,13 +3,12 @@ using System.Reflection.Emit;
 
 namespace UnslothMerge.Tests.PowerShell;
 
-public sealed class PackageTests
+public sealed class PackageTests : FileTests
 {
     [Fact]
     public void A_package_works_in_any_folder_and_beside_other_versions_of_its_dependencies()
     {
-        using var directory = new TemporaryDirectory();
-        var output = directory["a [package] of mine"];
+        var output = Temp["a [package] of mine"];
         var made = PowerShellProcess.Run($$"""
             $sign = { Set-Content -LiteralPath "$($args[0])/signature" S }
             (& '{{Path.Combine(Fixtures.Root, "build.ps1")}}' Package -NoBuild -OutputPath '{{output}}' -Sign $sign).FullName
@@ -38,7 +37,7 @@ public sealed class PackageTests
         }
 
         // Empty assemblies: whoever binds to them finds nothing in them.
-        var strangers = new[] { "MathNet.Numerics", "System.Numerics.Tensors" }.Select(name => Stranger(name, directory[name + ".dll"]));
+        var strangers = new[] { "MathNet.Numerics", "System.Numerics.Tensors" }.Select(name => Stranger(name, Temp[name + ".dll"]));
         var lines = PowerShellProcess.Run(
             $$"""
             Import-Module -Name ([WildcardPattern]::Escape('{{made[0]}}/UnslothMerge.psd1'))
@@ -47,12 +46,12 @@ public sealed class PackageTests
             }
             foreach ($case in 'peft-osf-mlp-1', 'peft-waveft-mlp-6') {
                 $tensors = Merge-LoraModel '{{Fixtures.Base("peft-MLP")}}' "{{Fixtures.Path}}/cases/$case/adapter"
-                ($tensors | Save-MergedModel "{{directory["out"]}}/$case").Path
+                ($tensors | Save-MergedModel "{{Temp["out"]}}/$case").Path
             }
 
             (Get-Command Save-MergedModel).Module.ModuleBase
             """);
-        string Merged(string name) => Path.Combine(directory["out"], name, "model.safetensors");
+        string Merged(string name) => Path.Combine(Temp["out"], name, "model.safetensors");
         Assert.Equal(["99", "99", Merged("peft-osf-mlp-1"), Merged("peft-waveft-mlp-6"), made[0]], lines);
     }
 

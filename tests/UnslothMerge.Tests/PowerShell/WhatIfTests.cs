@@ -1,20 +1,16 @@
 namespace UnslothMerge.Tests.PowerShell;
 
-public sealed class WhatIfTests : IDisposable
+public sealed class WhatIfTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
-
-    public void Dispose() => _directory.Dispose();
-
     [Fact]
     public void Every_file_is_told_and_none_is_written()
     {
         var merge = $"Merge-LoraModel '{Fixtures.Base("llama-bf16")}' '{Fixtures.Adapter("lora-all-linear")}'";
         var lines = PowerShellProcess.RunWithModule($"""
-            {merge} | Save-MergedModel '{_directory["out"]}' -MaxShardSize 5kB -WhatIf
-            {merge} | Save-MergedModel '{_directory["lora"]}' -Method lora -WhatIf
+            {merge} | Save-MergedModel '{Temp["out"]}' -MaxShardSize 5kB -WhatIf
+            {merge} | Save-MergedModel '{Temp["lora"]}' -Method lora -WhatIf
             """);
-        Assert.Empty(Directory.EnumerateFileSystemEntries(_directory.Path));
+        Assert.Empty(Directory.EnumerateFileSystemEntries(Temp.Path));
 
         Assert.Contains(lines, l => Regex.IsMatch(l, """^What if:.*Write merged_16bit: 4 shards, 21 tensors \(14 changed\), 17\.8 kB"""));
         Assert.Contains(lines, l => Regex.IsMatch(l, """^model-00002-of-00004\.safetensors .*5\.74 kB  7 tensors, 6 changed$"""));
@@ -29,7 +25,7 @@ public sealed class WhatIfTests : IDisposable
     [Fact]
     public void A_model_that_would_be_replaced_is_told()
     {
-        var save = $"Merge-LoraModel '{Fixtures.Base("llama-bf16")}' | Save-MergedModel '{_directory["out"]}'";
+        var save = $"Merge-LoraModel '{Fixtures.Base("llama-bf16")}' | Save-MergedModel '{Temp["out"]}'";
         var lines = PowerShellProcess.RunWithModule($"$null = {save}; {save} -Force -WhatIf");
         Assert.Contains(lines, l => l.EndsWith("is replaced.", StringComparison.Ordinal));
     }

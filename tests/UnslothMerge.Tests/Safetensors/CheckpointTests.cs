@@ -1,6 +1,6 @@
 namespace UnslothMerge.Tests.Safetensors;
 
-public sealed class CheckpointTests
+public sealed class CheckpointTests : FileTests
 {
     private static readonly TinyTensor A = TinyTensor.F32("a", [1], 1);
     private static readonly TinyTensor B = TinyTensor.F32("b", [1], 2);
@@ -18,11 +18,8 @@ public sealed class CheckpointTests
     [InlineData("x\\u0000y")]
     public void A_shard_outside_the_directory_is_refused(string shard)
     {
-        using var directory = new TemporaryDirectory();
-        Index(directory, """{"weight_map":{"a":"SHARD"}}""".Replace("SHARD", shard, StringComparison.Ordinal));
-        var error = Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path));
-        Assert.Equal(MergeError.InvalidModel, error.Error);
-        Assert.Contains("'a'", error.Message, StringComparison.Ordinal);
+        Index(Temp, """{"weight_map":{"a":"SHARD"}}""".Replace("SHARD", shard, StringComparison.Ordinal));
+        Errors.Expect(MergeError.InvalidModel, () => Checkpoint.Open(Temp.Path), "'a'");
     }
 
     [Theory]
@@ -36,72 +33,63 @@ public sealed class CheckpointTests
     [InlineData("""{"weight_map":{"a":"1.safetensors"},"weight_map":{}}""")]
     public void A_broken_index_is_named(string json)
     {
-        using var directory = new TemporaryDirectory();
-        TinyModel.WriteFile(directory["1.safetensors"], A);
-        Index(directory, json);
-        Assert.Contains(ShardIndex.FileName, Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Message,
-            StringComparison.Ordinal);
+        TinyModel.WriteFile(Temp["1.safetensors"], A);
+        Index(Temp, json);
+        Errors.Expect(() => Checkpoint.Open(Temp.Path), ShardIndex.FileName);
     }
 
     [Fact]
     public void A_variant_is_read_where_it_is_the_only_one()
     {
-        using var directory = new TemporaryDirectory();
-        TinyModel.WriteFile(directory["model.fp16.safetensors"], A);
-        Assert.Equal("a", Assert.Single(Checkpoint.Open(directory.Path).Tensors).Name);
+        TinyModel.WriteFile(Temp["model.fp16.safetensors"], A);
+        Assert.Equal("a", Assert.Single(Checkpoint.Open(Temp.Path).Tensors).Name);
 
-        File.Move(directory["model.fp16.safetensors"], directory["model.fp16-00001-of-00001.safetensors"]);
-        File.WriteAllText(directory["model.safetensors.index.fp16.json"],
+        File.Move(Temp["model.fp16.safetensors"], Temp["model.fp16-00001-of-00001.safetensors"]);
+        File.WriteAllText(Temp["model.safetensors.index.fp16.json"],
             """{"weight_map":{"a":"model.fp16-00001-of-00001.safetensors"}}""");
-        Assert.Single(Checkpoint.Open(directory.Path).Tensors);
+        Assert.Single(Checkpoint.Open(Temp.Path).Tensors);
 
-        TinyModel.WriteFile(directory["model.non-ema.safetensors"], B);
-        Assert.Contains("fp16, non-ema", Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Message,
-            StringComparison.Ordinal);
+        TinyModel.WriteFile(Temp["model.non-ema.safetensors"], B);
+        Errors.Expect(() => Checkpoint.Open(Temp.Path), "fp16, non-ema");
 
-        TinyModel.WriteFile(directory["model.safetensors"], A, B);
-        Assert.Equal(2, Checkpoint.Open(directory.Path).Tensors.Count);
+        TinyModel.WriteFile(Temp["model.safetensors"], A, B);
+        Assert.Equal(2, Checkpoint.Open(Temp.Path).Tensors.Count);
     }
 
     [Fact]
     public void A_missing_shard_is_named()
     {
-        using var directory = new TemporaryDirectory();
-        TinyModel.WriteFile(directory["1.safetensors"], A);
-        Index(directory, """{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}""");
-        Assert.Equal(["2.safetensors"], Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Details);
+        TinyModel.WriteFile(Temp["1.safetensors"], A);
+        Index(Temp, """{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}""");
+        Assert.Equal(["2.safetensors"], Assert.Throws<MergeException>(() => Checkpoint.Open(Temp.Path)).Details);
     }
 
     [Fact]
     public void A_tensor_that_is_not_where_the_index_says_is_named()
     {
-        using var directory = new TemporaryDirectory();
-        TinyModel.WriteFile(directory["1.safetensors"], A);
-        TinyModel.WriteFile(directory["2.safetensors"], B);
-        Index(directory, """{"weight_map":{"a":"2.safetensors","b":"2.safetensors","c":"1.safetensors"}}""");
+        TinyModel.WriteFile(Temp["1.safetensors"], A);
+        TinyModel.WriteFile(Temp["2.safetensors"], B);
+        Index(Temp, """{"weight_map":{"a":"2.safetensors","b":"2.safetensors","c":"1.safetensors"}}""");
         Assert.Equal(["a (in 2.safetensors)", "c (in 1.safetensors)"],
-            Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Details);
+            Assert.Throws<MergeException>(() => Checkpoint.Open(Temp.Path)).Details);
     }
 
     [Fact]
     public void A_tensor_in_two_shards_is_named()
     {
-        using var directory = new TemporaryDirectory();
-        TinyModel.WriteFile(directory["1.safetensors"], A, B);
-        TinyModel.WriteFile(directory["2.safetensors"], B);
-        Index(directory, """{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}""");
-        var error = Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path));
-        Assert.Contains("'b' is in both '1.safetensors' and '2.safetensors'", error.Message, StringComparison.Ordinal);
+        TinyModel.WriteFile(Temp["1.safetensors"], A, B);
+        TinyModel.WriteFile(Temp["2.safetensors"], B);
+        Index(Temp, """{"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}""");
+        Errors.Expect(() => Checkpoint.Open(Temp.Path), "'b' is in both '1.safetensors' and '2.safetensors'");
     }
 
     [Fact]
     public void Shards_are_read_in_the_order_of_their_names()
     {
-        using var directory = new TemporaryDirectory();
-        TinyModel.WriteFile(directory["2.safetensors"], A);
-        TinyModel.WriteFile(directory["1.safetensors"], B);
-        Index(directory, """{"weight_map":{"a":"2.safetensors","b":"1.safetensors"}}""");
-        Assert.Equal(["b", "a"], Checkpoint.Open(directory.Path).Tensors.Select(t => t.Name));
+        TinyModel.WriteFile(Temp["2.safetensors"], A);
+        TinyModel.WriteFile(Temp["1.safetensors"], B);
+        Index(Temp, """{"weight_map":{"a":"2.safetensors","b":"1.safetensors"}}""");
+        Assert.Equal(["b", "a"], Checkpoint.Open(Temp.Path).Tensors.Select(t => t.Name));
     }
 
     [Fact]

@@ -1,6 +1,6 @@
 namespace UnslothMerge.Tests.Safetensors;
 
-public sealed class ShardLayoutTests
+public sealed class ShardLayoutTests : FileTests
 {
     // Letters of all lengths in UTF-8, and everything that JSON escapes or an encoder might.
     private static readonly string[] Letters =
@@ -17,8 +17,7 @@ public sealed class ShardLayoutTests
     [Fact]
     public void What_is_laid_out_is_read_back()
     {
-        using var directory = new TemporaryDirectory();
-        var path = directory["f.safetensors"];
+        var path = Temp["f.safetensors"];
         Spec.Array[0, 12].Select(specs => specs.DistinctBy(s => s.Name).ToArray()).Sample(
             specs =>
             {

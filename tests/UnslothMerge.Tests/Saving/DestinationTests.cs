@@ -1,17 +1,12 @@
 namespace UnslothMerge.Tests.Saving;
 
-public sealed class DestinationTests : IDisposable
+public sealed class DestinationTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
-
     public DestinationTests()
     {
-        TinyModel.Base(_directory["base"]);
-        TinyModel.Lora(_directory["adapter"], 1);
-        Directory.CreateDirectory(_directory["base/sub"]);
+        new TinyModel().WithLora(1).Write(Temp);
+        Directory.CreateDirectory(Temp["base/sub"]);
     }
-
-    public void Dispose() => _directory.Dispose();
 
     [Theory]
     [InlineData("base", "is the base itself")]
@@ -23,11 +18,8 @@ public sealed class DestinationTests : IDisposable
     [InlineData("/", "contains the base")]
     [InlineData("adapter", "is the adapter itself")]
     [InlineData("adapter/merged", "lies inside the adapter")]
-    public void What_the_merge_reads_is_never_written_to(string path, string why)
-    {
-        var error = Refused(path == "/" ? path : Path.Combine(_directory.Path, path), force: true);
-        Assert.Contains(why, error.Message, StringComparison.Ordinal);
-    }
+    public void What_the_merge_reads_is_never_written_to(string path, string why) =>
+        Refused(path == "/" ? path : Path.Combine(Temp.Path, path), force: true, why);
 
     [Theory]
     [InlineData("link", "base", "link", "is the base itself")]
@@ -39,22 +31,15 @@ public sealed class DestinationTests : IDisposable
     [InlineData("link", "base/config.json", "link", "is a file")]
     public void Links_do_not_hide_where_a_path_leads(string link, string target, string path, string? why)
     {
-        Directory.CreateSymbolicLink(_directory[link], _directory[target]);
-        if (why is null)
-        {
-            Check(_directory[path], force: false);
-            return;
-        }
-
-        Assert.Contains(why, Refused(_directory[path], force: true).Message, StringComparison.Ordinal);
+        Directory.CreateSymbolicLink(Temp[link], Temp[target]);
+        _ = why is null ? (object)Check(Temp[path], force: false) : Refused(Temp[path], force: true, why);
     }
 
     [Fact]
     public void A_base_behind_a_link_is_protected_too()
     {
-        Directory.CreateSymbolicLink(_directory["link"], _directory["base"]);
-        var error = Assert.Throws<MergeException>(() => Destination.Check(_directory["base"], [("base", _directory["link"])], force: true));
-        Assert.Contains("is the base itself", error.Message, StringComparison.Ordinal);
+        Directory.CreateSymbolicLink(Temp["link"], Temp["base"]);
+        Errors.Expect(() => Destination.Check(Temp["base"], [("base", Temp["link"])], force: true), "is the base itself");
     }
 
     [Theory]
@@ -62,48 +47,44 @@ public sealed class DestinationTests : IDisposable
     [InlineData("deep/er/new")]
     [InlineData("base2")]
     [InlineData("bas")]
-    public void Any_other_place_will_do(string path) => Assert.False(Check(_directory[path], force: false).Exists);
+    public void Any_other_place_will_do(string path) => Assert.False(Check(Temp[path], force: false).Exists);
 
     [Fact]
     public void An_empty_directory_needs_no_force()
     {
-        Directory.CreateDirectory(_directory["empty"]);
-        Assert.True(Check(_directory["empty"], force: false).Exists);
+        Directory.CreateDirectory(Temp["empty"]);
+        Assert.True(Check(Temp["empty"], force: false).Exists);
     }
 
     [Fact]
     public void An_existing_model_is_replaced_with_force_only()
     {
-        TinyModel.Base(_directory["old"]);
-        Assert.Contains("-Force", Refused(_directory["old"], force: false).Advice, StringComparison.Ordinal);
-        Check(_directory["old"], force: true);
+        TinyModel.Base(Temp["old"]);
+        Refused(Temp["old"], force: false, "-Force");
+        Check(Temp["old"], force: true);
     }
 
     [Fact]
     public void Force_does_not_delete_what_belongs_to_no_model()
     {
-        TinyModel.Base(_directory["old"]);
-        File.WriteAllText(_directory["old/thesis.docx"], "");
-        var error = Refused(_directory["old"], force: true);
-        Assert.Equal(["thesis.docx"], error.Details);
-        Assert.Contains("thesis.docx", error.Message, StringComparison.Ordinal);
+        TinyModel.Base(Temp["old"]);
+        File.WriteAllText(Temp["old/thesis.docx"], "");
+        Assert.Equal(["thesis.docx"], Refused(Temp["old"], force: true, "thesis.docx").Details);
     }
 
     [Fact]
     public void A_file_is_no_destination()
     {
-        File.WriteAllText(_directory["file"], "");
-        Assert.Contains("is a file", Refused(_directory["file"], force: true).Message, StringComparison.Ordinal);
+        File.WriteAllText(Temp["file"], "");
+        Refused(Temp["file"], force: true, "is a file");
     }
 
     private Destination Check(string path, bool force) =>
-        Destination.Check(path, [("base", _directory["base"]), ("adapter", _directory["adapter"])], force);
+        Destination.Check(path, [("base", Temp["base"]), ("adapter", Temp["adapter"])], force);
 
-    private MergeException Refused(string path, bool force)
+    private MergeException Refused(string path, bool force, string said)
     {
-        var error = Assert.Throws<MergeException>(() => Check(path, force));
-        Assert.Equal(MergeError.InvalidDestination, error.Error);
-        Assert.Contains($"'{path}'", error.Message, StringComparison.Ordinal);
+        var error = Errors.Expect(MergeError.InvalidDestination, () => Check(path, force), $"'{path}'", said);
         Assert.False(string.IsNullOrEmpty(error.Advice));
         return error;
     }

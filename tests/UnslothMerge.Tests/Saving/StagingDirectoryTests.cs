@@ -1,20 +1,17 @@
 namespace UnslothMerge.Tests.Saving;
 
-public sealed partial class StagingDirectoryTests : IDisposable
+public sealed partial class StagingDirectoryTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
     private readonly string _out;
 
-    public StagingDirectoryTests() => _out = _directory["out"];
-
-    public void Dispose() => _directory.Dispose();
+    public StagingDirectoryTests() => _out = Temp["out"];
 
     [Fact]
     public void A_new_model_lands_whole()
     {
         using (var staging = Stage())
         {
-            Assert.Equal(_directory.Path, Path.GetDirectoryName(staging.Path));
+            Assert.Equal(Temp.Path, Path.GetDirectoryName(staging.Path));
             Fill(staging.Path, "new");
             Assert.False(Directory.Exists(_out));
             staging.Land();
@@ -70,8 +67,7 @@ public sealed partial class StagingDirectoryTests : IDisposable
         {
             Fill(staging.Path, "new");
             Fill(_out, "somebody else's");
-            var error = Assert.Throws<MergeException>(staging.Land);
-            Assert.Equal(MergeError.InvalidDestination, error.Error);
+            Errors.Expect(MergeError.InvalidDestination, () => staging.Land());
         }
 
         AssertOnly("somebody else's");
@@ -80,7 +76,7 @@ public sealed partial class StagingDirectoryTests : IDisposable
     [Fact]
     public void Missing_parents_are_made()
     {
-        var deep = _directory["a/b/out"];
+        var deep = Temp["a/b/out"];
         using var staging = StagingDirectory.Create(Destination.Check(deep, [], force: false));
         Fill(staging.Path, "new");
         staging.Land();
@@ -90,22 +86,21 @@ public sealed partial class StagingDirectoryTests : IDisposable
     [Fact]
     public void Parents_that_were_made_for_nothing_are_taken_away()
     {
-        Directory.CreateDirectory(_directory["a"]);
-        using (var staging = StagingDirectory.Create(Destination.Check(_directory["a/b/c/out"], [], force: false)))
+        Directory.CreateDirectory(Temp["a"]);
+        using (var staging = StagingDirectory.Create(Destination.Check(Temp["a/b/c/out"], [], force: false)))
         {
             Fill(staging.Path, "new");
         }
 
-        Assert.Equal([_directory["a"]], Directory.EnumerateFileSystemEntries(_directory.Path, "*", SearchOption.AllDirectories));
+        Assert.Equal([Temp["a"]], Directory.EnumerateFileSystemEntries(Temp.Path, "*", SearchOption.AllDirectories));
     }
 
     [Fact]
     public void A_place_below_a_file_is_refused()
     {
-        File.WriteAllText(_directory["file"], "");
-        var error = Assert.Throws<MergeException>(() =>
-            StagingDirectory.Create(Destination.Check(_directory["file/out"], [], force: false)));
-        Assert.Equal(MergeError.InvalidDestination, error.Error);
+        File.WriteAllText(Temp["file"], "");
+        Errors.Expect(MergeError.InvalidDestination,
+            () => StagingDirectory.Create(Destination.Check(Temp["file/out"], [], force: false)));
     }
 
     [Theory]
@@ -158,7 +153,7 @@ public sealed partial class StagingDirectoryTests : IDisposable
 
     private void AssertOnly(string text)
     {
-        Assert.Equal([_out], Directory.EnumerateFileSystemEntries(_directory.Path));
+        Assert.Equal([_out], Directory.EnumerateFileSystemEntries(Temp.Path));
         Assert.Equal(text, File.ReadAllText(Path.Combine(_out, "config.json")));
         Assert.Single(Directory.EnumerateFileSystemEntries(_out));
     }

@@ -13,21 +13,16 @@ public sealed class CombineTests
         Gen.Float[65400, 65600],
         Gen.Float[-1, 1]);
 
-    public static TheoryData<int> AllWidths => Widths.All;
-
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Conversions_round_once_to_nearest_even(int width) =>
         AnyFloat.Array[0, 70].Sample(weight => Check(weight, [], width), iter: 20_000);
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Sums_round_once_to_nearest_even(int width) =>
         Gen.Select(AnyFloat, AnyFloat).Array[1, 70].Sample(
             pairs => Check([.. pairs.Select(p => p.Item1)], [.. pairs.Select(p => p.Item2)], width), iter: 20_000);
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Half_rounds_as_dotnet_over_a_grid_of_all_exponents(int width)
     {
         // Every pattern of the bits around the rounding position, for every exponent and sign.
@@ -36,8 +31,7 @@ public sealed class CombineTests
         Check(weight, [], width);
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Ties_go_to_even(int width)
     {
         Assert.Equal(0x3F80, ToUInt16<BFloat16Format>(Single(0x3F80_8000), width));
@@ -49,8 +43,7 @@ public sealed class CombineTests
         Assert.Equal(0x0002, ToUInt16<HalfFormat>(3 * MathF.ScaleB(1, -25), width));
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Overflow_is_told(int width)
     {
         Assert.False(NonFinite<HalfFormat>(65519.99f, width));
@@ -63,8 +56,7 @@ public sealed class CombineTests
         Assert.True(NonFinite<SingleFormat>(float.NaN, width));
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void A_NaN_is_never_stored_as_infinity(int width)
     {
         foreach (uint bits in (uint[])[0x7F80_0001, 0xFF80_0001, 0x7FFF_FFFF, 0xFFFF_FFFF, 0x7FC0_0000])
@@ -74,8 +66,7 @@ public sealed class CombineTests
         }
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void A_conversion_keeps_negative_zero_and_a_sum_does_not(int width)
     {
         byte[] stored = new byte[2];
@@ -86,8 +77,7 @@ public sealed class CombineTests
         Assert.Equal(0x0000, BitConverter.ToUInt16(stored));
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Statistics_add_up_over_segments(int width)
     {
         byte[] stored = new byte[8];
@@ -114,8 +104,7 @@ public sealed class CombineTests
         });
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Stored_weights_are_added_to_as_decoded_ones(int width) =>
         Gen.Select(Gen.Byte.Array[8 * 3 * 40], Gen.Int[1, 3], Gen.Int[1, 37], Gen.Int[0, 3]).Sample(
             (bytes, rows, columns, apart) =>

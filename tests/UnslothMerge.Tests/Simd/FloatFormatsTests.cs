@@ -6,10 +6,7 @@ public sealed class FloatFormatsTests
 {
     private static readonly ushort[] EveryUInt16 = [.. Enumerable.Range(0, 65536).Select(i => (ushort)i)];
 
-    public static TheoryData<int> AllWidths => Widths.All;
-
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Every_bfloat16_widens_to_its_bits(int width)
     {
         float[] values = new float[65536];
@@ -20,8 +17,7 @@ public sealed class FloatFormatsTests
         }
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Every_half_widens_as_in_dotnet(int width)
     {
         float[] values = new float[65536];
@@ -33,16 +29,14 @@ public sealed class FloatFormatsTests
         }
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Every_bfloat16_and_half_survives_a_round_trip(int width)
     {
         RoundTrip<BFloat16Format>(width, i => float.IsNaN(Single((uint)i << 16)) ? (ushort)0x7FC0 : i);
         RoundTrip<HalfFormat>(width, i => System.Half.IsNaN(BitConverter.UInt16BitsToHalf(i)) ? (ushort)0x7E00 : i);
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Singles_keep_their_bits(int width) =>
         Gen.UInt.Array[0, 70].Sample(bits =>
         {
@@ -51,8 +45,7 @@ public sealed class FloatFormatsTests
             Assert.Equal(bits, values.Select(Bits));
         });
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Doubles_are_rounded_once(int width) =>
         Gen.OneOf(Gen.Double, Gen.Float.Select(x => (double)x), Gen.Float.Select(x => x * (1 + Power(-24)))).Array[0, 70].Sample(doubles =>
         {
@@ -66,8 +59,7 @@ public sealed class FloatFormatsTests
             }
         });
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Decode_writes_its_elements_and_no_others(int width)
     {
         for (int count = 0; count < 50; count++)

@@ -13,10 +13,7 @@ public sealed class FourBitTests
         ]).Select(Single),
     ];
 
-    public static TheoryData<int> AllWidths => Widths.All;
-
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Any_part_of_a_tensor_decodes_as_element_by_element(int width) =>
         Gen.Select(Gen.Int[1, 8].Select(sixteens => 16 * sixteens), Gen.Int[1, 400], Gen.Int, Gen.Enum<RoundTo>()).Sample(
             (blockSize, elements, seed, roundTo) =>
@@ -56,8 +53,7 @@ public sealed class FourBitTests
             },
             iter: 5_000);
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Positions_beyond_two_billion_elements_work(int width)
     {
         // Element 2^33 + 67 is the fourth of a block of 64, and the low nibble of its byte.

@@ -5,15 +5,11 @@ public sealed class LoraKernelTests
     private static readonly Gen<(int Rows, int Rank, int Columns, int Seed)> Shapes =
         Gen.Select(Gen.Int[1, 17], Gen.Int[0, 70], Gen.Int[1, 100], Gen.Int);
 
-    public static TheoryData<int> AllWidths => Widths.All;
-
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void The_sum_is_the_one_of_fused_fp32_in_ascending_order(int width) =>
         Shapes.Sample(shape => Check(shape.Rows, shape.Rank, shape.Columns, shape.Seed, width), iter: 300);
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Every_count_of_rows_and_columns_works(int width)
     {
         for (int rows = 0; rows <= 17; rows++)
@@ -25,8 +21,7 @@ public sealed class LoraKernelTests
         }
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void The_error_against_double_is_that_of_fp32(int width)
     {
         const int Rows = 9;
@@ -56,8 +51,7 @@ public sealed class LoraKernelTests
         }
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void A_region_can_begin_at_any_panel(int width)
     {
         const int Rows = 5;

@@ -2,8 +2,6 @@ namespace UnslothMerge.Tests.Simd;
 
 public sealed class QuantizationTests
 {
-    public static TheoryData<int> AllWidths => Widths.All;
-
     public static TheoryData<string> Floats => ["E4M3", "E5M2", "E2M1"];
 
     [Theory]
@@ -41,8 +39,7 @@ public sealed class QuantizationTests
         Assert.Equal(Enumerable.Range(0, numbers.Length).Select(c => (byte)c), codes.Take(numbers.Length));
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Every_width_gives_the_same_codes_and_sums(int width) =>
         Gen.Select(Gen.Int[0, 100], Gen.Int, Gen.Int[0, 3]).Sample((count, seed, kind) =>
         {

@@ -4,10 +4,7 @@ namespace UnslothMerge.Tests.Simd;
 
 public sealed class ScaledCodesTests
 {
-    public static TheoryData<int> AllWidths => Widths.All;
-
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Every_fp8_code_has_its_value(int width)
     {
         Check(default(E4M3Codes), code => Eight(code, exponentBits: 4, bias: 7, hasInfinity: false));
@@ -28,8 +25,7 @@ public sealed class ScaledCodesTests
         }
     }
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Any_part_of_a_row_decodes_as_element_by_element(int width) =>
         Gen.Select(Gen.Int[1, 200], Gen.Int[1, 8].Select(s => 16 * s), Gen.Int[0, 10], Gen.Bool, Gen.Int).Sample(
             (columns, block, kind, withZeros, seed) =>

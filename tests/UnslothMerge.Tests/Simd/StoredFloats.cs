@@ -38,3 +38,13 @@ internal static class StoredFloats
     public static byte[] Bytes<T>(params T[] values)
         where T : unmanaged => System.Runtime.InteropServices.MemoryMarshal.AsBytes(values.AsSpan()).ToArray();
 }
+
+/// <summary>The values of SimdWidth, which is internal and so no parameter of a test. Every width runs on every machine, emulated by .NET
+/// where need be.</summary>
+internal sealed class Widths : TheoryData<int>
+{
+    public Widths()
+        : base(128, 256, 512)
+    {
+    }
+}

@@ -5,10 +5,7 @@ namespace UnslothMerge.Tests.Simd;
 /// <summary>Each format against one that takes a bit after the other.</summary>
 public sealed class TransposedCodesTests
 {
-    public static TheoryData<int> AllWidths => Widths.All;
-
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Gptq_decodes_any_part(int width) =>
         Gen.Select(Gen.Int[0, 3].Select(i => new[] { 2, 3, 4, 8 }[i]), Gen.Int[1, 3].Select(s => 16 * s), Gen.Int[1, 70], Gen.Int).Sample(
             (bits, stride, columns, seed) =>
@@ -36,8 +33,7 @@ public sealed class TransposedCodesTests
             },
             iter: 400);
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void Awq_decodes_any_part(int width) =>
         Gen.Select(Gen.Int[1, 3].Select(s => 16 * s), Gen.Int[1, 70], Gen.Int).Sample(
             (stride, columns, seed) =>
@@ -58,8 +54,7 @@ public sealed class TransposedCodesTests
             },
             iter: 400);
 
-    [Theory]
-    [MemberData(nameof(AllWidths))]
+    [Theory, ClassData(typeof(Widths))]
     public void MxFp4_decodes_any_part(int width) =>
         Gen.Select(Gen.Int[1, 3], Gen.Int[1, 70], Gen.Int).Sample(
             (groups, columns, seed) =>

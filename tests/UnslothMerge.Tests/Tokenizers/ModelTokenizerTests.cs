@@ -1,15 +1,11 @@
 namespace UnslothMerge.Tests.Tokenizers;
 
-public sealed class ModelTokenizerTests : IDisposable
+public sealed class ModelTokenizerTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
-
-    public void Dispose() => _directory.Dispose();
-
     [Fact]
     public void A_fast_tokenizer_has_the_tokens_of_its_model_and_those_that_were_added()
     {
-        TinyTokenizer.Fast(_directory.Path, eos: "<|end|>", added: ["<|start|>", "<|end|>"], template: "{{ messages }}");
+        TinyTokenizer.Fast(Temp.Path, eos: "<|end|>", added: ["<|start|>", "<|end|>"], template: "{{ messages }}");
         var tokenizer = Read();
         Assert.Equal(261, tokenizer.Count);
         Assert.Equal(260, tokenizer.LargestId);
@@ -55,13 +51,13 @@ public sealed class ModelTokenizerTests : IDisposable
     [Fact]
     public void Every_other_kind_of_vocabulary_is_counted()
     {
-        TinyTokenizer.SentencePiece(_directory["tokenizer.model"], "abc");
+        TinyTokenizer.SentencePiece(Temp["tokenizer.model"], "abc");
         Write("tokenizer_config.json", """{"eos_token": "</s>"}""");
         Assert.Equal((6, 2), (Read().Count, Read().Special[0].Id!.Value));
         Write("qwen.tiktoken", "IQ== 0\nIg== 1\nIw== 2\n");
         Assert.Equal(3, Read().Count);
-        File.Delete(_directory["qwen.tiktoken"]);
-        File.Delete(_directory["tokenizer.model"]);
+        File.Delete(Temp["qwen.tiktoken"]);
+        File.Delete(Temp["tokenizer.model"]);
         Write("tekken.json", """{"config": {"default_vocab_size": 40}, "vocab": []}""");
         Assert.Equal((40, 39), (Read().Count, Read().LargestId));
     }
@@ -77,7 +73,7 @@ public sealed class ModelTokenizerTests : IDisposable
     public void Without_a_vocabulary_there_is_no_tokenizer()
     {
         Write("tokenizer_config.json", "{}");
-        Assert.Null(ModelTokenizer.Read(_directory.Path));
+        Assert.Null(ModelTokenizer.Read(Temp.Path));
     }
 
     [Theory]
@@ -98,13 +94,10 @@ public sealed class ModelTokenizerTests : IDisposable
         }
 
         Write(name, text);
-        var error = Assert.Throws<MergeException>(Read);
-        Assert.Equal(MergeError.InvalidModel, error.Error);
-        Assert.Contains(name, error.Message, StringComparison.Ordinal);
-        Assert.Contains("-Tokenizer", error.Advice, StringComparison.Ordinal);
+        Errors.Expect(MergeError.InvalidModel, () => Read(), name, "-Tokenizer");
     }
 
-    private ModelTokenizer Read() => ModelTokenizer.Read(_directory.Path)!;
+    private ModelTokenizer Read() => ModelTokenizer.Read(Temp.Path)!;
 
-    private void Write(string name, string text) => TinyTokenizer.Write(_directory.Path, name, text);
+    private void Write(string name, string text) => TinyTokenizer.Write(Temp.Path, name, text);
 }

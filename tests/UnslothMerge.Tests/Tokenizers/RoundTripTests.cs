@@ -1,19 +1,15 @@
 namespace UnslothMerge.Tests.Tokenizers;
 
-public sealed class RoundTripTests : IDisposable
+public sealed class RoundTripTests : FileTests
 {
     private const string Letters = "\u2581Helowrd,thisa.\u2581n";
-
-    private readonly TemporaryDirectory _directory = new();
-
-    public void Dispose() => _directory.Dispose();
 
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
     public void A_byte_level_tokenizer_gives_any_text_back(bool pairs)
     {
-        TinyTokenizer.Fast(_directory.Path, pairs: pairs);
+        TinyTokenizer.Fast(Temp.Path, pairs: pairs);
         AssertPassed(true);
     }
 
@@ -28,7 +24,7 @@ public sealed class RoundTripTests : IDisposable
     [Fact]
     public void Merges_of_another_vocabulary_are_found_out()
     {
-        TinyTokenizer.Fast(_directory.Path, merges: ["Ġ t", "i n"]);
+        TinyTokenizer.Fast(Temp.Path, merges: ["Ġ t", "i n"]);
         AssertPassed(false);
     }
 
@@ -45,7 +41,7 @@ public sealed class RoundTripTests : IDisposable
     [Fact]
     public void Ids_beyond_the_embedding_are_found_out()
     {
-        TinyTokenizer.Fast(_directory.Path);
+        TinyTokenizer.Fast(Temp.Path);
         AssertPassed(true, rows: 259);
         AssertPassed(false, rows: 100);
     }
@@ -53,7 +49,7 @@ public sealed class RoundTripTests : IDisposable
     [Fact]
     public void A_tokenizer_that_normalizes_is_run_with_a_text_that_is_normal()
     {
-        TinyTokenizer.SentencePiece(_directory["tokenizer.model"], Letters, normalizer: "nmt_nfkc_cf");
+        TinyTokenizer.SentencePiece(Temp["tokenizer.model"], Letters, normalizer: "nmt_nfkc_cf");
         AssertPassed(true);
     }
 
@@ -70,7 +66,7 @@ public sealed class RoundTripTests : IDisposable
     [Fact]
     public void SentencePiece_is_run()
     {
-        TinyTokenizer.SentencePiece(_directory["tokenizer.model"], Letters);
+        TinyTokenizer.SentencePiece(Temp["tokenizer.model"], Letters);
         AssertPassed(true);
     }
 
@@ -98,10 +94,10 @@ public sealed class RoundTripTests : IDisposable
 
     private void AssertPassed(bool? passed, long? rows = null)
     {
-        var result = ModelTokenizer.Read(_directory.Path)!.RoundTrip(rows);
+        var result = ModelTokenizer.Read(Temp.Path)!.RoundTrip(rows);
         Assert.True(result.Passed == passed, result.Detail);
         Assert.NotEmpty(result.Detail);
     }
 
-    private void Write(string name, string text) => TinyTokenizer.Write(_directory.Path, name, text);
+    private void Write(string name, string text) => TinyTokenizer.Write(Temp.Path, name, text);
 }

@@ -1,11 +1,7 @@
 namespace UnslothMerge.Tests.Tokenizers;
 
-public sealed class TokenIdsTests : IDisposable
+public sealed class TokenIdsTests : FileTests
 {
-    private readonly TemporaryDirectory _directory = new();
-
-    public void Dispose() => _directory.Dispose();
-
     [Theory]
     [InlineData("""{"eos_token_id": 5}""", new long[] { 5 })]
     [InlineData("""{"eos_token_id": [5, 6]}""", new long[] { 5, 6 })]
@@ -24,14 +20,14 @@ public sealed class TokenIdsTests : IDisposable
     [InlineData("{}", null, 260, "260 rows. The model cannot read the tokens beyond: '<|end|>' (260).")]
     public void What_does_not_agree_is_told(string config, string? generation, int? rows, string? problem)
     {
-        TinyTokenizer.Fast(_directory.Path, eos: "<|end|>", added: ["<|start|>", "<|end|>"]);
+        TinyTokenizer.Fast(Temp.Path, eos: "<|end|>", added: ["<|start|>", "<|end|>"]);
         var configs = new Dictionary<string, JsonObject> { ["config.json"] = (JsonObject)JsonNode.Parse(config)! };
         if (generation is not null)
         {
             configs["generation_config.json"] = (JsonObject)JsonNode.Parse(generation)!;
         }
 
-        var problems = TokenIds.Problems(ModelTokenizer.Read(_directory.Path)!, configs, rows);
+        var problems = TokenIds.Problems(ModelTokenizer.Read(Temp.Path)!, configs, rows);
         if (problem is null)
         {
             Assert.Empty(problems);
@@ -44,8 +40,8 @@ public sealed class TokenIdsTests : IDisposable
     [Fact]
     public void A_special_token_without_an_id_is_told()
     {
-        TinyTokenizer.Fast(_directory.Path, eos: "<|im_end|>");
-        var problem = Assert.Single(TokenIds.Problems(ModelTokenizer.Read(_directory.Path)!, new Dictionary<string, JsonObject>(), 300));
+        TinyTokenizer.Fast(Temp.Path, eos: "<|im_end|>");
+        var problem = Assert.Single(TokenIds.Problems(ModelTokenizer.Read(Temp.Path)!, new Dictionary<string, JsonObject>(), 300));
         Assert.Contains("'<|im_end|>' is not in its vocabulary", problem, StringComparison.Ordinal);
     }
 }

@@ -3,137 +3,115 @@ using UnslothMerge.Tests.Tokenizers;
 namespace UnslothMerge.Tests.Verification;
 
 /// <summary>Every damage that a saved model can have is found, by the check that it belongs to.</summary>
-public sealed class DamageTests : IDisposable
+public sealed class DamageTests : FileTests
 {
     private const string Changed = "model.layers.1.mlp.up_proj.weight";
     private const string Untouched = "model.layers.1.input_layernorm.weight";
 
-    private readonly TemporaryDirectory _directory = new();
+    private static readonly string Base = new GoldenCase("lora-all-linear").Base;
 
-    private string Output => _directory["out"];
+    // What is done to a saved model, the check that must fail, and the tensors that it must name.
+    private static readonly Dictionary<string, (string Check, Action<string> Do, string[]? Tensors)> Damages = new()
+    {
+        ["a flipped byte of a merged tensor"] = ("Merged", o => Damage.Flip(o, Changed, 27), [Changed]),
+        ["a flipped byte of an untouched tensor"] = ("Untouched", o => Damage.Flip(o, Untouched, 27), [Untouched]),
+        ["a missing delta"] = ("Merged", o => Damage.Values(o, Changed, _ => Damage.Read(Base, Changed)), [Changed]),
+        ["a transposed delta"] = ("Merged", o => Damage.Values(o, Changed, values =>
+        {
+            var (rows, columns, @base) = (26, 20, Damage.Read(Base, Changed));
+            return [.. @base.Select((b, i) => (i % rows * columns) + (i / rows) is var j ? b + values[j] - @base[j] : 0)];
+        }), [Changed]),
+        ["NaN"] = ("Merged", o => Damage.Values(o, Changed, values => [.. values.Select((v, i) => i == 5 ? float.NaN : v)]), null),
+        ["an infinity"] =
+            ("Merged", o => Damage.Values(o, Changed, values => [.. values.Select((v, i) => i == 5 ? float.PositiveInfinity : v)]), null),
+        ["another dtype"] =
+            ("DType", o => Damage.Rewrite(o, t => t.Name == Changed ? t with { Type = TensorType.F16 } : t), [Changed]),
+        ["a missing tensor"] = ("Names", o => Damage.Rewrite(o, t => t.Name == Untouched ? null : t), [Untouched]),
+        ["a tensor of another name"] = ("Names",
+            o => Damage.Rewrite(o, t => t.Name == Untouched ? t with { Name = "model.layers.1.norm" } : t),
+            [Untouched, "model.layers.1.norm"]),
+        ["a missing config"] = ("Config", o => File.Delete(Path.Combine(o, "config.json")), null),
+        ["a truncated file"] = ("Files", o =>
+        {
+            using var stream = File.Open(Path.Combine(o, "model.safetensors"), FileMode.Open);
+            stream.SetLength(stream.Length - 1);
+        }, null),
+    };
 
-    public void Dispose() => _directory.Dispose();
+    // The same for a model of several shards.
+    private static readonly Dictionary<string, (string[] Checks, Action<string> Do)> ShardDamages = new()
+    {
+        ["swapped shards"] = (["Index"], o =>
+        {
+            File.Move(Shards(o)[0], o + "/kept");
+            File.Move(Shards(o)[0], Path.Combine(o, "model-00001-of-00004.safetensors"));
+            File.Move(o + "/kept", Path.Combine(o, "model-00002-of-00004.safetensors"));
+        }),
+        ["a missing shard"] = (["Files", "Names"], o => File.Delete(Shards(o)[1])),
+        ["a shard left over"] = (["Files"], o => File.Copy(Shards(o)[0], Path.Combine(o, "model-00009-of-00009.safetensors"))),
+        ["a stale index"] = (["Index"], o => Damage.Json(o, ShardIndex.FileName, json =>
+        {
+            var map = (JsonObject)json["weight_map"]!;
+            map[map.First().Key] = map.Select(p => (string)p.Value!).First(s => s != (string)map.First().Value!);
+        })),
+        ["a wrong total size"] = (["Index"], o => Damage.Json(o, ShardIndex.FileName, json => json["metadata"]!["total_size"] = 7)),
+    };
+
+    public static TheoryData<string> Names => [.. Damages.Keys];
+
+    public static TheoryData<string> ShardNames => [.. ShardDamages.Keys];
+
+    private string Output => Temp["out"];
 
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
-    public void NoneIsFoundInAnUndamagedModel(bool full) =>
-        Assert.All(Verify(Save("lora-all-linear"), full), r => Assert.True(r.Passed, r.Detail));
+    public void None_is_found_in_an_undamaged_model(bool full) => AssertPassed(Verify(Save(), full));
 
-    [Theory]
-    [InlineData(Changed, "Merged")]
-    [InlineData(Untouched, "Untouched")]
-    public void OneFlippedByte(string tensor, string check)
+    [Theory, MemberData(nameof(Names))]
+    public void Damage_is_found(string name)
     {
-        var plan = Save("lora-all-linear");
-        Damage.Flip(Output, tensor, 27);
-        Assert.Equal([tensor], Failure(plan, check, full: true).Tensors);
+        var plan = Save();
+        var (check, damage, tensors) = Damages[name];
+        damage(Output);
+        var failure = Failure(plan, check, full: name.StartsWith("a flipped", StringComparison.Ordinal));
+        Assert.True(tensors is null || failure.Tensors.SequenceEqual(tensors), string.Join(' ', failure.Tensors));
+        Assert.Contains(name == "a missing delta" ? "the change is missing" : "", failure.Detail, StringComparison.Ordinal);
+    }
+
+    [Theory, MemberData(nameof(ShardNames))]
+    public void Damage_of_shards_is_found(string name)
+    {
+        var @case = new GoldenCase("sharded-all-linear");
+        var plan = TinyModel.Plan(@case.Base, [.. @case.Adapters.Select(a => a.Path)]);
+        TinyModel.Save(TinyModel.WritePlan(plan, shard: 5_000), Output);
+        ShardDamages[name].Do(Output);
+        Assert.All(ShardDamages[name].Checks, check => Failure(plan, check));
     }
 
     [Fact]
-    public void MissingDelta()
+    public void A_shard_of_the_base_is_found()
     {
-        var plan = Save("lora-all-linear");
-        var @base = Damage.Read(plan.Base.Path, Changed);
-        Damage.Values(Output, Changed, _ => @base);
-        Assert.Contains("the change is missing", Failure(plan, "Merged").Detail, StringComparison.Ordinal);
-    }
-
-    [Theory]
-    [InlineData(2, "2 times")]
-    [InlineData(1.01, "1.01 times")]
-    [InlineData(-1, "-1 times")]
-    public void WrongScale(double scale, string said)
-    {
-        var plan = Save("lora-all-linear");
-        Rescale(plan, Changed, scale);
-        Assert.Contains(said, Failure(plan, "Merged").Detail, StringComparison.Ordinal);
-    }
-
-    [Fact]
-    public void ScalingByTheRankInsteadOfItsRoot()
-    {
-        var plan = Save("rslora");
-        var tensor = plan.Tensors.First(t => t.Rank > 1);
-        Rescale(plan, tensor.Name, 1 / Math.Sqrt(tensor.Rank!.Value));
-        Assert.Equal([tensor.Name], Failure(plan, "Merged").Tensors);
-    }
-
-    [Fact]
-    public void TransposedDelta()
-    {
-        var plan = Save("lora-all-linear");
-        var @base = Damage.Read(plan.Base.Path, Changed);
-        var (rows, columns) = (26, 20);
-        Damage.Values(Output, Changed,
-            values => [.. @base.Select((b, i) => (i % rows * columns) + (i / rows) is var j ? b + values[j] - @base[j] : 0)]);
-        Assert.Equal([Changed], Failure(plan, "Merged").Tensors);
-    }
-
-    [Theory]
-    [InlineData(float.NaN)]
-    [InlineData(float.PositiveInfinity)]
-    public void NotANumber(float value)
-    {
-        var plan = Save("lora-all-linear");
-        Damage.Values(Output, Changed, values => [.. values.Select((v, i) => i == 5 ? value : v)]);
-        Failure(plan, "Merged");
-    }
-
-    [Fact]
-    public void SwappedShards()
-    {
-        var plan = Save("sharded-all-linear", shard: 5_000);
-        var (first, second) = (Shards()[0], Shards()[1]);
-        File.Move(first, $"{first}.kept");
-        File.Move(second, first);
-        File.Move($"{first}.kept", second);
-        Failure(plan, "Index");
-    }
-
-    [Fact]
-    public void AShardOfTheBase()
-    {
-        var plan = Save("lora-all-linear");
-        File.Copy(Path.Combine(plan.Base.Path, "model.safetensors"), Path.Combine(Output, "model.safetensors"), overwrite: true);
+        var plan = Save();
+        File.Copy(Path.Combine(Base, "model.safetensors"), Path.Combine(Output, "model.safetensors"), overwrite: true);
         Assert.Equal(14, Failure(plan, "Merged").Tensors.Length);
     }
 
-    [Fact]
-    public void MissingShard()
+    [Theory]
+    [InlineData("lora-all-linear", Changed, 2, "2 times")]
+    [InlineData("lora-all-linear", Changed, 1.01, "1.01 times")]
+    [InlineData("lora-all-linear", Changed, -1, "-1 times")]
+    [InlineData("rslora", null, 0, "")] // scaled by the rank instead of its root
+    public void A_wrong_scale_is_found(string name, string? tensor, double scale, string said)
     {
-        var plan = Save("sharded-all-linear", shard: 5_000);
-        File.Delete(Shards()[1]);
-        Failure(plan, "Files");
-        Failure(plan, "Names");
-    }
-
-    [Fact]
-    public void ShardLeftOver()
-    {
-        var plan = Save("sharded-all-linear", shard: 5_000);
-        File.Copy(Shards()[0], Path.Combine(Output, "model-00009-of-00009.safetensors"));
-        Failure(plan, "Files");
-    }
-
-    [Fact]
-    public void StaleIndex()
-    {
-        var plan = Save("sharded-all-linear", shard: 5_000);
-        Damage.Json(Output, ShardIndex.FileName, json =>
-        {
-            var map = (JsonObject)json["weight_map"]!;
-            map[map.First().Key] = map.Select(p => (string)p.Value!).First(s => s != (string)map.First().Value!);
-        });
-        Failure(plan, "Index");
-    }
-
-    [Fact]
-    public void WrongTotalSize()
-    {
-        var plan = Save("sharded-all-linear", shard: 5_000);
-        Damage.Json(Output, ShardIndex.FileName, json => json["metadata"]!["total_size"] = 7);
-        Failure(plan, "Index");
+        var plan = Save(name);
+        var wrong = tensor is null ? plan.Tensors.First(t => t.Rank > 1) : plan.Tensors.Single(t => t.Name == tensor);
+        scale = tensor is null ? 1 / Math.Sqrt(wrong.Rank!.Value) : scale;
+        TinyModel.Save(TinyModel.WritePlan(plan, tensors: plan.Tensors.Select(t => t == wrong ? t.WithStrength(scale) : t)), Temp["other"]);
+        File.Copy(Temp["other/model.safetensors"], Temp["out/model.safetensors"], overwrite: true);
+        var failure = Failure(plan, "Merged");
+        Assert.Equal([wrong.Name], failure.Tensors);
+        Assert.Contains(said, failure.Detail, StringComparison.Ordinal);
     }
 
     [Theory]
@@ -141,157 +119,68 @@ public sealed class DamageTests : IDisposable
     [InlineData("vocab_size", "12345")]
     [InlineData("tie_word_embeddings", "true")]
     [InlineData("rope_theta", "1234.5")]
-    public void WrongConfig(string key, string value)
+    public void A_wrong_config_is_found(string key, string value)
     {
-        var plan = Save("lora-all-linear");
+        var plan = Save();
         Damage.Json(Output, "config.json", json => json[key] = JsonNode.Parse(value));
         Assert.Contains(key, Failure(plan, "Config").Detail, StringComparison.Ordinal);
     }
 
     [Fact]
-    public void MissingConfig()
+    public void A_missing_or_too_large_tokenizer_is_found()
     {
-        var plan = Save("lora-all-linear");
-        File.Delete(Path.Combine(Output, "config.json"));
-        Failure(plan, "Config");
-    }
-
-    [Fact]
-    public void WrongDType()
-    {
-        var plan = Save("lora-all-linear");
-        Damage.Rewrite(Output, t => t.Name == Changed ? t with { Type = TensorType.F16 } : t);
-        Assert.Equal([Changed], Failure(plan, "DType").Tensors);
-    }
-
-    [Fact]
-    public void MissingTensor()
-    {
-        var plan = Save("lora-all-linear");
-        Damage.Rewrite(Output, t => t.Name == Untouched ? null : t);
-        Assert.Equal([Untouched], Failure(plan, "Names").Tensors);
-    }
-
-    [Fact]
-    public void TensorOfAnotherName()
-    {
-        var plan = Save("lora-all-linear");
-        Damage.Rewrite(Output, t => t.Name == Untouched ? t with { Name = "model.layers.1.norm" } : t);
-        Assert.Equal([Untouched, "model.layers.1.norm"], Failure(plan, "Names").Tensors);
-    }
-
-    [Fact]
-    public void TruncatedFile()
-    {
-        var plan = Save("lora-all-linear");
-        using (var stream = File.Open(Path.Combine(Output, "model.safetensors"), FileMode.Open))
-        {
-            stream.SetLength(stream.Length - 1);
-        }
-
-        Failure(plan, "Files");
-    }
-
-    [Fact]
-    public void MissingTokenizer()
-    {
-        var plan = SaveWithTokenizer();
-        Assert.True(Verify(plan, full: false).Single(r => r.Check == "Tokenizer").Passed);
-        File.Delete(Path.Combine(Output, "tokenizer.json"));
-        Assert.Contains("tokenizer.json is missing", Failure(plan, "Tokenizer").Detail, StringComparison.Ordinal);
-    }
-
-    [Fact]
-    public void TokenizerLargerThanTheEmbedding()
-    {
-        var plan = SaveWithTokenizer();
+        var model = new TinyModel(TinyTensor.Random("model.embed_tokens.weight", [TinyTokenizer.ByteLevel.Count, 4], 1),
+            TinyTensor.Random("model.a.weight", [4, 4], 2)).WithLora(1, "model.a");
+        TinyTokenizer.Fast(Temp["base"]);
+        var plan = model.Plan(Temp);
+        TinyModel.Save(TinyModel.WritePlan(plan), Output);
+        Assert.True(Verify(plan).Single(r => r.Check == "Tokenizer").Passed);
         TinyTokenizer.Fast(Output, added: ["<more>"]);
         Failure(plan, "Tokenizer");
+        File.Delete(Path.Combine(Output, "tokenizer.json"));
+        Assert.Contains("tokenizer.json is missing", Failure(plan, "Tokenizer").Detail, StringComparison.Ordinal);
     }
 
     [Theory]
     [InlineData(0)]
     [InlineData(2)]
-    public void WrongScaleOfWhatIsQuantized(double scale)
+    public void A_wrong_scale_of_what_is_quantized_is_found(double scale)
     {
-        var plan = TinyModel.Plan(
-            TinyModel.Base(_directory["base"], TinyTensor.Random("model.layers.0.mlp.up_proj.weight", [128, 128], 1)),
-            TinyModel.Lora(
-                _directory["adapter"],
-                4,
-                TinyTensor.Random("base_model.model.model.layers.0.mlp.up_proj.lora_A.weight", [4, 128], 2),
-                TinyTensor.Random("base_model.model.model.layers.0.mlp.up_proj.lora_B.weight", [128, 4], 3)));
-        foreach (var (request, output)
-            in new (OutputRequest, string)[] { (new FourBitRequest(FourBitCodes.NF4, true, 64, null), "nf4"),
-                (new Fp8Request(Fp8Strategy.Block), "fp8") })
+        const string module = "model.layers.0.mlp.up_proj";
+        var plan = new TinyModel(TinyTensor.Random(module + ".weight", [128, 128], 1)).WithLora(4, module).Plan(Temp);
+        OutputRequest[] requests = [new FourBitRequest(FourBitCodes.NF4, true, 64, null), new Fp8Request(Fp8Strategy.Block)];
+        foreach (var request in requests)
         {
-            TinyModel.Save(UnslothMerge.Planning.WritePlan.Create(plan, plan.Tensors,
-                new WriteOptions(null, 5_000_000_000) { Quantization = request }), _directory[output]);
-            Assert.All(ModelVerifier.Verify(plan, plan.Tensors, _directory[output], new VerificationOptions(true, 2), null,
-                TestContext.Current.CancellationToken), r => Assert.True(r.Passed, r.Detail));
-
-            var rescaled = plan.Tensors.Select(t => t.WithStrength(scale)).ToList();
-            TinyModel.Save(UnslothMerge.Planning.WritePlan.Create(plan, rescaled,
-                new WriteOptions(null, 5_000_000_000) { Quantization = request }), _directory[$"{output}-wrong"]);
-            var result = ModelVerifier.Verify(plan, plan.Tensors, _directory[$"{output}-wrong"], new VerificationOptions(true, 2), null,
-                TestContext.Current.CancellationToken).Single(r => r.Check == "Merged");
-            Assert.False(result.Passed, result.Detail);
+            var (right, wrong) = (Temp[request.GetType().Name], Temp[$"{request.GetType().Name}-wrong"]);
+            TinyModel.Save(TinyModel.WritePlan(plan, quantization: request), right);
+            AssertPassed(Verify(plan, full: true, right));
+            TinyModel.Save(
+                TinyModel.WritePlan(plan, quantization: request, tensors: plan.Tensors.Select(t => t.WithStrength(scale))), wrong);
+            Assert.False(Verify(plan, full: true, wrong).Single(r => r.Check == "Merged").Passed);
         }
     }
 
     [Fact]
-    public void ChangeBelowTheResolutionIsSaid()
+    public void A_change_below_the_resolution_is_said()
     {
         var weight = TinyTensor.BF16("model.a.weight", [8, 8], [.. Enumerable.Repeat((ushort)0x3f80, 64)]);
-        var plan = TinyModel.Plan(
-            TinyModel.Base(_directory["base"], weight),
-            TinyModel.Lora(_directory["adapter"], 1,
-                TinyTensor.F32("base_model.model.model.a.lora_A.weight", [1, 8], [.. Enumerable.Repeat(1e-4f, 8)]),
-                TinyTensor.F32("base_model.model.model.a.lora_B.weight", [8, 1], [.. Enumerable.Repeat(1f, 8)])));
+        var plan = new TinyModel(weight)
+            .WithLora("model.a", [.. Enumerable.Repeat(1e-4f, 8)], [.. Enumerable.Repeat(1f, 8)]).Plan(Temp);
         TinyModel.Save(TinyModel.WritePlan(plan), Output);
-        var results = Verify(plan, full: false);
+        AssertPassed(Verify(plan));
+        Assert.Equal([weight.Name], Verify(plan).Single(r => r.Check == "Resolution").Tensors);
+    }
+
+    private static string[] Shards(string output) =>
+        [.. Directory.EnumerateFiles(output, "*.safetensors").Order(StringComparer.Ordinal)];
+
+    private static void AssertPassed(IEnumerable<VerificationResult> results) =>
         Assert.All(results, r => Assert.True(r.Passed, r.Detail));
-        Assert.Equal([weight.Name], results.Single(r => r.Check == "Resolution").Tensors);
-    }
 
-    private MergePlan Save(string name, long? shard = null)
-    {
-        if (shard is null)
-        {
-            return GoldenMerge.Save(new GoldenCase(name), Output);
-        }
+    private MergePlan Save(string name = "lora-all-linear") => GoldenMerge.Save(new GoldenCase(name), Output);
 
-        var @case = new GoldenCase(name);
-        var plan = TinyModel.Plan(@case.Base, [.. @case.Adapters.Select(a => a.Path)]);
-        TinyModel.Save(TinyModel.WritePlan(plan, shard: shard.Value), Output);
-        return plan;
-    }
-
-    private MergePlan SaveWithTokenizer()
-    {
-        var @base = TinyModel.Base(_directory["base"],
-            TinyTensor.Random("model.embed_tokens.weight", [TinyTokenizer.ByteLevel.Count, 4], 1),
-            TinyTensor.Random("model.a.weight", [4, 4], 2));
-        TinyTokenizer.Fast(@base);
-        var plan = TinyModel.Plan(@base,
-            TinyModel.Lora(_directory["adapter"], 1, TinyTensor.Random("base_model.model.model.a.lora_A.weight", [1, 4], 3),
-                TinyTensor.Random("base_model.model.model.a.lora_B.weight", [4, 1], 4)));
-        TinyModel.Save(TinyModel.WritePlan(plan), Output);
-        return plan;
-    }
-
-    private string[] Shards() => [.. Directory.EnumerateFiles(Output, "*.safetensors").Order(StringComparer.Ordinal)];
-
-    // What the tensor would be with another factor on its delta.
-    private void Rescale(MergePlan plan, string tensor, double scale)
-    {
-        var rescaled = plan.Tensors.Select(t => t.Name == tensor ? t.WithStrength(scale) : t).ToList();
-        TinyModel.Save(UnslothMerge.Planning.WritePlan.Create(plan, rescaled, new WriteOptions(null, 5_000_000_000)), _directory["other"]);
-        File.Copy(Path.Combine(_directory["other"], "model.safetensors"), Path.Combine(Output, "model.safetensors"), overwrite: true);
-    }
-
-    private IReadOnlyList<VerificationResult> Verify(MergePlan plan, bool full) =>
-        ModelVerifier.Verify(plan, plan.Tensors, Output, new VerificationOptions(full, 2), null, TestContext.Current.CancellationToken);
+    private IReadOnlyList<VerificationResult> Verify(MergePlan plan, bool full = false, string? output = null) => ModelVerifier.Verify(
+        plan, plan.Tensors, output ?? Output, new VerificationOptions(full, 2), null, TestContext.Current.CancellationToken);
 
     private VerificationResult Failure(MergePlan plan, string check, bool full = false)
     {

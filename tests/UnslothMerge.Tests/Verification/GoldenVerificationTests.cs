@@ -1,9 +1,7 @@
-using UnslothMerge.Tests.Formats;
-
 namespace UnslothMerge.Tests.Verification;
 
 /// <summary>Every golden that is merged passes every check.</summary>
-public sealed class GoldenVerificationTests
+public sealed class GoldenVerificationTests : FileTests
 {
     public static TheoryData<string> Cases => [.. GoldenCase.All.Where(n => new GoldenCase(n).Outcome is "merged" or "quantized")];
 
@@ -11,9 +9,8 @@ public sealed class GoldenVerificationTests
     [MemberData(nameof(Cases))]
     public void Case(string name)
     {
-        using var directory = new TemporaryDirectory();
-        var plan = GoldenMerge.Save(new GoldenCase(name), directory["out"]);
-        Verify(plan, directory["out"]);
+        var plan = GoldenMerge.Save(new GoldenCase(name), Temp["out"]);
+        Verify(plan, Temp["out"]);
     }
 
     /// <summary>So do models that are written in the format of their base, and in FP8.</summary>
@@ -23,19 +20,16 @@ public sealed class GoldenVerificationTests
     {
         var @case = new GoldenCase(name);
         string[] adapters = [.. @case.Adapters.Select(a => a.Path)];
-        using var directory = new TemporaryDirectory();
-        var requests = new List<(OutputRequest Request, string Output)> { (new BaseFormatRequest(), "same") };
-        if (!name.StartsWith("q-mxfp4", StringComparison.Ordinal))
-        {
-            // gpt-oss keeps in 16 bits all that could be FP8, so that it is refused.
-            requests.AddRange([(new Fp8Request(Fp8Strategy.Block), "block"), (new Fp8Request(Fp8Strategy.Channel), "channel")]);
-        }
+        var plan = TinyModel.Plan(@case.Base, adapters);
 
-        foreach (var (request, output) in requests)
+        // gpt-oss keeps in 16 bits all that could be FP8, so that it is refused.
+        OutputRequest[] requests = name.StartsWith("q-mxfp4", StringComparison.Ordinal) ? [new BaseFormatRequest()]
+            : [new BaseFormatRequest(), new Fp8Request(Fp8Strategy.Block), new Fp8Request(Fp8Strategy.Channel)];
+        Assert.All(requests.Index(), r =>
         {
-            QuantizedModel.Save(@case.Base, directory[output], request, computed: true, adapters);
-            Verify(TinyModel.Plan(@case.Base, adapters), directory[output]);
-        }
+            TinyModel.Requantize(plan, Temp[$"{r.Index}"], r.Item, computed: true);
+            Verify(plan, Temp[$"{r.Index}"]);
+        });
     }
 
     private static void Verify(MergePlan plan, string output)

@@ -3,7 +3,7 @@ namespace UnslothMerge.Tests.Adapters.Scenarios;
 /// <summary>What cannot be merged is refused by name, with the reason.</summary>
 public sealed class KindRefusalTests
 {
-    private static readonly Values Weight = new([2, 4], new double[8]);
+    private static readonly TinyTensor Weight = ("lin.weight", Numbers.Zeros(2, 4));
 
     public static TheoryData<string, string> Kinds => new()
     {
@@ -44,10 +44,8 @@ public sealed class KindRefusalTests
     [MemberData(nameof(Kinds))]
     public void A_kind_that_no_weight_can_express_is_refused_by_name(string peftType, string reason)
     {
-        var error = Refused(new Scenario(new() { ["lin.weight"] = Weight })
-            .With(new() { ["peft_type"] = peftType }, new() { ["base_model.model.lin.x"] = Weight }));
+        var error = new TinyModel(Weight).With($$"""{"peft_type": "{{peftType}}"}""", ("lin.x", Numbers.Zeros(2, 4))).Refused(peftType);
         Assert.Equal(MergeError.UnsupportedAdapter, error.Error);
-        Assert.Contains(peftType, error.Message, StringComparison.Ordinal);
         Assert.Contains(reason, Assert.Single(error.Details), StringComparison.Ordinal);
     }
 
@@ -56,55 +54,42 @@ public sealed class KindRefusalTests
     public void A_tensor_that_does_not_fit_is_reported_with_the_reason(string config, string module, string part, long[] shape,
         string reason)
     {
-        var name = $"base_model.model.{module}.{part}";
-        var error = Refused(new Scenario(new() { ["lin.weight"] = Weight, ["conv.weight"] = new([2, 2, 3], new double[12]) })
-            .With(JsonNode.Parse(config)!.AsObject(), new() { [name] = Values.Random(new Random(1), 1, shape) }));
+        var error = new TinyModel(Weight, ("conv.weight", Numbers.Zeros(2, 2, 3)))
+            .With(config, ($"{module}.{part}", new Random(1).Numbers(shape))).Refused();
         Assert.Equal(MergeError.AdapterDoesNotFit, error.Error);
         var detail = Assert.Single(error.Details);
-        Assert.StartsWith(name, detail, StringComparison.Ordinal);
+        Assert.StartsWith($"base_model.model.{module}.{part}", detail, StringComparison.Ordinal);
         Assert.Contains(reason, detail, StringComparison.Ordinal);
     }
 
     [Fact]
     public void Only_sums_and_changes_of_one_kind_are_combined()
     {
-        var ia3 = new Dictionary<string, Values> { ["base_model.model.lin.ia3_l"] = new([2, 1], [1, 2]) };
-        var hra = new Dictionary<string, Values> { ["base_model.model.lin.hra_u"] = new([4, 1], [1, 2, 3, 4]) };
-        var osf = new Dictionary<string, Values>
-        {
-            ["base_model.model.lin.osf_svd_params.U_low"] = new([2, 1], [1, 1]),
-            ["base_model.model.lin.osf_svd_params.S_low"] = new([1], [1]),
-            ["base_model.model.lin.osf_svd_params.V_low"] = new([1, 4], [1, 1, 1, 1]),
-        };
-        var mixed = Refused(Scenario().With(new() { ["peft_type"] = "IA3" }, ia3).With(new() { ["peft_type"] = "HRA" }, hra));
-        Assert.Contains("act one after the other", Assert.Single(mixed.Details), StringComparison.Ordinal);
-        var twice = Refused(Scenario().With(new() { ["peft_type"] = "OSF" }, osf).With(new() { ["peft_type"] = "OSF" }, osf));
-        Assert.All(twice.Details, d => Assert.Contains("act one after the other", d, StringComparison.Ordinal));
-        var weighted = Refused(Scenario().With(new() { ["peft_type"] = "IA3" }, ia3, 0.5));
-        Assert.Contains("must be 1", Assert.Single(weighted.Details), StringComparison.Ordinal);
+        const string Ia3 = """{"peft_type": "IA3"}""", Osf = """{"peft_type": "OSF"}""";
+        TinyTensor ia3 = ("lin.ia3_l", new Numbers([2, 1], [1, 2]));
+        TinyTensor[] osf = [("lin.osf_svd_params.U_low", new Numbers([2, 1], [1, 1])), ("lin.osf_svd_params.S_low", new Numbers([1], [1])),
+            ("lin.osf_svd_params.V_low", new Numbers([1, 4], [1, 1, 1, 1]))];
+        AllSay("act one after the other", new TinyModel(Weight).With(Ia3, ia3)
+            .With("""{"peft_type": "HRA"}""", ("lin.hra_u", new Numbers([4, 1], [1, 2, 3, 4]))));
+        AllSay("act one after the other", new TinyModel(Weight).With(Osf, osf).With(Osf, osf));
+        AllSay("must be 1", new TinyModel(Weight).With(Ia3, 0.5, ia3));
 
-        static Scenario Scenario() => new(new() { ["lin.weight"] = Weight });
+        static void AllSay(string reason, TinyModel model)
+        {
+            var details = model.Refused().Details;
+            Assert.NotEmpty(details);
+            Assert.All(details, d => Assert.Contains(reason, d, StringComparison.Ordinal));
+        }
     }
 
     [Theory]
     [InlineData(0)]
     [InlineData(1)]
-    public void Hra_vectors_without_a_direction_are_refused(double same)
-    {
-        var vectors = new Values([4, 2], [.. Enumerable.Range(0, 8).Select(i => i % 2 == 0 ? i + 1 : same * i * 3)]);
-        var error = Refused(new Scenario(new() { ["lin.weight"] = Weight })
-            .With(new() { ["peft_type"] = "HRA", ["apply_GS"] = true }, new() { ["base_model.model.lin.hra_u"] = vectors }));
-        Assert.Contains(same == 0 ? "is zero" : "depends on", error.Message, StringComparison.Ordinal);
-    }
+    public void Hra_vectors_without_a_direction_are_refused(double same) => new TinyModel(Weight)
+        .With("""{"peft_type": "HRA", "apply_GS": true}""", ("lin.hra_u", Numbers.Of([4, 2], i => i % 2 == 0 ? i + 1 : same * i * 3)))
+        .Refused(same == 0 ? "is zero" : "depends on");
 
     [Fact]
-    public void Frod_without_its_projections_is_refused()
-    {
-        var error = Refused(new Scenario(new() { ["lin.weight"] = Weight })
-            .With(new() { ["peft_type"] = "FROD", ["save_projection"] = false },
-                new() { ["base_model.model.lin.frod_lambda_l"] = new([4], new double[4]) }));
-        Assert.Contains("save_projection", error.Message, StringComparison.Ordinal);
-    }
-
-    private static MergeException Refused(Scenario scenario) => Assert.Throws<MergeException>(scenario.Merge);
+    public void Frod_without_its_projections_is_refused() => new TinyModel(Weight)
+        .With("""{"peft_type": "FROD", "save_projection": false}""", ("lin.frod_lambda_l", Numbers.Zeros(4))).Refused("save_projection");
 }

@@ -1,8 +1,13 @@
+using MathNet.Numerics.LinearAlgebra;
+
 namespace UnslothMerge.Tests.Adapters.Scenarios;
 
 /// <summary>IA3, RoAd, BEFT, GLoRA and LN tuning: element-wise changes and their biases.</summary>
 public sealed class ScalingKindsTests
 {
+    private const string Ia3 = """{"peft_type": "IA3"}""";
+    private const string Glora = """{"peft_type": "GLORA"}""";
+
     private readonly Random _random = new(5);
 
     [Theory]
@@ -10,44 +15,38 @@ public sealed class ScalingKindsTests
     [InlineData(true)]
     public void Ia3_scales_the_channels_that_each_group_of_a_convolution_sees(bool feedForward)
     {
-        var (weight, bias) = (Values.Random(_random, 1, 6, 2, 3, 3), Values.Random(_random, 1, 6));
-        var scale = Values.Random(_random, 2, 1, 6, 1, 1);
-        var config = new JsonObject { ["peft_type"] = "IA3", ["feedforward_modules"] = feedForward ? new JsonArray("conv") : [] };
-        var merged = new Scenario(new() { ["net.conv.weight"] = weight, ["net.conv.bias"] = bias })
-            .With(config, new() { ["base_model.model.net.conv.ia3_l"] = scale }).Merge();
+        var (weight, bias, scale) = (_random.Numbers(6, 2, 3, 3), _random.Numbers(6), _random.Scaled(2, 1, 6, 1, 1));
+        var config = $$"""{"peft_type": "IA3", "feedforward_modules": {{(feedForward ? "[\"conv\"]" : "[]")}}}""";
+        var merged = new TinyModel(("net.conv.weight", weight), ("net.conv.bias", bias)).With(config, ("net.conv.ia3_l", scale)).Merge();
 
         // Three groups of two outputs; group g sees the input channels 2g and 2g + 1.
-        Scenario.Equal([.. weight.Numbers.Select((w, i) => w * scale.Numbers[feedForward ? (i / 18 / 2 * 2) + (i % 18 / 9) : i / 18])],
+        Numbers.Near([.. weight.Values.Select((w, i) => w * scale.Values[feedForward ? (i / 18 / 2 * 2) + (i % 18 / 9) : i / 18])],
             merged["net.conv.weight"]);
-        Scenario.Equal([.. bias.Numbers.Select((b, i) => feedForward ? b : b * scale.Numbers[i])], merged["net.conv.bias"]);
+        Numbers.Near([.. bias.Values.Select((b, i) => feedForward ? b : b * scale.Values[i])], merged["net.conv.bias"]);
     }
 
     [Theory]
-    [InlineData("(.*\\.)?lin", true)]
+    [InlineData("(.*\\\\.)?lin", true)]
     [InlineData("lin", false)]
     public void Ia3_takes_a_text_as_an_expression_for_whole_names(string pattern, bool feedForward)
     {
-        var (weight, bias) = (Values.Random(_random, 1, 1, 1), Values.Random(_random, 1, 1));
-        var config = new JsonObject { ["peft_type"] = "IA3", ["feedforward_modules"] = pattern };
-        var merged = new Scenario(new() { ["net.lin.weight"] = weight, ["net.lin.bias"] = bias })
-            .With(config, new() { ["base_model.model.net.lin.ia3_l"] = new([1, 1], [3]) }).Merge();
-        Scenario.Equal([weight.Numbers[0] * 3], merged["net.lin.weight"]);
-        Scenario.Equal([bias.Numbers[0] * (feedForward ? 1 : 3)], merged["net.lin.bias"]);
+        var (weight, bias) = (_random.Numbers(1, 1), _random.Numbers(1));
+        var merged = new TinyModel(("net.lin.weight", weight), ("net.lin.bias", bias)).With(
+            $$"""{"peft_type": "IA3", "feedforward_modules": "{{pattern}}"}""", ("net.lin.ia3_l", new Numbers([1, 1], [3]))).Merge();
+        Numbers.Near([weight[0] * 3], merged["net.lin.weight"]);
+        Numbers.Near([bias[0] * (feedForward ? 1 : 3)], merged["net.lin.bias"]);
     }
 
     [Fact]
     public void Ia3_scales_both_ways_round_and_small_factors_keep_their_precision()
     {
-        var (linear, conv1D, bias) = (Values.Random(_random, 1, 40, 700), Values.Random(_random, 1, 700, 40),
-            Values.Random(_random, 1, 40));
-        var (inputs, outputs) = (Values.Random(_random, 1e-4, 1, 700), Values.Random(_random, 1e-4, 40, 1));
-        var merged = new Scenario(new() { ["a.weight"] = linear, ["b.weight"] = conv1D, ["b.bias"] = bias })
-            .With(new() { ["peft_type"] = "IA3" }, new() { ["base_model.model.a.ia3_l"] = inputs, ["base_model.model.b.ia3_l"] = inputs })
-            .With(new() { ["peft_type"] = "IA3" }, new() { ["base_model.model.a.ia3_l"] = outputs, ["base_model.model.b.ia3_l"] = outputs })
-            .Merge();
-        Scenario.Equal([.. linear.Numbers.Select((w, i) => w * inputs.Numbers[i % 700] * outputs.Numbers[i / 700])], merged["a.weight"]);
-        Scenario.Equal([.. conv1D.Numbers.Select((w, i) => w * inputs.Numbers[i / 40] * outputs.Numbers[i % 40])], merged["b.weight"]);
-        Scenario.Equal([.. bias.Numbers.Select((b, i) => b * outputs.Numbers[i])], merged["b.bias"]);
+        var (linear, conv1D, bias) = (_random.Numbers(40, 700), _random.Numbers(700, 40), _random.Numbers(40));
+        var (inputs, outputs) = (_random.Scaled(1e-4, 1, 700), _random.Scaled(1e-4, 40, 1));
+        var merged = new TinyModel(("a.weight", linear), ("b.weight", conv1D), ("b.bias", bias))
+            .With(Ia3, ("a.ia3_l", inputs), ("b.ia3_l", inputs)).With(Ia3, ("a.ia3_l", outputs), ("b.ia3_l", outputs)).Merge();
+        Numbers.Near([.. linear.Values.Select((w, i) => w * inputs.Values[i % 700] * outputs.Values[i / 700])], merged["a.weight"]);
+        Numbers.Near([.. conv1D.Values.Select((w, i) => w * inputs.Values[i / 40] * outputs.Values[i % 40])], merged["b.weight"]);
+        Numbers.Near([.. bias.Values.Select((b, i) => b * outputs.Values[i])], merged["b.bias"]);
     }
 
     [Theory]
@@ -60,23 +59,19 @@ public sealed class ScalingKindsTests
     public void Road_rotates_the_halves_of_each_group(string variant, int group)
     {
         const int outputs = 384;
-        var (weight, bias) = (Values.Random(_random, 1, outputs, 300), Values.Random(_random, 1, outputs));
+        var (weight, bias) = (_random.Numbers(outputs, 300), _random.Numbers(outputs));
         var count = variant switch { "road_1" => outputs / 2, "road_2" => outputs, _ => 2 * outputs };
-        var adapters = Enumerable.Range(0, 2)
-            .Select(_ => (Angles: Values.Random(_random, 3, count), Scales: Values.Random(_random, 2, count))).ToList();
-        var scenario = new Scenario(new() { ["lin.weight"] = weight, ["lin.bias"] = bias });
-        foreach (var (angles, scales) in adapters)
-        {
-            scenario.With(new() { ["peft_type"] = "ROAD", ["variant"] = variant, ["group_size"] = group },
-                new() { ["base_model.model.lin.road_theta"] = angles, ["base_model.model.lin.road_alpha"] = scales });
-        }
+        (Numbers Angles, Numbers Scales)[] adapters =
+            [(_random.Scaled(3, count), _random.Scaled(2, count)), (_random.Scaled(3, count), _random.Scaled(2, count))];
+        var model = new TinyModel(("lin.weight", weight), ("lin.bias", bias));
+        Array.ForEach(adapters, a => model.With($$"""{"peft_type": "ROAD", "variant": "{{variant}}", "group_size": {{group}}}""",
+            ("lin.road_theta", a.Angles), ("lin.road_alpha", a.Scales)));
+        var merged = model.Merge();
+        var rotation = Rotation(adapters[1]) * Rotation(adapters[0]);
+        Dense.Near(rotation * Dense.Of(weight), merged["lin.weight"]);
+        Dense.Near(rotation * Dense.Of(bias), merged["lin.bias"]);
 
-        var merged = scenario.Merge();
-        var rotation = Dense.Times(Rotation(adapters[1]), Rotation(adapters[0]));
-        Scenario.Equal(Dense.Flat(Dense.Times(rotation, Dense.Of(weight))), merged["lin.weight"]);
-        Scenario.Equal(Dense.Flat(Dense.Times(rotation, Dense.Of(outputs, 1, (i, _) => bias.Numbers[i]))), merged["lin.bias"]);
-
-        double[,] Rotation((Values Angles, Values Scales) adapter) => Dense.Of(outputs, outputs, (i, j) =>
+        Matrix<double> Rotation((Numbers Angles, Numbers Scales) adapter) => Dense.Of(outputs, outputs, (i, j) =>
         {
             var (start, half) = (i / group * group, group / 2);
             var (cosine, sine) = variant switch
@@ -86,8 +81,8 @@ public sealed class ScalingKindsTests
                 _ => ((2 * start) + (i - start), (2 * start) + group + (i - start)),
             };
             var partner = i - start < half ? i + half : i - half;
-            return j == i ? adapter.Scales.Numbers[cosine] * Math.Cos(adapter.Angles.Numbers[cosine])
-                : j == partner ? adapter.Scales.Numbers[sine] * Math.Sin(adapter.Angles.Numbers[sine]) * (partner > i ? -1 : 1)
+            return j == i ? adapter.Scales[cosine] * Math.Cos(adapter.Angles[cosine])
+                : j == partner ? adapter.Scales[sine] * Math.Sin(adapter.Angles[sine]) * (partner > i ? -1 : 1)
                 : 0;
         });
     }
@@ -95,31 +90,21 @@ public sealed class ScalingKindsTests
     [Fact]
     public void Glora_takes_products_vectors_and_numbers_and_adds_weighted_adapters()
     {
-        const int outputs = 300;
-        const int inputs = 500;
-        var (weight, bias) = (Values.Random(_random, 1, outputs, inputs), Values.Random(_random, 1, outputs));
-        var (ad, au, b) = (Values.Random(_random, 1, outputs, 3), Values.Random(_random, 1, 3, inputs),
-            Values.Random(_random, 1, outputs, 1));
-        var (c, d, e) = (Values.Random(_random, 1, inputs, 1), Values.Random(_random, 1, outputs), Values.Random(_random, 1, 1));
-        var (cd, cu) = (Values.Random(_random, 1, inputs, 3), Values.Random(_random, 1, 3, 1));
-        var merged = new Scenario(new() { ["lin.weight"] = weight, ["lin.bias"] = bias })
-            .With(
-                new() { ["peft_type"] = "GLORA" },
-                new() { [Name("A.Xd")] = ad, [Name("A.Xu")] = au, [Name("B.X")] = b, [Name("C.X")] = c, [Name("D.X")] = d,
-                    [Name("E.X")] = e })
-            .With(new() { ["peft_type"] = "GLORA" },
-                new() { [Name("B.Xd")] = ad, [Name("B.Xu")] = au, [Name("C.Xd")] = cd, [Name("C.Xu")] = cu }, 0.5)
-            .Merge();
+        const int outputs = 300, inputs = 500;
+        var (weight, bias) = (_random.Numbers(outputs, inputs), _random.Numbers(outputs));
+        var (ad, au, b) = (_random.Numbers(outputs, 3), _random.Numbers(3, inputs), _random.Numbers(outputs, 1));
+        var (c, d, e) = (_random.Numbers(inputs, 1), _random.Numbers(outputs), _random.Numbers(1, 1));
+        var (cd, cu) = (_random.Numbers(inputs, 3), _random.Numbers(3, 1));
+        var merged = new TinyModel(("lin.weight", weight), ("lin.bias", bias))
+            .With(Glora, ("lin.glora_A.Xd", ad), ("lin.glora_A.Xu", au), ("lin.glora_B.X", b), ("lin.glora_C.X", c),
+                ("lin.glora_D.X", d), ("lin.glora_E.X", e))
+            .With(Glora, 0.5, ("lin.glora_B.Xd", ad), ("lin.glora_B.Xu", au), ("lin.glora_C.Xd", cd), ("lin.glora_C.Xu", cu)).Merge();
 
-        var product = Dense.Times(Dense.Of(ad), Dense.Of(au));
-        Scenario.Equal(Dense.Flat(Dense.Of(outputs, inputs,
-            (i, j) => weight[i, j] + (weight[i, j] * product[i, j]) + b.Numbers[i] + (0.5 * product[i, j]))), merged["lin.weight"]);
-        var first = Dense.Times(Dense.Of(weight), Dense.Of(c));
-        var second = Dense.Times(Dense.Of(weight), Dense.Of(cd), Dense.Of(cu));
-        Scenario.Equal([.. bias.Numbers.Select((v, i) => v + (v * d.Numbers[i]) + e.Numbers[0] + first[i, 0] + (0.5 * second[i, 0]))],
-            merged["lin.bias"]);
-
-        static string Name(string part) => $"base_model.model.lin.glora_{part}";
+        var product = Dense.Of(ad) * Dense.Of(au);
+        Dense.Near(Dense.Of(outputs, inputs,
+            (i, j) => weight[i, j] + (weight[i, j] * product[i, j]) + b[i] + (0.5 * product[i, j])), merged["lin.weight"]);
+        var added = Dense.Of(weight) * (Dense.Of(c) + (0.5 * Dense.Of(cd) * Dense.Of(cu)));
+        Numbers.Near([.. bias.Values.Select((v, i) => v + (v * d[i]) + e[0] + added[i, 0])], merged["lin.bias"]);
     }
 
     [Theory]
@@ -127,12 +112,10 @@ public sealed class ScalingKindsTests
     [InlineData("ln_tuning_layers.default.")]
     public void Ln_tuning_replaces_every_parameter_of_the_tuned_copy(string infix)
     {
-        var (weight, inner) = (Values.Random(_random, 1, 8), Values.Random(_random, 1, 8, 4));
-        var merged = new Scenario(new() { ["norm.weight"] = new([8], new double[8]), ["mlp.up.weight"] = new([8, 4], new double[32]) })
-            .With(new() { ["peft_type"] = "LN_TUNING" },
-                new() { [$"base_model.model.norm.{infix}weight"] = weight, [$"base_model.model.mlp.{infix}up.weight"] = inner })
-            .Merge();
-        Scenario.Equal(weight.Numbers, merged["norm.weight"]);
-        Scenario.Equal(inner.Numbers, merged["mlp.up.weight"]);
+        var (weight, inner) = (_random.Numbers(8), _random.Numbers(8, 4));
+        var merged = new TinyModel(("norm.weight", Numbers.Zeros(8)), ("mlp.up.weight", Numbers.Zeros(8, 4)))
+            .With("""{"peft_type": "LN_TUNING"}""", ($"norm.{infix}weight", weight), ($"mlp.{infix}up.weight", inner)).Merge();
+        Numbers.Near(weight.Values, merged["norm.weight"]);
+        Numbers.Near(inner.Values, merged["mlp.up.weight"]);
     }
 }
