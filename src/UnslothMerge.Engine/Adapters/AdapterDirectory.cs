@@ -45,7 +45,7 @@ internal sealed class AdapterDirectory
     /// <summary>Reads an adapter's config and header.</summary>
     public static AdapterDirectory Open(string path)
     {
-        var full = System.IO.Path.GetFullPath(path);
+        var full = HubCache.Resolve(System.IO.Path.GetFullPath(path));
         if (!Directory.Exists(full))
         {
             throw new MergeException(

@@ -26,7 +26,10 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
             throw new ArgumentOutOfRangeException(nameof(start), start, $"{tensor.Name} has {tensor.Length} bytes.");
         }
 
-        if (!Open(tensor.File).ReadFully(destination, tensor.Offset + start))
+        var file = Open(tensor.File);
+        if (!(tensor.Strides is null
+            ? file.ReadFully(destination, tensor.Offset + start)
+            : StridedTensor.Read(file, tensor, start, destination)))
         {
             throw Changed(tensor.File, "it became shorter while it was read");
         }

@@ -36,6 +36,12 @@ internal static partial class HubCache
         ? repository[Prefix.Length..].Replace("--", "/", StringComparison.Ordinal)
         : null;
 
+    /// <summary>The directory itself, or the snapshot that is meant where it is a whole repository of the cache.</summary>
+    public static string Resolve(string directory) =>
+        Path.GetFileName(Path.TrimEndingDirectorySeparator(directory)).StartsWith(Prefix, StringComparison.Ordinal)
+            ? SnapshotIn(directory) ?? directory
+            : directory;
+
     private static string? SnapshotIn(string repository)
     {
         var snapshots = Path.Combine(repository, "snapshots");

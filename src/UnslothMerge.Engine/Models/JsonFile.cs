@@ -25,13 +25,55 @@ internal static partial class JsonFile
     {
         try
         {
-            return JsonNode.Parse(HidePythonNumbers(StrictUtf8.GetString(File.ReadAllBytes(path))), documentOptions: Reading) as T
+            var node = Parse(HidePythonNumbers(StrictUtf8.GetString(File.ReadAllBytes(path)).TrimStart('\uFEFF'))) as T
                 ?? throw new JsonException($"it is not a JSON {(typeof(T) == typeof(JsonArray) ? "array" : "object")}.");
+            return node is JsonObject json && json.ContainsKey("error") && FailedDownload.Find(path, error) is { } failed
+                ? throw failed
+                : node;
         }
         catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException or DecoderFallbackException)
         {
-            throw new MergeException(error, $"'{path}' cannot be read: {e.Message}", path, inner: e);
+            throw (e is JsonException ? FailedDownload.Find(path, error) : null)
+                ?? new MergeException(error, $"'{path}' cannot be read: {e.Message}", path, inner: e);
         }
+    }
+
+    private static JsonNode? Parse(string json)
+    {
+        try
+        {
+            return JsonNode.Parse(json, documentOptions: Reading);
+        }
+        catch (JsonException)
+        {
+            return Unique(JsonDocument.Parse(json).RootElement);
+        }
+    }
+
+    // A key that occurs twice with one value says nothing else than a key that occurs once.
+    private static JsonNode? Unique(JsonElement element)
+    {
+        if (element.ValueKind == JsonValueKind.Array)
+        {
+            return new JsonArray([.. element.EnumerateArray().Select(Unique)]);
+        }
+
+        if (element.ValueKind != JsonValueKind.Object)
+        {
+            return JsonValue.Create(element);
+        }
+
+        var json = new JsonObject();
+        foreach (var property in element.EnumerateObject())
+        {
+            var value = Unique(property.Value);
+            if (!json.TryAdd(property.Name, value) && !JsonNode.DeepEquals(json[property.Name], value))
+            {
+                throw new JsonException($"'{property.Name}' occurs twice, with different values.");
+            }
+        }
+
+        return json;
     }
 
     /// <summary>The text of a JSON file as the Hugging Face libraries write it: indented by two, with a final newline.</summary>

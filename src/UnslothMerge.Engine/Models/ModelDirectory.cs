@@ -51,7 +51,7 @@ internal sealed class ModelDirectory
     /// <summary>Reads the config and all headers of a model directory.</summary>
     public static ModelDirectory Open(string path)
     {
-        var full = System.IO.Path.GetFullPath(path);
+        var full = HubCache.Resolve(System.IO.Path.GetFullPath(path));
         if (!Directory.Exists(full))
         {
             throw new MergeException(MergeError.InvalidModel,
@@ -63,10 +63,7 @@ internal sealed class ModelDirectory
         var config = System.IO.Path.Combine(full, "config.json");
         if (!File.Exists(config))
         {
-            var advice = File.Exists(System.IO.Path.Combine(full, "adapter_config.json"))
-                ? "This is an adapter. Pass the model that it was trained on as the base, and this directory as the adapter."
-                : "Pass the directory that holds config.json and the safetensors files.";
-            throw new MergeException(MergeError.InvalidModel, $"'{path}' is not a model: it has no config.json.", path, advice);
+            throw Checkpoint.NoWeights(full, "is not a model: it has no config.json");
         }
 
         return new ModelDirectory(full, new ModelConfig(JsonFile.Read(config, MergeError.InvalidModel)), Checkpoint.Open(full));

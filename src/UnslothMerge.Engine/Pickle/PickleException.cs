@@ -4,5 +4,5 @@ namespace UnslothMerge.Pickle;
 internal sealed class PickleException(string path, string detail, string? advice = null)
     : MergeException(MergeError.InvalidAdapter, $"'{path}' cannot be read: {detail}", path, advice ?? PickleException.SaveAgain)
 {
-    private const string SaveAgain = "Load the adapter with PEFT where it was made and save it again: save_pretrained writes safetensors.";
+    private const string SaveAgain = "Load it where it was made and save it again: save_pretrained writes safetensors.";
 }

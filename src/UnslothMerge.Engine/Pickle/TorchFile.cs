@@ -2,13 +2,17 @@ namespace UnslothMerge.Pickle;
 
 /// <summary>
 /// A state dict as torch.save writes it: a zip archive of <c>NAME/data.pkl</c>, which describes the tensors, and <c>NAME/data/KEY</c>, one
-/// uncompressed entry per storage. So tensors are handles into the archive, as with safetensors, and nothing is copied.
+/// uncompressed entry per storage. Before torch 1.6: pickles one after the other, of which the fourth describes the tensors and the fifth
+/// lists the storages that follow. So tensors are handles into the file, as with safetensors, and nothing is copied.
 /// Source: torch 2.13, <c>torch/serialization.py</c>.
 /// </summary>
 internal static class TorchFile
 {
     /// <summary>The longest <c>data.pkl</c> that is read, in bytes.</summary>
     private const int MaxPickleLength = SafetensorsFile.MaxHeaderLength;
+
+    /// <summary>Where the storages of a file without archive begin at the latest: enough for 100,000 tensors.</summary>
+    private const int MaxLegacyPickleLength = 1 << 24;
 
     private const string Pickle = "/data.pkl";
 
@@ -21,10 +25,11 @@ internal static class TorchFile
         try
         {
             using var handle = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-            RefuseLegacy(handle, path);
-            return Read(
-                new ZipDirectory(handle, path),
-                new StoredFile(Path.GetFullPath(path), RandomAccess.GetLength(handle), File.GetLastWriteTimeUtc(handle)));
+            var file = new StoredFile(Path.GetFullPath(path), RandomAccess.GetLength(handle), File.GetLastWriteTimeUtc(handle));
+            Span<byte> magic = stackalloc byte[LegacyMagic.Length];
+            return handle.ReadFully(magic, 0) && magic.SequenceEqual(LegacyMagic)
+                ? ReadLegacy(handle, file)
+                : Read(new ZipDirectory(handle, path), file);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -32,16 +37,32 @@ internal static class TorchFile
         }
     }
 
-    private static void RefuseLegacy(SafeFileHandle handle, string path)
+    // Each storage is preceded by the number of its values.
+    private static List<StoredTensor> ReadLegacy(SafeFileHandle handle, StoredFile file)
     {
-        Span<byte> start = stackalloc byte[LegacyMagic.Length];
-        if (RandomAccess.Read(handle, start, 0) == start.Length && start.SequenceEqual(LegacyMagic))
+        var start = new byte[Math.Min(file.Length, MaxLegacyPickleLength)];
+        handle.ReadFully(start, 0);
+        var (described, keys, end) = Unpickler.ReadLegacy(start, LegacyMagic.Length + 1, file.Path);
+        var types = described.DistinctBy(t => t.Tensor.Storage.Key).ToDictionary(t => t.Tensor.Storage.Key, t => t.Tensor.Storage.Type);
+        var storages = new Dictionary<string, (long Offset, long Length)>(StringComparer.Ordinal);
+        Span<byte> count = stackalloc byte[sizeof(long)];
+        long offset = end;
+        foreach (var key in keys)
         {
-            throw new PickleException(
-                path,
-                "it is in the legacy format of torch.save (before torch 1.6, or with _use_new_zipfile_serialization=False).",
-                "Load it with torch.load(…, weights_only=True) and save it again with torch.save, or with PEFT, which writes safetensors.");
+            var length = handle.ReadFully(count, offset) && types.TryGetValue(key, out var type)
+                ? (UInt128)BinaryPrimitives.ReadUInt64LittleEndian(count) * (uint)(type.Bits() / 8)
+                : UInt128.MaxValue;
+            if (length > (UInt128)(file.Length - offset - count.Length) || !storages.TryAdd(key, (offset + count.Length, (long)length)))
+            {
+                throw new PickleException(file.Path, $"its storage '{key}' is truncated or belongs to no tensor.");
+            }
+
+            offset += count.Length + (long)length;
         }
+
+        return [.. described.Select(t => storages.TryGetValue(t.Tensor.Storage.Key, out var place)
+            ? ToStored(t.Name, t.Tensor, place.Offset, place.Length, file)
+            : throw new PickleException(file.Path, $"the storage of '{t.Name}' is missing."))];
     }
 
     private static List<StoredTensor> Read(ZipDirectory zip, StoredFile file)
@@ -99,18 +120,17 @@ internal static class TorchFile
 
         // Saturated, so that no product overflows.
         var count = tensor.Shape.Contains(0) ? 0 : tensor.Shape.Aggregate((UInt128)1, (a, b) => a > long.MaxValue ? a : a * (ulong)b);
-        if (count > (UInt128)storage.Count || (UInt128)tensor.Offset > (UInt128)storage.Count - count)
+        var last = tensor.Shape.Zip(tensor.Strides)
+            .Aggregate((UInt128)tensor.Offset, (sum, d) => sum + ((UInt128)(d.First - 1) * (ulong)d.Second));
+        if (count > long.MaxValue / 8 || (count > 0 ? last >= (UInt128)storage.Count : tensor.Offset > storage.Count))
         {
             throw new PickleException(
                 file.Path, $"'{name}' {tensor.Shape.Text()} from {tensor.Offset} on reaches beyond its storage of {storage.Count} values.");
         }
 
-        return tensor.IsContiguous()
-            ? new StoredTensor(name, storage.Type, tensor.Shape, file, start + (tensor.Offset * width), (long)count * width)
-            : throw new PickleException(
-                file.Path,
-                $"'{name}' {tensor.Shape.Text()} is a view with the strides {tensor.Strides.Text()}: its values do not lie one after the "
-                + "other.",
-                "Save it again with .contiguous() on every tensor, or with PEFT, which writes safetensors.");
+        return new StoredTensor(name, storage.Type, tensor.Shape, file, start + (tensor.Offset * width), (long)count * width)
+        {
+            Strides = tensor.IsContiguous() ? null : [.. tensor.Shape.Zip(tensor.Strides)],
+        };
     }
 }

@@ -31,6 +31,24 @@ internal sealed class Unpickler(byte[] pickle, string path)
         return unpickler.StateDict(unpickler.Run());
     }
 
+    /// <summary>Reads a file without archive, from behind its magic number on.</summary>
+    /// <returns>The tensors, the keys of the storages in their order, and where the first storage begins.</returns>
+    /// <exception cref="PickleException">It is not such a file, or does not hold a flat state dict.</exception>
+    public static (IReadOnlyList<(string Name, PickledTensor Tensor)> Tensors, IReadOnlyList<string> Keys, int End) ReadLegacy(
+        byte[] file, int start, string path)
+    {
+        var unpickler = new Unpickler(file, path) { _position = start };
+        if (unpickler.Run() is not 1001L || unpickler.Run() is not PickledDict system || !system.Items.Contains(("little_endian", true)))
+        {
+            throw unpickler.Invalid("its protocol is not 1001, or it was not written on a little-endian machine.");
+        }
+
+        var tensors = unpickler.StateDict(unpickler.Run());
+        var keys = unpickler.Run() as List<object?> ?? throw unpickler.Invalid("it has no list of storages.");
+        return (tensors, [.. keys.Select(k => k as string ?? throw unpickler.Invalid("the key of a storage is not text."))],
+            unpickler._position);
+    }
+
     private List<(string Name, PickledTensor Tensor)> StateDict(object? value)
     {
         var tensors = new List<(string, PickledTensor)>();
@@ -48,6 +66,8 @@ internal sealed class Unpickler(byte[] pickle, string path)
 
     private object? Run()
     {
+        _stack.Clear();
+        _memo.Clear();
         for (var count = 0; count < MaxOpcodes; count++)
         {
             var at = _position;
@@ -71,6 +91,10 @@ internal sealed class Unpickler(byte[] pickle, string path)
                 case '\x8a': Push(Long()); break; // LONG1
                 case '\x8c': Push(Text(Bytes(1)[0])); break; // SHORT_BINUNICODE
                 case 'X': Push(Text(BinaryPrimitives.ReadUInt32LittleEndian(Bytes(4)))); break; // BINUNICODE
+                case 'U': Push(Text(Bytes(1)[0])); break; // SHORT_BINSTRING
+                case ']': Push(new List<object?>()); break; // EMPTY_LIST
+                case 'a': Append(Take(1)); break; // APPEND
+                case 'e': Append(TakeMarked()); break; // APPENDS
                 case '}': Push(new PickledDict()); break; // EMPTY_DICT
                 case ')': Push(Array.Empty<object?>()); break; // EMPTY_TUPLE
                 case '\x85': // TUPLE1
@@ -223,12 +247,15 @@ internal sealed class Unpickler(byte[] pickle, string path)
         Push(dict);
     }
 
+    private void Append(object?[] items) =>
+        (Peek() as List<object?> ?? throw Invalid("its pickle appends to something that is not a list.")).AddRange(items);
+
     private object Global(string module, string name) => PickledGlobals.Find($"{module}.{name}")
         ?? throw Invalid($"its pickle uses '{module}.{name}', which no flat dict of tensors needs. Nothing of it was executed.");
 
-    // ('storage', class, key, location, count); the location (cpu, cuda:0 …) does not matter.
+    // ('storage', class, key, location, count); the location (cpu, cuda:0 …) does not matter. Files without archive have one more item.
     private PickledStorage Storage(object? id) =>
-        id is object?[] and ["storage", StorageClass type, string key, string, long and >= 0 and var count]
+        id is object?[] and ["storage", StorageClass type, string key, string, long and >= 0 and var count, .. ([] or [null])]
             ? new PickledStorage(type.Type, key, count)
             : throw Invalid("a storage in its pickle is not described as torch.save does it.");
 

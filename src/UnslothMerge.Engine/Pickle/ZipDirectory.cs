@@ -75,7 +75,7 @@ internal sealed class ZipDirectory
 
         if (at < 0)
         {
-            throw Invalid("it is not a zip archive, or its end is missing.");
+            throw FailedDownload.Find(_path, MergeError.InvalidAdapter) ?? Invalid("it is not a zip archive, or its end is missing.");
         }
 
         var end = fileLength - tail.Length + at;
@@ -175,5 +175,5 @@ internal sealed class ZipDirectory
     private PickleException Broken() => Invalid("the directory of its zip archive is broken.");
 
     private PickleException Invalid(string detail) =>
-        new(_path, detail, "Download or copy the file again, or save the adapter again with PEFT, which writes safetensors.");
+        new(_path, detail, "Download or copy the file again, or save it again as safetensors.");
 }

@@ -33,13 +33,14 @@ internal sealed class SafetensorsFile
             if (file.Length < 8 || !handle.ReadFully(prefix, 0))
             {
                 throw new SafetensorsException(
-                    SafetensorsError.HeaderTooSmall, path, $"it has {file.Length} bytes, the length of the header alone takes 8.");
+                    SafetensorsError.HeaderTooSmall, path,
+                    $"it {(file.Length == 0 ? "is empty" : $"has {file.Length} bytes")}, the length of the header alone takes 8 bytes.");
             }
 
             var length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
             if (length > MaxHeaderLength)
             {
-                throw new SafetensorsException(
+                throw FailedDownload.Find(path, MergeError.InvalidSafetensors) ?? new SafetensorsException(
                     SafetensorsError.HeaderTooLarge, path, $"its header claims {length} bytes, the format allows {MaxHeaderLength}.");
             }
 

@@ -1,9 +1,13 @@
 namespace UnslothMerge.Safetensors;
 
-/// <summary>A tensor in a file, as its header describes it: the dimensions (none for a scalar), the offset of its first byte in the file,
-/// its bytes.</summary>
+/// <summary>A tensor in a file, as its header describes it: the dimensions (none for a scalar), the offset of its first element in the
+/// file, its bytes when they lie side by side.</summary>
 internal sealed record StoredTensor(string Name, TensorType Type, IReadOnlyList<long> Shape, StoredFile File, long Offset, long Length)
 {
+    /// <summary>Where the elements lie, if not side by side: dimensions, whose row-major order is the tensor's; steps are in
+    /// elements.</summary>
+    internal IReadOnlyList<(long Count, long Step)>? Strides { get; init; }
+
     /// <summary>Offsets tell tensors apart; hashing names and paths would be slow for large checkpoints.</summary>
     public override int GetHashCode() => HashCode.Combine(Offset, Length);
 }

@@ -48,7 +48,7 @@ public sealed class GoldenTests : FileTests
         using var files = new InputFiles();
         var actual = Checkpoint.Open(output);
         var truth = SafetensorsFile.Open(Path.Combine(@case.Folder, "truth.safetensors"));
-        var @base = Checkpoint.Open(@case.Base);
+        var @base = ModelDirectory.Open(@case.Base).Checkpoint;
         var changed = @case.Names("changed").ToHashSet();
         var same = @case.Names("same");
 
@@ -136,7 +136,7 @@ public sealed class GoldenTests : FileTests
 
     private static void CompareConfig(GoldenCase @case, string output)
     {
-        var before = JsonNode.Parse(File.ReadAllText(Path.Combine(@case.Base, "config.json")))!.AsObject();
+        var before = ModelDirectory.Open(@case.Base).Config.ToJson();
         var after = JsonNode.Parse(File.ReadAllText(Path.Combine(output, "config.json")))!.AsObject();
         var absent = @case.Names("config_absent");
         Assert.All(absent, key => Assert.False(after.ContainsKey(key), $"config.json still has {key}"));

@@ -39,6 +39,39 @@ public sealed class CheckpointTests : FileTests
     }
 
     [Fact]
+    public void A_complete_set_of_shards_needs_no_index()
+    {
+        using var directory = new TemporaryDirectory();
+        TinyModel.WriteFile(directory["model-00001-of-00002.safetensors"], A);
+        TinyModel.WriteFile(directory["model-00002-of-00002.safetensors"], B);
+        Assert.Equal(["a", "b"], Checkpoint.Open(directory.Path).Tensors.Select(t => t.Name));
+        File.Delete(directory["model-00001-of-00002.safetensors"]);
+        Assert.Equal(["model-00001-of-00002.safetensors"], Assert.Throws<MergeException>(() => Checkpoint.Open(directory.Path)).Details);
+    }
+
+    [Theory]
+    [InlineData("\uFEFF{\"a\":[{\"b\":1,\"b\":1}],\"c\":2}", null)]
+    [InlineData("{\"a\":1,\"a\":2}", "'a' occurs twice")]
+    [InlineData("{\"error\":\"no access\"}", "no access")]
+    [InlineData("<!DOCTYPE html><html>", "HTML")]
+    [InlineData("version https://git-lfs.github.com/spec/v1\n", "git lfs pull")]
+    [InlineData("", "empty")]
+    public void A_config_that_is_none_is_named(string text, string? reason)
+    {
+        using var directory = new TemporaryDirectory();
+        File.WriteAllText(directory["config.json"], text);
+        var read = () => JsonFile.Read(directory["config.json"], MergeError.InvalidModel);
+        if (reason is null)
+        {
+            Assert.Equal("""{"a":[{"b":1}],"c":2}""", read().ToJsonString());
+        }
+        else
+        {
+            Assert.Contains(reason, Assert.Throws<MergeException>(read).Message, StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
     public void A_variant_is_read_where_it_is_the_only_one()
     {
         TinyModel.WriteFile(Temp["model.fp16.safetensors"], A);
