@@ -17,17 +17,17 @@ internal static class FailedDownload
             : start.AsSpan().StartsWith("GGUF"u8) ? Error(
                 "is a GGUF file", "Use the original model in safetensors: a GGUF file is what a merged model is converted to.")
             : Encoding.UTF8.GetString(start).TrimStart('\uFEFF', ' ', '\n', '\r', '\t') is var text && IsHtml(text) ? Error(
-                "is an HTML page, not the file itself",
-                "The download met a sign-in or error page: sign in, and repeat it.")
+                "is an HTML page, not the file itself", "Sign in, and repeat the download, which met a sign-in or error page.")
             : ErrorOf(text) is { } answer ? Error(
-                $"is the error that a server answered, not the file itself: {answer}", "Ask for access or sign in, and repeat the download.")
+                $"is the error that a server answered, not the file itself: {answer}", "Ask for access, and repeat the download.")
             : null;
 
         MergeException Error(string what, string advice) => new(error, $"'{path}' {what}.", path, advice);
     }
 
     private static bool IsHtml(string text) =>
-        text.StartsWith("<!doctype html", StringComparison.OrdinalIgnoreCase) || text.StartsWith("<html", StringComparison.OrdinalIgnoreCase);
+        text.StartsWith("<!doctype html", StringComparison.OrdinalIgnoreCase)
+        || text.StartsWith("<html", StringComparison.OrdinalIgnoreCase);
 
     // {"error": "Access to model org/name is restricted …"}
     private static string? ErrorOf(string text)

@@ -53,7 +53,9 @@ internal static class PickledGlobals
 
     // (function, class, its arguments, state): a tensor with Python attributes, which do not matter. Never nested: nothing recurses.
     private static PickledTensor? Typed(object?[] arguments) =>
-        arguments is [PickledCallable { Name: not FromType } callable, TensorClass, object?[] inner, _] ? callable.Call(inner) as PickledTensor : null;
+        arguments is [PickledCallable { Name: not FromType } callable, TensorClass, object?[] inner, _]
+            ? callable.Call(inner) as PickledTensor
+            : null;
 
     private static long[]? Dimensions(object?[] values) =>
         Array.TrueForAll(values, v => v is long and >= 0) ? Array.ConvertAll(values, v => (long)v!) : null;
