@@ -14,7 +14,7 @@ BeforeDiscovery {
         @{
             what = 'a folder above the adapter'; id = 'InvalidAdapter'
             base = 'bases/llama-bf16'; adapter = 'cases/lora-all-linear'
-            names = 'lora-all-linear'; advice = 'below it: adapter'
+            names = 'below it: adapter'; advice = 'that directory'
         }
         @{
             what = 'a base that is not there'; id = 'InvalidModel'

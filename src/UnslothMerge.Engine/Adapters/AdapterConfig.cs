@@ -51,8 +51,13 @@ internal sealed partial class AdapterConfig
     /// <summary>The raw content.</summary>
     public JsonObject Json => _json;
 
+    /// <summary>True if experts have a rank of their own, by which alpha is divided (NeMo Automodel).</summary>
+    public bool ScalesExpertRanks => _json.Bool("moe_rank_scaling") == true;
+
     /// <summary>The rank that the config gives a module.</summary>
-    public int? RankOf(string module) => Pattern("rank_pattern", module) is { } rank ? (int)rank : Rank;
+    public int? RankOf(string module) =>
+        ScalesExpertRanks && module.Contains(".experts", StringComparison.Ordinal) ? null
+        : Pattern("rank_pattern", module) is { } rank ? (int)rank : Rank;
 
     /// <summary>The alpha that the config gives a module.</summary>
     public double AlphaOf(string module) => ValueOf(module, "lora_alpha", "alpha_pattern");

@@ -1,17 +1,13 @@
 using UnslothMerge.Models;
-using UnslothMerge.Pickle;
 
 namespace UnslothMerge.Adapters;
 
-/// <summary>The weights of an adapter: safetensors, or a pickle of torch.save.</summary>
-internal sealed record AdapterWeights(string Path, IReadOnlyList<StoredTensor> Tensors)
-{
-    /// <summary>True if the file is safetensors.</summary>
-    public bool IsSafetensors => System.IO.Path.GetFileName(Path) == AdapterDirectory.WeightsName;
-}
+/// <summary>The weights of an adapter, and the file that holds them: safetensors, or a pickle of torch.save.</summary>
+internal sealed record AdapterWeights(string Path, IReadOnlyList<StoredTensor> Tensors);
 
-/// <summary>A PEFT adapter directory: its config, and handles of its tensors. Only headers are read: adapters can be gigabytes.</summary>
-internal sealed class AdapterDirectory
+/// <summary>An adapter directory, as PEFT would have saved it: its config, and handles of its tensors. Only headers are read: adapters can
+/// be gigabytes.</summary>
+internal sealed partial class AdapterDirectory
 {
     /// <summary>The config's file name.</summary>
     public const string ConfigName = "adapter_config.json";
@@ -23,11 +19,13 @@ internal sealed class AdapterDirectory
     /// <see cref="WeightsName"/>.</summary>
     public const string PickledWeightsName = "adapter_model.bin";
 
-    private AdapterDirectory(string path, AdapterConfig config, AdapterWeights weights)
+    private readonly AdapterLayout _layout;
+    private readonly AdapterContent _content;
+
+    private AdapterDirectory(string path, AdapterLayout layout, AdapterContent content)
     {
-        Path = path;
-        Config = config;
-        Weights = weights;
+        (Path, _layout, _content) = (path, layout, content);
+        Config = new AdapterConfig(content.Config, System.IO.Path.Combine(path, ConfigName));
     }
 
     /// <summary>The full path.</summary>
@@ -40,7 +38,10 @@ internal sealed class AdapterDirectory
     public AdapterConfig Config { get; }
 
     /// <summary>The weights.</summary>
-    public AdapterWeights Weights { get; }
+    public AdapterWeights Weights => _content.Weights;
+
+    /// <summary>True if config and weights are the folder's own files, byte for byte, in safetensors.</summary>
+    public bool IsAsSaved => _content.IsAsSaved && System.IO.Path.GetFileName(Weights.Path) == WeightsName;
 
     /// <summary>Reads an adapter's config and header.</summary>
     public static AdapterDirectory Open(string path)
@@ -54,45 +55,42 @@ internal sealed class AdapterDirectory
                 + "Face cache.");
         }
 
-        var config = System.IO.Path.Combine(full, ConfigName);
-        if (!File.Exists(config))
+        foreach (var layout in AdapterLayouts.Table)
         {
-            throw new MergeException(
-                MergeError.InvalidAdapter, $"'{path}' is not an adapter: it has no {ConfigName}.", path, Suggestion(full));
+            if (layout.Read(full) is { } content)
+            {
+                return content.Weights.Tensors.Count > 0
+                    ? new AdapterDirectory(full, layout, content)
+                    : throw new MergeException(
+                        MergeError.InvalidAdapter, $"'{content.Weights.Path}' holds no tensors: there is nothing to merge.", path,
+                        "Save the trained adapter again.");
+            }
         }
 
-        var adapter = new AdapterDirectory(
-            full, new AdapterConfig(JsonFile.Read(config, MergeError.InvalidAdapter), config), OpenWeights(full));
-        return adapter.Weights.Tensors.Count > 0
-            ? adapter
-            : throw new MergeException(
-                MergeError.InvalidAdapter, $"'{adapter.Weights.Path}' holds no tensors: there is nothing to merge.", path,
-                "Save the trained adapter again.");
+        var below = Below(full);
+        throw new MergeException(
+            MergeError.InvalidAdapter,
+            $"'{path}' is not an adapter: it has no {ConfigName}.{(below.Count == 0 ? ""
+                : $" There {(below.Count == 1 ? "is an adapter" : "are adapters")} below it: {string.Join(", ", below)}"
+                    + $"{(below.Count == 1 ? "" : $"; the newest is {below[0]}")}.")}",
+            path,
+            below.Count > 0 ? "Pass that directory." : $"Pass the directory that holds {ConfigName} and {WeightsName}.");
     }
 
-    private static AdapterWeights OpenWeights(string full)
-    {
-        var weights = System.IO.Path.Combine(full, WeightsName);
-        if (File.Exists(weights))
-        {
-            return new AdapterWeights(weights, SafetensorsFile.Open(weights).Tensors);
-        }
+    /// <summary>The adapter as it is for a base, which may tell what its files do not.</summary>
+    public AdapterDirectory For(ModelDirectory model) => new(Path, _layout, _layout.Fit(_content, model));
 
-        var pickled = System.IO.Path.Combine(full, PickledWeightsName);
-        return File.Exists(pickled)
-            ? new AdapterWeights(pickled, TorchFile.Open(pickled))
-            : throw new MergeException(
-                MergeError.InvalidAdapter, $"The adapter '{full}' has neither {WeightsName} nor {PickledWeightsName}.", full,
-                "Pass the directory that PEFT's save_pretrained wrote.");
-    }
+    // The newest first: trainers count steps and epochs at the end of a name.
+    private static List<string> Below(string full) =>
+    [
+        .. Directory.EnumerateFiles(
+            full, ConfigName, new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.ReparsePoint })
+            .OrderByDescending(f => LastNumber().Match(System.IO.Path.GetDirectoryName(f)!) is { Success: true } number
+                ? long.Parse(number.Value, CultureInfo.InvariantCulture) : -1)
+            .ThenByDescending(File.GetLastWriteTimeUtc)
+            .Select(f => System.IO.Path.GetRelativePath(full, System.IO.Path.GetDirectoryName(f)!).Replace('\\', '/')),
+    ];
 
-    // PEFT saves an adapter that is not called 'default' into a folder of its name.
-    private static string Suggestion(string full)
-    {
-        var below = Directory.EnumerateDirectories(full).Where(d => File.Exists(System.IO.Path.Combine(d, ConfigName)))
-            .Select(System.IO.Path.GetFileName).Order(StringComparer.Ordinal).ToList();
-        return below.Count > 0
-            ? $"There {(below.Count == 1 ? "is an adapter" : "are adapters")} below it: {string.Join(", ", below)}. Pass that directory."
-            : $"Pass the directory that holds {ConfigName} and {WeightsName}.";
-    }
+    [GeneratedRegex(@"\d{1,18}$")]
+    private static partial Regex LastNumber();
 }

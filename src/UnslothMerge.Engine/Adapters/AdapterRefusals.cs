@@ -81,6 +81,12 @@ internal static class AdapterRefusals
             yield return $"The adapter '{adapter.Path}' was started by LoftQ, which trained it on a quantized base. "
                 + "Merge it into the dequantized weights of that base: on the original ones the result is another.";
         }
+
+        if (adapter.Config.ScalesExpertRanks)
+        {
+            yield return $"The adapter '{adapter.Path}' gives experts a rank of their own (moe_rank_scaling): alpha is divided by the rank "
+                + "of their tensors, not by that of the config.";
+        }
     }
 
     private static string? Start(AdapterConfig config) => config.Json["init_lora_weights"]?.ToString();

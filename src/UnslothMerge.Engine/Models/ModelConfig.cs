@@ -44,6 +44,15 @@ internal sealed class ModelConfig
         }
     }
 
+    /// <summary>The number of a language model's heads, of its keys or of its queries.</summary>
+    public long Heads(bool ofKeys)
+    {
+        var text = Text ?? _json;
+        return (long)((ofKeys ? text.Number("num_key_value_heads") : null) ?? text.Number("num_attention_heads")
+            ?? throw new MergeException(
+                MergeError.InvalidModel, "config.json has no num_attention_heads, by which rows are ordered.", "config.json"));
+    }
+
     /// <summary>True if transformers itself has the model's code: the model type is stated, and the repository brings no code of its
     /// own.</summary>
     public bool IsOfTransformers => ModelType is not (null or "" or "custom") && _json["auto_map"] is null;

@@ -38,8 +38,9 @@ internal static class MergePlanner
     private static MergePlan Place(MergePlan start, IEnumerable<AdapterStep> steps, PlanOptions? options)
     {
         var draft = new PlanDraft(start, options);
-        foreach (var step in steps)
+        foreach (var given in steps)
         {
+            var step = given with { Adapter = given.Adapter.For(draft.Base) };
             AdapterRefusals.Check(step.Adapter, draft.Options.BaseIsResidual);
             if (!double.IsFinite(step.Weight))
             {

@@ -43,7 +43,13 @@ internal static class HeaderJson
 
     private static void ReadMetadata(ref Utf8JsonReader reader, Dictionary<string, string> metadata)
     {
-        Expect(ref reader, JsonTokenType.StartObject, "__metadata__");
+        // MLX writes null for none.
+        if (Next(ref reader) == JsonTokenType.Null)
+        {
+            return;
+        }
+
+        Require(reader.TokenType == JsonTokenType.StartObject, JsonTokenType.StartObject, "__metadata__");
         while (Next(ref reader) != JsonTokenType.EndObject)
         {
             var key = reader.GetString()!;
@@ -110,9 +116,12 @@ internal static class HeaderJson
     private static JsonTokenType Next(ref Utf8JsonReader reader) =>
         reader.Read() ? reader.TokenType : throw new JsonException("The header ends too early.");
 
-    private static void Expect(ref Utf8JsonReader reader, JsonTokenType type, string what)
+    private static void Expect(ref Utf8JsonReader reader, JsonTokenType type, string what) =>
+        Require(Next(ref reader) == type, type, what);
+
+    private static void Require(bool holds, JsonTokenType type, string what)
     {
-        if (Next(ref reader) != type)
+        if (!holds)
         {
             var expected = type == JsonTokenType.StartObject ? "an object" : type == JsonTokenType.StartArray ? "an array" : "a string";
             throw new JsonException($"{what} is not {expected}.");

@@ -2,6 +2,7 @@ using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Execution;
 using UnslothMerge.IO;
+using UnslothMerge.Models;
 using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
@@ -55,16 +56,16 @@ internal static class AdapterSaver
         // A file that has the names of today is copied as it is; a raw dump, or a pickle, becomes one.
         var weights = adapter.Weights;
         var names = Names(adapter);
-        var layout = weights.IsSafetensors && names.All(n => n.Key == n.Value)
+        var layout = adapter.IsAsSaved && names.All(n => n.Key == n.Value)
             ? null : new ShardLayout(weights.Tensors.Select(t => new TensorSpec(names[t.Name], t.Type, t.Shape)), Metadata);
         var bytes = layout?.Length ?? new FileInfo(weights.Path).Length;
-        var files = new Dictionary<string, string>
+        var files = layout is null ? new Dictionary<string, string> { [AdapterDirectory.WeightsName] = weights.Path } : [];
+        var config = Path.Combine(adapter.Path, AdapterDirectory.ConfigName);
+        var keepsConfig = File.Exists(config)
+            && JsonNode.DeepEquals(JsonFile.Read(config, MergeError.InvalidAdapter), adapter.Config.Json);
+        if (keepsConfig)
         {
-            [AdapterDirectory.ConfigName] = Path.Combine(adapter.Path, AdapterDirectory.ConfigName),
-        };
-        if (layout is null)
-        {
-            files[AdapterDirectory.WeightsName] = weights.Path;
+            files[AdapterDirectory.ConfigName] = config;
         }
 
         CarriedFiles.RequireReadable(files);
@@ -76,6 +77,11 @@ internal static class AdapterSaver
         }
 
         CarriedFiles.Copy(files, staging.Path);
+        if (!keepsConfig)
+        {
+            File.WriteAllText(Path.Combine(staging.Path, AdapterDirectory.ConfigName), JsonFile.Text(adapter.Config.Json));
+        }
+
         extras.Write(staging.Path);
         if (sync)
         {

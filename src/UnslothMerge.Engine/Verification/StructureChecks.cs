@@ -159,7 +159,7 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
         var (problems, found) = (new List<string>(), new List<string>());
         foreach (var adapter in plan.Steps.Select(s => s.Adapter).DistinctBy(a => a.Path))
         {
-            var stored = AdapterDirectory.Open(adapter.Path).Weights.Tensors;
+            var stored = AdapterDirectory.Open(adapter.Path).For(plan.Base).Weights.Tensors;
             var unused = stored.Where(t => !used.Contains((adapter.Weights.Path, t.Name)));
             problems.AddRange(unused.Select(t => $"{t.Name} of '{adapter.Name}' is in no tensor"));
             var pairs = stored.Count(t => t.Name.Contains(".lora_A.", StringComparison.Ordinal));

@@ -115,6 +115,7 @@ public sealed class HeaderTests : FileTests
     [InlineData("{}", 0, 0)]
     [InlineData("  {}  ", 0, 0)]
     [InlineData("""{"__metadata__":{}}""", 0, 0)]
+    [InlineData("""{"__metadata__":null}""", 0, 0)]
     [InlineData("""{"s":{"dtype":"F64","shape":[],"data_offsets":[0,8]}}""", 8, 1)]
     [InlineData("""{"z":{"dtype":"F32","shape":[0,1099511627776],"data_offsets":[0,0]}}""", 0, 1)]
     [InlineData(
