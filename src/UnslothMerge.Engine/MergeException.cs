@@ -21,6 +21,9 @@ internal enum MergeError
     /// <summary>Some adapter tensors have no place in the base.</summary>
     AdapterDoesNotFit,
 
+    /// <summary>The base is a model that an adapter was merged into already.</summary>
+    MergedBase,
+
     /// <summary>An argument means nothing here: a path that is empty or matches nothing, or a parameter that would have no
     /// effect.</summary>
     InvalidArgument,

@@ -37,8 +37,9 @@ Describe 'A saved model' {
         $out = Join-Path $TestDrive 'whole'
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $out -WarningVariable warnings
         $warnings | Should -BeNullOrEmpty
-        $names = '1_Pooling', 'chat_template.jinja', 'config.json', 'generation_config.json', 'LICENSE', 'model.safetensors',
-            'modeling_tiny.py', 'modules.json', 'preprocessor_config.json', 'README.md', 'tokenizer.json', 'tokenizer_config.json'
+        $names = '1_Pooling', 'chat_template.jinja', 'config.json', 'generation_config.json', 'LICENSE', 'merge.json',
+            'model.safetensors', 'modeling_tiny.py', 'modules.json', 'preprocessor_config.json', 'README.md',
+            'tokenizer.json', 'tokenizer_config.json'
         (Get-ChildItem $out -Force).Name | Sort-Object | Should -Be ($names | Sort-Object)
         (Get-ChildItem $out/1_Pooling).Name | Should -Be 'config.json'
     }

@@ -271,6 +271,17 @@ Describe 'The tensors of a merge' {
     }
 }
 
+Describe 'A merge of a merge' {
+    It 'is refused unless it is asked for' {
+        $out = Join-Path $TestDrive 'first'
+        $null = Merge-LoraModel $base $adapter | Save-MergedModel $out
+        (Read-Json "$out/merge.json").adapters.weight | Should -Be 1
+        { Merge-LoraModel $out $adapter -ErrorAction Stop } | Should -Throw -ErrorId 'MergedBase,*'
+        @(Merge-LoraModel $out $other).Count | Should -BeGreaterThan 0
+        @(Merge-LoraModel $out $adapter -AllowMergedBase).Count | Should -BeGreaterThan 0
+    }
+}
+
 Describe 'The base that an adapter names' {
     BeforeAll {
         function New-Adapter([string] $Name, [string] $Base) {

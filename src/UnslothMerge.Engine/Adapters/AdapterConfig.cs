@@ -100,7 +100,7 @@ internal sealed partial class AdapterConfig
             bool matches;
             try
             {
-                matches = Regex.IsMatch(module, $@"\A(.*\.)?({key})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
+                matches = Regex.IsMatch(module, $@"\A(.*\.)?({FromPython(key)})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
             }
             catch (Exception e) when (e is ArgumentException or RegexMatchTimeoutException)
             {
@@ -120,6 +120,13 @@ internal sealed partial class AdapterConfig
 
         return null;
     }
+
+    // What .NET spells otherwise: a named group, a reference to one, the end.
+    internal static string FromPython(string pattern) => NamedReference().Replace(pattern, @"\k<$1>")
+        .Replace("(?P<", "(?<", StringComparison.Ordinal).Replace(@"\Z", @"\z", StringComparison.Ordinal);
+
+    [GeneratedRegex(@"\(\?P=(\w+)\)")]
+    private static partial Regex NamedReference();
 
     [GeneratedRegex(@"^\d+\.\d+(\.\d+)?", RegexOptions.ExplicitCapture)]
     private static partial Regex VersionPattern();

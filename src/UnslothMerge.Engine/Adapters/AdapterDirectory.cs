@@ -26,6 +26,7 @@ internal sealed partial class AdapterDirectory
     {
         (Path, _layout, _content) = (path, layout, content);
         Config = new AdapterConfig(content.Config, System.IO.Path.Combine(path, ConfigName));
+        Trained = TrainedFiles.Of(path, Weights.Path);
     }
 
     /// <summary>The full path.</summary>
@@ -42,6 +43,12 @@ internal sealed partial class AdapterDirectory
 
     /// <summary>True if config and weights are the folder's own files, byte for byte, in safetensors.</summary>
     public bool IsAsSaved => _content.IsAsSaved && System.IO.Path.GetFileName(Weights.Path) == WeightsName;
+
+    /// <summary>The files beside them whose tensors replace the base's.</summary>
+    internal IReadOnlyList<TrainedFile> Trained { get; }
+
+    /// <summary>Every tensor to place.</summary>
+    public IEnumerable<StoredTensor> Tensors => Weights.Tensors.Concat(Trained.SelectMany(f => f.Tensors));
 
     /// <summary>Reads an adapter's config and header.</summary>
     public static AdapterDirectory Open(string path)

@@ -42,6 +42,17 @@ internal static partial class HubCache
             ? SnapshotIn(directory) ?? directory
             : directory;
 
+    /// <summary>The commit of what lies in a snapshot's directory, or was downloaded into a directory of its own; null if it is not
+    /// known.</summary>
+    public static string? CommitOf(string directory)
+    {
+        var metadata = Path.Combine(directory, ".cache", "huggingface", "download");
+        return NameOf(directory) is not null ? Path.GetFileName(directory)
+            : !Directory.Exists(metadata) ? null
+            : Directory.EnumerateFiles(metadata, "config.json.metadata").Select(f => File.ReadLines(f).FirstOrDefault())
+                .FirstOrDefault();
+    }
+
     private static string? SnapshotIn(string repository)
     {
         var snapshots = Path.Combine(repository, "snapshots");

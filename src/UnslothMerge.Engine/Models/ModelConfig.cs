@@ -11,6 +11,7 @@ internal sealed class ModelConfig
     ];
 
     private static readonly string[] TextKeys = ["text_config", "llm_config", "language_config"];
+    private static readonly string[] MtpKeys = ["mtp_num_hidden_layers", "num_nextn_predict_layers"];
     private static readonly string[] DTypeKeys = ["dtype", "torch_dtype"];
 
     private readonly JsonObject _json;
@@ -165,6 +166,14 @@ internal sealed class ModelConfig
         }
 
         static IEnumerable<int> Range(long count) => Enumerable.Range(0, checked((int)count));
+    });
+
+    /// <summary>The same config for a model with a head for multi-token prediction: its layers, under the key that is there.</summary>
+    public ModelConfig WithMtpLayers(int layers) => Edit(json =>
+    {
+        var (part, key) = Parts(json).SelectMany(p => MtpKeys.Where(p.ContainsKey).Select(k => (p, k)))
+            .FirstOrDefault((TextOf(json) ?? json, MtpKeys[0]));
+        part[key] = layers;
     });
 
     /// <summary>The same config for another dtype, under the key that it already uses (<c>dtype</c>, or <c>torch_dtype</c> before

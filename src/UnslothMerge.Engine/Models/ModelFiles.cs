@@ -36,7 +36,7 @@ internal static class ModelFiles
     /// <summary>The files that a save writes itself, and the weights in every form: never carried over.</summary>
     private static readonly string[] WrittenPatterns =
     [
-        "config.json", "README.md", "*.safetensors", "*.safetensors.index*.json", "adapter_config.json", "adapter_model.bin",
+        "config.json", "README.md", "merge.json", "*.safetensors", "*.safetensors.index*.json", "adapter_config.json", "adapter_model.bin",
         "pytorch_model*.bin", "pytorch_model*.bin.index.json",
         ".gitattributes", ".cache/huggingface/*",
     ];

@@ -51,7 +51,7 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
     /// <summary>Makes sure that every tensor of the adapter has found its place.</summary>
     public void RequireAll()
     {
-        foreach (var tensor in adapter.Weights.Tensors.Where(t => !Has(t)))
+        foreach (var tensor in adapter.Tensors.Where(t => !Has(t)))
         {
             _problems.TryAdd(
                 tensor.Name,
@@ -69,7 +69,7 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
     private MergeException DoesNotFit()
     {
         const int shown = 10;
-        var total = adapter.Weights.Tensors.Count;
+        var total = adapter.Tensors.Count();
         var lines = _problems.Take(shown).Select(p => $"  {p.Key}: {p.Value}{Nearest(p.Key, p.Value)}");
         var more = _problems.Count > shown ? $"\n  … and {_problems.Count - shown} more." : "";
         var trainedOn = adapter.Config.BaseModel is { } name

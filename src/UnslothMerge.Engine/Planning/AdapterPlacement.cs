@@ -35,6 +35,7 @@ internal sealed class AdapterPlacement
     /// <summary>Places them.</summary>
     public void Place()
     {
+        RequireValues();
         var kinds = AdapterKinds.Table.Where(k => k.PeftType == _step.Adapter.Config.PeftType).ToList();
         var sharedParts = kinds.SelectMany(k => k.SharedParts).ToList();
         foreach (var tensor in _step.Adapter.Weights.Tensors)
@@ -63,6 +64,11 @@ internal sealed class AdapterPlacement
             saved.Place(tensor, name.Module, name.Part);
         }
 
+        foreach (var file in _step.Adapter.Trained)
+        {
+            saved.Place(file);
+        }
+
         var modules = parsed[true].GroupBy(p => p.Name.Module).ToList();
         foreach (var module in modules)
         {
@@ -70,6 +76,20 @@ internal sealed class AdapterPlacement
         }
 
         _claims.RequireAll();
+    }
+
+    // Under ZeRO-3 every process has a part of each parameter, and what is saved without a gather is [0].
+    private void RequireValues()
+    {
+        if (_step.Adapter.Tensors.Where(t => t.Shape.Contains(0)).Select(t => t.Name).ToList() is { Count: > 0 } empty)
+        {
+            throw new MergeException(
+                MergeError.InvalidAdapter,
+                $"{empty.Count} tensors of the adapter '{_step.Adapter.Path}' are empty, such as '{empty[0]}': it was saved without "
+                + "DeepSpeed ZeRO-3's gather.",
+                _step.Adapter.Path,
+                "Save it with stage3_gather_16bit_weights_on_model_save, or run the checkpoint's zero_to_fp32.py.") { Details = empty };
+        }
     }
 
     private void Bind(List<AdapterKind> kinds, string module, int modules, List<Part> parts)

@@ -52,6 +52,9 @@ internal sealed record LogicalTensor
     /// <summary>The adapters that change it.</summary>
     public ImmutableArray<string> Adapters { get; init; } = [];
 
+    /// <summary>True for a scale of a quantized base's key-value cache: only a model that keeps the base's quantization has it.</summary>
+    public bool IsCacheScale { get; init; }
+
     /// <summary>The shape.</summary>
     public IReadOnlyList<long> Shape => Source.Shape;
 

@@ -4,7 +4,11 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Planning;
 
 /// <summary>An adapter and the factor that the caller puts before everything it adds.</summary>
-internal sealed record AdapterStep(AdapterDirectory Adapter, double Weight);
+internal sealed record AdapterStep(AdapterDirectory Adapter, double Weight)
+{
+    /// <summary>What else shapes its deltas; a plan sets it.</summary>
+    public PlanOptions Options { get; init; } = new();
+}
 
 /// <summary>What became of an adapter tensor.</summary>
 internal enum AdapterOutcome

@@ -10,11 +10,11 @@ namespace UnslothMerge.Planning;
 /// by <see cref="Adapters.Kinds.TinyLora"/> (16 values of a module, where modules have vectors of their own), and by the formats
 /// (bitsandbytes' quant_state, compressed-tensors' weight_shape).
 /// </summary>
-internal static class MergePlanner
+internal static partial class MergePlanner
 {
     /// <summary>Plans a merge of adapters into a base; without adapters, a plain conversion.</summary>
     public static MergePlan Plan(ModelDirectory @base, IEnumerable<AdapterStep> steps, PlanOptions? options = null) =>
-        Place(new MergePlan(@base, [], [.. StoredFormats.Read(@base).Select(FromBase)], [], [], @base.Config), steps, options);
+        Place(new MergePlan(@base, [], FromBase(@base), [], [], @base.Config), steps, options);
 
     /// <summary>Plans the merge of more adapters on top of another merge. Strengths are factors on what that merge adds, by ordinal, 1
     /// where absent. The options hold for the new adapters alone.</summary>
@@ -25,28 +25,37 @@ internal static class MergePlanner
         return Place(new MergePlan(plan.Base, plan.Steps, [.. tensors], plan.Targets, plan.Warnings, plan.Config), steps, options);
     }
 
-    private static LogicalTensor FromBase(FoundTensor found, int ordinal) => new()
-    {
-        Ordinal = ordinal,
-        Name = CheckpointNames.Unwrapped(found.Name),
-        Source = found.Source,
-        Type = found.Source.Type,
-        Action = found.Source.Verbatim is null ? TensorAction.Decode : TensorAction.Copy,
-        SourceShard = found.Source.Inputs[0].File.Name,
-    };
+    private static ImmutableArray<LogicalTensor> FromBase(ModelDirectory @base) =>
+    [
+        .. StoredFormats.Read(@base).Select((found, ordinal) => new LogicalTensor
+        {
+            Ordinal = ordinal,
+            Name = CheckpointNames.Unwrapped(found.Name),
+            Source = found.Source,
+            Type = found.Source.Type,
+            Action = found.Source.Verbatim is null ? TensorAction.Decode : TensorAction.Copy,
+            SourceShard = found.Source.Inputs[0].File.Name,
+            IsCacheScale = @base.Config.Quantization is not null && CacheScale().IsMatch(found.Name),
+        }),
+    ];
 
     private static MergePlan Place(MergePlan start, IEnumerable<AdapterStep> steps, PlanOptions? options)
     {
         var draft = new PlanDraft(start, options);
         foreach (var given in steps)
         {
-            var step = given with { Adapter = given.Adapter.For(draft.Base) };
+            var step = given with { Adapter = given.Adapter.For(draft.Base), Options = draft.Options };
             AdapterRefusals.Check(step.Adapter, draft.Options.BaseIsResidual);
             if (!double.IsFinite(step.Weight))
             {
                 throw new MergeException(
                     MergeError.InvalidOption,
                     $"The weight of the adapter '{step.Adapter.Path}' is {step.Weight}; it must be a finite number.", step.Adapter.Path);
+            }
+
+            if (!draft.Options.AllowMergedBase)
+            {
+                MergeRecord.RequireUnmerged(draft.Base, step.Adapter);
             }
 
             draft.Steps.Add(step);
@@ -62,4 +71,8 @@ internal static class MergePlanner
 
         return draft.Finish();
     }
+
+    // Of compressed-tensors in the attention, of ModelOpt in its projections.
+    [GeneratedRegex(@"\.(q|k|v|kv|prob)_(scale|zero_point)$")]
+    private static partial Regex CacheScale();
 }

@@ -30,6 +30,18 @@ internal sealed record PlanOptions
     /// <summary>True to keep head and embedding tied: a change of one side is folded into the shared weight.</summary>
     public bool KeepTied { get; init; }
 
+    /// <summary>True to merge an adapter although the base holds it already.</summary>
+    public bool AllowMergedBase { get; init; }
+
+    /// <summary>The options that are set, as merge.json has them.</summary>
+    internal JsonObject Described => new(new (string Name, JsonNode? Value)[]
+    {
+        ("combination", Density is null ? null : Combination.Name()), ("density", Density), ("seed", Density is null ? null : Seed),
+        ("moe_orientation", MoeOrientation?.ToString()), ("moe_lora_layout", MoeLoraLayout?.ToString()),
+        ("base_is_residual", BaseIsResidual ? true : null), ("keep_tied", KeepTied ? true : null),
+        ("allow_merged_base", AllowMergedBase ? true : null),
+    }.Where(o => o.Value is not null).Select(o => KeyValuePair.Create(o.Name, o.Value)));
+
     /// <summary>These options, if they agree.</summary>
     public PlanOptions Validated()
     {

@@ -17,6 +17,30 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
     private readonly Dictionary<string, int> _ordinals = plan.Tensors.ToDictionary(t => t.Name, t => t.Ordinal, StringComparer.Ordinal);
     private readonly HashSet<string> _replaced = new(StringComparer.Ordinal);
 
+    /// <summary>Places what lies in a file beside the adapter. Only a head for multi-token prediction may be new to the base, and only as
+    /// a whole.</summary>
+    public void Place(TrainedFile file)
+    {
+        var isNew = file.MtpLayers is not null && file.Tensors.All(t => plan.Names.Find(t.Name) is null);
+        foreach (var tensor in file.Tensors.Where(t => !IsRepeated(t)))
+        {
+            var name = AdapterNames.Parse(tensor.Name);
+            if (isNew && claims.Claim(tensor) && CanAdd(tensor, "a new head"))
+            {
+                Add(tensor, name.Module, tensor.Name);
+            }
+            else if (!isNew)
+            {
+                Place(tensor, name.Module, name.Part);
+            }
+        }
+
+        if (isNew)
+        {
+            plan.Config = plan.Config.WithMtpLayers(file.MtpLayers!.Value);
+        }
+    }
+
     /// <summary>Places one of them.</summary>
     public void Place(StoredTensor tensor, string module, string parameter)
     {
@@ -86,10 +110,8 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
 
     private void AddTaskHead(TaskHead head, StoredTensor tensor, string module, string name)
     {
-        if (step.Weight != 1)
+        if (!CanAdd(tensor, "the head of a new task"))
         {
-            claims.Problem(
-                tensor, $"it is the head of a new task, which cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
             return;
         }
 
@@ -99,11 +121,30 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
             return;
         }
 
-        if (!claims.Claim(tensor))
+        if (claims.Claim(tensor))
         {
-            return;
+            Add(tensor, module, name);
+            head.Bring(name, tensor);
+            plan.TaskHead = head;
+        }
+    }
+
+    private bool CanAdd(StoredTensor tensor, string what)
+    {
+        if (step.Weight != 1)
+        {
+            claims.Problem(tensor, $"it is {what}, which cannot be weighted, so the adapter's weight must be 1, not {step.Weight}");
         }
 
+        return step.Weight == 1;
+    }
+
+    // Some trainers save a module both in the adapter and beside it.
+    private bool IsRepeated(StoredTensor tensor) => step.Adapter.Weights.Tensors.Any(t =>
+        t.Name == tensor.Name && t.Type == tensor.Type && t.Shape.SequenceEqual(tensor.Shape) && SameValues.Equal(t, tensor));
+
+    private void Add(StoredTensor tensor, string module, string name)
+    {
         plan.Tensors.Add(new LogicalTensor
         {
             Ordinal = plan.Tensors.Count,
@@ -115,8 +156,6 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
             Adapters = [step.Adapter.Name],
         });
         plan.Report(tensor, module, Kind, AdapterOutcome.Added, name);
-        head.Bring(name, tensor);
-        plan.TaskHead = head;
     }
 
     // Only a vocabulary may grow or shrink.

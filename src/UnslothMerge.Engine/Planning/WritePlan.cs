@@ -65,7 +65,7 @@ internal sealed class WritePlan
         var all32 = !has16 && merge.Tensors.Any(t => t.Type.IsPlainFloat());
         var selection = options.Quantization?.Choose(merge) ?? new PlainSelection();
         var type = options.Type ?? (all32 && !selection.KeepsTypes ? TensorType.BF16 : null);
-        var written = tensors.Select(t => Store(t, type, selection)).ToList();
+        var written = tensors.Where(t => selection.KeepsTypes || !t.IsCacheScale).Select(t => Store(t, type, selection)).ToList();
         if (selection.Quantized is { } format && written.TrueForAll(t => t.Sink is PlainSink)
             && merge.Tensors.All(t => Store(t, type, selection).Sink is PlainSink))
         {

@@ -68,6 +68,12 @@ internal static class AdapterSaver
             files[AdapterDirectory.ConfigName] = config;
         }
 
+        foreach (var trained in adapter.Trained.SelectMany(t =>
+            t.MtpLayers is null ? [t.Path] : new[] { t.Path, Path.ChangeExtension(t.Path, ".json") }))
+        {
+            files[Path.GetFileName(trained)] = trained;
+        }
+
         CarriedFiles.RequireReadable(files);
         DiskSpace.Require(bytes, destination);
         using var staging = StagingDirectory.Create(destination);

@@ -125,7 +125,7 @@ internal static class ModelCard
         }
 
         var changed = tensors.Count(t => t.IsChanged);
-        var missing = merge.Tensors.Length - tensors.Count;
+        var missing = merge.Tensors.Where(t => !t.IsCacheScale).Select(t => t.Name).Except(tensors.Select(t => t.Name)).Count();
         var version = typeof(ModelCard).Assembly.GetName().Version!.ToString(3);
         var rest = missing > 0 ? $"; {missing} tensors of the model were left out" : "";
         Line($"- Saved as {method} by UnslothMerge {version}: {changed} of {tensors.Count} tensors changed{rest}");

@@ -58,6 +58,7 @@ internal sealed class ModelExtras
             extras._written[name] = JsonFile.Text(configs[name]);
         }
 
+        extras._written[MergeRecord.FileName] = JsonFile.Text(MergeRecord.Of(plan, method));
         extras._written[ModelCard.FileName] = ModelCard.Merged(plan, destination.Path, method, options, extras._warnings);
         return extras;
     }

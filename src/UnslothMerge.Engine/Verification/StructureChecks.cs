@@ -22,7 +22,7 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
         [.. tensors.Where(t => output.Sources.ContainsKey(t.Name)).Select(t => (t, output.Sources[t.Name]))];
 
     public IEnumerable<VerificationResult> Run() =>
-        [Files(), .. output.HasIndex ? new[] { Index() } : [], Names(), DTypes(), Config(), Adapters()];
+        [Files(), .. output.HasIndex ? new[] { Index() } : [], Names(), DTypes(), Config(), Adapters(), .. Record()];
 
     private VerificationResult Files()
     {
@@ -38,7 +38,9 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
 
     private VerificationResult Names()
     {
-        var missing = tensors.Where(t => !output.Sources.ContainsKey(t.Name)).Select(t => t.Name).ToList();
+        var keepsQuantization = JsonNode.DeepEquals(output.Config?.Quantization, plan.Config.Quantization);
+        var missing = tensors.Where(t => !output.Sources.ContainsKey(t.Name) && !(t.IsCacheScale && !keepsQuantization))
+            .Select(t => t.Name).ToList();
         var unknown = output.Sources.Keys.Except(plan.Tensors.Select(t => t.Name)).ToList();
         var misshapen = _pairs.Where(p => !p.Planned.Shape.SequenceEqual(p.Saved.Shape)).ToList();
         IEnumerable<string> problems =
@@ -154,13 +156,15 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
             from step in plan.Steps
             where step.Adapter.Name == target.Adapter
             from input in target.Inputs
-            select (step.Adapter.Weights.Path, input);
+            from tensor in step.Adapter.Tensors
+            where tensor.Name == input
+            select (tensor.File.Path, input);
         var used = merged.Concat(unmerged).ToHashSet();
         var (problems, found) = (new List<string>(), new List<string>());
         foreach (var adapter in plan.Steps.Select(s => s.Adapter).DistinctBy(a => a.Path))
         {
-            var stored = AdapterDirectory.Open(adapter.Path).For(plan.Base).Weights.Tensors;
-            var unused = stored.Where(t => !used.Contains((adapter.Weights.Path, t.Name)));
+            var stored = AdapterDirectory.Open(adapter.Path).For(plan.Base).Tensors.ToList();
+            var unused = stored.Where(t => !used.Contains((t.File.Path, t.Name)));
             problems.AddRange(unused.Select(t => $"{t.Name} of '{adapter.Name}' is in no tensor"));
             var pairs = stored.Count(t => t.Name.Contains(".lora_A.", StringComparison.Ordinal));
             var modules = pairs > 0 ? $" (LoRA on {Amount.Text(pairs, "module")})" : "";
@@ -169,6 +173,10 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
 
         return Result("Adapter", problems, found is [] ? "none: the base, converted" : $"all {string.Join(", ", found)} found their place");
     }
+
+    private IEnumerable<VerificationResult> Record() => File.Exists(Path.Combine(output.Path, MergeRecord.FileName))
+        ? [Result("Record", MergeRecord.Differences(output.Path, plan), $"{MergeRecord.FileName} names this base and these adapters")]
+        : [];
 
     // A change of a head that is tied to the embedding belongs to the embedding.
     private bool IsTiedHead(string? name) => name is not null && TensorNames.IsOutputHead(name)

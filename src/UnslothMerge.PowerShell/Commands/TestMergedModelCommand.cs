@@ -15,8 +15,8 @@ public sealed class TestMergedModelCommand : DeltaCommand
 
     private static readonly string[] DeltaParameters =
         [
-            nameof(CombinationType), nameof(Density), nameof(Seed), nameof(KeepTied), nameof(BaseIsResidual), nameof(MoeOrientation),
-            nameof(MoeLoraLayout)];
+            nameof(CombinationType), nameof(Density), nameof(Seed), nameof(KeepTied), nameof(BaseIsResidual), nameof(AllowMergedBase),
+            nameof(MoeOrientation), nameof(MoeLoraLayout)];
 
     private readonly MergeInput _input = new();
     private readonly List<string> _models = [];

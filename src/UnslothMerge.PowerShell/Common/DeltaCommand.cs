@@ -27,6 +27,10 @@ public abstract class DeltaCommand : EngineCommand
     [Parameter]
     public SwitchParameter BaseIsResidual { get; set; }
 
+    /// <summary>Merges an adapter although the base seems to contain it already: as merge.json says, or the adapter's own folder.</summary>
+    [Parameter]
+    public SwitchParameter AllowMergedBase { get; set; }
+
     /// <summary>Which dimension of square expert parameters is the input of A, if nothing else determines it.</summary>
     [Parameter]
     public MoeOrientation? MoeOrientation { get; set; }
@@ -47,6 +51,7 @@ public abstract class DeltaCommand : EngineCommand
         Seed = Seed,
         KeepTied = KeepTied,
         BaseIsResidual = BaseIsResidual,
+        AllowMergedBase = AllowMergedBase,
         MoeOrientation = MoeOrientation is { } orientation ? Enum.Parse<Adapters.MoeOrientation>(orientation.ToString()) : null,
         MoeLoraLayout = MoeLoraLayout is { } layout ? Enum.Parse<Adapters.MoeLoraLayout>(layout.ToString()) : null,
     }.Validated());

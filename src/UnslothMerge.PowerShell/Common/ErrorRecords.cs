@@ -39,7 +39,8 @@ internal static class ErrorRecords
         MergeError.InvalidModel or MergeError.InvalidAdapter or MergeError.InvalidSafetensors => ErrorCategory.InvalidData,
         MergeError.UnsupportedAdapter or MergeError.UnsupportedFormat => ErrorCategory.NotImplemented,
         MergeError.AdapterDoesNotFit => ErrorCategory.InvalidData,
-        MergeError.InvalidArgument or MergeError.InvalidOption or MergeError.IncompleteModel => ErrorCategory.InvalidArgument,
+        MergeError.MergedBase or MergeError.InvalidArgument or MergeError.InvalidOption or MergeError.IncompleteModel =>
+            ErrorCategory.InvalidArgument,
         MergeError.InvalidDestination => ErrorCategory.WriteError,
         MergeError.NonFiniteResult => ErrorCategory.InvalidResult,
         MergeError.FileChanged => ErrorCategory.ReadError,

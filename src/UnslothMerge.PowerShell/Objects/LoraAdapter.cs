@@ -15,7 +15,7 @@ public sealed class LoraAdapter
         Scaling = Rank is { } rank && Alpha is { } alpha ? alpha / (adapter.Config.UseRsLora ? Math.Sqrt(rank) : rank) : null;
         BaseModel = adapter.Config.BaseModel;
         Bytes = new FileInfo(adapter.Weights.Path).Length;
-        var names = adapter.Weights.Tensors.Select(t => (t.Name, Module: AdapterNames.Parse(t.Name).Module)).ToList();
+        var names = adapter.Tensors.Select(t => (t.Name, Module: AdapterNames.Parse(t.Name).Module)).ToList();
         Tensors = names.Count;
         Modules = names.Select(n => n.Module).Distinct(StringComparer.Ordinal).Count();
         Targets = plan is null

@@ -20,10 +20,15 @@ internal static class GoldenMerge
         var method = @case.Options.TryGetValue("Method", out var m) ? m.GetString()! : "merged_16bit";
         switch (method)
         {
-            case "merged_16bit" or "merged_4bit":
+            case "merged_16bit" or "merged_4bit" or "merged":
                 bool? twice = @case.Options.TryGetValue("DoubleQuantization", out var d) ? d.GetBoolean() : null;
-                TinyModel.Save(TinyModel.WritePlan(plan, @case.DType,
-                    quantization: method == "merged_4bit" ? new FourBitRequest(null, twice, null, null) : null), output);
+                OutputRequest? quantization = method switch
+                {
+                    "merged" => new BaseFormatRequest(),
+                    "merged_4bit" => new FourBitRequest(null, twice, null, null),
+                    _ => null,
+                };
+                TinyModel.Save(TinyModel.WritePlan(plan, @case.DType, quantization: quantization), output);
                 break;
             case "lora":
                 TinyModel.SaveAdapter(plan, output);

@@ -7,8 +7,7 @@ internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
 {
     private static readonly string[] ActivationParts =
         [
-            "input_scale", "input_zero_point", "input_global_scale", "output_scale", "output_zero_point", "activation_scale", "q_scale",
-            "k_scale", "v_scale"];
+            "input_scale", "input_zero_point", "input_global_scale", "output_scale", "output_zero_point", "activation_scale"];
 
     /// <summary>The <c>quant_method</c>s of config.json that use it.</summary>
     public IReadOnlyList<string> Methods => methods;
@@ -33,17 +32,9 @@ internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
     protected static IReadOnlyList<StoredTensor> Others(Checkpoint checkpoint, params string[] names) =>
         [.. names.Select(checkpoint.Find).OfType<StoredTensor>()];
 
-    /// <summary>The scales of a module's activations and of its key-value cache.</summary>
-    protected static IReadOnlyList<StoredTensor> Activations(Checkpoint checkpoint, string module)
-    {
-        var dot = module.LastIndexOf('.');
-        var (parent, own) = (module[..(dot + 1)], module[(dot + 1)..]);
-        return
-        [
-            .. Others(checkpoint, [.. ActivationParts.Select(p => $"{module}.{p}")]),
-            .. own is "q_proj" or "k_proj" or "v_proj" ? Others(checkpoint, $"{parent}{own[0]}_scale", $"{parent}{own[0]}_zero_point") : [],
-        ];
-    }
+    /// <summary>The scales of a module's activations.</summary>
+    protected static IReadOnlyList<StoredTensor> Activations(Checkpoint checkpoint, string module) =>
+        Others(checkpoint, [.. ActivationParts.Select(p => $"{module}.{p}")]);
 
     /// <summary>A weight whose parts do not fit together.</summary>
     public static MergeException Damaged(string name, string what) =>
