@@ -37,7 +37,7 @@ Describe 'Where a model is saved' {
         $failure.ErrorDetails.RecommendedAction | Should -Match '-Force'
 
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $out -Force
-        Get-FileName $out | Should -Be 'config.json', 'generation_config.json', 'model.safetensors', 'README.md'
+        Get-FileName $out | Should -Be 'config.json', 'generation_config.json', 'merge.json', 'model.safetensors', 'README.md'
     }
 
     It 'keeps what belongs to no model, even with -Force' {

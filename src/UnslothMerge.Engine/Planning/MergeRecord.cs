@@ -55,7 +55,7 @@ internal static class MergeRecord
             .. record["base"] is JsonObject @base && @base.String("header_sha256") == Fingerprint(merge.Base)
                 ? Array.Empty<string>() : [$"{FileName} names another base"],
             .. adapters.Select(a => (a.String("sha256"), a.Number("weight")))
-                .SequenceEqual(merge.Steps.Select(s => ((string?)HashOf(s.Adapter.Weights.Path), (double?)s.Weight)))
+                .SequenceEqual(merge.Steps.Select(s => ((string?)HashOf(s.Adapter), (double?)s.Weight)))
                 ? Array.Empty<string>() : [$"{FileName} names other adapters or weights"],
         ];
     }
@@ -66,7 +66,7 @@ internal static class MergeRecord
     {
         var why = RealPath.Of(model.Path) == RealPath.Of(adapter.Path) || HasAdapter(model.Path, adapter)
                 ? "its folder holds that adapter, so its weights are those of the merged model"
-            : Read(model.Path) is { } record && Adapters(record).Contains(HashOf(adapter.Weights.Path))
+            : Read(model.Path) is { } record && Adapters(record).Contains(HashOf(adapter))
                 ? $"its {FileName} lists that adapter"
             : null;
         if (why is not null)
@@ -83,7 +83,7 @@ internal static class MergeRecord
         {
             ["id"] = HubCache.NameOf(step.Adapter.Path),
             ["commit"] = HubCache.CommitOf(step.Adapter.Path),
-            ["sha256"] = HashOf(step.Adapter.Weights.Path),
+            ["sha256"] = HashOf(step.Adapter),
             ["weight"] = step.Weight,
         };
         if (step.Options.Described is { Count: > 0 } options)
@@ -105,8 +105,8 @@ internal static class MergeRecord
         var weights = new[] { AdapterDirectory.WeightsName, AdapterDirectory.PickledWeightsName }.Select(n => Path.Combine(directory, n))
             .FirstOrDefault(File.Exists);
         return File.Exists(Path.Combine(directory, TorchtuneName))
-            || (weights is not null && new FileInfo(weights).Length == new FileInfo(adapter.Weights.Path).Length
-                && HashOf(weights) == HashOf(adapter.Weights.Path));
+            || (weights is not null && new FileInfo(weights).Length == adapter.Weights.Tensors[0].File.Length
+                && HashOf(new StoredFile(weights, new FileInfo(weights).Length, File.GetLastWriteTimeUtc(weights))) == HashOf(adapter));
     }
 
     // Those of the merge, and those that its base was merged of.
@@ -116,10 +116,13 @@ internal static class MergeRecord
         .. record["base"]?["merge"] is JsonObject before ? Adapters(before) : [],
     ];
 
-    private static string HashOf(string path)
+    private static string HashOf(AdapterDirectory adapter) => HashOf(adapter.Weights.Tensors[0].File);
+
+    private static string HashOf(StoredFile file)
     {
-        using var file = File.OpenRead(path);
-        return Convert.ToHexStringLower(SHA256.HashData(file));
+        using var files = new InputFiles();
+        using var stream = new FileStream(files.Open(file), FileAccess.Read);
+        return Convert.ToHexStringLower(SHA256.HashData(stream));
     }
 
     // The same for the same tensors, however they are cut into files.
