@@ -5,12 +5,13 @@ namespace UnslothMerge.Tests.Adapters;
 /// <summary>Files beside an adapter that can hold trained weights: each is merged, known to be none, or refused.</summary>
 public sealed class TrainedFilesTests : IDisposable
 {
+    private const string Config = """{"peft_type": "LORA", "r": 1, "lora_alpha": 1}""";
     private readonly TemporaryDirectory _directory = new();
 
     public TrainedFilesTests()
     {
         TinyModel.Base(_directory["base"], TinyTensor.F32("model.a.weight", [1, 1], 1), TinyTensor.F32("model.norm.weight", [1], 2));
-        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32("base_model.model.model.a.lora_A.weight", [1, 1], 1),
+        TinyModel.Adapter(_directory["adapter"], Config, TinyTensor.F32("base_model.model.model.a.lora_A.weight", [1, 1], 1),
             TinyTensor.F32("base_model.model.model.a.lora_B.weight", [1, 1], 1));
     }
 
@@ -63,7 +64,7 @@ public sealed class TrainedFilesTests : IDisposable
     public void A_tensor_that_is_in_the_adapter_too_counts_once()
     {
         const string Name = "base_model.model.model.norm.weight";
-        TinyModel.Lora(_directory["adapter"], 1, TinyTensor.F32(Name, [1], 3));
+        TinyModel.Adapter(_directory["adapter"], Config, TinyTensor.F32(Name, [1], 3));
         Beside("vit.safetensors", TinyTensor.F32(Name, [1], 3));
         Assert.Single(Plan().Targets);
         Beside("vit.safetensors", TinyTensor.F32(Name, [1], 4));
