@@ -81,7 +81,8 @@ internal sealed class AdapterPlacement
     // Under ZeRO-3 every process has a part of each parameter, and what is saved without a gather is [0].
     private void RequireValues()
     {
-        if (_step.Adapter.Tensors.Where(t => t.Shape is [0]).Select(t => t.Name).ToList() is { Count: > 0 } empty)
+        var empty = _step.Adapter.Tensors.Where(t => t.Shape is [0]).Select(t => t.Name).ToList();
+        if (empty.Count > 0 && _step.Adapter.Config.PeftType == "LORA")
         {
             throw new MergeException(
                 MergeError.InvalidAdapter,

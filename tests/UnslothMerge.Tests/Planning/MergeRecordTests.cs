@@ -69,7 +69,8 @@ public sealed class MergeRecordTests : IDisposable
         return error;
     }
 
-    private void Adapter(string name, float value) => TinyModel.Adapter(_directory[name], """{"peft_type": "LORA", "r": 1, "lora_alpha": 1}""",
+    private void Adapter(string name, float value) => TinyModel.Adapter(_directory[name],
+        """{"peft_type": "LORA", "r": 1, "lora_alpha": 1}""",
         TinyTensor.F32("base_model.model.a.lora_A.weight", [1, 1], 1),
         TinyTensor.F32("base_model.model.a.lora_B.weight", [1, 1], value));
 
