@@ -27,6 +27,8 @@ internal static class StoredFormats
         new GptqFormat(),
         new AwqFormat(),
         new CompressedTensorsFormat(),
+        new ModelOptFormat(),
+        new MlxFormat(),
     ];
 
     /// <summary>The logical tensors of a model, in the order of their weights on disk.</summary>
@@ -51,8 +53,24 @@ internal static class StoredFormats
 
     /// <summary>The quantization method that a config names.</summary>
     internal static string MethodOf(JsonObject quantization) =>
-        quantization.String("quant_method")
-            ?? (quantization.Bool("load_in_4bit") == true || quantization.Bool("load_in_8bit") == true ? "bitsandbytes" : "(none)");
+        quantization.String("quant_method") is { } method
+            ? method.StartsWith("modelopt", StringComparison.OrdinalIgnoreCase) ? "modelopt"
+                : method.EndsWith("auto-round", StringComparison.OrdinalIgnoreCase) ? PackingOf(quantization)
+                : method
+            : quantization.Bool("load_in_4bit") == true || quantization.Bool("load_in_8bit") == true ? "bitsandbytes"
+            : quantization.ContainsKey("quant_algo") ? "modelopt"
+            : quantization.ContainsKey("bits") && quantization.ContainsKey("group_size") ? "mlx"
+            : "(none)";
+
+    // auto-round writes what other formats hold, and GPTQ's layout in two ways.
+    private static string PackingOf(JsonObject quantization) =>
+        (quantization.String("packing_format") ?? quantization.String("backend") ?? "") switch
+        {
+            var p when p.Contains("awq", StringComparison.Ordinal) => "awq",
+            var p when p.Contains("llm_compressor", StringComparison.Ordinal) => "compressed-tensors",
+            var p when p.Contains("fp8", StringComparison.Ordinal) => "fp8",
+            _ => "auto-round",
+        };
 
     private static void RefuseUnknownMethod(ModelDirectory model)
     {
@@ -72,7 +90,8 @@ internal static class StoredFormats
     private static void RefuseLeftovers(ModelDirectory model, List<FoundTensor> tensors)
     {
         var codes = tensors.Where(t =>
-            t.Source is PlainSource && !t.Source.Type.IsPlainFloat() && t.Name.EndsWith(".weight", StringComparison.Ordinal)).ToList();
+            t.Source is PlainSource && !t.Source.Type.IsPlainFloat() && (t.Name.EndsWith(".weight", StringComparison.Ordinal)
+                || (t.Source.Type is TensorType.F8_E4M3 or TensorType.F8_E5M2 or TensorType.F4 && t.Source.Shape.Count > 1))).ToList();
         if (codes.Count > 0)
         {
             throw Unsupported(model,

@@ -12,12 +12,24 @@ internal sealed class ModelConfig
 
     private static readonly string[] TextKeys = ["text_config", "llm_config", "language_config"];
     private static readonly string[] MtpKeys = ["mtp_num_hidden_layers", "num_nextn_predict_layers"];
+    // MLX has both; its own comes first for the modules that it names.
+    private static readonly string[] QuantizationKeys = ["quantization_config", "quantization"];
     private static readonly string[] DTypeKeys = ["dtype", "torch_dtype"];
 
     private readonly JsonObject _json;
+    private readonly JsonObject? _quantizationBeside;
 
-    /// <summary>Wraps the content of a config.json.</summary>
-    public ModelConfig(JsonObject json) => _json = json;
+    /// <summary>Wraps the content of a config.json, and how the model is quantized, where a file beside it says so.</summary>
+    public ModelConfig(JsonObject json, JsonObject? quantizationBeside = null) => (_json, _quantizationBeside) = (json, quantizationBeside);
+
+    /// <summary>Reads the config of a directory, with ModelOpt's <c>hf_quant_config.json</c>.</summary>
+    public static ModelConfig Read(string directory)
+    {
+        var json = JsonFile.Read(Path.Combine(directory, "config.json"), MergeError.InvalidModel);
+        var beside = Path.Combine(directory, "hf_quant_config.json");
+        var quantization = File.Exists(beside) ? JsonFile.Read(beside, MergeError.InvalidModel)["quantization"] as JsonObject : null;
+        return new ModelConfig(json, quantization?.String("quant_algo") is null ? null : quantization);
+    }
 
     /// <summary>The class names, for example <c>LlamaForCausalLM</c>.</summary>
     public IReadOnlyList<string> Architectures => _json.Strings("architectures");
@@ -82,7 +94,9 @@ internal sealed class ModelConfig
     public TensorType? DType => TensorTypes.FromTorchName(_json.String("dtype") ?? _json.String("torch_dtype"));
 
     /// <summary>How the base is quantized, at whatever level the config says it; null if it is not.</summary>
-    public JsonObject? Quantization => Parts(_json).Select(p => p["quantization_config"]).OfType<JsonObject>().FirstOrDefault();
+    public JsonObject? Quantization =>
+        Parts(_json).SelectMany(p => QuantizationKeys.Select(k => p[k])).OfType<JsonObject>().FirstOrDefault(IsQuantization)
+            ?? _quantizationBeside;
 
     private JsonObject? Text => TextOf(_json);
 
@@ -98,13 +112,16 @@ internal sealed class ModelConfig
     public JsonObject ToJson() => (JsonObject)_json.DeepClone();
 
     /// <summary>The same config without its quantization.</summary>
-    public ModelConfig WithoutQuantization() => Edit(json =>
+    public ModelConfig WithoutQuantization() => new(Edit(json =>
     {
-        foreach (var part in Parts(json).Where(p => p.Remove("quantization_config")).ToList())
+        foreach (var part in Parts(json).Where(p => QuantizationKeys.Any(k => p[k] is JsonObject q && IsQuantization(q))).ToList())
         {
-            part.Remove("_pre_quantization_dtype");
+            foreach (var key in QuantizationKeys.Concat(["_pre_quantization_dtype", "expert_dtype"]))
+            {
+                part.Remove(key);
+            }
         }
-    });
+    })._json);
 
     /// <summary>The same config with a quantization.</summary>
     public ModelConfig WithQuantization(JsonObject quantization) =>
@@ -210,13 +227,17 @@ internal sealed class ModelConfig
 
     // The config and those of the models inside it; how weights are quantized is none.
     private static IEnumerable<JsonObject> Parts(JsonObject config) =>
-        config.Where(p => p.Key != "quantization_config").Select(p => p.Value).OfType<JsonObject>().ToList().SelectMany(Parts)
+        config.Where(p => !QuantizationKeys.Contains(p.Key)).Select(p => p.Value).OfType<JsonObject>().ToList().SelectMany(Parts)
             .Prepend(config);
 
     private ModelConfig Edit(Action<JsonObject> edit)
     {
         var copy = ToJson();
         edit(copy);
-        return new ModelConfig(copy);
+        return new ModelConfig(copy, _quantizationBeside);
     }
+
+    // A quantization_config is always one; what else is called quantization may be anything.
+    private static bool IsQuantization(JsonObject json) =>
+        json.Parent is JsonObject parent && (json == parent["quantization_config"] || json.ContainsKey("bits"));
 }

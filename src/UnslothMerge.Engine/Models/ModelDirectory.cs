@@ -66,6 +66,6 @@ internal sealed class ModelDirectory
             throw Checkpoint.NoWeights(full, "is not a model: it has no config.json");
         }
 
-        return new ModelDirectory(full, new ModelConfig(JsonFile.Read(config, MergeError.InvalidModel)), Checkpoint.Open(full));
+        return new ModelDirectory(full, ModelConfig.Read(full), Checkpoint.Open(full));
     }
 }

@@ -22,6 +22,10 @@ internal static class ModelFiles
         ["*processor_config.json", "image_processor*.json", "feature_extractor*.json", "feature_extraction*.json",
             "audio_tokenizer_config.json", "*processing_*.py", "feature_extraction_*.py"];
 
+    /// <summary>What quantizers write beside config.json; it goes with the base's own format.</summary>
+    public static IReadOnlyList<string> Quantization { get; } =
+        ["hf_quant_config.json", "quantization_config.json", "quantize_config.json", "quant_config.json"];
+
     /// <summary>Everything else that is carried over from the base: it describes the model but not its weights.</summary>
     private static readonly string[] CarriedPatterns =
     [
@@ -37,7 +41,7 @@ internal static class ModelFiles
     private static readonly string[] WrittenPatterns =
     [
         "config.json", "README.md", "merge.json", "*.safetensors", "*.safetensors.index*.json", "adapter_config.json", "adapter_model.bin",
-        "pytorch_model*.bin", "pytorch_model*.bin.index.json",
+        "pytorch_model*.bin", "pytorch_model*.bin.index.json", .. Quantization,
         ".gitattributes", ".cache/huggingface/*",
     ];
 

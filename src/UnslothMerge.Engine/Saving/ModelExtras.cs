@@ -46,6 +46,13 @@ internal sealed class ModelExtras
         var @base = plan.Merge.Base.Path;
         var adapters = plan.Merge.Steps.Select(s => s.Adapter.Path).ToList();
         var extras = new ModelExtras(CarriedFiles.ForModel(@base, adapters, options.Tokenizer));
+        var quantization = plan.Merge.Base.Config.Quantization;
+        foreach (var file in ModelFiles.Quantization.Where(f =>
+            quantization is not null && JsonNode.DeepEquals(plan.Config.Quantization, quantization) && File.Exists(Path.Combine(@base, f))))
+        {
+            extras._copied[file] = Path.Combine(@base, file);
+        }
+
         var configs = new Dictionary<string, JsonObject> { [TokenIds.ModelConfigName] = plan.Config.ToJson() };
         if (extras._copied.TryGetValue(TokenIds.GenerationConfigName, out var path))
         {

@@ -77,11 +77,11 @@ internal readonly unsafe struct E2M1Codes : ICodes
         where T : unmanaged, ILanes<T> => T.LookUpNibbles(Nibbles.Swap(Unsafe.ReadUnaligned<ulong>(source)), Nibbles.Table(Values));
 }
 
-/// <summary>Integers of one to eight bits, stored with 2^(bits − 1) added.</summary>
-internal readonly unsafe struct IntegerCodes(int bits) : ICodes
+/// <summary>Integers of one to eight bits, stored with 2^(bits − 1) added, or without a sign.</summary>
+internal readonly unsafe struct IntegerCodes(int bits, bool signed = true) : ICodes
 {
     private readonly ulong _fields = ((1UL << bits) - 1) * 0x0101_0101_0101_0101;
-    private readonly float _offset = Integers.Zero + (1 << (bits - 1));
+    private readonly float _offset = Integers.Zero + (signed ? 1 << (bits - 1) : 0);
 
     public int Bits => bits;
 

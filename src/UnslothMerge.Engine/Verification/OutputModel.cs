@@ -61,7 +61,7 @@ internal sealed class OutputModel
     {
         try
         {
-            Config = new ModelConfig(JsonFile.Read(System.IO.Path.Combine(Path, "config.json"), MergeError.InvalidModel));
+            Config = ModelConfig.Read(Path);
         }
         catch (MergeException e)
         {

@@ -30,14 +30,14 @@ public sealed class ModelFilesTests : FileTests
         "adapter_model.safetensors", "config.json",
         "model-00001-of-00002.safetensors", "model.fp16.safetensors", "model.safetensors", "model.safetensors.index.json",
         "model.safetensors.index.fp16.json", "pytorch_model-00001-of-00002.bin",
-        "pytorch_model.bin", "pytorch_model.bin.index.json",
+        "pytorch_model.bin", "pytorch_model.bin.index.json", "quantize_config.json",
     ];
 
     private static readonly string[] Unknown =
     [
         "3_Other/config.json", "checkpoint-500/modeling_tiny.py", "checkpoint-500/optimizer.pt", "model.gguf", "notes.txt",
         "original/consolidated.00.pth", "original/params.json", "params.json",
-        "quantize_config.json", "sub/config.json", "sub/model.safetensors", "thesis.docx", "trainer_state.json", "training_args.bin",
+        "sub/config.json", "sub/model.safetensors", "thesis.docx", "trainer_state.json", "training_args.bin",
         "x.json", "zero_to_fp32.py",
     ];
 

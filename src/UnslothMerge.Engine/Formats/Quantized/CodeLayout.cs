@@ -9,6 +9,9 @@ internal abstract class CodeLayout
     /// <summary>Codes packed without gaps, the first one lowest, in rows that are padded to whole bytes or words.</summary>
     public static CodeLayout Packed(int bits, long rowBytes) => new Rows(bits) { PackedRowBytes = checked((int)rowBytes) };
 
+    /// <summary>4-bit codes of two rows in a row of bytes, the first row in the low nibbles.</summary>
+    public static CodeLayout RowPairs { get; } = new Pairs();
+
     /// <summary>Pieces begin at multiples of this many rows.</summary>
     public virtual int RowQuantum => 1;
 
@@ -19,6 +22,32 @@ internal abstract class CodeLayout
     public virtual long ResidentBytes => 0;
 
     public abstract CodeWriter Open(MatrixView view, IOutput output);
+
+    private sealed class Pairs : CodeLayout
+    {
+        public override int RowQuantum => 2;
+
+        public override CodeWriter Open(MatrixView view, IOutput output) => new Writer(view, output);
+
+        private sealed class Writer(MatrixView view, IOutput output) : CodeWriter
+        {
+            public override void Write(long row, int rows, ReadOnlySpan<byte> codes)
+            {
+                var packed = new byte[rows / 2 * view.Columns];
+                for (var i = 0; i < packed.Length; i++)
+                {
+                    var first = (i / view.Columns * 2 * view.Columns) + (i % view.Columns);
+                    packed[i] = (byte)((codes[first] & 15) | (codes[first + view.Columns] << 4));
+                }
+
+                output.Write(0, row / 2 * view.Columns, packed);
+            }
+
+            public override void Dispose()
+            {
+            }
+        }
+    }
 
     private sealed class Rows(int bits) : CodeLayout
     {

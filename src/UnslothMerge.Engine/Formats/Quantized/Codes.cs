@@ -26,8 +26,8 @@ internal static class Codes
     };
 
     /// <summary>Integers of <paramref name="bits"/> bits, packed without gaps, least significant first; stored with 2^(bits − 1)
-    /// added.</summary>
-    public static CodeDecoder PackedIntegers(int bits) => Decoder(new IntegerCodes(bits));
+    /// added, or without a sign.</summary>
+    public static CodeDecoder PackedIntegers(int bits, bool signed = true) => Decoder(new IntegerCodes(bits, signed));
 
     /// <summary>Widens plain numbers, or codes of a byte each, to fp32.</summary>
     public static void Widen(TensorType type, ReadOnlySpan<byte> stored, Span<float> values)

@@ -28,7 +28,7 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
         return new FoundTensor(name, new ScaledSource(
             new ScaledWeight(
                 tensor.Type == TensorType.I8 ? "INT8" : "FP8", tensor, tensor.Shape, decoder, tensor.Shape[^1],
-                Grid(name, scaled, tensor.Shape, Block(quantization)))
+                ScaleGrid.Of(name, scaled, tensor.Shape, Block(quantization)))
             {
                 Book = CodeBook.Of(tensor.Type),
                 Zeros = zero is null ? null : new ZeroPoints(zero, 0),
@@ -44,16 +44,10 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
         var scale = Require(checkpoint, module + ".weight_scale", name);
         if (tensor.Type == TensorType.U8)
         {
-            // Two FP4 codes a byte: nvfp4 (groups of 16, E4M3 scales over a global one) or mxfp4 (groups of 32, powers of two).
-            long[] values = [.. tensor.Shape.SkipLast(1), tensor.Shape[^1] * 2];
             return new FoundTensor(name, new ScaledSource(
-                new ScaledWeight(
-                    scale.Type == TensorType.U8 || scale.Type == TensorType.F8_E8M0 ? "MXFP4" : "NVFP4", tensor, values,
-                    Codes.FourBitFloats, tensor.Shape[^1], Grid(name, scale, values, null))
+                ScaledWeight.Fp4(tensor, scale, null) with
                 {
-                    Book = CodeBook.E2M1,
-                    Layout = CodeLayout.Packed(4, tensor.Shape[^1]),
-                    Divisor = checkpoint.Find(module + ".weight_global_scale"),
+                    Global = checkpoint.Find(module + ".weight_global_scale") is { } global ? new GlobalScale(global, Divides: true) : null,
                     Ignored = Activations(checkpoint, module),
                 },
                 type));
@@ -69,7 +63,8 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
         var zero = checkpoint.Find(module + ".weight_zero_point");
         return new FoundTensor(name, new ScaledSource(
             new ScaledWeight(
-                $"INT{bits}", tensor, shape, Codes.PackedIntegers(bits), tensor.Shape[^1] * sizeof(int), Grid(name, scale, shape, null))
+                $"INT{bits}", tensor, shape, Codes.PackedIntegers(bits), tensor.Shape[^1] * sizeof(int),
+                ScaleGrid.Of(name, scale, shape, null))
             {
                 Book = CodeBook.Integers(-1 << (bits - 1), (1 << (bits - 1)) - 1, 1 << (bits - 1)),
                 Layout = CodeLayout.Packed(bits, tensor.Shape[^1] * sizeof(int)),
@@ -91,8 +86,4 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
 
     private static IEnumerable<JsonObject> Groups(JsonObject quantization) =>
         (quantization["config_groups"] as JsonObject)?.Select(g => g.Value?["weights"] as JsonObject).OfType<JsonObject>() ?? [];
-
-    private static ScaleGrid Grid(string name, StoredTensor scale, IReadOnlyList<long> shape, (long, int)? block) =>
-        (block is null ? null : ScaleGrid.Fit(scale, shape, block)) ?? ScaleGrid.Fit(scale, shape, null) ?? throw Damaged(
-            name, $"'{scale.Name}' {scale.Shape.Text()} does not fit {shape.Text()}");
 }

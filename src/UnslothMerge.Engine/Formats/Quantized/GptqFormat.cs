@@ -2,8 +2,9 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>GPTQ, versions 1 and 2, with or without act-order. Source: AutoGPTQ, GPTQModel.</summary>
-internal sealed class GptqFormat() : QuantizedFormat("gptq")
+/// <summary>GPTQ, versions 1 and 2, with or without act-order; auto-round's layout is the same. Source: AutoGPTQ, GPTQModel,
+/// auto-round 0.16.</summary>
+internal sealed class GptqFormat() : QuantizedFormat("gptq", "auto-round")
 {
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
@@ -13,10 +14,10 @@ internal sealed class GptqFormat() : QuantizedFormat("gptq")
         }
 
         var name = module + ".weight";
-        var bits = (int?)quantization.Number("bits") ?? 4;
+        var bits = (int?)Option(quantization, module, "bits") ?? 4;
         var (zeros, scales) = (Require(checkpoint, module + ".qzeros", name), Require(checkpoint, module + ".scales", name));
         var inputs = tensor.Shape[0] * 32 / bits;
-        var groupSize = (int?)quantization.Number("group_size") is { } size and > 0 ? size : (int)inputs;
+        var groupSize = (int?)Option(quantization, module, "group_size") is { } size and > 0 ? size : (int)inputs;
         var (groups, outputs, index) = (scales.Shape[0], scales.Shape[1], checkpoint.Find(module + ".g_idx"));
 
         // Without an index inputs are in the order of their groups; with one, a group may have any number of them.
@@ -35,8 +36,15 @@ internal sealed class GptqFormat() : QuantizedFormat("gptq")
             new PanelWeight("GPTQ", bits, tensor, zeros, scales, index, groupSize)
             {
                 PackedAlongInputs = true,
-                ZeroOffset = quantization.String("checkpoint_format") == "gptq_v2" ? 0 : 1,
+                ZeroOffset = quantization.String("checkpoint_format") == "gptq_v2" || quantization.String("packing_format") == "auto_round"
+                    ? 0 : 1,
             },
-            scales.Type));
+            quantization.String("quant_method") == "gptq" ? scales.Type : type));
     }
+
+    // auto-round's extra_config: by the name of a module, or a pattern of names.
+    private static double? Option(JsonObject quantization, string module, string key) =>
+        (quantization["extra_config"] as JsonObject)?
+            .Where(p => p.Key == module || (p.Key.Contains('*', StringComparison.Ordinal) && Regex.IsMatch(module, $"^({p.Key})$")))
+            .Select(p => (p.Value as JsonObject)?.Number(key)).FirstOrDefault(v => v is not null) ?? quantization.Number(key);
 }

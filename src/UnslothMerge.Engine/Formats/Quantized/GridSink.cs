@@ -20,8 +20,14 @@ internal sealed record GridWeight(string Format, TensorSpec Codes, TensorSpec Sc
     /// <summary>Reads the scales that the weight has in the base; null if it has none there.</summary>
     public Func<InputFiles, BaseScales>? ReadBaseScales { get; init; }
 
-    /// <summary>One value that all scales are divided by, in the base and in the output.</summary>
-    public (StoredTensor Stored, TensorSpec Output)? Divisor { get; init; }
+    /// <summary>What the scales are, where their dtype does not tell.</summary>
+    public TensorType ScaleType { get; init; } = Scales.Type;
+
+    /// <summary>One value for all scales, in the base and in the output.</summary>
+    public (GlobalScale Scale, TensorSpec Output)? Global { get; init; }
+
+    /// <summary>[columns]: the codes hold values that are divided by these.</summary>
+    public StoredTensor? ColumnScale { get; init; }
 
     /// <summary>Stored tensors that stay as they are, in the base and in the output.</summary>
     public IReadOnlyList<(StoredTensor Stored, TensorSpec Output)> Companions { get; init; } = [];
@@ -49,14 +55,14 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
         weight.Codes,
         weight.Scales,
         .. weight.Companions.Select(c => c.Output),
-        .. weight.Divisor is { } divisor ? new[] { divisor.Output } : [],
+        .. weight.Global is { } global ? new[] { global.Output } : [],
     ];
 
     public override string Format => weight.Format;
 
     public override bool IsQuantized => true;
 
-    public override bool NeedsSurvey => weight.Divisor is not null || weight.Blocks.Quantum(view.Rows) > MaxBlockRows;
+    public override bool NeedsSurvey => weight.Global is not null || weight.Blocks.Quantum(view.Rows) > MaxBlockRows;
 
     public override int RowQuantum => Math.Max(weight.Layout.RowQuantum, NeedsSurvey ? 1 : (int)weight.Blocks.Quantum(view.Rows));
 
@@ -83,6 +89,7 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
         private readonly CodeWriter _codes;
         private readonly BaseScales _scales;
         private readonly (float Low, float High, double Error)[] _ranges;
+        private readonly float[]? _columns;
         private readonly int[]? _order;
         private readonly (int Start, int Count, int Group)[] _runs;
         private readonly Lazy<float> _factor;
@@ -91,6 +98,7 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
         {
             (_sink, _weight, _files, _view, _output) = (sink, weight, files, view, output);
             _scales = weight.ReadBaseScales?.Invoke(files) ?? new BaseScales(new byte[weight.Scales.Bytes], null, null, 1);
+            _columns = weight.ColumnScale is null ? null : ScaledSource.Vector(files, weight.ColumnScale);
             _ranges = new (float, float, double)[sink.NeedsSurvey ? sink.Cells : 0];
             _order = _scales.GroupIndex is { } groups && !groups.SequenceEqual(groups.Order())
                 ? [.. Enumerable.Range(0, groups.Length).OrderBy(c => groups[c])]
@@ -100,8 +108,16 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             _codes = weight.Layout.Open(view, output);
         }
 
-        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics) =>
+        public override void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics)
+        {
             Combine(tile, row, _view, encoded, ref statistics);
+            for (var i = 0; i < tile.Rows && _columns is not null; i++)
+            {
+                var values = MemoryMarshal.Cast<byte, float>(encoded)
+                    .Slice(((int)(tile.Row - row + i) * _view.Columns) + tile.Column, tile.Columns);
+                TensorPrimitives.Divide(values, _columns.AsSpan(tile.Column, tile.Columns), values);
+            }
+        }
 
         public override void Survey(long row, int rows, Span<byte> encoded)
         {
@@ -154,12 +170,12 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
                 _output.Write(2 + i, 0, _files.ReadAll(_weight.Companions[i].Stored));
             }
 
-            if (_weight.Divisor is { } divisor)
+            if (_weight.Global is { Scale: var global })
             {
-                var bytes = _files.ReadAll(divisor.Stored);
+                var bytes = _files.ReadAll(global.Stored);
                 if (_factor.Value != _scales.Factor)
                 {
-                    ScaleType.Write(1 / _factor.Value, divisor.Stored.Type, bytes, 0);
+                    ScaleType.Write(global.Convert(_factor.Value), global.Stored.Type, bytes, 0);
                 }
 
                 _output.Write(2 + _weight.Companions.Count, 0, bytes);
@@ -174,7 +190,7 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             base.Dispose(disposing);
         }
 
-        private float StoredScale(int cell) => ScaleType.Read(_scales.Scales, _weight.Scales.Type, IndexOf(cell));
+        private float StoredScale(int cell) => ScaleType.Read(_scales.Scales, _weight.ScaleType, IndexOf(cell));
 
         private int IndexOf(int cell) =>
             _weight.Layout.IsTransposed
@@ -187,13 +203,13 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
         private float ChooseScales()
         {
             var factor = _scales.Factor;
-            if (_weight.Divisor is { } divisor)
+            if (_weight.Global is { Scale: var global })
             {
-                var most = ScaleType.Largest(_weight.Scales.Type) * _weight.Book.Highest;
+                var most = ScaleType.Largest(_weight.ScaleType) * _weight.Book.Highest;
                 var largest = _ranges.Max(s => s.High);
                 Span<byte> stored = stackalloc byte[sizeof(double)];
-                ScaleType.Write(most / largest, divisor.Stored.Type, stored, 0);
-                factor = largest > most * factor * Tolerance ? 1 / ScaleType.Read(stored, divisor.Stored.Type, 0) : factor;
+                ScaleType.Write(global.Convert(largest / most), global.Stored.Type, stored, 0);
+                factor = largest > most * factor * Tolerance ? global.Convert(ScaleType.Read(stored, global.Stored.Type, 0)) : factor;
             }
 
             for (var cell = 0; cell < _ranges.Length; cell++)
@@ -222,7 +238,7 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             var needed = _weight.Book.Needed(range.Low, range.High, Zero(cell));
             var scale = needed > 0 ? needed / factor : _weight.EmptyScale;
             scale = _weight.HasPowersOfTwo ? ScaleType.PowerOfTwo(scale) : scale;
-            ScaleType.Write(scale, _weight.Scales.Type, _scales.Scales, IndexOf(cell));
+            ScaleType.Write(scale, _weight.ScaleType, _scales.Scales, IndexOf(cell));
         }
 
         private TileStatistics Encode(ReadOnlySpan<float> values, Span<byte> codes, Block block, float scale)

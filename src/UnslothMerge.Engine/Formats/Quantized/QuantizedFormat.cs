@@ -7,7 +7,8 @@ internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
 {
     private static readonly string[] ActivationParts =
         [
-            "input_scale", "input_zero_point", "input_global_scale", "output_scale", "output_zero_point", "activation_scale"];
+            "input_scale", "input_zero_point", "input_global_scale", "output_scale", "output_zero_point", "activation_scale",
+            "qscale_act", "input_scale_ub"];
 
     /// <summary>The <c>quant_method</c>s of config.json that use it.</summary>
     public IReadOnlyList<string> Methods => methods;

@@ -6,6 +6,9 @@ namespace UnslothMerge.Formats.Quantized;
 /// <summary>Scales (or zero points) of a quantized matrix.</summary>
 internal sealed record ScaleGrid(StoredTensor Tensor, ScaleBlocks Blocks)
 {
+    /// <summary>What its numbers are, where its dtype does not tell: MLX has E4M3 in U8.</summary>
+    public TensorType Type { get; init; } = Tensor.Type;
+
     /// <summary>The scales in a row of the grid.</summary>
     public int Columns => Blocks.Columns;
 
@@ -26,8 +29,14 @@ internal sealed record ScaleGrid(StoredTensor Tensor, ScaleBlocks Blocks)
         var width = Tensor.Type.Bits() / 8;
         stored = stored[..(count * width)];
         files.Read(Tensor, first * Columns * width, stored);
-        Decode(stored, Tensor.Type, scales[..count]);
+        Decode(stored, Type, scales[..count]);
     }
+
+    /// <summary>The grid of a weight: in the blocks that the config states, or one for each row, or for the whole.</summary>
+    public static ScaleGrid Of(string name, StoredTensor scale, IReadOnlyList<long> shape, (long Rows, int Columns)? block) =>
+        (block is null ? null : Fit(scale, shape, block)) ?? Fit(scale, shape, null) ?? throw QuantizedFormat.Damaged(
+            name, $"'{scale.Name}' {scale.Shape.Text()} does not fit "
+            + $"{shape.Text()}{(block is { } b ? $" in blocks of {b.Rows}×{b.Columns}" : "")}");
 
     /// <summary>Fits a stored grid (a scalar, one value, a vector of rows, or a matrix; one more dimension for stacked matrices) to a
     /// weight's shape, with the block that the config states, if any; null if it does not fit.</summary>

@@ -12,8 +12,20 @@ internal sealed record ScaledWeight(
     /// <summary>I32 [columns]: the group of each column, where they are not in order.</summary>
     public StoredTensor? GroupIndex { get; init; }
 
-    /// <summary>One value that all scales are divided by.</summary>
-    public StoredTensor? Divisor { get; init; }
+    /// <summary>One value for all scales.</summary>
+    public GlobalScale? Global { get; init; }
+
+    /// <summary>What is added to each product, a grid like that of the scales.</summary>
+    public ScaleGrid? Biases { get; init; }
+
+    /// <summary>[columns]: the factor of each column (AWQ's activations are divided by it).</summary>
+    public StoredTensor? ColumnScale { get; init; }
+
+    /// <summary>True if two rows share a row of bytes, the first in the low nibbles, in two's complement.</summary>
+    public bool PairsRows { get; init; }
+
+    /// <summary>Writes changed values in the same form; null for codes with scales, which <see cref="GridSink"/> writes.</summary>
+    public Func<string, TensorSink>? WrittenBack { get; init; }
 
     /// <summary>A factor on all scales.</summary>
     public float Factor { get; init; } = 1;
@@ -29,6 +41,26 @@ internal sealed record ScaledWeight(
 
     /// <summary>Stored tensors that only matter to the quantized model.</summary>
     public IReadOnlyList<StoredTensor> Ignored { get; init; } = [];
+
+    /// <summary>Two FP4 codes in a byte: groups of 32 with powers of two as scales (MXFP4), or of 16 with E4M3 (NVFP4).</summary>
+    public static ScaledWeight Fp4(StoredTensor codes, StoredTensor scale, int? group)
+    {
+        long[] shape = [.. codes.Shape.SkipLast(1), codes.Shape[^1] * 2];
+        return new ScaledWeight(
+            scale.Type is TensorType.U8 or TensorType.F8_E8M0 ? "MXFP4" : "NVFP4", codes, shape, Quantized.Codes.FourBitFloats,
+            codes.Shape[^1], ScaleGrid.Of(codes.Name, scale, shape, group is { } columns ? (1, columns) : null))
+        {
+            Book = CodeBook.E2M1,
+            Layout = CodeLayout.Packed(4, codes.Shape[^1]),
+        };
+    }
+}
+
+/// <summary>One stored value that multiplies all scales, or divides them.</summary>
+internal sealed record GlobalScale(StoredTensor Stored, bool Divides)
+{
+    /// <summary>The factor for a stored value, and the stored value for a factor.</summary>
+    public float Convert(float value) => Divides ? 1 / value : value;
 }
 
 /// <summary>Zero points, in the order of a grid of scales; packed ones have so many bits, along the rows of an I32 tensor (0: not
@@ -81,22 +113,31 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
 
     public override IReadOnlyList<StoredTensor> Inputs =>
     [
-        .. new[] { weight.Codes, weight.Scales.Tensor, weight.Zeros?.Tensor, weight.GroupIndex, weight.Divisor }.OfType<StoredTensor>(),
+        .. new[]
+        {
+            weight.Codes, weight.Scales.Tensor, weight.Biases?.Tensor, weight.Zeros?.Tensor, weight.GroupIndex, weight.Global?.Stored,
+            weight.ColumnScale,
+        }.OfType<StoredTensor>(),
         .. weight.Ignored,
     ];
 
-    public override long BytesOf(MatrixView view, int rows) => CacheLine.Align(rows * weight.RowBytes) + weight.Scales.BytesOf(rows);
+    public override int RowQuantum => weight.PairsRows ? 2 : 1;
+
+    public override long BytesOf(MatrixView view, int rows) =>
+        CacheLine.Align(rows * weight.RowBytes) + (weight.Scales.BytesOf(rows) * (weight.Biases is null ? 1 : 2));
 
     public override TensorSink WrittenBack(string name)
     {
-        var companions = new[] { weight.Zeros?.Tensor, weight.GroupIndex }.OfType<StoredTensor>();
-        return new GridSink(
+        var companions = new[] { weight.Zeros?.Tensor, weight.GroupIndex, weight.ColumnScale }.OfType<StoredTensor>();
+        return weight.WrittenBack?.Invoke(name) ?? new GridSink(
             new GridWeight(
                 weight.Format, Output(weight.Codes), Output(weight.Scales.Tensor), weight.Book, weight.Layout, weight.Scales.Blocks)
             {
                 ReadBaseScales = ReadBaseScales,
                 HasPowersOfTwo = weight.HasPowersOfTwo,
-                Divisor = weight.Divisor is null ? null : (weight.Divisor, Output(weight.Divisor)),
+                ScaleType = weight.Scales.Type,
+                ColumnScale = weight.ColumnScale,
+                Global = weight.Global is null ? null : (weight.Global, Output(weight.Global.Stored)),
                 Companions = [.. companions.Concat(weight.Ignored).Select(t => (t, Output(t)))],
             },
             MatrixView.Of(weight.Shape));
@@ -116,14 +157,22 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
 
     private static float Factor(InputFiles files, ScaledWeight weight)
     {
-        if (weight.Divisor is not { } divisor)
+        if (weight.Global is not { } global)
         {
             return weight.Factor;
         }
 
         var value = new float[1];
-        PlainFormat.Decoder(divisor.Type)(files.ReadAll(divisor).AsSpan(0, divisor.Type.Bits() / 8), value);
-        return weight.Factor / value[0];
+        PlainFormat.Decoder(global.Stored.Type)(files.ReadAll(global.Stored).AsSpan(0, global.Stored.Type.Bits() / 8), value);
+        return weight.Factor * global.Convert(value[0]);
+    }
+
+    /// <summary>Reads a vector of plain numbers.</summary>
+    public static float[] Vector(InputFiles files, StoredTensor stored)
+    {
+        var values = new float[stored.Shape.Count()];
+        PlainFormat.Decoder(stored.Type)(files.ReadAll(stored), values);
+        return values;
     }
 
     // A module that was not reordered after all has -1 throughout.
@@ -143,6 +192,7 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
         private readonly float _factor;
         private readonly float[]? _zeros;
         private readonly int[]? _groups;
+        private readonly float[]? _columns;
         private readonly int? _block;
 
         public Reader(ScaledWeight weight, InputFiles files, MatrixView view)
@@ -152,6 +202,7 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
             _factor = Factor(files, weight);
             _zeros = weight.Zeros?.Read(files, (int)weight.Scales.GridRow(view.Rows - 1) + 1, weight.Scales.Columns);
             _groups = Groups(files, weight);
+            _columns = weight.ColumnScale is null ? null : Vector(files, weight.ColumnScale);
             _block = _groups is not null
                 ? null
                 : weight.Scales.Columns == 1
@@ -163,23 +214,64 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
 
         public override void Read(long row, int rows, Span<byte> stored)
         {
-            var bytes = (int)(rows * _weight.RowBytes);
-            _files.Read(_weight.Codes, row * _weight.RowBytes, stored[..bytes]);
-            var floats = _weight.Scales.MaxGridRows(rows) * _weight.Scales.Columns * sizeof(float);
-            var rest = stored[(int)CacheLine.Align(bytes)..];
-            var scales = MemoryMarshal.Cast<byte, float>(rest[..floats]);
-            _weight.Scales.Read(_files, row, rows, scales, rest[floats..]);
+            if (_weight.PairsRows)
+            {
+                ReadPairs(row, rows, stored);
+            }
+            else
+            {
+                _files.Read(_weight.Codes, row * _weight.RowBytes, stored[..(int)(rows * _weight.RowBytes)]);
+            }
+
+            var rest = stored[ScalesAt(rows)..];
+            var scales = ReadGrid(_weight.Scales, row, rows, rest);
             if (_factor != 1)
             {
                 TensorPrimitives.Multiply(scales, _factor, scales);
             }
+
+            if (_weight.Biases is { } biases)
+            {
+                ReadGrid(biases, row, rows, rest[(int)_weight.Scales.BytesOf(rows)..]);
+            }
+        }
+
+        private int ScalesAt(int rows) => (int)CacheLine.Align(rows * _weight.RowBytes);
+
+        private Span<float> ReadGrid(ScaleGrid grid, long row, int rows, Span<byte> buffer)
+        {
+            var floats = grid.MaxGridRows(rows) * grid.Columns * sizeof(float);
+            var scales = MemoryMarshal.Cast<byte, float>(buffer[..floats]);
+            grid.Read(_files, row, rows, scales, buffer[floats..]);
+            return scales;
+        }
+
+        // Each code in a byte of its own.
+        private void ReadPairs(long row, int rows, Span<byte> codes)
+        {
+            var columns = (int)_weight.RowBytes;
+            var buffer = ArrayPool<byte>.Shared.Rent((rows + 1) / 2 * columns);
+            var pairs = buffer.AsSpan(0, (rows + 1) / 2 * columns);
+            _files.Read(_weight.Codes, row / 2 * columns, pairs);
+            for (var r = 0; r < rows; r++)
+            {
+                for (var c = 0; c < columns; c++)
+                {
+                    var pair = pairs[(r / 2 * columns) + c];
+                    codes[(r * columns) + c] = (byte)((sbyte)(byte)(r % 2 == 0 ? pair << 4 : pair) >> 4);
+                }
+            }
+
+            ArrayPool<byte>.Shared.Return(buffer);
         }
 
         public override void Decode(ReadOnlySpan<byte> stored, long row, int rows, Tile tile)
         {
             var grid = _weight.Scales;
             var floats = grid.MaxGridRows(rows) * grid.Columns * sizeof(float);
-            var allScales = MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(rows * _weight.RowBytes), floats));
+            var allScales = MemoryMarshal.Cast<byte, float>(stored.Slice(ScalesAt(rows), floats));
+            var allBiases = _weight.Biases is null ? default
+                : MemoryMarshal.Cast<byte, float>(stored.Slice(ScalesAt(rows) + (int)grid.BytesOf(rows), floats));
             for (var i = 0; i < tile.Rows; i++)
             {
                 var codes = stored.Slice((int)((tile.Row - row + i) * _weight.RowBytes), (int)_weight.RowBytes);
@@ -195,6 +287,20 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
                 {
                     _weight.Decoder(codes, tile.Column, [1], default, Codes.WholeRow, values);
                     Scale(values, tile.Column, scales, zeros);
+                }
+
+                if (!allBiases.IsEmpty)
+                {
+                    var biases = allBiases.Slice((int)(gridRow - grid.GridRow(row)) * grid.Columns, grid.Columns);
+                    for (var c = 0; c < values.Length; c++)
+                    {
+                        values[c] += biases[(tile.Column + c) / grid.Blocks.BlockColumns];
+                    }
+                }
+
+                if (_columns is not null)
+                {
+                    TensorPrimitives.Multiply(values, _columns.AsSpan(tile.Column, values.Length), values);
                 }
             }
         }
