@@ -55,6 +55,15 @@ internal static partial class AdapterNames
         return Prefix + RawTunedCopyPattern().Replace(SavedModulePattern().Replace(plain, "."), ".ln_tuning_layers.");
     }
 
+    /// <summary>The copies of what is also there as <c>X.modules_to_save.weight</c>, which PEFT loads: <c>X.weight</c> and
+    /// <c>X.original_module.weight</c>.</summary>
+    public static IReadOnlySet<string> Superseded(IEnumerable<string> names)
+    {
+        var copies = names.ToLookup(n => SavedModulePattern().IsMatch(n));
+        var saved = copies[true].Select(Parse).ToHashSet();
+        return copies[false].Where(n => saved.Count > 0 && saved.Contains(Parse(n))).ToHashSet(StringComparer.Ordinal);
+    }
+
     /// <summary>The name of a tensor that all modules of an adapter share, without <c>base_model.</c>; null for all others. The shared
     /// tensors are those that the adapter's kind knows: <c>vera_A</c> …</summary>
     public static string? Shared(string name, IEnumerable<string> shared)

@@ -61,6 +61,13 @@ internal sealed partial class CheckpointNames
     /// <summary>The name that a tensor of the checkpoint has in the running model.</summary>
     public string AtRunTime(string name) => Way(name)[^1].Alias;
 
+    /// <summary>What a tensor is in the running model: a parameter, or, if a rule converts it, a part of one or of several.</summary>
+    internal (NameRule? Conversion, IReadOnlyList<string> Names) Becomes(string name)
+    {
+        var origin = Way(name)[^1].Origin;
+        return (origin.Conversion, Parts(origin));
+    }
+
     /// <summary>Indexes a tensor that the checkpoint leaves out, before any name is looked for without its containers.</summary>
     public void Add(string name)
     {

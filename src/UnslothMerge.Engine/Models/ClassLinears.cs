@@ -61,6 +61,9 @@ internal sealed partial class ClassLinears
     public WeightKind KindOf(string module) =>
         _kinds.GetValueOrDefault(Starred(module)) is var kind && kind == WeightKind.Linear && KeepsInFp32(module) ? WeightKind.Fp32 : kind;
 
+    /// <summary>What a weight is, by its name in the checkpoint, if that is the one in the running model.</summary>
+    public WeightKind KindOfWeight(string name) => FullName(TensorNames.ModuleOf(name)) is { } module ? KindOf(module) : WeightKind.Other;
+
     // Readers take an entry as an ending, or as a part of the path.
     private bool KeepsInFp32(string module) =>
         _fp32.Any(p => module.EndsWith(p, StringComparison.Ordinal)

@@ -34,6 +34,12 @@ internal sealed class ModelClass
     public IReadOnlyDictionary<string, string> Tied =>
         (_entry?["tied"] as JsonObject ?? []).ToDictionary(p => p.Key, p => (string)p.Value!, StringComparer.Ordinal);
 
+    /// <summary>Those that are so in the model without its head: the embeddings of encoder and decoder.</summary>
+    public IEnumerable<KeyValuePair<string, string>> TiedBelow =>
+        (string?)_entry?["type"] is { } type && OfTask("base", type) is { } name && name != Name
+            && TransformersData.Find("classes", name)?["tied"] is JsonObject tied
+        ? tied.Select(p => KeyValuePair.Create($"{Prefix}.{p.Key}", $"{Prefix}.{p.Value}")) : [];
+
     /// <summary>The rules from a checkpoint's names to the running model's, in order.</summary>
     public required IReadOnlyList<NameRule> Rules { get; init; }
 

@@ -131,6 +131,13 @@ internal sealed class ModelConfig
     public ModelConfig Untied() => Edit(json =>
     {
         json["tie_word_embeddings"] = false;
+
+        // Without a tie T5 1.0 is taken for T5 1.1, which does not scale.
+        if (json.String("model_type") == "t5")
+        {
+            json["scale_decoder_outputs"] = true;
+        }
+
         if (TextOf(json) is { } text)
         {
             text["tie_word_embeddings"] = false;

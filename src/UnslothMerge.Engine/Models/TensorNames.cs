@@ -29,6 +29,9 @@ internal static partial class TensorNames
         return match.Success && match.Index + match.Length <= path.Length ? path[(match.Index + match.Length)..] : path;
     }
 
+    /// <summary>The module that a tensor belongs to, or the one around a module.</summary>
+    public static string ModuleOf(string name) => name[..Math.Max(0, name.LastIndexOf('.'))];
+
     /// <summary>The part of a multi-modal model: <c>vision</c>, <c>audio</c>, <c>projector</c> or <c>text</c>.</summary>
     public static string Component(string name) =>
         ProjectorPattern().IsMatch(name) ? "projector"

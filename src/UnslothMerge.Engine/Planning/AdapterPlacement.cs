@@ -59,8 +59,15 @@ internal sealed class AdapterPlacement
 
         // Saved modules first: deltas are added to what they bring.
         var saved = new SavedModules(_plan, _step, _claims);
+        var superseded = AdapterNames.Superseded(_step.Adapter.Weights.Tensors.Select(t => t.Name));
         foreach (var (name, tensor) in parsed[false])
         {
+            if (superseded.Contains(tensor.Name) && _claims.Claim(tensor))
+            {
+                _plan.Report(tensor, name.Module, SavedModules.Kind, AdapterOutcome.NotNeeded, null);
+                continue;
+            }
+
             saved.Place(tensor, name.Module, name.Part);
         }
 

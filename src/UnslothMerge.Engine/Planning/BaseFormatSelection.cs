@@ -7,7 +7,7 @@ namespace UnslothMerge.Planning;
 /// it.</summary>
 internal sealed record BaseFormatRequest(string? Required = null) : OutputRequest
 {
-    internal override OutputSelection Choose(MergePlan merge) =>
+    internal override OutputSelection Choose(MergePlan merge, TensorType? type) =>
         Required is null || merge.Tensors.Any(t => t.Source.Format == Required)
             ? new BaseFormatSelection(merge)
             : throw new MergeException(

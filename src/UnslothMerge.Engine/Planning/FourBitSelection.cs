@@ -9,30 +9,31 @@ namespace UnslothMerge.Planning;
 internal sealed record FourBitRequest(FourBitCodes? Codes, bool? DoubleQuantization, int? BlockSize, TensorType? ComputeType)
     : OutputRequest
 {
-    internal override OutputSelection Choose(MergePlan merge) => new FourBitSelection(merge, this);
+    internal override OutputSelection Choose(MergePlan merge, TensorType? type) => new FourBitSelection(merge, this, type);
 }
 
 /// <summary>
-/// Which tensors become 4-bit, and how. On a 4-bit base those that were, with the base's own parameters; on any other the linear layers of
-/// the language model: not the head, embeddings, norms, routers, nor the towers of other modalities. Source: transformers' bitsandbytes
-/// integration; Unsloth's list of modules to skip.
+/// Which tensors become 4-bit, and how. On a 4-bit base those that were, with the base's own parameters; on any other the linear layers
+/// that transformers' bitsandbytes integration swaps.
 /// </summary>
 internal sealed class FourBitSelection : OutputSelection
 {
-    private readonly MergePlan _merge;
     private readonly FourBitRequest _request;
     private readonly ModelConfig _config;
     private readonly bool _baseIsFourBit;
-    private readonly LinearLayers _linear;
 
     /// <summary>Decides for one merge.</summary>
-    public FourBitSelection(MergePlan merge, FourBitRequest request)
+    public FourBitSelection(MergePlan merge, FourBitRequest request, TensorType? type)
     {
-        _merge = merge;
         _request = request;
         _config = merge.Base.Config;
-        _baseIsFourBit = merge.Tensors.Any(t => t.Source is FourBitSource);
-        _linear = new LinearLayers(_config);
+        _baseIsFourBit = merge.Tensors.Any(t => FourBitOf(t) is not null);
+        Layers = new LinearLayers(merge, request, new ReaderRules(Conv1D: true, Experts: false, Block: null, Given));
+
+        string? Given(LogicalTensor tensor) => !(type ?? tensor.Type).IsHalfWidthFloat() ? "that are not of 16 bits"
+            : FourBitOf(tensor) is not null ? ReaderRules.Codes
+            : _baseIsFourBit && tensor.Action != TensorAction.Replace ? LinearLayers.KeptByBase
+            : null;
     }
 
     private FourBitCodes Codes => _request.Codes ?? FourBitCodes.Of(Own("bnb_4bit_quant_type") ?? "nf4");
@@ -42,15 +43,14 @@ internal sealed class FourBitSelection : OutputSelection
 
     public override string Quantized => "4-bit";
 
+    public override LinearLayers Layers { get; }
+
     public override TensorSink? For(LogicalTensor tensor, TensorType type)
     {
-        var quantized = _baseIsFourBit
-            ? tensor.Source is FourBitSource || (tensor.Action == TensorAction.Replace && _linear.Contains(tensor))
-            : _linear.Contains(tensor);
-        var block = _request.BlockSize ?? (tensor.Source as FourBitSource)?.BlockSize ?? 64;
-        return quantized && type.IsHalfWidthFloat()
-            ? new FourBitSink(tensor.Name, tensor.Shape, new FourBitOptions(Codes, block, Nested, type))
-            : null;
+        var options = new FourBitOptions(Codes, _request.BlockSize ?? FourBitOf(tensor)?.BlockSize ?? 64, Nested, type);
+        return Layers.Find(tensor) is not { } layer ? null
+            : layer.Kind != WeightKind.Conv1D ? new FourBitSink(tensor.Name, tensor.Shape, options)
+            : new TransposedSink(new FourBitSink(tensor.Name, [.. tensor.Shape.Reverse()], options), (int)tensor.Shape[0]);
     }
 
     public override ModelConfig Configure(ModelConfig config) => config.WithQuantization(ToConfig(config.DType ?? TensorType.BF16));
@@ -73,22 +73,17 @@ internal sealed class FourBitSelection : OutputSelection
         ["quant_method"] = "bitsandbytes",
     };
 
+    private static FourBitSource? FourBitOf(LogicalTensor tensor) =>
+        ((tensor.Source as TransposedSource)?.Stored ?? tensor.Source) as FourBitSource;
+
     private string? Own(string key) => _baseIsFourBit ? _config.Quantization!.String(key) : null;
 
-    // Transformers leaves the head alone by itself if nothing is named; towers of linear layers must be named, or a loader would expect
-    // them quantized. Lists of other methods may hold patterns, which bitsandbytes' has not.
+    // A reader that is told nothing skips the heads. The base's own list is kept, and what it lacks is added.
     private JsonArray? SkipList()
     {
         var own = _config.Quantization?.Strings("llm_int8_skip_modules") ?? [];
-        var others = own.Count > 0 ? [] : _linear.SkippedAmong(_merge.Tensors).ToList();
-        var towers = _config.ToJson() is var json && (json.ContainsKey("vision_config") || json.ContainsKey("audio_config"))
-            ? new[]
-            {
-                "lm_head", "multi_modal_projector", "merger", "modality_projection", "router", "visual", "vision_tower", "vision_model",
-                "audio_tower",
-            }
-            : [];
-        var all = own.Concat(others.Count > 0 ? others.Prepend("lm_head") : []).Concat(_baseIsFourBit ? [] : towers).Distinct().ToList();
-        return all.Count == 0 ? null : [.. all.Select(s => (JsonNode)s)];
+        var lacking = Layers.Skips.Where(s => !own.Any(o => LinearLayers.IsSkippedBy(o, s))).ToList();
+        return own.Count == 0 && Layers.AreDefault ? null
+            : [.. own.Concat(lacking).Where(s => s.Length > 0).Select(s => (JsonNode)s)];
     }
 }

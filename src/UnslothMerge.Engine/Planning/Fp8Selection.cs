@@ -17,25 +17,23 @@ internal enum Fp8Strategy
 /// <summary>What the caller wants of an FP8 output; a null strategy leaves it to the base, or to blocks.</summary>
 internal sealed record Fp8Request(Fp8Strategy? Strategy) : OutputRequest
 {
-    internal override OutputSelection Choose(MergePlan merge) =>
+    internal override OutputSelection Choose(MergePlan merge, TensorType? type) =>
         merge.Tensors.Any(t => t.Source.Format == Fp8Selection.Format)
             && (Strategy is null || Strategy == Fp8Selection.StrategyOf(merge.Base.Config.Quantization!))
             ? new BaseFormatSelection(merge)
-            : new Fp8Selection(merge, Strategy ?? Fp8Strategy.Block);
+            : new Fp8Selection(merge, this, Strategy ?? Fp8Strategy.Block);
 }
 
 /// <summary>
-/// The linear layers of the language model in FP8 (E4M3), and experts that are FP8 in the base; a loaded model quantizes its activations by
-/// itself. Sources: transformers' <c>FineGrainedFP8Config</c>; compressed-tensors' <c>QuantizationConfig</c>; vLLM loads both.
+/// Linear layers in FP8 (E4M3), and experts that are FP8 in the base; a loaded model quantizes its activations by itself. Sources:
+/// transformers' <c>FineGrainedFP8Config</c>; compressed-tensors' <c>QuantizationConfig</c>; vLLM loads both.
 /// </summary>
-internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : OutputSelection
+internal sealed class Fp8Selection(MergePlan merge, Fp8Request request, Fp8Strategy strategy) : OutputSelection
 {
     /// <summary>The name of the format.</summary>
     public const string Format = "FP8";
 
     private const int BlockSize = 128;
-
-    private readonly LinearLayers _linear = new(merge.Base.Config);
 
     /// <summary>What shares a scale in a base.</summary>
     public static Fp8Strategy? StrategyOf(JsonObject quantization) => quantization["weight_block_size"] is JsonArray ? Fp8Strategy.Block
@@ -45,9 +43,13 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : Outp
 
     public override string Quantized => Format;
 
+    public override LinearLayers Layers { get; } = new(merge, request, new ReaderRules(
+        Conv1D: false, Experts: true, strategy == Fp8Strategy.Block ? BlockSize : null,
+        t => strategy == Fp8Strategy.Block && t.Source.Format == Format && t.Shape.Count > 2 ? ReaderRules.Codes : null));
+
     public override TensorSink? For(LogicalTensor tensor, TensorType type)
     {
-        if (!IsQuantized(tensor))
+        if (Layers.Find(tensor) is null)
         {
             return null;
         }
@@ -76,16 +78,15 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Strategy strategy) : Outp
             tensor.View);
     }
 
-    public override ModelConfig Configure(ModelConfig config)
-    {
-        // Loaders quantize every linear layer that is not named. Others in the list do no harm.
-        var modules = merge.Tensors.Where(t => t.Shape.Count >= 2 && !IsQuantized(t)).Select(t => LinearLayers.ModuleOf(t.Name));
-        JsonArray skipped = [.. modules.Append("lm_head").Distinct().Select(m => (JsonNode)m)];
-        return config.WithQuantization(strategy == Fp8Strategy.Block ? BlockConfig(skipped) : ChannelConfig(skipped));
-    }
+    public override ModelConfig Configure(ModelConfig config) => config.WithQuantization(
+        strategy == Fp8Strategy.Block
+            ? BlockConfig([.. Layers.Skips.Select(s => (JsonNode)s)])
+            : ChannelConfig([.. Layers.Skips.Select(s => Layers.SkippedExperts.Contains(s) ? Pattern(s) : s).Distinct()
+                .Select(s => (JsonNode)s)]));
 
-    private bool IsQuantized(LogicalTensor tensor) =>
-        _linear.Contains(tensor) || (strategy == Fp8Strategy.Block && tensor.Source.Format == Format && tensor.Shape.Count > 2);
+    // compressed-tensors names single modules; vLLM has its own names before the layers.
+    private static string Pattern(string experts) =>
+        $@"re:.*{Regex.Escape(experts[Math.Max(0, experts.IndexOf("layers.", StringComparison.Ordinal))..])}\..*";
 
     private static long Blocks(long length) => (length + BlockSize - 1) / BlockSize;
 

@@ -10,7 +10,8 @@ namespace UnslothMerge.Planning;
 /// </summary>
 internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClaims claims)
 {
-    private const string Kind = "SavedModule";
+    /// <summary>What users see as the kind.</summary>
+    public const string Kind = "SavedModule";
 
     // As earlier adapters left the tensors; every tensor is still at its ordinal.
     private readonly ImmutableArray<LogicalTensor> _before = [.. plan.Tensors];

@@ -23,6 +23,9 @@ internal sealed class TiedHead
     /// <summary>True if the checkpoint stores the shared weight twice.</summary>
     public bool IsStored { get; private init; }
 
+    /// <summary>Other embeddings that share the weight and are not stored: untied, they need tensors of their own.</summary>
+    private IReadOnlyList<string> Others { get; init; } = [];
+
     private TiedHead(LogicalTensor embedding, string name)
     {
         _embedding = embedding;
@@ -49,7 +52,7 @@ internal sealed class TiedHead
         // Older multi-modal checkpoints keep the whole language model, head included, below one prefix.
         const string prefix = "language_model.";
         var below = embedding.Name.StartsWith(prefix, StringComparison.Ordinal) && !head.StartsWith(prefix, StringComparison.Ordinal);
-        return new TiedHead(embedding, below ? prefix + head : head);
+        return new TiedHead(embedding, below ? prefix + head : head) { Others = OthersOf(names, head) };
     }
 
     // The embedding and the head's name: as the class has them, or what they are usually called.
@@ -78,6 +81,13 @@ internal sealed class TiedHead
         var embedding = TensorNames.TextEmbedding(tensors.Select(t => t.Name));
         return (hasHead ? tensors.FirstOrDefault(t => t.Name == embedding) : null, heads.FirstOrDefault("lm_head.weight"));
     }
+
+    // BART's encoder and decoder have one each.
+    private static IReadOnlyList<string> OthersOf(CheckpointNames names, string head) =>
+        !names.Class.Tied.TryGetValue(names.AtRunTime(head), out var source) ? []
+        : [.. names.Class.Tied.Concat(names.Class.TiedBelow)
+            .Where(p => p.Value == source && TensorNames.IsInputEmbedding(p.Key)).Select(p => p.Key)
+            .Prepend(source).Distinct().Where(n => names.Find(n) is null)];
 
     /// <summary>The head as a tensor: what the embedding is.</summary>
     public LogicalTensor ToTensor(int ordinal) => _embedding with { Name = _name, Ordinal = ordinal };
@@ -110,6 +120,7 @@ internal sealed class TiedHead
             $"'{embedding.Name}' and '{_name}' differ after the merge: both are written, and tie_word_embeddings becomes false. Use "
             + "-KeepTied to add both changes to the shared weight.");
         Put(head);
+        tensors.AddRange([.. Others.Select((name, i) => embedding with { Name = name, Ordinal = tensors.Count + i })]);
         return embedding.Shape.SequenceEqual(head.Shape)
             ? true
             : throw new MergeException(

@@ -30,8 +30,9 @@ internal sealed class WritePlan
 {
     private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
 
-    private WritePlan(MergePlan merge, ImmutableArray<WriteShard> shards, ModelConfig config, string? variant)
+    private WritePlan(MergePlan merge, ImmutableArray<WriteShard> shards, ModelConfig config, string? variant, LinearLayers? layers)
     {
+        Layers = layers;
         Merge = merge;
         Shards = shards;
         Config = config;
@@ -50,6 +51,9 @@ internal sealed class WritePlan
     /// <summary>The variant in the names of the files; null for none.</summary>
     public string? Variant { get; }
 
+    /// <summary>Which matrices are quantized, and why others are not; null if none is that is not in the base.</summary>
+    public LinearLayers? Layers { get; }
+
     /// <summary>All tensors, shard by shard.</summary>
     public IEnumerable<WriteTensor> Tensors => Shards.SelectMany(s => s.Tensors);
 
@@ -63,16 +67,17 @@ internal sealed class WritePlan
     {
         var has16 = merge.Tensors.Any(t => t.Type.IsHalfWidthFloat());
         var all32 = !has16 && merge.Tensors.Any(t => t.Type.IsPlainFloat());
-        var selection = options.Quantization?.Choose(merge) ?? new PlainSelection();
-        var type = options.Type ?? (all32 && !selection.KeepsTypes ? TensorType.BF16 : null);
+        var narrow = options.Type ?? (all32 ? TensorType.BF16 : null);
+        var selection = options.Quantization?.Choose(merge, narrow) ?? new PlainSelection();
+        var type = selection.KeepsTypes ? options.Type : narrow;
         var written = tensors.Where(t => selection.KeepsTypes || !t.IsCacheScale).Select(t => Store(t, type, selection)).ToList();
         if (selection.Quantized is { } format && written.TrueForAll(t => t.Sink is PlainSink)
             && merge.Tensors.All(t => Store(t, type, selection).Sink is PlainSink))
         {
             throw new MergeException(
                 MergeError.InvalidOption,
-                $"None of the {merge.Tensors.Length} tensors would be {format}: none is a linear layer that the base '{merge.Base.Path}' " +
-                    "does not keep in 16 bits.",
+                $"None of the {merge.Tensors.Length} tensors would be {format}: the base '{merge.Base.Path}' has " +
+                    (selection.Layers!.All.Count == 0 ? "no linear layers." : string.Join("; ", selection.Layers.Reasons) + "."),
                 "Method",
                 "Use merged to keep the base's own format, or merged_16bit.");
         }
@@ -82,7 +87,7 @@ internal sealed class WritePlan
             Shard(ShardSplitter.FileName(i, split.Count, options.Variant), indices.Select(j => written[j]))).ToImmutableArray();
 
         var config = type is { } t && t != merge.Config.DType ? merge.Config.WithDType(t) : merge.Config;
-        return new WritePlan(merge, shards, selection.Configure(config), options.Variant);
+        return new WritePlan(merge, shards, selection.Configure(config), options.Variant, selection.Layers);
     }
 
     /// <summary>The same plan, cut into other pieces.</summary>
@@ -90,7 +95,7 @@ internal sealed class WritePlan
     {
         var shards = Shards.Select(s =>
             s with { Tensors = [.. s.Tensors.Select(t => t with { Tiling = Tiling.For(t.Tensor, t.Sink, pieceBytes) })] });
-        return new WritePlan(Merge, [.. shards], Config, Variant);
+        return new WritePlan(Merge, [.. shards], Config, Variant, Layers);
     }
 
     private static WriteTensor Store(LogicalTensor tensor, TensorType? type, OutputSelection selection)

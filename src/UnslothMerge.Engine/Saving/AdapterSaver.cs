@@ -56,8 +56,9 @@ internal static class AdapterSaver
         // A file that has the names of today is copied as it is; a raw dump, or a pickle, becomes one.
         var weights = adapter.Weights;
         var names = Names(adapter);
-        var layout = adapter.IsAsSaved && names.All(n => n.Key == n.Value)
-            ? null : new ShardLayout(weights.Tensors.Select(t => new TensorSpec(names[t.Name], t.Type, t.Shape)), Metadata);
+        var tensors = weights.Tensors.Where(t => names.ContainsKey(t.Name)).ToList();
+        var layout = adapter.IsAsSaved && tensors.Count == weights.Tensors.Count && names.All(n => n.Key == n.Value)
+            ? null : new ShardLayout(tensors.Select(t => new TensorSpec(names[t.Name], t.Type, t.Shape)), Metadata);
         var bytes = layout?.Length ?? new FileInfo(weights.Path).Length;
         var files = layout is null ? new Dictionary<string, string> { [AdapterDirectory.WeightsName] = weights.Path } : [];
         var config = Path.Combine(adapter.Path, AdapterDirectory.ConfigName);
@@ -79,7 +80,7 @@ internal static class AdapterSaver
         using var staging = StagingDirectory.Create(destination);
         if (layout is not null)
         {
-            Convert(weights, names, layout, Path.Combine(staging.Path, AdapterDirectory.WeightsName));
+            Convert(tensors, names, layout, Path.Combine(staging.Path, AdapterDirectory.WeightsName));
         }
 
         CarriedFiles.Copy(files, staging.Path);
@@ -100,7 +101,8 @@ internal static class AdapterSaver
 
     private static Dictionary<string, string> Names(AdapterDirectory adapter)
     {
-        var names = adapter.Weights.Tensors.ToDictionary(t => t.Name, t => AdapterNames.Saved(t.Name), StringComparer.Ordinal);
+        var all = adapter.Weights.Tensors.Select(t => t.Name).ToList();
+        var names = all.Except(AdapterNames.Superseded(all)).ToDictionary(n => n, AdapterNames.Saved, StringComparer.Ordinal);
         return names.GroupBy(n => n.Value, n => n.Key, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is { } same
             ? throw new MergeException(
                 MergeError.InvalidAdapter,
@@ -110,13 +112,13 @@ internal static class AdapterSaver
             : names;
     }
 
-    private static void Convert(AdapterWeights weights, Dictionary<string, string> names, ShardLayout layout, string path)
+    private static void Convert(List<StoredTensor> tensors, Dictionary<string, string> names, ShardLayout layout, string path)
     {
         using var files = new InputFiles();
         using var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, layout.Length);
         RandomAccess.Write(file, layout.Header, 0);
         var buffer = new byte[ExecutionPlan.CopyBytes];
-        foreach (var tensor in weights.Tensors)
+        foreach (var tensor in tensors)
         {
             var offset = layout.OffsetOf(names[tensor.Name]);
             for (var start = 0L; start < tensor.Length; start += buffer.Length)

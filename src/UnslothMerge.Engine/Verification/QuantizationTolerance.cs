@@ -11,6 +11,7 @@ internal abstract class QuantizationTolerance
 {
     /// <summary>For a quantized tensor; null for plain numbers.</summary>
     public static QuantizationTolerance? Of(TensorSource output, InputFiles files) => output.Verbatim is not null ? null
+        : output is TransposedSource { Stored: var stored } ? new TransposedTolerance(Of(stored, files)!, stored.Shape)
         : output is FourBitSource fourBit ? new FourBitTolerance(fourBit, files)
         : new FormatTolerance(output.Format);
 
@@ -61,6 +62,18 @@ internal sealed class FormatTolerance(string format) : QuantizationTolerance
 
         return tolerances;
     }
+}
+
+/// <summary>For a matrix that is stored transposed, with this shape: that of the stored one, as a whole.</summary>
+internal sealed class TransposedTolerance(QuantizationTolerance stored, IReadOnlyList<long> shape) : QuantizationTolerance
+{
+    public override int RowQuantum(int columns) => (int)shape[1];
+
+    public override double[] For(IReadOnlyList<long> rows, double[] expected, double[] actual, int columns) => Transposed(
+        stored.For(RowSet.Range(0, columns), Transposed(expected, rows.Count), Transposed(actual, rows.Count), rows.Count), columns);
+
+    private static double[] Transposed(double[] values, int rows) =>
+        [.. Enumerable.Range(0, values.Length).Select(i => values[(i % rows * (values.Length / rows)) + (i / rows)])];
 }
 
 /// <summary>For bitsandbytes' 4 bits: the nearest code times the block's absmax, which may be quantized. Source: bitsandbytes

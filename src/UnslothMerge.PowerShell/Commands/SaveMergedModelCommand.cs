@@ -10,7 +10,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
     private static readonly string[] ModelParameters =
         [
             nameof(DType), nameof(MaxShardSize), nameof(Variant), nameof(Strategy), nameof(QuantType), nameof(DoubleQuantization),
-            nameof(BlockSize), nameof(ComputeDType)];
+            nameof(BlockSize), nameof(ComputeDType), nameof(Include), nameof(Exclude)];
 
     private readonly MergeInput _input = new();
 
@@ -146,6 +146,15 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
 
         WriteVerbose(Decision(write));
+        if (write.Layers is { } layers)
+        {
+            WriteVerbose($"What readers swap for quantized layers is known by {layers.Source}.");
+            if (layers.Warning is { } warning)
+            {
+                WriteWarning(warning);
+            }
+        }
+
         WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory.");
         var progress = new MergeProgressRecord(WriteProgress, $"Saving {target.Given}", write.Shards, TimeProvider.System);
         var clock = Stopwatch.StartNew();

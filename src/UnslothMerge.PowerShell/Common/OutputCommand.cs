@@ -42,6 +42,19 @@ public abstract class OutputCommand : EngineCommand
     [ValidateSet("bfloat16", "float16", "float32", "BF16", "F16", "F32")]
     public string? ComputeDType { get; set; }
 
+    /// <summary>
+    /// Modules that a 4-bit or FP8 output quantizes although they would stay in 16 bits, as far as readers can load them: names, parts of
+    /// paths, with *, or re: and a regular expression.
+    /// </summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string[] Include { get; set; } = [];
+
+    /// <summary>Modules that stay in 16 bits, written as for -Include.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string[] Exclude { get; set; } = [];
+
     /// <summary>The maximum size of a shard: 5GB (decimal), 4GiB (binary), or a number of bytes.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]

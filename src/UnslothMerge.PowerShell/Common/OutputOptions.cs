@@ -66,6 +66,13 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
                 "Use -Method merged_fp8, or leave it out.");
         }
 
+        if (method is not (SaveMethod.merged_4bit or SaveMethod.merged_fp8) && command.Include.Length + command.Exclude.Length > 0)
+        {
+            throw Bad(
+                nameof(command.Method), $"-Include and -Exclude belong to a 4-bit or FP8 output, but the method is {method}.",
+                "Use -Method merged_4bit or merged_fp8, or leave them out.");
+        }
+
         if (method is SaveMethod.merged or SaveMethod.merged_mxfp4 && type is not null)
         {
             throw Bad(
@@ -83,7 +90,7 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
             throw Bad(nameof(command.BlockSize), $"A block cannot have {size} elements.", "Use a power of two from 32 to 4096.");
         }
 
-        return method switch
+        OutputRequest? request = method switch
         {
             SaveMethod.merged => new BaseFormatRequest(),
             SaveMethod.merged_mxfp4 => new BaseFormatRequest("MXFP4"),
@@ -96,6 +103,7 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
                 TensorTypes.FromTorchName(command.ComputeDType)),
             _ => null,
         };
+        return request is null ? null : request with { Include = command.Include, Exclude = command.Exclude };
     }
 
     private static MergeException Bad(string parameter, string message, string advice) =>

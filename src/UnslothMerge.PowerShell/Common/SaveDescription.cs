@@ -12,7 +12,8 @@ internal sealed record DescribedFile(string Name, long? Bytes, string What);
 /// <summary>Describes a save: in one line for -Confirm and -Verbose, per file for -WhatIf.</summary>
 /// <param name="Summary">The whole in a line.</param>
 /// <param name="Files">Every file.</param>
-internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFile> Files)
+/// <param name="Reasons">Why matrices of a quantized model stay in 16 bits, a line a reason.</param>
+internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFile> Files, IReadOnlyList<string> Reasons)
 {
     /// <summary>Describes a model.</summary>
     /// <param name="plan">What is written.</param>
@@ -30,11 +31,14 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
         }
 
         files.AddRange(Extras(extras));
+        var quantized = plan.Layers is { All: var all }
+            ? $"{all.Count(l => l.Kept is null)} matrices quantized and {all.Count(l => l.Kept is not null)} in 16 bits, " : "";
         return new SaveDescription(
             $"Write {method}: {Amount.Text(plan.Shards.Length, "shard")}, {tensors.Count} tensors "
-            + $"({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, config.json, "
+            + $"({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, {quantized}config.json, "
             + $"{Amount.Text(extras.Copied.Count, "file")} carried over",
-            files);
+            files,
+            [.. plan.Layers?.Reasons ?? []]);
     }
 
     /// <summary>Describes an adapter that is saved by itself.</summary>
@@ -49,7 +53,8 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
                     Amount.Text(adapter.Weights.Tensors.Count, "tensor")),
                 Copied(AdapterDirectory.ConfigName, Path.Combine(adapter.Path, AdapterDirectory.ConfigName)),
                 .. Extras(extras),
-            ]);
+            ],
+            []);
     }
 
     /// <summary>The summary and one line per file.</summary>
@@ -58,7 +63,9 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
     {
         var width = Files.Max(f => f.Name.Length);
         var lines = Files.Select(f => $"\n  {f.Name.PadRight(width)}  {(f.Bytes is { } b ? ByteSize.Text(b) : ""),8}  {f.What}");
-        return $"Performing the operation \"{Summary}\" on target \"{destination.Given}\".{string.Concat(lines)}{Replaced(destination)}";
+        var reasons = Reasons.Select(r => $"\n  in 16 bits: {r}");
+        return $"Performing the operation \"{Summary}\" on target \"{destination.Given}\"."
+            + $"{string.Concat(lines)}{string.Concat(reasons)}{Replaced(destination)}";
     }
 
     /// <summary>The question of -Confirm.</summary>

@@ -16,7 +16,8 @@ public enum SaveMethod
     /// <summary>The merged model of an MXFP4 base, with its experts in MXFP4.</summary>
     merged_mxfp4,
 
-    /// <summary>The merged model with its linear layers in 4 bits, as bitsandbytes stores them. Also merged_4bit_forced.</summary>
+    /// <summary>The merged model with its linear layers in 4 bits, as bitsandbytes stores them; vLLM 0.28 and later needs the plug-in
+    /// vllm-bnb-plugin. Also merged_4bit_forced.</summary>
     merged_4bit,
 
     /// <summary>The adapter, with the tokenizer.</summary>

@@ -116,6 +116,16 @@ public sealed class LoraLayerTests
         new TinyModel(Custom, ("up.weight", weight)).With(Config, pair).Refused("lora_diag");
     }
 
+    [Fact]
+    public void AnAttentionsOutputThatIsATargetItselfTakesItsDeltaOnce()
+    {
+        var random = new Random(4);
+        var (inWeight, outWeight, a, b) = (random.Numbers(12, 4), random.Numbers(4, 4), random.Numbers(2, 4), random.Numbers(4, 2));
+        var merged = new TinyModel(Custom, ("mha.in_proj_weight", inWeight), ("mha.out_proj.weight", outWeight))
+            .With("""{"r": 2, "peft_version": "0.21.0"}""", TinyTensor.Lora("mha.out_proj", a, b)).Merge();
+        Numbers.Near(Sum(outWeight, b, a, 0.5), merged["mha.out_proj.weight"]);
+    }
+
     [Theory]
     [InlineData("0.21.2", 2)]
     [InlineData("0.21.9.dev0@abc", 2)]

@@ -47,6 +47,24 @@ public sealed class SavedTensorTests
         Assert.Equal(norm.Values, merged["norm.weight"]);
     }
 
+    // As PEFT saves a resized embedding with modules_to_save.
+    [Fact]
+    public void OfThreeCopiesOfAModuleTheSavedOneCounts()
+    {
+        using var directory = new TemporaryDirectory();
+        var (embedding, trained) = (_random.Numbers(9, 5), _random.Numbers(11, 5));
+        const string name = "model.embed_tokens";
+        var merge = new TinyModel(Custom, ($"{name}.weight", embedding)).With("""{ "modules_to_save": ["embed_tokens"] }""",
+            ($"{name}.weight", _random.Numbers(11, 5)), ($"{name}.original_module.weight", embedding),
+            ($"{name}.modules_to_save.weight", trained));
+        Assert.Equal(trained.Values, merge.Merge()[$"{name}.weight"]);
+        TinyModel.SaveAdapter(merge.Plan(directory), directory["out"]);
+        var saved = Assert.Single(SafetensorsFile.Open(Path.Combine(directory["out"], AdapterDirectory.WeightsName)).Tensors);
+        Assert.Equal($"base_model.model.{name}.weight", saved.Name);
+        using var files = new InputFiles();
+        Assert.Equal(trained.Values, files.ReadAll<float>(saved).Select(v => (double)v));
+    }
+
     [Fact]
     public void TokenRowsOfSeveralAdaptersMeetWhereTheyDiffer()
     {

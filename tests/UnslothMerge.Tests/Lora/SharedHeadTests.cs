@@ -24,6 +24,23 @@ public sealed class SharedHeadTests
         Assert.Equal(keepTied, merge.Planned!.Config.TiesWordEmbeddings);
     }
 
+    [Theory]
+    [InlineData("bart", "BartForConditionalGeneration", "model.")]
+    [InlineData("t5", "T5ForConditionalGeneration", "")]
+    public void AnUntiedHeadLeavesEachEmbeddingATensorOfItsOwn(string type, string @class, string prefix)
+    {
+        var shared = _random.Numbers(9, 5);
+        var (a, b) = (_random.Numbers(2, 5), _random.Numbers(9, 2));
+        var config = $$"""{ "model_type": "{{type}}", "architectures": ["{{@class}}"], "tie_word_embeddings": true }""";
+        var merge = new TinyModel(config, ($"{prefix}shared.weight", shared)).With("""{ "r": 2 }""", TinyTensor.Lora("lm_head", a, b));
+        var merged = merge.Merge();
+        Numbers.Near(LoraLayerTests.Sum(shared, b, a, 0.5), merged[Head]);
+        Assert.All(["shared", "encoder.embed_tokens", "decoder.embed_tokens"],
+            name => Assert.Equal(shared.Values, merged[$"{prefix}{name}.weight"]));
+        Assert.False(merge.Planned!.Config.TiesWordEmbeddings);
+        Assert.Equal(type == "t5", merge.Planned.Config.ToJson().Bool("scale_decoder_outputs") ?? false);
+    }
+
     [Fact]
     public void TokenRowsReachAHeadThatIsStoredThoughTied()
     {

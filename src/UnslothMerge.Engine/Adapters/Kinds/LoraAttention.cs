@@ -17,7 +17,7 @@ internal sealed class LoraAttention() : AdapterKind("LoRA", "LORA", [LoraLayer.A
     public static string? AddedTwice(AdaptedModule module)
     {
         var version = module.Config.PeftVersion;
-        return !module.Name.EndsWith(OutProjection, StringComparison.Ordinal)
+        return module.Find(LoraLayer.A)?.Name.Contains($".base_layer{OutProjection}.", StringComparison.Ordinal) != true
             || module.Base.Find(module.Name[..^OutProjection.Length], InProjection) is null
             || (version is not null && new Version(version.Major, version.Minor) > LastThatAddsTwice)
             ? null

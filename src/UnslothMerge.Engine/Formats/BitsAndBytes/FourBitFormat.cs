@@ -10,12 +10,15 @@ internal sealed class FourBitFormat : IStoredFormat
 
     public IEnumerable<FoundTensor> Find(Checkpoint checkpoint, ModelConfig config)
     {
+        var linears = new Lazy<ClassLinears?>(() => ClassLinears.Of(ModelClass.Of(config)));
         foreach (var stateJson in checkpoint.Tensors)
         {
             var infix = stateJson.Name.IndexOf(StateInfix, StringComparison.Ordinal);
             if (infix > 0)
             {
-                yield return Weight(checkpoint, stateJson.Name[..infix], stateJson);
+                var found = Weight(checkpoint, stateJson.Name[..infix], stateJson);
+                yield return linears.Value?.KindOfWeight(found.Name) == WeightKind.Conv1D
+                    ? found with { Source = new TransposedSource(found.Source) } : found;
             }
         }
     }

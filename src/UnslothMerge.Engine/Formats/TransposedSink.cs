@@ -1,0 +1,89 @@
+using UnslothMerge.IO;
+using UnslothMerge.Simd;
+
+namespace UnslothMerge.Formats;
+
+/// <summary>Writes stacked matrices [in, out] through a sink that stores them transposed, [out, in]; inputs are the rows of one.</summary>
+internal sealed class TransposedSink(TensorSink sink, int inputs) : TensorSink
+{
+    private readonly TensorType _type = sink.RoundedType ?? TensorType.F32;
+
+    // So many columns become rows at a time.
+    private readonly int _panelRows = Math.Max(64, sink.RowQuantum);
+
+    public override IReadOnlyList<TensorSpec> Outputs => sink.Outputs;
+
+    public override IReadOnlyList<DeferredSpec> Deferred => sink.Deferred;
+
+    public override string Format => sink.Format;
+
+    public override bool IsQuantized => sink.IsQuantized;
+
+    public override int RowQuantum => inputs;
+
+    public override long ResidentBytes => sink.ResidentBytes;
+
+    public override long BytesOf(MatrixView view, int rows) => sink.BytesOf(view, rows);
+
+    public override TensorWriter Open(InputFiles files, MatrixView view, IOutput output)
+    {
+        var stored = new MatrixView(view.Rows / inputs * view.Columns, inputs);
+        return new Writer(this, sink, sink.Open(files, stored, output), stored, view);
+    }
+
+    // Values are rounded to what the other sink rounds to, at the beginning of its buffer, row after row.
+    private sealed class Writer(TransposedSink all, TensorSink sink, TensorWriter writer, MatrixView stored, MatrixView view)
+        : RoundingWriter(all._type, view)
+    {
+        public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics)
+        {
+            var inputs = stored.Columns;
+            var buffer = ArrayPool<byte>.Shared.Rent((int)sink.BytesOf(stored, all._panelRows));
+            for (var matrix = 0; matrix < rows / inputs; matrix++)
+            {
+                var values = encoded.Slice(matrix * inputs * View.Columns * Width, inputs * View.Columns * Width);
+                for (var column = 0; column < View.Columns; column += all._panelRows)
+                {
+                    var count = Math.Min(all._panelRows, View.Columns - column);
+                    if (Width == sizeof(float))
+                    {
+                        Transpose<float>(values, column, count, buffer);
+                    }
+                    else
+                    {
+                        Transpose<ushort>(values, column, count, buffer);
+                    }
+
+                    writer.Write(
+                        ((row / inputs) + matrix) * View.Columns + column, count, buffer.AsSpan(0, (int)sink.BytesOf(stored, count)),
+                        ref statistics);
+                }
+            }
+
+            ArrayPool<byte>.Shared.Return(buffer);
+        }
+
+        public override IReadOnlyList<byte[]> Finish() => writer.Finish();
+
+        protected override void Dispose(bool disposing)
+        {
+            writer.Dispose();
+            base.Dispose(disposing);
+        }
+
+        private void Transpose<T>(ReadOnlySpan<byte> values, int column, int count, Span<byte> buffer)
+            where T : struct
+        {
+            var matrix = MemoryMarshal.Cast<byte, T>(values);
+            var panel = MemoryMarshal.Cast<byte, T>(buffer);
+            for (var i = 0; i < stored.Columns; i++)
+            {
+                var row = matrix.Slice((i * View.Columns) + column, count);
+                for (var k = 0; k < row.Length; k++)
+                {
+                    panel[(k * stored.Columns) + i] = row[k];
+                }
+            }
+        }
+    }
+}
