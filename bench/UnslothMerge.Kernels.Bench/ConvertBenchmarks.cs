@@ -22,8 +22,7 @@ public class ConvertBenchmarks
     [GlobalSetup]
     public void Setup() => Combine.ToBFloat16(_weight.Span, [], _stored.Span, ref _statistics);
 
-    [Benchmark(Baseline = true)]
-    [Work("GB/s", Bytes)]
+    [Benchmark(Baseline = true), Work("GB/s", Bytes)]
     public void Memcpy()
     {
         for (int row = 0; row < Rows; row++)
@@ -32,28 +31,13 @@ public class ConvertBenchmarks
         }
     }
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
-    public void DecodeBFloat16()
-    {
-        for (int row = 0; row < Rows; row++)
-        {
-            FloatFormats.Decode<BFloat16Format>(Row16(_stored, row), Row(_weight, row));
-        }
-    }
+    [Benchmark, Work("GB/s", Bytes)]
+    public void DecodeBFloat16() => Decode<BFloat16Format>();
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
-    public void DecodeHalf()
-    {
-        for (int row = 0; row < Rows; row++)
-        {
-            FloatFormats.Decode<HalfFormat>(Row16(_stored, row), Row(_weight, row));
-        }
-    }
+    [Benchmark, Work("GB/s", Bytes)]
+    public void DecodeHalf() => Decode<HalfFormat>();
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void CombineToBFloat16()
     {
         for (int row = 0; row < Rows; row++)
@@ -62,8 +46,7 @@ public class ConvertBenchmarks
         }
     }
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void CombineToHalf()
     {
         for (int row = 0; row < Rows; row++)
@@ -72,34 +55,34 @@ public class ConvertBenchmarks
         }
     }
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void DecodeNf4() => Decode(RoundTo.None);
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void DecodeNf4RoundedToBFloat16() => Decode(RoundTo.BFloat16);
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void DecodeNf4RoundedToHalf() => Decode(RoundTo.Half);
 
     private static Span<byte> Row16(Plane<byte> plane, int row) => plane.Span.Slice(2 * row * Columns, 2 * Columns);
 
     private static Span<float> Row(Plane<float> plane, int row) => plane.Span.Slice(row * Columns, Columns);
 
+    private void Decode<TFormat>()
+        where TFormat : struct, IElementFormat
+    {
+        for (int row = 0; row < Rows; row++)
+        {
+            FloatFormats.Decode<TFormat>(Row16(_stored, row), Row(_weight, row));
+        }
+    }
+
     private void Decode(RoundTo roundTo)
     {
         for (int row = 0; row < Rows; row++)
         {
-            FourBit.Decode(
-                _codes.Span[(row * Columns / 2)..],
-                row * Columns,
-                _table.Span,
-                _absmax.Span[(row * Columns / BlockSize)..],
-                BlockSize,
-                roundTo,
-                Row(_weight, row));
+            FourBit.Decode(_codes.Span[(row * Columns / 2)..], row * Columns, _table.Span,
+                _absmax.Span[(row * Columns / BlockSize)..], BlockSize, roundTo, Row(_weight, row));
         }
     }
 }

@@ -18,14 +18,12 @@ public class LoraBenchmarks
     [Params(8, 16, 64, 256)]
     public int Rank { get; set; }
 
-    [Benchmark]
-    [Work("GFLOP/s", 2.0 * Rows * Columns, perRank: true)]
+    [Benchmark, Work("GFLOP/s", 2.0 * Rows * Columns, perRank: true)]
     public void Accumulate() => LoraKernel.Accumulate(_left.Span, _right.Span, _delta.Span, Rows, Columns, Rank, Columns);
 
     /// <summary>Nothing but fused multiply-adds, in enough chains to hide their latency. The rate is for 512 bits, half of it for
     /// 256.</summary>
-    [Benchmark(Baseline = true)]
-    [Work("GFLOP/s", 2.0 * 16 * PeakChains * PeakSteps)]
+    [Benchmark(Baseline = true), Work("GFLOP/s", 2.0 * 16 * PeakChains * PeakSteps)]
     public float Peak() =>
         Vector512.IsHardwareAccelerated ? Peak512(PeakSteps) : Peak256(PeakSteps) + Peak256(PeakSteps);
 

@@ -30,55 +30,43 @@ public class QuantizedBenchmarks
         Combine.ToBFloat16(Fill.Random(Rows * Columns, 5).Span, [], _rounded.Span, ref _statistics);
     }
 
-    [Benchmark(Baseline = true)]
-    [Work("GB/s", Bytes)]
+    [Benchmark(Baseline = true), Work("GB/s", Bytes)]
     public void Memcpy() => _rounded.Span.CopyTo(_copy.Span);
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void Fp8() => Row(default(E4M3Codes), 128, zeros: false);
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void Fp8E5M2() => Row(default(E5M2Codes), 128, zeros: false);
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void Int8() => Row(default(Int8Codes), Columns, zeros: false);
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void Int4Asymmetric() => Row(new IntegerCodes(4), 32, zeros: true);
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void Int3() => Row(new IntegerCodes(3), 128, zeros: false);
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void NvFp4() => Row(default(E2M1Codes), 16, zeros: false);
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void Gptq() =>
         Tiles(part => TransposedCodes.DecodeGptq(_codes.Span, 4, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void GptqActOrder3() =>
         Tiles(part => TransposedCodes.DecodeGptq(_codes.Span, 3, _actOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void Awq() =>
         Tiles(part => TransposedCodes.DecodeAwq(_codes.Span, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void MxFp4() => Tiles(part => TransposedCodes.DecodeMxFp4(_codes.Span, _codes.Span, Rows / 32, part, _values.Span));
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void EncodeNf4() =>
         FourBitCodes.NF4.Encoder.Encode<BFloat16Format>(_rounded.Span, 64, _copy.Span[..(Rows * Columns / 2)],
             _scales.Span[..(Rows * Columns / 64)], ref _statistics);
@@ -94,14 +82,8 @@ public class QuantizedBenchmarks
         {
             for (int column = 0; column < Columns; column += TileColumns)
             {
-                ScaledCodes.Decode(
-                    codes,
-                    _codes.Span.Slice(row * bytes, bytes),
-                    column,
-                    _scales.Span.Slice(row * scales, scales),
-                    zeros ? _zeros.Span.Slice(row * scales, scales) : [],
-                    block,
-                    _values.Span[..TileColumns]);
+                ScaledCodes.Decode(codes, _codes.Span.Slice(row * bytes, bytes), column, _scales.Span.Slice(row * scales, scales),
+                    zeros ? _zeros.Span.Slice(row * scales, scales) : [], block, _values.Span[..TileColumns]);
             }
         }
     }

@@ -22,17 +22,12 @@ public class TileBenchmarks
     public int Rank { get; set; }
 
     [GlobalSetup]
-    public void Setup()
-    {
-        Combine.ToBFloat16(Fill.Random(Rows * Columns, 3).Span, [], _stored.Span, ref _statistics);
-    }
+    public void Setup() => Combine.ToBFloat16(Fill.Random(Rows * Columns, 3).Span, [], _stored.Span, ref _statistics);
 
-    [Benchmark(Baseline = true)]
-    [Work("GB/s", Bytes)]
+    [Benchmark(Baseline = true), Work("GB/s", Bytes)]
     public void Memcpy() => _stored.Span.CopyTo(_output.Span);
 
-    [Benchmark]
-    [Work("GB/s", Bytes)]
+    [Benchmark, Work("GB/s", Bytes)]
     public void Merge()
     {
         for (int column = 0; column < Columns; column += TileColumns)
@@ -53,15 +48,8 @@ public class TileBenchmarks
                 _weight.Span.Slice(row * TileColumns, TileColumns));
         }
 
-        LoraKernel.Assign(
-            _left.Span[(firstRow * Rank)..],
-            _right.Span[(int)LoraPanels.Offset(Rank, column)..],
-            _delta.Span,
-            TileRows,
-            TileColumns,
-            Rank,
-            TileColumns);
-
+        LoraKernel.Assign(_left.Span[(firstRow * Rank)..], _right.Span[(int)LoraPanels.Offset(Rank, column)..], _delta.Span,
+            TileRows, TileColumns, Rank, TileColumns);
         for (int row = 0; row < TileRows; row++)
         {
             Combine.ToBFloat16(

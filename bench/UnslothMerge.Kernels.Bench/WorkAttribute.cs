@@ -1,9 +1,6 @@
 namespace UnslothMerge.Kernels.Bench;
 
-/// <summary>What one call of a benchmark does, for its rate.</summary>
-/// <param name="unit">"GB/s" or "GFLOP/s".</param>
-/// <param name="amount">Bytes or floating-point operations per call.</param>
-/// <param name="perRank">The amount is to be multiplied by the parameter Rank.</param>
+/// <summary>What one call of a benchmark does, for its rate: bytes or floating-point operations, times the parameter Rank if so.</summary>
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class WorkAttribute(string unit, double amount, bool perRank = false) : Attribute
 {

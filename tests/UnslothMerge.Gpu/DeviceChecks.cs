@@ -9,8 +9,7 @@ internal static class DeviceChecks
     public static void Probe(Settings settings)
     {
         Console.WriteLine($"{Environment.OSVersion}, .NET {Environment.Version}, {Environment.ProcessorCount} processors");
-        Console.WriteLine(
-            $"{ByteSize.Text(HostMemory.Available)} of memory free, {CudaDriver.Count} GPUs, a driver for CUDA {CudaDriver.Version}");
+        Console.WriteLine($"{ByteSize.Text(HostMemory.Available)} of memory free, {CudaDriver.Count} GPUs");
         var clock = Stopwatch.StartNew();
         using var device = (TorchDevice)new TorchDevices().Open(settings.Device);
         Console.WriteLine(string.Join('\n', device.Notes));

@@ -31,6 +31,5 @@ internal sealed class FullMemory : IDisposable
         }
     }
 
-    /// <inheritdoc/>
     public void Dispose() => _taken.ForEach(t => t.Dispose());
 }

@@ -16,6 +16,5 @@ internal sealed class MemoryWatch : IDisposable
     /// <summary>The most bytes that were taken at a time.</summary>
     public long Taken => _before - Volatile.Read(ref _least);
 
-    /// <inheritdoc/>
     public void Dispose() => _timer.Dispose();
 }

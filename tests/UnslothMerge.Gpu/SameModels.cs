@@ -1,13 +1,10 @@
 namespace UnslothMerge.Gpu;
 
 /// <summary>Compares two bfloat16 models, one of them from a device.</summary>
-/// <param name="Values">The values of both.</param>
-/// <param name="Differing">How many of them are not the same.</param>
 internal readonly record struct SameModels(long Values, long Differing)
 {
     /// <summary>Compares: two results that each are within 0.5 ulp + 2e-6 · max|W| of the truth are within twice that of each
     /// other.</summary>
-    /// <exception cref="InvalidOperationException">Two values are further apart.</exception>
     public static SameModels Check(string expected, string actual)
     {
         using var files = new InputFiles();
@@ -24,7 +21,6 @@ internal readonly record struct SameModels(long Values, long Differing)
         ReadOnlySpan<ushort> Numbers(StoredTensor tensor) => MemoryMarshal.Cast<byte, ushort>(files.ReadAll(tensor));
     }
 
-    /// <inheritdoc/>
     public override string ToString() =>
         FormattableString.Invariant($"{Differing} of {Values} values differ in their last bit ({(double)Differing / Values:P4})");
 

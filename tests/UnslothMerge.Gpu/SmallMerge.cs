@@ -31,6 +31,5 @@ internal sealed class SmallMerge : IDisposable
         return same;
     }
 
-    /// <inheritdoc/>
     public void Dispose() => Directory.Delete(_directory, recursive: true);
 }

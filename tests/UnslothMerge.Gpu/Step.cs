@@ -1,9 +1,6 @@
 namespace UnslothMerge.Gpu;
 
 /// <summary>One part of the check, in a process of its own: what crashes or hangs ends no other.</summary>
-/// <param name="Name">Its name.</param>
-/// <param name="Seconds">The most that it may take.</param>
-/// <param name="Do">Does it, or throws.</param>
 internal sealed record Step(string Name, int Seconds, Action<Settings> Do)
 {
     /// <summary>All of them, in order.</summary>
@@ -18,7 +15,6 @@ internal sealed record Step(string Name, int Seconds, Action<Settings> Do)
     ];
 
     /// <summary>Runs all steps; without a device that works, only the first.</summary>
-    /// <returns>0 if all passed.</returns>
     public static int RunAll(Settings settings)
     {
         var clock = Stopwatch.StartNew();
@@ -37,7 +33,6 @@ internal sealed record Step(string Name, int Seconds, Action<Settings> Do)
     }
 
     /// <summary>Runs it in this process and prints what fails with all its causes.</summary>
-    /// <returns>The exit code.</returns>
     public int Run(Settings settings)
     {
         try

@@ -1,22 +1,14 @@
 namespace UnslothMerge.Gpu;
 
 /// <summary>One merge of the table, and what it took.</summary>
-/// <param name="Name">What the table calls it.</param>
-/// <param name="Model">The base.</param>
-/// <param name="Adapter">The adapter.</param>
-/// <param name="Threads">The most threads on the CPU, and lanes of the device.</param>
 internal sealed record TableRow(string Name, string Model, string Adapter, int Threads)
 {
-    /// <summary>The seconds on the device, by round.</summary>
     public List<double> OnDevice { get; } = [];
 
-    /// <summary>The seconds on the CPU, by round.</summary>
     public List<double> OnCpu { get; } = [];
 
-    /// <summary>Merges on the CPU and on the device, planning included.</summary>
-    /// <param name="device">The device.</param>
-    /// <param name="directory">Where the outputs go.</param>
-    /// <param name="check">True to compare the outputs, and to ask what -Device auto would do.</param>
+    /// <summary>Merges on the CPU and on the device, planning included; a check compares the outputs and asks what -Device auto would
+    /// do.</summary>
     public void Measure(DeviceRequest device, string directory, bool check)
     {
         var (cpu, there) = (Path.Combine(directory, "cpu"), Path.Combine(directory, "device"));

@@ -40,7 +40,6 @@ internal sealed class TinyModel(string config, params TinyTensor[] tensors)
         TinyTensor.Lora(module, Numbers.Of([1, a.Length], i => a[i]), Numbers.Of([b.Length, 1], i => b[i])));
 
     /// <summary>Writes <c>base</c> and <c>adapter</c>, <c>adapter1</c>, …</summary>
-    /// <returns>The adapters' paths.</returns>
     public IReadOnlyList<string> Write(TemporaryDirectory directory)
     {
         Base(directory["base"], config, tensors);
@@ -121,8 +120,7 @@ internal sealed class TinyModel(string config, params TinyTensor[] tensors)
         AdapterSaver.Save(plan, ModelExtras.ForAdapter(plan, destination, new ExtrasOptions()), destination, sync: false);
     }
 
-    /// <summary>Converts a model, or merges adapters of one, in another format.</summary>
-    /// <param name="computed">True to compute every tensor, as if something had changed it.</param>
+    /// <summary>Saves a merge in a format; every tensor is computed, as if something had changed it, if that is said.</summary>
     public static IReadOnlyList<TensorResult> Requantize(MergePlan plan, string output, OutputRequest request, bool computed = false)
     {
         var tensors = plan.Tensors.Select(t => computed && t.Source.Verbatim is null ? t with { Action = TensorAction.Merge } : t);

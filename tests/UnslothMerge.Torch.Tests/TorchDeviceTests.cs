@@ -11,7 +11,7 @@ public sealed class TorchDeviceTests : FileTests
     [InlineData(TensorType.BF16)]
     [InlineData(TensorType.F16)]
     [InlineData(TensorType.F32)]
-    public void A_large_merge_is_what_the_cores_make_of_it(TensorType type)
+    internal void A_large_merge_is_what_the_cores_make_of_it(TensorType type)
     {
         var plan = Large(type);
         var onCores = TinyModel.Save(plan, Temp["cores"]);

@@ -14,7 +14,6 @@ public sealed class TorchGoldenTests
             "bf16-to-fp16", "moe-mixtral-fused"], name => Assert.Contains(name, names));
     }
 
-    [Theory]
-    [MemberData(nameof(Cases))]
+    [Theory, MemberData(nameof(Cases))]
     public void Case(string name) => DeviceGolden.Check(name, new DeviceRequest(DeviceKind.TorchCpu));
 }

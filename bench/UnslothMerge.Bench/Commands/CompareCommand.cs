@@ -42,12 +42,7 @@ internal static class CompareCommand
         return command;
     }
 
-    /// <summary>Measures and prints.</summary>
-    /// <param name="model">What is copied.</param>
-    /// <param name="merges">What is merged; PEFT only takes part where that is the same model, and with no options.</param>
-    /// <param name="outputs">Where outputs go.</param>
-    /// <param name="parsed">The options of <see cref="Options.Measuring"/>.</param>
-    /// <param name="cancellation">Stops after the run at hand.</param>
+    /// <summary>Measures and prints. PEFT only takes part in merges of the model that is copied, and with no options.</summary>
     public static void Compare(
         string model, IReadOnlyList<Merge> merges, string outputs, ParseResult parsed, CancellationToken cancellation)
     {

@@ -5,48 +5,40 @@ namespace UnslothMerge.Bench.Commands;
 /// <summary>Options that several commands have.</summary>
 internal static class Options
 {
-    /// <summary>--shape.</summary>
     public static Option<string> Shape()
     {
         var option = new Option<string>("--shape") { Description = "The model's dimensions.", DefaultValueFactory = _ => "1b" };
         return option.AcceptOnlyFromAmong([.. ModelShape.Known.Select(s => s.Name)]);
     }
 
-    /// <summary>--dtype.</summary>
     public static Option<string> DType(params string[] names)
     {
         var option = new Option<string>("--dtype") { Description = "The dtype of the tensors.", DefaultValueFactory = _ => names[0] };
         return option.AcceptOnlyFromAmong(names);
     }
 
-    /// <summary>--out, a directory that is made if need be.</summary>
     public static Option<string> Out() => new("--out") { Description = "The directory to write.", Required = true };
 
-    /// <summary>--rounds.</summary>
     public static Option<int> Rounds { get; } = new("--rounds")
     {
         Description = "How often everything is measured.",
         DefaultValueFactory = _ => 5,
     };
 
-    /// <summary>--sync.</summary>
     public static Option<string> Sync { get; } = new Option<string>("--sync")
     {
         Description = "none: nobody waits for the disk; both: copy and merge wait until all is on the disk; each: measure it either way.",
         DefaultValueFactory = _ => "none",
     }.AcceptOnlyFromAmong("none", "both", "each");
 
-    /// <summary>--warm.</summary>
     public static Option<bool> Warm { get; } = new("--warm")
     {
         Description = "Before each measurement a copy that does not count: all find memory that was in use just now, "
             + "which a virtual machine need not get from its host first.",
     };
 
-    /// <summary>--peft.</summary>
     public static Option<bool> Peft { get; } = new("--peft") { Description = "Measure PEFT's own merge too, if python3 has it." };
 
-    /// <summary>--against.</summary>
     public static Option<string?> Against { get; } = new("--against")
     {
         Description = "The UnslothMerge.psd1 of another build: measure the merges of both builds, and no copy.",
@@ -55,7 +47,6 @@ internal static class Options
     /// <summary>What every measurement of merges takes.</summary>
     public static IReadOnlyList<Option> Measuring { get; } = [Rounds, Sync, Warm, Peft, Against];
 
-    /// <summary>--ranks, separated by commas.</summary>
     public static Option<int[]> Ranks(params int[] usual) => new("--ranks")
     {
         Description = "Ranks of adapters to make and merge, such as 16,64,256.",
@@ -63,10 +54,8 @@ internal static class Options
         CustomParser = ReadRanks,
     };
 
-    /// <summary>--sparse.</summary>
     public static Option<bool> Sparse() => new("--sparse") { Description = "Headers and file lengths only: zeros that take no space." };
 
-    /// <summary>--dir.</summary>
     public static Option<string> Directory() => new("--dir")
     {
         Description = "Where everything is made for the time being.",

@@ -3,37 +3,20 @@ namespace UnslothMerge.Bench.Generating;
 /// <summary>Makes a LoRA adapter on all linear layers, as PEFT's <c>save_pretrained</c> writes it.</summary>
 internal static class AdapterGenerator
 {
-    /// <summary>Makes an adapter.</summary>
-    /// <param name="shape">The base model's dimensions.</param>
-    /// <param name="rank">The rank of every delta.</param>
-    /// <param name="directory">Where; made if need be.</param>
-    /// <param name="type">The dtype of its tensors.</param>
-    /// <param name="dora">True for magnitude vectors as well (DoRA).</param>
-    /// <param name="sparse">True for a file of the right length without any data.</param>
-    /// <param name="cancellation">Stops the writing.</param>
-    /// <returns>The bytes of its tensors' file.</returns>
+    /// <summary>Makes an adapter and gives the bytes of its tensors' file; a sparse one has no data.</summary>
     public static long Generate(
         ModelShape shape, int rank, string directory, TensorType type, bool dora, bool sparse, CancellationToken cancellation)
     {
         Directory.CreateDirectory(directory);
         var config = new JsonObject
         {
-            ["auto_mapping"] = null,
             ["base_model_name_or_path"] = $"bench/{shape.Name}",
-            ["bias"] = "none",
-            ["fan_in_fan_out"] = false,
-            ["inference_mode"] = true,
-            ["init_lora_weights"] = true,
             ["lora_alpha"] = 2 * rank,
-            ["lora_dropout"] = 0.0,
-            ["modules_to_save"] = null,
             ["peft_type"] = "LORA",
             ["r"] = rank,
-            ["revision"] = null,
             ["target_modules"] = new JsonArray([.. shape.Linears.Select(l => JsonValue.Create(l.Module.Split('.')[1]))]),
             ["task_type"] = "CAUSAL_LM",
             ["use_dora"] = dora,
-            ["use_rslora"] = false,
         };
         File.WriteAllText(Path.Combine(directory, "adapter_config.json"), JsonFile.Text(config));
 

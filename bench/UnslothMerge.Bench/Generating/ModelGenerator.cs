@@ -5,14 +5,7 @@ internal static class ModelGenerator
 {
     private const int BeginOfText = 0, EndOfText = 1;
 
-    /// <summary>Makes a model.</summary>
-    /// <param name="shape">Its dimensions.</param>
-    /// <param name="directory">Where; made if need be.</param>
-    /// <param name="type">The dtype of its tensors.</param>
-    /// <param name="maxShardBytes">The largest shard.</param>
-    /// <param name="sparse">True for shards of the right length without any data.</param>
-    /// <param name="cancellation">Stops the writing.</param>
-    /// <returns>The bytes of all shards.</returns>
+    /// <summary>Makes a model and gives the bytes of all shards; sparse ones have no data.</summary>
     public static long Generate(
         ModelShape shape, string directory, TensorType type, long maxShardBytes, bool sparse, CancellationToken cancellation)
     {
@@ -51,21 +44,16 @@ internal static class ModelGenerator
     {
         ["architectures"] = new JsonArray("LlamaForCausalLM"),
         ["model_type"] = "llama",
-        ["attention_bias"] = false,
-        ["attention_dropout"] = 0.0,
         ["bos_token_id"] = BeginOfText,
         ["eos_token_id"] = EndOfText,
         ["head_dim"] = shape.HeadSize,
         ["hidden_act"] = "silu",
         ["hidden_size"] = shape.Hidden,
-        ["initializer_range"] = 0.02,
         ["intermediate_size"] = shape.Intermediate,
         ["max_position_embeddings"] = 131072,
-        ["mlp_bias"] = false,
         ["num_attention_heads"] = shape.Heads,
         ["num_hidden_layers"] = shape.Layers,
         ["num_key_value_heads"] = shape.KeyValueHeads,
-        ["pretraining_tp"] = 1,
         ["rms_norm_eps"] = 1e-5,
         ["rope_scaling"] = new JsonObject
         {
@@ -75,7 +63,6 @@ internal static class ModelGenerator
         ["rope_theta"] = 500000.0,
         ["tie_word_embeddings"] = shape.Tied,
         ["torch_dtype"] = type.TorchName(),
-        ["use_cache"] = true,
         ["vocab_size"] = shape.Vocabulary,
     };
 

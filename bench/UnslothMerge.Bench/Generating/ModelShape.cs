@@ -1,16 +1,6 @@
 namespace UnslothMerge.Bench.Generating;
 
 /// <summary>The dimensions of a Llama: what its config.json says, and the tensors that follow from it.</summary>
-/// <param name="Name">What the command line calls it.</param>
-/// <param name="Hidden">The width of the residual stream.</param>
-/// <param name="Intermediate">The width of the MLP.</param>
-/// <param name="Layers">The number of decoder layers.</param>
-/// <param name="Heads">The attention heads.</param>
-/// <param name="KeyValueHeads">The heads of keys and values.</param>
-/// <param name="HeadSize">The width of a head.</param>
-/// <param name="Vocabulary">The number of tokens.</param>
-/// <param name="Tied">True if the output layer is the embedding.</param>
-/// <param name="RopeFactor">How far the rotary positions are stretched.</param>
 internal sealed record ModelShape(
     string Name, int Hidden, int Intermediate, int Layers, int Heads, int KeyValueHeads, int HeadSize, int Vocabulary, bool Tied,
     double RopeFactor)

@@ -15,10 +15,7 @@ internal sealed class RandomBlock
     private readonly int _width;
     private long _next;
 
-    /// <summary>Makes a block.</summary>
-    /// <param name="type">BF16, F16 or F32.</param>
-    /// <param name="deviation">The standard deviation of the numbers.</param>
-    /// <param name="seed">Other seeds give other numbers.</param>
+    /// <summary>Makes a block of BF16, F16 or F32.</summary>
     public RandomBlock(TensorType type, double deviation, int seed)
     {
         _width = type.Bits() / 8;

@@ -5,12 +5,7 @@ internal static class TensorFiles
 {
     private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
 
-    /// <summary>Writes one file.</summary>
-    /// <param name="path">Where.</param>
-    /// <param name="tensors">Its tensors.</param>
-    /// <param name="block">The numbers; null leaves a hole in their place.</param>
-    /// <param name="cancellation">Stops the writing.</param>
-    /// <returns>The file's length.</returns>
+    /// <summary>Writes one file, with a hole for the data if there is no block, and gives its length.</summary>
     public static long Write(string path, IEnumerable<TensorSpec> tensors, RandomBlock? block, CancellationToken cancellation)
     {
         var layout = new ShardLayout(tensors, Metadata);

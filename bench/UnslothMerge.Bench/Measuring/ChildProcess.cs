@@ -4,7 +4,6 @@ namespace UnslothMerge.Bench.Measuring;
 internal static class ChildProcess
 {
     /// <summary>Runs a program and gives what it wrote to its standard output, and how long it took from start to end.</summary>
-    /// <exception cref="InvalidOperationException">It failed.</exception>
     public static (string Output, double Seconds) Run(string program, params IEnumerable<string> arguments)
     {
         var clock = Stopwatch.StartNew();

@@ -7,13 +7,8 @@ namespace UnslothMerge.Bench.Measuring;
 /// </summary>
 internal static class Comparison
 {
-    /// <summary>Measures each contender once per round, after one round that does not count.</summary>
-    /// <param name="contenders">Who takes part.</param>
-    /// <param name="rounds">The number of rounds.</param>
-    /// <param name="before">Runs before each measurement, and does not count.</param>
-    /// <param name="directory">Where the outputs go, one at a time; it must exist.</param>
-    /// <param name="cancellation">Stops after the run at hand.</param>
-    /// <returns>For each contender its measurements, by round.</returns>
+    /// <summary>Measures each contender once per round, after one round that does not count; what runs before each does not either. Gives
+    /// the measurements of each contender, by round.</summary>
     public static Measurement[][] Run(
         IReadOnlyList<Contender> contenders, int rounds, Contender? before, string directory, CancellationToken cancellation)
     {

@@ -3,7 +3,6 @@ namespace UnslothMerge.Bench.Measuring;
 /// <summary>The system's own copy of the base: the yardstick.</summary>
 internal sealed record CopyContender(string Base, bool Sync) : Contender(OperatingSystem.IsWindows() ? "xcopy" : "cp -r", Sync)
 {
-    /// <inheritdoc/>
     public override Measurement Run(string output)
     {
         var (_, seconds) = OperatingSystem.IsWindows()

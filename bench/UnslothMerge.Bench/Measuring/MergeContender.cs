@@ -1,12 +1,8 @@
 namespace UnslothMerge.Bench.Measuring;
 
 /// <summary>The merge as a user runs it: a fresh PowerShell, the two cmdlets.</summary>
-/// <param name="Merge">What is merged.</param>
-/// <param name="Sync">False for -NoSync.</param>
-/// <param name="Module">The manifest of the module, if it is not this checkout's.</param>
 internal sealed record MergeContender(Merge Merge, bool Sync, string? Module = null) : Contender($"merge {Merge.Name}", Sync)
 {
-    /// <inheritdoc/>
     public override Measurement Run(string output)
     {
         var (@base, adapter) = (PowerShellProcess.Quote(Merge.Base), PowerShellProcess.Quote(Merge.Adapter));

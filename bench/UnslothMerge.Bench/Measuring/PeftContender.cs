@@ -33,7 +33,6 @@ internal sealed record PeftContender(Merge Merge, bool Sync) : Contender($"PEFT 
         }
     }
 
-    /// <inheritdoc/>
     public override Measurement Run(string output)
     {
         var (text, seconds) = ChildProcess.Run("python3", "-c", Script, Merge.Base, Merge.Adapter, output);

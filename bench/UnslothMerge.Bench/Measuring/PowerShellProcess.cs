@@ -15,9 +15,6 @@ internal static class PowerShellProcess
     public static string Module { get; } = FindModule();
 
     /// <summary>Imports the module in $importSeconds, runs a script, and gives its figures and the seconds of the process.</summary>
-    /// <param name="script">What to run.</param>
-    /// <param name="module">The manifest of the module, if it is not this checkout's.</param>
-    /// <exception cref="InvalidOperationException">It failed, or gave none.</exception>
     public static (string[] Figures, double Seconds) Run(string script, string? module = null)
     {
         var (text, seconds) = Start($"""

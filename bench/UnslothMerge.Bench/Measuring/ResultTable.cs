@@ -3,9 +3,7 @@ namespace UnslothMerge.Bench.Measuring;
 /// <summary>Prints measurements as a Markdown table, each set beside the copy with the same promise about the disk.</summary>
 internal static class ResultTable
 {
-    /// <summary>Prints the table.</summary>
-    /// <param name="contenders">Who took part; a <see cref="CopyContender"/> for every kind of sync.</param>
-    /// <param name="results">For each contender its measurements, by round.</param>
+    /// <summary>Prints the table; there is a <see cref="CopyContender"/> for every kind of sync.</summary>
     public static void Print(IReadOnlyList<Contender> contenders, Measurement[][] results)
     {
         List<string[]> rows = [["what", "median s", "min s", "/ cp, median of rounds", "/ cp, of medians", "peak MB"]];
@@ -26,8 +24,6 @@ internal static class ResultTable
     }
 
     /// <summary>Prints a table of merges by two builds, this one's and then the other's in each pair.</summary>
-    /// <param name="contenders">Pairs of the same merge.</param>
-    /// <param name="results">For each contender its measurements, by round.</param>
     public static void PrintPairs(IReadOnlyList<Contender> contenders, Measurement[][] results)
     {
         List<string[]> rows = [["what", "median s", "min s", "/ other, median of rounds", "/ other, of medians", "MB", "other s", "MB"]];
@@ -42,7 +38,6 @@ internal static class ResultTable
     }
 
     /// <summary>Prints a table whose first column is text and whose others are numbers.</summary>
-    /// <param name="rows">The header and the rows.</param>
     public static void Print(List<string[]> rows)
     {
         rows.Insert(1, Array.ConvertAll(rows[0], _ => "-"));

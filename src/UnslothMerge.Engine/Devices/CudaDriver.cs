@@ -30,18 +30,6 @@ internal sealed unsafe class CudaDriver
     /// <summary>The number of GPUs; 0 without a driver.</summary>
     public static int Count => Loaded.Value?._count ?? 0;
 
-    /// <summary>The CUDA version that the driver supports; 0.0 without a driver.</summary>
-    public static Version Version
-    {
-        get
-        {
-            int version = 0;
-            return Loaded.Value is { } driver && ((delegate* unmanaged<int*, int>)driver.Export("cuDriverGetVersion"))(&version) == 0
-                ? new Version(version / 1000, version % 1000 / 10)
-                : new Version(0, 0);
-        }
-    }
-
     /// <summary>The driver.</summary>
     public static CudaDriver Instance => Loaded.Value ?? throw new InvalidOperationException("There is no CUDA driver.");
 

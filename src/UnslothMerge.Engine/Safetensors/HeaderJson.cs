@@ -6,9 +6,8 @@ internal sealed record HeaderEntry(string Name, TensorType Type, ulong[] Shape, 
 /// <summary>Reads the JSON of a header. Duplicate keys, which JSON parsers resolve in different ways, are errors.</summary>
 internal static class HeaderJson
 {
-    public static (Dictionary<string, string> Metadata, List<HeaderEntry> Entries) Read(byte[] json, string path)
+    public static List<HeaderEntry> Read(byte[] json, string path)
     {
-        var metadata = new Dictionary<string, string>(StringComparer.Ordinal);
         var entries = new List<HeaderEntry>();
         var names = new HashSet<string>(StringComparer.Ordinal);
         try
@@ -25,7 +24,7 @@ internal static class HeaderJson
 
                 if (name == "__metadata__")
                 {
-                    ReadMetadata(ref reader, metadata);
+                    CheckMetadata(ref reader);
                 }
                 else
                 {
@@ -33,7 +32,7 @@ internal static class HeaderJson
                 }
             }
 
-            return reader.Read() ? throw new JsonException("Something follows the header's object.") : (metadata, entries);
+            return reader.Read() ? throw new JsonException("Something follows the header's object.") : entries;
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
@@ -41,7 +40,7 @@ internal static class HeaderJson
         }
     }
 
-    private static void ReadMetadata(ref Utf8JsonReader reader, Dictionary<string, string> metadata)
+    private static void CheckMetadata(ref Utf8JsonReader reader)
     {
         // MLX writes null for none.
         if (Next(ref reader) == JsonTokenType.Null)
@@ -50,11 +49,12 @@ internal static class HeaderJson
         }
 
         Require(reader.TokenType == JsonTokenType.StartObject, JsonTokenType.StartObject, "__metadata__");
+        var keys = new HashSet<string>(StringComparer.Ordinal);
         while (Next(ref reader) != JsonTokenType.EndObject)
         {
             var key = reader.GetString()!;
             Expect(ref reader, JsonTokenType.String, $"__metadata__.{key}");
-            if (!metadata.TryAdd(key, reader.GetString()!))
+            if (!keys.Add(key))
             {
                 throw new JsonException($"'{key}' occurs twice in __metadata__.");
             }

@@ -23,10 +23,4 @@ internal sealed class SafetensorsException(SafetensorsError kind, string path, s
         path,
         kind is SafetensorsError.MetadataIncompleteBuffer or SafetensorsError.InvalidHeaderLength
             ? "The file is probably truncated. Download or copy it again and compare its size."
-            : "Download or copy the file again.")
-{
-    public SafetensorsError Kind { get; } = kind;
-
-    /// <summary>The tensor whose entry is invalid, if there is one.</summary>
-    public string? Tensor { get; } = tensor;
-}
+            : "Download or copy the file again.");

@@ -12,10 +12,6 @@ internal static class AdapterSaver
 {
     private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
 
-    /// <summary>Writes a plan's one adapter, with what belongs to it by itself.</summary>
-    public static SavedShard Save(MergePlan plan, Destination destination, bool sync) =>
-        Save(plan, ModelExtras.ForAdapter(plan, destination, new ExtrasOptions()), destination, sync);
-
     /// <summary>Writes a plan's one adapter: its tensors in every bit, under the names that PEFT gives them today, and its config with
     /// every key.</summary>
     public static SavedShard Save(MergePlan plan, ModelExtras extras, Destination destination, bool sync)

@@ -18,11 +18,6 @@ internal sealed record SavedShard(string Path, long Bytes, ImmutableArray<Tensor
 /// <summary>Saves a merged model: shards, index, config, the files carried over, and a card; all or nothing.</summary>
 internal static class ModelSaver
 {
-    /// <summary>Writes a planned model, with what belongs to it by itself.</summary>
-    public static IReadOnlyList<SavedShard> Save(
-        Destination destination, string method, RunOptions options, IProgress<MergeProgress>? progress, CancellationToken cancellation) =>
-        Save(ModelExtras.For(options.Plan.Write, destination, method, new ExtrasOptions()), destination, options, progress, cancellation);
-
     /// <summary>Writes a planned model. If it fails or is cancelled, the destination is as before.</summary>
     public static IReadOnlyList<SavedShard> Save(ModelExtras extras, Destination destination, RunOptions options,
         IProgress<MergeProgress>? progress, CancellationToken cancellation)

@@ -9,8 +9,7 @@ public sealed class CombinedMergeTests : FileTests
     private static readonly List<AdapterStep> Steps =
         [.. new GoldenCase("weighted-three").Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a.Path), a.Weight))];
 
-    [Theory]
-    [MemberData(nameof(CombinedTermTests.Types), MemberType = typeof(CombinedTermTests))]
+    [Theory, MemberData(nameof(CombinedTermTests.Types), MemberType = typeof(CombinedTermTests))]
     internal void IsTheFormulaOnEveryTensor(CombinationType type)
     {
         var plan = MergePlanner.Plan(Base, Steps, new PlanOptions { Combination = type, Density = 0.3, Seed = 5 });

@@ -12,8 +12,7 @@ public sealed class CombinedTermTests
     private static readonly Gen<double> Dyadic = Gen.Int[-2, 4].Select(v => v * 0.5);
     private static readonly Gen<float> Fine = Gen.Float[-1, 1];
 
-    [Theory]
-    [MemberData(nameof(Types))]
+    [Theory, MemberData(nameof(Types))]
     internal void IsTheCombinationOfWholeTensors(CombinationType type) =>
         Gen.Select(Gen.Int[1, 9], Gen.Int[1, 17], Gen.Int[1, 4], Gen.Bool).SelectMany((rows, columns, adapters, coarse) =>
             Gen.Select(
@@ -52,8 +51,7 @@ public sealed class CombinedTermTests
             }
         });
 
-    [Theory]
-    [MemberData(nameof(Types))]
+    [Theory, MemberData(nameof(Types))]
     internal void DoesNotDependOnTheCut(CombinationType type) =>
         Gen.Select(Fine.Array[99], Fine.Array[99], Gen.Int[1, 11], Gen.Int[1, 11], Gen.Int[1, 9])
             .Sample((a, b, scanHeight, tileHeight, tileWidth) =>
@@ -64,8 +62,7 @@ public sealed class CombinedTermTests
             Assert.Equal(Apply(term, view, 1, 11, 11, 9), Apply(term, view, 1, scanHeight, tileHeight, tileWidth));
         });
 
-    [Theory]
-    [MemberData(nameof(Types))]
+    [Theory, MemberData(nameof(Types))]
     internal void WhatIsNotFiniteIsNotLost(CombinationType type)
     {
         foreach (var value in new[] { float.NaN, float.NegativeInfinity })

@@ -2,8 +2,6 @@ namespace UnslothMerge.Tests.Devices;
 
 /// <summary>A device without libtorch, for tensors of F32: it adds one to every element, whatever the deltas say, and holds only so many
 /// elements.</summary>
-/// <param name="capacity">The elements that all lanes together hold.</param>
-/// <param name="mostLanes">The lanes that can be open at a time.</param>
 internal sealed class FakeDevice(long capacity, int mostLanes = int.MaxValue) : IMergeDevice
 {
     private int _lanes;

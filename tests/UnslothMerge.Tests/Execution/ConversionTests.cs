@@ -14,8 +14,7 @@ public sealed class ConversionTests : FileTests
         new MatrixTheoryData<TensorType, TensorType>(
             [TensorType.F16, TensorType.BF16, TensorType.F32, TensorType.F64], [TensorType.F16, TensorType.BF16, TensorType.F32]);
 
-    [Theory]
-    [MemberData(nameof(Pairs))]
+    [Theory, MemberData(nameof(Pairs))]
     internal void Values_are_rounded_once(TensorType from, TensorType to)
     {
         // BF16 has no 65504: it becomes 65536, which F16 has not.

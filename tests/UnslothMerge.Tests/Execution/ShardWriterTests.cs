@@ -1,71 +1,41 @@
 namespace UnslothMerge.Tests.Execution;
 
-public sealed class ShardWriterTests
+public sealed class ShardWriterTests : FileTests
 {
     // Long enough to cross the blocks in which files are written, some too long for a spare buffer.
     private const int SpareBytes = 100_000;
 
-    [Fact]
-    public void Whatever_is_left_to_others_is_written() =>
-        Gen.Select(Gen.Int[1, 120_000].Array[1, 40], Gen.Int[0, 3], Gen.Int[1, 6]).Sample(
-        (lengths, spares, threads) =>
-        {
-            var path = Path.GetTempFileName();
-            try
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Whatever_is_left_to_others_or_to_the_disk_is_written(bool toDisk)
+    {
+        Assert.SkipWhen(toDisk && !HasDirectWrites(), "This file system has no direct writes.");
+        var length = Gen.Int[1, toDisk ? 700_000 : 120_000];
+        Gen.Select(length.Array[1, toDisk ? 12 : 40], Gen.Int[0, 10_000], Gen.Int[0, 3], Gen.Int[1, 6]).Sample(
+            (lengths, start, spares, threads) =>
             {
-                var pieces = new List<(long At, byte[] Bytes)>();
-                foreach (var length in lengths)
+                using var directory = new TemporaryDirectory();
+                var expected = new byte[start + lengths.Sum()];
+                new Random(lengths[0]).NextBytes(expected.AsSpan(start));
+                using (var handle = File.OpenHandle(directory["shard"], FileMode.Create, FileAccess.Write))
+                using (var buffers = toDisk ? new PieceBuffers(5, 256 * 1024) : new PieceBuffers(spares, SpareBytes))
+                using (var direct = toDisk ? DirectWrites.Prepare(buffers) : null)
+                using (var file = new ShardWriter(handle, buffers, direct))
                 {
-                    var bytes = new byte[length];
-                    new Random(pieces.Count).NextBytes(bytes);
-                    pieces.Add((pieces.Sum(p => (long)p.Bytes.Length), bytes));
+                    RandomAccess.SetLength(handle, expected.Length);
+                    Parallel.For(0, lengths.Length, new ParallelOptions { MaxDegreeOfParallelism = threads }, i =>
+                    {
+                        var at = start + lengths.Take(i).Sum();
+                        file.Write(at, expected.AsSpan(at, lengths[i]));
+                    });
+                    direct?.Wait();
                 }
 
-                using (var handle = File.OpenHandle(path, FileMode.Create, FileAccess.Write))
-                using (var buffers = new PieceBuffers(spares, SpareBytes))
-                using (var file = new ShardWriter(handle, buffers, null))
-                {
-                    var options = new ParallelOptions { MaxDegreeOfParallelism = threads };
-                    Parallel.ForEach(pieces, options, piece => file.Write(piece.At, piece.Bytes));
-                }
-
-                Assert.True(pieces.SelectMany(p => p.Bytes).SequenceEqual(File.ReadAllBytes(path)));
-            }
-            finally
-            {
-                File.Delete(path);
-            }
-        },
-        iter: 50);
-
-    // On a file system without direct writes, all of it goes the other way.
-    [Fact]
-    public void Whatever_is_left_to_the_disk_is_written() =>
-        Gen.Select(Gen.Int[1, 700_000].Array[1, 12], Gen.Int[0, 10_000], Gen.Int[1, 4]).Sample(
-        (lengths, start, threads) =>
-        {
-            using var directory = new TemporaryDirectory();
-            var path = Path.Combine(directory.Path, "shard");
-            var expected = new byte[start + lengths.Sum()];
-            new Random(lengths[0]).NextBytes(expected.AsSpan(start));
-            using (var handle = File.OpenHandle(path, FileMode.Create, FileAccess.Write))
-            using (var buffers = new PieceBuffers(5, 256 * 1024))
-            using (var direct = DirectWrites.Prepare(buffers))
-            using (var file = new ShardWriter(handle, buffers, direct))
-            {
-                RandomAccess.SetLength(handle, expected.Length);
-                var options = new ParallelOptions { MaxDegreeOfParallelism = threads };
-                Parallel.For(0, lengths.Length, options, i =>
-                {
-                    var at = start + lengths.Take(i).Sum();
-                    file.Write(at, expected.AsSpan(at, lengths[i]));
-                });
-                direct?.Wait();
-            }
-
-            Assert.True(expected.AsSpan().SequenceEqual(File.ReadAllBytes(path)));
-        },
-        iter: 50);
+                Assert.True(expected.AsSpan().SequenceEqual(File.ReadAllBytes(directory["shard"])));
+            },
+            iter: 50);
+    }
 
     // Numbers of errno.h. What was refused or left is written as usual; a page cache would take what the disk cannot.
     [Theory]
@@ -81,13 +51,17 @@ public sealed class ShardWriterTests
     [Fact]
     public void A_write_that_fails_is_an_error()
     {
-        var path = Path.GetTempFileName();
-        var handle = File.OpenHandle(path, FileMode.Create, FileAccess.Write);
+        var handle = File.OpenHandle(Temp["shard"], FileMode.Create, FileAccess.Write);
         using var buffers = new PieceBuffers(1, SpareBytes);
         using var file = new ShardWriter(handle, buffers, null);
         handle.Dispose();
-
         Assert.Throws<ObjectDisposedException>(() => file.Write(0, [1]));
-        File.Delete(path);
+    }
+
+    private bool HasDirectWrites()
+    {
+        using var handle = File.OpenHandle(Temp["probe"], FileMode.Create, FileAccess.Write);
+        using var file = DirectFile.Open(handle);
+        return file is not null && DirectWrites.BuffersOf(256 * 1024) > 0;
     }
 }

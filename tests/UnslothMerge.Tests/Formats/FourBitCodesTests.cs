@@ -4,8 +4,7 @@ public sealed class FourBitCodesTests
 {
     public static TheoryData<string> Names => ["nf4", "fp4"];
 
-    [Theory]
-    [MemberData(nameof(Names))]
+    [Theory, MemberData(nameof(Names))]
     public void WhatWasDecodedIsEncodedAsItWas(string name) =>
         Gen.Select(Gen.Byte[0, 15].Array[64, 640], Gen.Int[5, 7].Select(p => 1 << p), Gen.Float[1e-30f, 1e30f])
             .Sample((codes, blockSize, scale) =>

@@ -28,8 +28,7 @@ public sealed class QuantizedBasesTests : FileTests
         [.. new[] { 2, 3, 4, 5, 8 }.SelectMany(bits => new (int, bool, bool?)[]
             { (bits, false, null), (bits, true, false), (bits, true, true) })];
 
-    [Theory]
-    [MemberData(nameof(FourBits))]
+    [Theory, MemberData(nameof(FourBits))]
     internal void Bitsandbytes_blocks_cross_rows_and_end_short(string type, int block, bool nested, TensorType storage, TensorType dtype)
     {
         // 301 · 67 is odd, and no multiple of any block.
@@ -68,8 +67,7 @@ public sealed class QuantizedBasesTests : FileTests
         }
     }
 
-    [Theory]
-    [MemberData(nameof(GptqLayouts))]
+    [Theory, MemberData(nameof(GptqLayouts))]
     public void Gptq_of_any_width_version_and_order(int bits, string version, bool actOrder)
     {
         // More outputs than a panel has, and not a whole number of panels.
@@ -128,8 +126,7 @@ public sealed class QuantizedBasesTests : FileTests
         });
     }
 
-    [Theory]
-    [MemberData(nameof(PackedIntegers))]
+    [Theory, MemberData(nameof(PackedIntegers))]
     public void Packed_integers_may_be_asymmetric_and_reordered(int bits, bool asymmetric, bool? reordered)
     {
         var (rows, columns, group) = (21, 96, 32);

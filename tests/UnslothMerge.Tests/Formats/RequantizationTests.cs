@@ -9,8 +9,7 @@ public sealed class RequantizationTests : FileTests
         ["block", "tensor", "channel", "experts", "e5m2", "int8", "llm.int8", "int4", "int3", "asymmetric", "act-order", "nvfp4", "mxfp4",
             "gpt-oss", "gptq", "gptq3", "gptq8", "awq", "nf4", "fp4"];
 
-    [Theory]
-    [MemberData(nameof(All))]
+    [Theory, MemberData(nameof(All))]
     public void What_was_decoded_is_encoded_as_it_was(string format) =>
         Gen.Select(Gen.Int[1, 70], Gen.Int[1, 6], Gen.Int).Sample((rows, groups, seed) =>
         {

@@ -9,8 +9,7 @@ public sealed class BaseFormatTests : FileTests
             new GoldenCase(c) is { Outcome: "merged", Options.Count: 0 } @case && (c.StartsWith("q-", StringComparison.Ordinal)
                 || (c.StartsWith("ba-", StringComparison.Ordinal) && ModelDirectory.Open(@case.Base).Config.Quantization is not null)))];
 
-    [Theory]
-    [MemberData(nameof(Cases))]
+    [Theory, MemberData(nameof(Cases))]
     public void A_merge_comes_back_in_the_format_that_it_came_in(string name)
     {
         var @case = new GoldenCase(name);
@@ -41,8 +40,7 @@ public sealed class BaseFormatTests : FileTests
     }
 
     /// <summary>Encoding what was decoded gives the same codes.</summary>
-    [Theory]
-    [MemberData(nameof(Cases))]
+    [Theory, MemberData(nameof(Cases))]
     public void Computed_values_get_the_codes_that_they_came_from(string name)
     {
         var @base = new GoldenCase(name).Base;
@@ -52,8 +50,7 @@ public sealed class BaseFormatTests : FileTests
         Assert.Equal([], before.Where(t => after[t.Key] != t.Value && name.StartsWith("ba-", StringComparison.Ordinal)).Select(t => t.Key));
     }
 
-    [Theory]
-    [MemberData(nameof(Cases))]
+    [Theory, MemberData(nameof(Cases))]
     public void A_conversion_to_the_same_format_is_a_copy(string name)
     {
         var @base = new GoldenCase(name).Base;

@@ -6,8 +6,7 @@ public sealed class GoldenTests : FileTests
 {
     public static TheoryData<string> Cases => [.. GoldenCase.All];
 
-    [Theory]
-    [MemberData(nameof(Cases))]
+    [Theory, MemberData(nameof(Cases))]
     public void Case(string name)
     {
         var @case = new GoldenCase(name);

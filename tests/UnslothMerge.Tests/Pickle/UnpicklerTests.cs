@@ -92,8 +92,7 @@ public sealed class UnpicklerTests
         { "nests deeper", new PickleBuilder().Proto().Raw([.. Enumerable.Repeat((byte)'(', 70_000)]).Bytes },
     };
 
-    [Theory]
-    [MemberData(nameof(Malformed))]
+    [Theory, MemberData(nameof(Malformed))]
     public void RefusesWhatTorchDoesNotWrite(string reason, byte[] pickle) =>
         Assert.Contains(reason, Assert.Throws<PickleException>(() => Unpickler.Read(pickle, "x.bin")).Message, StringComparison.Ordinal);
 

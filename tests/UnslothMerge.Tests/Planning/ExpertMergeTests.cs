@@ -32,8 +32,7 @@ public sealed class ExpertMergeTests
 
     public static MatrixTheoryData<Stored, Trained> Forms => new(Enum.GetValues<Stored>(), Enum.GetValues<Trained>());
 
-    [Theory]
-    [MemberData(nameof(Forms))]
+    [Theory, MemberData(nameof(Forms))]
     public void Every_adapter_merges_into_every_checkpoint(Stored stored, Trained trained)
     {
         // Each expert of one has no part of its own in the other: that must be said, not guessed.

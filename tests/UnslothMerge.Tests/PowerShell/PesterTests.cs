@@ -17,7 +17,6 @@ public sealed class PesterTests
     }
 
     // Not enumerated when tests are only looked for: that would run all of them.
-    [Theory]
-    [MemberData(nameof(Results), DisableDiscoveryEnumeration = true)]
+    [Theory, MemberData(nameof(Results), DisableDiscoveryEnumeration = true)]
     public void Pester(string failure) => Assert.True(failure.Length == 0, failure);
 }

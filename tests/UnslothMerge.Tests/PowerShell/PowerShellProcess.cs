@@ -4,14 +4,10 @@ namespace UnslothMerge.Tests.PowerShell;
 internal static class PowerShellProcess
 {
     /// <summary>Runs commands that have the module of this checkout and gives what they wrote, line by line.</summary>
-    /// <param name="command">The commands.</param>
-    /// <param name="environment">Variables for the process.</param>
     public static IReadOnlyList<string> RunWithModule(string command, params (string Name, string Value)[] environment) =>
         Run($"Import-Module '{Path.Combine(Fixtures.Root, "UnslothMerge.psd1")}'; {command}", environment);
 
     /// <summary>Runs commands and gives what they wrote, line by line.</summary>
-    /// <param name="command">The commands.</param>
-    /// <param name="environment">Variables for the process.</param>
     public static IReadOnlyList<string> Run(string command, params (string Name, string Value)[] environment)
     {
         command = $"$ErrorActionPreference = 'Stop'; {command}";

@@ -92,16 +92,9 @@ public sealed class CombineTests
     [Fact]
     public void Lengths_must_agree()
     {
-        Assert.Throws<ArgumentOutOfRangeException>(() =>
-        {
-            TileStatistics statistics = default;
-            Combine.ToHalf(new float[2], new float[1], new byte[4], ref statistics);
-        });
-        Assert.Throws<ArgumentOutOfRangeException>(() =>
-        {
-            TileStatistics statistics = default;
-            Combine.ToHalf(new float[2], [], new byte[3], ref statistics);
-        });
+        TileStatistics statistics = default;
+        Assert.Throws<ArgumentOutOfRangeException>(() => Combine.ToHalf(new float[2], new float[1], new byte[4], ref statistics));
+        Assert.Throws<ArgumentOutOfRangeException>(() => Combine.ToHalf(new float[2], [], new byte[3], ref statistics));
     }
 
     [Theory, ClassData(typeof(Widths))]

@@ -17,25 +17,9 @@ public sealed class FourBitEncoderTests
     private static readonly (float Threshold, int Code)[] FloatThresholds =
         [(0.8333333f, 3), (0.583333f, 2), (0.4166667f, 5), (0.29166667f, 4), (0.20833333f, 7), (0.0859375f, 6), (0.00260417f, 1)];
 
-    public static TheoryData<int, string, bool> All
-    {
-        get
-        {
-            TheoryData<int, string, bool> all = [];
-            foreach (int width in new[] { 32, 128, 256, 512 })
-            {
-                all.Add(width, "nf4", true);
-                all.Add(width, "nf4", false);
-                all.Add(width, "fp4", true);
-                all.Add(width, "fp4", false);
-            }
+    public static MatrixTheoryData<int, string, bool> All => new([32, 128, 256, 512], ["nf4", "fp4"], [true, false]);
 
-            return all;
-        }
-    }
-
-    [Theory]
-    [MemberData(nameof(All))]
+    [Theory, MemberData(nameof(All))]
     public void Blocks_are_quantized_as_value_by_value(int width, string name, bool brain) =>
         Gen.Select(Gen.Int[1, 6].Select(s => 16 << s), Gen.Int[1, 700], Gen.Int).Sample(
             (blockSize, count, seed) =>

@@ -4,29 +4,19 @@ public sealed class QuantizationTests
 {
     public static TheoryData<string> Floats => ["E4M3", "E5M2", "E2M1"];
 
-    [Theory]
-    [MemberData(nameof(Floats))]
+    [Theory, MemberData(nameof(Floats))]
     public void A_small_float_is_the_nearest_one_of_every_bfloat16(string name)
     {
         var (grid, numbers, signBit) = Grid(name);
-        var values = new float[1 << 16];
-        for (var i = 0; i < values.Length; i++)
-        {
-            var value = BitConverter.UInt32BitsToSingle((uint)i << 16);
-            values[i] = float.IsFinite(value) ? value : 0;
-        }
-
+        float[] values = [.. Enumerable.Range(0, 1 << 16).Select(i => BitConverter.UInt32BitsToSingle((uint)i << 16))
+            .Select(v => float.IsFinite(v) ? v : 0)];
         var codes = new byte[values.Length];
         var statistics = default(TileStatistics);
         Quantization.Encode(grid, values, 1, codes, ref statistics);
-        for (var i = 0; i < values.Length; i++)
-        {
-            Assert.True(Nearest(numbers, values[i], signBit) == codes[i], $"{values[i]:R}: {codes[i]:X2}");
-        }
+        Assert.Equal(values.Select(v => Nearest(numbers, v, signBit)), codes);
     }
 
-    [Theory]
-    [MemberData(nameof(Floats))]
+    [Theory, MemberData(nameof(Floats))]
     public void Ties_go_to_the_even_code_and_numbers_to_themselves(string name)
     {
         var (grid, numbers, signBit) = Grid(name);

@@ -16,12 +16,8 @@ public sealed class ScaledCodesTests
             byte[] row = [.. Enumerable.Range(0, 256).Select(c => (byte)c)];
             float[] values = new float[256];
             ScaledCodes.Decode(codes, row, 0, [1f], [], 256, values, (SimdWidth)width);
-            for (int c = 0; c < 256; c++)
-            {
-                double expected = value(c);
-                Assert.True(double.IsNaN(expected) ? float.IsNaN(values[c]) : Bits((float)expected) == Bits(values[c]),
-                    $"{c:X2}: {values[c]}");
-            }
+            Assert.All(row, c => Assert.True(
+                double.IsNaN(value(c)) ? float.IsNaN(values[c]) : Bits((float)value(c)) == Bits(values[c]), $"{c:X2}: {values[c]}"));
         }
     }
 
@@ -77,11 +73,7 @@ public sealed class ScaledCodesTests
     [Fact]
     public void Powers_of_two_reach_from_denormals_to_NaN()
     {
-        for (int b = 0; b < 255; b++)
-        {
-            Assert.Equal(Math.ScaleB(1, b - 127), PowersOfTwo.Of((byte)b));
-        }
-
+        Assert.All(Enumerable.Range(0, 255), b => Assert.Equal(Math.ScaleB(1, b - 127), PowersOfTwo.Of((byte)b)));
         Assert.True(float.IsNaN(PowersOfTwo.Of(255)));
     }
 

@@ -5,8 +5,7 @@ public sealed class GoldenVerificationTests : FileTests
 {
     public static TheoryData<string> Cases => [.. GoldenCase.All.Where(n => new GoldenCase(n).Outcome is "merged" or "quantized")];
 
-    [Theory]
-    [MemberData(nameof(Cases))]
+    [Theory, MemberData(nameof(Cases))]
     public void Case(string name)
     {
         var plan = GoldenMerge.Save(new GoldenCase(name), Temp["out"]);
@@ -14,8 +13,7 @@ public sealed class GoldenVerificationTests : FileTests
     }
 
     /// <summary>So do models that are written in the format of their base, and in FP8.</summary>
-    [Theory]
-    [MemberData(nameof(BaseFormatTests.Cases), MemberType = typeof(BaseFormatTests))]
+    [Theory, MemberData(nameof(BaseFormatTests.Cases), MemberType = typeof(BaseFormatTests))]
     public void Quantized(string name)
     {
         var @case = new GoldenCase(name);

@@ -40,8 +40,7 @@ public sealed class KindRefusalTests
         { """{"peft_type":"LN_TUNING"}""", "norm", "ln_tuning_layers.weight", [4], "the base has no norm.weight" },
     };
 
-    [Theory]
-    [MemberData(nameof(Kinds))]
+    [Theory, MemberData(nameof(Kinds))]
     public void A_kind_that_no_weight_can_express_is_refused_by_name(string peftType, string reason)
     {
         var error = new TinyModel(Weight).With($$"""{"peft_type": "{{peftType}}"}""", ("lin.x", Numbers.Zeros(2, 4))).Refused(peftType);
@@ -49,8 +48,7 @@ public sealed class KindRefusalTests
         Assert.Contains(reason, Assert.Single(error.Details), StringComparison.Ordinal);
     }
 
-    [Theory]
-    [MemberData(nameof(Misfits))]
+    [Theory, MemberData(nameof(Misfits))]
     public void A_tensor_that_does_not_fit_is_reported_with_the_reason(string config, string module, string part, long[] shape,
         string reason)
     {

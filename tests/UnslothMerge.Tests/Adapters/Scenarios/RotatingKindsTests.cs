@@ -20,8 +20,7 @@ public sealed class RotatingKindsTests
         { 5, null, [2, 2, 2, 2] },
     };
 
-    [Theory]
-    [MemberData(nameof(Series))]
+    [Theory, MemberData(nameof(Series))]
     public void Oft_sums_the_series_of_its_version(int terms, string? version, double[] coefficients)
     {
         var (weight, triangles) = (_random.Numbers(30, 12), _random.Scaled(0.3, 3, 6));
