@@ -15,37 +15,30 @@ internal static class Table
     public static void Measure(Settings settings)
     {
         var clock = Stopwatch.StartNew();
-        var directory = Directory.CreateDirectory(Path.Combine(settings.Directory, $"unslothmerge-gpu-{Guid.NewGuid():N}")).FullName;
-        try
+        using var directory = new TemporaryDirectory(settings.Directory);
+        var rows = Rows(ModelShape.Of(settings.Shape), directory).ToList();
+        var copies = new List<double>();
+        Console.WriteLine($"{rows.Count} merges made in {clock.Elapsed.TotalSeconds:F1} s");
+        for (var round = 0; round <= settings.Rounds && clock.Elapsed.TotalSeconds < Seconds - Reserve; round++)
         {
-            var rows = Rows(ModelShape.Of(settings.Shape), directory).ToList();
-            var copies = new List<double>();
-            Console.WriteLine($"{rows.Count} merges made in {clock.Elapsed.TotalSeconds:F1} s");
-            for (var round = 0; round <= settings.Rounds && clock.Elapsed.TotalSeconds < Seconds - Reserve; round++)
-            {
-                // The first round warms up, and shows that the results are right.
-                copies.Add(Copy(rows[0].Model, Path.Combine(directory, "cp")));
-                rows.ForEach(r => r.Measure(settings.Device, directory, check: round == 0));
-                Console.WriteLine($"round {round} done after {clock.Elapsed.TotalSeconds:F1} s");
-            }
+            // The first round warms up, and shows that the results are right.
+            copies.Add(Copy(rows[0].Model, directory["cp"]));
+            rows.ForEach(r => r.Measure(settings.Device, directory, check: round == 0));
+            Console.WriteLine($"round {round} done after {clock.Elapsed.TotalSeconds:F1} s");
+        }
 
-            Print(rows, copies);
-        }
-        finally
-        {
-            Directory.Delete(directory, recursive: true);
-        }
+        Print(rows, copies);
     }
 
-    private static IEnumerable<TableRow> Rows(ModelShape shape, string directory)
+    private static IEnumerable<TableRow> Rows(ModelShape shape, TemporaryDirectory directory)
     {
-        var (model, nf4, all) = (Path.Combine(directory, "bf16"), Path.Combine(directory, "nf4"), Environment.ProcessorCount);
+        var (model, nf4, all) = (directory["bf16"], directory["nf4"], Environment.ProcessorCount);
         var bytes = ModelGenerator.Generate(shape, model, TensorType.BF16, 5_000_000_000, sparse: false, CancellationToken.None);
-        Console.WriteLine($"Llama {shape.Name}, {ByteSize.Text(bytes)} of BF16, adapters of F32 on all linear layers, in {directory}");
+        Console.WriteLine($"Llama {shape.Name}, {ByteSize.Text(bytes)} of BF16, adapters of F32 on all linear layers, in {directory.Path}");
         TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(model), quantization: new FourBitRequest(null, null, null, null)), nf4, all);
         string Adapter(int rank, bool dora = false)
         {
-            var adapter = Path.Combine(directory, $"{(dora ? "dora" : "lora")}-{rank}");
+            var adapter = directory[$"{(dora ? "dora" : "lora")}-{rank}"];
             AdapterGenerator.Generate(shape, rank, adapter, TensorType.F32, dora, sparse: false, CancellationToken.None);
             return adapter;
         }

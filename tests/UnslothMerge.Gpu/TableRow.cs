@@ -9,9 +9,9 @@ internal sealed record TableRow(string Name, string Model, string Adapter, int T
 
     /// <summary>Merges on the CPU and on the device, planning included; a check compares the outputs and asks what -Device auto would
     /// do.</summary>
-    public void Measure(DeviceRequest device, string directory, bool check)
+    public void Measure(DeviceRequest device, TemporaryDirectory directory, bool check)
     {
-        var (cpu, there) = (Path.Combine(directory, "cpu"), Path.Combine(directory, "device"));
+        var (cpu, there) = (directory["cpu"], directory["device"]);
         OnCpu.Add(Merge(new DeviceRequest(DeviceKind.Cpu), cpu));
         OnDevice.Add(Merge(device, there));
         if (check)

@@ -26,10 +26,11 @@ internal static class Fixtures
     }
 }
 
-/// <summary>A directory that is gone after the test.</summary>
-internal sealed class TemporaryDirectory : IDisposable
+/// <summary>A directory that is gone when it is disposed of, among other temporary ones if no parent is given.</summary>
+internal sealed class TemporaryDirectory(string? parent = null) : IDisposable
 {
-    public string Path { get; } = Directory.CreateTempSubdirectory("unslothmerge-").FullName;
+    public string Path { get; } = Directory.CreateDirectory(
+        System.IO.Path.Combine(parent ?? System.IO.Path.GetTempPath(), $"unslothmerge-{Guid.NewGuid():N}")).FullName;
 
     public string this[string name] => System.IO.Path.Combine(Path, name);
 

@@ -1,7 +1,7 @@
 namespace UnslothMerge.Tests.Devices;
 
-/// <summary>A device without libtorch, for tensors of F32: it adds one to every element, whatever the deltas say, and holds only so many
-/// elements.</summary>
+/// <summary>A device without libtorch, for tensors of F32: it adds one to every element, whatever the deltas say. All lanes together hold
+/// only so many elements, and only so many lanes can be open at a time.</summary>
 internal sealed class FakeDevice(long capacity, int mostLanes = int.MaxValue) : IMergeDevice
 {
     private int _lanes;
@@ -16,7 +16,6 @@ internal sealed class FakeDevice(long capacity, int mostLanes = int.MaxValue) : 
 
     public DeviceOverhead Overhead => default;
 
-    /// <summary>The number of batches that were merged.</summary>
     public int Batches => _batches;
 
     /// <summary>The tensors and lanes that were not given back.</summary>
@@ -24,84 +23,68 @@ internal sealed class FakeDevice(long capacity, int mostLanes = int.MaxValue) : 
 
     public double MeasureBus() => 1e9;
 
-    public IDeviceLane OpenLane() => new Lane(this);
+    public IDeviceLane OpenLane()
+    {
+        if (Interlocked.Increment(ref _lanes) > mostLanes)
+        {
+            Interlocked.Decrement(ref _lanes);
+            throw new DeviceMemoryException("no lane");
+        }
+
+        Interlocked.Increment(ref _open);
+        return new Lane(this);
+    }
 
     public void Dispose()
     {
     }
 
-    IDeviceTensor IMergeDevice.Open(WriteTensor tensor, InputFiles files) => new Rows(this, tensor, files);
-
-    private sealed class Rows : IDeviceTensor
+    IDeviceTensor IMergeDevice.Open(WriteTensor tensor, InputFiles files)
     {
-        private readonly FakeDevice _device;
+        Interlocked.Increment(ref _open);
+        return new Rows(this, tensor, tensor.Tensor.Source.Open(files, tensor.Tensor.View));
+    }
 
-        public Rows(FakeDevice device, WriteTensor write, InputFiles files)
+    private byte[] Merge(Rows tensor, long row, int rows, ref TileStatistics statistics)
+    {
+        var count = rows * tensor.Write.Tensor.View.Columns;
+        if (count > capacity / _lanes)
         {
-            (_device, Write) = (device, write);
-            Reader = write.Tensor.Source.Open(files, write.Tensor.View);
-            Interlocked.Increment(ref device._open);
+            throw new DeviceMemoryException("full");
         }
 
-        public WriteTensor Write { get; }
+        Interlocked.Increment(ref _batches);
+        var buffer = new byte[count * sizeof(float)];
+        tensor.Reader.Read(row, rows, buffer);
+        foreach (ref var value in MemoryMarshal.Cast<byte, float>(buffer.AsSpan()))
+        {
+            statistics.WeightSquares += value * value;
+            statistics.DeltaSquares++;
+            value++;
+            statistics.NonFinite |= !float.IsFinite(value);
+        }
 
-        public TensorReader Reader { get; }
+        return buffer;
+    }
 
+    private sealed record Rows(FakeDevice Device, WriteTensor Write, TensorReader Reader) : IDeviceTensor
+    {
         public void Dispose()
         {
             Reader.Dispose();
-            Interlocked.Decrement(ref _device._open);
+            Interlocked.Decrement(ref Device._open);
         }
     }
 
-    private sealed class Lane : IDeviceLane
+    private sealed class Lane(FakeDevice device) : IDeviceLane
     {
-        private readonly FakeDevice _device;
-        private byte[] _buffer = [];
-
-        public Lane(FakeDevice device)
-        {
-            _device = device;
-            if (Interlocked.Increment(ref device._lanes) > device.MostLanes)
-            {
-                Interlocked.Decrement(ref device._lanes);
-                throw new DeviceMemoryException("no lane");
-            }
-
-            Interlocked.Increment(ref device._open);
-        }
-
-        public Span<byte> Merge(IDeviceTensor tensor, long row, int rows, ref TileStatistics statistics)
-        {
-            var work = (Rows)tensor;
-            var count = rows * work.Write.Tensor.View.Columns;
-            if (count > _device.Capacity / _device._lanes)
-            {
-                throw new DeviceMemoryException("full");
-            }
-
-            Interlocked.Increment(ref _device._batches);
-            _buffer = new byte[count * sizeof(float)];
-            work.Reader.Read(row, rows, _buffer);
-            foreach (ref var value in MemoryMarshal.Cast<byte, float>(_buffer.AsSpan()))
-            {
-                statistics.WeightSquares += value * value;
-                statistics.DeltaSquares++;
-                value++;
-                statistics.NonFinite |= !float.IsFinite(value);
-            }
-
-            return _buffer;
-        }
+        public Span<byte> Merge(IDeviceTensor tensor, long row, int rows, ref TileStatistics statistics) =>
+            device.Merge((Rows)tensor, row, rows, ref statistics);
 
         public void Dispose()
         {
-            Interlocked.Decrement(ref _device._lanes);
-            Interlocked.Decrement(ref _device._open);
+            Interlocked.Decrement(ref device._lanes);
+            Interlocked.Decrement(ref device._open);
         }
     }
-
-    private long Capacity => capacity;
-
-    private int MostLanes => mostLanes;
 }

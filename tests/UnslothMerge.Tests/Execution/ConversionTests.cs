@@ -1,3 +1,5 @@
+using UnslothMerge.Tests.Simd;
+
 namespace UnslothMerge.Tests.Execution;
 
 /// <summary>A save without adapters: the dtype changes, with one rounding, or the bytes stay.</summary>
@@ -87,11 +89,11 @@ public sealed class ConversionTests : FileTests
         return files.ReadAll(tensor);
     }
 
-    // .NET's own conversions round to nearest, ties to even. BF16 is rounded from the double by hand, on its bits.
+    // .NET's own conversions round to nearest, ties to even.
     private static byte[] Encode(double value, TensorType type) => type switch
     {
         TensorType.F16 => BitConverter.GetBytes((Half)value),
-        TensorType.BF16 => BitConverter.GetBytes(BFloat16(value)),
+        TensorType.BF16 => BitConverter.GetBytes(StoredFloats.BFloat16(value)),
         TensorType.F32 => BitConverter.GetBytes((float)value),
         _ => BitConverter.GetBytes(value),
     };
@@ -103,26 +105,4 @@ public sealed class ConversionTests : FileTests
         TensorType.F32 => MemoryMarshal.Read<float>(bytes),
         _ => MemoryMarshal.Read<double>(bytes),
     };
-
-    private static ushort BFloat16(double value)
-    {
-        if (!double.IsFinite(value))
-        {
-            return (ushort)(BitConverter.SingleToUInt32Bits((float)value) >> 16);
-        }
-
-        // The two neighbours are those that a cut fp32 gives; the nearer wins, and of two equally near ones the even.
-        var toward = BitConverter.SingleToUInt32Bits((float)value);
-        if (Math.Abs((double)BitConverter.UInt32BitsToSingle(toward)) > Math.Abs(value))
-        {
-            toward--;
-        }
-
-        var low = (ushort)(toward >> 16);
-        var (below, above) = (Math.Abs((double)Single(low)), Math.Abs((double)Single((ushort)(low + 1))));
-        var (down, up) = (Math.Abs(value) - below, above - Math.Abs(value));
-        return down < up || (down == up && low % 2 == 0) ? low : (ushort)(low + 1);
-
-        static float Single(ushort bits) => BitConverter.UInt32BitsToSingle((uint)bits << 16);
-    }
 }

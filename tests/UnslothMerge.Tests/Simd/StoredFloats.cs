@@ -8,28 +8,22 @@ internal static class StoredFloats
     public static float Single(uint bits) => BitConverter.UInt32BitsToSingle(bits);
 
     /// <summary>The nearer of the two neighbours, by distance in double; the even one at a tie.</summary>
-    public static ushort BFloat16(float value)
+    public static ushort BFloat16(double value)
     {
-        if (float.IsNaN(value))
+        if (double.IsNaN(value))
         {
             return 0x7FC0;
         }
 
-        uint magnitude = Bits(MathF.Abs(value));
-        uint sign = (Bits(value) & 0x8000_0000) >> 16;
-        uint below = magnitude >> 16;
-        if (float.IsInfinity(value))
-        {
-            return (ushort)(sign | below);
-        }
-
-        double toBelow = Math.Abs((double)value) - Single(below << 16);
+        double distance = Math.Abs(value);
+        uint magnitude = Bits((float)distance);
+        uint below = (Single(magnitude) > distance ? magnitude - 1 : magnitude) >> 16;
 
         // For the purpose of rounding, the neighbour above the largest finite value is 2^128.
         double above = below + 1 == 0x7F80 ? Math.ScaleB(1, 128) : Single((below + 1) << 16);
-        double toAbove = above - Math.Abs((double)value);
-        bool up = toAbove < toBelow || (toAbove == toBelow && below % 2 == 1);
-        return (ushort)(sign | (up ? below + 1 : below));
+        double toBelow = distance - Single(below << 16), toAbove = above - distance;
+        bool up = !double.IsInfinity(value) && (toAbove < toBelow || (toAbove == toBelow && below % 2 == 1));
+        return (ushort)((double.IsNegative(value) ? 0x8000 : 0) | (up ? below + 1 : below));
     }
 
     public static ushort Half(float value) =>

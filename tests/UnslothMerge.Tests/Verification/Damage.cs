@@ -1,39 +1,22 @@
+using UnslothMerge.Tests.Simd;
+
 namespace UnslothMerge.Tests.Verification;
 
 /// <summary>Damages a saved model, each way in which one can be.</summary>
 internal static class Damage
 {
-    /// <summary>Flips bits of one byte of a tensor.</summary>
-    public static void Flip(string directory, string tensor, long place, byte bits = 0xff) =>
-        Change(directory, tensor, (_, bytes) => bytes[(int)place] ^= bits);
+    /// <summary>Flips all bits of one byte of a tensor.</summary>
+    public static void Flip(string directory, string tensor, int place) =>
+        Rewrite(directory, t => t.Name == tensor ? t with { Bytes = [.. t.Bytes.Select((b, i) => i == place ? (byte)~b : b)] } : t);
 
     /// <summary>Changes a tensor's values, BF16 or F32.</summary>
-    public static void Values(string directory, string tensor, Func<float[], float[]> change) => Change(directory, tensor, (type, bytes) =>
-    {
-        if (type == TensorType.F32)
-        {
-            change(MemoryMarshal.Cast<byte, float>(bytes.AsSpan()).ToArray()).AsSpan()
-                .CopyTo(MemoryMarshal.Cast<byte, float>(bytes.AsSpan()));
-            return;
-        }
-
-        var stored = MemoryMarshal.Cast<byte, ushort>(bytes.AsSpan());
-        var values = change(Array.ConvertAll(stored.ToArray(), v => BitConverter.UInt32BitsToSingle((uint)v << 16)));
-        for (var i = 0; i < values.Length; i++)
-        {
-            // To nearest even, unless it is NaN or Inf.
-            var raw = BitConverter.SingleToUInt32Bits(values[i]);
-            stored[i] = (ushort)((raw + (float.IsFinite(values[i]) ? 0x7fff + ((raw >> 16) & 1) : 0)) >> 16);
-        }
-    });
+    public static void Values(string directory, string tensor, Func<float[], float[]> change) => Rewrite(directory, t =>
+        t.Name != tensor ? t
+        : t.Type == TensorType.F32 ? TinyTensor.F32(t.Name, t.Shape, change(Decode(t)))
+        : TinyTensor.BF16(t.Name, t.Shape, Array.ConvertAll(change(Decode(t)), v => StoredFloats.BFloat16(v))));
 
     /// <summary>A tensor's values, BF16 or F32.</summary>
-    public static float[] Read(string directory, string tensor)
-    {
-        var stored = Checkpoint.Open(directory).Find(tensor)!;
-        using var files = new UnslothMerge.IO.InputFiles();
-        return Array.ConvertAll(Goldens.PassRule.Decode(stored.Type, files.ReadAll(stored)), v => (float)v);
-    }
+    public static float[] Read(string directory, string tensor) => Decode(All(directory).Single(t => t.Name == tensor));
 
     /// <summary>Edits a JSON file.</summary>
     public static void Json(string directory, string file, Action<JsonObject> edit)
@@ -45,28 +28,14 @@ internal static class Damage
     }
 
     /// <summary>Writes the weights of a one-file model anew.</summary>
-    public static void Rewrite(string directory, Func<TinyTensor, TinyTensor?> change)
-    {
-        var path = Path.Combine(directory, "model.safetensors");
-        TinyTensor[] tensors;
-        using (var files = new UnslothMerge.IO.InputFiles())
-        {
-            tensors = [.. SafetensorsFile.Open(path).Tensors.Select(t =>
-                change(new TinyTensor(t.Name, t.Type, [.. t.Shape], files.ReadAll(t)))).OfType<TinyTensor>()];
-        }
+    public static void Rewrite(string directory, Func<TinyTensor, TinyTensor?> change) =>
+        TinyModel.WriteFile(Path.Combine(directory, "model.safetensors"), [.. All(directory).Select(change).OfType<TinyTensor>()]);
 
-        TinyModel.WriteFile(path, tensors);
+    private static List<TinyTensor> All(string directory)
+    {
+        using var files = new InputFiles();
+        return [.. Checkpoint.Open(directory).Tensors.Select(t => new TinyTensor(t.Name, t.Type, [.. t.Shape], files.ReadAll(t)))];
     }
 
-    private static void Change(string directory, string tensor, Action<TensorType, byte[]> change)
-    {
-        var stored = Checkpoint.Open(directory).Find(tensor)!;
-        using var stream = File.Open(stored.File.Path, FileMode.Open, FileAccess.ReadWrite);
-        var bytes = new byte[stored.Length];
-        stream.Position = stored.Offset;
-        stream.ReadExactly(bytes);
-        change(stored.Type, bytes);
-        stream.Position = stored.Offset;
-        stream.Write(bytes);
-    }
+    private static float[] Decode(TinyTensor tensor) => Array.ConvertAll(PassRule.Decode(tensor.Type, tensor.Bytes), v => (float)v);
 }
