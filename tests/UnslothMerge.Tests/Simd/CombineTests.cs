@@ -142,7 +142,8 @@ public sealed class CombineTests
     private static void Check(float[] weight, float[] delta, int width)
     {
         float[] sum = delta.Length == 0 ? weight : [.. weight.Zip(delta, (w, d) => w + d)];
-        Check<BFloat16Format>(weight, delta, Bytes([.. sum.Select(BFloat16)]), [.. sum.Select(x => Single((uint)BFloat16(x) << 16))],
+        Check<BFloat16Format>(weight, delta, Bytes([.. sum.Select(x => BFloat16(x))]),
+            [.. sum.Select(x => Single((uint)BFloat16(x) << 16))],
             width);
         Check<HalfFormat>(weight, delta, Bytes([.. sum.Select(Half)]), [.. sum.Select(x => (float)BitConverter.UInt16BitsToHalf(Half(x)))],
             width);

@@ -40,7 +40,8 @@ public sealed class FloatFormatsTests
 
     [Theory, ClassData(typeof(Widths))]
     public void Doubles_are_rounded_once(int width) =>
-        Gen.OneOf(Gen.Double, Gen.Float.Select(x => (double)x), Gen.Float.Select(x => x * (1 + Math.ScaleB(1, -24)))).Array[0, 70].Sample(doubles =>
+        Gen.OneOf(Gen.Double, Gen.Float.Select(x => (double)x), Gen.Float.Select(x => x * (1 + Math.ScaleB(1, -24)))).Array[0, 70]
+            .Sample(doubles =>
         {
             float[] values = new float[doubles.Length];
             FloatFormats.Decode<DoubleFormat>(Bytes(doubles), values, (SimdWidth)width);

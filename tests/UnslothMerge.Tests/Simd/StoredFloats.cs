@@ -23,7 +23,7 @@ internal static class StoredFloats
         double above = below + 1 == 0x7F80 ? Math.ScaleB(1, 128) : Single((below + 1) << 16);
         double toBelow = distance - Single(below << 16), toAbove = above - distance;
         bool up = !double.IsInfinity(value) && (toAbove < toBelow || (toAbove == toBelow && below % 2 == 1));
-        return (ushort)((double.IsNegative(value) ? 0x8000 : 0) | (up ? below + 1 : below));
+        return (ushort)((double.IsNegative(value) ? 0x8000u : 0) | (up ? below + 1 : below));
     }
 
     public static ushort Half(float value) =>
