@@ -6,8 +6,9 @@ internal sealed record HeaderEntry(string Name, TensorType Type, ulong[] Shape, 
 /// <summary>Reads the JSON of a header. Duplicate keys, which JSON parsers resolve in different ways, are errors.</summary>
 internal static class HeaderJson
 {
-    public static List<HeaderEntry> Read(byte[] json, string path)
+    public static (Dictionary<string, string> Metadata, List<HeaderEntry> Entries) Read(byte[] json, string path)
     {
+        var metadata = new Dictionary<string, string>(StringComparer.Ordinal);
         var entries = new List<HeaderEntry>();
         var names = new HashSet<string>(StringComparer.Ordinal);
         try
@@ -24,7 +25,7 @@ internal static class HeaderJson
 
                 if (name == "__metadata__")
                 {
-                    CheckMetadata(ref reader);
+                    ReadMetadata(ref reader, metadata);
                 }
                 else
                 {
@@ -32,7 +33,7 @@ internal static class HeaderJson
                 }
             }
 
-            return reader.Read() ? throw new JsonException("Something follows the header's object.") : entries;
+            return reader.Read() ? throw new JsonException("Something follows the header's object.") : (metadata, entries);
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
@@ -40,7 +41,7 @@ internal static class HeaderJson
         }
     }
 
-    private static void CheckMetadata(ref Utf8JsonReader reader)
+    private static void ReadMetadata(ref Utf8JsonReader reader, Dictionary<string, string> metadata)
     {
         // MLX writes null for none.
         if (Next(ref reader) == JsonTokenType.Null)
@@ -49,12 +50,11 @@ internal static class HeaderJson
         }
 
         Require(reader.TokenType == JsonTokenType.StartObject, JsonTokenType.StartObject, "__metadata__");
-        var keys = new HashSet<string>(StringComparer.Ordinal);
         while (Next(ref reader) != JsonTokenType.EndObject)
         {
             var key = reader.GetString()!;
             Expect(ref reader, JsonTokenType.String, $"__metadata__.{key}");
-            if (!keys.Add(key))
+            if (!metadata.TryAdd(key, reader.GetString()!))
             {
                 throw new JsonException($"'{key}' occurs twice in __metadata__.");
             }

@@ -7,13 +7,16 @@ internal sealed class SafetensorsFile
     /// <summary>The largest header that the format allows, in bytes.</summary>
     public const int MaxHeaderLength = 100_000_000;
 
-    private SafetensorsFile(StoredFile file, IReadOnlyList<StoredTensor> tensors)
+    private SafetensorsFile(StoredFile file, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<StoredTensor> tensors)
     {
         File = file;
+        Metadata = metadata;
         Tensors = tensors;
     }
 
     public StoredFile File { get; }
+
+    public IReadOnlyDictionary<string, string> Metadata { get; }
 
     /// <summary>The tensors in the order of their data.</summary>
     public IReadOnlyList<StoredTensor> Tensors { get; }
@@ -69,7 +72,7 @@ internal sealed class SafetensorsFile
             throw new SafetensorsException(SafetensorsError.InvalidHeader, file.Path, $"its header is not UTF-8: {e.Message}");
         }
 
-        var entries = HeaderJson.Read(json, file.Path);
+        var (metadata, entries) = HeaderJson.Read(json, file.Path);
         entries.Sort((a, b) => (a.Begin, a.End).CompareTo((b.Begin, b.End)));
 
         var dataStart = 8L + json.Length;
@@ -100,7 +103,7 @@ internal sealed class SafetensorsFile
         }
 
         return position == (ulong)(file.Length - dataStart)
-            ? new SafetensorsFile(file, tensors)
+            ? new SafetensorsFile(file, metadata, tensors)
             : throw new SafetensorsException(
                 SafetensorsError.MetadataIncompleteBuffer,
                 file.Path,

@@ -143,8 +143,7 @@ public sealed class CombineTests
     {
         float[] sum = delta.Length == 0 ? weight : [.. weight.Zip(delta, (w, d) => w + d)];
         Check<BFloat16Format>(weight, delta, Bytes([.. sum.Select(x => BFloat16(x))]),
-            [.. sum.Select(x => Single((uint)BFloat16(x) << 16))],
-            width);
+            [.. sum.Select(x => Single((uint)BFloat16(x) << 16))], width);
         Check<HalfFormat>(weight, delta, Bytes([.. sum.Select(Half)]), [.. sum.Select(x => (float)BitConverter.UInt16BitsToHalf(Half(x)))],
             width);
         Check<SingleFormat>(weight, delta, Bytes([.. sum.Select(x => float.IsNaN(x) ? 0x7FC0_0000 : Bits(x))]), sum, width);
