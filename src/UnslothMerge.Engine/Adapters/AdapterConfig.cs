@@ -28,13 +28,13 @@ internal sealed partial class AdapterConfig
     public string? TaskType => _json.String("task_type");
 
     /// <summary>True if the scaling is alpha / √r instead of alpha / r (rsLoRA, arXiv 2312.03732).</summary>
-    public bool UseRsLora => _json.Bool("use_rslora") ?? false;
+    public bool UseRsLora => Flag("use_rslora") ?? false;
 
     /// <summary>The rank for modules that no pattern matches; null if the file has none.</summary>
-    public int? Rank => (int?)_json.Number("r");
+    public int? Rank => Whole("r");
 
     /// <summary>The alpha for modules that no pattern matches. Not always a whole number: converted PiSSA adapters have alpha·√2.</summary>
-    public double? Alpha => _json.Number("lora_alpha");
+    public double? Alpha => Number("lora_alpha");
 
     /// <summary>The parameters, by name or the end of it, that were adapted themselves instead of their modules.</summary>
     public IReadOnlyList<string> TargetParameters => _json.Strings("target_parameters");
@@ -52,12 +52,13 @@ internal sealed partial class AdapterConfig
     public JsonObject Json => _json;
 
     /// <summary>True if experts have a rank of their own, by which alpha is divided (NeMo Automodel).</summary>
-    public bool ScalesExpertRanks => _json.Bool("moe_rank_scaling") == true;
+    public bool ScalesExpertRanks => Flag("moe_rank_scaling") == true;
 
     /// <summary>The rank that the config gives a module.</summary>
     public int? RankOf(string module) =>
         ScalesExpertRanks && module.Contains(".experts", StringComparison.Ordinal) ? null
-        : Pattern("rank_pattern", module) is { } rank ? (int)rank : Rank;
+        : Pattern("rank_pattern", module) is not { } rank ? Rank
+        : rank == Math.Truncate(rank) ? (int)rank : throw NotA($"the rank of {module}", "a whole number", rank);
 
     /// <summary>The alpha that the config gives a module.</summary>
     public double AlphaOf(string module) => ValueOf(module, "lora_alpha", "alpha_pattern");
@@ -65,11 +66,40 @@ internal sealed partial class AdapterConfig
     /// <summary>A number of the config (<c>alpha</c> …), or of a pattern beside it (<c>alpha_pattern</c> …), for a module's name without
     /// <c>base_model.model.</c></summary>
     public double ValueOf(string module, string option, string? pattern = null) =>
-        (pattern is null ? null : Pattern(pattern, module)) ?? _json.Number(option)
+        (pattern is null ? null : Pattern(pattern, module)) ?? Number(option)
         ?? throw new MergeException(MergeError.InvalidAdapter, $"'{_path}' has no {option}, which the deltas of its kind need.", _path);
 
     /// <summary>alpha / r, or alpha / √r with rsLoRA.</summary>
     public double ScalingOf(string module, int rank) => AlphaOf(module) / (UseRsLora ? Math.Sqrt(rank) : rank);
+
+    /// <summary>An option that is true or false, or 1 or 0; null if it is absent or null.</summary>
+    public bool? Flag(string option) => Value(option, "true or false", (JsonValue v) => v.GetValueKind() switch
+    {
+        JsonValueKind.True => true,
+        JsonValueKind.False => false,
+        JsonValueKind.Number when v.GetValue<double>() is var number and (0 or 1) => number == 1,
+        _ => (bool?)null,
+    });
+
+    /// <summary>An option that is a number; null if it is absent or null.</summary>
+    public double? Number(string option) => Value(option, "a number", (JsonValue v) => NumberOf(v));
+
+    /// <summary>An option that is a whole number; null if it is absent or null.</summary>
+    public int? Whole(string option) => Value(option, "a whole number", (JsonValue v) =>
+        NumberOf(v) is { } number && number == Math.Truncate(number) && Math.Abs(number) <= int.MaxValue ? (int)number : (int?)null);
+
+    private static double? NumberOf(JsonValue value) => value.GetValueKind() == JsonValueKind.Number ? value.GetValue<double>() : null;
+
+    // A value of another type counts as absent nowhere: PEFT may read it otherwise, and the merge would be wrong.
+    private T? Value<TNode, T>(string option, string expected, Func<TNode, T?> read)
+        where TNode : JsonNode
+        where T : struct => _json[option] is not { } node ? null
+        : node is TNode typed && read(typed) is { } value ? value
+        : throw NotA(option, expected, node);
+
+    private MergeException NotA(string option, string expected, JsonNode? value) => new(
+        MergeError.InvalidAdapter, $"'{_path}': {option} is {value?.ToJsonString() ?? "null"}, which is not {expected}.", _path,
+        $"Write {option} as {expected}.");
 
     /// <summary>True for an option that is set: not absent, null, false, empty or zero.</summary>
     public bool IsSet(string option) => _json[option] switch
@@ -92,7 +122,7 @@ internal sealed partial class AdapterConfig
     {
         if (_json[option] is not JsonObject patterns)
         {
-            return null;
+            return _json[option] is { } other ? throw NotA(option, "an object", other) : null;
         }
 
         foreach (var (key, value) in patterns)
@@ -111,10 +141,8 @@ internal sealed partial class AdapterConfig
 
             if (matches)
             {
-                return value is JsonValue number && number.GetValueKind() == JsonValueKind.Number
-                    ? number.GetValue<double>()
-                    : throw new MergeException(
-                        MergeError.InvalidAdapter, $"'{_path}': the value of '{key}' in {option} is not a number.", _path);
+                return value is JsonValue number && NumberOf(number) is { } result ? result
+                    : throw NotA($"{option}['{key}']", "a number", value);
             }
         }
 

@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using UnslothMerge.IO;
 
 namespace UnslothMerge.Execution;

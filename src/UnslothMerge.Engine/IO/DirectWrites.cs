@@ -1,3 +1,5 @@
+using UnslothMerge.Files;
+
 namespace UnslothMerge.IO;
 
 /// <summary>

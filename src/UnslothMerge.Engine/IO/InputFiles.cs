@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using System.Collections.Concurrent;
 
 namespace UnslothMerge.IO;
@@ -61,20 +62,29 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
         SafeFileHandle handle;
         try
         {
-            handle = File.OpenHandle(file.Path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+            handle = RegularFile.Open(file.Path);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new MergeException(MergeError.FileChanged, $"'{file.Path}' can no longer be opened: {e.Message}", file.Path, inner: e);
         }
 
-        if (RandomAccess.GetLength(handle) != file.Length || File.GetLastWriteTimeUtc(handle) != file.Modified)
+        if (!file.IsUnchanged)
         {
             handle.Dispose();
             throw Changed(file, "it was changed after the merge was planned");
         }
 
         return handle;
+    }
+
+    /// <summary>Refuses a merge whose inputs were written to, replaced or removed while it read them: what it wrote may be a mixture.</summary>
+    public static void RequireUnchanged(IEnumerable<StoredFile> files)
+    {
+        if (files.FirstOrDefault(f => !f.IsUnchanged) is { } changed)
+        {
+            throw Changed(changed, "it was changed after the merge was planned");
+        }
     }
 
     private static MergeException Changed(StoredFile file, string how) =>

@@ -1,5 +1,6 @@
+using UnslothMerge.Files;
 using System.ComponentModel;
-using static UnslothMerge.IO.SystemCalls;
+using static UnslothMerge.Files.SystemCalls;
 
 namespace UnslothMerge.IO;
 

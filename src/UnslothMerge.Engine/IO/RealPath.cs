@@ -17,6 +17,13 @@ internal static class RealPath
         return target is null ? here : Of(target.FullName);
     }
 
+    /// <summary>The real path of a file.</summary>
+    public static string OfFile(string path)
+    {
+        var full = File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? Path.GetFullPath(path);
+        return Path.Combine(Of(Path.GetDirectoryName(full)!), Path.GetFileName(full));
+    }
+
     /// <summary>True if one real path is the other or lies below it.</summary>
     public static bool IsWithin(string path, string directory) =>
         path.Equals(directory, Comparison)

@@ -1,3 +1,5 @@
+using UnslothMerge.Files;
+
 namespace UnslothMerge.Models;
 
 /// <summary>The local cache of the Hugging Face Hub, as its own tools fill it. It is only ever read, and nothing is downloaded.</summary>
@@ -53,6 +55,13 @@ internal static partial class HubCache
                 .FirstOrDefault();
     }
 
+    /// <summary>The directory with the files that a snapshot's links lead to; null if a directory is no snapshot.</summary>
+    public static string? BlobsOf(string directory)
+    {
+        var snapshot = Path.TrimEndingDirectorySeparator(directory);
+        return NameOf(snapshot) is null ? null : Path.Combine(Path.GetDirectoryName(Path.GetDirectoryName(snapshot))!, "blobs");
+    }
+
     private static string? SnapshotIn(string repository)
     {
         var snapshots = Path.Combine(repository, "snapshots");
@@ -64,7 +73,7 @@ internal static partial class HubCache
         var main = Path.Combine(repository, "refs", "main");
         if (File.Exists(main))
         {
-            var snapshot = Path.Combine(snapshots, File.ReadAllText(main).Trim());
+            var snapshot = Path.Combine(snapshots, Encoding.UTF8.GetString(RegularFile.ReadAllBytes(main, 1024)).Trim());
             return Directory.Exists(snapshot) ? snapshot : null;
         }
 

@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using System.Text.Encodings.Web;
 
 namespace UnslothMerge.Models;
@@ -13,6 +14,9 @@ internal static partial class JsonFile
     private static readonly JsonDocumentOptions Reading = new() { AllowDuplicateProperties = false };
     private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
+    // A tree of JSON nodes takes up to fifty times its text.
+    private const int MaxLength = 16 * 1024 * 1024;
+
     // Stands before a number that JSON does not have, while it is kept as a text.
     private const string NumberMark = "unslothmerge:number:";
 
@@ -25,7 +29,7 @@ internal static partial class JsonFile
     {
         try
         {
-            var node = Parse(HidePythonNumbers(StrictUtf8.GetString(File.ReadAllBytes(path)).TrimStart('\uFEFF'))) as T
+            var node = Parse(HidePythonNumbers(RegularFile.ReadText(path, MaxLength))) as T
                 ?? throw new JsonException($"it is not a JSON {(typeof(T) == typeof(JsonArray) ? "array" : "object")}.");
             return node is JsonObject json && json.ContainsKey("error") && FailedDownload.Find(path, error) is { } failed
                 ? throw failed

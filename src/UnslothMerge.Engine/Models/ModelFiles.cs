@@ -37,12 +37,24 @@ internal static class ModelFiles
     /// <summary>What other tools left behind: never carried over, though a pattern may know it.</summary>
     private static readonly string[] LeftBehindPatterns = [".*/*", "checkpoint-*/*", "original/*", "zero_to_fp32.py"];
 
-    /// <summary>The files that a save writes itself, and the weights in every form: never carried over.</summary>
-    private static readonly string[] WrittenPatterns =
+    /// <summary>A model's config and weights.</summary>
+    private static readonly string[] ModelPatterns =
     [
-        "config.json", "README.md", "merge.json", "*.safetensors", "*.safetensors.index*.json", "adapter_config.json", "adapter_model.bin",
-        "pytorch_model*.bin", "pytorch_model*.bin.index.json", .. Quantization,
-        ".gitattributes", ".cache/huggingface/*",
+        "config.json", "model*.safetensors", "model*.safetensors.index*.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json",
+    ];
+
+    private static readonly string[] AdapterPatterns = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"];
+
+    /// <summary>What lies beside the weights and may be replaced with them: what a save writes or takes over, and the Hub's own files.
+    /// Narrower than what is taken over: there any Python file and any vocabulary may belong to the model.</summary>
+    private static readonly string[] ReplacedPatterns =
+    [
+        "README.md", "merge.json", ".gitattributes", ".cache/huggingface/*", .. Quantization,
+        .. TokenizerPatterns.Except(["vocab.*", "*.model", "*.spm", "*.tiktoken"]),
+        "vocab.json", "vocab.txt", "vocab.bpe", "tiktoken.model", "spiece.model", "spm*.model", "sentencepiece*.model", "source.spm",
+        "target.spm", "qwen.tiktoken",
+        .. ProcessorPatterns,
+        .. CarriedPatterns.Except(["*.py"]), "modeling_*.py", "configuration_*.py",
     ];
 
     /// <summary>The tokenizer files of a directory, by relative path.</summary>
@@ -65,11 +77,21 @@ internal static class ModelFiles
         return [.. Files(directory).Where(f => Matches(f, patterns) && !Matches(f, TokenizerPatterns) && !Matches(f, LeftBehindPatterns))];
     }
 
-    /// <summary>The files of a directory that do not belong to a model, by relative path.</summary>
-    public static IReadOnlyList<string> Unknown(string directory)
+    /// <summary>True if a directory holds a model (or an adapter): its config and weights.</summary>
+    public static bool Is(string directory, bool isAdapter)
     {
-        var known = Tokenizer(directory).Concat(Carried(directory)).ToHashSet(StringComparer.Ordinal);
-        return [.. Files(directory).Where(f => !known.Contains(f) && !Matches(f, WrittenPatterns))];
+        var files = Files(directory).Where(f => Matches(f, isAdapter ? AdapterPatterns : ModelPatterns)).ToList();
+        return files.Any(f => f.EndsWith("config.json", StringComparison.Ordinal))
+            && files.Any(f => !f.EndsWith(".json", StringComparison.Ordinal));
+    }
+
+    /// <summary>What is no part of the model (or adapter) in a directory, by relative path: files, links to directories, and empty
+    /// directories. What a save takes over from its inputs under the same name is no foreign file.</summary>
+    public static IReadOnlyList<string> Foreign(string directory, bool isAdapter, IEnumerable<string> inputs)
+    {
+        string[] patterns = [.. isAdapter ? AdapterPatterns : ModelPatterns, .. ReplacedPatterns, .. ModuleFolders(directory)];
+        var carried = inputs.Where(Directory.Exists).SelectMany(i => Tokenizer(i).Concat(Carried(i))).ToHashSet(StringComparer.Ordinal);
+        return [.. Entries(directory).Where(f => !carried.Contains(f) && !Matches(f, patterns))];
     }
 
     // The modules that sentence-transformers runs after the model, weights included; the model itself has the empty path.
@@ -83,10 +105,23 @@ internal static class ModelFiles
     }
 
     private static IEnumerable<string> Files(string directory) =>
-        Directory.EnumerateFiles(directory, "*",
-            new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = 0, ReturnSpecialDirectories = false })
-            .Select(f => Path.GetRelativePath(directory, f).Replace('\\', '/'))
-            .Order(StringComparer.Ordinal);
+        Entries(directory).Where(e => !e.EndsWith('/') && !Directory.Exists(Path.Combine(directory, e)));
+
+    // Files, links to directories, and empty directories, which end in a slash. Links to directories are not followed: they may lead
+    // anywhere, and around.
+    private static IEnumerable<string> Entries(string directory)
+    {
+        var root = Path.GetFullPath(directory);
+        var options = new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = 0, IgnoreInaccessible = false };
+        return new FileSystemEnumerable<string>(root, (ref e) => Path.GetRelativePath(root, e.ToFullPath()) + (IsFolder(ref e) ? "/" : ""), options)
+        {
+            ShouldRecursePredicate = IsFolder,
+            ShouldIncludePredicate = (ref e) => !IsFolder(ref e) || !Directory.EnumerateFileSystemEntries(e.ToFullPath()).Any(),
+        }.Select(f => f.Replace('\\', '/')).Order(StringComparer.Ordinal);
+    }
+
+    private static bool IsFolder(ref FileSystemEntry entry) =>
+        entry.IsDirectory && !entry.Attributes.HasFlag(FileAttributes.ReparsePoint);
 
     // A pattern without a slash knows files at the top only; '*' at the end of one with a slash spans what lies below.
     private static bool Matches(string file, string[] patterns) =>

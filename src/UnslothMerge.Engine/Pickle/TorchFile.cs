@@ -1,3 +1,5 @@
+using UnslothMerge.Files;
+
 namespace UnslothMerge.Pickle;
 
 /// <summary>
@@ -24,8 +26,8 @@ internal static class TorchFile
     {
         try
         {
-            using var handle = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-            var file = new StoredFile(Path.GetFullPath(path), RandomAccess.GetLength(handle), File.GetLastWriteTimeUtc(handle));
+            var file = StoredFile.Of(path);
+            using var handle = RegularFile.Open(path);
             Span<byte> magic = stackalloc byte[LegacyMagic.Length];
             return handle.ReadFully(magic, 0) && magic.SequenceEqual(LegacyMagic)
                 ? ReadLegacy(handle, file)

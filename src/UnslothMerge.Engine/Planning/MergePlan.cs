@@ -65,6 +65,10 @@ internal sealed class MergePlan
     /// <summary>The adapters in the order in which they were given.</summary>
     public ImmutableArray<AdapterStep> Steps { get; }
 
+    /// <summary>The files that tensors are read from.</summary>
+    public IEnumerable<StoredFile> InputFiles =>
+        Base.Checkpoint.Tensors.Concat(Steps.SelectMany(s => s.Adapter.Weights.Tensors)).Select(t => t.File).Distinct();
+
     /// <summary>The tensors of the merged model.</summary>
     public ImmutableArray<LogicalTensor> Tensors { get; }
 

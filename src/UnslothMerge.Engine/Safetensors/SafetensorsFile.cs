@@ -1,3 +1,5 @@
+using UnslothMerge.Files;
+
 namespace UnslothMerge.Safetensors;
 
 /// <summary>The header of a safetensors file: <c>u64 LE N | N bytes of UTF-8 JSON | data</c>. Reads no tensor data and keeps no file
@@ -26,8 +28,8 @@ internal sealed class SafetensorsFile
     {
         try
         {
-            using var handle = System.IO.File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-            var file = new StoredFile(Path.GetFullPath(path), RandomAccess.GetLength(handle), System.IO.File.GetLastWriteTimeUtc(handle));
+            var file = StoredFile.Of(path);
+            using var handle = RegularFile.Open(path);
 
             Span<byte> prefix = stackalloc byte[8];
             if (file.Length < 8 || !handle.ReadFully(prefix, 0))

@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using System.Text.Encodings.Web;
 
 namespace UnslothMerge.Safetensors;
@@ -22,7 +23,7 @@ internal static class ShardIndex
         var map = new Dictionary<string, string>(StringComparer.Ordinal);
         try
         {
-            using var document = JsonDocument.Parse(File.ReadAllText(path), new JsonDocumentOptions { AllowDuplicateProperties = false });
+            using var document = JsonDocument.Parse(RegularFile.ReadText(path), new JsonDocumentOptions { AllowDuplicateProperties = false });
             foreach (var entry in document.RootElement.GetProperty("weight_map").EnumerateObject())
             {
                 var shard = entry.Value.GetString() ?? throw new JsonException($"'{entry.Name}' has no shard.");

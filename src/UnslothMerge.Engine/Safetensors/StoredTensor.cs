@@ -1,3 +1,5 @@
+using UnslothMerge.Files;
+
 namespace UnslothMerge.Safetensors;
 
 /// <summary>A tensor in a file, as its header describes it: the dimensions (none for a scalar), the offset of its first element in the
@@ -13,7 +15,16 @@ internal sealed record StoredTensor(string Name, TensorType Type, IReadOnlyList<
 }
 
 /// <summary>A file at the time its header was read; it must not have changed when its tensors are read.</summary>
-internal sealed record StoredFile(string Path, long Length, DateTime Modified)
+internal sealed record StoredFile(string Path, FileStatus Status)
 {
+    public long Length => Status.Length;
+
     public string Name => System.IO.Path.GetFileName(Path);
+
+    /// <summary>The file as it is now.</summary>
+    public static StoredFile Of(string path) =>
+        new(System.IO.Path.GetFullPath(path), FileStatus.Of(path) ?? throw new FileNotFoundException($"Could not find file '{path}'."));
+
+    /// <summary>True if nobody wrote to the file, replaced it, or took it away since.</summary>
+    public bool IsUnchanged => FileStatus.Of(Path) == Status;
 }

@@ -1,6 +1,7 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Execution;
+using UnslothMerge.Files;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
@@ -91,7 +92,8 @@ internal static class AdapterSaver
             Durable.FlushTree(staging.Path);
         }
 
-        staging.Land();
+        InputFiles.RequireUnchanged(adapter.Weights.Tensors.Select(t => t.File).Distinct());
+        staging.Land(sync);
         return new SavedShard(Path.Combine(destination.Path, AdapterDirectory.WeightsName), bytes, []);
     }
 

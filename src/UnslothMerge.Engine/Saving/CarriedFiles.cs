@@ -1,3 +1,5 @@
+using UnslothMerge.Files;
+using UnslothMerge.IO;
 using UnslothMerge.Models;
 
 namespace UnslothMerge.Saving;
@@ -64,20 +66,30 @@ internal static class CarriedFiles
         }
     }
 
-    /// <summary>Makes sure that files can be copied, before the work that would be lost if they could not.</summary>
+    /// <summary>Makes sure that files can be copied, before the work that would be lost if they could not. A link must not lead out of the
+    /// model's folder: whoever made the model would choose which files of this machine are published with it.</summary>
     public static void RequireReadable(IReadOnlyDictionary<string, string> files)
     {
-        foreach (var path in files.Values)
+        foreach (var (name, path) in files)
         {
             try
             {
-                File.OpenHandle(path, share: FileShare.ReadWrite).Dispose();
+                RegularFile.Open(path).Dispose();
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
                 throw new MergeException(MergeError.InvalidModel,
                     $"'{path}' cannot be read, and would be missing in the saved model: {e.Message}", path,
                     "Download it again, or remove it if it is a broken link.", e);
+            }
+
+            var folder = path.EndsWith(name, StringComparison.Ordinal) ? path[..^name.Length] : Path.GetDirectoryName(path)!;
+            var target = RealPath.OfFile(path);
+            if (!RealPath.IsWithin(target, RealPath.Of(folder))
+                && !(HubCache.BlobsOf(folder) is { } blobs && RealPath.IsWithin(target, RealPath.Of(blobs))))
+            {
+                throw new MergeException(MergeError.InvalidModel, $"'{path}' is a link to '{target}', outside of its folder.", path,
+                    "Put the file itself there, or remove the link.");
             }
         }
     }
@@ -89,10 +101,7 @@ internal static class CarriedFiles
         {
             var target = Path.Combine(directory, name);
             Directory.CreateDirectory(Path.GetDirectoryName(target)!);
-            File.Copy(path, target);
-
-            // A read-only file of the base must not make the copy one that -Force could not replace.
-            File.SetAttributes(target, File.GetAttributes(target) & ~FileAttributes.ReadOnly);
+            RegularFile.Copy(path, target);
         }
     }
 }

@@ -7,12 +7,16 @@ namespace UnslothMerge.Saving;
 internal sealed class Destination
 {
     private readonly bool _force;
+    private readonly bool _isAdapter;
+    private readonly string[] _inputs;
 
-    private Destination(string given, string path, bool force)
+    private Destination(string given, bool force, bool isAdapter, IEnumerable<string> inputs)
     {
         Given = given;
-        Path = path;
+        Path = RealPath.Of(given);
         _force = force;
+        _isAdapter = isAdapter;
+        _inputs = [.. inputs];
     }
 
     /// <summary>The path as the user gave it.</summary>
@@ -25,10 +29,11 @@ internal sealed class Destination
     public bool Exists => Directory.Exists(Path);
 
     /// <summary>Checks a destination against the directories that the merge reads, which are never written to. With
-    /// <paramref name="force"/> an existing model may be replaced.</summary>
-    public static Destination Check(string path, IEnumerable<(string Role, string Path)> inputs, bool force)
+    /// <paramref name="force"/> an existing model (or adapter, if one is saved) may be replaced.</summary>
+    public static Destination Check(
+        string path, IEnumerable<(string Role, string Path)> inputs, bool force, bool isAdapter = false)
     {
-        var destination = new Destination(path, RealPath.Of(path), force);
+        var destination = new Destination(path, force, isAdapter, inputs.Select(i => i.Path));
         foreach (var (role, input) in inputs)
         {
             var real = RealPath.Of(input);
@@ -73,17 +78,26 @@ internal sealed class Destination
                 "Use -Force to replace the model there, or choose another -Destination.");
         }
 
+        var (kind, article) = _isAdapter ? ("adapter", "an") : ("model", "a");
+        if (!ModelFiles.Is(Path, _isAdapter))
+        {
+            throw new MergeException(MergeError.InvalidDestination,
+                $"The destination '{Given}' holds files, but no {kind}. -Force replaces {article} {kind}; it does not delete anything else.",
+                Given, "Move those files away, or choose another -Destination.");
+        }
+
         var own = staging is null ? null : System.IO.Path.GetFileName(staging) + '/';
-        var unknown = ModelFiles.Unknown(Path).Where(f => own is null || !f.StartsWith(own, StringComparison.Ordinal)).ToList();
-        if (unknown.Count > 0)
+        var foreign = ModelFiles.Foreign(Path, _isAdapter, _inputs)
+            .Where(f => own is null || !f.StartsWith(own, StringComparison.Ordinal)).ToList();
+        if (foreign.Count > 0)
         {
             throw new MergeException(
                 MergeError.InvalidDestination,
-                $"The destination '{Given}' holds files that do not belong to a model: " +
-                    $"{string.Join(", ", unknown.Take(5))}{(unknown.Count > 5 ? $" and {unknown.Count - 5} more" : "")}. -Force replaces " +
-                    "a model directory; it does not delete anything else.",
+                $"The destination '{Given}' holds what is no part of {article} {kind}: " +
+                    $"{string.Join(", ", foreign.Take(5))}{(foreign.Count > 5 ? $" and {foreign.Count - 5} more" : "")}. -Force replaces " +
+                    $"the {kind}; it does not delete anything else.",
                 Given,
-                "Move those files away, or choose another -Destination.") { Details = unknown };
+                "Move those files away, or choose another -Destination.") { Details = foreign };
         }
     }
 }

@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using UnslothMerge.Devices;
 using UnslothMerge.Execution;
 using UnslothMerge.IO;
@@ -36,7 +37,8 @@ internal static class ModelSaver
             }
 
             cancellation.ThrowIfCancellationRequested();
-            staging.Land();
+            InputFiles.RequireUnchanged(plan.Merge.InputFiles);
+            staging.Land(options.Sync);
 
             var byName = results.ToLookup(r => r.Tensor.Name);
             return [.. plan.Shards.Select(s => new SavedShard(

@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using UnslothMerge.IO;
 
 namespace UnslothMerge.Saving;
@@ -12,6 +13,7 @@ internal sealed class StagingDirectory : IDisposable
     private readonly Destination _destination;
     private readonly bool _inside;
     private readonly IReadOnlyList<string> _newParents;
+    private readonly FileStatus? _made;
     private bool _landed;
 
     private StagingDirectory(Destination destination, string path, bool inside)
@@ -20,6 +22,7 @@ internal sealed class StagingDirectory : IDisposable
         _inside = inside;
         _newParents = MissingParents(path);
         Path = Directory.CreateDirectory(path).FullName;
+        _made = FileStatus.Of(Path);
     }
 
     /// <summary>The directory to write to.</summary>
@@ -55,44 +58,53 @@ internal sealed class StagingDirectory : IDisposable
     }
 
     /// <summary>Gives the complete model its final name. What was there before stays until then, and comes back if that fails.</summary>
-    public void Land()
+    /// <param name="sync">True if the name must survive a loss of power before the previous model is deleted.</param>
+    /// <exception cref="MergeException">Something has appeared at the destination that may not be replaced.</exception>
+    public void Land(bool sync)
     {
         _destination.RequireReplaceable(Path);
+        RequireOwn();
         var old = Path + "-old";
-        if (_inside)
+        var undo = new Stack<Action>();
+        try
         {
-            LandFiles(old);
-        }
-        else
-        {
-            var replaces = _destination.Exists;
-            if (replaces)
+            if (_inside)
             {
-                Directory.Move(_destination.Path, old);
+                MoveFiles(old, undo);
+            }
+            else if (!Exchange(undo))
+            {
+                if (_destination.Exists)
+                {
+                    Move(_destination.Path, old, undo);
+                }
+
+                Move(Path, _destination.Path, undo);
             }
 
-            try
+            if (sync)
             {
-                Directory.Move(Path, _destination.Path);
+                Durable.FlushDirectory(System.IO.Path.GetDirectoryName(Path)!);
             }
-            catch when (replaces)
+        }
+        catch
+        {
+            while (undo.TryPop(out var step))
             {
-                Directory.Move(old, _destination.Path);
-                throw;
+                step();
             }
+
+            throw;
         }
 
         _landed = true;
-        Durable.FlushDirectory(System.IO.Path.GetDirectoryName(Path)!);
         DeleteQuietly(old);
     }
 
     public void Dispose()
     {
-        if (!_landed || _inside)
-        {
-            DeleteQuietly(Path);
-        }
+        // Once the model has its name, this is empty, or the previous model.
+        DeleteQuietly(Path);
 
         foreach (var parent in _landed ? [] : _newParents)
         {
@@ -100,39 +112,49 @@ internal sealed class StagingDirectory : IDisposable
         }
     }
 
-    // The old files step aside first and step back if a new one cannot take its place.
-    private void LandFiles(string old)
+    // Another directory under the same name would get the model's.
+    private void RequireOwn()
     {
-        var moved = new Stack<(string From, string To)>();
+        if (FileStatus.Of(Path) is { } now && (now.Inode, now.Device) != (_made?.Inode, _made?.Device))
+        {
+            throw new IOException($"'{Path}' was replaced while the model was written to it.");
+        }
+    }
+
+    // On Linux both names change at once, so that the destination always names a model.
+    private bool Exchange(Stack<Action> undo)
+    {
+        if (!OperatingSystem.IsLinux() || !_destination.Exists || !Swap())
+        {
+            return false;
+        }
+
+        undo.Push(() => Swap());
+        return true;
+
+        bool Swap() => SystemCalls.Rename(
+            SystemCalls.CurrentDirectory, Path, SystemCalls.CurrentDirectory, _destination.Path, SystemCalls.Exchange) == 0;
+    }
+
+    private void MoveFiles(string old, Stack<Action> undo)
+    {
         Directory.CreateDirectory(old);
-        try
+        foreach (var entry in Entries(_destination.Path).Where(e => e != Path && e != old).ToList())
         {
-            foreach (var entry in Entries(_destination.Path).Where(e => e != Path && e != old).ToList())
-            {
-                Move(entry, System.IO.Path.Combine(old, System.IO.Path.GetFileName(entry)));
-            }
-
-            foreach (var entry in Entries(Path).ToList())
-            {
-                Move(entry, System.IO.Path.Combine(_destination.Path, System.IO.Path.GetFileName(entry)));
-            }
-        }
-        catch
-        {
-            while (moved.TryPop(out var step))
-            {
-                Directory.Move(step.To, step.From);
-            }
-
-            throw;
+            Move(entry, System.IO.Path.Combine(old, System.IO.Path.GetFileName(entry)), undo);
         }
 
-        void Move(string from, string to)
+        foreach (var entry in Entries(Path).ToList())
         {
-            // Moves files as well.
-            Directory.Move(from, to);
-            moved.Push((from, to));
+            Move(entry, System.IO.Path.Combine(_destination.Path, System.IO.Path.GetFileName(entry)), undo);
         }
+    }
+
+    // Directory.Move moves files as well.
+    private static void Move(string from, string to, Stack<Action> undo)
+    {
+        Directory.Move(from, to);
+        undo.Push(() => Directory.Move(to, from));
     }
 
     // The directories that making one makes as well, the innermost first.

@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using Microsoft.ML.Tokenizers;
 
 namespace UnslothMerge.Tokenizers;
@@ -109,7 +110,7 @@ internal static partial class RoundTrip
 
     private static RoundTripResult RunSentencePiece(string path, long? rows)
     {
-        using var stream = File.OpenRead(path);
+        using var stream = new MemoryStream(RegularFile.ReadAllBytes(path));
         var tokenizer = SentencePieceTokenizer.Create(stream, addBeginningOfSentence: false, addEndOfSentence: false);
         return tokenizer.EncodeToIds(PlainSample).Contains(tokenizer.UnknownId)
             ? new RoundTripResult(null, "the vocabulary does not have every character of the sample")

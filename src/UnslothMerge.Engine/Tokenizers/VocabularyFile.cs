@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using System.IO.Enumeration;
 using Google.Protobuf;
 
@@ -39,7 +40,7 @@ internal sealed record VocabularyFile(string Name, string Path)
     // The file of the tokenizers library: model.vocab is an object, or for Unigram a list of pieces with scores, whose places are the ids.
     private static void ReadTokenizerJson(string path, Vocabulary vocabulary)
     {
-        var reader = new Utf8JsonReader(File.ReadAllBytes(path));
+        var reader = new Utf8JsonReader(RegularFile.ReadAllBytes(path));
         Require(ref reader, JsonTokenType.StartObject);
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
@@ -130,7 +131,7 @@ internal sealed record VocabularyFile(string Name, string Path)
 
     private static void ReadVocabularyJson(string path, Vocabulary vocabulary)
     {
-        var reader = new Utf8JsonReader(File.ReadAllBytes(path));
+        var reader = new Utf8JsonReader(RegularFile.ReadAllBytes(path));
         Require(ref reader, JsonTokenType.StartObject);
         ReadVocabulary(ref reader, vocabulary);
     }
@@ -189,7 +190,7 @@ internal sealed record VocabularyFile(string Name, string Path)
     private static void ReadSentencePiece(string path, Vocabulary vocabulary)
     {
         const uint pieces = (1 << 3) | 2;
-        using var model = new CodedInputStream(File.ReadAllBytes(path));
+        using var model = new CodedInputStream(RegularFile.ReadAllBytes(path));
         var id = 0;
         while (model.ReadTag() is var tag and not 0)
         {
@@ -208,7 +209,7 @@ internal sealed record VocabularyFile(string Name, string Path)
     // Mistral's: as many tokens as the config says, of which the last of the list may be left out.
     private static void ReadTekken(string path, Vocabulary vocabulary)
     {
-        using var json = JsonDocument.Parse(File.ReadAllBytes(path));
+        using var json = JsonDocument.Parse(RegularFile.ReadAllBytes(path));
         for (var id = json.RootElement.GetProperty("config").GetProperty("default_vocab_size").GetInt64() - 1; id >= 0; id--)
         {
             vocabulary.Add(id);

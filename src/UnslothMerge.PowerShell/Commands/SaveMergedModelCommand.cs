@@ -93,7 +93,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             inputs = inputs.Append(("tokenizer", tokenizer));
         }
 
-        var target = Engine(() => Saving.Destination.Check(path, inputs, Force));
+        var target = Engine(() => Saving.Destination.Check(path, inputs, Force, Method == SaveMethod.lora));
         if (Method == SaveMethod.lora)
         {
             SaveAdapter(plan, target, extras);

@@ -102,7 +102,7 @@ public sealed class RequantizationTests : FileTests
     [Fact]
     public void Companions_of_a_repeated_layer_take_its_name()
     {
-        StoredTensor Stored(string name) => new(name, TensorType.U8, [1], new StoredFile("x", 0, default), 0, 1);
+        StoredTensor Stored(string name) => new(name, TensorType.U8, [1], new StoredFile("x", default), 0, 1);
         Assert.Equal(
             ["layers.7.up.weight_packed", "layers.7.up.weight_scale", "layers.7.experts_scales", "weight.absmax"],
             [

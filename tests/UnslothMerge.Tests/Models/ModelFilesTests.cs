@@ -50,7 +50,7 @@ public sealed class ModelFilesTests : FileTests
         Assert.Equal(Tokenizer.Order(StringComparer.Ordinal), ModelFiles.Tokenizer(directory.Path));
         Assert.Equal(Processor.Order(StringComparer.Ordinal), ModelFiles.Processor(directory.Path));
         Assert.Equal(Carried.Concat(Processor).Order(StringComparer.Ordinal), ModelFiles.Carried(directory.Path));
-        Assert.Equal(Unknown.Order(StringComparer.Ordinal), ModelFiles.Unknown(directory.Path));
+        Assert.Equal(Unknown.Order(StringComparer.Ordinal), ModelFiles.Foreign(directory.Path, isAdapter: false, []));
     }
 
     [Theory]

@@ -14,7 +14,7 @@ public sealed partial class StagingDirectoryTests : FileTests
             Assert.Equal(Temp.Path, Path.GetDirectoryName(staging.Path));
             Fill(staging.Path, "new");
             Assert.False(Directory.Exists(_out));
-            staging.Land();
+            staging.Land(sync: true);
         }
 
         AssertOnly("new");
@@ -28,7 +28,7 @@ public sealed partial class StagingDirectoryTests : FileTests
         {
             Fill(staging.Path, "new");
             Assert.Equal("old", File.ReadAllText(Path.Combine(_out, "config.json")));
-            staging.Land();
+            staging.Land(sync: true);
         }
 
         AssertOnly("new");
@@ -54,7 +54,7 @@ public sealed partial class StagingDirectoryTests : FileTests
         {
             // As if something had taken the new model away: it can no longer be renamed.
             Directory.Delete(staging.Path);
-            Assert.ThrowsAny<IOException>(staging.Land);
+            Assert.ThrowsAny<IOException>(() => staging.Land(sync: true));
         }
 
         AssertOnly("old");
@@ -67,7 +67,7 @@ public sealed partial class StagingDirectoryTests : FileTests
         {
             Fill(staging.Path, "new");
             Fill(_out, "somebody else's");
-            Errors.Expect(MergeError.InvalidDestination, () => staging.Land());
+            Errors.Expect(MergeError.InvalidDestination, () => staging.Land(sync: true));
         }
 
         AssertOnly("somebody else's");
@@ -79,7 +79,7 @@ public sealed partial class StagingDirectoryTests : FileTests
         var deep = Temp["a/b/out"];
         using var staging = StagingDirectory.Create(Destination.Check(deep, [], force: false));
         Fill(staging.Path, "new");
-        staging.Land();
+        staging.Land(sync: true);
         Assert.Equal("new", File.ReadAllText(Path.Combine(deep, "config.json")));
     }
 
@@ -118,7 +118,7 @@ public sealed partial class StagingDirectoryTests : FileTests
             Directory.CreateDirectory(Path.Combine(staging.Path, "1_Pooling"));
             if (lands)
             {
-                staging.Land();
+                staging.Land(sync: true);
             }
         }
 
@@ -136,7 +136,7 @@ public sealed partial class StagingDirectoryTests : FileTests
         using (var staging = Stage(force: true))
         {
             Directory.Delete(staging.Path);
-            Assert.ThrowsAny<IOException>(staging.Land);
+            Assert.ThrowsAny<IOException>(() => staging.Land(sync: true));
         }
 
         Assert.Equal("old", File.ReadAllText(Path.Combine(_out, "config.json")));

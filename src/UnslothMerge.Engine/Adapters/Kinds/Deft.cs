@@ -18,7 +18,7 @@ internal sealed class Deft() : MatrixKind("DEFT", "DEFT", [P, R])
     {
         var p = module.Numbers(P, 2);
         var (outputs, rank) = ((int)p.Shape[0], (int)p.Shape[1]);
-        var onlyProjects = module.Config.Json.Bool("para") == true;
+        var onlyProjects = module.Config.Flag("para") == true;
         var r = onlyProjects ? null : module.Numbers(R, 2);
         AdaptedModule.Require(r is null || r.Shape[0] == rank, $"{P} {p.Shape.Text()} and {R} {r?.Shape.Text()} are not of one rank");
         var method = module.Config.Json.String("decomposition_method") ?? "relu";
@@ -26,7 +26,7 @@ internal sealed class Deft() : MatrixKind("DEFT", "DEFT", [P, R])
         AdaptedModule.Require(method == "relu" || rank <= outputs, $"{P} {p.Shape.Text()} has more columns than rows");
         var transposed = module.IsTransposed(outputs, r?.Shape[1]);
         var inputs = module.Features(transposed).Inputs;
-        var scale = module.Config.Json.Number("alpha") is { } alpha and not 0 ? alpha / rank : 1;
+        var scale = module.Config.Number("alpha") is { } alpha and not 0 ? alpha / rank : 1;
         return new MatrixDelta(r is null ? [p] : [p, r], from =>
         {
             var left = from.Read(p);

@@ -21,7 +21,7 @@ internal sealed class GraLora() : MatrixKind("GraLoRA", "GRALORA", ["gralora_A",
             count > 0 && b.Shape[0] == count && b.Shape[1] == rank && rank % count == 0,
             $"gralora_A {a.Shape.Text()} and gralora_B {b.Shape.Text()} do not fit together");
         var (outputs, inputs) = (count * (int)b.Shape[2], count * (int)a.Shape[1]);
-        var hybrid = (int)(module.Config.Json.Number("hybrid_r") ?? 0);
+        var hybrid = (module.Config.Whole("hybrid_r") ?? 0);
         var (generalA, generalB) = (module.OptionalNumbers(GeneralA, 2), module.OptionalNumbers(GeneralB, 2));
         AdaptedModule.Require(
             hybrid > 0

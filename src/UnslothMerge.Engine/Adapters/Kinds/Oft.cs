@@ -33,12 +33,12 @@ internal sealed class Oft(string part, bool ofOutput) : WeightKind("OFT", "OFT",
     // Configs that do not know the option come from versions that only knew the exact transform.
     private static double[]? Coefficients(AdapterConfig config)
     {
-        if (config.Json.Bool("use_cayley_neumann") != true)
+        if (config.Flag("use_cayley_neumann") != true)
         {
             return null;
         }
 
-        var terms = (int)(config.Json.Number("num_cayley_neumann_terms") ?? 5);
+        var terms = (config.Whole("num_cayley_neumann_terms") ?? 5);
         if (terms <= 2)
         {
             return terms == 2 ? [2] : [];
@@ -60,5 +60,5 @@ internal sealed class Oft(string part, bool ofOutput) : WeightKind("OFT", "OFT",
     private static bool IsBefore018(AdapterConfig config) => config.PeftVersion < new Version(0, 18);
 
     private static double? MaxNorm(AdapterConfig config, long blocks) =>
-        config.IsSet("coft") ? (config.Json.Number("eps") ?? 6e-5) / Math.Sqrt(blocks) : null;
+        config.IsSet("coft") ? (config.Number("eps") ?? 6e-5) / Math.Sqrt(blocks) : null;
 }

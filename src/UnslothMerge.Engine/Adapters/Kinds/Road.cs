@@ -21,7 +21,7 @@ internal sealed class Road() : WeightKind("RoAd", "ROAD", [Angles, Scales])
             _ => throw new MisfitException($"the variant '{name}' is not known; RoAd has road_1, road_2 and road_4"),
         };
         var (angles, scales) = (module.Part(Angles), module.Part(Scales));
-        var group = (int)(module.Config.Json.Number("group_size") ?? 64);
+        var group = (module.Config.Whole("group_size") ?? 64);
         var outputs = weight.Shape.Count == 2 ? weight.Shape[0] : 0;
         var bias = module.FindParameter("bias");
         AdaptedModule.Require(

@@ -19,7 +19,7 @@ internal sealed class WaveFt() : MatrixKind("WaveFT", "WAVEFT", [Spectrum])
         var (outputs, inputs) = module.Features(transposed);
         var seed = RandomPlaces.Seed(module, outputs, inputs, spectrum);
         var family = module.Config.Json.String("wavelet_family") ?? "db1";
-        var inverse = module.Config.Json.Bool("use_idwt") ?? true;
+        var inverse = module.Config.Flag("use_idwt") ?? true;
         var filters = Wavelets.Find(family);
         AdaptedModule.Require(
             !inverse || filters is not null, $"the wavelet_family '{family}' is not one of {string.Join(", ", Wavelets.Names)}");

@@ -1,4 +1,4 @@
-namespace UnslothMerge.IO;
+namespace UnslothMerge.Files;
 
 /// <summary>Makes what was written survive a loss of power: file data, and the names in a directory.</summary>
 internal static class Durable
@@ -16,12 +16,13 @@ internal static class Durable
     }
 
     /// <summary>Flushes all files and directories below a directory, and itself.</summary>
+    /// <exception cref="IOException">The disk did not take all of it.</exception>
     public static void FlushTree(string path)
     {
         foreach (var file in Directory.EnumerateFiles(path, "*", SearchOption.AllDirectories))
         {
             using var handle = File.OpenHandle(file, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
-            RandomAccess.FlushToDisk(handle);
+            FlushFile(handle, file);
         }
 
         foreach (var directory in Directory.EnumerateDirectories(path, "*", SearchOption.AllDirectories).Append(path))
@@ -31,6 +32,7 @@ internal static class Durable
     }
 
     /// <summary>Flushes a directory's entries to the disk, where the system has such a call. Windows journals them.</summary>
+    /// <exception cref="IOException">The disk did not take them.</exception>
     public static void FlushDirectory(string path)
     {
         if (OperatingSystem.IsWindows())
@@ -38,12 +40,36 @@ internal static class Durable
             return;
         }
 
+        // A directory that may be written but not read cannot be opened, and so not be flushed.
         var descriptor = SystemCalls.Open(path, 0);
         if (descriptor >= 0)
         {
-            // Some file systems (network, FUSE) refuse to flush a directory; then nothing more can be done.
-            _ = SystemCalls.Sync(descriptor);
-            _ = SystemCalls.Close(descriptor);
+            using var handle = new SafeFileHandle(descriptor, ownsHandle: true);
+            Require(SystemCalls.Sync(handle) == 0, path);
+        }
+    }
+
+    // RandomAccess.FlushToDisk does not report a failed fsync(2).
+    private static void FlushFile(SafeFileHandle file, string path)
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            RandomAccess.FlushToDisk(file);
+        }
+        else if (!OperatingSystem.IsMacOS() || SystemCalls.Control(file, SystemCalls.FullSync) == -1)
+        {
+            // macOS: fsync(2) leaves the data in the drive's cache; file systems without F_FULLFSYNC have nothing better.
+            Require(SystemCalls.Sync(file) == 0, path);
+        }
+    }
+
+    // Some file systems (network, FUSE) have no flush, and say so: then nothing more can be done.
+    private static void Require(bool done, string path)
+    {
+        if (!done && Marshal.GetLastPInvokeError() is not (
+            SystemCalls.ErrorNumber.Invalid or SystemCalls.ErrorNumber.NotSupported or SystemCalls.ErrorNumber.ReadOnlyFileSystem))
+        {
+            throw new IOException($"'{path}' could not be flushed to the disk: {Marshal.GetLastPInvokeErrorMessage()}.");
         }
     }
 }

@@ -1,4 +1,4 @@
-namespace UnslothMerge.IO;
+namespace UnslothMerge.Files;
 
 /// <summary>
 /// All calls to the C library, with their numbers and structures: those of Linux on x64 and arm64, and fsync(2) of every Unix.
@@ -14,6 +14,18 @@ internal static unsafe partial class SystemCalls
 
     /// <summary>MADV_HUGEPAGE of madvise(2).</summary>
     public const int UseLargePages = 14;
+
+    /// <summary>AT_FDCWD: paths are relative to the current directory.</summary>
+    public const int CurrentDirectory = -100;
+
+    /// <summary>STATX_BASIC_STATS of statx(2).</summary>
+    public const uint BasicStatus = 0x7FF;
+
+    /// <summary>RENAME_EXCHANGE of renameat2(2): both paths exist, and each gets what the other named.</summary>
+    public const uint Exchange = 2;
+
+    /// <summary>F_FULLFSYNC of macOS.</summary>
+    public const int FullSync = 51;
 
     /// <summary>IOCB_CMD_PWRITE of linux/aio_abi.h.</summary>
     public const ushort WriteCommand = 1;
@@ -48,10 +60,18 @@ internal static unsafe partial class SystemCalls
     public static partial int SyncFileRange(SafeFileHandle file, long offset, long length, uint flags);
 
     [LibraryImport("libc", EntryPoint = "fsync", SetLastError = true)]
-    public static partial int Sync(int descriptor);
+    public static partial int Sync(SafeFileHandle file);
 
-    [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
-    public static partial int Close(int descriptor);
+    [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
+    public static partial int Control(SafeFileHandle file, int command);
+
+    /// <summary>statx(2).</summary>
+    [LibraryImport("libc", EntryPoint = "statx", StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int GetStatus(int directory, string path, int flags, uint mask, Status* status);
+
+    /// <summary>renameat2(2), of the C library since glibc 2.28.</summary>
+    [LibraryImport("libc", EntryPoint = "renameat2", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
+    public static partial int Rename(int fromDirectory, string from, int toDirectory, string to, uint flags);
 
     /// <summary>Error numbers of errno.h, the same on every Linux.</summary>
     internal static class ErrorNumber
@@ -60,7 +80,23 @@ internal static unsafe partial class SystemCalls
         public const int TryAgain = 11;
         public const int NoMemory = 12;
         public const int Invalid = 22;
+        public const int ReadOnlyFileSystem = 30;
         public const int NotSupported = 95;
+    }
+
+    /// <summary>The fields of struct statx that are used; it has 256 bytes.</summary>
+    [StructLayout(LayoutKind.Explicit, Size = 256)]
+    internal struct Status
+    {
+        [FieldOffset(28)] public ushort Mode;
+        [FieldOffset(32)] public ulong Inode;
+        [FieldOffset(40)] public ulong Size;
+        [FieldOffset(96)] public long ChangedSeconds;
+        [FieldOffset(104)] public uint ChangedNanoseconds;
+        [FieldOffset(112)] public long ModifiedSeconds;
+        [FieldOffset(120)] public uint ModifiedNanoseconds;
+        [FieldOffset(136)] public uint DeviceMajor;
+        [FieldOffset(140)] public uint DeviceMinor;
     }
 
     /// <summary>struct iocb of linux/aio_abi.h, as little-endian machines have it.</summary>

@@ -1,0 +1,62 @@
+namespace UnslothMerge.Files;
+
+/// <summary>Opens files of other people. A named pipe would never open, and a device would never end: only regular files are read.</summary>
+internal static class RegularFile
+{
+    /// <summary>The most bytes of a config, an index or another text that is read whole.</summary>
+    public const int MaxTextLength = 64 * 1024 * 1024;
+
+    private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
+    /// <summary>Opens a file for positional reads.</summary>
+    /// <exception cref="IOException">It is no regular file, or cannot be opened.</exception>
+    public static SafeFileHandle Open(string path) =>
+        FileStatus.Of(path) is { Kind: not FileKind.Regular and var kind }
+            ? throw new IOException($"it is a {Name(kind)}, and only regular files are read.")
+            : File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+
+    /// <summary>Reads a whole file of at most so many bytes.</summary>
+    /// <exception cref="IOException">It is no regular file, is longer, or cannot be read.</exception>
+    public static byte[] ReadAllBytes(string path, int limit = MaxTextLength)
+    {
+        using var stream = new FileStream(Open(path), FileAccess.Read, bufferSize: 0);
+        if (stream.Length > limit)
+        {
+            throw new IOException($"it has {stream.Length} bytes; at most {limit} are read of such a file.");
+        }
+
+        var bytes = new byte[stream.Length];
+        stream.ReadExactly(bytes);
+        return bytes;
+    }
+
+    /// <summary>Reads a whole text in UTF-8, with or without a byte order mark.</summary>
+    /// <exception cref="IOException">It is no regular file, is longer, is not UTF-8, or cannot be read.</exception>
+    public static string ReadText(string path, int limit = MaxTextLength)
+    {
+        try
+        {
+            return StrictUtf8.GetString(ReadAllBytes(path, limit)).TrimStart('\uFEFF');
+        }
+        catch (DecoderFallbackException e)
+        {
+            throw new IOException($"it is not UTF-8: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Copies a file to a new one, which gets the mode that the process gives new files.</summary>
+    public static void Copy(string path, string target)
+    {
+        using var source = new FileStream(Open(path), FileAccess.Read, bufferSize: 0);
+        using var copy = new FileStream(target, FileMode.CreateNew, FileAccess.Write);
+        source.CopyTo(copy);
+    }
+
+    private static string Name(FileKind kind) => kind switch
+    {
+        FileKind.Directory => "directory",
+        FileKind.NamedPipe => "named pipe",
+        FileKind.Socket => "socket",
+        _ => "device",
+    };
+}
