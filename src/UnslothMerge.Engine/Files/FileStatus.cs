@@ -12,7 +12,8 @@ internal readonly record struct FileStatus(FileKind Kind, long Length, DateTime 
         if (OperatingSystem.IsLinux())
         {
             SystemCalls.Status status;
-            return SystemCalls.GetStatus(SystemCalls.CurrentDirectory, path, 0, SystemCalls.BasicStatus, &status) != 0 ? null : new FileStatus(
+            var error = SystemCalls.GetStatus(SystemCalls.CurrentDirectory, path, 0, SystemCalls.BasicStatus, &status);
+            return error != 0 ? null : new FileStatus(
                 (status.Mode & 0xF000) switch
                 {
                     0x8000 => FileKind.Regular,

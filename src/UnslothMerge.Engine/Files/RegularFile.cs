@@ -1,6 +1,7 @@
 namespace UnslothMerge.Files;
 
-/// <summary>Opens files of other people. A named pipe would never open, and a device would never end: only regular files are read.</summary>
+/// <summary>Opens files of other people. A named pipe would never open, and a device would never end: only regular files are read.
+/// </summary>
 internal static class RegularFile
 {
     /// <summary>The most bytes of a config, an index or another text that is read whole.</summary>

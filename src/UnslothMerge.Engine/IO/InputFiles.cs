@@ -78,7 +78,8 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
         return handle;
     }
 
-    /// <summary>Refuses a merge whose inputs were written to, replaced or removed while it read them: what it wrote may be a mixture.</summary>
+    /// <summary>Refuses a merge whose inputs were written to, replaced or removed while it read them: what it wrote may be a mixture.
+    /// </summary>
     public static void RequireUnchanged(IEnumerable<StoredFile> files)
     {
         if (files.FirstOrDefault(f => !f.IsUnchanged) is { } changed)

@@ -113,7 +113,8 @@ internal static class ModelFiles
     {
         var root = Path.GetFullPath(directory);
         var options = new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = 0, IgnoreInaccessible = false };
-        return new FileSystemEnumerable<string>(root, (ref e) => Path.GetRelativePath(root, e.ToFullPath()) + (IsFolder(ref e) ? "/" : ""), options)
+        return new FileSystemEnumerable<string>(
+            root, (ref e) => Path.GetRelativePath(root, e.ToFullPath()) + (IsFolder(ref e) ? "/" : ""), options)
         {
             ShouldRecursePredicate = IsFolder,
             ShouldIncludePredicate = (ref e) => !IsFolder(ref e) || !Directory.EnumerateFileSystemEntries(e.ToFullPath()).Any(),

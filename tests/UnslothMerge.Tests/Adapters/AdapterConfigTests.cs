@@ -45,6 +45,26 @@ public sealed class AdapterConfigTests
         Errors.Expect(MergeError.InvalidAdapter, () => Read(json).AlphaOf("m"), named);
     }
 
+    [Theory]
+    [InlineData("\"use_rslora\":\"true\"", "use_rslora")]
+    [InlineData("\"use_rslora\":[]", "use_rslora")]
+    [InlineData("\"alpha_pattern\":[1]", "alpha_pattern")]
+    [InlineData("\"lora_alpha\":\"16\"", "lora_alpha is \"16\"")]
+    [InlineData("\"r\":8.7", "8.7")]
+    [InlineData("\"r\":true", "r is true")]
+    [InlineData("\"rank_pattern\":{\"m\":2.5}", "2.5")]
+    public void An_option_of_another_type_does_not_count_as_absent(string option, string said)
+    {
+        var json = JsonNode.Parse("""{"peft_type":"LORA","r":8,"lora_alpha":1}""")!.AsObject();
+        var (name, value) = JsonNode.Parse($"{{{option}}}")!.AsObject().Single();
+        json[name] = value?.DeepClone();
+        var config = new AdapterConfig(json, "adapter_config.json");
+        Errors.Expect(MergeError.InvalidAdapter, () => _ = (config.RankOf("m"), config.ScalingOf("m", 1)), said);
+    }
+
+    [Fact]
+    public void One_is_true() => Assert.Equal(2, Read("""{"peft_type":"LORA","lora_alpha":4,"use_rslora":1}""").ScalingOf("m", 4));
+
     [Fact]
     public void A_config_that_is_not_pefts_is_refused() =>
         Errors.Expect(() => Read("{}"), "peft_type");

@@ -21,36 +21,56 @@ public sealed class ModelFilesTests : FileTests
     [
         "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "LICENSE", "LICENSE.txt", "NOTICE",
         "Tiny_License.pdf", "USE_POLICY.md", "config_sentence_transformers.json",
-        "generation_config.json", "modeling_tiny.py", "modules.json", "sentence_bert_config.json", "sub/configuration_tiny.py",
+        "generation_config.json", "modeling_tiny.py", "modules.json", "sentence_bert_config.json",
     ];
 
     private static readonly string[] Written =
     [
-        ".gitattributes", ".cache/huggingface/download/x.lock", "README.md", "adapter_config.json", "adapter_model.bin",
-        "adapter_model.safetensors", "config.json",
+        ".gitattributes", ".cache/huggingface/download/x.lock", "README.md", "config.json", "merge.json",
         "model-00001-of-00002.safetensors", "model.fp16.safetensors", "model.safetensors", "model.safetensors.index.json",
         "model.safetensors.index.fp16.json", "pytorch_model-00001-of-00002.bin",
         "pytorch_model.bin", "pytorch_model.bin.index.json", "quantize_config.json",
     ];
 
-    private static readonly string[] Unknown =
+    // Carried over, but in a directory that is replaced it may be anybody's.
+    private static readonly string[] Doubtful = ["sub/configuration_tiny.py", "tools/train.py", "a.model", "vocab.secret", "setup.py"];
+
+    private static readonly string[] Foreign =
     [
-        "3_Other/config.json", "checkpoint-500/modeling_tiny.py", "checkpoint-500/optimizer.pt", "model.gguf", "notes.txt",
-        "original/consolidated.00.pth", "original/params.json", "params.json",
+        "3_Other/config.json", "adapter_config.json", "adapter_model.bin", "adapter_model.safetensors", "checkpoint-500/modeling_tiny.py",
+        "checkpoint-500/optimizer.pt", "model.gguf", "notes.txt", "original/consolidated.00.pth", "original/params.json", "params.json",
         "sub/config.json", "sub/model.safetensors", "thesis.docx", "trainer_state.json", "training_args.bin",
-        "x.json", "zero_to_fp32.py",
+        "x.json", "x.safetensors", "zero_to_fp32.py",
     ];
 
     [Fact]
     public void Every_file_is_in_its_group()
     {
-        using var directory = Filled([.. Tokenizer, .. Processor, .. Carried, .. Written, .. Unknown]);
+        using var directory = Filled([.. Tokenizer, .. Processor, .. Carried, .. Written, .. Foreign]);
         File.WriteAllText(directory["modules.json"],
             """[{"idx": 0, "path": ""}, {"idx": 1, "path": "1_Pooling"}, {"idx": 2, "path": "2_Dense"}]""");
         Assert.Equal(Tokenizer.Order(StringComparer.Ordinal), ModelFiles.Tokenizer(directory.Path));
         Assert.Equal(Processor.Order(StringComparer.Ordinal), ModelFiles.Processor(directory.Path));
         Assert.Equal(Carried.Concat(Processor).Order(StringComparer.Ordinal), ModelFiles.Carried(directory.Path));
-        Assert.Equal(Unknown.Order(StringComparer.Ordinal), ModelFiles.Foreign(directory.Path, isAdapter: false, []));
+        Assert.Equal(Foreign.Order(StringComparer.Ordinal), ModelFiles.Foreign(directory.Path, isAdapter: false, []));
+    }
+
+    [Fact]
+    public void What_a_save_takes_over_from_its_inputs_may_be_replaced()
+    {
+        using var directory = Filled(["config.json", "model.safetensors", .. Doubtful]);
+        Assert.Equal(Doubtful.Order(StringComparer.Ordinal), ModelFiles.Foreign(directory.Path, isAdapter: false, []));
+        Assert.Empty(ModelFiles.Foreign(directory.Path, isAdapter: false, [directory.Path]));
+    }
+
+    [Fact]
+    public void Links_to_directories_are_not_followed()
+    {
+        using var directory = Filled("config.json", "modeling_tiny.py");
+        Directory.CreateDirectory(directory["empty/inner"]);
+        Directory.CreateSymbolicLink(directory["code"], directory.Path);
+        Assert.Equal(["modeling_tiny.py"], ModelFiles.Carried(directory.Path));
+        Assert.Equal(["code", "empty/inner/"], ModelFiles.Foreign(directory.Path, isAdapter: false, []));
     }
 
     [Theory]

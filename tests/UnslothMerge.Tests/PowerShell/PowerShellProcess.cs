@@ -11,7 +11,19 @@ internal static class PowerShellProcess
     public static IReadOnlyList<string> Run(string command, params (string Name, string Value)[] environment)
     {
         command = $"$ErrorActionPreference = 'Stop'; {command}";
-        var start = new ProcessStartInfo("dotnet", [BuildPath("PowerShell"), "-NoProfile", "-NonInteractive", "-Command", command])
+        var (exit, output, errors) = Start(["dotnet", .. Arguments(command)], environment);
+        Assert.True(exit == 0, $"PowerShell ended with {exit}:\n{output}\n{errors}");
+        return output.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+    }
+
+    /// <summary>The arguments of dotnet that run commands.</summary>
+    public static string[] Arguments(string command) =>
+        [BuildPath("PowerShell"), "-NoProfile", "-NonInteractive", "-Command", command];
+
+    /// <summary>Runs a program with its arguments, and gives its exit code and what it wrote.</summary>
+    public static (int ExitCode, string Output, string Errors) Start(string[] command, params (string Name, string Value)[] environment)
+    {
+        var start = new ProcessStartInfo(command[0], command[1..])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
@@ -27,8 +39,7 @@ internal static class PowerShellProcess
         var errors = process.StandardError.ReadToEndAsync();
         var output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
-        Assert.True(process.ExitCode == 0, $"PowerShell ended with {process.ExitCode}:\n{output}\n{errors.Result}");
-        return output.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        return (process.ExitCode, output, errors.Result);
     }
 
     /// <summary>A path that the build handed on.</summary>

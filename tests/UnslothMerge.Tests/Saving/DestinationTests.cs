@@ -64,12 +64,40 @@ public sealed class DestinationTests : FileTests
         Check(Temp["old"], force: true);
     }
 
-    [Fact]
-    public void Force_does_not_delete_what_belongs_to_no_model()
+    [Theory]
+    [InlineData("thesis.docx")]
+    [InlineData("setup.py")]
+    [InlineData("pkg/main.py")]
+    [InlineData("a.model")]
+    [InlineData("adapter_config.json")]
+    [InlineData("empty/")]
+    public void Force_does_not_delete_what_belongs_to_no_model(string name)
     {
         TinyModel.Base(Temp["old"]);
-        File.WriteAllText(Temp["old/thesis.docx"], "");
-        Assert.Equal(["thesis.docx"], Refused(Temp["old"], force: true, "thesis.docx").Details);
+        Put(name);
+        Assert.Equal([name], Errors.Expect(MergeError.InvalidDestination, () => Check(Temp["old"], force: true), name).Details);
+    }
+
+    [Theory]
+    [InlineData(false, "config.json", "tokenizer.json")]
+    [InlineData(false, "model.safetensors")]
+    [InlineData(false, "adapter_config.json", "adapter_model.safetensors")]
+    [InlineData(true, "config.json", "model.safetensors")]
+    [InlineData(true, "adapter_config.json")]
+    public void Force_replaces_nothing_but_a_model_or_an_adapter(bool isAdapter, params string[] names)
+    {
+        Array.ForEach(names, Put);
+        Errors.Expect(MergeError.InvalidDestination, () => Destination.Check(Temp["old"], [], force: true, isAdapter),
+            isAdapter ? "but no adapter" : "but no model");
+    }
+
+    private void Put(string name)
+    {
+        Directory.CreateDirectory(Path.GetDirectoryName(Temp["old/" + name])!);
+        if (!name.EndsWith('/'))
+        {
+            File.WriteAllText(Temp["old/" + name], "");
+        }
     }
 
     [Fact]

@@ -61,6 +61,20 @@ public sealed partial class StagingDirectoryTests : FileTests
     }
 
     [Fact]
+    public void A_directory_that_took_the_place_of_the_staging_directory_does_not_get_its_name()
+    {
+        Assert.SkipUnless(OperatingSystem.IsLinux(), "Directories have no inode here.");
+        using (var staging = Stage())
+        {
+            Directory.Move(staging.Path, staging.Path + ".mine");
+            Fill(staging.Path, "somebody else's");
+            Assert.Contains("was replaced", Assert.ThrowsAny<IOException>(() => staging.Land(sync: true)).Message);
+        }
+
+        Assert.False(Directory.Exists(_out));
+    }
+
+    [Fact]
     public void What_appeared_at_the_destination_meanwhile_is_not_replaced_without_force()
     {
         using (var staging = Stage())
@@ -124,7 +138,7 @@ public sealed partial class StagingDirectoryTests : FileTests
 
         Assert.Equal(lands ? "new" : "old", File.ReadAllText(Path.Combine(_out, "config.json")));
         Assert.Equal(
-            lands ? ["1_Pooling", "config.json"] : ["config.json", "tokenizer.json"],
+            lands ? ["1_Pooling", "config.json", "model.safetensors"] : ["config.json", "model.safetensors", "tokenizer.json"],
             Directory.EnumerateFileSystemEntries(_out).Select(Path.GetFileName).Order(StringComparer.Ordinal));
     }
 
@@ -140,7 +154,7 @@ public sealed partial class StagingDirectoryTests : FileTests
         }
 
         Assert.Equal("old", File.ReadAllText(Path.Combine(_out, "config.json")));
-        Assert.Equal(["config.json"], Directory.EnumerateFiles(_out).Select(Path.GetFileName));
+        Assert.Equal(["config.json", "model.safetensors"], Directory.EnumerateFiles(_out).Select(Path.GetFileName).Order());
     }
 
     private StagingDirectory Stage(bool force = false) => StagingDirectory.Create(Destination.Check(_out, [], force));
@@ -149,13 +163,14 @@ public sealed partial class StagingDirectoryTests : FileTests
     {
         Directory.CreateDirectory(directory);
         File.WriteAllText(Path.Combine(directory, "config.json"), text);
+        File.WriteAllText(Path.Combine(directory, "model.safetensors"), text);
     }
 
     private void AssertOnly(string text)
     {
         Assert.Equal([_out], Directory.EnumerateFileSystemEntries(Temp.Path));
         Assert.Equal(text, File.ReadAllText(Path.Combine(_out, "config.json")));
-        Assert.Single(Directory.EnumerateFileSystemEntries(_out));
+        Assert.Equal(2, Directory.EnumerateFileSystemEntries(_out).Count());
     }
 
     // A file system in memory; only root may mount one.
