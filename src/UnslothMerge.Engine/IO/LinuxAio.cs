@@ -1,5 +1,5 @@
-using UnslothMerge.Files;
 using System.ComponentModel;
+using UnslothMerge.Files;
 using static UnslothMerge.Files.SystemCalls;
 
 namespace UnslothMerge.IO;

@@ -1,5 +1,5 @@
-using UnslothMerge.Files;
 using System.Collections.Concurrent;
+using UnslothMerge.Files;
 
 namespace UnslothMerge.IO;
 

@@ -1,5 +1,5 @@
-using UnslothMerge.Files;
 using System.Text.Encodings.Web;
+using UnslothMerge.Files;
 
 namespace UnslothMerge.Models;
 
@@ -12,7 +12,7 @@ internal static partial class JsonFile
     private static readonly JsonSerializerOptions Indented =
         new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private static readonly JsonDocumentOptions Reading = new() { AllowDuplicateProperties = false };
-    private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+    private static readonly string[] PythonNumbers = ["-Infinity", "Infinity", "NaN"];
 
     // A tree of JSON nodes takes up to fifty times its text.
     private const int MaxLength = 16 * 1024 * 1024;
@@ -35,7 +35,7 @@ internal static partial class JsonFile
                 ? throw failed
                 : node;
         }
-        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException or DecoderFallbackException)
+        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
         {
             throw (e is JsonException ? FailedDownload.Find(path, error) : null)
                 ?? new MergeException(error, $"'{path}' cannot be read: {e.Message}", path, inner: e);
@@ -44,6 +44,7 @@ internal static partial class JsonFile
 
     private static JsonNode? Parse(string json)
     {
+        RequireWholeSurrogates(json);
         try
         {
             return JsonNode.Parse(json, documentOptions: Reading);
@@ -83,14 +84,54 @@ internal static partial class JsonFile
     /// <summary>The text of a JSON file as the Hugging Face libraries write it: indented by two, with a final newline.</summary>
     public static string Text(JsonObject json) => ShowPythonNumbers(json.ToJsonString(Indented).ReplaceLineEndings("\n")) + "\n";
 
+    // JSON allows an escaped half of a surrogate pair, which no text of .NET or UTF-8 can hold.
+    private static void RequireWholeSurrogates(string json)
+    {
+        if (!json.Contains(@"\ud", StringComparison.OrdinalIgnoreCase))
+        {
+            return;
+        }
+
+        var reader = new Utf8JsonReader(Encoding.UTF8.GetBytes(json));
+        while (reader.Read())
+        {
+            try
+            {
+                _ = reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName ? reader.GetString() : null;
+            }
+            catch (InvalidOperationException e)
+            {
+                throw new JsonException($"it has half of a surrogate pair at byte {reader.TokenStartIndex}.", e);
+            }
+        }
+    }
+
     // Python writes NaN, Infinity and -Infinity, which JSON does not have, and some configs hold them (time_step_limit of Mamba 2).
-    private static string HidePythonNumbers(string json) =>
-        StringOrPythonNumber().Replace(json, m => m.Groups["number"].Success ? $"\"{NumberMark}{m.Value}\"" : m.Value);
+    private static string HidePythonNumbers(string json)
+    {
+        var (hidden, done) = (new StringBuilder(json.Length), 0);
+        for (var i = 0; i < json.Length; i++)
+        {
+            if (json[i] == '"')
+            {
+                for (i++; i < json.Length && json[i] != '"'; i++)
+                {
+                    i += json[i] == '\\' ? 1 : 0;
+                }
+            }
+            else if (json[i] is '-' or 'I' or 'N'
+                && PythonNumbers.FirstOrDefault(n => string.CompareOrdinal(json, i, n, 0, n.Length) == 0) is { } number)
+            {
+                hidden.Append(json, done, i - done).Append('"').Append(NumberMark).Append(number).Append('"');
+                done = i + number.Length;
+                i = done - 1;
+            }
+        }
+
+        return done == 0 ? json : hidden.Append(json, done, json.Length - done).ToString();
+    }
 
     private static string ShowPythonNumbers(string json) => HiddenNumber().Replace(json, "${number}");
-
-    [GeneratedRegex("""\"(\\.|[^\"\\])*\"|(?<number>-?Infinity|NaN)(?!\s*:)""", RegexOptions.ExplicitCapture | RegexOptions.Singleline)]
-    private static partial Regex StringOrPythonNumber();
 
     [GeneratedRegex($"\"{NumberMark}(?<number>-?Infinity|NaN)\"")]
     private static partial Regex HiddenNumber();

@@ -1,5 +1,5 @@
-using UnslothMerge.Files;
 using System.Text.Encodings.Web;
+using UnslothMerge.Files;
 
 namespace UnslothMerge.Safetensors;
 
@@ -23,7 +23,8 @@ internal static class ShardIndex
         var map = new Dictionary<string, string>(StringComparer.Ordinal);
         try
         {
-            using var document = JsonDocument.Parse(RegularFile.ReadText(path), new JsonDocumentOptions { AllowDuplicateProperties = false });
+            var options = new JsonDocumentOptions { AllowDuplicateProperties = false };
+            using var document = JsonDocument.Parse(RegularFile.ReadText(path), options);
             foreach (var entry in document.RootElement.GetProperty("weight_map").EnumerateObject())
             {
                 var shard = entry.Value.GetString() ?? throw new JsonException($"'{entry.Name}' has no shard.");

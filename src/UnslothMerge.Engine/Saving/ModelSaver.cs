@@ -1,6 +1,6 @@
-using UnslothMerge.Files;
 using UnslothMerge.Devices;
 using UnslothMerge.Execution;
+using UnslothMerge.Files;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
 

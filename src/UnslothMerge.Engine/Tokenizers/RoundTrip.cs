@@ -1,5 +1,5 @@
-using UnslothMerge.Files;
 using Microsoft.ML.Tokenizers;
+using UnslothMerge.Files;
 
 namespace UnslothMerge.Tokenizers;
 

@@ -1,6 +1,6 @@
-using UnslothMerge.Files;
 using System.IO.Enumeration;
 using Google.Protobuf;
+using UnslothMerge.Files;
 
 namespace UnslothMerge.Tokenizers;
 

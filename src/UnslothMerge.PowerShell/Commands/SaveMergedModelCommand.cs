@@ -55,7 +55,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
     [Parameter]
     public SwitchParameter Force { get; set; }
 
-    /// <summary>Does not wait until the files are on the disk, as cp does not.</summary>
+    /// <summary>Does not wait until the files are on the disk, as cp does not. A loss of power soon after can then leave neither the new
+    /// model nor, with -Force, the previous one.</summary>
     [Parameter]
     public SwitchParameter NoSync { get; set; }
 

@@ -137,7 +137,7 @@ public sealed class TorchFileTests : FileTests
     {
         var values = Enumerable.Range(0, 4000).Select(i => (short)i).ToArray();
         File.WriteAllBytes(Temp["x"], MemoryMarshal.AsBytes(values.AsSpan()).ToArray());
-        var file = new StoredFile(Temp["x"], 8000, File.GetLastWriteTimeUtc(Temp["x"]));
+        var file = StoredFile.Of(Temp["x"]);
         using var files = new InputFiles();
         Gen.Select(Gen.Select(Gen.Long[1, 5], Gen.Long[0, 30]).Array[1, 4], Gen.Int[0, 3], Gen.Int[0, 1000], Gen.Int[0, 1000]).Sample(
             (dimensions, offset, a, b) =>

@@ -1,4 +1,4 @@
-namespace UnslothMerge;
+namespace UnslothMerge.Files;
 
 /// <summary>What a download or a checkout leaves in the place of a file: told from the first bytes.</summary>
 internal static class FailedDownload
@@ -8,7 +8,7 @@ internal static class FailedDownload
     /// <summary>The error for a file that holds something else than its name says; null if it may be what it says.</summary>
     public static MergeException? Find(string path, MergeError error)
     {
-        using var file = File.OpenRead(path);
+        using var file = new FileStream(RegularFile.Open(path), FileAccess.Read);
         var start = new byte[Math.Min(file.Length, MaxErrorLength)];
         file.ReadExactly(start);
         return start.Length == 0 ? Error("is empty: it has 0 bytes", "Download or copy it again.")
