@@ -45,6 +45,16 @@ internal static class RegularFile
         }
     }
 
+    /// <summary>The lines of a text, as <see cref="ReadText"/> reads it.</summary>
+    public static IEnumerable<string> ReadLines(string path)
+    {
+        using var reader = new StringReader(ReadText(path));
+        while (reader.ReadLine() is { } line)
+        {
+            yield return line;
+        }
+    }
+
     /// <summary>Copies a file to a new one, which gets the mode that the process gives new files.</summary>
     public static void Copy(string path, string target)
     {

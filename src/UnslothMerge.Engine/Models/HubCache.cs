@@ -51,7 +51,7 @@ internal static partial class HubCache
         var metadata = Path.Combine(directory, ".cache", "huggingface", "download");
         return NameOf(directory) is not null ? Path.GetFileName(directory)
             : !Directory.Exists(metadata) ? null
-            : Directory.EnumerateFiles(metadata, "config.json.metadata").Select(f => File.ReadLines(f).FirstOrDefault())
+            : Directory.EnumerateFiles(metadata, "config.json.metadata").Select(f => RegularFile.ReadLines(f).FirstOrDefault())
                 .FirstOrDefault();
     }
 

@@ -170,7 +170,7 @@ internal sealed record VocabularyFile(string Name, string Path)
 
     private static void ReadLines(string path, Vocabulary vocabulary)
     {
-        foreach (var (id, token) in File.ReadLines(path, Encoding.UTF8).Index())
+        foreach (var (id, token) in RegularFile.ReadLines(path).Index())
         {
             vocabulary.Add(token, id);
         }
@@ -179,7 +179,7 @@ internal sealed record VocabularyFile(string Name, string Path)
     // tiktoken: the token's bytes in base64, a space, its rank.
     private static void ReadRanks(string path, Vocabulary vocabulary)
     {
-        foreach (var line in File.ReadLines(path).Where(l => l.Length > 0))
+        foreach (var line in RegularFile.ReadLines(path).Where(l => l.Length > 0))
         {
             vocabulary.Add(long.Parse(line.AsSpan(line.IndexOf(' ', StringComparison.Ordinal) + 1), CultureInfo.InvariantCulture));
         }
