@@ -106,7 +106,7 @@ internal static class MergeRecord
             .FirstOrDefault(File.Exists);
         return File.Exists(Path.Combine(directory, TorchtuneName))
             || (weights is not null && new FileInfo(weights).Length == adapter.Weights.Tensors[0].File.Length
-                && HashOf(new StoredFile(weights, new FileInfo(weights).Length, File.GetLastWriteTimeUtc(weights))) == HashOf(adapter));
+                && HashOf(StoredFile.Of(weights)) == HashOf(adapter));
     }
 
     // Those of the merge, and those that its base was merged of.
