@@ -44,6 +44,11 @@ internal sealed class BaseParameters(CheckpointNames names, Func<string, TargetT
     /// <summary>The names at run time of the parts that a tensor of the checkpoint is cut into.</summary>
     public IReadOnlyList<string> Parts(Origin origin) => names.Parts(origin);
 
+    /// <summary>Where the rows of a parameter of the running model lie in the tensor that it is a part of; null if the config does not
+    /// tell.</summary>
+    public RowOrder? RowsOf(Origin origin, IReadOnlyList<long> sizes) =>
+        RowOrder.Of(origin.Conversion!, names.Parts(origin), sizes, origin.Target, config);
+
     /// <summary>The outputs of query, key and value, as the config has them.</summary>
     public IReadOnlyList<long?> QueryKeyValue { get; } = config.QueryKeyValue;
 

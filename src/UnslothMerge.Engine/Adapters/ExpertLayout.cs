@@ -2,9 +2,9 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
 
-/// <summary>A part of a parameter: some rows of one expert's matrix, and where they begin in a tensor of the model (null: they are all of
-/// it).</summary>
-internal sealed record ParameterPart(TargetTensor Tensor, long Row, long Rows, MatrixPlace? Place);
+/// <summary>A part of a parameter: some rows of one expert's matrix, where they begin in a tensor of the model (null: they are all of it),
+/// and the order in which they lie there, if it is another.</summary>
+internal sealed record ParameterPart(TargetTensor Tensor, long Row, long Rows, MatrixPlace? Place, int[]? Order = null);
 
 /// <summary>A parameter of a module (<c>gate_up_proj</c>) as the running model has it, over one stored tensor or over those of single
 /// experts. Rows and columns are those of one expert's matrix as stored; the experts are null for a matrix.</summary>
@@ -68,7 +68,7 @@ internal static partial class ExpertLayout
         var stacks = model.Stacks(module);
         var general = Table.Where(r => !stacks.Contains(r.Parameter) && !(r.Parameter == "up_proj" && experts.ContainsKey("gate_proj")))
             .Select(r => Split(r.Parameter, r.Parts, experts));
-        return [.. own.Concat(stacks.Select(Stack)).Concat(general.OfType<ModuleParameter>())];
+        return [.. own.Concat(stacks.Select(s => Stack(model, s))).Concat(general.OfType<ModuleParameter>())];
     }
 
     /// <summary>Where a parameter stands in the order in which its module registers them; null if that is not known.</summary>
@@ -133,7 +133,7 @@ internal static partial class ExpertLayout
     }
 
     // As transformers' rules join them: a matrix of each expert, or stacks of the halves of all experts' matrices.
-    private static ModuleParameter Stack(IGrouping<string, (Origin Origin, TargetTensor Tensor)> stack)
+    private static ModuleParameter Stack(BaseParameters model, IGrouping<string, (Origin Origin, TargetTensor Tensor)> stack)
     {
         var first = stack.First().Origin;
         var rule = first.Conversion!;
@@ -150,12 +150,13 @@ internal static partial class ExpertLayout
         AdaptedModule.Require(
             experts.TrueForAll(e => e.Count == rule.Sources && e.Zip(shapes).All(p => p.First.Shape.SequenceEqual(p.Second)))
                 && shapes.TrueForAll(s => s.Count == (first.Number is null ? 3 : 2) && s[^1] == shapes[0][^1])
-            && !rule.Has("Interleave") && !rule.Has("Inkling2LoopDequantizeExperts"),
+            && (rule.Operations is [_] || !rule.Has("Interleave")) && !rule.Has("Inkling2LoopDequantizeExperts"),
             $"transformers makes {stack.Key} of {string.Join(" and ", experts[0].Select(t => $"{t.Name} {t.Shape.Text()}"))} by {rule}, " +
                 "which cannot be followed here");
+        var order = rule.Has("Interleave") ? model.RowsOf(first, rows)?.Rows : null;
         return new ModuleParameter(stack.Key, first.Number is null ? checked((int)shapes[0][0]) : experts.Count, rows.Sum(), shapes[0][^1],
             e => first.Number is null
-            ? [.. experts[0].Select((t, i) => new ParameterPart(t, rows.Take(i).Sum(), rows[i], new MatrixPlace(e * rows[i], 0)))]
+            ? [.. experts[0].Select((t, i) => new ParameterPart(t, rows.Take(i).Sum(), rows[i], new MatrixPlace(e * rows[i], 0), order))]
             : [.. experts[e].Select((t, i) => new ParameterPart(t, rows.Take(i).Sum(), rows[i], null))]);
     }
 

@@ -66,6 +66,15 @@ internal sealed class ModelConfig
                 MergeError.InvalidModel, "config.json has no num_attention_heads, by which rows are ordered.", "config.json"));
     }
 
+    /// <summary>The attention heads of a model inside the model, or of the model if it has none of that key; null if keys have others than
+    /// queries, or the config does not say.</summary>
+    public long? HeadsOf(string? part)
+    {
+        var config = part is null ? _json : _json[part] as JsonObject ?? _json;
+        var heads = config.Number("num_attention_heads") ?? config.Number("vt_num_attention_heads");
+        return (long?)((config.Number("num_key_value_heads") ?? heads) == heads ? heads : null);
+    }
+
     /// <summary>True if transformers itself has the model's code: the model type is stated, and the repository brings no code of its
     /// own.</summary>
     public bool IsOfTransformers => ModelType is not (null or "" or "custom") && _json["auto_map"] is null;

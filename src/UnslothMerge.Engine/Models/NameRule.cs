@@ -62,8 +62,7 @@ internal sealed partial class NameRule
 
     /// <summary>True if a tensor of each expert, or of each half, becomes a part of one of all experts.</summary>
     public bool StacksExperts =>
-        Has("MergeModulelist") || Has("ErnieFuseAndSplitTextVisionExperts")
-        || Operations.Any(o => (string?)o["name"] == "Concatenate" && (int?)o["dim"] == 1);
+        Has("MergeModulelist") || Has("ErnieFuseAndSplitTextVisionExperts") || Operations.Any(o => (int?)o["dim"] == 1);
 
     /// <summary>The operations, for errors.</summary>
     public override string ToString() => string.Join(" and ", Operations.Select(o => (string?)o["name"]));

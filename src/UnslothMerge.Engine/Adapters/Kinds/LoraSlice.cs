@@ -39,8 +39,7 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
         if (origins is [{ Origin.Conversion: { } rule }, ..])
         {
             var tensors = origins.OrderBy(o => o.Origin.Number).ThenBy(o => o.Origin.Source).Select(o => o.Tensor).ToList();
-            return rule.Operations.All(o => (int?)o["dim"] == 0 && (string?)o["name"] is "Chunk" or "Split") && tensors.Count == 1
-                ? [Part(module, origins[0].Origin, tensors[0], a, rows)]
+            return RowOrder.Knows(rule, 0) && tensors.Count == 1 ? [Part(module, origins[0].Origin, tensors[0], a, rows)]
                 : rule is { Operations: [_], Targets: 1 } && rule.Has("Concatenate") ? Apart(module, tensors, a, rows)
                 : rule is { Operations: [_] } && rule.Has("Transpose") && tensors[0].Shape.SequenceEqual([a.Shape[1], rows.Count])
                     ? [new Place(tensors[0], 0, 0, rows, IsTransposed: true)]
@@ -74,9 +73,21 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
         var names = module.Base.Parts(origin);
         var mine = names[origin.Target];
         var parts = names.Select(n => module.Name[..^Last(mine).Length] + Last(n)).ToList();
-        var sizes = origin.Conversion!.Has("Chunk")
-            ? [.. parts.Select(_ => fused.Shape[0] / parts.Count)] : Sizes(module, parts, fused.Shape[0]);
-        return Part(module, parts, fused, a, rows, sizes);
+        var rule = origin.Conversion!;
+        var sizes = rule.Has("Split")
+            ? Sizes(module, parts, fused.Shape[0]) : [.. parts.Select(_ => fused.Shape[0] / parts.Count)];
+        var part = Part(module, parts, fused, a, rows, sizes);
+        if (!rule.Has("Interleave") && !rule.Has("PermuteForRope"))
+        {
+            return part;
+        }
+
+        var order = module.Base.RowsOf(origin, sizes);
+        AdaptedModule.Require(
+            order is not null,
+            $"transformers makes {module.Name} of {fused.Name} {fused.Shape.Text()} by {rule}, and num_attention_heads of the base's " +
+                "config.json does not tell which rows are a head's");
+        return part with { Row = order.First, Order = order.Rows };
 
         static string Last(string name) => name.Split('.')[^2];
     }
@@ -154,12 +165,14 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
     private LowRankTerm Delta(Place place, StoredTensor a, StoredTensor b, double scaling)
     {
         var (_, row, column, rows, transposed) = place;
-        var (left, right) = (new FactorMatrix(b, Transposed: false) { StoredRows = rows }, new FactorMatrix(a, Transposed: false));
+        var (left, right) = (new FactorMatrix(b, Transposed: false) { StoredRows = rows, Order = place.Order },
+            new FactorMatrix(a, Transposed: false));
         return transposed
             ? new LowRankTerm(Name, right.Transpose(), left.Transpose(), scaling, new MatrixPlace(row, column))
             : new LowRankTerm(Name, left, right, scaling, new MatrixPlace(row, column));
     }
 
-    /// <summary>Where some rows of the delta lie: from a first row and column of a tensor on, transposed or not.</summary>
-    private sealed record Place(TargetTensor Tensor, long Row, int Column, Slice Rows, bool IsTransposed);
+    /// <summary>Where some rows of the delta lie: from a first row and column of a tensor on, transposed or not, in another order or
+    /// not.</summary>
+    private sealed record Place(TargetTensor Tensor, long Row, int Column, Slice Rows, bool IsTransposed, int[]? Order = null);
 }

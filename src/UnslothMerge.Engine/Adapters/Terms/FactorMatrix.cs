@@ -24,8 +24,11 @@ internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
     /// <summary>The columns of the stored tensor that belong to the factor; all, if not said.</summary>
     public Slice StoredColumns { get; init; } = new(0, Tensor.Shape.Skip(1).Aggregate(1L, (a, b) => a * b));
 
+    /// <summary>The order of the rows, where the target has others: the row of the plain factor in each place, -1 for one of zeros.</summary>
+    public int[]? Order { get; init; }
+
     /// <summary>The number of rows.</summary>
-    public long Rows => Transposed ? StoredColumns.Count : StoredRows.Count;
+    public long Rows => Order?.Length ?? (Transposed ? StoredColumns.Count : StoredRows.Count);
 
     /// <summary>The number of columns.</summary>
     public long Columns => Transposed ? StoredRows.Count : StoredColumns.Count;
@@ -48,6 +51,21 @@ internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
     public void ReadRows(InputFiles files, long row, int rows, double scale, Span<float> values, Span<byte> scratch)
     {
         values = values[..(int)(rows * Columns)];
+        if (Order is { } order)
+        {
+            var plain = this with { Order = null };
+            values.Clear();
+            for (var i = 0; i < rows; i++)
+            {
+                if (order[row + i] is var at and >= 0)
+                {
+                    plain.ReadRows(files, at, 1, scale, values[(int)(i * Columns)..], scratch);
+                }
+            }
+
+            return;
+        }
+
         if (IsScattered)
         {
             ReadScattered(files, row, rows, values, scratch);

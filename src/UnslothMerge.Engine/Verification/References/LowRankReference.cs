@@ -15,7 +15,7 @@ internal sealed class LowRankReference(InputFiles files, FactorMatrix left, Fact
     private readonly double[] _right = Factors.Read(files, right);
 
     // Stored [rank, rows], its rows cannot be read one by one.
-    private readonly double[]? _left = left.Transposed ? Factors.Read(files, left) : null;
+    private readonly double[]? _left = left.Transposed ? Factors.Read(files, left with { Order = null }) : null;
     private double? _largestColumn;
 
     public override bool KnowsNoise => true;
@@ -29,7 +29,7 @@ internal sealed class LowRankReference(InputFiles files, FactorMatrix left, Fact
         for (var i = 0; i < set.Rows.Count; i++)
         {
             var row = set.Rows[i] - place.Row;
-            if (row < 0 || row >= left.Rows)
+            if (row < 0 || row >= left.Rows || (row = left.Order?[row] ?? row) < 0)
             {
                 continue;
             }
