@@ -1,23 +1,16 @@
 namespace UnslothMerge.Models;
 
-/// <summary>Where the rows of a running model's matrix lie in the checkpoint's tensor, for rules that cut and mix rows. Source:
-/// transformers 5, <c>core_model_loading.py</c>.</summary>
-/// <param name="First">The first stored row that is one of them.</param>
-/// <param name="Rows">For each stored row from there on the matrix's row; -1 for rows of other matrices.</param>
+/// <summary>Where the rows of a running model's matrix lie in the checkpoint's tensor, for rules that cut and mix rows: for each stored
+/// row, from the first one that is among them on, the matrix's row; -1 for rows of other matrices. Source: transformers 5,
+/// <c>core_model_loading.py</c>.</summary>
 internal sealed record RowOrder(long First, int[] Rows)
 {
-    /// <summary>True if a rule only moves whole rows of one tensor.</summary>
-    /// <param name="rule">The rule.</param>
-    /// <param name="dim">The dimension of rows: 0, or 1 in a stack of matrices.</param>
+    /// <summary>True if a rule only moves whole rows of one tensor, which are its dimension 0, or 1 in a stack of matrices.</summary>
     public static bool Knows(NameRule rule, int dim) => rule.Sources == 1 && rule.Operations.All(o =>
         (string?)o["name"] is "Chunk" or "Split" or "Interleave" ? (int?)o["dim"] == dim : (string?)o["name"] == "PermuteForRope" && dim == 0);
 
-    /// <summary>The order of one of a rule's targets; null if the config's number of heads does not fit the rows.</summary>
-    /// <param name="rule">The rule.</param>
-    /// <param name="targets">The targets' names.</param>
-    /// <param name="sizes">The rows of each target.</param>
-    /// <param name="target">Which of them.</param>
-    /// <param name="config">The model's config.</param>
+    /// <summary>The order of one of a rule's targets, all of which have names and so many rows; null if the config's number of heads does not fit the
+    /// rows.</summary>
     public static RowOrder? Of(
         NameRule rule, IReadOnlyList<string> targets, IReadOnlyList<long> sizes, int target, ModelConfig config)
     {

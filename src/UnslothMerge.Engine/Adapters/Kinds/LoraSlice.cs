@@ -164,8 +164,8 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
 
     private LowRankTerm Delta(Place place, StoredTensor a, StoredTensor b, double scaling)
     {
-        var (_, row, column, rows, transposed) = place;
-        var (left, right) = (new FactorMatrix(b, Transposed: false) { StoredRows = rows, Order = place.Order },
+        var (_, row, column, rows, transposed, order) = place;
+        var (left, right) = (new FactorMatrix(b, Transposed: false) { StoredRows = rows, Order = order },
             new FactorMatrix(a, Transposed: false));
         return transposed
             ? new LowRankTerm(Name, right.Transpose(), left.Transpose(), scaling, new MatrixPlace(row, column))
