@@ -41,7 +41,6 @@ internal static class AdapterRefusals
         (c => c.PeftType == "UNILORA" && c.Flag("save_indices") != true, "UNILORA's indices were not saved (save_indices is false)"),
         (c => c.PeftType == "SUPERTUNING" && c.Flag("save_precomputed_indices") == false,
             "its indices were not saved (save_precomputed_indices is false)"),
-        (c => c.IsSet("use_qalora"), "QALoRA (use_qalora) pools its input, which no weight can express"),
         (c => c.IsSet("alora_invocation_tokens"), "aLoRA (alora_invocation_tokens) acts on some tokens only, which no weight can express"),
         (c => c.IsSet("arrow_config"), "Arrow (arrow_config) routes by input, which no weight can express"),
     ];

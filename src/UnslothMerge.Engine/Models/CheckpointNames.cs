@@ -86,7 +86,11 @@ internal sealed partial class CheckpointNames
 
     /// <summary>The checkpoint's name of a tensor such as <c>model.layers.0.mlp.up_proj.weight</c> of the running model; null if it has
     /// none of these values.</summary>
-    public string? Find(string runtimeName) => Origins(runtimeName) is [{ Conversion: null } origin] ? origin.Name : null;
+    public string? Find(string runtimeName) =>
+        Origins(runtimeName) is [{ Conversion: null } origin] ? origin.Name
+            // A bias that a class has twice is stored once, and no config tells.
+            : runtimeName.EndsWith(".bias", StringComparison.Ordinal) && _class.Tied.GetValueOrDefault(AtRunTime(runtimeName)) is { } shared
+                ? Find(shared) : null;
 
     /// <summary>The tensors of the checkpoint that a parameter is made from, or a part of; one that is it, if there is one.</summary>
     internal IReadOnlyList<Origin> Origins(string runtimeName)

@@ -31,7 +31,7 @@ internal sealed class ModelClass
     public IReadOnlyList<string> Body => _entry?.Strings("body") ?? [];
 
     /// <summary>The tensors that are other tensors too, unless the config denies it: the head's weight → the embedding's.</summary>
-    public IReadOnlyDictionary<string, string> Tied =>
+    public IReadOnlyDictionary<string, string> Tied => field ??=
         (_entry?["tied"] as JsonObject ?? []).ToDictionary(p => p.Key, p => (string)p.Value!, StringComparer.Ordinal);
 
     /// <summary>Those that are so in the model without its head: the embeddings of encoder and decoder.</summary>

@@ -91,13 +91,17 @@ internal sealed class ModelConfig
     {
         get
         {
-            bool?[] levels = [_json.Bool("tie_word_embeddings"), Text?.Bool("tie_word_embeddings")];
-            return levels.Any(l => l is not null) ? levels.Contains(true)
+            return TieLevels.Any(l => l is not null) ? SaysTied
                 : ModelType is not { } type || TransformersData.Find("tie_default", type) is not { } known ? true
                 : known is JsonArray both ? both.Any(b => (bool)b!)
                 : (bool)known;
         }
     }
+
+    /// <summary>True if a level says that the output head shares the input embedding.</summary>
+    public bool SaysTied => TieLevels.Contains(true);
+
+    private bool?[] TieLevels => [_json.Bool("tie_word_embeddings"), Text?.Bool("tie_word_embeddings")];
 
     /// <summary>The dtype that the config names.</summary>
     public TensorType? DType => TensorTypes.FromTorchName(_json.String("dtype") ?? _json.String("torch_dtype"));

@@ -122,6 +122,17 @@ internal sealed class PlanDraft
                 + "no reader takes the embedding instead.");
         }
 
+        else if (_tiedHead is null && TiedHead.ChangedWithoutHead(Tensors, Config, Names) is { } embedding)
+        {
+            throw new MergeException(
+                MergeError.AdapterDoesNotFit,
+                $"'{embedding.Name}' is changed, and config.json of '{Base.Path}' ties it to the model's head (tie_word_embeddings), but "
+                + $"the base stores no head, and {Base.Title} does not tell its name.",
+                embedding.Name,
+                "Put the model's class of transformers into architectures of its config.json; if it has no head, set tie_word_embeddings "
+                + "to false there.");
+        }
+
         FollowVocabulary();
         var tensors = Tensors.Select((t, ordinal) => t with { Ordinal = ordinal });
         return new MergePlan(Base, [.. Steps], [.. tensors], [.. Targets], [.. Warnings], Config) { NameRules = Names.Rules };

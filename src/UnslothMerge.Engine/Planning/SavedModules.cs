@@ -70,7 +70,8 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
         {
             claims.Problem(tensor, $"its dtype {tensor.Type} is not one of a saved module");
         }
-        else if (SameValues.IsCopy(before.Source, tensor))
+        else if (SameValues.IsCopy(before.Source, tensor)
+            || (_replaced.Contains(name) && SameValues.IsCopy(current.Source, tensor)))
         {
             Copied(tensor, module, name);
         }

@@ -10,7 +10,7 @@ namespace UnslothMerge.Planning;
 /// While adapters are placed it is a tensor like any other; afterwards it is written only if the two sides have become different. What
 /// PEFT's forward pass does decides: LoRA on one side, or a saved module, changes that side only; new token rows change both.
 /// </summary>
-internal sealed class TiedHead
+internal sealed partial class TiedHead
 {
     private static readonly string[] HeadedClasses = ["ForCausalLM", "LMHeadModel", "ForConditionalGeneration"];
 
@@ -54,6 +54,14 @@ internal sealed class TiedHead
         var below = embedding.Name.StartsWith(prefix, StringComparison.Ordinal) && !head.StartsWith(prefix, StringComparison.Ordinal);
         return new TiedHead(embedding, below ? prefix + head : head) { Others = OthersOf(names, head) };
     }
+
+    /// <summary>The changed embedding of a model that ties it to a head of which only the config knows; null if there is none.</summary>
+    public static LogicalTensor? ChangedWithoutHead(IReadOnlyList<LogicalTensor> tensors, ModelConfig config, CheckpointNames names) =>
+        config.SaysTied && !tensors.Any(t => TensorNames.IsOutputHead(t.Name))
+            && (names.Class.IsKnown ? Pair(tensors, config, names) is (null, not "") : !config.Architectures.Any(Headless().IsMatch))
+        ? tensors.FirstOrDefault(t => t.IsChanged && (TensorNames.IsInputEmbedding(t.Name) || t.Terms.Any(w =>
+            w.Term is RowReplacementTerm || w.Term.Inputs.Any(i => i.Name.Contains("lora_embedding_", StringComparison.Ordinal)))))
+        : null;
 
     // The embedding and the head's name: as the class has them, or what they are usually called.
     private static (LogicalTensor? Embedding, string Head) Pair(
@@ -183,4 +191,7 @@ internal sealed class TiedHead
             && SameValues.Equal(x.Left, y.Left) && SameValues.Equal(x.Right, y.Right))
         || (a.Weight == b.Weight && a.Term is RowReplacementTerm r && b.Term is RowReplacementTerm s && r.HasIndicesOf(s)
             && r.Inputs[0].Type == s.Inputs[0].Type && SameValues.Equal(r.Inputs[0], s.Inputs[0]));
+
+    [GeneratedRegex("(Model|Classification|QuestionAnswering|MultipleChoice)$", RegexOptions.ExplicitCapture)]
+    private static partial Regex Headless();
 }

@@ -64,6 +64,42 @@ public sealed class SharedHeadTests
         Assert.Equal(head.Values, merge.Merge()[Head]);
     }
 
+    /// <summary>The head may be anything where neither the class nor a tensor tells it; a base model has none.</summary>
+    [Theory]
+    [InlineData("\"CustomForMaskedLM\"", "model.embed_tokens", false)]
+    [InlineData("", "tokens.table", false)]
+    [InlineData("\"CustomModel\"", "model.embed_tokens", true)]
+    [InlineData("\"CustomForTokenClassification\"", "model.embed_tokens", true)]
+    [InlineData("\"BertModel\"", "embeddings.word_embeddings", true)]
+    public void AChangedEmbeddingThatIsTiedToAnUnknownHeadIsRefused(string architectures, string module, bool merges)
+    {
+        using var merge = new TinyMerge(
+            $$"""{ "model_type": "custom", "architectures": [{{architectures}}], "text_config": { "tie_word_embeddings": true } }""",
+            (module + ".weight", Numbers.Random(_random, 1, 9, 5)))
+            .With("""{ "r": 2 }""", 1, (module + ".lora_embedding_A", Numbers.Random(_random, 1, 2, 9)),
+                (module + ".lora_embedding_B", Numbers.Random(_random, 1, 5, 2)));
+        if (merges)
+        {
+            Assert.Single(merge.Merge());
+            return;
+        }
+
+        var error = merge.Fail();
+        Assert.Equal((MergeError.AdapterDoesNotFit, module + ".weight"), (error.Error, error.Target));
+        Assert.Contains("tie_word_embeddings", error.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>transformers keeps BERT's bias under two names and stores it under one; PEFT saves both.</summary>
+    [Fact]
+    public void ABiasThatAClassHasTwiceIsStoredOnce()
+    {
+        var bias = Numbers.Random(_random, 1, 9);
+        using var merge = new TinyMerge("""{ "model_type": "bert", "architectures": ["BertForMaskedLM"] }""",
+            ("bert.embeddings.word_embeddings.weight", Numbers.Random(_random, 1, 9, 5)), ("cls.predictions.bias", Numbers.Random(_random, 1, 9)))
+            .With("""{ "r": 2, "bias": "all" }""", 1, ("cls.predictions.bias", bias), ("cls.predictions.decoder.bias", bias));
+        TinyMerge.Near(bias.Values, merge.Merge()["cls.predictions.bias"]);
+    }
+
     [Fact]
     public void ATaskHeadComesOnlyOnceAndUnweighted()
     {

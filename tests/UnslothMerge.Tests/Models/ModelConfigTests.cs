@@ -81,8 +81,17 @@ public sealed class ModelConfigTests : FileTests
     [InlineData("""{"tie_word_embeddings":false}""", false)]
     [InlineData("""{"text_config":{"tie_word_embeddings":false}}""", false)]
     [InlineData("""{"tie_word_embeddings":true,"text_config":{"tie_word_embeddings":false}}""", true)]
+    [InlineData("""{"tie_word_embeddings":false,"thinker_config":{"text_config":{"tie_word_embeddings":true}}}""", true)]
+    [InlineData("""{"model_type":"gpt_neox"}""", false)]
+    [InlineData("""{"model_type":"internvl"}""", true)]
     public void Embeddings_are_tied_unless_the_config_says_otherwise(string json, bool tied) =>
         Assert.Equal(tied, Read(json).TiesWordEmbeddings);
+
+    [Theory]
+    [InlineData("""{"tie_word_embeddings":true}""", """{"tie_word_embeddings":false}""")]
+    [InlineData("""{"text_config":{"x":1}}""", """{"text_config":{"x":1,"tie_word_embeddings":false},"tie_word_embeddings":false}""")]
+    public void A_tie_is_undone_at_both_levels(string json, string expected) =>
+        Assert.Equal(expected, Read(json).Untied().ToJson().ToJsonString());
 
     [Fact]
     public void Quantization_is_taken_out_whole()

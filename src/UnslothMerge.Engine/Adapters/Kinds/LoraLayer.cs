@@ -25,7 +25,7 @@ internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diag
             return null;
         }
 
-        var pair = LoraPair.Of(module, A, B);
+        var pair = module.Config.IsSet("use_qalora") ? Pooled(module, LoraPair.Of(module, A, B)) : LoraPair.Of(module, A, B);
         var bias = module.FindParameter("bias")?.Shape.Count();
         var type = module.Base.Layers.Of(module.Name, weight.Shape, bias, pair.Outputs, pair.Inputs, module.Config.IsSet("fan_in_fan_out"));
         RequireFit(type, weight, pair);
@@ -33,6 +33,18 @@ internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diag
         var delta = Delta(module, weight, type, addedTwice is null ? pair : pair with { Scaling = 2 * pair.Scaling });
         var magnitude = Magnitude.Of(module, weight, byColumn: type == LayerType.TransposedLinear, pair.Outputs);
         return new ModuleChanges([delta, .. magnitude, .. OfBias(module, pair)]) { Warning = addedTwice };
+    }
+
+    // QALoRA averages the inputs of each group, and scales that by the number of groups. Source: PEFT 0.21, lora/variants.py.
+    private static LoraPair Pooled(AdaptedModule module, LoraPair pair)
+    {
+        var group = (int)(module.Config.Json.Number("qalora_group_size") ?? 16);
+        AdaptedModule.Require(
+            group > 1 && pair.Inputs * group == module.Weight.Shape[^1] && module.Weight.Shape.Count == 2 && pair.BlocksA * pair.BlocksB == 1
+                && !module.Config.IsSet("use_dora"),
+            $"QALoRA (use_qalora) with groups of {group} inputs has an A [rank, in/{group}], and here A is {pair.A.Shape.Text()} and "
+            + $"{module.Weight.Name} {module.Weight.Shape.Text()}");
+        return pair with { Group = group, Scaling = pair.Scaling * pair.Inputs / group };
     }
 
     private static TensorChange Delta(AdaptedModule module, TargetTensor weight, LayerType type, LoraPair pair)
@@ -84,7 +96,8 @@ internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diag
                 a.Count == 2 && b.Count == 2 && weight.Shape.SequenceEqual(delta),
                 $"the delta is {delta.Text()}, the weight {weight.Name} is {weight.Shape.Text()}");
             AdaptedModule.Require(
-                type == LayerType.Linear || (pair.BlocksA == 1 && pair.BlocksB == 1), "BD-LoRA (use_bdlora) is for Linear layers only");
+                type == LayerType.Linear || (pair.BlocksA == 1 && pair.BlocksB == 1 && pair.Group == 1),
+                "BD-LoRA (use_bdlora) and QALoRA (use_qalora) are for Linear layers only");
             return;
         }
 

@@ -8,11 +8,14 @@ namespace UnslothMerge.Adapters.Kinds;
 /// that is zero elsewhere.</summary>
 internal sealed record LoraPair(StoredTensor A, StoredTensor B, int BlocksA, int BlocksB, double Scaling)
 {
+    /// <summary>The inputs that share a column of A.</summary>
+    public int Group { get; init; } = 1;
+
     /// <summary>The rank.</summary>
     public int Rank => (int)A.Shape[0];
 
     /// <summary>The number of inputs; of channels, for a convolution.</summary>
-    public long Inputs => A.Shape[1] * BlocksA;
+    public long Inputs => A.Shape[1] * BlocksA * Group;
 
     /// <summary>The number of outputs.</summary>
     public long Outputs => B.Shape[0];
@@ -20,7 +23,8 @@ internal sealed record LoraPair(StoredTensor A, StoredTensor B, int BlocksA, int
     /// <summary>The delta: scaling · B · A [out, in], or its transpose.</summary>
     public LowRankTerm Delta(string kind, bool transposed = false) => transposed
         ? new LowRankTerm(kind, new FactorMatrix(A, Transposed: true), new FactorMatrix(B, Transposed: true), Scaling)
-        : new LowRankTerm(kind, new FactorMatrix(B, Transposed: false), new FactorMatrix(A, Transposed: false), Scaling);
+        : new LowRankTerm(
+            kind, new FactorMatrix(B, Transposed: false), new FactorMatrix(A, Transposed: false) { Repeat = Group }, Scaling);
 
     /// <summary>Takes the factors of a module, by the parts that they are stored as.</summary>
     public static LoraPair Of(AdaptedModule module, string partA, string partB)

@@ -26,20 +26,16 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         }
 
         AdaptedModule.Require(!module.Config.IsSet("use_dora"), "DoRA (use_dora) does not exist for parameters");
+        AdaptedModule.Require(!module.Config.IsSet("use_qalora"), "QALoRA (use_qalora) does not exist for parameters");
         AdaptedModule.Require(
             named.Count == 0 || named.Count == pairs.Count,
             $"target_parameters names {named.Count} parameters of {module.Name} ({string.Join(", ", named.Select(p => p.Name))}), but the "
             + $"file has {pairs.Count} pairs of lora_A and lora_B for it");
         var adapted = Assign(module, [.. pairs.Select(p => new Pair(p.A!, p.B!))], candidates);
-        var isUnmarked = module.Base.MoeLoraLayout is null && module.Config.Json["auto_mapping"]?["unsloth_fixed"]?.GetValue<bool>() == true
-            && !module.Config.Json.ToJsonString().Contains("lora_B_layout", StringComparison.Ordinal);
         return new ModuleChanges([.. adapted.SelectMany(a => Deltas(module, a, adapted))])
         {
-            Warning = isUnmarked
-                ? "The adapter was trained with Unsloth and does not say how lora_B of its experts is arranged: "
-                    + "it is taken rank by rank, as PEFT "
-                    + "does. If it was trained with an Unsloth that grouped it by expert, say -MoeLoraLayout Grouped."
-                : null,
+            Warning = adapted.Where(a => a.Parameter.Experts is not null)
+                .Select(a => MoeLayouts.Of(module.Config, module.Base, a.Parameter.Name).Warning).FirstOrDefault(w => w is not null),
         };
     }
 
@@ -104,7 +100,9 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
             expected is null || expected == rank,
             $"lora_A {pair.A.Shape.Text()} means rank {rank}{(parameter.Experts is null ? "" : $" for {experts} experts")}, but "
             + $"adapter_config.json gives {name} the rank {expected}");
-        var (layout, across) = (Layout(module, parameter.Name), LiesAcross(module, adapted, all));
+        var layout = parameter.Experts is null
+            ? MoeLoraLayout.RankMajor : MoeLayouts.Of(module.Config, module.Base, parameter.Name).Layout;
+        var across = LiesAcross(module, adapted, all);
         var scaling = module.Config.ScalingOf(name, rank);
         for (var e = 0; e < experts; e++)
         {
@@ -121,28 +119,6 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
             }
         }
     }
-
-    // What Unsloth writes of a parameter counts before what it writes of the adapter; either may stand in auto_mapping.
-    private static MoeLoraLayout Layout(AdaptedModule module, string parameter)
-    {
-        JsonObject[] places = [module.Config.Json, module.Config.Json["auto_mapping"] as JsonObject ?? []];
-        var details = places.Select(p => ((p["unsloth_fused_expert_lora"] as JsonObject)?["parameters"] as JsonObject)?
-            .FirstOrDefault(d => d.Key == parameter || d.Key.EndsWith("." + parameter, StringComparison.Ordinal)).Value?["lora_B_layout"]);
-        var stated = Stated(details) is [_, ..] own ? own : Stated(places.Select(p => p["lora_B_layout"]));
-        var layout = stated switch
-        {
-            [] or [""] or ["RANKMAJOR"] or ["PEFT"] => MoeLoraLayout.RankMajor,
-            ["GROUPED"] or ["GROUPEDBYEXPERT"] or ["EXPERTMAJOR"] => MoeLoraLayout.Grouped,
-            _ => (MoeLoraLayout?)null,
-        };
-        return module.Base.MoeLoraLayout ?? layout ?? throw new MisfitException(
-            $"adapter_config.json's lora_B_layout of {parameter} is "
-                + $"{string.Join(" and ", stated.Select(s => $"'{s.ToLowerInvariant()}'"))}, which cannot "
-            + "be followed; say -MoeLoraLayout RankMajor or Grouped");
-    }
-
-    private static List<string> Stated(IEnumerable<JsonNode?> values) =>
-        [.. values.OfType<JsonNode>().Select(v => v.ToString().Replace("_", "").Replace("-", "").ToUpperInvariant()).Distinct()];
 
     // True if A lies along the rows of the matrix as it is stored. The shape says it, unless it is square.
     private static bool LiesAcross(AdaptedModule module, Adapted adapted, IReadOnlyList<Adapted> all)

@@ -26,8 +26,8 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
             $"lora_A {a.Shape.Text()} and lora_B {b.Shape.Text()} are not [rank, in] and [out, rank] of one rank");
         var scaling = module.Config.ScalingOf(module.Name, module.RequireRank(a.Shape[0]));
         AdaptedModule.Require(
-            !module.Config.IsSet("use_dora"),
-            $"DoRA (use_dora) on a module that shares {places[0].Tensor.Name} with others, or has it in another form, is not supported");
+            !module.Config.IsSet("use_dora") && !module.Config.IsSet("use_qalora"),
+            $"DoRA (use_dora) or QALoRA (use_qalora) on a module that shares {places[0].Tensor.Name} with others, or has it in another form, is not supported");
         return new ModuleChanges([.. places.Select(p => new TensorChange(p.Tensor, Delta(p, a, b, scaling)))]);
     }
 

@@ -30,8 +30,11 @@ internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
     /// <summary>The number of rows.</summary>
     public long Rows => Order?.Length ?? (Transposed ? StoredColumns.Count : StoredRows.Count);
 
+    /// <summary>How many times each column stands side by side.</summary>
+    public int Repeat { get; init; } = 1;
+
     /// <summary>The number of columns.</summary>
-    public long Columns => Transposed ? StoredRows.Count : StoredColumns.Count;
+    public long Columns => Repeat * (Transposed ? StoredRows.Count : StoredColumns.Count);
 
     /// <summary>True if it has a part of every stored row only; the stored tensor is then best read once for all targets that share
     /// it.</summary>
@@ -51,6 +54,17 @@ internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
     public void ReadRows(InputFiles files, long row, int rows, double scale, Span<float> values, Span<byte> scratch)
     {
         values = values[..(int)(rows * Columns)];
+        if (Repeat > 1)
+        {
+            (this with { Repeat = 1 }).ReadRows(files, row, rows, scale, values, scratch);
+            for (var i = values.Length - 1; i >= 0; i--)
+            {
+                values[i] = values[i / Repeat];
+            }
+
+            return;
+        }
+
         if (Order is { } order)
         {
             var plain = this with { Order = null };

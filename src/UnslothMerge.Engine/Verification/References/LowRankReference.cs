@@ -67,13 +67,13 @@ internal static class Factors
     {
         var (rows, columns) = (checked((int)factor.Rows), checked((int)factor.Columns));
         var values = new double[checked(rows * columns)];
-        var line = new double[factor.Transposed ? rows : columns];
+        var line = new double[factor.Transposed ? rows : columns / factor.Repeat];
         for (var i = 0; i < (factor.Transposed ? columns : rows); i++)
         {
             ReadStoredRow(files, factor, i, line);
-            for (var j = 0; j < line.Length; j++)
+            for (var j = 0; j < (factor.Transposed ? rows : columns); j++)
             {
-                values[factor.Transposed ? (j * columns) + i : (i * columns) + j] = line[j];
+                values[factor.Transposed ? (j * columns) + i : (i * columns) + j] = line[j / factor.Repeat];
             }
         }
 

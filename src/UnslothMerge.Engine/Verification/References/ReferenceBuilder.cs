@@ -95,7 +95,8 @@ internal sealed class ReferenceBuilder(MergePlan plan, InputFiles files)
     private Reference? Lora(AdapterModule module, DeltaTerm term, double factor) => term switch
     {
         LowRankTerm t => new LowRankReference(
-            files, t.Left, t.Right, factor * Scale(module, t.Left.Tensor, checked((int)t.Right.Rows), t.Scaling), t.Place ?? default),
+            files, t.Left, t.Right,
+            factor * Scale(module, t.Left.Tensor, checked((int)t.Right.Rows), t.Scaling) * Pooling(t.Right), t.Place ?? default),
         MagnitudeTerm t => new DoraReference(PlainValues.ReadAll(files, t.Inputs[0]), t.ByColumn),
         VectorTerm t => new VectorReference(
             PlainValues.ReadAll(files, t.Inputs[0]), factor * Scale(module, null, (int)module.Shape("lora_A.weight")[0], t.Scaling)),
@@ -104,6 +105,9 @@ internal sealed class ReferenceBuilder(MergePlan plan, InputFiles files)
         BlockDiagonalTerm t => LoraVariants.BlockDiagonal(module, Scale(module, null, t.Rank!.Value, t.Scaling), factor),
         _ => null,
     };
+
+    // QALoRA: the mean of each group of inputs, times the number of groups.
+    private static double Pooling(FactorMatrix a) => a.Repeat == 1 ? 1 : (double)a.Columns / a.Repeat / a.Repeat;
 
     // alpha/r or alpha/√r. A pattern may name a parameter that only the plan knows; PEFT up to 0.21 adds out_proj's delta twice.
     private static double Scale(AdapterModule module, StoredTensor? factor, int rank, double planned)
