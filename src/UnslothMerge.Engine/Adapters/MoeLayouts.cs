@@ -3,8 +3,9 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Adapters;
 
 /// <summary>
-/// How the columns of a fused expert adapter's B are arranged: as the caller says, or the adapter, or by Unsloth's own rule for adapters of
-/// its that do not say it. What Unsloth writes of a parameter counts before what it writes of the adapter; either may stand in auto_mapping.
+/// How the columns of a fused expert adapter's B are arranged: as the caller says, or the adapter, or by Unsloth's own rule for its
+/// adapters that do not say it. What Unsloth writes of a parameter counts before what it writes of the adapter; either may stand in
+/// auto_mapping.
 /// Source: Unsloth 2026.10.
 /// </summary>
 internal static class MoeLayouts
@@ -53,7 +54,8 @@ internal static class MoeLayouts
         var rule = family is null ? "that is Unsloth's own rule for this model type"
             : layout == MoeLoraLayout.Grouped ? $"that is Unsloth's own rule for {family}"
             : $"Unsloth's own rule groups it for {family} in adapters before PEFT {Marks}, and later ones say it";
-        var (taken, other) = layout == MoeLoraLayout.Grouped ? ("grouped by expert", "RankMajor") : ("rank by rank, as PEFT does", "Grouped");
+        var (taken, other) = layout == MoeLoraLayout.Grouped
+            ? ("grouped by expert", "RankMajor") : ("rank by rank, as PEFT does", "Grouped");
         return (layout,
             $"The adapter was trained with Unsloth and does not say how lora_B of its experts is arranged. It is taken {taken}: {rule}. If "
             + $"it was trained otherwise, say -MoeLoraLayout {other}.");

@@ -7,10 +7,11 @@ internal sealed record RowOrder(long First, int[] Rows)
 {
     /// <summary>True if a rule only moves whole rows of one tensor, which are its dimension 0, or 1 in a stack of matrices.</summary>
     public static bool Knows(NameRule rule, int dim) => rule.Sources == 1 && rule.Operations.All(o =>
-        (string?)o["name"] is "Chunk" or "Split" or "Interleave" ? (int?)o["dim"] == dim : (string?)o["name"] == "PermuteForRope" && dim == 0);
+        (string?)o["name"] is "Chunk" or "Split" or "Interleave" ? (int?)o["dim"] == dim
+            : (string?)o["name"] == "PermuteForRope" && dim == 0);
 
-    /// <summary>The order of one of a rule's targets, all of which have names and so many rows; null if the config's number of heads does not fit the
-    /// rows.</summary>
+    /// <summary>The order of one of a rule's targets, all of which have names and so many rows; null if the config's number of heads does
+    /// not fit the rows.</summary>
     public static RowOrder? Of(
         NameRule rule, IReadOnlyList<string> targets, IReadOnlyList<long> sizes, int target, ModelConfig config)
     {

@@ -27,15 +27,15 @@ public sealed class ExpertAdapterTests
         """, true, null)]
     public void Unsloth_says_how_it_arranges_experts(string modelType, string config, bool grouped, string? warning)
     {
-        var (a, b) = (Numbers.Random(_random, 1, E * R, Inputs), Numbers.Random(_random, 1, Outputs, R * E));
+        var (a, b) = (_random.Numbers(E * R, Inputs), _random.Numbers(Outputs, R * E));
         var json = JsonNode.Parse(config)!.AsObject();
         (json["r"], json["target_parameters"]) = (R, new JsonArray("mlp.experts.gate_up_proj"));
-        using var merge = Base(modelType)
-            .With(json.ToJsonString(), 1, ($"{Module}.lora_A.weight", a), ($"{Module}.lora_B.weight", b));
-        TinyMerge.Near(
-            Delta(Outputs, R, (e, k, i) => a[(e * R) + k, i], (e, o, k) => b[o, grouped ? (e * R) + k : (k * E) + e]), merge.Merge()[Fused]);
+        var merge = Base(modelType)
+            .With(json.ToJsonString(), TinyTensor.Lora(Module, a, b));
+        Numbers.Near(
+            Delta((e, k, i) => a[(e * R) + k, i], (e, o, k) => b[o, grouped ? (e * R) + k : (k * E) + e]), merge.Merge()[Fused]);
         Assert.Equal(warning is null ? [] : [warning],
-            merge.Plan!.Warnings.Select(w => w.Contains(warning ?? "experts", StringComparison.Ordinal) ? warning : w));
+            merge.Planned!.Warnings.Select(w => w.Contains(warning ?? "experts", StringComparison.Ordinal) ? warning : w));
     }
 
     [Theory]
@@ -43,18 +43,18 @@ public sealed class ExpertAdapterTests
     [InlineData("""{"unsloth_fused_expert_lora": {"parameters": {"w1": {"lora_B_layout": "grouped"}}}}""", false)]
     public void Only_two_parameters_can_be_grouped(string config, bool merges)
     {
-        var (a, b) = (Numbers.Random(_random, 1, E * R, Inputs), Numbers.Random(_random, 1, Outputs, R * E));
+        var (a, b) = (_random.Numbers(E * R, Inputs), _random.Numbers(Outputs, R * E));
         var json = JsonNode.Parse(config)!.AsObject();
         (json["r"], json["target_parameters"]) = (R, new JsonArray("mlp.experts.w1"));
-        using var merge = new TinyMerge("""{"model_type": "custom"}""", (Module + ".w1", Zero()))
-            .With(json.ToJsonString(), 1, ($"{Module}.lora_A.weight", a), ($"{Module}.lora_B.weight", b));
+        var merge = new TinyModel("""{"model_type": "custom"}""", (Module + ".w1", Numbers.Zeros(E, Outputs, Inputs)))
+            .With(json.ToJsonString(), TinyTensor.Lora(Module, a, b));
         if (merges)
         {
-            TinyMerge.Near(Delta(Outputs, R, (e, k, i) => a[(e * R) + k, i], (e, o, k) => b[o, (k * E) + e]), merge.Merge()[Module + ".w1"]);
+            Numbers.Near(Delta((e, k, i) => a[(e * R) + k, i], (e, o, k) => b[o, (k * E) + e]), merge.Merge()[Module + ".w1"]);
         }
         else
         {
-            Assert.Contains("only gate_up_proj and down_proj can be grouped", merge.Fail().Message, StringComparison.Ordinal);
+            Assert.Contains("only gate_up_proj and down_proj can be grouped", merge.Refused().Message, StringComparison.Ordinal);
         }
     }
 
@@ -63,24 +63,23 @@ public sealed class ExpertAdapterTests
     public void Pooled_inputs_share_a_column_of_A()
     {
         const int size = 4, inputs = 12;
-        var (a, b) = (Numbers.Random(_random, 1, R, inputs / size), Numbers.Random(_random, 1, Outputs, R));
-        using var merge = new TinyMerge("""{"model_type": "custom"}""", ("l.weight", new Numbers([Outputs, inputs], new double[Outputs * inputs])))
-            .With($$"""{"r": {{R}}, "use_qalora": true, "qalora_group_size": {{size}}}""", 1, ("l.lora_A.weight", a), ("l.lora_B.weight", b));
-        TinyMerge.Near(
+        var (a, b) = (_random.Numbers(R, inputs / size), _random.Numbers(Outputs, R));
+        var merge = new TinyModel(("l.weight", Numbers.Zeros(Outputs, inputs)))
+            .With($$"""{"r": {{R}}, "use_qalora": true, "qalora_group_size": {{size}}}""", TinyTensor.Lora("l", a, b));
+        Numbers.Near(
             [.. from o in Enumerable.Range(0, Outputs)
                 from i in Enumerable.Range(0, inputs)
                 select 1.0 / R * inputs / size / size * Enumerable.Range(0, R).Sum(k => b[o, k] * a[k, i / size])],
             merge.Merge()["l.weight"]);
     }
 
-    private static TinyMerge Base(string modelType) => new($$"""{"model_type": "{{modelType}}"}""", (Fused, Zero()));
-
-    private static Numbers Zero() => new([E, Outputs, Inputs], new double[E * Outputs * Inputs]);
+    private static TinyModel Base(string modelType) =>
+        new($$"""{"model_type": "{{modelType}}"}""", (Fused, Numbers.Zeros(E, Outputs, Inputs)));
 
     // alpha is 1.
-    private static double[] Delta(int outputs, int rank, Func<int, int, int, double> a, Func<int, int, int, double> b) =>
+    private static double[] Delta(Func<int, int, int, double> a, Func<int, int, int, double> b) =>
         [.. from e in Enumerable.Range(0, E)
-            from o in Enumerable.Range(0, outputs)
+            from o in Enumerable.Range(0, Outputs)
             from i in Enumerable.Range(0, Inputs)
-            select Enumerable.Range(0, rank).Sum(k => b(e, o, k) * a(e, k, i)) / rank];
+            select Enumerable.Range(0, R).Sum(k => b(e, o, k) * a(e, k, i)) / R];
 }

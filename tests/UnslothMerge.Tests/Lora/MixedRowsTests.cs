@@ -8,17 +8,17 @@ public sealed class MixedRowsTests
     private const int Inputs = 5;
     private const int Rank = 2;
 
-    private static readonly Numbers A = Numbers.Random(new Random(1), 1, Rank, Inputs);
-    private static readonly Numbers B = Numbers.Random(new Random(2), 1, 2 * Heads * Half, Rank);
+    private static readonly Numbers A = new Random(1).Numbers(Rank, Inputs);
+    private static readonly Numbers B = new Random(2).Numbers(2 * Heads * Half, Rank);
 
     /// <summary>In the checkpoint the two halves of a head lie row by row, in the model one after the other.</summary>
     [Fact]
     public void A_head_of_two_halves_takes_its_rows()
     {
         const string stored = "vision_encoder.transformer.layers.0.attention.wq.weight";
-        using var merge = Of("mistral_large4", $$"""{"num_attention_heads": {{Heads}}}""", stored, B.Shape[0])
-            .With("""{"r": 2}""", 1, Pair("model.vision_tower.transformer.layers.0.attention.q_proj", A, B));
-        TinyMerge.Near(Delta(row => (row / (2 * Half) * 2 * Half) + (row % 2 * Half) + (row % (2 * Half) / 2)), merge.Merge()[stored]);
+        var merge = Of("mistral_large4", $$"""{"num_attention_heads": {{Heads}}}""", stored, B.Shape[0])
+            .With("""{"r": 2}""", TinyTensor.Lora("model.vision_tower.transformer.layers.0.attention.q_proj", A, B));
+        Numbers.Near(Delta(row => (row / (2 * Half) * 2 * Half) + (row % 2 * Half) + (row % (2 * Half) / 2)), merge.Merge()[stored]);
     }
 
     [Theory]
@@ -27,9 +27,9 @@ public sealed class MixedRowsTests
     [InlineData("""{"num_attention_heads": 3, "num_key_value_heads": 1}""")]
     public void Heads_that_are_not_known_are_refused(string vision)
     {
-        using var merge = Of("mistral_large4", vision, "vision_encoder.transformer.layers.0.attention.wq.weight", B.Shape[0])
-            .With("""{"r": 2}""", 1, Pair("model.vision_tower.transformer.layers.0.attention.q_proj", A, B));
-        Assert.Contains("by PermuteForRope, and num_attention_heads", merge.Fail().Message, StringComparison.Ordinal);
+        var merge = Of("mistral_large4", vision, "vision_encoder.transformer.layers.0.attention.wq.weight", B.Shape[0])
+            .With("""{"r": 2}""", TinyTensor.Lora("model.vision_tower.transformer.layers.0.attention.q_proj", A, B));
+        Assert.Contains("by PermuteForRope, and num_attention_heads", merge.Refused().Message, StringComparison.Ordinal);
     }
 
     /// <summary>Gate and up lie row by row in one matrix: each takes every other row, and one of the two may be missing.</summary>
@@ -39,9 +39,9 @@ public sealed class MixedRowsTests
     public void Gate_and_up_take_every_other_row(string module, int place)
     {
         const string stored = "model.llm.layers.0.mlp.w13_dn.weight";
-        using var merge = Of("inkling_mm_model", "{}", stored, 2 * B.Shape[0])
-            .With("""{"r": 2}""", 1, Pair("model.language_model.layers.0.mlp." + module, A, B));
-        TinyMerge.Near(
+        var merge = Of("inkling_mm_model", "{}", stored, 2 * B.Shape[0])
+            .With("""{"r": 2}""", TinyTensor.Lora("model.language_model.layers.0.mlp." + module, A, B));
+        Numbers.Near(
             [.. Enumerable.Range(0, 2 * (int)B.Shape[0]).SelectMany(row => row % 2 == place ? Row(row / 2) : new double[Inputs])],
             merge.Merge()[stored]);
     }
@@ -55,14 +55,14 @@ public sealed class MixedRowsTests
         const int experts = 2;
         const string stored = "model.llm.layers.0.mlp.experts.w13_weight";
         var rows = (int)B.Shape[0];
-        var (a, b) = (Numbers.Random(new Random(3), 1, experts, across ? rows : Inputs),
-            Numbers.Random(new Random(4), 1, across ? Inputs : rows, experts));
-        using var merge = new TinyMerge(
+        var (a, b) = (new Random(3).Numbers(experts, across ? rows : Inputs),
+            new Random(4).Numbers(across ? Inputs : rows, experts));
+        var merge = new TinyModel(
             """{"architectures": ["InklingForConditionalGeneration"], "model_type": "inkling_mm_model"}""",
-            (stored, new Numbers([experts, rows, Inputs], new double[experts * rows * Inputs])))
-            .With("""{"r": 1, "target_parameters": ["mlp.experts.gate_up_proj"], "peft_version": "0.21.2"}""", 1,
-                Pair("model.language_model.layers.0.mlp.experts", a, b));
-        TinyMerge.Near(
+            (stored, Numbers.Zeros(experts, rows, Inputs)))
+            .With("""{"r": 1, "target_parameters": ["mlp.experts.gate_up_proj"], "peft_version": "0.21.2"}""", 
+                TinyTensor.Lora("model.language_model.layers.0.mlp.experts", a, b));
+        Numbers.Near(
             [.. from e in Enumerable.Range(0, experts)
                 from row in Enumerable.Range(0, rows)
                 from i in Enumerable.Range(0, Inputs)
@@ -71,12 +71,9 @@ public sealed class MixedRowsTests
             merge.Merge()[stored]);
     }
 
-    private static TinyMerge Of(string modelType, string vision, string name, long rows) => new(
+    private static TinyModel Of(string modelType, string vision, string name, long rows) => new(
         $$"""{"model_type": "{{modelType}}", "vision_config": {{vision}}}""",
-        (name, new Numbers([rows, Inputs], new double[rows * Inputs])));
-
-    private static (string, Numbers)[] Pair(string module, Numbers a, Numbers b) =>
-        [(module + ".lora_A.weight", a), (module + ".lora_B.weight", b)];
+        (name, Numbers.Zeros(rows, Inputs)));
 
     // alpha is 1.
     private static double[] Row(int row) =>

@@ -73,18 +73,18 @@ public sealed class SharedHeadTests
     [InlineData("\"BertModel\"", "embeddings.word_embeddings", true)]
     public void AChangedEmbeddingThatIsTiedToAnUnknownHeadIsRefused(string architectures, string module, bool merges)
     {
-        using var merge = new TinyMerge(
+        var merge = new TinyModel(
             $$"""{ "model_type": "custom", "architectures": [{{architectures}}], "text_config": { "tie_word_embeddings": true } }""",
-            (module + ".weight", Numbers.Random(_random, 1, 9, 5)))
-            .With("""{ "r": 2 }""", 1, (module + ".lora_embedding_A", Numbers.Random(_random, 1, 2, 9)),
-                (module + ".lora_embedding_B", Numbers.Random(_random, 1, 5, 2)));
+            (module + ".weight", _random.Numbers(9, 5)))
+            .With("""{ "r": 2 }""", (module + ".lora_embedding_A", _random.Numbers(2, 9)),
+                (module + ".lora_embedding_B", _random.Numbers(5, 2)));
         if (merges)
         {
             Assert.Single(merge.Merge());
             return;
         }
 
-        var error = merge.Fail();
+        var error = merge.Refused();
         Assert.Equal((MergeError.AdapterDoesNotFit, module + ".weight"), (error.Error, error.Target));
         Assert.Contains("tie_word_embeddings", error.Message, StringComparison.Ordinal);
     }
@@ -93,11 +93,12 @@ public sealed class SharedHeadTests
     [Fact]
     public void ABiasThatAClassHasTwiceIsStoredOnce()
     {
-        var bias = Numbers.Random(_random, 1, 9);
-        using var merge = new TinyMerge("""{ "model_type": "bert", "architectures": ["BertForMaskedLM"] }""",
-            ("bert.embeddings.word_embeddings.weight", Numbers.Random(_random, 1, 9, 5)), ("cls.predictions.bias", Numbers.Random(_random, 1, 9)))
-            .With("""{ "r": 2, "bias": "all" }""", 1, ("cls.predictions.bias", bias), ("cls.predictions.decoder.bias", bias));
-        TinyMerge.Near(bias.Values, merge.Merge()["cls.predictions.bias"]);
+        var bias = _random.Numbers(9);
+        var merge = new TinyModel("""{ "model_type": "bert", "architectures": ["BertForMaskedLM"] }""",
+            ("bert.embeddings.word_embeddings.weight", _random.Numbers(9, 5)),
+            ("cls.predictions.bias", _random.Numbers(9)))
+            .With("""{ "r": 2, "bias": "all" }""", ("cls.predictions.bias", bias), ("cls.predictions.decoder.bias", bias));
+        Numbers.Near(bias.Values, merge.Merge()["cls.predictions.bias"]);
     }
 
     [Fact]

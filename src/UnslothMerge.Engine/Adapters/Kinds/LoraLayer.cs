@@ -40,8 +40,8 @@ internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diag
     {
         var group = (int)(module.Config.Json.Number("qalora_group_size") ?? 16);
         AdaptedModule.Require(
-            group > 1 && pair.Inputs * group == module.Weight.Shape[^1] && module.Weight.Shape.Count == 2 && pair.BlocksA * pair.BlocksB == 1
-                && !module.Config.IsSet("use_dora"),
+            group > 1 && pair.Inputs * group == module.Weight.Shape[^1] && module.Weight.Shape.Count == 2
+                && pair.BlocksA * pair.BlocksB == 1 && !module.Config.IsSet("use_dora"),
             $"QALoRA (use_qalora) with groups of {group} inputs has an A [rank, in/{group}], and here A is {pair.A.Shape.Text()} and "
             + $"{module.Weight.Name} {module.Weight.Shape.Text()}");
         return pair with { Group = group, Scaling = pair.Scaling * pair.Inputs / group };

@@ -114,7 +114,8 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
                 var (left, right) = across
                     ? (pair.MatrixA.Transpose() with { StoredRows = a, StoredColumns = rows, Order = part.Order },
                         pair.MatrixB.Transpose() with { StoredColumns = b })
-                    : (pair.MatrixB with { StoredRows = rows, StoredColumns = b, Order = part.Order }, pair.MatrixA with { StoredRows = a });
+                    : (pair.MatrixB with { StoredRows = rows, StoredColumns = b, Order = part.Order },
+                        pair.MatrixA with { StoredRows = a });
                 yield return new TensorChange(part.Tensor, new LowRankTerm(Name, left, right, scaling, part.Place));
             }
         }

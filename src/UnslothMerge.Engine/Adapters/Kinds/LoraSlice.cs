@@ -27,7 +27,8 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
         var scaling = module.Config.ScalingOf(module.Name, module.RequireRank(a.Shape[0]));
         AdaptedModule.Require(
             !module.Config.IsSet("use_dora") && !module.Config.IsSet("use_qalora"),
-            $"DoRA (use_dora) or QALoRA (use_qalora) on a module that shares {places[0].Tensor.Name} with others, or has it in another form, is not supported");
+            $"DoRA (use_dora) or QALoRA (use_qalora) on a module that shares {places[0].Tensor.Name} with others, or has it in another "
+                + "form, is not supported");
         return new ModuleChanges([.. places.Select(p => new TensorChange(p.Tensor, Delta(p, a, b, scaling)))]);
     }
 

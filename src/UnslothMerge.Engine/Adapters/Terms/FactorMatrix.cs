@@ -24,7 +24,7 @@ internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
     /// <summary>The columns of the stored tensor that belong to the factor; all, if not said.</summary>
     public Slice StoredColumns { get; init; } = new(0, Tensor.Shape.Skip(1).Aggregate(1L, (a, b) => a * b));
 
-    /// <summary>The order of the rows, where the target has others: the row of the plain factor in each place, -1 for one of zeros.</summary>
+    /// <summary>The order of the rows, where the target has others: the factor's own row in each place, -1 for one of zeros.</summary>
     public int[]? Order { get; init; }
 
     /// <summary>The number of rows.</summary>
