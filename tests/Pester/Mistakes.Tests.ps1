@@ -63,8 +63,8 @@ BeforeDiscovery {
         }
         @{
             what = 'an adapter that cannot be merged'; id = 'UnsupportedAdapter'
-            base = 'bases/llama-bf16'; adapter = 'cases/refuse-qalora/adapter'
-            names = 'use_qalora'; advice = 'LoRA'
+            base = 'bases/llama-bf16'; adapter = 'cases/refuse-alora/adapter'
+            names = 'alora_invocation_tokens'; advice = 'LoRA'
         }
     )
 }
