@@ -304,9 +304,14 @@ Describe 'The base that an adapter names' {
         $warnings | Should -BeNullOrEmpty
     }
 
-    It 'is warned of where it is the quantized form of the one given' {
-        $null = Merge-LoraModel $base (New-Adapter 'qlora' 'unsloth/llama-unsloth-bnb-4bit') -WarningVariable warnings 3> $null
-        $warnings | Should -HaveCount 1
-        "$($warnings[0])" | Should -BeLike "*names 'unsloth/llama-unsloth-bnb-4bit'*not quantized*nothing is downloaded*"
+    It 'is told with -Verbose where it is the quantized form of the one given' {
+        $said = Merge-LoraModel $base (New-Adapter 'qlora' 'unsloth/llama-bf16-bnb-4bit') -Verbose 3>&1 4>&1
+        $said | Where-Object { $_ -is [Management.Automation.WarningRecord] } | Should -BeNullOrEmpty
+        $said | Where-Object { "$_" -like "*names 'unsloth/llama-bf16-bnb-4bit'*16-bit form*" } | Should -HaveCount 1
+    }
+
+    It 'is warned of where it is another model' {
+        $null = Merge-LoraModel $base (New-Adapter 'other-family' 'Qwen/Qwen2.5-7B') -WarningVariable warnings 3> $null
+        "$warnings" | Should -BeLike "*names 'Qwen/Qwen2.5-7B'*a model of the type llama*"
     }
 }

@@ -127,19 +127,7 @@ internal sealed partial class AdapterConfig
 
         foreach (var (key, value) in patterns)
         {
-            bool matches;
-            try
-            {
-                matches = Regex.IsMatch(module, $@"\A(.*\.)?({FromPython(key)})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
-            }
-            catch (Exception e) when (e is ArgumentException or RegexMatchTimeoutException)
-            {
-                throw new MergeException(
-                    MergeError.InvalidAdapter,
-                    $"'{_path}': the key '{key}' of {option} cannot be used as a regular expression: {e.Message}", _path, inner: e);
-            }
-
-            if (matches)
+            if (Matches(option, key, module))
             {
                 return value is JsonValue number && NumberOf(number) is { } result ? result
                     : throw NotA($"{option}['{key}']", "a number", value);
@@ -147,6 +135,21 @@ internal sealed partial class AdapterConfig
         }
 
         return null;
+    }
+
+    /// <summary>True if a key of a pattern matches a module.</summary>
+    public bool Matches(string pattern, string key, string module)
+    {
+        try
+        {
+            return Regex.IsMatch(module, $@"\A(.*\.)?({FromPython(key)})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
+        }
+        catch (Exception e) when (e is ArgumentException or RegexMatchTimeoutException)
+        {
+            throw new MergeException(
+                MergeError.InvalidAdapter,
+                $"'{_path}': the key '{key}' of {pattern} cannot be used as a regular expression: {e.Message}", _path, inner: e);
+        }
     }
 
     // What .NET spells otherwise: a named group, a reference to one, the end.

@@ -72,21 +72,6 @@ internal static class AdapterRefusals
         }
     }
 
-    /// <summary>What the caller should know about an adapter that can be merged.</summary>
-    public static IEnumerable<string> Warnings(AdapterDirectory adapter)
-    {
-        if (string.Equals(Start(adapter.Config), "loftq", StringComparison.OrdinalIgnoreCase))
-        {
-            yield return $"The adapter '{adapter.Path}' was started by LoftQ, which trained it on a quantized base. "
-                + "Merge it into the dequantized weights of that base: on the original ones the result is another.";
-        }
-
-        if (adapter.Config.ScalesExpertRanks)
-        {
-            yield return $"The adapter '{adapter.Path}' gives experts a rank of their own (moe_rank_scaling): alpha is divided by the rank "
-                + "of their tensors, not by that of the config.";
-        }
-    }
-
-    private static string? Start(AdapterConfig config) => config.Json["init_lora_weights"]?.ToString();
+    /// <summary>How the adapter was initialised, where it is not as usual.</summary>
+    public static string? Start(AdapterConfig config) => config.Json["init_lora_weights"]?.ToString();
 }

@@ -12,4 +12,7 @@ internal sealed record TensorResult(
 
     /// <summary>‖Q(W) − W‖ / ‖W‖ in the Frobenius norm, where the output is quantized.</summary>
     public double? RelativeError { get; init; }
+
+    /// <summary>⟨Q(W+Δ) − Q(W), Δ⟩ and ‖Δ‖², where the output is quantized and both were measured.</summary>
+    public (double Kept, double Whole)? Survival { get; init; }
 }

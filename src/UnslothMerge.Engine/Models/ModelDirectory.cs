@@ -32,14 +32,15 @@ internal sealed class ModelDirectory
     /// <summary>All that it is called: by its folder or the Hub's cache, and by its config.</summary>
     public IEnumerable<string> Names => new[] { Name, Config.NameOrPath }.OfType<string>();
 
-    /// <summary>The models that its card says it was made from; none if the card cannot be read, of which a save tells.</summary>
-    public IReadOnlyList<string> DerivedFrom
+    /// <summary>The models that it has the weights of, as its card says; none if the card cannot be read, of which a save tells.</summary>
+    public IReadOnlyList<string> QuantizedFrom
     {
         get
         {
             try
             {
-                return CardText.Read(Path)?.Facts.Values("base_model") ?? [];
+                return CardText.Read(Path)?.Facts is { } card && card.Values("base_model_relation") is [] or ["quantized"]
+                    ? card.Values("base_model") : [];
             }
             catch (MergeException)
             {

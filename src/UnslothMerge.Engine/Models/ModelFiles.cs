@@ -17,6 +17,9 @@ internal static class ModelFiles
     /// <summary>The files that hold a vocabulary: with one of them a tokenizer is complete.</summary>
     private static readonly string[] VocabularyPatterns = ["tokenizer.json", "*.model", "*.spm", "vocab.*", "*.tiktoken", "tekken.json"];
 
+    /// <summary>Those that are not <c>tokenizer.json</c>, which holds all of them.</summary>
+    private static readonly string[] OlderVocabularyPatterns = ["*.model", "*.spm", "vocab.*", "merges.txt", "*.tiktoken"];
+
     /// <summary>What turns images, sounds and videos into a model's input.</summary>
     private static readonly string[] ProcessorPatterns =
         ["*processor_config.json", "image_processor*.json", "feature_extractor*.json", "feature_extraction*.json",
@@ -66,6 +69,10 @@ internal static class ModelFiles
 
     /// <summary>True if a directory has a whole tokenizer, not only a template or a config.</summary>
     public static bool HasTokenizer(string directory) => Files(directory).Any(f => Matches(f, VocabularyPatterns));
+
+    /// <summary>The files of a directory that hold a vocabulary in an older form than <c>tokenizer.json</c>.</summary>
+    public static IReadOnlyList<string> OlderVocabulary(string directory) =>
+        [.. Files(directory).Where(f => Matches(f, OlderVocabularyPatterns))];
 
     /// <summary>The processor files of a directory, by relative path.</summary>
     public static IReadOnlyList<string> Processor(string directory) => [.. Files(directory).Where(f => Matches(f, ProcessorPatterns))];

@@ -6,6 +6,14 @@ namespace UnslothMerge.Planning;
 /// <summary>Keeps account of an adapter's tensors: each is claimed by one rule, or has a problem.</summary>
 internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
 {
+    // What to do about faults that no other base cures.
+    private static readonly (string Fault, string What)[] Advice =
+    [
+        ("weight must be 1", "Leave the adapter's weight at 1."),
+        ("more than one adapter", "Save one adapter at a time, with PEFT's save_pretrained."),
+        ("its rank is", "Take adapter_config.json and the weights from the same checkpoint."),
+    ];
+
     private readonly Dictionary<string, string> _problems = new(StringComparer.Ordinal);
 
     // The rule that claimed each tensor, by its number. A rule may use a tensor in several deltas, two rules may not.
@@ -72,6 +80,7 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
         var total = adapter.Tensors.Count();
         var lines = _problems.Take(shown).Select(p => $"  {p.Key}: {p.Value}{Nearest(p.Key, p.Value)}");
         var more = _problems.Count > shown ? $"\n  … and {_problems.Count - shown} more." : "";
+        var advice = Advice.FirstOrDefault(a => _problems.Values.All(p => p.Contains(a.Fault, StringComparison.Ordinal))).What;
         var trainedOn = adapter.Config.BaseModel is { } name
             ? $"The adapter was trained on '{name}'. Pass that model, or its local folder, as the base."
             : "Pass the model that the adapter was trained on as the base.";
@@ -80,7 +89,7 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
             $"The adapter '{adapter.Path}' does not fit the base '{plan.Base.Path}' ({plan.Base.Title}): {_problems.Count} of its {total} "
             + $"tensors do not match.\n{string.Join('\n', lines)}{more}",
             adapter.Path,
-            trainedOn) { Details = [.. _problems.Select(p => $"{p.Key}: {p.Value}")] };
+            advice ?? trainedOn) { Details = [.. _problems.Select(p => $"{p.Key}: {p.Value}")] };
     }
 
     // Searching the nearest names takes time, so only those that are shown are searched.

@@ -107,10 +107,9 @@ internal sealed class AdapterPlacement
             var levels = new SortedList<int, Dictionary<string, StoredTensor>>();
             foreach (var (name, tensor) in parts.Where(p => kind.Parts.Contains(p.Name.Part) && !_claims.Has(p.Tensor)))
             {
-                var depth = kind.Nests ? name.Depth : 0;
-                if (!levels.TryGetValue(depth, out var mine))
+                if (!levels.TryGetValue(name.Depth, out var mine))
                 {
-                    levels.Add(depth, mine = new(StringComparer.Ordinal));
+                    levels.Add(name.Depth, mine = new(StringComparer.Ordinal));
                 }
 
                 if (!mine.TryAdd(name.Part, tensor))
@@ -119,7 +118,7 @@ internal sealed class AdapterPlacement
                 }
             }
 
-            if (levels.Count > 0)
+            if (levels.Count == 1 || (levels.Count > 1 && kind.Nests))
             {
                 _claims.NextRule();
                 var adapted = new AdaptedModule(module, _step.Adapter.Config, _base, [.. levels.Values], _claims.Shared,

@@ -52,6 +52,19 @@ internal sealed record LogicalTensor
     /// <summary>The adapters that change it.</summary>
     public ImmutableArray<string> Adapters { get; init; } = [];
 
+    /// <summary>The tensor that an adapter replaced.</summary>
+    public LogicalTensor? Replaced { get; init; }
+
+    /// <summary>The tensor as it was without adapters; null if the model has it, or its shape, from an adapter.</summary>
+    private LogicalTensor? Unchanged => Action switch
+    {
+        TensorAction.Merge => this with
+        {
+            Action = Source.Verbatim is null ? TensorAction.Decode : TensorAction.Copy, Terms = [], Adapters = [], SpecialView = null,
+        },
+        _ => Replaced is { } replaced && replaced.Shape.SequenceEqual(Shape) ? replaced : null,
+    };
+
     /// <summary>True for a scale of a quantized base's key-value cache: only a model that keeps the base's quantization has it.</summary>
     public bool IsCacheScale { get; init; }
 
@@ -85,6 +98,11 @@ internal sealed record LogicalTensor
             return this;
         }
 
+        if (strength == 0 && Unchanged is { } unchanged)
+        {
+            return unchanged;
+        }
+
         return !double.IsFinite(strength) ? throw new MergeException(
             MergeError.InvalidOption, $"The strength of '{Name}' is {strength}; it must be a finite number.", Name)
             : !IsAdditive ? throw new MergeException(
@@ -93,7 +111,7 @@ internal sealed record LogicalTensor
                 + $"{(Action == TensorAction.Merge ? Terms.First(t => !t.Term.IsAdditive).Term.Kind : "replacement")}, which cannot "
                 + "be weighted.",
                 Name,
-                "Leave its Strength at 1.")
+                "Leave its Strength at 1, or set it to 0 to leave the change out.")
             : this with { Terms = [.. Terms.Select(t => t with { Weight = t.Weight * strength })] };
     }
 }

@@ -60,13 +60,13 @@ internal static partial class MergePlanner
 
             draft.Steps.Add(step);
             draft.Replicate(step.Adapter);
-            draft.Warnings.AddRange(AdapterRefusals.Warnings(step.Adapter));
             if (NamedBase.Compare(draft.Base, step.Adapter) is { NeedsWarning: true, Text: var text })
             {
                 draft.Warnings.Add(text);
             }
 
             new AdapterPlacement(draft, step).Place();
+            draft.Warnings.AddRange(AdapterWarnings.Of(step.Adapter, draft));
         }
 
         return draft.Finish();

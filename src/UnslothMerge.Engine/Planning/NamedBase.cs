@@ -21,28 +21,28 @@ internal sealed partial record NamedBase(bool NeedsWarning, string Text)
             ? $"{model.Config.DType?.ToString() ?? "plain"} weights"
             : $"weights dequantized from {Formats.StoredFormats.MethodOf(quantization)}";
         var used = $"The adapter '{adapter.Name}' names '{name}' as its base; it is merged into '{model.Path}' ({format})";
-        if (NamesQuantized(name) && !isQuantized)
-        {
-            return new NamedBase(true, $"{used}, which is not quantized. {Precision}");
-        }
-
         if (model.Names.Any(n => Same(Last(n), Last(name))))
         {
             return new NamedBase(false, $"{used}, the base that it names.");
         }
 
-        if (model.Names.Concat(model.DerivedFrom).Any(n => Same(Stem(n), Stem(name))))
+        if (model.Names.Concat(model.QuantizedFrom).Any(n => Same(Stem(n), Stem(name))))
         {
-            return NamesQuantized(name) == isQuantized
-                ? new NamedBase(false, $"{used}, the same model by another name.")
-                : new NamedBase(true, $"{used}, the same model in another precision. {Precision}");
+            return NamesQuantized(name) == isQuantized ? new NamedBase(false, $"{used}, the same model by another name.")
+                : isQuantized ? new NamedBase(true, $"{used}, the same model in another precision. {Precision}")
+                : new NamedBase(false, $"{used}, the 16-bit form of that model, as usual after QLoRA.");
         }
 
-        return HubName.IsOne(name) && model.HubId is { } id && !IsRenamed(Stem(id), Stem(name))
+        var other = HubName.IsOne(name) && model.HubId is { } id && !IsRenamed(Stem(id), Stem(name)) ? $"which calls itself '{id}'"
+            : model.Names.FirstOrDefault(n => Contradicts(Stem(n), Stem(name))) is { } folder ? $"which is called '{Last(folder)}'"
+            : ModelFamily.Differs(Last(name), model.Config) ? $"a model of the type {model.Config.ModelType}"
+            : null;
+        return other is not null
             ? new NamedBase(
                 true,
-                $"{used}, which calls itself '{id}': another model. Its shapes fit, but the deltas were made for other weights. Unless "
-                + "that is meant, give the named base as -Base.")
+                $"{used}, {other}: another model. Its shapes fit, but the deltas were made for other weights. Unless that is meant, give "
+                + "the named base as -Base.")
+            : NamesQuantized(name) && !isQuantized ? new NamedBase(false, $"{used}, taken for the 16-bit form of that model.")
             : new NamedBase(false, $"{used}. Nothing says whether that is the same model, but every shape fits.");
     }
 
@@ -51,9 +51,24 @@ internal sealed partial record NamedBase(bool NeedsWarning, string Text)
         + "quantization's error, so the merged model is not exactly the one that was trained. If the other form is meant, give it as "
         + "-Base: nothing is downloaded.";
 
+    private static readonly HashSet<string> Trained =
+        ["instruct", "it", "chat", "coder", "code", "math", "vl", "vision", "thinking", "reasoning", "distill", "guard", "omni", "audio"];
+
     // 'Meta-Llama-3-8B' is 'llama-3-8b'; 'Llama-3-8B-Instruct' is not.
     private static bool IsRenamed(string a, string b) =>
         a.EndsWith("-" + b, StringComparison.OrdinalIgnoreCase) || b.EndsWith("-" + a, StringComparison.OrdinalIgnoreCase);
+
+    // Both name a size or a kind of training and share a word, but the sizes or the kinds differ: 'Llama-3-8B' and 'Llama-3-8B-Instruct'.
+    private static bool Contradicts(string folder, string name)
+    {
+        var (mine, named) = (Words(folder), Words(name));
+        var (kinds, sizes) = (mine.Where(Trained.Contains).ToHashSet(), mine.Where(w => SizePattern().IsMatch(w)).ToHashSet());
+        var namedSizes = named.Where(w => SizePattern().IsMatch(w)).ToList();
+        return kinds.Count + sizes.Count > 0 && mine.Intersect(named).Any(w => w.Length > 2 && char.IsLetter(w[0]) && !Trained.Contains(w))
+            && (!kinds.SetEquals(named.Where(Trained.Contains)) || (sizes.Count > 0 && namedSizes.Count > 0 && !sizes.SetEquals(namedSizes)));
+    }
+
+    private static List<string> Words(string name) => [.. name.ToLowerInvariant().Split('-', '_', ' ')];
 
     private static bool Same(string a, string b) => a.Equals(b, StringComparison.OrdinalIgnoreCase);
 
@@ -61,7 +76,7 @@ internal sealed partial record NamedBase(bool NeedsWarning, string Text)
 
     private static string Stem(string name) => PrecisionPattern().Replace(Last(name), "");
 
-    private static bool NamesQuantized(string name) =>
+    internal static bool NamesQuantized(string name) =>
         PrecisionPattern().Match(Last(name)) is { Success: true } match && QuantizedPattern().IsMatch(match.Value);
 
     // How repositories of the same model in another precision are called: X-bnb-4bit, X-unsloth-bnb-4bit, X-GPTQ-Int4, X-FP8-Dynamic,
@@ -73,4 +88,7 @@ internal sealed partial record NamedBase(bool NeedsWarning, string Text)
 
     [GeneratedRegex(@"nf4|fp4|[48]bit|int[48]|fp8|gptq|awq|w[48]a", RegexOptions.IgnoreCase | RegexOptions.CultureInvariant)]
     private static partial Regex QuantizedPattern();
+
+    [GeneratedRegex(@"^\d+(\.\d+)?[bm]$")]
+    private static partial Regex SizePattern();
 }

@@ -49,6 +49,24 @@ internal static class SameValues
         return true;
     }
 
+    /// <summary>True if all bytes of a tensor are zero.</summary>
+    public static bool IsZero(StoredTensor tensor)
+    {
+        using var files = new InputFiles();
+        var bytes = new byte[(int)Math.Min(PieceBytes, tensor.Length)];
+        for (int at = 0, count = Math.Min(4096, bytes.Length); at < tensor.Length; at += count, count = bytes.Length)
+        {
+            count = (int)Math.Min(count, tensor.Length - at);
+            files.Read(tensor, at, bytes.AsSpan(0, count));
+            if (bytes.AsSpan(0, count).ContainsAnyExcept((byte)0))
+            {
+                return false;
+            }
+        }
+
+        return true;
+    }
+
     /// <summary>True if two tensors of one dtype and shape hold the same bytes.</summary>
     public static bool Equal(StoredTensor a, StoredTensor b)
     {

@@ -95,6 +95,7 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
             {
                 Source = new PlainSource(tensor),
                 Action = TensorAction.Replace,
+                Replaced = current,
                 SourceShard = tensor.File.Name,
                 Adapters = current.AdaptersWith(step),
             };

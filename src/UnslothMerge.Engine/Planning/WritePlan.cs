@@ -98,6 +98,13 @@ internal sealed class WritePlan
         return new WritePlan(Merge, [.. shards], Config, Variant, Layers);
     }
 
+    /// <summary>A plan of one file, of some of the tensors in other forms.</summary>
+    public WritePlan Of(IEnumerable<(LogicalTensor Tensor, TensorSink Sink)> tensors)
+    {
+        var written = tensors.Select(t => new WriteTensor(t.Tensor, t.Sink, null, Tiling.For(t.Tensor, t.Sink)));
+        return new WritePlan(Merge, [Shard(ShardSplitter.FileName(0, 1), written)], Config, null);
+    }
+
     private static WriteTensor Store(LogicalTensor tensor, TensorType? type, OutputSelection selection)
     {
         var output = !tensor.Type.IsPlainFloat() ? tensor.Type

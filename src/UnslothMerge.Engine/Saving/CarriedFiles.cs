@@ -22,14 +22,29 @@ internal static class CarriedFiles
             Add(files, directory, ModelFiles.Tokenizer(directory));
         }
 
+        if (owner is not null && HaveSameVocabulary(baseDirectory, owner))
+        {
+            Add(files, baseDirectory, NotSaved(baseDirectory, files));
+        }
+
         // The processor that the adapter was trained with is saved beside the tokenizer.
         foreach (var directory in adapterDirectories.Prepend(tokenizer).OfType<string>().Reverse())
         {
             Add(files, directory, ModelFiles.Processor(directory));
         }
 
+        ChatTemplates.KeepFirst(files, Precedence(baseDirectory, adapterDirectories, tokenizer));
         return files;
     }
+
+    /// <summary>The directories that files come from, the one that wins first.</summary>
+    public static IEnumerable<string> Precedence(string baseDirectory, IEnumerable<string> adapterDirectories, string? tokenizer) =>
+        adapterDirectories.Prepend(tokenizer).OfType<string>().Append(baseDirectory);
+
+    /// <summary>The files of the base's vocabulary in its older forms (<c>tokenizer.model</c>, <c>vocab.json</c>, <c>merges.txt</c>) that
+    /// are not among files.</summary>
+    public static IEnumerable<string> NotSaved(string baseDirectory, IReadOnlyDictionary<string, string> files) =>
+        ModelFiles.OlderVocabulary(baseDirectory).Where(f => !files.ContainsKey(f));
 
     /// <summary>All files that a merged model takes over: relative path → file.</summary>
     public static IReadOnlyDictionary<string, string> ForModel(string baseDirectory, IReadOnlyList<string> adapterDirectories,
@@ -50,6 +65,27 @@ internal static class CarriedFiles
         foreach (var name in names)
         {
             files[name] = Path.Combine(directory, name);
+        }
+    }
+
+    // An adapter saves tokenizer.json alone. Tokens that were added to it are in no older form.
+    private static bool HaveSameVocabulary(string a, string b)
+    {
+        var paths = new[] { a, b }.Select(d => Path.Combine(d, "tokenizer.json")).ToList();
+        try
+        {
+            return paths.TrueForAll(File.Exists) && paths.ConvertAll(Vocabulary) is [{ } x, { } y] && JsonElement.DeepEquals(x, y);
+        }
+        catch (JsonException)
+        {
+            return false;
+        }
+
+        static JsonElement? Vocabulary(string path)
+        {
+            using var json = JsonDocument.Parse(File.ReadAllBytes(path));
+            return json.RootElement.TryGetProperty("model", out var model) && model.TryGetProperty("vocab", out var vocabulary)
+                ? vocabulary.Clone() : null;
         }
     }
 

@@ -145,6 +145,11 @@ internal static class ModelCard
     // What the user set, apart from the adapter's weight; 1 where nothing was.
     private static double StrengthOf(LogicalTensor tensor, MergePlan merge)
     {
+        if (merge.Tensors[tensor.Ordinal].IsChanged && !tensor.IsChanged)
+        {
+            return 0;
+        }
+
         foreach (var term in tensor.Terms)
         {
             var steps = merge.Steps.Where(s => s.Adapter.Name == term.Adapter).ToList();

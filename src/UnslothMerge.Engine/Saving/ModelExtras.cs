@@ -65,6 +65,7 @@ internal sealed class ModelExtras
             extras._written[name] = JsonFile.Text(configs[name]);
         }
 
+        extras.FitTemplates(CarriedFiles.Precedence(@base, adapters, options.Tokenizer));
         extras._written[MergeRecord.FileName] = JsonFile.Text(MergeRecord.Of(plan, method));
         extras._written[ModelCard.FileName] = ModelCard.Merged(plan, destination.Path, method, options, extras._warnings);
         return extras;
@@ -76,6 +77,7 @@ internal sealed class ModelExtras
         AdapterSaver.RequireOneAdapter(plan);
         var extras = new ModelExtras(CarriedFiles.Tokenizer(plan.Base.Path, [plan.Steps[0].Adapter.Path], options.Tokenizer));
         _ = extras.CheckTokenizer(plan, new Dictionary<string, JsonObject>());
+        extras.FitTemplates(CarriedFiles.Precedence(plan.Base.Path, [plan.Steps[0].Adapter.Path], options.Tokenizer));
         extras._written[ModelCard.FileName] = ModelCard.Adapter(plan, destination.Path, options, extras._warnings);
         return extras;
     }
@@ -87,6 +89,15 @@ internal sealed class ModelExtras
         foreach (var (name, text) in _written)
         {
             File.WriteAllText(Path.Combine(directory, name), text);
+        }
+    }
+
+    private void FitTemplates(IEnumerable<string> directories)
+    {
+        foreach (var (name, text) in ChatTemplates.Written(_copied, directories).ToList())
+        {
+            _copied.Remove(name);
+            _written[name] = text;
         }
     }
 
@@ -110,6 +121,13 @@ internal sealed class ModelExtras
             _warnings.Add(
                 $"The tokenizer of '{own}' has no chat template, so the saved one has none. The base has one: -Tokenizer " +
                 $"'{merge.Base.Path}' saves its tokenizer instead.");
+        }
+
+        if (CarriedFiles.NotSaved(merge.Base.Path, _copied).ToList() is { Count: > 0 } older)
+        {
+            _warnings.Add(
+                $"{string.Join(", ", older)} of the base {(older.Count == 1 ? "is" : "are")} not saved: the tokenizer of '{own}' has another "
+                + "vocabulary. Readers that need them must be given that tokenizer in their form.");
         }
 
         return changes.Select(c => c.File);

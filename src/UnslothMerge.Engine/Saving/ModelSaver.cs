@@ -24,13 +24,14 @@ internal static class ModelSaver
         IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
         var plan = options.Plan.Write;
-        DiskSpace.Require(plan.Bytes, destination);
+        DiskSpace.Require(plan.Bytes + DeltaSurvival.BytesFor(plan), destination);
         using var staging = StagingDirectory.Create(destination);
         try
         {
             var results = WriteShards(staging.Path, options, progress, cancellation);
             extras.Write(staging.Path);
             WriteIndex(plan, results, staging.Path);
+            var survival = DeltaSurvival.Measure(plan, staging.Path, options.Plan.Workers, cancellation);
             if (options.Sync)
             {
                 Durable.FlushTree(staging.Path);
@@ -40,7 +41,8 @@ internal static class ModelSaver
             InputFiles.RequireUnchanged(plan.Merge.InputFiles);
             staging.Land(options.Sync);
 
-            var byName = results.ToLookup(r => r.Tensor.Name);
+            var byName = results.ToLookup(r => r.Tensor.Name, r =>
+                survival.TryGetValue(r.Tensor.Name, out var sums) ? r with { Survival = sums } : r);
             return [.. plan.Shards.Select(s => new SavedShard(
                 Path.Combine(destination.Path, s.Name),
                 s.Layout.Length,
@@ -52,7 +54,8 @@ internal static class ModelSaver
         }
     }
 
-    private static IReadOnlyList<TensorResult> WriteShards(string directory, RunOptions options, IProgress<MergeProgress>? progress,
+    /// <summary>Writes a plan's shards, and nothing beside them.</summary>
+    public static IReadOnlyList<TensorResult> WriteShards(string directory, RunOptions options, IProgress<MergeProgress>? progress,
         CancellationToken cancellation)
     {
         var plan = options.Plan.Write;

@@ -165,6 +165,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
             WriteObject(saved, enumerateCollection: true);
             WarnOfQuantization(saved);
+            WarnOfLostDeltas(saved);
         }
         finally
         {
@@ -196,6 +197,17 @@ public sealed class SaveMergedModelCommand : OutputCommand
             WriteWarning(
                 $"{what} loses accuracy. The relative error is largest in "
                 + $"{string.Join(", ", worst.Select(t => $"{t.Name} ({t.RelativeError:P1})"))}; see RelativeError of each tensor.");
+        }
+    }
+
+    private void WarnOfLostDeltas(List<SavedModelShard> shards)
+    {
+        var sums = shards.SelectMany(s => s.Tensors).Select(t => t.Survival).OfType<(double Kept, double Whole)>().ToList();
+        if (sums.Sum(s => s.Whole) is var whole && whole > 0 && sums.Sum(s => s.Kept) / whole is < 0.5 and var share)
+        {
+            WriteWarning(
+                $"Quantizing left {share:P0} of the adapters' changes: most of them are smaller than the distance between two codes. "
+                + "See DeltaSurvival of each tensor. Use -Method merged_16bit to keep them.");
         }
     }
 

@@ -46,7 +46,7 @@ public sealed class MergeTensor
 
     /// <summary>
     /// The factor of the deltas: 1 merges as trained, 0 keeps the base, any finite number is allowed. Null for a tensor that does not
-    /// change. Save-MergedModel refuses values other than 1 for changes that are not additive, such as replacements.
+    /// change. Save-MergedModel refuses values other than 0 and 1 for changes that are not additive, such as replacements.
     /// </summary>
     public double? Strength
     {

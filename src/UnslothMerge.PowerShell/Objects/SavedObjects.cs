@@ -47,6 +47,7 @@ public sealed class SavedTensor
         Bytes = result.Bytes;
         RelativeChange = result.RelativeChange;
         RelativeError = result.RelativeError;
+        Survival = result.Survival;
         Shard = shard;
     }
 
@@ -70,6 +71,12 @@ public sealed class SavedTensor
 
     /// <summary>‖Q(W) − W‖ / ‖W‖, Frobenius norms; null if the output is not quantized.</summary>
     public double? RelativeError { get; }
+
+    /// <summary>The share of the delta that quantizing left: ⟨Q(W+Δ) − Q(W), Δ⟩ / ‖Δ‖². Null if the output is not quantized, or the tensor is
+    /// not one of the sample that is measured in a large model.</summary>
+    public double? DeltaSurvival => Survival is var (kept, whole) && whole > 0 ? kept / whole : null;
+
+    internal (double Kept, double Whole)? Survival { get; }
 
     /// <summary>The file that holds it.</summary>
     public string Shard { get; }

@@ -19,16 +19,26 @@ public sealed class NamedBaseTests : FileTests
     [InlineData("org/llama-1b", "base", null, true, false)]
     [InlineData("org/llama-1b", "my-sft", "./checkpoint", false, false)]
 
-    // A 4-bit model was named, a 16-bit one given, and the other way round.
-    [InlineData("unsloth/llama-1b-bnb-4bit", "llama-1b", null, false, true)]
-    [InlineData("unsloth/llama-1b-bnb-4bit", "base", null, false, true)]
-    [InlineData("unsloth/llama-1b-unsloth-bnb-4bit", "base", "unsloth/llama-1b", false, true)]
+    // A 4-bit model was named and its 16-bit one given, as usual.
+    [InlineData("unsloth/llama-1b-bnb-4bit", "llama-1b", null, false, false)]
+    [InlineData("unsloth/llama-1b-bnb-4bit", "base", null, false, false)]
+    [InlineData("unsloth/llama-1b-unsloth-bnb-4bit", "base", "unsloth/llama-1b", false, false)]
+
+    // A 16-bit model was named and a quantized one given.
     [InlineData("org/llama-1b", "llama-1b-bnb-4bit", null, true, true)]
     [InlineData("org/llama-1b", "models--org--llama-1b-FP8/snapshots/0e9e39f249a16976918f6564b8830bc894c89659", null, true, true)]
 
     // Another model.
     [InlineData("org/llama-1b-instruct", "models--org--llama-1b/snapshots/0e9e39f249a16976918f6564b8830bc894c89659", null, false, true)]
     [InlineData("org/llama-1b", "base", "org/qwen-1b", false, true)]
+    [InlineData("org/llama-1b-instruct", "llama-1b", null, false, true)]
+    [InlineData("org/llama-1b-instruct-bnb-4bit", "Llama-1B", null, false, true)]
+    [InlineData("org/llama-1b", "llama-1b-instruct", null, false, true)]
+    [InlineData("org/llama-1b", "llama-3b", null, false, true)]
+    [InlineData("org/llama-1b", "llama-1b-copy", null, false, false)]
+    [InlineData("org/Qwen2.5-1B", "base", null, false, true)]
+    [InlineData("org/TinyLlama-1.1B", "base", null, false, false)]
+    [InlineData("org/DeepSeek-R1-Distill-Llama-8B", "base", null, false, false)]
     public void A_surprise_is_a_warning(string named, string folder, string? nameOrPath, bool quantized, bool surprise)
     {
         var found = Compare(named, folder, nameOrPath, quantized, card: null)!;
@@ -49,7 +59,7 @@ public sealed class NamedBaseTests : FileTests
 
     private NamedBase? Compare(string? named, string folder, string? nameOrPath, bool quantized, string? card)
     {
-        var config = new JsonObject { ["model_type"] = "tiny", ["_name_or_path"] = nameOrPath };
+        var config = new JsonObject { ["model_type"] = "llama", ["_name_or_path"] = nameOrPath };
         config["quantization_config"] = quantized ? new JsonObject { ["quant_method"] = "bitsandbytes", ["load_in_4bit"] = true } : null;
         var model = TinyModel.Base(Temp[folder], config.ToJsonString(), TinyTensor.BF16("a.weight", [1, 1], 0));
         if (card is not null)

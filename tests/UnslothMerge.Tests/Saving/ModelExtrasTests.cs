@@ -69,6 +69,52 @@ public sealed class ModelExtrasTests : FileTests
     }
 
     [Theory]
+    [InlineData("chat_template.json", """{"chat_template": "base"}""")]
+    [InlineData("chat_template.jinja", "base")]
+    public void No_template_of_the_base_stays_beside_the_adapters(string name, string text)
+    {
+        TinyTokenizer.Fast(Temp["base"]);
+        Write("base/" + name, text);
+        Write("base/processor_config.json", """{"processor_class": "P", "chat_template": "base"}""");
+        Write("adapter/tokenizer_config.json", """{"chat_template": "inline"}""");
+        var extras = Extras();
+        Assert.DoesNotContain(name, extras.Copied.Keys);
+        Assert.Equal("inline", extras.Written["chat_template.jinja"]);
+        Assert.Equal("""{"processor_class":"P"}""", Json(extras, "processor_config.json").ToJsonString());
+
+        Write("adapter/chat_template.jinja", "file");
+        extras = Extras();
+        Assert.Equal(Temp["adapter/chat_template.jinja"], extras.Copied["chat_template.jinja"]);
+        Assert.DoesNotContain("chat_template.jinja", extras.Written.Keys);
+        Assert.DoesNotContain("chat_template.json", extras.Copied.Keys);
+    }
+
+    [Fact]
+    public void The_bases_template_stays_where_no_adapter_has_one()
+    {
+        TinyTokenizer.Fast(Temp["base"], template: "base");
+        Write("base/processor_config.json", """{"chat_template": "base"}""");
+        Assert.Equal(Temp["base/chat_template.jinja"], Extras().Copied["chat_template.jinja"]);
+        Assert.Equal(Temp["base/processor_config.json"], Extras().Copied["processor_config.json"]);
+    }
+
+    [Fact]
+    public void Older_forms_of_a_vocabulary_are_saved_with_the_same_one_or_told_of()
+    {
+        TinyTokenizer.Fast(Temp["base"]);
+        TinyTokenizer.Fast(Temp["adapter"], added: ["<1>"]);
+        Write("base/merges.txt", "a b");
+        Assert.Equal(Temp["base/merges.txt"], Extras().Copied["merges.txt"]);
+        Assert.Empty(Extras().Warnings);
+
+        var json = JsonNode.Parse(File.ReadAllText(Temp["adapter/tokenizer.json"]))!;
+        json["model"]!["vocab"]!["new"] = 260;
+        Write("adapter/tokenizer.json", json.ToJsonString());
+        Assert.DoesNotContain("merges.txt", Extras().Copied.Keys);
+        Assert.Contains(Extras().Warnings, w => w.StartsWith("merges.txt of the base is not saved", StringComparison.Ordinal));
+    }
+
+    [Theory]
     [InlineData("tokenizer.json", "version https://git-lfs.github.com/spec/v1")]
     [InlineData("tokenizer_config.json", "{")]
     [InlineData("generation_config.json", "{")]

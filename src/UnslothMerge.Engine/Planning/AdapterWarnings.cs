@@ -1,0 +1,73 @@
+using UnslothMerge.Adapters;
+using UnslothMerge.Adapters.Kinds;
+using UnslothMerge.Models;
+
+namespace UnslothMerge.Planning;
+
+/// <summary>What the caller should know about an adapter that can be merged: that only a certain base is right for it, or that something in
+/// it has no effect.</summary>
+internal static class AdapterWarnings
+{
+    // The options of PEFT's LoRA, and those that trainers add, that may be true without a change of the merge that is not known here.
+    private static readonly HashSet<string> TrueOptions = new(StringComparer.Ordinal)
+    {
+        "inference_mode", "init_lora_weights", "fan_in_fan_out", "use_rslora", "use_dora", "lora_bias", "ensure_weight_tying", "use_bdlora",
+        "use_qalora", "nvfp4_merge_aware", "moe_rank_scaling", "unsloth_fixed",
+    };
+
+    private static readonly string[] Patterns = ["rank_pattern", "alpha_pattern"];
+
+    // When a row holds for an adapter that was placed in a plan, and what it says after the adapter's path.
+    private static readonly (Func<AdapterDirectory, PlanDraft, bool> Holds, string Text)[] Table =
+    [
+        ((a, _) => string.Equals(AdapterRefusals.Start(a.Config), "loftq", StringComparison.OrdinalIgnoreCase),
+            "was started by LoftQ, which trained it on a quantized base. Merge it into the dequantized weights of that base: on the "
+            + "original ones the result is another."),
+        ((a, _) => a.Config.ScalesExpertRanks,
+            "gives experts a rank of their own (moe_rank_scaling): alpha is divided by the rank of their tensors, not by that of the config."),
+        ((a, _) => a.Config.IsSet("nvfp4_merge_aware"),
+            "was trained for a merge into NVFP4 whose block scales are computed anew (nvfp4_merge_aware). In other formats the result is "
+            + "not the one that was trained."),
+        ((a, p) => p.Config.ModelTypes.Contains("falcon_h1") && p.Base.Config.Quantization is null
+                && a.Config.BaseModel is { } name && NamedBase.NamesQuantized(name),
+            "was trained on a quantized falcon_h1, and Unsloth merges such adapters into the dequantized base. Pass that 4-bit model as the "
+            + "base."),
+        ((a, p) => a.Config.TargetParameters.Count > 0
+                && p.Tensors.Exists(t => t.Source.Format == "FP8" && t.Shape.Count > 2 && t.Adapters.Contains(a.Name)),
+            "has target_parameters on experts that the base stores in FP8. PEFT adds such deltas to the codes, before the scales are applied, "
+            + "so what was trained is not what is merged."),
+    ];
+
+    /// <summary>The warnings about an adapter, once it is placed.</summary>
+    public static IEnumerable<string> Of(AdapterDirectory adapter, PlanDraft plan) =>
+    [
+        .. Table.Where(r => r.Holds(adapter, plan)).Select(r => $"The adapter '{adapter.Path}' {r.Text}"),
+        .. Listed(UnusedKeys(adapter), "{0} of '{1}' match no module of the adapter: {2}. Their ranks or alphas have no effect."),
+        .. Listed(UnknownOptions(adapter), "{0} of '{1}' are true, but not known: {2}. If they change what the adapter computes, the merge is wrong."),
+        .. Listed(ZeroFactors(adapter), "{0} of '{1}' hold zeros only: {2}. These modules stay as they are in the base: were they trained?"),
+    ];
+
+    private static IEnumerable<string> Listed((string What, AdapterDirectory Adapter, List<string> Names) found, string text) =>
+        found.Names.Count == 0 ? []
+        : [string.Format(CultureInfo.InvariantCulture, text, Amount.Text(found.Names.Count, found.What), found.Adapter.Path,
+            string.Join(", ", found.Names.Take(3)) + (found.Names.Count > 3 ? ", …" : ""))];
+
+    private static (string, AdapterDirectory, List<string>) UnusedKeys(AdapterDirectory adapter)
+    {
+        var keys = Patterns.SelectMany(p => (adapter.Config.Json[p] as JsonObject ?? []).Select(k => (Pattern: p, k.Key))).ToList();
+        var modules = keys.Count == 0 ? [] : adapter.Tensors.Select(t => AdapterNames.Parse(t.Name).Module).Distinct().ToList();
+
+        // A parameter of experts is matched with its own name.
+        string[] parameters = ["gate_up_proj", "down_proj", .. adapter.Config.TargetParameters.Select(p => p[(p.LastIndexOf('.') + 1)..])];
+        List<string> names = [.. modules, .. modules.SelectMany(m => parameters.Select(p => $"{m}.{p}"))];
+        return ("pattern key", adapter, [.. keys.Where(k => !names.Exists(n => adapter.Config.Matches(k.Pattern, k.Key, n))).Select(k => k.Key)]);
+    }
+
+    private static (string, AdapterDirectory, List<string>) UnknownOptions(AdapterDirectory adapter) => ("option", adapter,
+        adapter.Config.PeftType != "LORA" ? []
+        : [.. adapter.Config.Json.Select(o => o.Key).Where(k => adapter.Config.Json.Bool(k) == true && !TrueOptions.Contains(k))]);
+
+    private static (string, AdapterDirectory, List<string>) ZeroFactors(AdapterDirectory adapter) => ("lora_B", adapter,
+        [.. adapter.Tensors.Where(t => AdapterNames.Parse(t.Name).Part is LoraLayer.B or "lora_embedding_B" && SameValues.IsZero(t))
+            .Select(t => t.Name)]);
+}

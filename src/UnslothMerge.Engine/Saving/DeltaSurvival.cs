@@ -1,0 +1,113 @@
+using System.Collections.Concurrent;
+using System.Numerics;
+using UnslothMerge.Formats;
+using UnslothMerge.IO;
+using UnslothMerge.Models;
+using UnslothMerge.Planning;
+
+namespace UnslothMerge.Saving;
+
+/// <summary>
+/// How much of its delta a quantized tensor keeps: ⟨Q(W+Δ) − Q(W), Δ⟩ / ‖Δ‖². Small deltas fall between two codes. Q(W) and W+Δ in F32 are
+/// written beside the saved model, by the code of every save, and removed again.
+/// </summary>
+internal static class DeltaSurvival
+{
+    private const string FolderName = ".survival";
+
+    // So many elements are measured, in tensors spread over the model: all of a small one.
+    private const long MaxElements = 64_000_000;
+
+    private const int ChunkElements = 1 << 18;
+
+    /// <summary>The disk space that measuring takes, at most.</summary>
+    public static long BytesFor(WritePlan plan) => Sample(plan).Sum(t => (sizeof(float) * t.Tensor.View.Count) + t.Bytes);
+
+    /// <summary>Both sums of each measured tensor of a model that has just been written into a directory, by name.</summary>
+    public static IReadOnlyDictionary<string, (double Kept, double Whole)> Measure(WritePlan plan, string directory, int workers,
+        CancellationToken cancellation)
+    {
+        var sums = new ConcurrentDictionary<string, (double, double)>(StringComparer.Ordinal);
+        var sample = Sample(plan);
+        if (sample.Count == 0)
+        {
+            return sums;
+        }
+
+        var folder = Path.Combine(directory, FolderName);
+        try
+        {
+            var exact = Save(plan.Of(sample.Select(t =>
+                (t.Tensor, (TensorSink)new PlainSink(t.Tensor.Name, TensorType.F32, t.Tensor.Shape)))), Path.Combine(folder, "exact"),
+                workers, cancellation).Checkpoint;
+            var before = Sources(Save(plan.Of(sample.Select(t => (t.Tensor.WithStrength(0), t.Sink))), Path.Combine(folder, "before"),
+                workers, cancellation));
+            var after = Sources(ModelDirectory.Open(directory));
+            using var files = new InputFiles();
+            Parallel.ForEach(sample, new ParallelOptions { MaxDegreeOfParallelism = workers, CancellationToken = cancellation }, t =>
+            {
+                var name = t.Tensor.Name;
+                sums[name] = Sums(files, after[name], before[name], new PlainSource(exact.Find(name)!), t.Tensor.Source);
+            });
+            return sums;
+        }
+        finally
+        {
+            if (Directory.Exists(folder))
+            {
+                Directory.Delete(folder, recursive: true);
+            }
+        }
+    }
+
+    private static List<WriteTensor> Sample(WritePlan plan)
+    {
+        var all = plan.Tensors.Where(t =>
+            t.Sink.IsQuantized && t.Tensor is { Action: TensorAction.Merge, View.Count: <= MaxElements }).ToList();
+        var step = (int)((all.Sum(t => t.Tensor.View.Count) / MaxElements) + 1);
+        return [.. all.Where((_, i) => i % step == 0)];
+    }
+
+    private static ModelDirectory Save(WritePlan plan, string directory, int workers, CancellationToken cancellation)
+    {
+        Directory.CreateDirectory(directory);
+        File.WriteAllText(Path.Combine(directory, "config.json"), JsonFile.Text(plan.Config.ToJson()));
+        var run = new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: false);
+        ModelSaver.WriteShards(directory, run, null, cancellation);
+        return ModelDirectory.Open(directory);
+    }
+
+    private static Dictionary<string, TensorSource> Sources(ModelDirectory model) =>
+        StoredFormats.Read(model).ToDictionary(t => t.Name, t => t.Source, StringComparer.Ordinal);
+
+    private static (double Kept, double Whole) Sums(InputFiles files, params TensorSource[] sources)
+    {
+        var view = MatrixView.Of(sources[0].Shape);
+        var quantum = sources.Aggregate(1, (all, s) => all * s.RowQuantum / (int)BigInteger.GreatestCommonDivisor(all, s.RowQuantum));
+        var rows = Math.Max(1, ChunkElements / Math.Max(view.Columns, 1) / quantum) * quantum;
+        var readers = Array.ConvertAll(sources, s => s.Open(files, view));
+        var values = Array.ConvertAll(sources, _ => new float[rows * view.Columns]);
+        var (kept, whole) = (0.0, 0.0);
+        for (var row = 0L; row < view.Rows; row += rows)
+        {
+            var count = (int)Math.Min(rows, view.Rows - row);
+            for (var i = 0; i < sources.Length; i++)
+            {
+                var stored = new byte[sources[i].BytesOf(view, count)];
+                readers[i].Read(row, count, stored);
+                readers[i].Decode(stored, row, count, new Tile(values[i].AsSpan(0, count * view.Columns), default, row, count, 0,
+                    view.Columns));
+            }
+
+            for (var i = 0; i < count * view.Columns; i++)
+            {
+                var delta = (double)values[2][i] - values[3][i];
+                kept += (values[0][i] - values[1][i]) * delta;
+                whole += delta * delta;
+            }
+        }
+
+        Array.ForEach(readers, r => r.Dispose());
+        return (kept, whole);
+    }
+}
