@@ -1,6 +1,6 @@
 namespace UnslothMerge.Models;
 
-/// <summary>The families of models that transformers knows (<c>qwen3_moe</c> is a qwen), and which of them a model's name mentions.</summary>
+/// <summary>The families of models that transformers knows (<c>qwen3_moe</c> is a qwen), and which of them a name mentions.</summary>
 internal static class ModelFamily
 {
     private static readonly Lazy<HashSet<string>> All = new(() =>

@@ -24,18 +24,18 @@ internal static class AdapterWarnings
             "was started by LoftQ, which trained it on a quantized base. Merge it into the dequantized weights of that base: on the "
             + "original ones the result is another."),
         ((a, _) => a.Config.ScalesExpertRanks,
-            "gives experts a rank of their own (moe_rank_scaling): alpha is divided by the rank of their tensors, not by that of the config."),
+            "gives experts a rank of their own (moe_rank_scaling): alpha is divided by the rank of their tensors, not by that of the "
+            + "config."),
         ((a, _) => a.Config.IsSet("nvfp4_merge_aware"),
             "was trained for a merge into NVFP4 whose block scales are computed anew (nvfp4_merge_aware). In other formats the result is "
             + "not the one that was trained."),
         ((a, p) => p.Config.ModelTypes.Contains("falcon_h1") && p.Base.Config.Quantization is null
                 && a.Config.BaseModel is { } name && NamedBase.NamesQuantized(name),
-            "was trained on a quantized falcon_h1, and Unsloth merges such adapters into the dequantized base. Pass that 4-bit model as the "
-            + "base."),
+            "was trained on a quantized falcon_h1, and Unsloth merges such adapters into the dequantized base. Pass that as the base."),
         ((a, p) => a.Config.TargetParameters.Count > 0
                 && p.Tensors.Exists(t => t.Source.Format == "FP8" && t.Shape.Count > 2 && t.Adapters.Contains(a.Name)),
-            "has target_parameters on experts that the base stores in FP8. PEFT adds such deltas to the codes, before the scales are applied, "
-            + "so what was trained is not what is merged."),
+            "has target_parameters on experts that the base stores in FP8. PEFT adds such deltas to the codes, before the scales are "
+            + "applied, so what was trained is not what is merged."),
     ];
 
     /// <summary>The warnings about an adapter, once it is placed.</summary>
@@ -43,8 +43,8 @@ internal static class AdapterWarnings
     [
         .. Table.Where(r => r.Holds(adapter, plan)).Select(r => $"The adapter '{adapter.Path}' {r.Text}"),
         .. Listed(UnusedKeys(adapter), "{0} of '{1}' match no module of the adapter: {2}. Their ranks or alphas have no effect."),
-        .. Listed(UnknownOptions(adapter), "{0} of '{1}' are true, but not known: {2}. If they change what the adapter computes, the merge is wrong."),
-        .. Listed(ZeroFactors(adapter), "{0} of '{1}' hold zeros only: {2}. These modules stay as they are in the base: were they trained?"),
+        .. Listed(UnknownOptions(adapter), "{0} of '{1}' are true, but not known: {2}. If they change the deltas, the merge is wrong."),
+        .. Listed(ZeroFactors(adapter), "{0} of '{1}' hold zeros only: {2}. These modules stay as they are in the base."),
     ];
 
     private static IEnumerable<string> Listed((string What, AdapterDirectory Adapter, List<string> Names) found, string text) =>
@@ -60,7 +60,8 @@ internal static class AdapterWarnings
         // A parameter of experts is matched with its own name.
         string[] parameters = ["gate_up_proj", "down_proj", .. adapter.Config.TargetParameters.Select(p => p[(p.LastIndexOf('.') + 1)..])];
         List<string> names = [.. modules, .. modules.SelectMany(m => parameters.Select(p => $"{m}.{p}"))];
-        return ("pattern key", adapter, [.. keys.Where(k => !names.Exists(n => adapter.Config.Matches(k.Pattern, k.Key, n))).Select(k => k.Key)]);
+        var unused = keys.Where(k => !names.Exists(n => adapter.Config.Matches(k.Pattern, k.Key, n)));
+        return ("pattern key", adapter, [.. unused.Select(k => k.Key)]);
     }
 
     private static (string, AdapterDirectory, List<string>) UnknownOptions(AdapterDirectory adapter) => ("option", adapter,

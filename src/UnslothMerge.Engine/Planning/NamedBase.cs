@@ -58,14 +58,17 @@ internal sealed partial record NamedBase(bool NeedsWarning, string Text)
     private static bool IsRenamed(string a, string b) =>
         a.EndsWith("-" + b, StringComparison.OrdinalIgnoreCase) || b.EndsWith("-" + a, StringComparison.OrdinalIgnoreCase);
 
-    // Both name a size or a kind of training and share a word, but the sizes or the kinds differ: 'Llama-3-8B' and 'Llama-3-8B-Instruct'.
+    // Both share a word, and sizes or kinds of training differ: 'Llama-3-8B' and 'Llama-3-8B-Instruct'. 'my-llama' says nothing.
     private static bool Contradicts(string folder, string name)
     {
         var (mine, named) = (Words(folder), Words(name));
-        var (kinds, sizes) = (mine.Where(Trained.Contains).ToHashSet(), mine.Where(w => SizePattern().IsMatch(w)).ToHashSet());
-        var namedSizes = named.Where(w => SizePattern().IsMatch(w)).ToList();
-        return kinds.Count + sizes.Count > 0 && mine.Intersect(named).Any(w => w.Length > 2 && char.IsLetter(w[0]) && !Trained.Contains(w))
-            && (!kinds.SetEquals(named.Where(Trained.Contains)) || (sizes.Count > 0 && namedSizes.Count > 0 && !sizes.SetEquals(namedSizes)));
+        var (kinds, sizes) = (mine.Where(Trained.Contains).ToHashSet(), mine.Where(IsSize).ToHashSet());
+        var (namedKinds, namedSizes) = (named.Where(Trained.Contains).ToList(), named.Where(IsSize).ToList());
+        return kinds.Count + sizes.Count > 0
+            && mine.Intersect(named).Except(Trained).Any(w => w.Length > 2 && char.IsLetter(w[0]))
+            && (!kinds.SetEquals(namedKinds) || (sizes.Count > 0 && namedSizes.Count > 0 && !sizes.SetEquals(namedSizes)));
+
+        static bool IsSize(string word) => SizePattern().IsMatch(word);
     }
 
     private static List<string> Words(string name) => [.. name.ToLowerInvariant().Split('-', '_', ' ')];

@@ -23,7 +23,8 @@ internal static class ChatTemplates
     }
 
     /// <summary>The files to write in place of copies: name → text.</summary>
-    public static IEnumerable<(string Name, string Text)> Written(IReadOnlyDictionary<string, string> files, IEnumerable<string> directories)
+    public static IEnumerable<(string Name, string Text)> Written(
+        IReadOnlyDictionary<string, string> files, IEnumerable<string> directories)
     {
         var owner = Owner(files, directories);
         foreach (var file in files.Where(f => !IsOf(f, owner) && Inline(f) is not null))
@@ -33,7 +34,8 @@ internal static class ChatTemplates
             yield return (file.Key, JsonFile.Text(config));
         }
 
-        if (owner is not null && !files.Keys.Any(IsTemplate) && files.Keys.Any(f => f.EndsWith("processor_config.json", StringComparison.Ordinal))
+        var hasProcessor = files.Keys.Any(f => f.EndsWith("processor_config.json", StringComparison.Ordinal));
+        if (hasProcessor && owner is not null && !files.Keys.Any(IsTemplate)
             && files.Where(f => f.Key == TokenizerConfig).Select(Inline).FirstOrDefault() is { } template && Default(template) is { } text)
         {
             yield return (FileName, text);

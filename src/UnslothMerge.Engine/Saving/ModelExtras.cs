@@ -126,8 +126,8 @@ internal sealed class ModelExtras
         if (CarriedFiles.NotSaved(merge.Base.Path, _copied).ToList() is { Count: > 0 } older)
         {
             _warnings.Add(
-                $"{string.Join(", ", older)} of the base {(older.Count == 1 ? "is" : "are")} not saved: the tokenizer of '{own}' has another "
-                + "vocabulary. Readers that need them must be given that tokenizer in their form.");
+                $"{string.Join(", ", older)} of the base {(older.Count == 1 ? "is" : "are")} not saved: the tokenizer of '{own}' has "
+                + "another vocabulary. Readers that need them must be given that tokenizer in their form.");
         }
 
         return changes.Select(c => c.File);

@@ -148,7 +148,8 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
     // Every tensor in the header of an adapter must belong to a tensor of the model.
     private VerificationResult Adapters()
     {
-        var merged = tensors.Select(t => plan.Tensors[t.Ordinal]).SelectMany(t => t.Terms.SelectMany(term => term.Term.Inputs).Concat(t.IsChanged ? t.Source.Inputs : []))
+        var merged = tensors.Select(t => plan.Tensors[t.Ordinal])
+            .SelectMany(t => t.Terms.SelectMany(term => term.Term.Inputs).Concat(t.IsChanged ? t.Source.Inputs : []))
             .Select(t => (t.File.Path, t.Name));
         var unmerged =
             from target in plan.Targets

@@ -1,6 +1,6 @@
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>Accepts Unsloth's other names of a method: merged_4bit_forced, forced_merged_4bit, and spaces or hyphens for underscores.</summary>
+/// <summary>Accepts Unsloth's other names of a method: merged_4bit_forced, forced_merged_4bit, spaces or hyphens.</summary>
 /// <remarks>They are no values of the enum, which would be offered for completion under its first name several times.</remarks>
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class SaveMethodSpellingAttribute : ArgumentTransformationAttribute

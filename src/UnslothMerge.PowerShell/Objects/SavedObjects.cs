@@ -72,8 +72,8 @@ public sealed class SavedTensor
     /// <summary>‖Q(W) − W‖ / ‖W‖, Frobenius norms; null if the output is not quantized.</summary>
     public double? RelativeError { get; }
 
-    /// <summary>The share of the delta that quantizing left: ⟨Q(W+Δ) − Q(W), Δ⟩ / ‖Δ‖². Null if the output is not quantized, or the tensor is
-    /// not one of the sample that is measured in a large model.</summary>
+    /// <summary>The share of the delta that quantizing left: ⟨Q(W+Δ) − Q(W), Δ⟩ / ‖Δ‖². Null if the output is not quantized, or the tensor
+    /// is not one of the sample that is measured in a large model.</summary>
     public double? DeltaSurvival => Survival is var (kept, whole) && whole > 0 ? kept / whole : null;
 
     internal (double Kept, double Whole)? Survival { get; }
