@@ -8,6 +8,7 @@ internal sealed partial class AdapterConfig
 {
     private readonly JsonObject _json;
     private readonly string _path;
+    private readonly Dictionary<string, Regex> _keys = new(StringComparer.Ordinal);
 
     public AdapterConfig(JsonObject json, string path)
     {
@@ -142,7 +143,13 @@ internal sealed partial class AdapterConfig
     {
         try
         {
-            return Regex.IsMatch(module, $@"\A(.*\.)?({FromPython(key)})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
+            if (!_keys.TryGetValue(key, out var regex))
+            {
+                regex = new Regex($@"\A(.*\.)?({FromPython(key)})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
+                _keys.Add(key, regex);
+            }
+
+            return regex.IsMatch(module);
         }
         catch (Exception e) when (e is ArgumentException or RegexMatchTimeoutException)
         {

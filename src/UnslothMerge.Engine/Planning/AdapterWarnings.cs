@@ -1,5 +1,6 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Kinds;
+using UnslothMerge.IO;
 using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
@@ -68,7 +69,11 @@ internal static class AdapterWarnings
         adapter.Config.PeftType != "LORA" ? []
         : [.. adapter.Config.Json.Select(o => o.Key).Where(k => adapter.Config.Json.Bool(k) == true && !TrueOptions.Contains(k))]);
 
-    private static (string, AdapterDirectory, List<string>) ZeroFactors(AdapterDirectory adapter) => ("lora_B", adapter,
-        [.. adapter.Tensors.Where(t => AdapterNames.Parse(t.Name).Part is LoraLayer.B or "lora_embedding_B" && SameValues.IsZero(t))
-            .Select(t => t.Name)]);
+    private static (string, AdapterDirectory, List<string>) ZeroFactors(AdapterDirectory adapter)
+    {
+        using var files = new InputFiles();
+        return ("lora_B", adapter,
+            [.. adapter.Tensors.Where(t => AdapterNames.Parse(t.Name).Part is LoraLayer.B or "lora_embedding_B"
+                && SameValues.IsZero(files, t)).Select(t => t.Name)]);
+    }
 }

@@ -50,9 +50,8 @@ internal static class SameValues
     }
 
     /// <summary>True if all bytes of a tensor are zero.</summary>
-    public static bool IsZero(StoredTensor tensor)
+    public static bool IsZero(InputFiles files, StoredTensor tensor)
     {
-        using var files = new InputFiles();
         var bytes = new byte[(int)Math.Min(PieceBytes, tensor.Length)];
         for (int at = 0, count = Math.Min(4096, bytes.Length); at < tensor.Length; at += count, count = bytes.Length)
         {
