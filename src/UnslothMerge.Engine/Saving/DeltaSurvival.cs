@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Numerics;
+using System.Runtime.ExceptionServices;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
@@ -34,14 +35,13 @@ internal static class DeltaSurvival
             return sums;
         }
 
-        var folder = Path.Combine(directory, FolderName);
         try
         {
             var exact = Save(plan.Of(sample.Select(t =>
-                (t.Tensor, (TensorSink)new PlainSink(t.Tensor.Name, TensorType.F32, t.Tensor.Shape)))), Path.Combine(folder, "exact"),
-                workers, cancellation).Checkpoint;
-            var before = Sources(Save(plan.Of(sample.Select(t => (t.Tensor.WithStrength(0), t.Sink))), Path.Combine(folder, "before"),
-                workers, cancellation));
+                (t.Tensor, (TensorSink)new PlainSink(t.Tensor.Name, TensorType.F32, t.Tensor.Shape)))), directory, "exact", workers,
+                cancellation).Checkpoint;
+            var before = Sources(Save(plan.Of(sample.Select(t => (t.Tensor.WithStrength(0), t.Sink))), directory, "before", workers,
+                cancellation));
             var after = Sources(ModelDirectory.Open(directory));
             using var files = new InputFiles();
             Parallel.ForEach(sample, new ParallelOptions { MaxDegreeOfParallelism = workers, CancellationToken = cancellation }, t =>
@@ -51,12 +51,14 @@ internal static class DeltaSurvival
             });
             return sums;
         }
+        catch (AggregateException e)
+        {
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+            throw;
+        }
         finally
         {
-            if (Directory.Exists(folder))
-            {
-                Directory.Delete(folder, recursive: true);
-            }
+            Directory.Delete(Path.Combine(directory, FolderName), recursive: true);
         }
     }
 
@@ -68,10 +70,15 @@ internal static class DeltaSurvival
         return [.. all.Where((_, i) => i % step == 0)];
     }
 
-    private static ModelDirectory Save(WritePlan plan, string directory, int workers, CancellationToken cancellation)
+    // The formats are found by the configs of the model itself.
+    private static ModelDirectory Save(WritePlan plan, string model, string name, int workers, CancellationToken cancellation)
     {
-        Directory.CreateDirectory(directory);
-        File.WriteAllText(Path.Combine(directory, "config.json"), JsonFile.Text(plan.Config.ToJson()));
+        var directory = Directory.CreateDirectory(Path.Combine(model, FolderName, name)).FullName;
+        foreach (var config in Directory.EnumerateFiles(model, "*config.json"))
+        {
+            File.Copy(config, Path.Combine(directory, Path.GetFileName(config)));
+        }
+
         var run = new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: false);
         ModelSaver.WriteShards(directory, run, null, cancellation);
         return ModelDirectory.Open(directory);
