@@ -65,6 +65,9 @@ internal sealed partial class Checkpoint
             : Found("consolidated*") is { } own
             ? ($" '{own}' is in the format of the model's own code, which is not read.",
                 "Download the files that transformers reads as well: config.json and model*.safetensors.")
+            : (Found("model_index.json") ?? Found("diffusion_pytorch_model*")) is { } pipeline
+            ? ($" '{pipeline}' is a part of diffusers, whose UNets and transformers are not read.",
+                "For a LoRA of its text encoder pass the folder text_encoder.")
             : (Found("tf_model.h5") ?? Found("flax_model.msgpack") ?? Found("*.nemo")) is { } other
             ? ($" '{other}' is not read.", "Convert the model to safetensors: load it with transformers and save it again.")
             : ("", "Pass the directory of a complete Hugging Face model: config.json and its weights.");

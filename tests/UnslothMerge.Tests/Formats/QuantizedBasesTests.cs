@@ -165,6 +165,79 @@ public sealed class QuantizedBasesTests : FileTests
         });
     }
 
+    [Theory]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(5)]
+    [InlineData(6)]
+    [InlineData(8)]
+    public void Mlx_integers_have_a_scale_and_a_bias(int bits)
+    {
+        var (rows, columns, group) = (7, 96, 32);
+        var (words, groups) = (columns * bits / 32, columns / group);
+        var packed = Bytes(rows * words * 4);
+        float[] scales = [.. Enumerable.Range(0, rows * groups).Select(_ => Bf16(_random.NextSingle() - 0.5f))];
+        float[] biases = [.. scales.Select(_ => Bf16(_random.NextSingle() - 0.5f))];
+        var values = Convert(
+            new JsonObject { ["bits"] = 4, ["group_size"] = 64, ["m"] = new JsonObject { ["bits"] = bits, ["group_size"] = group } },
+            [rows, columns],
+            [
+                new("m.weight", TensorType.U32, [rows, words], packed), TinyTensor.F32("m.scales", [rows, groups], scales),
+                TinyTensor.F32("m.biases", [rows, groups], biases),
+            ]);
+        Check(values, rows, columns, (o, i) =>
+            (scales[(o * groups) + (i / group)] * Bits(bits, b => Bit(packed, (o * words * 32L) + (i * bits) + b)))
+                + biases[(o * groups) + (i / group)]);
+    }
+
+    /// <summary>nvfp4's scales are E4M3 in U8; mxfp4's are exponents.</summary>
+    [Theory]
+    [InlineData("nvfp4", 16)]
+    [InlineData("mxfp4", 32)]
+    public void Mlx_floats_are_scaled_by_what_their_mode_says(string mode, int group)
+    {
+        var (rows, columns) = (5, 64);
+        var packed = Bytes(rows * columns / 2);
+        var scales = Bytes(rows * columns / group, least: 0x30, beyond: 0x50);
+        TinyTensor[] tensors =
+            [new("m.weight", TensorType.U32, [rows, columns / 8], packed), new("m.scales", TensorType.U8, [rows, columns / group], scales)];
+        var quantization = new JsonObject { ["bits"] = 4, ["group_size"] = group, ["mode"] = mode };
+        var values = Convert((JsonObject)quantization.DeepClone(), [rows, columns], tensors);
+        Check(values, rows, columns, (o, i) =>
+        {
+            var scale = scales[((o * columns) + i) / group];
+            var factor = mode == "mxfp4" ? Math.ScaleB(1, scale - 127) : Math.ScaleB(1 + ((scale & 7) / 8.0), (scale >> 3) - 7);
+            return (float)(E2M1(packed[((o * columns) + i) / 2] >> (i % 2 * 4)) * factor);
+        });
+
+        TinyModel.Requantize(TinyModel.Plan(Temp["base"]), Temp["back"], new BaseFormatRequest(), computed: true);
+        Assert.Equal(TinyModel.Stored(Temp["base"]).Keys, TinyModel.Stored(Temp["back"]).Keys);
+        Assert.Equal(TinyModel.Values(Temp["base"])["m.weight"], TinyModel.Values(Temp["back"])["m.weight"]);
+    }
+
+    /// <summary>ModelOpt's W4A8_AWQ has a second scale for the activations only; its columns are divided by <c>pre_quant_scale</c>.</summary>
+    [Fact]
+    public void ModelOpt_packs_two_rows_into_one()
+    {
+        var (rows, columns, group) = (6, 64, 32);
+        var packed = Bytes(rows / 2 * columns);
+        float[] scales = [.. Enumerable.Range(0, rows * columns / group).Select(_ => _random.NextSingle())];
+        float[] factors = [.. Enumerable.Range(0, columns).Select(_ => Bf16(0.5f + _random.NextSingle()))];
+        var values = Convert(
+            new JsonObject { ["quant_method"] = "modelopt", ["quant_algo"] = "W4A8_AWQ" },
+            [rows, columns],
+            [
+                new("m.weight", TensorType.U8, [rows / 2, columns], packed),
+                TinyTensor.F32("m.weight_scale", [rows, columns / group], scales), TinyTensor.F32("m.weight_scale_2", [], 3),
+                TinyTensor.F32("m.input_scale", [], 2), TinyTensor.F32("m.pre_quant_scale", [columns], factors),
+            ]);
+        Check(values, rows, columns, (o, i) =>
+        {
+            var code = (packed[(o / 2 * columns) + i] >> (o % 2 * 4)) & 15;
+            return scales[((o * columns) + i) / group] * (code < 8 ? code : code - 16) * factors[i];
+        });
+    }
+
     [Fact]
     public void Mxfp4_pack_has_powers_of_two_for_scales()
     {

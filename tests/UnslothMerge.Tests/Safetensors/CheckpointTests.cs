@@ -71,6 +71,17 @@ public sealed class CheckpointTests : FileTests
         }
     }
 
+    [Theory]
+    [InlineData("diffusion_pytorch_model.safetensors", "diffusers")]
+    [InlineData("model_index.json", "diffusers")]
+    [InlineData("consolidated.00.pth", "consolidated.00.pth")]
+    [InlineData("x.gguf", "GGUF")]
+    public void What_is_there_instead_of_weights_is_named(string file, string reason)
+    {
+        File.WriteAllText(Temp[file], "");
+        Errors.Expect(() => Checkpoint.Open(Temp.Path), reason);
+    }
+
     [Fact]
     public void A_variant_is_read_where_it_is_the_only_one()
     {
