@@ -102,7 +102,7 @@ internal sealed class WritePlan
     public WritePlan Of(IEnumerable<(LogicalTensor Tensor, TensorSink Sink)> tensors)
     {
         var written = tensors.Select(t => new WriteTensor(t.Tensor, t.Sink, null, Tiling.For(t.Tensor, t.Sink)));
-        return new WritePlan(Merge, [Shard(ShardSplitter.FileName(0, 1), written)], Config, null);
+        return new WritePlan(Merge, [Shard(ShardSplitter.FileName(0, 1), written)], Config, null, null);
     }
 
     private static WriteTensor Store(LogicalTensor tensor, TensorType? type, OutputSelection selection)

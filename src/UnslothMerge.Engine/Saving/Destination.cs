@@ -82,7 +82,7 @@ internal sealed class Destination
         if (!ModelFiles.Is(Path, _isAdapter))
         {
             throw new MergeException(MergeError.InvalidDestination,
-                $"The destination '{Given}' holds files, but no {kind}. -Force replaces {article} {kind}; it does not delete anything else.",
+                $"The destination '{Given}' holds files, but no {kind}. -Force replaces {article} {kind}; it deletes nothing else.",
                 Given, "Move those files away, or choose another -Destination.");
         }
 

@@ -53,7 +53,8 @@ internal static partial class RoundTrip
                 case "tokenizer.json" when pairs.HasMerges && !pairs.HasAffixes:
                     return RunPairs(pairs, pairs.IsByteLevel, rows);
                 case "vocab.json" when files.TryGetValue("merges.txt", out var merges):
-                    var lines = RegularFile.ReadLines(merges).Where(l => l.Length > 0 && !l.StartsWith("#version", StringComparison.Ordinal));
+                    var lines = RegularFile.ReadLines(merges)
+                        .Where(l => l.Length > 0 && !l.StartsWith("#version", StringComparison.Ordinal));
                     foreach (var line in lines)
                     {
                         pairs.AddMerge(line);
