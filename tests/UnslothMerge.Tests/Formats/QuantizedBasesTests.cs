@@ -215,7 +215,8 @@ public sealed class QuantizedBasesTests : FileTests
         Assert.Equal(TinyModel.Values(Temp["base"])["m.weight"], TinyModel.Values(Temp["back"])["m.weight"]);
     }
 
-    /// <summary>ModelOpt's W4A8_AWQ has a second scale for the activations only; its columns are divided by <c>pre_quant_scale</c>.</summary>
+    /// <summary>ModelOpt's W4A8_AWQ has a second scale for the activations only; its columns are divided by
+    /// <c>pre_quant_scale</c>.</summary>
     [Fact]
     public void ModelOpt_packs_two_rows_into_one()
     {
