@@ -109,7 +109,7 @@ internal static partial class JsonFile
     // Python writes NaN, Infinity and -Infinity, which JSON does not have, and some configs hold them (time_step_limit of Mamba 2).
     private static string HidePythonNumbers(string json)
     {
-        var (hidden, done) = (new StringBuilder(json.Length), 0);
+        var (hidden, done) = (new StringBuilder(), 0);
         for (var i = 0; i < json.Length; i++)
         {
             if (json[i] == '"')

@@ -105,8 +105,8 @@ internal static class MergeRecord
         var weights = new[] { AdapterDirectory.WeightsName, AdapterDirectory.PickledWeightsName }.Select(n => Path.Combine(directory, n))
             .FirstOrDefault(File.Exists);
         return File.Exists(Path.Combine(directory, TorchtuneName))
-            || (weights is not null && new FileInfo(weights).Length == adapter.Weights.Tensors[0].File.Length
-                && HashOf(StoredFile.Of(weights)) == HashOf(adapter));
+            || (weights is not null && StoredFile.Of(weights) is var file && file.Length == adapter.Weights.Tensors[0].File.Length
+                && HashOf(file) == HashOf(adapter));
     }
 
     // Those of the merge, and those that its base was merged of.

@@ -1,5 +1,5 @@
-using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Adapters;
+using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Execution;
 using UnslothMerge.Files;
 using UnslothMerge.IO;
