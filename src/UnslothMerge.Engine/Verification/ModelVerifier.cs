@@ -3,6 +3,7 @@ using System.Runtime.ExceptionServices;
 using UnslothMerge.Execution;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
+using UnslothMerge.Saving;
 using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification;
@@ -35,11 +36,15 @@ internal static class ModelVerifier
         CancellationToken cancellation)
     {
         var output = new OutputModel(path);
-        List<VerificationResult> structure =
-            [.. new StructureChecks(plan, tensors, output).Run(), TokenizerCheck.Run(plan, output, options.Tokenizer)];
-
+        var carried = CarriedFiles.ForModel(plan.Base.Path, [.. plan.Steps.Select(s => s.Adapter.Path)], options.Tokenizer);
         using var files = new InputFiles();
-        var builder = new ReferenceBuilder(plan, files);
+        var placement = new PlacementChecks(plan, output, files);
+        List<VerificationResult> structure =
+        [
+            .. new StructureChecks(plan, tensors, output).Run(), .. placement.Run(), TokenizerCheck.Run(plan, output, carried.Keys),
+            CarriedCheck.Run(carried, output.Path),
+        ];
+        var builder = new ReferenceBuilder(plan, placement.Expected, files);
         var comparers = tensors
             .Where(t => output.Sources.TryGetValue(t.Name, out var source)
                 && source.Shape.SequenceEqual(t.Shape) && source.Type.IsPlainFloat() == t.Type.IsPlainFloat())

@@ -1,4 +1,3 @@
-using UnslothMerge.Adapters;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
@@ -22,7 +21,7 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
         [.. tensors.Where(t => output.Sources.ContainsKey(t.Name)).Select(t => (t, output.Sources[t.Name]))];
 
     public IEnumerable<VerificationResult> Run() =>
-        [Files(), .. output.HasIndex ? new[] { Index() } : [], Names(), DTypes(), Config(), Adapters(), .. Record()];
+        [Files(), .. output.HasIndex ? new[] { Index() } : [], Names(), DTypes(), Config(), .. Record()];
 
     private VerificationResult Files()
     {
@@ -91,13 +90,7 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
         var problems = new List<string>();
         var (actual, expected) = (Parsed(config.WithoutQuantization()), Parsed(plan.Config.WithoutQuantization()));
         var quantized = output.Sources.Values.Any(s => s.Verbatim is null);
-        if (quantized != (config.Quantization is not null))
-        {
-            problems.Add(quantized
-                ? "some tensors are quantized, but there is no quantization_config"
-                : "quantization_config was left behind, but no tensor is quantized");
-        }
-
+        problems.AddRange(QuantizationProblems(config.ToJson(), quantized));
         if (output.FormatProblem is { } problem)
         {
             problems.Add(problem);
@@ -105,20 +98,41 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
 
         var (stated, rows) = (Vocabulary(actual), EmbeddingRows());
         problems.AddRange([.. VocabularyProblem(stated, Vocabulary(expected), rows), .. TieProblem(config)]);
-        var different = expected.Select(p => p.Key).Union(actual.Select(p => p.Key)).Except(StorageKeys).Except(TokenKeys)
-            .Where(k => !JsonNode.DeepEquals(expected[k], actual[k])).ToList();
-        problems.AddRange(different.Except(["vocab_size", "tie_word_embeddings"]).Select(Difference));
+        var different = Differences(expected, actual, "")
+            .Where(d => !StorageKeys.Contains(d.Path.Split('.')[^1]) && !TokenKeys.Contains(d.Path)).ToList();
+        problems.AddRange(different.Where(d => d.Path is not ("vocab_size" or "tie_word_embeddings")).Select(d => d.Text));
         if (problems.Count == 0)
         {
-            problems.AddRange(different.Where(k => k == "tie_word_embeddings").Select(Difference));
+            problems.AddRange(different.Where(d => d.Path == "tie_word_embeddings").Select(d => d.Text));
         }
 
         var vocabulary = stated is null || rows is null ? ""
             : $", vocab_size {stated}{(stated == rows ? " = embedding rows" : $", {rows} embedding rows as in the base")}";
         return Result("Config", problems, $"{(quantized ? "a" : "no")} quantization_config{vocabulary}");
-
-        string Difference(string key) => $"{key} is {Short(actual[key])} instead of {Short(expected[key])}";
     }
+
+    // Where two configs differ, at the innermost level.
+    private static IEnumerable<(string Path, string Text)> Differences(JsonObject expected, JsonObject actual, string path) =>
+        expected.Select(p => p.Key).Union(actual.Select(p => p.Key)).Where(k => !JsonNode.DeepEquals(expected[k], actual[k])).SelectMany(
+            k => expected[k] is JsonObject before && actual[k] is JsonObject now
+                ? Differences(before, now, $"{path}{k}.")
+                : [(path + k, $"{path}{k} is {Short(actual[k])} instead of {Short(expected[k])}")]);
+
+    // A quantization is said where the base says its own, if it is the base's, and else at the top; of plain numbers nowhere.
+    private IEnumerable<string> QuantizationProblems(JsonObject config, bool quantized)
+    {
+        var (found, before) = (Quantizations(config, "").ToList(), Quantizations(plan.Base.Config.ToJson(), "").ToList());
+        return !quantized ? found.Select(f => $"{f.Path} was left behind, but no tensor is quantized")
+            : found.Count == 0 ? ["some tensors are quantized, but there is no quantization_config"]
+            : found.Select(f => f.Path).SequenceEqual(before.Select(b => b.Path)) ? []
+            : found is [{ Path: "quantization_config" }] && !before.Exists(b => JsonNode.DeepEquals(b.Config, found[0].Config)) ? []
+            : [$"{string.Join(" and ", found.Select(f => f.Path))} should be {string.Join(" and ", before.Select(b => b.Path))}"];
+    }
+
+    private static IEnumerable<(string Path, JsonNode? Config)> Quantizations(JsonObject config, string path) => config.SelectMany(p =>
+        p.Key == "quantization_config" ? [(path + p.Key, p.Value)]
+        : p.Value is JsonObject part ? Quantizations(part, $"{path}{p.Key}.")
+        : []);
 
     // A base may pad its embedding; the output may then, too.
     private IEnumerable<string> VocabularyProblem(long? stated, long? expected, long? rows) =>
@@ -145,43 +159,9 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
             : [head ? "there is a head that should be the embedding" : "the head is missing"];
     }
 
-    // Every tensor in the header of an adapter must belong to a tensor of the model.
-    private VerificationResult Adapters()
-    {
-        var merged = tensors.Select(t => plan.Tensors[t.Ordinal])
-            .SelectMany(t => t.Terms.SelectMany(term => term.Term.Inputs).Concat(t.IsChanged ? t.Source.Inputs : []))
-            .Select(t => (t.File.Path, t.Name));
-        var unmerged =
-            from target in plan.Targets
-            where target.Outcome is AdapterOutcome.BaseCopy or AdapterOutcome.NotNeeded || !_isComplete || IsTiedHead(target.Tensor)
-            from step in plan.Steps
-            where step.Adapter.Name == target.Adapter
-            from input in target.Inputs
-            from tensor in step.Adapter.Tensors
-            where tensor.Name == input
-            select (tensor.File.Path, input);
-        var used = merged.Concat(unmerged).ToHashSet();
-        var (problems, found) = (new List<string>(), new List<string>());
-        foreach (var adapter in plan.Steps.Select(s => s.Adapter).DistinctBy(a => a.Path))
-        {
-            var stored = AdapterDirectory.Open(adapter.Path).For(plan.Base).Tensors.ToList();
-            var unused = stored.Where(t => !used.Contains((t.File.Path, t.Name)));
-            problems.AddRange(unused.Select(t => $"{t.Name} of '{adapter.Name}' is in no tensor"));
-            var pairs = stored.Count(t => t.Name.Contains(".lora_A.", StringComparison.Ordinal));
-            var modules = pairs > 0 ? $" (LoRA on {Amount.Text(pairs, "module")})" : "";
-            found.Add($"{Amount.Text(stored.Count, "tensor")} of '{adapter.Name}'{modules}");
-        }
-
-        return Result("Adapter", problems, found is [] ? "none: the base, converted" : $"all {string.Join(", ", found)} found their place");
-    }
-
     private IEnumerable<VerificationResult> Record() => File.Exists(Path.Combine(output.Path, MergeRecord.FileName))
         ? [Result("Record", MergeRecord.Differences(output.Path, plan), $"{MergeRecord.FileName} names this base and these adapters")]
         : [];
-
-    // A change of a head that is tied to the embedding belongs to the embedding.
-    private bool IsTiedHead(string? name) => name is not null && TensorNames.IsOutputHead(name)
-        && plan.Config.TiesWordEmbeddings && plan.Tensors.All(t => t.Name != name);
 
     private long? EmbeddingRows() => output.Sources.Where(s => TensorNames.IsInputEmbedding(s.Key)).Select(s => s.Value.Shape)
         .Where(shape => shape.Count == 2).Select(shape => (long?)shape[0]).FirstOrDefault();
@@ -201,7 +181,7 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
     private static long? Vocabulary(JsonObject config) =>
         (long?)(config.Number("vocab_size") ?? (config["text_config"] as JsonObject)?.Number("vocab_size"));
 
-    private static VerificationResult Result(string check, IEnumerable<string> problems, string correct)
+    public static VerificationResult Result(string check, IEnumerable<string> problems, string correct)
     {
         var all = problems.ToList();
         var rest = all.Count > 3 ? $"; and {all.Count - 3} more" : "";

@@ -1,7 +1,6 @@
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
-using UnslothMerge.Saving;
 using UnslothMerge.Tokenizers;
 
 namespace UnslothMerge.Verification;
@@ -12,10 +11,10 @@ internal static class TokenizerCheck
 {
     private const string Check = "Tokenizer";
 
-    public static VerificationResult Run(MergePlan plan, OutputModel output, string? tokenizerDirectory)
+    public static VerificationResult Run(MergePlan plan, OutputModel output, IEnumerable<string> carried)
     {
-        var expected = CarriedFiles.ForModel(plan.Base.Path, [.. plan.Steps.Select(s => s.Adapter.Path)], tokenizerDirectory);
-        var missing = expected.Keys.Where(f => !File.Exists(Path.Combine(output.Path, f))).ToList();
+        var expected = carried.ToList();
+        var missing = expected.Where(f => !File.Exists(Path.Combine(output.Path, f))).ToList();
         if (missing.Count > 0)
         {
             return new VerificationResult(Check, false, $"{string.Join(", ", missing)} {(missing.Count == 1 ? "is" : "are")} missing");

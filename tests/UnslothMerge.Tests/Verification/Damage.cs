@@ -18,6 +18,22 @@ internal static class Damage
     /// <summary>A tensor's values, BF16 or F32.</summary>
     public static float[] Read(string directory, string tensor) => Decode(All(directory).Single(t => t.Name == tensor));
 
+    /// <summary>Changes what adapters have added to a tensor.</summary>
+    public static void Delta(string directory, string @base, string tensor, Func<float[], float[]> change)
+    {
+        var before = Read(@base, tensor);
+        Values(directory, tensor, v => [.. before.Zip(change([.. v.Zip(before, (a, b) => a - b)]), (a, b) => a + b)]);
+    }
+
+    /// <summary>Exchanges what adapters have added to two tensors of one shape.</summary>
+    public static void SwapDeltas(string directory, string @base, string first, string second)
+    {
+        float[] Of(string tensor) => [.. Read(directory, tensor).Zip(Read(@base, tensor), (a, b) => a - b)];
+        var (ofFirst, ofSecond) = (Of(first), Of(second));
+        Delta(directory, @base, first, _ => ofSecond);
+        Delta(directory, @base, second, _ => ofFirst);
+    }
+
     /// <summary>Edits a JSON file.</summary>
     public static void Json(string directory, string file, Action<JsonObject> edit)
     {
@@ -28,8 +44,12 @@ internal static class Damage
     }
 
     /// <summary>Writes the weights of a one-file model anew.</summary>
-    public static void Rewrite(string directory, Func<TinyTensor, TinyTensor?> change) =>
-        TinyModel.WriteFile(Path.Combine(directory, "model.safetensors"), [.. All(directory).Select(change).OfType<TinyTensor>()]);
+    public static void Rewrite(
+        string directory, Func<TinyTensor, TinyTensor?> change, Func<IReadOnlyList<TinyTensor>, TinyTensor>? added = null)
+    {
+        List<TinyTensor> tensors = [.. All(directory).Select(change).OfType<TinyTensor>()];
+        TinyModel.WriteFile(Path.Combine(directory, "model.safetensors"), added is null ? [.. tensors] : [.. tensors, added(tensors)]);
+    }
 
     private static List<TinyTensor> All(string directory)
     {

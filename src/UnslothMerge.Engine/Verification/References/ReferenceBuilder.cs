@@ -6,15 +6,15 @@ using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
+using UnslothMerge.Verification.Placement;
 
 namespace UnslothMerge.Verification.References;
 
 /// <summary>
-/// Finds the references of a tensor's changes. From the plan it takes which adapter changes which tensor where; factors, scalings and
-/// formulas
-/// it reads and computes itself.
+/// Finds the references of a tensor's changes. From the plan it takes which adapters change the tensor; where a LoRA lies in it says
+/// <see cref="ExpectedModel"/>, and factors, scalings and formulas it reads and computes itself.
 /// </summary>
-internal sealed class ReferenceBuilder(MergePlan plan, InputFiles files)
+internal sealed class ReferenceBuilder(MergePlan plan, ExpectedModel expected, InputFiles files)
 {
     private readonly LayerTypes _layers = new(plan.Config);
     private readonly Dictionary<string, LogicalTensor> _tensors = plan.Tensors.ToDictionary(t => t.Name, StringComparer.Ordinal);
@@ -47,7 +47,7 @@ internal sealed class ReferenceBuilder(MergePlan plan, InputFiles files)
 
         var module = ModuleOf(term);
         var type = _adapters[term.Inputs[0].File.Path].Adapter.Config.PeftType;
-        return type is "LORA" or "TRAINABLE_TOKENS" ? group.Select(t => Lora(module, t.Term, factor))
+        return type is "LORA" or "TRAINABLE_TOKENS" ? Lora(tensor.Name, module, [.. group.Select(t => t.Term)], factor)
             : ReferenceKind.Table.GetValueOrDefault(type) is { } kind ? [OfKind(kind, tensor, module, factor)]
             : [null];
     }
@@ -92,39 +92,30 @@ internal sealed class ReferenceBuilder(MergePlan plan, InputFiles files)
             || !tensor.Name.StartsWith("base_model.", StringComparison.Ordinal);
     }
 
+    // Where a LoRA lies, the plan says only of what no rule of the expected model knows.
+    private IEnumerable<Reference?> Lora(string tensor, AdapterModule module, List<DeltaTerm> terms, double factor)
+    {
+        var products = terms.OfType<LowRankTerm>().ToList();
+        var pieces = products.Count == 0 ? [] : expected.PiecesIn(tensor, products[0].Left.Tensor)
+            ?? [.. products.Select(t => new LoraPiece(tensor, t.Left, t.Right, t.Scaling, t.Place ?? default))];
+        return pieces.Select(p => new LowRankReference(files, p.Left, p.Right, factor * p.Scale, p.Place))
+            .Concat(terms.Where(t => t is not LowRankTerm).Select(t => Lora(module, t, factor)));
+    }
+
     private Reference? Lora(AdapterModule module, DeltaTerm term, double factor) => term switch
     {
-        LowRankTerm t => new LowRankReference(
-            files, t.Left, t.Right,
-            factor * Scale(module, t.Left.Tensor, checked((int)t.Right.Rows), t.Scaling) * Pooling(t.Right), t.Place ?? default),
         MagnitudeTerm t => new DoraReference(PlainValues.ReadAll(files, t.Inputs[0]), t.ByColumn),
         VectorTerm t => new VectorReference(
-            PlainValues.ReadAll(files, t.Inputs[0]), factor * Scale(module, null, (int)module.Shape("lora_A.weight")[0], t.Scaling)),
+            PlainValues.ReadAll(files, t.Inputs[0]), factor * Scale(module, (int)module.Shape("lora_A.weight")[0])),
         RowReplacementTerm => LoraVariants.Tokens(module),
-        KasaTerm t => LoraVariants.Kasa(module, Scale(module, null, t.Rank!.Value, t.Scaling)),
-        BlockDiagonalTerm t => LoraVariants.BlockDiagonal(module, Scale(module, null, t.Rank!.Value, t.Scaling), factor),
+        KasaTerm t => LoraVariants.Kasa(module, Scale(module, t.Rank!.Value)),
+        BlockDiagonalTerm t => LoraVariants.BlockDiagonal(module, Scale(module, t.Rank!.Value), factor),
         _ => null,
     };
 
-    // QALoRA: the mean of each group of inputs, times the number of groups.
-    private static double Pooling(FactorMatrix a) => a.Repeat == 1 ? 1 : (double)a.Columns / a.Repeat / a.Repeat;
-
-    // alpha/r or alpha/√r. A pattern may name a parameter that only the plan knows; PEFT up to 0.21 adds out_proj's delta twice.
-    private static double Scale(AdapterModule module, StoredTensor? factor, int rank, double planned)
-    {
-        if (module.Config["target_parameters"] is not null && module.Config["alpha_pattern"] is JsonObject { Count: > 0 })
-        {
-            return planned;
-        }
-
-        var alpha = module.Number("lora_alpha", "alpha_pattern");
-        var twice = factor?.Name.Contains(".base_layer.out_proj.", StringComparison.Ordinal) == true
-            && !IsAfter021((string?)module.Config["peft_version"]);
-        return (twice ? 2 : 1) * alpha / ((bool?)module.Config["use_rslora"] == true ? Math.Sqrt(rank) : rank);
-    }
-
-    private static bool IsAfter021(string? version) => version?.Split('.') is [var major, var minor, ..]
-        && int.TryParse(major, out var first) && int.TryParse(minor, out var second) && (first, second).CompareTo((0, 21)) > 0;
+    // alpha/r or alpha/√r.
+    private static double Scale(AdapterModule module, int rank) => module.Number("lora_alpha", "alpha_pattern")
+        / ((bool?)module.Config["use_rslora"] == true ? Math.Sqrt(rank) : rank);
 
     private Reference? OfKind(ReferenceKind kind, LogicalTensor tensor, AdapterModule module, double factor)
     {
