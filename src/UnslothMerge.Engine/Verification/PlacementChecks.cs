@@ -26,7 +26,7 @@ internal sealed class PlacementChecks
     public PlacementChecks(MergePlan plan, OutputModel output, InputFiles files)
     {
         (_plan, _output, _files) = (plan, output, files);
-        _base = StoredFormats.Read(plan.Base).ToDictionary(t => t.Name, t => t.Source, StringComparer.Ordinal);
+        _base = StoredFormats.Read(plan.Base).ToDictionary(t => ExpectedModel.Unwrapped(t.Name), t => t.Source, StringComparer.Ordinal);
         _planned = [.. plan.Tensors.Select(t => t.Name)];
         _landings = plan.Tensors.SelectMany(t => t.Terms.SelectMany(w => w.Term.Inputs)
             .Concat(t.Action is TensorAction.Replace or TensorAction.Add ? t.Source.Inputs : [])
@@ -155,14 +155,16 @@ internal sealed class PlacementChecks
         }
 
         problems.AddRange(TieProblems(config, untied));
-        var head = Expected.Head is null || Expected.TaskClass is not null ? "" : $", its head {(untied ? "not " : "")}tied to the embedding";
+        var head = Expected.Head is null || Expected.TaskClass is not null ? ""
+            : $", its head {(untied ? "not " : "")}tied to the embedding";
         return StructureChecks.Result("Architecture", problems, $"{(stated.Count > 0 ? stated[0] : "no class is named")}{head}");
     }
 
     // What an adapter's folder holds beside its weights may be more than the base has: MTP layers.
     private IEnumerable<string> FromBeside()
     {
-        var files = _plan.Steps.SelectMany(s => s.Adapter.Tensors.Select(t => t.File.Path).Where(f => f != s.Adapter.Weights.Path)).ToHashSet();
+        var files = _plan.Steps.SelectMany(s => s.Adapter.Tensors.Select(t => t.File.Path).Where(f => f != s.Adapter.Weights.Path))
+            .ToHashSet();
         return _plan.Tensors.Where(t => t.Action == TensorAction.Add && files.Contains(t.Source.Inputs[0].File.Path)).Select(t => t.Name);
     }
 

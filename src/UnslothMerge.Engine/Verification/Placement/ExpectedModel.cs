@@ -32,12 +32,12 @@ internal sealed partial class ExpectedModel
 
     /// <summary>Works it out.</summary>
     /// <param name="config">The base's config.json.</param>
-    /// <param name="shapes">The shapes of the base's tensors, decoded.</param>
+    /// <param name="shapes">The shapes of the base's tensors, decoded and <see cref="Unwrapped"/>.</param>
     /// <param name="adapters">The adapters, in order.</param>
     public ExpectedModel(
         JsonObject config, IEnumerable<(string Name, IReadOnlyList<long> Shape)> shapes, IReadOnlyList<GivenAdapter> adapters)
     {
-        var tensors = shapes.ToDictionary(s => Wrapper().Replace(s.Name, ""), s => s.Shape, StringComparer.Ordinal);
+        var tensors = shapes.ToDictionary(s => s.Name, s => s.Shape, StringComparer.Ordinal);
         tensors = Replicated(tensors, adapters.Select(a => a.Config["layer_replication"]).OfType<JsonArray>().FirstOrDefault() ?? []);
         Stored = tensors.Keys.ToHashSet(StringComparer.Ordinal);
         Model = new RunningModel(config, tensors);
@@ -75,7 +75,7 @@ internal sealed partial class ExpectedModel
     /// <summary>The adapters by their files.</summary>
     public Dictionary<string, AdapterFile> Files { get; } = new(StringComparer.Ordinal);
 
-    /// <summary>The tensors of the base, layers repeated, without what trainers wrap around modules.</summary>
+    /// <summary>The tensors of the base, layers repeated.</summary>
     public IReadOnlySet<string> Stored { get; }
 
     /// <summary>The embedding that the head is tied to by the config; null if none is.</summary>
@@ -93,6 +93,9 @@ internal sealed partial class ExpectedModel
 
     /// <summary>The tensors of the new head.</summary>
     public IReadOnlyList<string> Added { get; } = [];
+
+    /// <summary>A name without what trainers wrap around modules.</summary>
+    public static string Unwrapped(string name) => Wrapper().Replace(name, "");
 
     /// <summary>The name that a tensor of the base has in the result; null if the result's class does not have it.</summary>
     public string? NameOf(string tensor)
@@ -140,7 +143,8 @@ internal sealed partial class ExpectedModel
     /// <param name="factor">One of the LoRA's factors.</param>
     public IReadOnlyList<LoraPiece>? PiecesIn(string tensor, StoredTensor factor) =>
         Pieces(factor.File.Path, Files[factor.File.Path].ModuleOf[factor.Name])?
-            .Where(p => NameOf(p.Tensor) == tensor || (p.Tensor == Head && tensor == Embedding)).ToList() is { Count: > 0 } mine ? mine : null;
+            .Where(p => NameOf(p.Tensor) == tensor || (p.Tensor == Head && tensor == Embedding)).ToList() is { Count: > 0 } mine
+            ? mine : null;
 
     /// <summary>The tensors that a part of an adapter changes; null if these rules do not know them.</summary>
     public IReadOnlySet<string>? TensorsOf(string path, AdapterPart part)
