@@ -42,6 +42,12 @@ public sealed partial class DependencyTests
         Assert.All(Tables, t => Assert.Contains(Uses.Value, u => u.From.Type == t && !Allowed[u.From.Folder].Contains(u.To.Folder)));
     }
 
+    /// <summary>What proves a plan shares data with it, and no rule.</summary>
+    [Fact]
+    public void The_proof_of_a_plan_uses_data_alone() => Assert.Empty(
+        Uses.Value.Where(u => u.From.Folder == "Verification/Placement" && u.To.Folder is not ("Safetensors" or "")).Select(u => u.To.Type)
+            .Distinct().Except(["TransformersData", "JsonFile", "FactorMatrix", "Slice", "MatrixPlace"]));
+
     private static bool IsAllowed((string Folder, string Type) from, (string Folder, string Type) to) =>
         to.Folder.Length == 0 || Allowed.GetValueOrDefault(from.Folder)?.Contains(to.Folder) == true || Tables.Contains(from.Type);
 
