@@ -49,7 +49,9 @@ internal sealed partial class AdapterFile
     /// <param name="rank">The rank of the tensors.</param>
     public double? Scale(string name, long rank)
     {
-        var alpha = (Config["alpha_pattern"] as JsonObject)?.FirstOrDefault(p => Regex.IsMatch(name, $@"\A(.*\.)?({p.Key})\z")).Value;
+        // Python names groups by (?P<…>, and calls the end \Z.
+        var alpha = (Config["alpha_pattern"] as JsonObject)?.FirstOrDefault(p => Regex.IsMatch(
+            name, $@"\A(.*\.)?({Regex.Replace(p.Key, @"\(\?P<", "(?<").Replace(@"\Z", @"\z", StringComparison.Ordinal)})\z")).Value;
         return ((double?)alpha ?? Config.Number("lora_alpha")) / (Config.Bool("use_rslora") == true ? Math.Sqrt(rank) : rank);
     }
 
