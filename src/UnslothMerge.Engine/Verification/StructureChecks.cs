@@ -90,7 +90,7 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
         var problems = new List<string>();
         var (actual, expected) = (Parsed(config.WithoutQuantization()), Parsed(plan.Config.WithoutQuantization()));
         var quantized = output.Sources.Values.Any(s => s.Verbatim is null);
-        problems.AddRange(QuantizationProblems(config.ToJson(), quantized));
+        problems.AddRange(QuantizationProblems(config, quantized));
         if (output.FormatProblem is { } problem)
         {
             problems.Add(problem);
@@ -119,10 +119,14 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
                 : [(path + k, $"{path}{k} is {Short(actual[k])} instead of {Short(expected[k])}")]);
 
     // A quantization is said where the base says its own, if it is the base's, and else at the top; of plain numbers nowhere.
-    private IEnumerable<string> QuantizationProblems(JsonObject config, bool quantized)
+    // ModelOpt may say its own in a file beside the config, MLX under another key.
+    private IEnumerable<string> QuantizationProblems(ModelConfig config, bool quantized)
     {
-        var (found, before) = (Quantizations(config, "").ToList(), Quantizations(plan.Base.Config.ToJson(), "").ToList());
+        var (found, before) = (Quantizations(config.ToJson(), "").ToList(), Quantizations(plan.Base.Config.ToJson(), "").ToList());
         return !quantized ? found.Select(f => $"{f.Path} was left behind, but no tensor is quantized")
+                .Concat(found.Count == 0 && config.Quantization is not null
+                    ? ["a quantization was left behind, but no tensor is quantized"] : [])
+            : found.Count == 0 && before.Count == 0 && plan.Base.Config.Quantization is not null ? []
             : found.Count == 0 ? ["some tensors are quantized, but there is no quantization_config"]
             : found.Select(f => f.Path).SequenceEqual(before.Select(b => b.Path)) ? []
             : found is [{ Path: "quantization_config" }] && !before.Exists(b => JsonNode.DeepEquals(b.Config, found[0].Config)) ? []
