@@ -43,6 +43,7 @@ internal static class ModelVerifier
         [
             .. new StructureChecks(plan, tensors, output).Run(), .. placement.Run(), TokenizerCheck.Run(plan, output, carried.Keys),
             CarriedCheck.Run(carried, output.Path),
+            .. ReaderCheck.Run(output, plan.Base) is { } reader ? [reader] : (VerificationResult[])[],
         ];
         var builder = new ReferenceBuilder(plan, placement.Expected, files);
         var comparers = tensors

@@ -104,7 +104,14 @@ internal sealed class RunningModel
         Array.FindIndex(_modules.Value, v => modules.All(v.Contains)) is var view and >= 0 ? view : 2;
 
     /// <summary>The name that a tensor has in the running model.</summary>
-    public string AtRunTime(string tensor) => _rules.Way(tensor).Last[0].Name;
+    public string AtRunTime(string tensor) => RunsAs(tensor).Name;
+
+    /// <summary>The same, and whether its values are made into others.</summary>
+    public (string Name, bool IsConverted) RunsAs(string tensor)
+    {
+        var (name, conversion) = _rules.Way(tensor).Last[0];
+        return (name, conversion is not null);
+    }
 
     /// <summary>True if a name is a module of the model, by any of its names.</summary>
     public bool HasModule(string name) => _children.Value.Contains(Bare(name)) || _rules.Way(name + ".").All.Exists(

@@ -1,0 +1,167 @@
+using UnslothMerge.Formats;
+using UnslothMerge.Models;
+using UnslothMerge.Verification.Placement;
+
+namespace UnslothMerge.Verification;
+
+/// <summary>
+/// Opens a quantized model as its readers do: transformers swaps the linear layers of the class, but for those that the skip list names,
+/// and then loads; codes must be where it swaps, and nowhere else. vLLM joins some matrices, which have codes together or not at all.
+/// Sources: transformers 5.24, <c>should_convert_module</c>; compressed-tensors 0.20; vLLM 0.32; the data of <c>linears.json</c>.
+/// </summary>
+internal sealed partial class ReaderCheck
+{
+    // What vLLM joins, in the order of the joined rows.
+    private static readonly string[][] Sets =
+    [
+        ["q_proj", "k_proj", "v_proj"], ["query", "key", "value"], ["gate_proj", "up_proj"], ["w1", "w3"], ["in_proj_b", "in_proj_a"],
+    ];
+
+    private readonly IReadOnlyDictionary<string, TensorSource> _tensors;
+    private readonly RunningModel _model;
+    private readonly JsonObject _class;
+    private readonly bool _isFourBit;
+    private readonly bool _isCompressed;
+    private readonly long? _block;
+    private readonly List<string> _skips;
+
+    private ReaderCheck(
+        IReadOnlyDictionary<string, TensorSource> tensors, RunningModel model, JsonObject @class, JsonObject quantization)
+    {
+        (_tensors, _model, _class) = (tensors, model, @class);
+        _isFourBit = quantization.String("quant_method") == "bitsandbytes";
+        _block = (long?)(quantization["weight_block_size"] as JsonArray)?[0];
+        _isCompressed = quantization.String("quant_method") == "compressed-tensors";
+        var key = _isFourBit ? "llm_int8_skip_modules" : _isCompressed ? "ignore" : "modules_to_not_convert";
+        var tied = (model.Class?["tied"] as JsonObject ?? []).SelectMany(p => new[] { p.Key, (string)p.Value! }).Select(ModuleOf);
+        _skips = quantization[key] is not null ? [.. quantization.Strings(key)] : [.. tied, .. @class.Strings("head")];
+    }
+
+    /// <summary>Checks an output; null if it is not quantized, or nothing is known of its class or method. What is wrong with the base in
+    /// the same way is no failure.</summary>
+    public static VerificationResult? Run(OutputModel output, ModelDirectory @base)
+    {
+        if (output.Config is not { } config || Of(config, output.Sources) is not { } check)
+        {
+            return null;
+        }
+
+        var before = Of(@base.Config, StoredFormats.Read(@base).ToDictionary(t => t.Name, t => t.Source, StringComparer.Ordinal));
+        var known = before?.Problems().Select(p => p.Text).ToHashSet(StringComparer.Ordinal) ?? [];
+        var problems = check.Problems().ToLookup(p => known.Contains(p.Text));
+        var codes = check._tensors.Count(t => t.Value.Verbatim is null);
+        return StructureChecks.Result(
+            "Reader", problems[false].Select(p => p.Text),
+            $"{Amount.Text(codes, "tensor")} with codes where {check._model.ClassName} takes them"
+                + (problems[true].Any() ? $"; {problems[true].Count()} elsewhere, as in the base" : "")) with
+        {
+            Tensors = [.. problems[false].Select(p => p.Tensor).Distinct()],
+        };
+    }
+
+    private static ReaderCheck? Of(ModelConfig config, IReadOnlyDictionary<string, TensorSource> tensors)
+    {
+        if (config.Quantization is not { } said || said.String("quant_method") is not ("bitsandbytes" or "fp8" or "compressed-tensors"))
+        {
+            return null;
+        }
+
+        var model = new RunningModel(config.ToJson(), tensors.ToDictionary(t => t.Key, t => t.Value.Shape));
+        return model.ClassName is { } name && TransformersData.LinearsOf(name) is JsonObject known
+            ? new ReaderCheck(tensors, model, known, said) : null;
+    }
+
+    private IEnumerable<(string Tensor, string Text)> Problems() =>
+        _tensors.Where(t => t.Value.Shape.Count > 1).Select(t => (t.Key, Problem(t.Key, t.Value.Verbatim is null)!))
+            .Where(p => p.Item2 is not null)
+            .Concat(_skips.Contains("") ? [("", "an empty entry of the skip list skips every module")] : [])
+            .Concat(Joined().SelectMany(OfJoined));
+
+    private string? Problem(string tensor, bool hasCodes)
+    {
+        var (name, isConverted) = _model.RunsAs(tensor);
+        var module = new[] { ModuleOf(name), $"{_model.Class?.String("prefix")}.{ModuleOf(name)}" }
+            .FirstOrDefault(m => Has("linear", m) || Has("other", m) || Has("experts", m), ModuleOf(name));
+        var isExperts = Has("experts", module);
+        var isLinear = isExperts ? !_isFourBit
+            : (Has("linear", module) || (_isFourBit && Has("other", module) && Conv1D().IsMatch(module))) && !isConverted;
+        var isInFp32 = _class.Strings("fp32").Any(e => Matches(e, module) || Matches(e, $"{module}.weight"));
+        var isSkipped = _skips.Exists(e => _isCompressed ? Ignores(e, module) : Matches(e, module)) || (_isFourBit && isInFp32);
+        return (hasCodes, isLinear) switch
+        {
+            (true, false) when isExperts => $"{tensor} has codes, but transformers 5 loads no experts in 4 bits",
+            (true, false) => $"{tensor} has codes, but {module} of {_model.ClassName} is no nn.Linear that a reader swaps",
+            (true, true) when isInFp32 => $"{tensor} has codes, but transformers keeps {module} in fp32",
+            (true, true) when isSkipped => $"{tensor} has codes, but the skip list names {module}",
+            (false, true) when !isSkipped => $"{tensor} has no codes, but the skip list does not name {module}",
+            _ => null,
+        };
+    }
+
+    // The matrices that vLLM joins: parts of a projection, and all of a layer's experts.
+    private IEnumerable<IReadOnlyList<string>> Joined() => _tensors.Where(t => t.Value.Shape.Count == 2).Select(t => t.Key).GroupBy(t =>
+    {
+        var parts = t.Split('.');
+        return Expert().Match(t) is { Success: true } expert ? expert.Groups[1].Value
+            : parts is [.., var last, "weight"] && Array.Find(Sets, s => s.Contains(last)) is { } set
+                ? string.Join('.', [.. parts[..^2], set[0]])
+            : t;
+    }).Where(g => g.Count() > 1).Select(g => g.OrderBy(PlaceOf).ToList());
+
+    private IEnumerable<(string Tensor, string Text)> OfJoined(IReadOnlyList<string> set)
+    {
+        var codes = set.ToLookup(t => _tensors[t].Verbatim is null);
+        if (!codes[true].Any())
+        {
+            return [];
+        }
+
+        if (codes[false].FirstOrDefault() is { } plain)
+        {
+            return [(plain, $"{plain} has no codes, but {codes[true].First()} has, and vLLM joins them")];
+        }
+
+        // Blocks may not reach from one part into the next: nor, of experts, the parts of gate and up.
+        var ends = Expert().IsMatch(set[0]) ? set.Where(t => PlaceOf(t) >= 0) : set.SkipLast(1);
+        return ends.Where(t => _block is { } block && _tensors[t].Shape[0] % block != 0)
+            .Select(t => (t, $"{t} has {_tensors[t].Shape[0]} rows, no whole blocks of {_block}, and vLLM joins it with others"));
+    }
+
+    private static int PlaceOf(string tensor) => tensor.Split('.')[^2] is var part && Array.Find(Sets, s => s.Contains(part)) is { } set
+        ? Array.IndexOf(set, part) : -1;
+
+    private bool Has(string kind, string module) => _class.Strings(kind).Contains(Number().Replace(module, "*"));
+
+    // compressed-tensors: the whole name, or a pattern from the start.
+    private static bool Ignores(string entry, string module) =>
+        entry.StartsWith("re:", StringComparison.Ordinal) ? IsMatch(module, $"^(?:{entry[3..]})") : entry == module;
+
+    // The others: a pattern from the start up to a dot or the end, or the name's end.
+    private static bool Matches(string entry, string module) => entry.Length > 0
+        && (module.EndsWith(entry, StringComparison.Ordinal) || IsMatch(module, $@"^(?:{entry})(?:(?<=\.)|(?=\.|$))"));
+
+    private static bool IsMatch(string module, string pattern)
+    {
+        try
+        {
+            return Regex.IsMatch(module, pattern, RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
+        }
+        catch (Exception e) when (e is ArgumentException or RegexMatchTimeoutException)
+        {
+            // No pattern: a part of a name.
+            return false;
+        }
+    }
+
+    private static string ModuleOf(string name) => name.EndsWith(".weight", StringComparison.Ordinal) ? name[..^".weight".Length] : name;
+
+    [GeneratedRegex(@"(?<=\.)\d+(?=\.|$)")]
+    private static partial Regex Number();
+
+    [GeneratedRegex(@"^(.*\.experts)\.\d+\.[^.]+\.weight$")]
+    private static partial Regex Expert();
+
+    // GPT-2 and its relatives; bitsandbytes' reader swaps these too.
+    [GeneratedRegex(@"\.(c_attn|q_attn|c_proj|c_fc)$")]
+    private static partial Regex Conv1D();
+}
