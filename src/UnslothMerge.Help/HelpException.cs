@@ -4,8 +4,6 @@ namespace UnslothMerge.Help;
 internal sealed class HelpException : Exception
 {
     /// <summary>Creates the error.</summary>
-    /// <param name="source">The file or member.</param>
-    /// <param name="message">What to add.</param>
     public HelpException(string source, string message)
         : base(message) => Source = source;
 }

@@ -1,15 +1,10 @@
 namespace UnslothMerge.Help;
 
-/// <summary>An example of a page.</summary>
-/// <param name="Title">What one wants.</param>
-/// <param name="Code">What one types.</param>
-/// <param name="Remarks">What one should know about it.</param>
+/// <summary>An example of a page: what one wants, what one types, and what one should know about it.</summary>
 internal sealed record HelpExample(string Title, string Code, IReadOnlyList<string> Remarks);
 
-/// <summary>
-/// A cmdlet's page: <c># Name</c>, the description in paragraphs, <c>## Examples</c> with a <c>### title</c>, a block of code and remarks
-/// each, and <c>## Links</c>, a list of cmdlets, topics and addresses.
-/// </summary>
+/// <summary>A cmdlet's page: <c># Name</c>, the description in paragraphs, <c>## Examples</c> with a <c>### title</c>, a block of code and
+/// remarks each, and <c>## Links</c>, a list of cmdlets, topics and addresses.</summary>
 internal sealed partial record HelpPage(IReadOnlyList<string> Description, IReadOnlyList<HelpExample> Examples, IReadOnlyList<string> Links)
 {
     public static HelpPage Load(string folder, string cmdlet)

@@ -5,9 +5,6 @@ using System.Xml.Linq;
 namespace UnslothMerge.Help;
 
 /// <summary>Writes MAML, the format of Get-Help.</summary>
-/// <param name="comments">What members are.</param>
-/// <param name="cmdlets">The cmdlets.</param>
-/// <param name="pages">The folder of their pages.</param>
 internal sealed class MamlWriter(XmlComments comments, IReadOnlyList<CmdletInfo> cmdlets, string pages)
 {
     private static readonly XNamespace Items = "http://msh";

@@ -5,16 +5,12 @@ using System.Xml.Linq;
 namespace UnslothMerge.Help;
 
 /// <summary>Writes a cmdlet's page of docs/: its page of Help/, with the syntax, parameters and objects that Get-Help shows.</summary>
-/// <param name="comments">The summaries of an object's properties.</param>
-/// <param name="pages">The folder of the pages of Help/.</param>
 internal sealed class MarkdownWriter(XmlComments comments, string pages)
 {
     private const int Width = 115;
     private const string Source = "src/UnslothMerge.PowerShell/Help";
 
     /// <summary>Writes one page.</summary>
-    /// <param name="cmdlet">The cmdlet.</param>
-    /// <param name="help">Its element of the MAML.</param>
     public string Write(CmdletInfo cmdlet, XElement help)
     {
         var page = File.ReadAllText(Path.Combine(pages, $"{cmdlet.Name}.md")).ReplaceLineEndings("\n");

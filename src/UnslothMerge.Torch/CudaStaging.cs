@@ -2,10 +2,8 @@ using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch;
 
-/// <summary>
-/// Buffers of a lane to a GPU. Copies run on a stream of the lane's own, from and to pinned memory, beside what other lanes compute on
-/// libtorch's default stream; the two streams wait for each other only where one needs what the other made.
-/// </summary>
+/// <summary>Buffers of a lane to a GPU. Copies run on a stream of the lane's own, from and to pinned memory, beside what other lanes
+/// compute on libtorch's default stream; the two streams wait for each other only where one needs what the other made.</summary>
 internal sealed partial class CudaStaging : Staging
 {
     private const nint DefaultStream = 0;

@@ -2,15 +2,12 @@ using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch;
 
-/// <summary>Values that lie in host memory and in the device's at the same time, and are copied from one to the other.</summary>
-/// <param name="Host">In host memory: [capacity].</param>
-/// <param name="OnDevice">In the device's memory: [capacity].</param>
+/// <summary>Values that lie in host memory and in the device's, [capacity] each, and are copied from one to the other.</summary>
 internal sealed record Staged(Tensor Host, Tensor OnDevice) : IDisposable
 {
     /// <summary>The host's bytes.</summary>
     public Span<byte> Bytes => Host.bytes;
 
-    /// <inheritdoc/>
     public void Dispose()
     {
         Host.Dispose();
@@ -18,15 +15,12 @@ internal sealed record Staged(Tensor Host, Tensor OnDevice) : IDisposable
     }
 }
 
-/// <summary>
-/// One lane's buffers in both memories. They are kept from batch to batch: copies that run beside the computing never meet memory that
-/// something else is still computed in. This one copies within the host's memory.
-/// </summary>
+/// <summary>One lane's buffers in both memories. They are kept from batch to batch: copies that run beside the computing never meet memory
+/// that something else is still computed in. This one copies within the host's memory.</summary>
 internal class Staging(Device device) : IDisposable
 {
     private readonly Dictionary<(string Name, ScalarType Type), Staged> _buffers = [];
 
-    /// <summary>The device.</summary>
     public Device Device => device;
 
     /// <summary>A buffer of at least so many values. The same name and dtype give the same buffer.</summary>
@@ -60,7 +54,6 @@ internal class Staging(Device device) : IDisposable
     /// <summary>Starts bringing a buffer's values up; what is computed afterwards sees them.</summary>
     public void Upload(Staged buffer) => Upload(buffer, buffer.Host.shape[0]);
 
-    /// <inheritdoc cref="Upload(Staged)"/>
     public virtual void Upload(Staged buffer, long count)
     {
         using var from = buffer.Host.narrow(0, 0, count);
@@ -71,7 +64,6 @@ internal class Staging(Device device) : IDisposable
     /// <summary>Starts bringing a buffer's values down, as they are once all that was started before is done.</summary>
     public void Download(Staged buffer) => Download(buffer, buffer.Host.shape[0]);
 
-    /// <inheritdoc cref="Download(Staged)"/>
     public virtual void Download(Staged buffer, long count)
     {
         using var from = buffer.OnDevice.narrow(0, 0, count);
@@ -84,7 +76,6 @@ internal class Staging(Device device) : IDisposable
     {
     }
 
-    /// <inheritdoc/>
     public virtual void Dispose()
     {
         foreach (var buffer in _buffers.Values)

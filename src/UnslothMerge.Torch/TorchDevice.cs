@@ -44,13 +44,10 @@ internal sealed class TorchDevice : IMergeDevice
         Name = $"{request} ({CudaDriver.Instance.NameOf(gpu)})";
     }
 
-    /// <inheritdoc/>
     public string Name { get; }
 
-    /// <inheritdoc/>
     public IReadOnlyList<string> Notes { get; }
 
-    /// <inheritdoc/>
     public long FreeBytes
     {
         get
@@ -65,7 +62,6 @@ internal sealed class TorchDevice : IMergeDevice
         }
     }
 
-    /// <inheritdoc/>
     public DeviceOverhead Overhead => _gpu is null ? default : GpuOverhead;
 
     /// <summary>The device in TorchSharp's words.</summary>
@@ -74,13 +70,10 @@ internal sealed class TorchDevice : IMergeDevice
     /// <summary>The most elements of a batch, as if the device's memory held no more. For tests.</summary>
     public long MostElements { get; set; } = long.MaxValue;
 
-    /// <inheritdoc/>
     public double MeasureBus() => TorchErrors.Translate(CopyBothWays);
 
-    /// <inheritdoc/>
     public IDeviceTensor Open(WriteTensor tensor, InputFiles files) => TorchErrors.Translate(() => new TorchTensor(tensor, files, Device));
 
-    /// <inheritdoc/>
     public IDeviceLane OpenLane()
     {
         // One after the other, and beside the first one only where batches will have room, too: a handle's memory is never given back.
@@ -100,7 +93,6 @@ internal sealed class TorchDevice : IMergeDevice
     /// <summary>Takes note that a lane is closed.</summary>
     public void Closed() => Interlocked.Decrement(ref _lanes);
 
-    /// <inheritdoc/>
     public void Dispose()
     {
         // libtorch stays loaded, as native libraries do; lanes and tensors have given back their own memory.

@@ -5,7 +5,6 @@ namespace UnslothMerge.Torch;
 /// <summary>Opens libtorch devices. The engine finds this class by its name.</summary>
 internal sealed class TorchDevices : ITorchDevices
 {
-    /// <inheritdoc/>
     public IMergeDevice Open(DeviceRequest request)
     {
         var cuda = request.Kind == DeviceKind.Cuda;

@@ -7,9 +7,7 @@ internal static class TorchErrors
     private static readonly string[] Memory =
         ["out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"];
 
-    /// <summary>Runs something on libtorch.</summary>
-    /// <exception cref="DeviceMemoryException">It needs more memory than there is.</exception>
-    /// <exception cref="MergeException">It failed for another reason.</exception>
+    /// <summary>Runs something on libtorch. Throws <see cref="DeviceMemoryException"/> if it needs more memory than there is.</summary>
     public static T Translate<T>(Func<T> work)
     {
         try

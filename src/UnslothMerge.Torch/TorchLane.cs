@@ -9,7 +9,6 @@ internal sealed class TorchLane : IDeviceLane
     private readonly Staging _staging;
     private TileStatistics _statistics;
 
-    /// <exception cref="DeviceMemoryException">The device has no memory for it.</exception>
     public TorchLane(TorchDevice device, Staging staging)
     {
         (_device, _staging) = (device, staging);
@@ -24,7 +23,6 @@ internal sealed class TorchLane : IDeviceLane
         }
     }
 
-    /// <inheritdoc/>
     public Span<byte> Merge(IDeviceTensor tensor, long row, int rows, ref TileStatistics statistics)
     {
         var work = (TorchTensor)tensor;
@@ -40,7 +38,6 @@ internal sealed class TorchLane : IDeviceLane
         return buffer.Bytes[..work.BytesOf(rows)];
     }
 
-    /// <inheritdoc/>
     public void Dispose()
     {
         _staging.Dispose();

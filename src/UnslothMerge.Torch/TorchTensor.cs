@@ -52,8 +52,7 @@ internal sealed class TorchTensor : IDeviceTensor
     /// <summary>The bytes that the sink wants for so many rows.</summary>
     public int BytesOf(int rows) => (int)_write.Sink.BytesOf(_write.Tensor.View, rows);
 
-    /// <summary>Merges some rows and waits for them.</summary>
-    /// <returns>As many bytes as the sink wants, beginning with the rounded rows.</returns>
+    /// <summary>Merges some rows and waits for them: as many bytes as the sink wants, beginning with the rounded rows.</summary>
     public Staged Merge(long row, int rows, Staging staging, ref TileStatistics statistics)
     {
         var columns = _write.Tensor.View.Columns;
@@ -96,7 +95,6 @@ internal sealed class TorchTensor : IDeviceTensor
         }
     }
 
-    /// <inheritdoc/>
     public void Dispose()
     {
         _source.Dispose();

@@ -24,14 +24,7 @@ internal abstract class DeltaReader : IDisposable
         Apply(buffer, row, tile);
     }
 
-    public void Dispose()
-    {
-        Dispose(true);
-        GC.SuppressFinalize(this);
-    }
-
-    /// <summary>Gives back what the reader holds.</summary>
-    protected virtual void Dispose(bool disposing)
+    public virtual void Dispose()
     {
     }
 }

@@ -1,9 +1,7 @@
 namespace UnslothMerge.Devices;
 
-/// <summary>
-/// The few functions of NVIDIA's driver that libtorch's binding does not offer: how many GPUs there are and how much of their memory is
-/// free (without libtorch), and copies that run beside the computing. Source: CUDA driver API.
-/// </summary>
+/// <summary>The few functions of NVIDIA's driver that libtorch's binding does not offer: how many GPUs there are and how much of their
+/// memory is free (without libtorch), and copies that run beside the computing. Source: CUDA driver API.</summary>
 internal sealed unsafe class CudaDriver
 {
     private const int NonBlocking = 1;
@@ -30,7 +28,6 @@ internal sealed unsafe class CudaDriver
     /// <summary>The number of GPUs; 0 without a driver.</summary>
     public static int Count => Loaded.Value?._count ?? 0;
 
-    /// <summary>The driver.</summary>
     public static CudaDriver Instance => Loaded.Value ?? throw new InvalidOperationException("There is no CUDA driver.");
 
     /// <summary>A GPU's name.</summary>
@@ -92,7 +89,6 @@ internal sealed unsafe class CudaDriver
         Check(((delegate* unmanaged<nint, nint, uint, int>)Export("cuStreamWaitEvent"))(second, @event, 0));
     }
 
-    /// <summary>Waits for a stream.</summary>
     public void Wait(nint stream) => Check(((delegate* unmanaged<nint, int>)Export("cuStreamSynchronize"))(stream));
 
     /// <summary>Gives back a stream and a mark.</summary>

@@ -9,10 +9,8 @@ namespace UnslothMerge.Devices;
 /// <summary>Which tensors a device merges, and what they need there. The others stay with the cores.</summary>
 internal static class DeviceSupport
 {
-    /// <summary>
-    /// What a batch takes for each of its elements beside what goes up and comes down: fp32 planes of the weight, the delta and their sum,
-    /// an fp64 plane for norms or the indices of codes, and what the allocator rounds up.
-    /// </summary>
+    /// <summary>What a batch takes for each of its elements beside what goes up and comes down: fp32 planes of the weight, the delta and
+    /// their sum, an fp64 plane for norms or the indices of codes, and what the allocator rounds up.</summary>
     private const int PlaneBytes = 28;
 
     /// <summary>Why a tensor stays with the cores; null if a device can merge it. Copies, and what is only decoded or converted, cost more
@@ -44,7 +42,6 @@ internal static class DeviceSupport
     public static long DownBytes(WriteTensor write, int rows) =>
         (long)rows * write.Tensor.View.Columns * write.Sink.RoundedType!.Value.Bits() / 8;
 
-    /// <summary>The bytes on the device for a batch.</summary>
     public static long BatchBytes(WriteTensor write, int rows) =>
         UpBytes(write, rows) + DownBytes(write, rows) + ((long)rows * write.Tensor.View.Columns * PlaneBytes);
 

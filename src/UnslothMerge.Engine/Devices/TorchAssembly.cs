@@ -5,14 +5,11 @@ namespace UnslothMerge.Devices;
 /// <summary>Opens a libtorch device; implemented by the one class of that name in UnslothMerge.Torch.</summary>
 internal interface ITorchDevices
 {
-    /// <summary>Opens a device.</summary>
     IMergeDevice Open(DeviceRequest request);
 }
 
-/// <summary>
-/// Brings in UnslothMerge.Torch when a device is asked for, from <c>bin/torch</c> beside the engine's folder and in a load context of its
-/// own: who merges on the cores never loads it.
-/// </summary>
+/// <summary>Brings in UnslothMerge.Torch when a device is asked for, from <c>bin/torch</c> beside the engine's folder and in a load context
+/// of its own: who merges on the cores never loads it.</summary>
 internal static class TorchAssembly
 {
     private const string Torch = "UnslothMerge.Torch";

@@ -3,10 +3,8 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>
-/// One tensor whose bytes are copied. With reads and writes that stay in the cache: copy_file_range holds the output's lock while it reads,
-/// and a tensor seldom lies where a file system could share its blocks.
-/// </summary>
+/// <summary>One tensor whose bytes are copied. With reads and writes that stay in the cache: copy_file_range holds the output's lock while
+/// it reads, and a tensor seldom lies where a file system could share its blocks.</summary>
 internal sealed class CopyJob : CoreJob
 {
     // Some buffers long, so that workers write next to each other less often.

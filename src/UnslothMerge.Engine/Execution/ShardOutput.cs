@@ -6,7 +6,6 @@ namespace UnslothMerge.Execution;
 /// <summary>Writes the outputs of one tensor to their offsets in a shard.</summary>
 internal sealed record ShardOutput(ShardWriter Writer, long[] Offsets) : IOutput
 {
-    /// <summary>The outputs of a tensor.</summary>
     public static ShardOutput Of(WriteTensor write, WriteShard shard, ShardWriter writer) =>
         new(writer, [.. write.Sink.Outputs.Select(o => shard.Layout.OffsetOf(o.Name))]);
 

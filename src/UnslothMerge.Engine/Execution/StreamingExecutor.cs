@@ -5,11 +5,9 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>
-/// Writes the tensors of a plan into shards that are already open. Workers take piece after piece, each with its own reads, memory and
-/// writes; they share nothing but the factors of the tensor in work. A device's lanes do the same with the tensors that the device merges.
-/// The caller's thread waits, reports progress and can cancel.
-/// </summary>
+/// <summary>Writes the tensors of a plan into shards that are already open. Workers take piece after piece, each with its own reads, memory
+/// and writes; they share nothing but the factors of the tensor in work. A device's lanes do the same with the tensors that the device
+/// merges. The caller's thread waits, reports progress and can cancel.</summary>
 internal sealed class StreamingExecutor
 {
     // Enough for the disk to work on while the next bytes are made, and few calls.

@@ -7,7 +7,6 @@ namespace UnslothMerge.Execution;
 internal sealed record TensorResult(
     WriteTensor Written, TensorType Type, long Bytes, double? RelativeChange, IReadOnlyList<byte[]> Deferred)
 {
-    /// <summary>The tensor.</summary>
     public LogicalTensor Tensor => Written.Tensor;
 
     /// <summary>‖Q(W) − W‖ / ‖W‖ in the Frobenius norm, where the output is quantized.</summary>

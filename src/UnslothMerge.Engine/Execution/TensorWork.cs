@@ -15,13 +15,11 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
     private int _released;
     private int _disposed;
 
-    /// <summary>The tensor.</summary>
     public LogicalTensor Tensor => write.Tensor;
 
     /// <summary>The shard that it is written to.</summary>
     public WriteShard Shard => shard;
 
-    /// <summary>The number of pieces.</summary>
     public int Pieces { get; } = checked((int)pieces);
 
     /// <summary>The bytes that its deltas hold while it is in work.</summary>

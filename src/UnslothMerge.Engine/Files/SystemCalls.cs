@@ -1,9 +1,7 @@
 namespace UnslothMerge.Files;
 
-/// <summary>
-/// All calls to the C library, with their numbers and structures: those of Linux on x64 and arm64, and fsync(2) of every Unix.
-/// Linux's asynchronous I/O has no functions in the C library, so it goes by the numbers of its system calls.
-/// </summary>
+/// <summary>All calls to the C library, with their numbers and structures: those of Linux on x64 and arm64, and fsync(2) of every Unix.
+/// Linux's asynchronous I/O has no functions in the C library, so it goes by the numbers of its system calls.</summary>
 internal static unsafe partial class SystemCalls
 {
     public const int WriteOnly = 1;

@@ -23,6 +23,5 @@ internal readonly ref struct Piece(
     /// <summary>Decodes the weights of a tile.</summary>
     public void Decode(Tile tile) => reader.Decode(_stored, row, rows, tile);
 
-    /// <inheritdoc cref="IPieceDeltas.AddTo"/>
     public void AddDeltas(Tile tile) => deltas.AddTo(tile);
 }

@@ -2,10 +2,8 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Formats;
 
-/// <summary>
-/// Reads a rectangle of a stored matrix of bytes: as one piece where the rows lie side by side; of short rows the whole, from which a part
-/// is taken; of long ones only the part.
-/// </summary>
+/// <summary>Reads a rectangle of a stored matrix of bytes: as one piece where the rows lie side by side; of short rows the whole, from
+/// which a part is taken; of long ones only the part.</summary>
 internal static class StridedReads
 {
     /// <summary>So many bytes are read in the time of one system call.</summary>

@@ -3,10 +3,8 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats;
 
-/// <summary>
-/// How a logical tensor is stored in the output: as one stored tensor or several. A sink is part of a plan: immutable, without bytes or
-/// open files. <see cref="Open"/> gives the writer that a run works with.
-/// </summary>
+/// <summary>How a logical tensor is stored in the output: as one stored tensor or several. A sink is part of a plan: immutable, without
+/// bytes or open files. <see cref="Open"/> gives the writer that a run works with.</summary>
 internal abstract class TensorSink
 {
     /// <summary>The stored tensors, the weight first.</summary>
@@ -27,10 +25,8 @@ internal abstract class TensorSink
     /// <summary>True if the writer must have seen every row before it can write the first: each piece is then computed twice.</summary>
     public virtual bool NeedsSurvey => false;
 
-    /// <summary>
-    /// The dtype that rows are rounded to at the beginning of the writer's buffer, row after row, if they are: deltas can then be added to
-    /// stored values in one step, and a device can deliver such rows.
-    /// </summary>
+    /// <summary>The dtype that rows are rounded to at the beginning of the writer's buffer, row after row, if they are: deltas can then be
+    /// added to stored values in one step, and a device can deliver such rows.</summary>
     public virtual TensorType? RoundedType => null;
 
     /// <summary>Tiles begin at multiples of this many rows.</summary>
@@ -71,14 +67,7 @@ internal abstract class TensorWriter : IDisposable
     /// tensors.</summary>
     public virtual IReadOnlyList<byte[]> Finish() => [];
 
-    public void Dispose()
-    {
-        Dispose(true);
-        GC.SuppressFinalize(this);
-    }
-
-    /// <summary>Gives back what the writer holds.</summary>
-    protected virtual void Dispose(bool disposing)
+    public virtual void Dispose()
     {
     }
 }

@@ -2,10 +2,8 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Formats;
 
-/// <summary>
-/// Where the values of a logical tensor come from: one stored tensor or several, in whatever number format. A source is part of a plan:
-/// immutable, without bytes or open files. <see cref="Open"/> gives the reader that a run works with.
-/// </summary>
+/// <summary>Where the values of a logical tensor come from: one stored tensor or several, in whatever number format. A source is part of a
+/// plan: immutable, without bytes or open files. <see cref="Open"/> gives the reader that a run works with.</summary>
 internal abstract class TensorSource
 {
     /// <summary>The logical shape.</summary>
@@ -51,14 +49,7 @@ internal abstract class TensorReader : IDisposable
     /// <summary>Decodes a tile, which lies within the rows that <see cref="Read"/> gave.</summary>
     public abstract void Decode(ReadOnlySpan<byte> stored, long row, int rows, Tile tile);
 
-    public void Dispose()
-    {
-        Dispose(true);
-        GC.SuppressFinalize(this);
-    }
-
-    /// <summary>Gives back what the reader holds.</summary>
-    protected virtual void Dispose(bool disposing)
+    public virtual void Dispose()
     {
     }
 }

@@ -14,7 +14,6 @@ internal readonly ref struct Tile(Span<float> weight, Span<float> delta, long ro
     /// <summary>The first row in the matrix.</summary>
     public long Row { get; } = row;
 
-    /// <summary>The number of rows.</summary>
     public int Rows { get; } = rows;
 
     /// <summary>The first column in the matrix.</summary>
@@ -23,7 +22,6 @@ internal readonly ref struct Tile(Span<float> weight, Span<float> delta, long ro
     /// <summary>The number of columns, and the distance between two rows.</summary>
     public int Columns { get; } = columns;
 
-    /// <summary>One row of <see cref="Weight"/>.</summary>
     public Span<float> WeightRow(int row) => Weight.Slice(row * Columns, Columns);
 
     /// <summary>One row of <see cref="Delta"/>; empty where nothing is added.</summary>

@@ -65,10 +65,10 @@ internal sealed class TransposedSink(TensorSink sink, int inputs) : TensorSink
 
         public override IReadOnlyList<byte[]> Finish() => writer.Finish();
 
-        protected override void Dispose(bool disposing)
+        public override void Dispose()
         {
             writer.Dispose();
-            base.Dispose(disposing);
+            base.Dispose();
         }
 
         private void Transpose<T>(ReadOnlySpan<byte> values, int column, int count, Span<byte> buffer)

@@ -45,10 +45,10 @@ internal sealed class TransposedSource(TensorSource stored) : TensorSource
             ArrayPool<float>.Shared.Return(buffer);
         }
 
-        protected override void Dispose(bool disposing)
+        public override void Dispose()
         {
             reader.Dispose();
-            base.Dispose(disposing);
+            base.Dispose();
         }
     }
 }

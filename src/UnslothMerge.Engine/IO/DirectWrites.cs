@@ -2,10 +2,9 @@ using UnslothMerge.Files;
 
 namespace UnslothMerge.IO;
 
-/// <summary>
-/// Writes that a disk does past the page cache, while threads go on. The page cache takes a thread's time and fresh memory for every byte,
-/// the disk neither: a model is written soonest both ways at once. Only where the system has asynchronous direct writes.
-/// </summary>
+/// <summary>Writes that a disk does past the page cache, while threads go on. The page cache takes a thread's time and fresh memory for
+/// every byte, the disk neither: a model is written soonest both ways at once. Only where the system has asynchronous direct
+/// writes.</summary>
 internal sealed class DirectWrites : IDisposable
 {
     /// <summary>As many writes at a time as keep a disk busy.</summary>

@@ -4,10 +4,8 @@ using static UnslothMerge.Files.SystemCalls;
 
 namespace UnslothMerge.IO;
 
-/// <summary>
-/// Linux's asynchronous I/O, for files opened past the page cache: io_setup(2), io_submit(2), io_getevents(2), io_destroy(2), and
-/// O_DIRECT of open(2).
-/// </summary>
+/// <summary>Linux's asynchronous I/O, for files opened past the page cache: io_setup(2), io_submit(2), io_getevents(2), io_destroy(2), and
+/// O_DIRECT of open(2).</summary>
 internal static unsafe class LinuxAio
 {
     public static bool IsSupported => Aio.Direct != 0;

@@ -1,9 +1,7 @@
 namespace UnslothMerge.IO;
 
-/// <summary>
-/// Memory outside the garbage collector's heap: taken once per worker or target, given back at once. Tiles must neither grow the heap
-/// nor wait for a collection.
-/// </summary>
+/// <summary>Memory outside the garbage collector's heap: taken once per worker or target, given back at once. Tiles must neither grow the
+/// heap nor wait for a collection.</summary>
 internal sealed unsafe class NativeBuffer : IDisposable
 {
     private void* _pointer;

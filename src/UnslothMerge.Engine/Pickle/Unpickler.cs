@@ -1,11 +1,8 @@
 namespace UnslothMerge.Pickle;
 
-/// <summary>
-/// Reads the pickle of a flat state dict (str → tensor): only the opcodes that torch.save writes for one, and only the globals of
+/// <summary>Reads the pickle of a flat state dict (str → tensor): only the opcodes that torch.save writes for one, and only the globals of
 /// <see cref="PickledGlobals"/>. Everything else is an error, so no code of the file is executed. Nothing recurses, and every opcode adds
-/// at most one value, so the limits on opcodes and length bound time and memory.
-/// Source: CPython 3.13, <c>pickletools</c>.
-/// </summary>
+/// at most one value, so the limits on opcodes and length bound time and memory. Source: CPython 3.13, <c>pickletools</c>.</summary>
 internal sealed class Unpickler(byte[] pickle, string path)
 {
     /// <summary>Enough for 400,000 tensors.</summary>

@@ -6,10 +6,8 @@ namespace UnslothMerge.Pickle;
 /// place, or null.</summary>
 internal sealed record ZipEntry(long Header, long Length, string? Refusal);
 
-/// <summary>
-/// The central directory of a zip archive, ZIP64 included. .NET's ZipArchive does not say where an entry's bytes lie in the file. Source:
-/// APPNOTE.TXT 6.3.10.
-/// </summary>
+/// <summary>The central directory of a zip archive, ZIP64 included. .NET's ZipArchive does not say where an entry's bytes lie in the file.
+/// Source: APPNOTE.TXT 6.3.10.</summary>
 internal sealed class ZipDirectory
 {
     /// <summary>The largest central directory that is read, in bytes: about a million tensors.</summary>

@@ -3,9 +3,8 @@ using UnslothMerge.Files;
 
 namespace UnslothMerge.Safetensors;
 
-/// <summary>
-/// <c>model.safetensors.index.json</c>: which shard holds which tensor. Source: huggingface_hub 1.29, <c>save_torch_state_dict</c>.
-/// </summary>
+/// <summary><c>model.safetensors.index.json</c>: which shard holds which tensor. Source: huggingface_hub 1.29,
+/// <c>save_torch_state_dict</c>.</summary>
 internal static class ShardIndex
 {
     public const string FileName = "model.safetensors.index.json";

@@ -12,12 +12,10 @@ internal sealed record TensorSpec(string Name, TensorType Type, IReadOnlyList<lo
 /// <summary>A tensor of at most so many bytes (U8), whose length depends on the data.</summary>
 internal sealed record DeferredSpec(string Name, int MaxBytes);
 
-/// <summary>
-/// The layout of one safetensors file to be written: the header's bytes, and where each tensor's data will lie.
-/// Tensors are ordered as the reference writer orders them, by dtype (descending) and then by name; the header is compact JSON,
-/// <c>__metadata__</c> first, padded with spaces to a multiple of 8. Source: huggingface/safetensors 0.8, <c>prepare</c>.
-/// Tensors whose length depends on the data come last: the header has room for them, and <see cref="Complete"/> fills it in.
-/// </summary>
+/// <summary>The layout of one safetensors file to be written: the header's bytes, and where each tensor's data will lie. Tensors are
+/// ordered as the reference writer orders them, by dtype (descending) and then by name; the header is compact JSON, <c>__metadata__</c>
+/// first, padded with spaces to a multiple of 8. Source: huggingface/safetensors 0.8, <c>prepare</c>. Tensors whose length depends on the
+/// data come last: the header has room for them, and <see cref="Complete"/> fills it in.</summary>
 internal sealed class ShardLayout
 {
     private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };

@@ -1,9 +1,7 @@
 namespace UnslothMerge.Safetensors;
 
-/// <summary>
-/// The dtypes of the safetensors format, in the format's own ascending order (a writer sorts by it, descending).
-/// The names are spelled as in the file. Source: huggingface/safetensors 0.8, <c>Dtype</c>.
-/// </summary>
+/// <summary>The dtypes of the safetensors format, in the format's own ascending order (a writer sorts by it, descending). The names are
+/// spelled as in the file. Source: huggingface/safetensors 0.8, <c>Dtype</c>.</summary>
 #pragma warning disable CA1707 // the format spells some of its dtypes with underscores
 internal enum TensorType
 {

@@ -1,9 +1,7 @@
 namespace UnslothMerge.Simd;
 
-/// <summary>
-/// The last step of a tile: weight + delta in fp32, rounded once to nearest even into the output format. The weight may still be as the
-/// base stores it, and is then widened on the way. NaN is stored as the canonical quiet NaN.
-/// </summary>
+/// <summary>The last step of a tile: weight + delta in fp32, rounded once to nearest even into the output format. The weight may still be
+/// as the base stores it, and is then widened on the way. NaN is stored as the canonical quiet NaN.</summary>
 /// <remarks>An empty delta means a pure conversion: nothing is added, so a negative zero stays one.</remarks>
 internal static unsafe class Combine
 {

@@ -3,10 +3,8 @@ namespace UnslothMerge.Simd;
 /// <summary>Decodes stored floats into an fp32 plane. Exact, except that a double is rounded once.</summary>
 internal static unsafe class FloatFormats
 {
-    /// <summary>
-    /// The positive quiet NaN without payload. Every NaN is written as this one: the NaN that an addition gives
-    /// differs between x86 and Arm, and with the order of the operands.
-    /// </summary>
+    /// <summary>The positive quiet NaN without payload. Every NaN is written as this one: the NaN that an addition gives differs between
+    /// x86 and Arm, and with the order of the operands.</summary>
     public static float QuietNaN => BitConverter.UInt32BitsToSingle(0x7FC0_0000);
 
     /// <summary>Decodes with the widest vectors, or with a given width; every width gives the same bits.</summary>

@@ -213,10 +213,8 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
             where T : unmanaged, ILanes<T> => T.AndBits(T.GreaterThan(x, threshold), T.BroadcastBits(step));
     }
 
-    /// <summary>
-    /// One comparison, with the only threshold in the value's part of -1 … 1. Parts ascend with the value, however it is rounded: so it
-    /// exceeds all thresholds in lower parts, and none in higher ones.
-    /// </summary>
+    /// <summary>One comparison, with the only threshold in the value's part of -1 … 1. Parts ascend with the value, however it is rounded:
+    /// so it exceeds all thresholds in lower parts, and none in higher ones.</summary>
     private readonly struct ByParts : ISearch
     {
         // 15x, rounded, in the lowest bits of a float so large that it has no others.

@@ -18,7 +18,6 @@ internal readonly struct FloatGrid(int mantissaBits, int bias, int signBit, floa
 
     private readonly uint _bias = (127u - (uint)bias) << 23;
 
-    /// <summary>The smallest normal number.</summary>
     private readonly float _smallestNormal = MathF.ScaleB(1, 1 - bias);
 
     /// <summary>The number whose unit in the last place is that of the subnormal ones.</summary>

@@ -1,10 +1,8 @@
 namespace UnslothMerge.Simd;
 
-/// <summary>
-/// Sixteen fp32 lanes, the unit in which every kernel works. Each implementation holds them in as many registers
-/// as its instruction set needs (one of 512 bits, two of 256 or four of 128), so a kernel is written once, the JIT
-/// specialises it, and every width computes the same bits.
-/// </summary>
+/// <summary>Sixteen fp32 lanes, the unit in which every kernel works. Each implementation holds them in as many registers as its
+/// instruction set needs (one of 512 bits, two of 256 or four of 128), so a kernel is written once, the JIT specialises it, and every width
+/// computes the same bits.</summary>
 /// <remarks>
 /// "Bits" in a name means that the lanes are taken as 32-bit unsigned integers. Everything else is IEEE 754 fp32,
 /// each operation rounded once to nearest even.

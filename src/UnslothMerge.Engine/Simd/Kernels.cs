@@ -5,10 +5,8 @@ internal static class Kernels
 {
     private static int _begun;
 
-    /// <summary>
-    /// Lets the runtime compile them while the caller goes on: no image can hold them ready, because they are made for the processor at
-    /// hand, and the first workers would wait for them.
-    /// </summary>
+    /// <summary>Lets the runtime compile them while the caller goes on: no image can hold them ready, because they are made for the
+    /// processor at hand, and the first workers would wait for them.</summary>
     public static void Prepare()
     {
         if (Interlocked.Exchange(ref _begun, 1) == 0)

@@ -138,10 +138,8 @@ internal static unsafe class LoraKernel
         }
     }
 
-    /// <summary>
-    /// TRows rows × T.LoraGroups groups of sixteen columns, all sums in registers over the whole rank.
-    /// Both counts are constants for the JIT, which drops the rows and groups that are not used.
-    /// </summary>
+    /// <summary>TRows rows × T.LoraGroups groups of sixteen columns, all sums in registers over the whole rank. Both counts are constants
+    /// for the JIT, which drops the rows and groups that are not used.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void MicroKernel<T, TRows>(float* left, float* right, float* delta, int rank, nint deltaStride, bool assign)
         where T : unmanaged, ILanes<T>

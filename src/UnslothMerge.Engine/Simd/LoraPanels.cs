@@ -1,10 +1,8 @@
 namespace UnslothMerge.Simd;
 
-/// <summary>
-/// The right matrix of a LoRA product, [rank, columns], packed for <see cref="LoraKernel"/>: panels of
-/// <see cref="Width"/> columns, each [rank, Width] row-major, one after the other, the last one padded with zeros.
-/// The inner loop then reads contiguous memory. The layout is the same for every instruction set.
-/// </summary>
+/// <summary>The right matrix of a LoRA product, [rank, columns], packed for <see cref="LoraKernel"/>: panels of <see cref="Width"/>
+/// columns, each [rank, Width] row-major, one after the other, the last one padded with zeros. The inner loop then reads contiguous memory.
+/// The layout is the same for every instruction set.</summary>
 /// <remarks>Align the memory to 64 bytes: a vector across two cache lines costs two loads.</remarks>
 internal static class LoraPanels
 {

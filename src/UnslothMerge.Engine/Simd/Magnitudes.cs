@@ -1,17 +1,13 @@
 namespace UnslothMerge.Simd;
 
-/// <summary>
-/// Norms of merged weights and their rescaling (DoRA). There is little to compute, so vectors of 256 bits are enough; partial sums are
-/// added pairwise at the end, so that every instruction set gives the same bits.
-/// </summary>
+/// <summary>Norms of merged weights and their rescaling (DoRA). There is little to compute, so vectors of 256 bits are enough; partial sums
+/// are added pairwise at the end, so that every instruction set gives the same bits.</summary>
 internal static unsafe class Magnitudes
 {
     private const int Parts = 32;
 
-    /// <summary>
-    /// Σⱼ (weight[j] + delta[j])². Sums of four squares are fp32, all else is double: over a row this changes the norm by less than 1e-8 of
-    /// it, and never by more than 2e-7.
-    /// </summary>
+    /// <summary>Σⱼ (weight[j] + delta[j])². Sums of four squares are fp32, all else is double: over a row this changes the norm by less
+    /// than 1e-8 of it, and never by more than 2e-7.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static double SquaredNorm(ReadOnlySpan<float> weight, ReadOnlySpan<float> delta)
     {
@@ -67,10 +63,8 @@ internal static unsafe class Magnitudes
         }
     }
 
-    /// <summary>
-    /// delta[j] = factor · (weight[j] + delta[j]) − weight[j], in fp32 with compensated rounding errors, also where weight and delta nearly
-    /// cancel: as exact as double, without its conversions.
-    /// </summary>
+    /// <summary>delta[j] = factor · (weight[j] + delta[j]) − weight[j], in fp32 with compensated rounding errors, also where weight and
+    /// delta nearly cancel: as exact as double, without its conversions.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Rescale(ReadOnlySpan<float> weight, Span<float> delta, double factor)
     {
@@ -97,7 +91,6 @@ internal static unsafe class Magnitudes
         }
     }
 
-    /// <inheritdoc cref="Rescale(ReadOnlySpan{float}, Span{float}, double)"/>
     public static void Rescale(ReadOnlySpan<float> weight, Span<float> delta, ReadOnlySpan<double> factors)
     {
         for (int i = 0; i < weight.Length; i++)

@@ -22,7 +22,6 @@ internal static unsafe class Quantization
         }
     }
 
-    /// <summary>The largest magnitude of some values.</summary>
     public static float LargestMagnitude(ReadOnlySpan<float> values, SimdWidth? width = null)
     {
         fixed (float* v = values)

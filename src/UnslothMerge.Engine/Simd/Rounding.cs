@@ -1,9 +1,7 @@
 namespace UnslothMerge.Simd;
 
-/// <summary>
-/// Conversions between fp32 and the 16-bit formats, on integer lanes, exact for every value: to nearest, ties to even.
-/// The hardware's own are no help: vcvtneps2bf16 flushes denormals to zero, and .NET 10 does not expose F16C.
-/// </summary>
+/// <summary>Conversions between fp32 and the 16-bit formats, on integer lanes, exact for every value: to nearest, ties to even. The
+/// hardware's own are no help: vcvtneps2bf16 flushes denormals to zero, and .NET 10 does not expose F16C.</summary>
 /// <remarks>Nothing here minds NaNs, which would cost a quarter of the speed; the callers see to them.</remarks>
 internal static class Rounding
 {

@@ -10,10 +10,8 @@ internal enum SimdWidth
 
 internal static class SimdWidths
 {
-    /// <summary>
-    /// The widest one that the processor has; a constant for the JIT. Every width works on every machine
-    /// (.NET emulates the missing ones) and gives the same bits.
-    /// </summary>
+    /// <summary>The widest one that the processor has; a constant for the JIT. Every width works on every machine (.NET emulates the
+    /// missing ones) and gives the same bits.</summary>
     public static SimdWidth Widest =>
         Vector512.IsHardwareAccelerated ? SimdWidth.Vector512 : Vector256.IsHardwareAccelerated ? SimdWidth.Vector256 : SimdWidth.Vector128;
 }

@@ -10,7 +10,6 @@ internal record struct TileStatistics
     /// <summary>Σ weight², before the merge.</summary>
     public double WeightSquares { get; set; }
 
-    /// <summary>Σ delta².</summary>
     public double DeltaSquares { get; set; }
 
     /// <summary>Σ value² after the merge, where the output is quantized.</summary>

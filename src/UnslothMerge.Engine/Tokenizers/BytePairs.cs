@@ -1,10 +1,7 @@
 namespace UnslothMerge.Tokenizers;
 
-/// <summary>
-/// What a byte-pair vocabulary has of the samples of <see cref="RoundTrip"/>: the tokens and merges that occur in them. Encoding a sample
-/// needs no others,
-/// so that a vocabulary of 250,000 tokens need not be held.
-/// </summary>
+/// <summary>What a byte-pair vocabulary has of the samples of <see cref="RoundTrip"/>: the tokens and merges that occur in them. Encoding a
+/// sample needs no others, so that a vocabulary of 250,000 tokens need not be held.</summary>
 internal sealed class BytePairs
 {
     private readonly Dictionary<string, int> _tokens = new(StringComparer.Ordinal);

@@ -7,9 +7,8 @@ namespace UnslothMerge.Tokenizers;
 /// checked.</summary>
 internal sealed record RoundTripResult(bool? Passed, string Detail);
 
-/// <summary>
-/// Encodes a sample and decodes the ids: a vocabulary that is damaged, or whose merges belong to another, does not give the text back.
-/// </summary>
+/// <summary>Encodes a sample and decodes the ids: a vocabulary that is damaged, or whose merges belong to another, does not give the text
+/// back.</summary>
 internal static partial class RoundTrip
 {
     private const string Sample = "The rain in Spain, 3.14 = π; Grüße, 你好 🙂\n\tif (x) { return; }";
@@ -25,12 +24,10 @@ internal static partial class RoundTrip
     /// <summary>True if a text in UTF-8 is a part of a sample as the tokens of byte-pair vocabularies spell it.</summary>
     public static bool Occurs(ReadOnlySpan<byte> token) => Spelled.AsSpan().IndexOf(token) >= 0;
 
-    /// <inheritdoc cref="Occurs(ReadOnlySpan{byte})"/>
     public static bool Occurs(string token) => Occurs(Encoding.UTF8.GetBytes(token));
 
-    /// <summary>
-    /// Bytes as GPT-2's vocabulary spells them: those that print as themselves, the others by the characters from U+0100 on.
-    /// </summary>
+    /// <summary>Bytes as GPT-2's vocabulary spells them: those that print as themselves, the others by the characters from U+0100
+    /// on.</summary>
     public static string ByteLevel(ReadOnlySpan<byte> bytes)
     {
         var text = new StringBuilder(bytes.Length);

@@ -8,7 +8,6 @@ internal static class TokenIds
     /// <summary>The name of the model's own config.</summary>
     public const string ModelConfigName = "config.json";
 
-    /// <summary>The name of the config of its generation.</summary>
     public const string GenerationConfigName = "generation_config.json";
 
     /// <summary>The ids that config.json or generation_config.json gives a special token (<c>eos</c>, <c>bos</c> or <c>pad</c>); a model

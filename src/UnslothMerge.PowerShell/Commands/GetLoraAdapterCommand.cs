@@ -15,7 +15,6 @@ public sealed class GetLoraAdapterCommand : PathCommand
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string? Base { get; set; }
 
-    /// <inheritdoc/>
     protected override void BeginProcessing()
     {
         if (Base is not null)

@@ -41,7 +41,6 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     [ValidateNotNullOrEmpty]
     public string Destination { get; set; } = ".";
 
-    /// <inheritdoc/>
     protected override void ProcessRecord()
     {
         if (ParameterSetName == PipelineSet)
@@ -56,7 +55,6 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
         Emit(merge, merge.Tensors);
     }
 
-    /// <inheritdoc/>
     protected override void EndProcessing()
     {
         if (_input.Plan is { } merge)

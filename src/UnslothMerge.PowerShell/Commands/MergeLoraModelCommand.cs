@@ -38,7 +38,6 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     [Parameter(Mandatory = true, ParameterSetName = PipelineSet, ValueFromPipeline = true)]
     public MergeTensor? InputObject { get; set; }
 
-    /// <inheritdoc/>
     protected override void BeginProcessing()
     {
         base.BeginProcessing();
@@ -54,7 +53,6 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         }
     }
 
-    /// <inheritdoc/>
     protected override void ProcessRecord()
     {
         if (ParameterSetName == PipelineSet)
@@ -72,7 +70,6 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         Emit(Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), Steps(), Options)));
     }
 
-    /// <inheritdoc/>
     protected override void EndProcessing()
     {
         if (_input.Plan is not { } plan)

@@ -60,7 +60,6 @@ public sealed class SaveMergedModelCommand : OutputCommand
     [Parameter]
     public SwitchParameter NoSync { get; set; }
 
-    /// <inheritdoc/>
     protected override void BeginProcessing()
     {
         if (Method == SaveMethod.lora && ModelParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
@@ -73,10 +72,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
         base.BeginProcessing();
     }
 
-    /// <inheritdoc/>
     protected override void ProcessRecord() => Engine(() => _input.Add(InputObject));
 
-    /// <inheritdoc/>
     protected override void EndProcessing()
     {
         if (_input.Plan is not { } plan)

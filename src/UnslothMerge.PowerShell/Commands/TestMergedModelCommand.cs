@@ -2,10 +2,8 @@ using UnslothMerge.Verification;
 
 namespace UnslothMerge.PowerShell.Commands;
 
-/// <summary>
-/// Tests a saved model: checks files, names, config, tokenizer and values against base and adapters, by reference formulas in float64.
-/// Emits one object per check, or with -Quiet one boolean.
-/// </summary>
+/// <summary>Tests a saved model: checks files, names, config, tokenizer and values against base and adapters, by reference formulas in
+/// float64. Emits one object per check, or with -Quiet one boolean.</summary>
 [Cmdlet(VerbsDiagnostic.Test, "MergedModel", DefaultParameterSetName = PipelineSet)]
 [OutputType(typeof(ModelCheck), typeof(bool))]
 public sealed class TestMergedModelCommand : DeltaCommand
@@ -70,7 +68,6 @@ public sealed class TestMergedModelCommand : DeltaCommand
     [ValidateRange(1, 1024)]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
 
-    /// <inheritdoc/>
     protected override void ProcessRecord()
     {
         if (ParameterSetName == PipelineSet && MyInvocation.ExpectingInput)
@@ -87,7 +84,6 @@ public sealed class TestMergedModelCommand : DeltaCommand
         }
     }
 
-    /// <inheritdoc/>
     protected override void EndProcessing()
     {
         var (plan, tensors) = ParameterSetName == PipelineSet ? FromPipeline() : FromBase();

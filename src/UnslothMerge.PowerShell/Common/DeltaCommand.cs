@@ -17,9 +17,8 @@ public abstract class DeltaCommand : EngineCommand
     [Parameter]
     public int Seed { get; set; }
 
-    /// <summary>
-    /// Keeps embedding and head tied: the change of one is added to the shared weight. By default both are written if they differ.
-    /// </summary>
+    /// <summary>Keeps embedding and head tied: the change of one is added to the shared weight. By default both are written if they
+    /// differ.</summary>
     [Parameter]
     public SwitchParameter KeepTied { get; set; }
 
@@ -42,7 +41,6 @@ public abstract class DeltaCommand : EngineCommand
     /// <summary>The parsed parameters.</summary>
     private protected PlanOptions Options { get; private set; } = null!;
 
-    /// <inheritdoc/>
     protected override void BeginProcessing() => Options = Engine(() => new PlanOptions
     {
         Combination = Enum.Parse<Adapters.Combining.CombinationType>(

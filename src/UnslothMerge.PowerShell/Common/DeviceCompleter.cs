@@ -13,7 +13,6 @@ public sealed class DeviceCompleter : IArgumentCompleter
         ("cuda", "The first NVIDIA GPU; cuda:1 is the second"),
     ];
 
-    /// <inheritdoc/>
     public IEnumerable<CompletionResult> CompleteArgument(
         string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters) =>
         Devices.Where(d => d.Name.StartsWith(wordToComplete, StringComparison.OrdinalIgnoreCase))

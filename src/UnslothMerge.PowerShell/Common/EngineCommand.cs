@@ -10,14 +10,12 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
     /// <summary>Cancelled when the user presses Ctrl+C.</summary>
     private protected CancellationToken Stop => _stop.Token;
 
-    /// <inheritdoc/>
     public void Dispose()
     {
         _stop.Dispose();
         GC.SuppressFinalize(this);
     }
 
-    /// <inheritdoc/>
     protected override void StopProcessing() => _stop.Cancel();
 
     /// <summary>Runs engine code; its errors end the command.</summary>

@@ -18,7 +18,6 @@ internal sealed class MergeInput
         _tensors.Where(t => t.Value.Strength is not null).ToDictionary(t => t.Key, t => t.Value.Strength!.Value);
 
     /// <summary>Takes one object from the pipeline.</summary>
-    /// <exception cref="MergeException">It is not a tensor of this merge, or came before.</exception>
     public void Add(object? item)
     {
         var value = item is PSObject wrapped ? wrapped.BaseObject : item;
@@ -57,9 +56,6 @@ internal sealed class MergeInput
     }
 
     /// <summary>The tensors to write, with their strengths.</summary>
-    /// <param name="allowPartial">True if tensors may be missing.</param>
-    /// <param name="destination">Where they go, for the error.</param>
-    /// <exception cref="MergeException">The model would be incomplete, or a strength is not possible.</exception>
     public IReadOnlyList<LogicalTensor> Select(bool allowPartial, string destination)
     {
         var missing = Plan!.Tensors.Where(t => !_tensors.ContainsKey(t.Ordinal)).Select(t => t.Name).ToList();
@@ -76,9 +72,7 @@ internal sealed class MergeInput
         return [.. Tensors.Select(t => Plan.Tensors[t.Ordinal].WithStrength(t.Strength ?? 1))];
     }
 
-    /// <summary>Opens a base and adapters, with their weights.</summary>
-    /// <param name="adapters">The directories of the adapters.</param>
-    /// <param name="weights">Their weights: none (all 1), or one for each.</param>
+    /// <summary>The adapters with their weights: none (all 1), or one for each.</summary>
     public static IReadOnlyList<AdapterStep> Steps(IReadOnlyList<string> adapters, double[]? weights) =>
         weights is null || weights.Length == adapters.Count
             ? [.. adapters.Select((a, i) => new AdapterStep(AdapterDirectory.Open(a), weights?[i] ?? 1))]

@@ -4,14 +4,8 @@ using UnslothMerge.Execution;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>
-/// Shows the progress of a save or a test on the pipeline's thread: silent for the first two seconds, then five times a second. A model
-/// of several shards has a second bar for the shard in work.
-/// </summary>
-/// <param name="write">Where records go: Cmdlet.WriteProgress.</param>
-/// <param name="activity">What is done.</param>
-/// <param name="shards">The files that are written, if any are.</param>
-/// <param name="time">The clock.</param>
+/// <summary>Shows the progress of a save or a test on the pipeline's thread: silent for the first two seconds, then five times a second. A
+/// model of several shards has a second bar for the shard in work.</summary>
 internal sealed class MergeProgressRecord(
     Action<ProgressRecord> write, string activity, IReadOnlyList<WriteShard> shards, TimeProvider time) : IProgress<MergeProgress>
 {

@@ -16,10 +16,8 @@ public abstract class OutputCommand : EngineCommand
     [ValidateSet("auto", "bfloat16", "float16", "float32", "BF16", "F16", "F32")]
     public string DType { get; set; } = OutputOptions.Auto;
 
-    /// <summary>
-    /// The FP8 scales: per block of 128 × 128 (DeepSeek, transformers) or per channel (compressed-tensors). As in an FP8 base, else
-    /// block.
-    /// </summary>
+    /// <summary>The FP8 scales: per block of 128 × 128 (DeepSeek, transformers) or per channel (compressed-tensors). As in an FP8 base,
+    /// else block.</summary>
     [Parameter]
     [ValidateSet("block", "channel")]
     public string? Strategy { get; set; }
@@ -65,19 +63,15 @@ public abstract class OutputCommand : EngineCommand
     [ValidateNotNullOrEmpty]
     public string MaximumMemoryUsage { get; set; } = MemoryAmount.Default;
 
-    /// <summary>
-    /// The device that merges: auto (the faster one), cpu (the same bytes on every machine), cuda or cuda:1. A GPU needs a libtorch; see
-    /// UNSLOTHMERGE_LIBTORCH.
-    /// </summary>
+    /// <summary>The device that merges: auto (the faster one), cpu (the same bytes on every machine), cuda or cuda:1. A GPU needs a
+    /// libtorch; see UNSLOTHMERGE_LIBTORCH.</summary>
     [Parameter]
     [ArgumentCompleter(typeof(DeviceCompleter))]
     [ValidateNotNullOrEmpty]
     public string Device { get; set; } = "auto";
 
-    /// <summary>
-    /// A directory for shards on their way to the Hub. Not used yet: a model is written beside its destination, and everything else stays
-    /// in memory. The system's temporary directory by default.
-    /// </summary>
+    /// <summary>A directory for shards on their way to the Hub. Not used yet: a model is written beside its destination, and everything
+    /// else stays in memory. The system's temporary directory by default.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
     [PSDefaultValue(Help = "The system's temporary directory")]
@@ -92,7 +86,6 @@ public abstract class OutputCommand : EngineCommand
     /// <summary>The parsed parameters.</summary>
     private protected OutputOptions Options { get; private set; } = null!;
 
-    /// <inheritdoc/>
     protected override void BeginProcessing()
     {
         var doubleQuantization = MyInvocation.BoundParameters.ContainsKey(nameof(DoubleQuantization)) ? (bool?)DoubleQuantization : null;

@@ -3,11 +3,8 @@ using UnslothMerge.Formats.BitsAndBytes;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>What the parameters of an <see cref="OutputCommand"/> say, read once, before a model is.</summary>
-/// <param name="Write">How the output is stored.</param>
-/// <param name="Memory">How much memory may be taken.</param>
-/// <param name="Device">The device that merges.</param>
-/// <param name="TemporaryLocation">A directory that exists.</param>
+/// <summary>What the parameters of an <see cref="OutputCommand"/> say, read once, before a model is. The temporary location
+/// exists.</summary>
 internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, DeviceRequest Device, string TemporaryLocation)
 {
     /// <summary>The default largest shard, Unsloth's and the Hub's.</summary>
@@ -16,11 +13,8 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
     /// <summary>The dtype that leaves it to the model.</summary>
     public const string Auto = "auto";
 
-    /// <summary>Reads the parameters.</summary>
-    /// <param name="command">The command that has them.</param>
-    /// <param name="doubleQuantization">-DoubleQuantization; null if it is not given.</param>
-    /// <param name="temporary">The path that -TemporaryLocation means.</param>
-    /// <exception cref="MergeException">One cannot be read, or has no effect beside the others.</exception>
+    /// <summary>Reads the parameters, and refuses those that have no effect beside the others. -DoubleQuantization is null if it is not
+    /// given.</summary>
     public static OutputOptions Parse(OutputCommand command, bool? doubleQuantization, string temporary)
     {
         var type = command.DType.Equals(Auto, StringComparison.OrdinalIgnoreCase) ? (TensorType?)null

@@ -21,7 +21,6 @@ public abstract class PathCommand : EngineCommand
     [ArgumentCompleter(typeof(PathCompleter))]
     public string[] LiteralPath { get; set; } = [];
 
-    /// <inheritdoc/>
     protected override void ProcessRecord()
     {
         var literal = ParameterSetName == LiteralPathSet;

@@ -3,22 +3,14 @@ using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Common;
 
-/// <summary>A file that a save will write.</summary>
-/// <param name="Name">Its name.</param>
-/// <param name="Bytes">Its length, where it is known before.</param>
-/// <param name="What">What it is.</param>
+/// <summary>A file that a save will write, its length where it is known before, and what it is.</summary>
 internal sealed record DescribedFile(string Name, long? Bytes, string What);
 
-/// <summary>Describes a save: in one line for -Confirm and -Verbose, per file for -WhatIf.</summary>
-/// <param name="Summary">The whole in a line.</param>
-/// <param name="Files">Every file.</param>
-/// <param name="Reasons">Why matrices of a quantized model stay in 16 bits, a line a reason.</param>
+/// <summary>Describes a save: in one line for -Confirm and -Verbose, per file for -WhatIf. The reasons say why matrices of a quantized model
+/// stay in 16 bits, one a line.</summary>
 internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFile> Files, IReadOnlyList<string> Reasons)
 {
     /// <summary>Describes a model.</summary>
-    /// <param name="plan">What is written.</param>
-    /// <param name="method">The save method's name.</param>
-    /// <param name="extras">Its files beside the weights.</param>
     public static SaveDescription OfModel(WritePlan plan, SaveMethod method, ModelExtras extras)
     {
         var tensors = plan.Tensors.ToList();
@@ -58,7 +50,6 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
     }
 
     /// <summary>The summary and one line per file.</summary>
-    /// <param name="destination">Where they go.</param>
     public string Text(Destination destination)
     {
         var width = Files.Max(f => f.Name.Length);

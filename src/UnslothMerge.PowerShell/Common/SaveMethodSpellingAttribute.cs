@@ -5,7 +5,6 @@ namespace UnslothMerge.PowerShell.Common;
 [AttributeUsage(AttributeTargets.Property)]
 public sealed class SaveMethodSpellingAttribute : ArgumentTransformationAttribute
 {
-    /// <inheritdoc/>
     public override object Transform(EngineIntrinsics engineIntrinsics, object inputData) => inputData is not string text
         ? inputData
         : text.Trim().Replace(' ', '_').Replace('-', '_').ToLowerInvariant() switch

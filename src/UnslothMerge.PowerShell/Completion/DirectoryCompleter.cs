@@ -3,10 +3,8 @@ using System.Management.Automation.Language;
 
 namespace UnslothMerge.PowerShell.Completion;
 
-/// <summary>
-/// Offers directories of one kind: those below the current location or below what has been typed, then those in the local Hugging Face
-/// cache. It looks a few levels deep and for a moment only; where it finds nothing PowerShell completes paths as usual.
-/// </summary>
+/// <summary>Offers directories of one kind: those below the current location or below what has been typed, then those in the local Hugging
+/// Face cache. It looks a few levels deep and for a moment only; where it finds nothing PowerShell completes paths as usual.</summary>
 public abstract class DirectoryCompleter : IArgumentCompleter
 {
     private const int Depth = 4;
@@ -14,7 +12,6 @@ public abstract class DirectoryCompleter : IArgumentCompleter
     private static readonly EnumerationOptions Readable =
         new() { IgnoreInaccessible = true, AttributesToSkip = FileAttributes.Hidden | FileAttributes.System };
 
-    /// <inheritdoc/>
     public IEnumerable<CompletionResult> CompleteArgument(
         string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters)
     {

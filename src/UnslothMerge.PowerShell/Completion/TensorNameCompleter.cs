@@ -6,7 +6,6 @@ namespace UnslothMerge.PowerShell.Completion;
 /// <summary>Offers the names of a model's tensors, and a pattern for each of its modules.</summary>
 public sealed class TensorNameCompleter : IArgumentCompleter
 {
-    /// <inheritdoc/>
     public IEnumerable<CompletionResult> CompleteArgument(
         string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters)
     {

@@ -3,21 +3,17 @@ using System.Runtime.Loader;
 
 namespace UnslothMerge.PowerShell.Isolation;
 
-/// <summary>
-/// Keeps the engine and what it depends on out of the session: PowerShell loads only this assembly, and the engine comes from a load
-/// context of its own over <c>bin/engine</c>, so that another module's version of a library never meets ours. What a folder there holds
-/// that is called as this platform (<c>linux-x64</c> …) was compiled ahead for it and comes first.
-/// </summary>
+/// <summary>Keeps the engine and what it depends on out of the session: PowerShell loads only this assembly, and the engine comes from a
+/// load context of its own over <c>bin/engine</c>, so that another module's version of a library never meets ours. What a folder there
+/// holds that is called as this platform (<c>linux-x64</c> …) was compiled ahead for it and comes first.</summary>
 public sealed class EngineLoader : IModuleAssemblyInitializer, IModuleAssemblyCleanup
 {
     private const string Engine = "UnslothMerge.Engine";
     private static readonly Lazy<EngineContext> Context =
         new(() => new EngineContext(Path.Combine(Path.GetDirectoryName(typeof(EngineLoader).Assembly.Location)!, "engine")));
 
-    /// <inheritdoc/>
     public void OnImport() => AssemblyLoadContext.Default.Resolving += Resolve;
 
-    /// <inheritdoc/>
     public void OnRemove(PSModuleInfo psModuleInfo) => AssemblyLoadContext.Default.Resolving -= Resolve;
 
     // The one name that crosses the border; everything behind it is resolved inside.

@@ -7,9 +7,8 @@ public enum CombinationType
     /// <summary>The weighted sum.</summary>
     sum,
 
-    /// <summary>
-    /// TIES: keeps the largest elements of each delta, elects a sign per element, and averages the values with that sign.
-    /// </summary>
+    /// <summary>TIES: keeps the largest elements of each delta, elects a sign per element, and averages the values with that
+    /// sign.</summary>
     ties,
 
     /// <summary>DARE: drops random elements, rescales the others, and sums.</summary>

@@ -58,7 +58,6 @@ public sealed class LoraAdapter
     public LoraTarget[] Targets { get; }
 #pragma warning restore CA1819
 
-    /// <inheritdoc/>
     public override string ToString() => Path;
 }
 
@@ -103,6 +102,5 @@ public sealed class LoraTarget
     /// <summary>The tensors of the adapter, separated by commas.</summary>
     public string Inputs { get; }
 
-    /// <inheritdoc/>
     public override string ToString() => Module;
 }

@@ -122,13 +122,10 @@ public sealed class MergeMemoryPlan
     /// <summary>What to change; null if it fits.</summary>
     public string? Advice { get; }
 
-    /// <summary>
-    /// The approximate duration of a save, from a short measurement of the cores and the disk of the destination. Reading a base from a
-    /// slow disk takes longer. Null if nothing can be written at the destination.
-    /// </summary>
+    /// <summary>The approximate duration of a save, from a short measurement of the cores and the disk of the destination. Reading a base
+    /// from a slow disk takes longer. Null if nothing can be written at the destination.</summary>
     public TimeSpan? EstimatedTime { get; }
 
-    /// <inheritdoc/>
     public override string ToString() => Base;
 }
 
@@ -163,6 +160,5 @@ public sealed class MergeMemoryStage
     /// <summary>Needed on the disk of the destination.</summary>
     public long Disk { get; }
 
-    /// <inheritdoc/>
     public override string ToString() => Stage;
 }

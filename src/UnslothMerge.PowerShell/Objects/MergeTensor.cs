@@ -44,9 +44,8 @@ public sealed class MergeTensor
     /// <summary>The adapters that change it, separated by commas.</summary>
     public string Adapters => string.Join(", ", _tensor.Adapters);
 
-    /// <summary>
-    /// The factor of the deltas: 1 merges as trained, 0 keeps the base, any finite number is allowed. Null for a tensor that does not
-    /// change. Save-MergedModel refuses values other than 0 and 1 for changes that are not additive, such as replacements.
+    /// <summary>The factor of the deltas: 1 merges as trained, 0 keeps the base, any finite number is allowed. Null for a tensor that
+    /// does not change. Save-MergedModel refuses values other than 0 and 1 for changes that are not additive, such as replacements.
     /// </summary>
     public double? Strength
     {
@@ -64,6 +63,5 @@ public sealed class MergeTensor
 
     internal int Ordinal => _tensor.Ordinal;
 
-    /// <inheritdoc/>
     public override string ToString() => Name;
 }

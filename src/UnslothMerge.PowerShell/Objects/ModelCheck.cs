@@ -30,9 +30,8 @@ public sealed class ModelCheck
     public string[] Tensors { get; }
 #pragma warning restore CA1819
 
-    /// <summary>
-    /// The largest error against float64, in ulps of result or base, whichever is larger; null for checks without values.
-    /// </summary>
+    /// <summary>The largest error against float64, in ulps of result or base, whichever is larger; null for checks without
+    /// values.</summary>
     public double? WorstUlps { get; }
 
     /// <summary>The tensor with that error.</summary>
@@ -41,6 +40,5 @@ public sealed class ModelCheck
     /// <summary>The directory of the model.</summary>
     public string Path { get; }
 
-    /// <inheritdoc/>
     public override string ToString() => $"{Check}: {Detail}";
 }

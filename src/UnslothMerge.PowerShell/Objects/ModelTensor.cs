@@ -46,6 +46,5 @@ public sealed class ModelTensor
     /// <summary>The file's path.</summary>
     public string Path { get; }
 
-    /// <inheritdoc/>
     public override string ToString() => Name;
 }

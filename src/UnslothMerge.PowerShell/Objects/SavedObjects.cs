@@ -31,7 +31,6 @@ public sealed class SavedModelShard
     public SavedTensor[] Tensors { get; }
 #pragma warning restore CA1819
 
-    /// <inheritdoc/>
     public override string ToString() => Path;
 }
 
@@ -81,6 +80,5 @@ public sealed class SavedTensor
     /// <summary>The file that holds it.</summary>
     public string Shard { get; }
 
-    /// <inheritdoc/>
     public override string ToString() => Name;
 }

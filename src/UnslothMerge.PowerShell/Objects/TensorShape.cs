@@ -23,20 +23,15 @@ public sealed class TensorShape : IComparable, IEquatable<TensorShape>
     /// expects to be an int.</remarks>
     public long this[long index] => _dimensions[index < 0 ? _dimensions.Length + index : index];
 
-    /// <inheritdoc/>
     public override string ToString() => _dimensions.Length == 0 ? "scalar" : string.Join('×', _dimensions);
 
-    /// <inheritdoc/>
     public int CompareTo(object? obj) => obj is TensorShape other
         ? Count != other.Count ? Count.CompareTo(other.Count) : string.CompareOrdinal(ToString(), other.ToString())
         : obj is null ? 1 : string.CompareOrdinal(ToString(), obj.ToString());
 
-    /// <inheritdoc/>
     public bool Equals(TensorShape? other) => other is not null && _dimensions.AsSpan().SequenceEqual(other._dimensions);
 
-    /// <inheritdoc/>
     public override bool Equals(object? obj) => obj is TensorShape shape ? Equals(shape) : obj is string text && text == ToString();
 
-    /// <inheritdoc/>
     public override int GetHashCode() => ToString().GetHashCode(StringComparison.Ordinal);
 }

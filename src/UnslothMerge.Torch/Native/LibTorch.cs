@@ -1,8 +1,6 @@
 namespace UnslothMerge.Torch.Native;
 
-/// <summary>A directory with the libraries of libtorch.</summary>
-/// <param name="Directory">The directory.</param>
-/// <param name="Version">What the files beside it say of its version; null if they say nothing.</param>
+/// <summary>A directory with the libraries of libtorch; the version is what the files beside it say, null if they say nothing.</summary>
 internal sealed partial record LibTorch(string Directory, string? Version)
 {
     /// <summary>The variable that names a directory with libtorch.</summary>
@@ -29,9 +27,6 @@ internal sealed partial record LibTorch(string Directory, string? Version)
     public bool HasCuda => File.Exists(PathOf("torch_cuda"));
 
     /// <summary>Finds the libtorch that the variable names, or the one that was built into the module.</summary>
-    /// <param name="named">The variable's value.</param>
-    /// <param name="builtIn">The directory of the module's own native libraries.</param>
-    /// <exception cref="MergeException">There is none, or not one for this binding.</exception>
     public static LibTorch Find(string? named, string builtIn)
     {
         if (string.IsNullOrWhiteSpace(named))

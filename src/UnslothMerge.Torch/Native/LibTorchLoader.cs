@@ -3,15 +3,10 @@ using System.Runtime.Loader;
 
 namespace UnslothMerge.Torch.Native;
 
-/// <summary>What was loaded.</summary>
-/// <param name="Torch">The libtorch.</param>
-/// <param name="Notes">What the caller may want to know.</param>
 internal sealed record LoadedTorch(LibTorch Torch, IReadOnlyList<string> Notes);
 
-/// <summary>
-/// Loads libtorch and TorchSharp's binary before TorchSharp looks for them itself, so that whatever is wrong shows as one error. Native
-/// libraries stay for the life of the process, so this happens once.
-/// </summary>
+/// <summary>Loads libtorch and TorchSharp's binary before TorchSharp looks for them itself, so that whatever is wrong shows as one error.
+/// Native libraries stay for the life of the process, so this happens once.</summary>
 internal static unsafe partial class LibTorchLoader
 {
     private const string Binding = "LibTorchSharp";
@@ -37,8 +32,6 @@ internal static unsafe partial class LibTorchLoader
     }
 
     /// <summary>Loads libtorch, unless that has been done.</summary>
-    /// <param name="cuda">True if a GPU is to be used.</param>
-    /// <exception cref="MergeException">There is none, or it cannot be used.</exception>
     public static LoadedTorch Load(bool cuda)
     {
         lock (Gate)

@@ -1,11 +1,8 @@
 namespace UnslothMerge.Torch.Native;
 
-/// <summary>
-/// Lets TorchSharp's Linux binary load where libstdc++ is older than the one it was linked with (Debian 12, Ubuntu 22.04, RHEL 9). It asks
-/// for one newer version, of a function that does nothing but mark that version and is never called. Marked as weak, the version may be
-/// missing.
-/// Source: the ELF gABI and the LSB's symbol versioning (.gnu.version_r, VER_FLG_WEAK).
-/// </summary>
+/// <summary>Lets TorchSharp's Linux binary load where libstdc++ is older than the one it was linked with (Debian 12, Ubuntu 22.04, RHEL 9).
+/// It asks for one newer version, of a function that does nothing but mark that version and is never called. Marked as weak, the version
+/// may be missing. Source: the ELF gABI and the LSB's symbol versioning (.gnu.version_r, VER_FLG_WEAK).</summary>
 internal static class VersionTag
 {
     /// <summary>The version that is asked for without need.</summary>
@@ -14,9 +11,7 @@ internal static class VersionTag
     private const uint NeededVersions = 0x6FFFFFFE;
     private const ushort Weak = 2;
 
-    /// <summary>A copy that loads here, if the file itself does not.</summary>
-    /// <param name="path">TorchSharp's binary.</param>
-    /// <returns>The copy in the user's cache; null where none is needed.</returns>
+    /// <summary>A copy in the user's cache that loads here, if TorchSharp's binary itself does not; null where none is needed.</summary>
     public static string? Remedy(string path)
     {
         // libtorch has been loaded, and libstdc++ with it: the one that counts, whoever brought it.
@@ -32,11 +27,8 @@ internal static class VersionTag
         return MarkWeak(image, Name) ? Cached(Path.GetFileName(path), image) : null;
     }
 
-    /// <summary>Marks a needed version as weak.</summary>
-    /// <param name="image">A 64-bit little-endian ELF file; changed in place.</param>
-    /// <param name="version">The version's name.</param>
-    /// <returns>False if the file does not need it, or has it marked already.</returns>
-    /// <exception cref="InvalidDataException">It is no such file.</exception>
+    /// <summary>Marks a version that a 64-bit little-endian ELF file needs as weak, in place; false if the file does not need it, or has it
+    /// marked already.</summary>
     public static bool MarkWeak(Span<byte> image, string version)
     {
         if (image.Length < 64 || !image[..6].SequenceEqual("\u007fELF\u0002\u0001"u8))

@@ -5,10 +5,8 @@ namespace UnslothMerge.Torch.Sources;
 /// <summary>Brings a tensor's rows up as they are stored, and decodes them on the device.</summary>
 internal abstract class RowSource : IDisposable
 {
-    /// <summary>Decodes some rows.</summary>
-    /// <returns>fp32 [rows · columns].</returns>
+    /// <summary>Decodes some rows to fp32 [rows · columns].</summary>
     public abstract Tensor Read(long row, int rows, Staging staging);
 
-    /// <inheritdoc/>
     public abstract void Dispose();
 }

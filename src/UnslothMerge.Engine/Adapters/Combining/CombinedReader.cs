@@ -77,14 +77,14 @@ internal sealed class CombinedReader : DeltaReader
         ArrayPool<float>.Shared.Return(rented);
     }
 
-    protected override void Dispose(bool disposing)
+    public override void Dispose()
     {
         foreach (var part in _parts)
         {
             part.Reader.Dispose();
         }
 
-        base.Dispose(disposing);
+        base.Dispose();
     }
 
     // Every adapter's delta of the tile, one plane after the other.

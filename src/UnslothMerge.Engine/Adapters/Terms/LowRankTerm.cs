@@ -124,10 +124,10 @@ internal sealed class LowRankTerm(string kind, FactorMatrix left, FactorMatrix r
             }
         }
 
-        protected override void Dispose(bool disposing)
+        public override void Dispose()
         {
             _panels?.Dispose();
-            base.Dispose(disposing);
+            base.Dispose();
         }
 
         private (long First, int Count) Mine(long row, int rows)

@@ -176,10 +176,10 @@ internal abstract class RowMapTerm(string kind, IReadOnlyList<StoredTensor> inpu
             }
         }
 
-        protected override void Dispose(bool disposing)
+        public override void Dispose()
         {
             results.Dispose();
-            base.Dispose(disposing);
+            base.Dispose();
         }
     }
 }

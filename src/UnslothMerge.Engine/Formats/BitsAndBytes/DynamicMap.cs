@@ -1,9 +1,7 @@
 namespace UnslothMerge.Formats.BitsAndBytes;
 
-/// <summary>
-/// bitsandbytes' signed dynamic 8-bit map, in which double quantization stores absmax values: 256 values in ascending order, zero at 127,
-/// ever finer towards zero. Source: 8-bit optimizers (arXiv 2110.02861); bitsandbytes 0.50, <c>create_dynamic_map</c>.
-/// </summary>
+/// <summary>bitsandbytes' signed dynamic 8-bit map, in which double quantization stores absmax values: 256 values in ascending order, zero
+/// at 127, ever finer towards zero. Source: 8-bit optimizers (arXiv 2110.02861); bitsandbytes 0.50, <c>create_dynamic_map</c>.</summary>
 internal static class DynamicMap
 {
     /// <summary>Floats that have their sign, their exponent and the first six bits of their fraction in common share a cell, and no cell

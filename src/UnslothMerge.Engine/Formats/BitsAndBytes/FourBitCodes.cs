@@ -2,10 +2,8 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.BitsAndBytes;
 
-/// <summary>
-/// The two 4-bit code books of bitsandbytes and how a value finds its code: it is compared with the thresholds between the values, and a
-/// tie goes down. Source: bitsandbytes 0.50, <c>dQuantizeNF4</c> and <c>dQuantizeFP4</c>.
-/// </summary>
+/// <summary>The two 4-bit code books of bitsandbytes and how a value finds its code: it is compared with the thresholds between the values,
+/// and a tie goes down. Source: bitsandbytes 0.50, <c>dQuantizeNF4</c> and <c>dQuantizeFP4</c>.</summary>
 internal sealed class FourBitCodes
 {
     private FourBitCodes(string name, float[] values, float[] thresholds, byte[] codeOfRank)
@@ -45,7 +43,6 @@ internal sealed class FourBitCodes
     /// <summary>The name in a quantization state: <c>nf4</c> or <c>fp4</c>.</summary>
     public string Name { get; }
 
-    /// <summary>The value of each code.</summary>
     public ReadOnlyMemory<float> Values { get; }
 
     internal FourBitEncoder Encoder { get; }

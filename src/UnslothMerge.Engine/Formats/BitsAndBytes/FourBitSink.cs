@@ -137,10 +137,10 @@ internal sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBi
             return [sink.State(offset)];
         }
 
-        protected override void Dispose(bool disposing)
+        public override void Dispose()
         {
             _absMax.Dispose();
-            base.Dispose(disposing);
+            base.Dispose();
         }
 
         // What is left of absmax over its mean, in blocks of 256, each value at the nearest of the map's.

@@ -22,16 +22,13 @@ internal readonly record struct FourBitExtent(long FirstByte, int Bytes, long Fi
     public Span<float> AbsMaxOf(Span<byte> stored) =>
         MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(Bytes), Blocks * sizeof(float)));
 
-    /// <inheritdoc cref="AbsMaxOf(Span{byte})"/>
     public ReadOnlySpan<float> AbsMaxOf(ReadOnlySpan<byte> stored) =>
         MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(Bytes), Blocks * sizeof(float)));
 }
 
-/// <summary>
-/// A weight that bitsandbytes quantized to NF4 or FP4. Decodes as bitsandbytes does: code · absmax in fp32, rounded once to the dtype that
-/// the weight had. Blocks are flat: they may begin and end within a row. Source: bitsandbytes 0.50, <c>dequantize_4bit</c>; QLoRA (arXiv
-/// 2305.14314).
-/// </summary>
+/// <summary>A weight that bitsandbytes quantized to NF4 or FP4. Decodes as bitsandbytes does: code · absmax in fp32, rounded once to the
+/// dtype that the weight had. Blocks are flat: they may begin and end within a row. Source: bitsandbytes 0.50, <c>dequantize_4bit</c>;
+/// QLoRA (arXiv 2305.14314).</summary>
 internal sealed class FourBitSource(FourBitTensors tensors, QuantState state) : TensorSource
 {
     public override IReadOnlyList<long> Shape => state.Shape;

@@ -52,10 +52,10 @@ internal sealed class AffineSink(string name, AffineWeight weight) : TensorSink
             Put(2, weight.Biases, row, biases);
         }
 
-        protected override void Dispose(bool disposing)
+        public override void Dispose()
         {
             _codes.Dispose();
-            base.Dispose(disposing);
+            base.Dispose();
         }
 
         private (float Scale, float Bias) Quantize(

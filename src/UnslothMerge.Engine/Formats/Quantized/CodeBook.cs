@@ -2,10 +2,8 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>
-/// Converts values to codes of a given scale, and decides whether the base's scale can be kept: wherever the values fit its range, so that
-/// unchanged values get the same codes again.
-/// </summary>
+/// <summary>Converts values to codes of a given scale, and decides whether the base's scale can be kept: wherever the values fit its range,
+/// so that unchanged values get the same codes again.</summary>
 internal abstract class CodeBook
 {
     /// <summary>FP8 E4M3.</summary>

@@ -105,7 +105,6 @@ internal abstract class CodeLayout
 /// <summary>Writes the codes of one tensor during a run; used by several workers at once, for different rows.</summary>
 internal abstract class CodeWriter : IDisposable
 {
-    /// <summary>Writes the codes of some rows, one byte each.</summary>
     public abstract void Write(long row, int rows, ReadOnlySpan<byte> codes);
 
     /// <summary>Writes what needs all rows.</summary>

@@ -3,10 +3,8 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>
-/// The formats of compressed-tensors: float-quantized and int-quantized (<c>P.weight</c> with <c>P.weight_scale</c>), pack-quantized,
-/// nvfp4-pack and mxfp4-pack (<c>P.weight_packed</c>). Source: neuralmagic/compressed-tensors 0.20.
-/// </summary>
+/// <summary>The formats of compressed-tensors: float-quantized and int-quantized (<c>P.weight</c> with <c>P.weight_scale</c>),
+/// pack-quantized, nvfp4-pack and mxfp4-pack (<c>P.weight_packed</c>). Source: neuralmagic/compressed-tensors 0.20.</summary>
 internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-tensors")
 {
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)

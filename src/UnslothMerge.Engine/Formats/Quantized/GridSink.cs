@@ -33,13 +33,11 @@ internal sealed record GridWeight(string Format, TensorSpec Codes, TensorSpec Sc
     public IReadOnlyList<(StoredTensor Stored, TensorSpec Output)> Companions { get; init; } = [];
 }
 
-/// <summary>
-/// Writes a weight as codes with scales. The merge is rounded once, from fp32 to the codes. (The tools that make such models quantize what
-/// was rounded to 16 bits before; for weights that no adapter changes that is the same.) A weight that has scales already keeps each of
-/// them, with its zero point, as long as the merged values fit it, so that what nothing has changed becomes the same codes again; other
-/// blocks get the least scale that holds them: largest magnitude / largest code. Sources: DeepSeek-V3, <c>weight_dequant</c>; transformers
-/// 5, <c>Fp8Quantize</c>; compressed-tensors 0.20, <c>calculate_qparams</c>.
-/// </summary>
+/// <summary>Writes a weight as codes with scales. The merge is rounded once, from fp32 to the codes. (The tools that make such models
+/// quantize what was rounded to 16 bits before; for weights that no adapter changes that is the same.) A weight that has scales already
+/// keeps each of them, with its zero point, as long as the merged values fit it, so that what nothing has changed becomes the same codes
+/// again; other blocks get the least scale that holds them: largest magnitude / largest code. Sources: DeepSeek-V3, <c>weight_dequant</c>;
+/// transformers 5, <c>Fp8Quantize</c>; compressed-tensors 0.20, <c>calculate_qparams</c>.</summary>
 internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
 {
     // Quotients have rounding errors.
@@ -184,10 +182,10 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             return [];
         }
 
-        protected override void Dispose(bool disposing)
+        public override void Dispose()
         {
             _codes.Dispose();
-            base.Dispose(disposing);
+            base.Dispose();
         }
 
         private float StoredScale(int cell) => ScaleType.Read(_scales.Scales, _weight.ScaleType, IndexOf(cell));

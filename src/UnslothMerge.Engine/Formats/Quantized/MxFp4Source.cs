@@ -3,11 +3,9 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>
-/// gpt-oss's experts: <c>X_blocks</c> U8 [experts, out, groups, 16] and <c>X_scales</c> U8 [experts, out, groups], which make the parameter
-/// X [experts, in, out] with in = 32 · groups: the blocks are stored the other way round. A piece is a panel, a strip of every output of an
-/// expert. Source: openai/gpt-oss; OCP microscaling formats 1.0.
-/// </summary>
+/// <summary>gpt-oss's experts: <c>X_blocks</c> U8 [experts, out, groups, 16] and <c>X_scales</c> U8 [experts, out, groups], which make the
+/// parameter X [experts, in, out] with in = 32 · groups: the blocks are stored the other way round. A piece is a panel, a strip of every
+/// output of an expert. Source: openai/gpt-oss; OCP microscaling formats 1.0.</summary>
 internal sealed class MxFp4Source(StoredTensor blocks, StoredTensor scales, TensorType type) : TensorSource
 {
     private const int GroupValues = 32;

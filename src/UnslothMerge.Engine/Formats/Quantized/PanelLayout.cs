@@ -2,10 +2,8 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>
-/// The words of GPTQ and AWQ. Rows of the weight are columns of the file, so the words are gathered in memory and written at the end as one
-/// piece.
-/// </summary>
+/// <summary>The words of GPTQ and AWQ. Rows of the weight are columns of the file, so the words are gathered in memory and written at the
+/// end as one piece.</summary>
 internal sealed class PanelLayout(PanelWeight weight) : CodeLayout
 {
     /// <summary>Words that hold several outputs are filled by one worker.</summary>

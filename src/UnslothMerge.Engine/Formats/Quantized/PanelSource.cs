@@ -19,7 +19,6 @@ internal sealed record PanelWeight(
     /// <summary>Added to each stored zero point, within its bits: GPTQ's first format stores them minus one.</summary>
     public int ZeroOffset { get; init; }
 
-    /// <summary>The number of outputs.</summary>
     public long Outputs => Scales.Shape[1];
 
     /// <summary>The first bit of an output's code, or of its zero point, in a row of words that are packed along out.</summary>
@@ -29,15 +28,12 @@ internal sealed record PanelWeight(
     public int ZeroOf(ReadOnlySpan<byte> row, int output) =>
         (Quantized.Codes.Field(row, BitOf(output), Bits) + ZeroOffset) & ((1 << Bits) - 1);
 
-    /// <summary>The number of inputs.</summary>
     public long Inputs => PackedAlongInputs ? Codes.Shape[0] * 32 / Bits : Codes.Shape[0];
 }
 
-/// <summary>
-/// A weight of GPTQ or AWQ: W[o, i] = scales[g(i), o] · (code[i, o] − zero[g(i), o]), exactly, in fp32. Stored as [in, out], so that rows
-/// of the weight are columns of the file: a piece is a panel, a strip of every stored row.
-/// Sources: GPTQ (arXiv 2210.17323), AutoGPTQ's and GPTQModel's checkpoint formats; AWQ (arXiv 2306.00978), AutoAWQ's GEMM layout.
-/// </summary>
+/// <summary>A weight of GPTQ or AWQ: W[o, i] = scales[g(i), o] · (code[i, o] − zero[g(i), o]), exactly, in fp32. Stored as [in, out], so
+/// that rows of the weight are columns of the file: a piece is a panel, a strip of every stored row. Sources: GPTQ (arXiv 2210.17323),
+/// AutoGPTQ's and GPTQModel's checkpoint formats; AWQ (arXiv 2306.00978), AutoAWQ's GEMM layout.</summary>
 internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorSource
 {
     // Outputs in a panel. The more there are, the fewer times lines are read again for the next panel, or the longer its strips are.

@@ -34,10 +34,8 @@ internal static class ScaleType
         }
     }
 
-    /// <summary>
-    /// Writes one positive scale: as the nearest number of the dtype, but a power of two is rounded up, so that nothing is cut off, as
-    /// gpt-oss's own quantizer does (triton_kernels, <c>downcast_to_mxfp</c>).
-    /// </summary>
+    /// <summary>Writes one positive scale: as the nearest number of the dtype, but a power of two is rounded up, so that nothing is cut
+    /// off, as gpt-oss's own quantizer does (triton_kernels, <c>downcast_to_mxfp</c>).</summary>
     public static void Write(float scale, TensorType type, Span<byte> stored, int index)
     {
         var (least, largest) = Range(type);

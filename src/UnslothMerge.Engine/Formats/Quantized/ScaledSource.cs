@@ -27,7 +27,6 @@ internal sealed record ScaledWeight(
     /// <summary>Writes changed values in the same form; null for codes with scales, which <see cref="GridSink"/> writes.</summary>
     public Func<string, TensorSink>? WrittenBack { get; init; }
 
-    /// <summary>A factor on all scales.</summary>
     public float Factor { get; init; } = 1;
 
     /// <summary>True if scales are powers of two, whatever dtype holds them.</summary>
@@ -99,10 +98,8 @@ internal sealed record ZeroPoints(StoredTensor Tensor, int PackedBits)
     }
 }
 
-/// <summary>
-/// A weight stored as codes with scales, row by row: (code − zero) · scale, in fp32, without an intermediate rounding. LLM.int8, FP8 and
-/// compressed-tensors' formats are of this kind.
-/// </summary>
+/// <summary>A weight stored as codes with scales, row by row: (code − zero) · scale, in fp32, without an intermediate rounding. LLM.int8,
+/// FP8 and compressed-tensors' formats are of this kind.</summary>
 internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : TensorSource
 {
     public override IReadOnlyList<long> Shape => weight.Shape;
