@@ -5,16 +5,16 @@ using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch;
 
-/// <summary>A GPU through libtorch; or libtorch on the processor, which goes the same way without one.</summary>
+/// <summary>libtorch on a GPU, or, for tests, on the processor.</summary>
 internal sealed class TorchDevice : IMergeDevice
 {
-    // A lane has a cuBLAS handle, its workspace (32 MiB on Hopper) and a stream; the allocator takes blocks of 2 and 20 MiB. Measured on an
-    // H200 with libtorch 2.11, without the context and with small batches: 333 MB with 2 lanes, 1.1 GB with 8.
+    // A worker has a cuBLAS handle, its workspace (32 MiB on Hopper) and a stream; the allocator takes blocks of 2 and 20 MiB. Measured on an
+    // H200 with libtorch 2.11, without the context and with small batches: 333 MB with 2 workers, 1.1 GB with 8.
     private static readonly DeviceOverhead GpuOverhead = new(200_000_000, 120_000_000);
 
     private readonly Lock _gate = new();
     private readonly int? _gpu;
-    private int _lanes;
+    private int _workers;
 
     public TorchDevice(DeviceRequest request, LoadedTorch loaded)
     {
@@ -32,7 +32,7 @@ internal sealed class TorchDevice : IMergeDevice
         {
             throw new MergeException(
                 MergeError.DeviceUnavailable,
-                $"The libtorch in '{loaded.Torch.Directory}' sees no GPU: the driver is older than what it was built for, or " +
+                $"The libtorch in '{loaded.Torch.Directory}' finds no GPU: the driver is older than its CUDA version, or " +
                     "CUDA_VISIBLE_DEVICES hides the GPU.",
                 loaded.Torch.Directory,
                 LibTorch.Advice);
@@ -57,52 +57,50 @@ internal sealed class TorchDevice : IMergeDevice
                 return HostMemory.Available;
             }
 
-            CudaDriver.Instance.Enter(gpu);
+            CudaDriver.Instance.SetContext(gpu);
             return CudaDriver.Instance.FreeBytes();
         }
     }
 
     public DeviceOverhead Overhead => _gpu is null ? default : GpuOverhead;
 
-    /// <summary>The device in TorchSharp's words.</summary>
     public Device Device { get; }
 
-    /// <summary>The most elements of a batch, as if the device's memory held no more. For tests.</summary>
+    /// <summary>Simulates a device memory of so many elements. For tests.</summary>
     public long MostElements { get; set; } = long.MaxValue;
 
     public double MeasureBus() => TorchErrors.Translate(CopyBothWays);
 
     public IDeviceTensor Open(WriteTensor tensor, InputFiles files) => TorchErrors.Translate(() => new TorchTensor(tensor, files, Device));
 
-    public IDeviceLane OpenLane()
+    public IDeviceWorker OpenWorker()
     {
-        // One after the other, and beside the first one only where batches will have room, too: a handle's memory is never given back.
+        // One at a time, and a second one only if batches fit, too: the memory of a cuBLAS handle is never released.
         lock (_gate)
         {
-            if (_gpu is not null && _lanes > 0 && FreeBytes < 2 * Overhead.PerLane)
+            if (_gpu is not null && _workers > 0 && FreeBytes < 2 * Overhead.PerWorker)
             {
-                throw new DeviceMemoryException($"{ByteSize.Text(FreeBytes)} are too little for another lane");
+                throw new DeviceMemoryException($"{ByteSize.Text(FreeBytes)} are too little for another worker");
             }
 
-            var lane = new TorchLane(this, TorchErrors.Translate(OpenStaging));
-            Interlocked.Increment(ref _lanes);
-            return lane;
+            var worker = new TorchWorker(this, TorchErrors.Translate(OpenBuffers));
+            Interlocked.Increment(ref _workers);
+            return worker;
         }
     }
 
-    /// <summary>Takes note that a lane is closed.</summary>
-    public void Closed() => Interlocked.Decrement(ref _lanes);
+    public void Closed() => Interlocked.Decrement(ref _workers);
 
     public void Dispose()
     {
-        // libtorch stays loaded, as native libraries do; lanes and tensors have given back their own memory.
+        // libtorch stays loaded, as native libraries do; workers and tensors have released their memory.
     }
 
     private double CopyBothWays()
     {
         const int bytes = 64 * 1024 * 1024, rounds = 3;
-        using var up = OpenStaging();
-        using var down = OpenStaging();
+        using var up = OpenBuffers();
+        using var down = OpenBuffers();
         var (first, second) = (up.Take("bus", ScalarType.Byte, bytes), down.Take("bus", ScalarType.Byte, bytes));
         var best = double.MaxValue;
         for (var round = 0; round < rounds; round++)
@@ -118,5 +116,5 @@ internal sealed class TorchDevice : IMergeDevice
         return bytes / best;
     }
 
-    private Staging OpenStaging() => _gpu is { } gpu ? new CudaStaging(Device, gpu) : new Staging(Device);
+    private TransferBuffers OpenBuffers() => _gpu is { } gpu ? new CudaTransferBuffers(Device, gpu) : new TransferBuffers(Device);
 }

@@ -18,7 +18,7 @@ internal sealed class TorchDevices : ITorchDevices
                     $"{CudaDriver.Count} GPU{(CudaDriver.Count == 1 ? "" : "s, counted from cuda:0")}.",
                 "Device",
                 CudaDriver.Count == 0
-                    ? "Use -Device cpu; if there is a GPU, see whether nvidia-smi shows it." : "Use cuda:0, or -Device cpu.");
+                    ? "Use -Device cpu; if there is a GPU, check that nvidia-smi lists it." : "Use cuda:0, or -Device cpu.");
         }
 
         return new TorchDevice(request, LibTorchLoader.Load(cuda));

@@ -1,9 +1,9 @@
 namespace UnslothMerge.Torch;
 
-/// <summary>Tells libtorch's errors apart: all of them come as the same exception, with C++'s text.</summary>
+/// <summary>Distinguishes libtorch's errors, which all are the same exception, by their text.</summary>
 internal static class TorchErrors
 {
-    // NOT_INITIALIZED: so cuBLAS says that a handle found no memory.
+    // cuBLAS reports NOT_INITIALIZED if a handle finds no memory.
     private static readonly string[] Memory =
         ["out of memory", "not enough memory", "can't allocate memory", "ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"];
 

@@ -10,8 +10,7 @@ using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch;
 
-/// <summary>One tensor in work: decodes its rows, adds its deltas and rounds the sum once, all on the device. Used by several lanes at
-/// once.</summary>
+/// <summary>Decodes a tensor's rows, adds its deltas and rounds the sum once, on the device. Used by several workers at once.</summary>
 internal sealed class TorchTensor : IDeviceTensor
 {
     private readonly WriteTensor _write;
@@ -53,19 +52,19 @@ internal sealed class TorchTensor : IDeviceTensor
     public int BytesOf(int rows) => (int)_write.Sink.BytesOf(_write.Tensor.View, rows);
 
     /// <summary>Merges some rows and waits for them: as many bytes as the sink wants, beginning with the rounded rows.</summary>
-    public Staged Merge(long row, int rows, Staging staging, ref TileStatistics statistics)
+    public TransferBuffer Merge(long row, int rows, TransferBuffers buffers, ref TileStatistics statistics)
     {
         var columns = _write.Tensor.View.Columns;
         var count = (long)rows * columns;
-        var result = staging.Take("result", _rounded, (BytesOf(rows) + _rounded.ElementSize() - 1) / _rounded.ElementSize());
-        var told = staging.Take("statistics", ScalarType.Float64, 3);
+        var result = buffers.Take("result", _rounded, (BytesOf(rows) + _rounded.ElementSize() - 1) / _rounded.ElementSize());
+        var measured = buffers.Take("statistics", ScalarType.Float64, 3);
 
-        using var flat = _source.Read(row, rows, staging);
+        using var flat = _source.Read(row, rows, buffers);
         using var weight = flat.view(rows, columns);
-        using var delta = zeros(rows, columns, ScalarType.Float32, staging.Device);
+        using var delta = zeros(rows, columns, ScalarType.Float32, buffers.Device);
         foreach (var (term, number) in _terms.Select((t, i) => (t, i)).Where(t => t.t.Changes(row, rows)))
         {
-            term.Apply(weight, delta, row, rows, staging, number);
+            term.Apply(weight, delta, row, rows, buffers, number);
         }
 
         using var rounded = result.OnDevice.narrow(0, 0, count);
@@ -74,20 +73,20 @@ internal sealed class TorchTensor : IDeviceTensor
             rounded.copy_(sum.view(count));
         }
 
-        Tell(told.OnDevice, weight, delta, rounded);
-        staging.Download(result, count);
-        staging.Download(told, 3);
-        staging.Wait();
+        Measure(measured.OnDevice, weight, delta, rounded);
+        buffers.Download(result, count);
+        buffers.Download(measured, 3);
+        buffers.Wait();
 
-        var figures = MemoryMarshal.Cast<byte, double>(told.Bytes);
+        var figures = MemoryMarshal.Cast<byte, double>(measured.Bytes);
         statistics.WeightSquares += figures[0];
         statistics.DeltaSquares += figures[1];
         statistics.NonFinite |= figures[2] == 0;
         return result;
     }
 
-    /// <summary>Behaves as if the device's memory held no more than so many elements.</summary>
-    public void RequireRoom(int rows, long elements)
+    /// <summary>Simulates a device memory of so many elements.</summary>
+    public void RequireMemory(int rows, long elements)
     {
         if ((long)rows * _write.Tensor.View.Columns > elements)
         {
@@ -101,17 +100,17 @@ internal sealed class TorchTensor : IDeviceTensor
         _terms.ForEach(t => t.Dispose());
     }
 
-    private static void Tell(Tensor told, Tensor weight, Tensor delta, Tensor rounded)
+    private static void Measure(Tensor result, Tensor weight, Tensor delta, Tensor rounded)
     {
         using var finite = rounded.isfinite();
         using var all = finite.all().to(ScalarType.Float64);
         using var w = Squares(weight);
         using var d = Squares(delta);
         using var figures = stack([w, d, all]);
-        told.copy_(figures);
+        result.copy_(figures);
     }
 
-    // Rows in fp32, their sum in fp64: for a figure that people look at.
+    // Rows in fp32, their sum in fp64: exact enough for a figure that is only shown.
     private static Tensor Squares(Tensor matrix)
     {
         using var squares = matrix.square();

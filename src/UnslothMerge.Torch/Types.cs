@@ -2,7 +2,7 @@ using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch;
 
-/// <summary>The dtypes in TorchSharp's words.</summary>
+/// <summary>The dtypes of TorchSharp.</summary>
 internal static class Types
 {
     public static ScalarType Of(TensorType type) => type switch

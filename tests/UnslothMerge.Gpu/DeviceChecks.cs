@@ -15,7 +15,7 @@ internal static class DeviceChecks
         Console.WriteLine(string.Join('\n', device.Notes));
         Console.WriteLine($"TorchSharp {typeof(torch).Assembly.GetName().Version?.ToString(3)}, made for libtorch {torch.__version__}");
         Console.WriteLine($"{device.Name} opened in {clock.Elapsed.TotalSeconds:F2} s, {ByteSize.Text(device.FreeBytes)} free");
-        Console.WriteLine($"bus: {device.MeasureBus() / 1e9:F1} GB/s each way, one core: {DeviceWork.MeasureCore() / 1e9:F1} GFLOP/s");
+        Console.WriteLine($"bus: {device.MeasureBus() / 1e9:F1} GB/s each way, one core: {DeviceCost.MeasureCore() / 1e9:F1} GFLOP/s");
         var refused = Assert.Throws<DeviceMemoryException>(() => TorchErrors.Translate(() => torch.empty(1L << 50, device: device.Device)));
         Console.WriteLine($"a petabyte: {refused.Message}");
     }

@@ -14,14 +14,14 @@ internal static class MemoryChecks
             var plan = DevicePlan.For(merge.Plan, limit, Environment.ProcessorCount, device.Overhead);
             var same = merge.SaveOn(new DeviceRun(device, plan));
             Console.WriteLine(
-                $"limit {ByteSize.Text(limit)}: {plan.Count} tensors, {plan.Lanes} lanes, {ByteSize.Text(plan.DeviceBytes)} planned, "
+                $"limit {ByteSize.Text(limit)}: {plan.Count} tensors, {plan.Workers} workers, {ByteSize.Text(plan.DeviceBytes)} planned, "
                 + $"{ByteSize.Text(watch.Taken)} taken so far; {same}");
             Assert.True(plan.Count > 0 && plan.DeviceBytes <= limit, "The plan does not keep to the limit.");
             Assert.True(settings.Device.Kind != DeviceKind.Cuda || watch.Taken <= plan.DeviceBytes, "More is taken than planned.");
         }
     }
 
-    /// <summary>Merges on a GPU whose memory was taken after the plan was made: lanes close, and batches are halved.</summary>
+    /// <summary>Merges on a GPU whose memory was taken after the plan was made: workers close, and batches are halved.</summary>
     public static void FullMemory(Settings settings)
     {
         if (Filled(settings, 600_000_000, m => Console.WriteLine(m())) == 0)
@@ -52,7 +52,7 @@ internal static class MemoryChecks
         using var device = (TorchDevice)new TorchDevices().Open(settings.Device);
         var plan = DevicePlan.For(merge.Plan, long.MaxValue, Environment.ProcessorCount, device.Overhead);
         using var full = new FullMemory(device, device.Device, remainder);
-        Console.WriteLine($"{plan.Lanes} lanes, {ByteSize.Text(plan.DeviceBytes)} planned, {ByteSize.Text(device.FreeBytes)} free");
+        Console.WriteLine($"{plan.Workers} workers, {ByteSize.Text(plan.DeviceBytes)} planned, {ByteSize.Text(device.FreeBytes)} free");
         check(() => merge.SaveOn(new DeviceRun(device, plan)));
         Console.WriteLine($"{refused} exceptions for lack of device memory.");
         return refused;

@@ -1,7 +1,7 @@
 namespace UnslothMerge.Devices;
 
-/// <summary>The few functions of NVIDIA's driver that libtorch's binding does not offer: how many GPUs there are and how much of their
-/// memory is free (without libtorch), and copies that run beside the computing. Source: CUDA driver API.</summary>
+/// <summary>The functions of NVIDIA's driver that libtorch's binding does not offer: the number of GPUs and their free memory (without
+/// libtorch), and copies that run during computations. Source: CUDA driver API.</summary>
 internal sealed unsafe class CudaDriver
 {
     private const int NonBlocking = 1;
@@ -30,7 +30,6 @@ internal sealed unsafe class CudaDriver
 
     public static CudaDriver Instance => Loaded.Value ?? throw new InvalidOperationException("There is no CUDA driver.");
 
-    /// <summary>A GPU's name.</summary>
     public string NameOf(int device)
     {
         var name = stackalloc byte[256];
@@ -40,8 +39,8 @@ internal sealed unsafe class CudaDriver
         return Encoding.UTF8.GetString(MemoryMarshal.CreateReadOnlySpanFromNullTerminated(name));
     }
 
-    /// <summary>Makes the context that libtorch uses for a GPU the calling thread's.</summary>
-    public void Enter(int device)
+    /// <summary>Makes libtorch's context of a GPU that of the calling thread.</summary>
+    public void SetContext(int device)
     {
         int handle;
         nint context;
@@ -66,7 +65,6 @@ internal sealed unsafe class CudaDriver
         return stream;
     }
 
-    /// <summary>A mark in a stream.</summary>
     public nint CreateEvent()
     {
         nint @event;
@@ -82,7 +80,7 @@ internal sealed unsafe class CudaDriver
     public void Download(nint host, nint device, long bytes, nint stream) =>
         Check(((delegate* unmanaged<nint, nint, nuint, nint, int>)Export("cuMemcpyDtoHAsync_v2"))(host, device, (nuint)bytes, stream));
 
-    /// <summary>Lets one stream wait for all that was given to another so far. 0 is the default stream.</summary>
+    /// <summary>Makes the second stream wait for what the first has been given so far. 0 is the default stream.</summary>
     public void Order(nint first, nint second, nint @event)
     {
         Check(((delegate* unmanaged<nint, nint, int>)Export("cuEventRecord"))(@event, first));
@@ -91,7 +89,6 @@ internal sealed unsafe class CudaDriver
 
     public void Wait(nint stream) => Check(((delegate* unmanaged<nint, int>)Export("cuStreamSynchronize"))(stream));
 
-    /// <summary>Gives back a stream and a mark.</summary>
     public void Destroy(nint stream, nint @event)
     {
         Check(((delegate* unmanaged<nint, int>)Export("cuStreamDestroy_v2"))(stream));
@@ -115,7 +112,7 @@ internal sealed unsafe class CudaDriver
                 MergeError.DeviceUnavailable,
                 $"The GPU failed: {message ?? "error"} (CUDA error {result}).",
                 "Device",
-                "Look at the GPU with nvidia-smi, or use -Device cpu.");
+                "Check the GPU with nvidia-smi, or use -Device cpu.");
         }
     }
 }

@@ -2,22 +2,21 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Devices;
 
-/// <summary>Which tensors of a plan a device merges, in batches of how many rows, so that its memory suffices.</summary>
+/// <summary>The tensors of a plan that a device merges, and the rows of their batches, within a memory limit.</summary>
 internal sealed class DevicePlan
 {
-    /// <summary>The elements of a batch: enough for a bus and a GPU to reach their speed, little enough that a lane costs some 100 MB
-    /// there.</summary>
+    /// <summary>The elements of a batch: enough for full speed of bus and GPU, with about 100 MB of device memory per worker.</summary>
     internal const long UsualElements = 4L * 1024 * 1024;
 
-    private const int MostLanes = 8;
+    private const int MostWorkers = 8;
 
-    // By what is merged: how the cores cut it may change after the device is planned.
+    // By logical tensor: the WriteTensor changes if the cores are planned again.
     private readonly Dictionary<LogicalTensor, int> _rows;
 
     private DevicePlan(
         List<WriteTensor> tensors,
-        ImmutableArray<KeyValuePair<string, int>> left,
-        int lanes,
+        ImmutableArray<KeyValuePair<string, int>> rejected,
+        int workers,
         long elements,
         long residentBytes,
         DeviceOverhead overhead)
@@ -25,61 +24,60 @@ internal sealed class DevicePlan
         var batches = tensors.Select(t => (Tensor: t, Rows: Rows(t, elements))).ToList();
         _rows = new Dictionary<LogicalTensor, int>(batches.Select(b => KeyValuePair.Create(b.Tensor.Tensor, b.Rows)),
             ReferenceEqualityComparer.Instance);
-        Left = left;
+        Rejected = rejected;
         ResidentBytes = residentBytes;
         if (batches.Count == 0)
         {
             return;
         }
 
-        Lanes = lanes;
-        var laneBytes = overhead.PerLane + batches.Max(b => DeviceSupport.BatchBytes(b.Tensor, b.Rows));
-        DeviceBytes = overhead.Fixed + residentBytes + (lanes * laneBytes);
-        HostBytes = lanes * batches.Max(b => DeviceSupport.HostBytes(b.Tensor, b.Rows));
+        Workers = workers;
+        var workerBytes = overhead.PerWorker + batches.Max(b => DeviceSupport.BatchBytes(b.Tensor, b.Rows));
+        DeviceBytes = overhead.Fixed + residentBytes + (workers * workerBytes);
+        HostBytes = workers * batches.Max(b => DeviceSupport.HostBytes(b.Tensor, b.Rows));
     }
 
     /// <summary>The number of tensors that the device merges.</summary>
     public int Count => _rows.Count;
 
-    /// <summary>Why other tensors with deltas stay with the cores, and how many for each reason.</summary>
-    public ImmutableArray<KeyValuePair<string, int>> Left { get; }
+    /// <summary>The reasons for which tensors with deltas are merged by the cores, with the number of tensors.</summary>
+    public ImmutableArray<KeyValuePair<string, int>> Rejected { get; }
 
-    /// <summary>The number of threads that work with the device, each with a batch of its own.</summary>
-    public int Lanes { get; }
+    /// <summary>The number of threads that use the device, each with a batch of its own.</summary>
+    public int Workers { get; }
 
-    /// <summary>The most that the factors of all tensors in work take on the device.</summary>
+    /// <summary>The largest device memory for factors, of all tensors that are merged at a time.</summary>
     public long ResidentBytes { get; }
 
-    /// <summary>The most memory of the device.</summary>
+    /// <summary>The largest use of device memory.</summary>
     public long DeviceBytes { get; }
 
-    /// <summary>The most host memory for what goes up and comes down.</summary>
+    /// <summary>The largest use of host memory for transfers.</summary>
     public long HostBytes { get; }
 
-    /// <summary>The rows of a tensor's batch; null if it stays with the cores.</summary>
+    /// <summary>The rows of a tensor's batch; null if the cores merge it.</summary>
     public int? RowsOf(WriteTensor tensor) => _rows.TryGetValue(tensor.Tensor, out var rows) ? rows : null;
 
-    /// <summary>Plans batches that fit into a limit in bytes: smaller ones, then fewer lanes, until they do. What cannot fit stays with the
-    /// cores.</summary>
-    public static DevicePlan For(WritePlan plan, long limit, int workers, DeviceOverhead overhead = default)
+    /// <summary>Plans batches within a limit in bytes: smaller ones, then fewer workers. The cores merge what does not fit.</summary>
+    public static DevicePlan For(WritePlan plan, long limit, int mostWorkers, DeviceOverhead overhead = default)
     {
-        var room = limit - overhead.Fixed - overhead.PerLane;
+        var room = limit - overhead.Fixed - overhead.PerWorker;
 
-        // Half for the factors of one tensor at least, half for a batch at least: so there always is a plan that fits.
+        // One half holds at least one tensor's factors, the other at least one batch: so some plan always fits.
         var changed = plan.Tensors.Where(t => t.Tensor.Terms.Length > 0).Select(t => (
             Tensor: t,
             Why: DeviceSupport.WhyNot(t) ?? (LeastBytes(t) > room / 2 ? "too little device memory" : null))).ToList();
         var tensors = changed.Where(c => c.Why is null).Select(c => c.Tensor).ToList();
-        var left = changed.Where(c => c.Why is not null).CountBy(c => c.Why!).OrderByDescending(r => r.Value).ToImmutableArray();
+        var rejected = changed.Where(c => c.Why is not null).CountBy(c => c.Why!).OrderByDescending(r => r.Value).ToImmutableArray();
         var largest = tensors.Select(DeviceSupport.ResidentBytes).DefaultIfEmpty().Max();
         var resident = Math.Min(tensors.Sum(DeviceSupport.ResidentBytes), Math.Max(largest, room / 4));
 
-        var (lanes, elements) = (Math.Clamp(workers, 1, MostLanes), UsualElements);
-        var fitting = new DevicePlan(tensors, left, lanes, elements, resident, overhead);
+        var (workers, elements) = (Math.Clamp(mostWorkers, 1, MostWorkers), UsualElements);
+        var fitting = new DevicePlan(tensors, rejected, workers, elements, resident, overhead);
         while (fitting.DeviceBytes > limit && elements > 0)
         {
-            (lanes, elements) = elements > UsualElements / 8 || lanes == 1 ? (lanes, elements / 2) : (lanes / 2, elements);
-            fitting = new DevicePlan(tensors, left, lanes, elements, resident, overhead);
+            (workers, elements) = elements > UsualElements / 8 || workers == 1 ? (workers, elements / 2) : (workers / 2, elements);
+            fitting = new DevicePlan(tensors, rejected, workers, elements, resident, overhead);
         }
 
         return fitting;

@@ -3,16 +3,16 @@ namespace UnslothMerge.Devices;
 /// <summary>Where the arithmetic of a merge is done.</summary>
 internal enum DeviceKind
 {
-    /// <summary>Whatever is faster for the work at hand.</summary>
+    /// <summary>The faster one for this merge.</summary>
     Auto,
 
-    /// <summary>The processor's cores, with kernels of our own.</summary>
+    /// <summary>The processor's cores, with this project's kernels.</summary>
     Cpu,
 
     /// <summary>An NVIDIA GPU, through libtorch.</summary>
     Cuda,
 
-    /// <summary>libtorch on the processor: what <see cref="Cuda"/> does, for machines without a GPU. For tests.</summary>
+    /// <summary>libtorch on the processor. For tests on machines without a GPU.</summary>
     TorchCpu,
 }
 

@@ -2,13 +2,13 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Devices;
 
-/// <summary>Finds and opens the device that a caller asked for, or the one that suits the work.</summary>
+/// <summary>Opens the requested device, or the faster one.</summary>
 internal static class DeviceSelection
 {
-    /// <summary>Opens a device; null if the cores do all the work. <paramref name="note"/> receives which device it is, and why.</summary>
+    /// <summary>Opens a device; null if the cores merge everything. <paramref name="note"/> receives the choice and its reason.</summary>
     public static DeviceRun? Open(DeviceRequest request, WritePlan plan, MemoryAmount memory, int workers, Action<string> note)
     {
-        if (request.Kind == DeviceKind.Cpu || (request.Kind == DeviceKind.Auto && StaysWithCores(plan, workers, note)))
+        if (request.Kind == DeviceKind.Cpu || (request.Kind == DeviceKind.Auto && CoresAreFaster(plan, workers, note)))
         {
             return null;
         }
@@ -31,7 +31,7 @@ internal static class DeviceSelection
                 note(line);
             }
 
-            if (request.Kind == DeviceKind.Auto && !IsFaster(device, DeviceWork.Of(plan), workers, note))
+            if (request.Kind == DeviceKind.Auto && !IsFaster(device, DeviceCost.Of(plan), workers, note))
             {
                 device.Dispose();
                 return null;
@@ -39,8 +39,8 @@ internal static class DeviceSelection
 
             var run = new DeviceRun(device, DevicePlan.For(plan, memory.OfDevice(device.FreeBytes), workers, device.Overhead));
             note(
-                $"Device: {device.Name} merges {run.Plan.Count} tensors through {run.Plan.Lanes} lanes, "
-                + $"with at most {ByteSize.Text(run.Plan.DeviceBytes)} of its memory{Left(run.Plan)}.");
+                $"Device: {device.Name} merges {run.Plan.Count} tensors with {run.Plan.Workers} threads, "
+                + $"with at most {ByteSize.Text(run.Plan.DeviceBytes)} of its memory{Rejected(run.Plan)}.");
             return run;
         }
         catch (DeviceMemoryException e) when (request.Kind == DeviceKind.Auto)
@@ -56,8 +56,8 @@ internal static class DeviceSelection
         }
     }
 
-    // What can be known without libtorch, which takes longer to load than most merges.
-    private static bool StaysWithCores(WritePlan plan, int workers, Action<string> note)
+    // Without libtorch, which takes longer to load than most merges run.
+    private static bool CoresAreFaster(WritePlan plan, int workers, Action<string> note)
     {
         if (CudaDriver.Count == 0)
         {
@@ -65,30 +65,30 @@ internal static class DeviceSelection
             return true;
         }
 
-        var work = DeviceWork.Of(plan);
-        var seconds = work.CoreSeconds(workers, DeviceWork.MeasureCore());
-        if (seconds < DeviceWork.StartSeconds)
+        var cost = DeviceCost.Of(plan);
+        var seconds = cost.CoreSeconds(workers, DeviceCost.MeasureCore());
+        if (seconds < DeviceCost.StartSeconds)
         {
             note(string.Create(CultureInfo.InvariantCulture,
-                $"Device: cpu. {workers} cores need about {seconds:0.0} s for the {work.Flops / 1e9:0} GFLOP of the deltas; a GPU would " +
-                $"take as long to start."));
+                $"Device: cpu. {workers} cores need about {seconds:0.0} s for the {cost.Flops / 1e9:0} GFLOP of the deltas; starting a " +
+                $"GPU would take as long."));
             return true;
         }
 
         return false;
     }
 
-    private static bool IsFaster(IMergeDevice device, DeviceWork work, int workers, Action<string> note)
+    private static bool IsFaster(IMergeDevice device, DeviceCost cost, int workers, Action<string> note)
     {
         var bus = device.MeasureBus();
-        var (cores, there) = (work.CoreSeconds(workers, DeviceWork.MeasureCore()), work.DeviceSeconds(workers, bus));
+        var (cores, gpu) = (cost.CoreSeconds(workers, DeviceCost.MeasureCore()), cost.DeviceSeconds(workers, bus));
         note(string.Create(
             CultureInfo.InvariantCulture,
-            $"Device: {(there < cores ? device.Name : "cpu")}. {workers} cores need about {cores:0.0} s for the " +
-                $"{work.Flops / 1e9:0} GFLOP of the deltas, {device.Name} about {there:0.0} s with its bus of {bus / 1e9:0.0} GB/s."));
-        return there < cores;
+            $"Device: {(gpu < cores ? device.Name : "cpu")}. {workers} cores need about {cores:0.0} s for the " +
+                $"{cost.Flops / 1e9:0} GFLOP of the deltas, {device.Name} about {gpu:0.0} s with its bus of {bus / 1e9:0.0} GB/s."));
+        return gpu < cores;
     }
 
-    private static string Left(DevicePlan plan) =>
-        plan.Left.Length == 0 ? "" : $"; the cores keep {string.Join(", ", plan.Left.Select(l => $"{l.Value} ({l.Key})"))}";
+    private static string Rejected(DevicePlan plan) =>
+        plan.Rejected.Length == 0 ? "" : $"; the cores merge {string.Join(", ", plan.Rejected.Select(l => $"{l.Value} ({l.Key})"))}";
 }

@@ -4,39 +4,36 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Devices;
 
-/// <summary>Merges batches of rows outside our own kernels: on a GPU. What it can do is <see cref="DeviceSupport"/>'s to say.</summary>
+/// <summary>Merges batches of rows on a GPU, of tensors that <see cref="DeviceSupport"/> accepts.</summary>
 internal interface IMergeDevice : IDisposable
 {
-    /// <summary>What a person would call it.</summary>
     string Name { get; }
 
-    /// <summary>What the caller may want to know about how it was opened.</summary>
+    /// <summary>Messages for the user about how it was opened.</summary>
     IReadOnlyList<string> Notes { get; }
 
-    /// <summary>The bytes of its memory that are free.</summary>
     long FreeBytes { get; }
 
-    /// <summary>What it needs beside the tensors.</summary>
     DeviceOverhead Overhead { get; }
 
-    /// <summary>The bytes per second that go up while as many come down, measured in a moment.</summary>
+    /// <summary>Measures the bytes per second of an upload during a download of the same size.</summary>
     double MeasureBus();
 
-    /// <summary>Loads what all batches of a tensor share. Several threads may use it at once, each with a lane of its own.</summary>
+    /// <summary>Loads what all batches of a tensor share. Several workers may use it at once.</summary>
     IDeviceTensor Open(WriteTensor tensor, InputFiles files);
 
-    /// <summary>Opens a lane for the calling thread.</summary>
-    IDeviceLane OpenLane();
+    /// <summary>Opens a worker for the calling thread. Throws <see cref="DeviceMemoryException"/> if there is no memory for it.</summary>
+    IDeviceWorker OpenWorker();
 }
 
-/// <summary>Device memory that no batch accounts for: what a first merge takes, and what each lane takes.</summary>
-internal readonly record struct DeviceOverhead(long Fixed, long PerLane);
+/// <summary>Device memory that no batch accounts for: what a first merge takes, and what each worker takes.</summary>
+internal readonly record struct DeviceOverhead(long Fixed, long PerWorker);
 
-/// <summary>A tensor in work on a device.</summary>
+/// <summary>A tensor that is merged on a device.</summary>
 internal interface IDeviceTensor : IDisposable;
 
-/// <summary>One thread's way to a device: buffers in both memories, filled again with every batch.</summary>
-internal interface IDeviceLane : IDisposable
+/// <summary>A thread's buffers in host and device memory, reused for every batch.</summary>
+internal interface IDeviceWorker : IDisposable
 {
     /// <summary>Reads a batch of rows, merges it on the device and waits for the result: as many bytes as the sink wants, beginning with
     /// the rows in its rounded dtype; valid until the next batch. Throws <see cref="DeviceMemoryException"/> if the batch does not

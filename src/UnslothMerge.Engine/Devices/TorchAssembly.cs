@@ -8,8 +8,8 @@ internal interface ITorchDevices
     IMergeDevice Open(DeviceRequest request);
 }
 
-/// <summary>Brings in UnslothMerge.Torch when a device is asked for, from <c>bin/torch</c> beside the engine's folder and in a load context
-/// of its own: who merges on the cores never loads it.</summary>
+/// <summary>Loads UnslothMerge.Torch when a device is requested, from <c>bin/torch</c> beside the engine's folder, into a load context of
+/// its own. Merges on the cores never load it.</summary>
 internal static class TorchAssembly
 {
     private const string Torch = "UnslothMerge.Torch";

@@ -3,24 +3,24 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>One tensor whose bytes are copied. With reads and writes that stay in the cache: copy_file_range holds the output's lock while
-/// it reads, and a tensor seldom lies where a file system could share its blocks.</summary>
+/// <summary>A tensor whose bytes are copied, by reads and writes: copy_file_range holds the output's lock while it reads, and a tensor
+/// seldom begins at a block that a file system could share.</summary>
 internal sealed class CopyJob : CoreJob
 {
-    // Some buffers long, so that workers write next to each other less often.
+    // Several buffers, so that two workers seldom write adjacent ranges.
     private const int PieceBytes = 8 * ExecutionPlan.CopyBytes;
 
     private readonly ShardOutput _output;
     private readonly InputFiles _files;
     private readonly IReadOnlyList<Part> _parts;
 
-    public CopyJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files)
-        : this(write, output, shard, files, [.. write.Verbatim!.SelectMany(Part.Of)])
+    public CopyJob(WriteTensor write, ShardOutput output, InputFiles files)
+        : this(write, output, files, [.. write.Verbatim!.SelectMany(Part.Of)])
     {
     }
 
-    private CopyJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files, IReadOnlyList<Part> parts)
-        : base(write, output, shard, parts.Count, residentBytes: 0) => (_output, _files, _parts) = (output, files, parts);
+    private CopyJob(WriteTensor write, ShardOutput output, InputFiles files, IReadOnlyList<Part> parts)
+        : base(write, output, parts.Count, residentBytes: 0) => (_output, _files, _parts) = (output, files, parts);
 
     public override long Run(int piece, WorkerBuffers buffers, CancellationToken stop)
     {
@@ -37,7 +37,7 @@ internal sealed class CopyJob : CoreJob
         return length;
     }
 
-    /// <summary>A part of a stored tensor, which is copied to the output of this number.</summary>
+    /// <summary>A byte range of a stored tensor, and the index of the output that it is copied to.</summary>
     private sealed record Part(StoredTensor Stored, int Output, long Start, long Length)
     {
         public static IEnumerable<Part> Of(StoredTensor stored, int output)

@@ -6,10 +6,10 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>One tensor that a device works on, in batches of rows. A batch that its memory cannot hold is halved.</summary>
-internal sealed class DeviceJob : TensorWork
+/// <summary>A tensor that a device merges, in batches of rows. A batch that does not fit into its memory is halved.</summary>
+internal sealed class DeviceJob : TensorJob
 {
-    // Fewer lanes are better than smaller batches: each lane has memory of its own.
+    // Below this size, fewer workers are faster than smaller batches: each worker has memory of its own.
     private const long LeastShared = DevicePlan.UsualElements / 8;
 
     private readonly WriteTensor _write;
@@ -19,9 +19,8 @@ internal sealed class DeviceJob : TensorWork
     private readonly Func<Opened> _open;
     private Opened? _opened;
 
-    public DeviceJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files, IMergeDevice device, DeviceBatches batches,
-        int rows)
-        : base(write, output, shard, (write.Tensor.View.Rows + rows - 1) / rows, DeviceSupport.ResidentBytes(write))
+    public DeviceJob(WriteTensor write, ShardOutput output, InputFiles files, IMergeDevice device, DeviceBatches batches, int rows)
+        : base(write, output, (write.Tensor.View.Rows + rows - 1) / rows, DeviceSupport.ResidentBytes(write))
     {
         _write = write;
         _batches = batches;
@@ -29,17 +28,17 @@ internal sealed class DeviceJob : TensorWork
         _open = () => new Opened(device.Open(write, files), write.Sink.Open(files, write.Tensor.View, Output));
     }
 
-    /// <summary>Does one piece; gives the bytes written. If no other lane holds memory of the device (<paramref name="alone"/>), batches
-    /// may become as small as they can be. After a <see cref="DeviceMemoryException"/> the piece may be run again, from its
-    /// beginning.</summary>
-    public long Run(int piece, IDeviceLane lane, bool alone)
+    /// <summary>Processes one piece and returns the bytes written. If no other worker holds memory of the device (<paramref
+    /// name="alone"/>), batches may shrink to the smallest. After a <see cref="DeviceMemoryException"/> the piece may be run
+    /// again.</summary>
+    public long Run(int piece, IDeviceWorker worker, bool alone)
     {
         var statistics = default(TileStatistics);
         var row = (long)piece * _rows;
         var rows = (int)Math.Min(_rows, Tensor.View.Rows - row);
         for (var done = 0; done < rows;)
         {
-            done += Merge(row + done, rows - done, lane, alone, ref statistics);
+            done += Merge(row + done, rows - done, worker, alone, ref statistics);
         }
 
         Record(piece, statistics);
@@ -49,7 +48,7 @@ internal sealed class DeviceJob : TensorWork
 
     protected override void Release() => _opened?.Dispose();
 
-    // Tried again after an error: other tensors give back memory meanwhile.
+    // Tried again after an error: other tensors may have released memory.
     private Opened Open()
     {
         lock (_gate)
@@ -58,7 +57,7 @@ internal sealed class DeviceJob : TensorWork
         }
     }
 
-    private int Merge(long row, int rows, IDeviceLane lane, bool alone, ref TileStatistics statistics)
+    private int Merge(long row, int rows, IDeviceWorker worker, bool alone, ref TileStatistics statistics)
     {
         var (columns, quantum) = (Tensor.View.Columns, _write.Tiling.RowQuantum);
         while (true)
@@ -68,7 +67,7 @@ internal sealed class DeviceJob : TensorWork
             try
             {
                 var (tensor, writer) = Open();
-                var encoded = lane.Merge(tensor, row, batch, ref mine);
+                var encoded = worker.Merge(tensor, row, batch, ref mine);
                 RequireFinite(mine);
                 writer.Write(row, batch, encoded, ref mine);
                 statistics.Add(mine);
@@ -96,17 +95,15 @@ internal sealed class DeviceJob : TensorWork
     }
 }
 
-/// <summary>How large batches may be: what did not fit once is halved for all that follow.</summary>
+/// <summary>The largest batch that fits: a size that failed once is halved for all later batches.</summary>
 internal sealed class DeviceBatches
 {
     private readonly Lock _gate = new();
     private long _elements = long.MaxValue;
 
-    /// <summary>As many of some rows as may go at once.</summary>
     public int Fit(int rows, int columns, int quantum) =>
         (int)Math.Min(rows, Math.Max(quantum, Interlocked.Read(ref _elements) / Math.Max(1, columns) / quantum * quantum));
 
-    /// <summary>Takes note that a batch was too large.</summary>
     public void Halve(int rows, int columns)
     {
         lock (_gate)

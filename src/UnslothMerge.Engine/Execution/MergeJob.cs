@@ -6,18 +6,18 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>One tensor that the cores merge. The first worker loads what all pieces share: the packed factors of its deltas.</summary>
+/// <summary>A tensor that the cores merge. The first worker loads what all pieces share: the packed factors of its deltas.</summary>
 internal sealed class MergeJob : CoreJob
 {
-    /// <summary>A tensor whose deltas held more than this leaves enough garbage to be collected before the next one.</summary>
+    /// <summary>Deltas larger than this trigger a garbage collection before the next tensor's are loaded.</summary>
     private const long GarbageBytes = 32 * 1024 * 1024;
 
     private readonly WriteTensor _write;
     private readonly Lazy<Opened> _opened;
     private readonly CountdownEvent _surveys;
 
-    public MergeJob(WriteTensor write, ShardOutput output, WriteShard shard, InputFiles files, int workers)
-        : base(write, output, shard, PiecesOf(write) * (write.Sink.NeedsSurvey ? 2 : 1), TensorNeeds.ResidentOf(write, workers))
+    public MergeJob(WriteTensor write, ShardOutput output, InputFiles files, int workers)
+        : base(write, output, PiecesOf(write) * (write.Sink.NeedsSurvey ? 2 : 1), TensorNeeds.ResidentOf(write, workers))
     {
         _write = write;
         _opened = new Lazy<Opened>(() => new Opened(write, files, output, workers));
@@ -48,7 +48,7 @@ internal sealed class MergeJob : CoreJob
         return 0;
     }
 
-    // Pieces are taken in order: other workers have those that this one waits for already.
+    // Pieces are taken in order: other workers already process those that this one waits for.
     private long Write(int piece, WorkerBuffers buffers, CancellationToken stop)
     {
         _surveys.Wait(stop);
@@ -106,7 +106,7 @@ internal sealed class MergeJob : CoreJob
             var terms = write.Tensor.Terms;
             if (terms.Sum(t => t.Term.ResidentBytes) > GarbageBytes && terms.Any(t => t.Term.Reach == DeltaReach.WholeTensor))
             {
-                // The arrays of the tensor before must not be held beside this one's.
+                // The previous tensor's arrays must be gone before this one's are allocated.
                 GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
             }
 

@@ -5,7 +5,7 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>The deltas that change some of a piece's rows, each with what it has read for them.</summary>
+/// <summary>The deltas that change some of a piece's rows, each with the data that it has read for them.</summary>
 internal sealed class PieceDeltas : IPieceDeltas
 {
     private readonly long _row;
@@ -16,8 +16,9 @@ internal sealed class PieceDeltas : IPieceDeltas
 
     public bool IsEmpty => _deltas.Count == 0;
 
-    /// <summary>Reads what a tensor's deltas need for the rows of a piece into a worker's memory, from a place on.</summary>
-    public static PieceDeltas Read(DeltaReader[] deltas, LogicalTensor tensor, long row, int rows, WorkerBuffers buffers, long start)
+    /// <summary>Reads what a tensor's deltas need for the rows of a piece into a worker's memory, from <paramref name="start"/> on.</summary>
+    public static PieceDeltas Read(
+        ReadOnlySpan<DeltaReader> deltas, LogicalTensor tensor, long row, int rows, WorkerBuffers buffers, long start)
     {
         var piece = new PieceDeltas(row, buffers);
         for (var i = 0; i < deltas.Length; i++)

@@ -3,13 +3,13 @@ using UnslothMerge.IO;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>Writes a shard. A system lets one thread at a time write to a file, and others wait, often busily. Here a thread that finds
-/// another one writing queues a copy of its bytes for that thread and continues; whole pages go to the disk past the page cache while it
-/// keeps up. Where no buffer is free, threads wait for each other.</summary>
+/// <summary>Writes a shard. Linux serializes the writes to a file, and threads wait, often in a busy loop. Here a thread that finds another
+/// one writing queues a copy of its bytes for that thread and continues. Whole pages bypass the page cache while the disk is fast enough.
+/// Without a free buffer threads wait for each other.</summary>
 internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers buffers, DirectWrites? direct) : IDisposable
 {
-    // The size in which cp writes. The page cache takes larger blocks sooner while it finds memory in one piece of that size; where
-    // memory is used up or in fragments a write then takes three times as long.
+    // The size in which cp writes. Larger blocks are faster while the page cache finds contiguous memory; with little or fragmented
+    // memory a write then takes three times as long.
     private const int BlockBytes = 64 * 1024;
 
     private readonly Lock _gate = new();
@@ -17,8 +17,8 @@ internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers buffers, D
     private readonly DirectFile? _direct = direct is null ? null : DirectFile.Open(handle);
     private bool _isBusy;
 
-    /// <summary>Writes bytes at an offset, or queues them: once no thread is in this method and direct writes were waited for, all are
-    /// written.</summary>
+    /// <summary>Writes bytes at an offset, or queues them. All are written once no thread is in this method and direct writes have
+    /// ended.</summary>
     public void Write(long at, ReadOnlySpan<byte> bytes)
     {
         var start = (int)Math.Min(bytes.Length, -at & (DirectWrites.PageBytes - 1));
@@ -34,7 +34,7 @@ internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers buffers, D
         }
     }
 
-    /// <summary>Lets the disk begin with what was written.</summary>
+    /// <summary>Starts writing the bytes from the page cache to the disk.</summary>
     public void BeginFlush() => Durable.BeginFlush(handle);
 
     public void Dispose() => _direct?.Dispose();
@@ -48,7 +48,7 @@ internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers buffers, D
 
         if (!TryBegin(null))
         {
-            // Without a buffer this thread writes beside the other one.
+            // Without a buffer both threads write.
             if (buffers.TryCopy(bytes) is not { } buffer)
             {
                 WriteBlocks(at, bytes);
@@ -74,7 +74,7 @@ internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers buffers, D
         }
     }
 
-    // True if no thread is writing: then the caller must. If one is, it will write what is queued.
+    // True if no thread is writing: then the caller must write. Otherwise the writing thread takes what is queued.
     private bool TryBegin(Queued? queued)
     {
         lock (_gate)

@@ -5,12 +5,12 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>Writes the tensors of a plan into shards that are already open. Workers take piece after piece, each with its own reads, memory
-/// and writes; they share nothing but the factors of the tensor in work. A device's lanes do the same with the tensors that the device
-/// merges. The caller's thread waits, reports progress and can cancel.</summary>
+/// <summary>Writes the tensors of a plan into open shards. Each worker takes one piece after the other, with reads, memory and writes of its
+/// own; workers share only the factors of a tensor. Device workers do the same with the tensors that the device merges. The caller's thread
+/// waits, reports progress and can cancel.</summary>
 internal sealed class StreamingExecutor
 {
-    // Enough for the disk to work on while the next bytes are made, and few calls.
+    // Large enough for few calls, small enough for the disk to write while the next bytes are computed.
     private const long FlushBytes = 32 * 1024 * 1024;
 
     private static readonly TimeSpan ProgressInterval = TimeSpan.FromMilliseconds(100);
@@ -19,12 +19,12 @@ internal sealed class StreamingExecutor
     private readonly DeviceRun? _device;
     private readonly bool _flush;
     private readonly CancellationTokenSource _stop;
-    private readonly ImmutableArray<TensorWork> _works;
-    private readonly WorkQueue<CoreJob> _forWorkers;
-    private readonly WorkQueue<DeviceJob> _forDevice;
+    private readonly ImmutableArray<TensorJob> _jobs;
+    private readonly JobQueue<CoreJob> _coreJobs;
+    private readonly JobQueue<DeviceJob> _deviceJobs;
     private long _written;
-    private volatile TensorWork? _current;
-    private int _lanes;
+    private volatile TensorJob? _current;
+    private int _deviceWorkers;
     private ExceptionDispatchInfo? _failure;
 
     private StreamingExecutor(
@@ -40,19 +40,18 @@ internal sealed class StreamingExecutor
         _flush = flush;
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var batches = new DeviceBatches();
-        _works = [.. plan.Write.Shards.SelectMany((shard, i) =>
-            shard.Tensors.Select(t => WorkOn(t, ShardOutput.Of(t, shard, shards[i]), shard)))];
-        _forWorkers = new WorkQueue<CoreJob>([.. _works.OfType<CoreJob>()], plan.ResidentBytes);
-        _forDevice = new WorkQueue<DeviceJob>([.. _works.OfType<DeviceJob>()], device?.Plan.ResidentBytes ?? 0);
+        _jobs = [.. plan.Write.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => JobOf(t, ShardOutput.Of(t, shard, shards[i]))))];
+        _coreJobs = new JobQueue<CoreJob>([.. _jobs.OfType<CoreJob>()], plan.ResidentBytes);
+        _deviceJobs = new JobQueue<DeviceJob>([.. _jobs.OfType<DeviceJob>()], device?.Plan.ResidentBytes ?? 0);
 
-        TensorWork WorkOn(WriteTensor tensor, ShardOutput output, WriteShard shard) =>
-            device?.Plan.RowsOf(tensor) is { } rows ? new DeviceJob(tensor, output, shard, files, device.Device, batches, rows)
-            : tensor.Verbatim is not null ? new CopyJob(tensor, output, shard, files)
-            : new MergeJob(tensor, output, shard, files, plan.Workers);
+        TensorJob JobOf(WriteTensor tensor, ShardOutput output) =>
+            device?.Plan.RowsOf(tensor) is { } rows ? new DeviceJob(tensor, output, files, device.Device, batches, rows)
+            : tensor.Verbatim is not null ? new CopyJob(tensor, output, files)
+            : new MergeJob(tensor, output, files, plan.Workers);
     }
 
-    /// <summary>Writes all tensors, to one open file per shard of the plan; gives what became of each, in the order of the shards. A file
-    /// that will be flushed is written to the disk on the way. Progress is reported on this thread, about ten times a second.</summary>
+    /// <summary>Writes all tensors, to one open file per shard of the plan, and returns the results in the order of the shards. Files that
+    /// will be flushed are written to the disk meanwhile. Progress is reported on this thread, about ten times a second.</summary>
     public static IReadOnlyList<TensorResult> Run(
         ExecutionPlan plan,
         IReadOnlyList<SafeFileHandle> shards,
@@ -71,28 +70,28 @@ internal sealed class StreamingExecutor
             executor.Run(progress);
             direct?.Wait();
             cancellation.ThrowIfCancellationRequested();
-            return [.. executor._works.Select(j => j.Result)];
+            return [.. executor._jobs.Select(j => j.Result)];
         }
         finally
         {
             executor._stop.Dispose();
-            foreach (var work in executor._works)
+            foreach (var job in executor._jobs)
             {
-                work.Dispose();
+                job.Dispose();
             }
 
-            // Closed while direct writes are under way, a file stays open for them.
+            // Direct writes in progress keep their file open.
             writers.ForEach(w => w.Dispose());
         }
     }
 
     private void Run(IProgress<MergeProgress>? progress)
     {
-        var lanes = _lanes = _device?.Plan.Lanes ?? 0;
-        var threads = new Thread[_plan.Workers + lanes];
+        var deviceWorkers = _deviceWorkers = _device?.Plan.Workers ?? 0;
+        var threads = new Thread[_plan.Workers + deviceWorkers];
         for (var i = 0; i < threads.Length; i++)
         {
-            threads[i] = new Thread(i < lanes ? WorkOnDevice : Work) { IsBackground = true, Name = $"merge {i}" };
+            threads[i] = new Thread(i < deviceWorkers ? RunDeviceWorker : RunWorker) { IsBackground = true, Name = $"merge {i}" };
             threads[i].Start();
         }
 
@@ -108,7 +107,7 @@ internal sealed class StreamingExecutor
         }
         catch
         {
-            // Whoever shows the progress may throw, to stop the merge or by mistake: the workers must be gone before what they use is.
+            // The progress handler may throw. The workers must end before what they use is disposed.
             _stop.Cancel();
             Array.ForEach(threads, t => t.Join());
             throw;
@@ -122,87 +121,87 @@ internal sealed class StreamingExecutor
     {
         if (progress is not null && _current is { } job)
         {
-            progress.Report(new MergeProgress(Interlocked.Read(ref _written), _plan.Write.Bytes, job.Tensor.Name, job.Shard.Name));
+            progress.Report(new MergeProgress(Interlocked.Read(ref _written), _plan.Write.Bytes, job.Tensor.Name, job.Shard));
         }
     }
 
-    private void Work() => Guard(() =>
+    private void RunWorker() => Guard(() =>
     {
         using var buffers = new WorkerBuffers(_plan.WorkerBytes);
-        Drain(_forWorkers, (job, piece) => job.Run(piece, buffers, _stop.Token));
+        RunPieces(_coreJobs, (job, piece) => job.Run(piece, buffers, _stop.Token));
     });
 
-    private void WorkOnDevice() => Guard(() =>
+    private void RunDeviceWorker() => Guard(() =>
     {
-        // A lane that finds no memory gives back what it holds and leaves its piece to the others. The last one tries again, alone.
+        // A worker without memory releases what it holds and leaves its piece to the others. The last one tries again, alone.
         var alone = false;
         do
         {
             try
             {
-                using var lane = _device!.Device.OpenLane();
-                Drain(_forDevice, (job, piece) => MergeOrReturn(job, piece, lane, alone));
+                using var worker = _device!.Device.OpenWorker();
+                RunPieces(_deviceJobs, (job, piece) => RunOrReturn(job, piece, worker, alone));
             }
             catch (DeviceMemoryException e) when (alone)
             {
-                throw NoRoom(e);
+                throw TooLittleMemory(e);
             }
             catch (DeviceMemoryException)
             {
             }
 
-            alone = Interlocked.Decrement(ref _lanes) == 0;
+            alone = Interlocked.Decrement(ref _deviceWorkers) == 0;
         }
-        while (alone && _forDevice.HasMore && !_stop.IsCancellationRequested);
+        while (alone && !_deviceJobs.IsEmpty && !_stop.IsCancellationRequested);
     });
 
-    private long MergeOrReturn(DeviceJob job, int piece, IDeviceLane lane, bool alone)
+    private long RunOrReturn(DeviceJob job, int piece, IDeviceWorker worker, bool alone)
     {
         try
         {
-            return job.Run(piece, lane, alone);
+            return job.Run(piece, worker, alone);
         }
         catch (DeviceMemoryException)
         {
-            _forDevice.Return(job, piece);
+            _deviceJobs.Return(job, piece);
             throw;
         }
     }
 
-    private MergeException NoRoom(DeviceMemoryException e) => new(
+    private MergeException TooLittleMemory(DeviceMemoryException e) => new(
         MergeError.DoesNotFit,
         $"{_device!.Device.Name} has too little memory for the merge, with {ByteSize.Text(_device.Device.FreeBytes)} free: {e.Message}",
         "Device",
         "Free memory of the device, or use -Device cpu.",
         e);
 
-    private void Drain<T>(WorkQueue<T> queue, Func<T, int, long> run)
-        where T : TensorWork
+    private void RunPieces<T>(JobQueue<T> queue, Func<T, int, long> run)
+        where T : TensorJob
     {
-        while (!_stop.IsCancellationRequested && queue.Next(_stop.Token) is var (work, piece))
+        while (!_stop.IsCancellationRequested && queue.Next(_stop.Token) is var (job, piece))
         {
-            _current = work;
-            var bytes = run(work, piece);
+            _current = job;
+            var bytes = run(job, piece);
             var written = Interlocked.Add(ref _written, bytes);
             if (_flush && written / FlushBytes > (written - bytes) / FlushBytes)
             {
-                work.BeginFlush();
+                job.BeginFlush();
             }
 
-            if (work.IsDone)
+            if (job.IsDone)
             {
-                queue.Release(work);
+                queue.Release(job);
             }
         }
     }
 
-    private void Guard(Action work)
+    private void Guard(Action run)
     {
         try
         {
-            work();
+            run();
         }
-#pragma warning disable CA1031 // rethrown on the caller's thread: the first failure is the one that counts
+#pragma warning disable CA1031 // the first failure is rethrown on the caller's thread
         catch (Exception e)
 #pragma warning restore CA1031
         {

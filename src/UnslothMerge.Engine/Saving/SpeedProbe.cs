@@ -22,7 +22,7 @@ internal sealed record SpeedProbe(double CopyRate, double DiskRate, double Kerne
     public TimeSpan Estimate(ExecutionPlan plan, DevicePlan? device = null)
     {
         var threads = Math.Min(plan.Workers, Environment.ProcessorCount);
-        var work = plan.Write.Tensors.Where(t => device?.RowsOf(t) is null).Sum(t => DeviceWork.FlopsOf(t.Tensor, rankOfOthers: 0));
+        var work = plan.Write.Tensors.Where(t => device?.RowsOf(t) is null).Sum(t => DeviceCost.FlopsOf(t.Tensor, rankOfOthers: 0));
         var bytes = (double)plan.Write.Bytes;
         return TimeSpan.FromSeconds(Math.Max(((bytes / CopyRate) + (work / KernelRate)) / threads, bytes / DiskRate));
     }
@@ -51,7 +51,7 @@ internal sealed record SpeedProbe(double CopyRate, double DiskRate, double Kerne
             clock.Restart();
             RandomAccess.FlushToDisk(file);
             const double bytes = (double)PieceBytes * Pieces;
-            return new SpeedProbe(bytes / copied.TotalSeconds, bytes / (copied + clock.Elapsed).TotalSeconds, DeviceWork.MeasureCore());
+            return new SpeedProbe(bytes / copied.TotalSeconds, bytes / (copied + clock.Elapsed).TotalSeconds, DeviceCost.MeasureCore());
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

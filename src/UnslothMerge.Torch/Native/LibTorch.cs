@@ -6,7 +6,7 @@ internal sealed partial record LibTorch(string Directory, string? Version)
     /// <summary>The variable that names a directory with libtorch.</summary>
     public const string Variable = "UNSLOTHMERGE_LIBTORCH";
 
-    /// <summary>The variable that, if it is 1, lets other versions be tried. Nothing is promised then.</summary>
+    /// <summary>The variable that permits other versions if it is 1, without any promise.</summary>
     public const string AnyVariable = "UNSLOTHMERGE_LIBTORCH_ANY";
 
     /// <summary>The version that TorchSharp's binary was built for: libtorch promises no compatibility between two of them.</summary>
@@ -15,15 +15,12 @@ internal sealed partial record LibTorch(string Directory, string? Version)
     /// <summary>The versions that pass the goldens with it.</summary>
     public const string Supported = $"{Built} or 2.11";
 
-    /// <summary>Where to get it.</summary>
     public static string Advice =>
         $"Set {Variable} to the torch/lib of a PyTorch {Supported} (python -c \"import torch; print(torch.__path__[0] + '/lib')\" prints " +
             "it), or build the module with -p:Torch=cuda-linux or -p:Torch=cuda-windows, or use -Device cpu.";
 
-    /// <summary>True if any version may be tried.</summary>
     public static bool TakesAny => Environment.GetEnvironmentVariable(AnyVariable) == "1";
 
-    /// <summary>True if it can use GPUs.</summary>
     public bool HasCuda => File.Exists(PathOf("torch_cuda"));
 
     /// <summary>Finds the libtorch that the variable names, or the one that was built into the module.</summary>
@@ -32,11 +29,11 @@ internal sealed partial record LibTorch(string Directory, string? Version)
         if (string.IsNullOrWhiteSpace(named))
         {
             return At(builtIn)
-                ?? throw new MergeException(MergeError.DeviceUnavailable, "There is no libtorch, which a GPU is used through.", Variable,
+                ?? throw new MergeException(MergeError.DeviceUnavailable, "There is no libtorch, which -Device cuda needs.", Variable,
                     Advice);
         }
 
-        // Whoever names the package's folder or the unpacked archive means the same.
+        // The package's folder or the unpacked archive may be named, too.
         var found = new[] { named, Path.Combine(named, "lib"), Path.Combine(named, "torch", "lib") }.Select(At)
             .FirstOrDefault(t => t is not null)
             ?? throw new MergeException(MergeError.DeviceUnavailable,
@@ -44,7 +41,6 @@ internal sealed partial record LibTorch(string Directory, string? Version)
         return found.Version is null || IsSupported(found.Version) || TakesAny ? found : throw found.Unsupported(found.Version);
     }
 
-    /// <summary>The error that refuses a version.</summary>
     public MergeException Unsupported(string version) => new(
         MergeError.DeviceUnavailable,
         $"The libtorch in '{Directory}' is version {version}, but TorchSharp's binding works with {Supported} only.",
@@ -54,7 +50,6 @@ internal sealed partial record LibTorch(string Directory, string? Version)
     /// <summary>True for a version that passes the goldens.</summary>
     public static bool IsSupported(string version) => SupportedVersion().IsMatch(version);
 
-    /// <summary>The path of one of its libraries.</summary>
     public string PathOf(string library) => Path.Combine(Directory, FileName(library));
 
     /// <summary>The file name of a library on this system.</summary>

@@ -5,8 +5,8 @@ namespace UnslothMerge.Torch.Native;
 
 internal sealed record LoadedTorch(LibTorch Torch, IReadOnlyList<string> Notes);
 
-/// <summary>Loads libtorch and TorchSharp's binary before TorchSharp looks for them itself, so that whatever is wrong shows as one error.
-/// Native libraries stay for the life of the process, so this happens once.</summary>
+/// <summary>Loads libtorch and TorchSharp's binary before TorchSharp searches for them, so that every problem is reported as one error. Once
+/// per process, which keeps native libraries.</summary>
 internal static unsafe partial class LibTorchLoader
 {
     private const string Binding = "LibTorchSharp";
@@ -18,8 +18,7 @@ internal static unsafe partial class LibTorchLoader
     private static readonly Dictionary<string, nint> Handles = [];
     private static LoadedTorch? _loaded;
 
-    /// <summary>Where TorchSharp's binary lies: in the platform's folder, or beside the assembly where that was published for one
-    /// platform.</summary>
+    /// <summary>The folder of TorchSharp's binary: the platform's, or the assembly's if it was published for one platform.</summary>
     public static string NativeDirectory
     {
         get
@@ -31,7 +30,6 @@ internal static unsafe partial class LibTorchLoader
         }
     }
 
-    /// <summary>Loads libtorch, unless that has been done.</summary>
     public static LoadedTorch Load(bool cuda)
     {
         lock (Gate)
@@ -59,7 +57,7 @@ internal static unsafe partial class LibTorchLoader
         if (!LibTorch.IsSupported(version))
         {
             notes.Add(LibTorch.TakesAny
-                ? $"It is version {version}, and TorchSharp works with {LibTorch.Supported}: {LibTorch.AnyVariable} lets it be tried."
+                ? $"It is version {version}, and TorchSharp works with {LibTorch.Supported}: {LibTorch.AnyVariable} allows it."
                 : throw torch.Unsupported(version));
         }
 
@@ -67,8 +65,8 @@ internal static unsafe partial class LibTorchLoader
         if (OperatingSystem.IsLinux() && VersionTag.Remedy(binding) is { } copy)
         {
             notes.Add(
-                $"The system's libstdc++ has no {VersionTag.Name}, which '{binding}' asks for without need: '{copy}' is used, a copy " +
-                "that does not.");
+                $"The system's libstdc++ has no {VersionTag.Name}, which '{binding}' requires but does not use: the copy '{copy}', which " +
+                "does not require it, is loaded.");
             binding = copy;
         }
 
@@ -82,7 +80,7 @@ internal static unsafe partial class LibTorchLoader
         return new LoadedTorch(torch, notes);
     }
 
-    // Unless it is lazy, every symbol is resolved at once: what is missing shows here, by name, and not in the middle of a merge.
+    // Unless it is lazy, every symbol is resolved at once: a missing one is reported here, by name, not during a merge.
     private static nint Open(string path, int flags = Now)
     {
         if (OperatingSystem.IsWindows())
@@ -96,7 +94,7 @@ internal static unsafe partial class LibTorchLoader
 
     private static string VersionOf(LibTorch torch)
     {
-        // The libraries know their version since 2.9: major, minor and patch in the three highest bytes.
+        // The libraries export their version since 2.9: major, minor and patch in the three highest bytes.
         if (!NativeLibrary.TryGetExport(Handles["torch_cpu"], "aoti_torch_abi_version", out var export))
         {
             return torch.Version ?? "2.8 or older";

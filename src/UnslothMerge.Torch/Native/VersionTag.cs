@@ -1,11 +1,10 @@
 namespace UnslothMerge.Torch.Native;
 
 /// <summary>Lets TorchSharp's Linux binary load where libstdc++ is older than the one it was linked with (Debian 12, Ubuntu 22.04, RHEL 9).
-/// It asks for one newer version, of a function that does nothing but mark that version and is never called. Marked as weak, the version
-/// may be missing. Source: the ELF gABI and the LSB's symbol versioning (.gnu.version_r, VER_FLG_WEAK).</summary>
+/// It requires one newer symbol version, whose only function is never called. A version that is marked as weak may be missing. Source: the ELF gABI and the LSB's symbol versioning (.gnu.version_r, VER_FLG_WEAK).</summary>
 internal static class VersionTag
 {
-    /// <summary>The version that is asked for without need.</summary>
+    /// <summary>The version that is required but not used.</summary>
     public const string Name = "GLIBCXX_3.4.32";
 
     private const uint NeededVersions = 0x6FFFFFFE;
@@ -14,7 +13,7 @@ internal static class VersionTag
     /// <summary>A copy in the user's cache that loads here, if TorchSharp's binary itself does not; null where none is needed.</summary>
     public static string? Remedy(string path)
     {
-        // libtorch has been loaded, and libstdc++ with it: the one that counts, whoever brought it.
+        // libtorch has been loaded, and with it the libstdc++ that the process uses.
         var library = File.ReadLines("/proc/self/maps").FirstOrDefault(l => l.Contains("/libstdc++.so", StringComparison.Ordinal));
         if (library is null
             || File.ReadAllBytes(library[library.IndexOf('/', StringComparison.Ordinal)..]).AsSpan()
@@ -54,7 +53,7 @@ internal static class VersionTag
         static int Offset(ReadOnlySpan<byte> section) => (int)BinaryPrimitives.ReadInt64LittleEndian(section[0x18..]);
     }
 
-    // A list of libraries, each with a list of the versions needed of it; every entry says how far it is to the next.
+    // A list of libraries, each with a list of its needed versions; every entry holds the offset of the next.
     private static bool MarkWeak(Span<byte> image, int need, int names, string version)
     {
         var changed = false;
@@ -88,7 +87,7 @@ internal static class VersionTag
         var path = Path.Combine(directory, name);
         if (!File.Exists(path) || !File.ReadAllBytes(path).AsSpan().SequenceEqual(image))
         {
-            // Whole or not at all, whatever another process does at the same time.
+            // Atomic, as another process may write it at the same time.
             var temporary = Path.Combine(directory, Path.GetRandomFileName());
             File.WriteAllBytes(temporary, image);
             File.Move(temporary, path, overwrite: true);

@@ -5,8 +5,8 @@ using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch.Sources;
 
-/// <summary>Rows of NF4 or FP4: two codes a byte and the blocks' scales go up; code · absmax, rounded to the dtype that the weight had, is
-/// made there.</summary>
+/// <summary>Rows of NF4 or FP4: uploads two codes a byte and the blocks' scales, and computes code · absmax, rounded to the dtype of the
+/// original weight.</summary>
 internal sealed class FourBitRows : RowSource
 {
     private readonly FourBitSource _source;
@@ -25,17 +25,17 @@ internal sealed class FourBitRows : RowSource
             .DetachFromDisposeScope();
     }
 
-    public override Tensor Read(long row, int rows, Staging staging)
+    public override Tensor Read(long row, int rows, TransferBuffers buffers)
     {
         var extent = _source.ExtentOf(_view, row, rows);
         var block = _source.BlockSize;
         var bytes = (long)extent.Blocks * block / 2;
-        var stored = staging.Take("stored", ScalarType.Byte, Math.Max(bytes, _source.BytesOf(_view, rows)));
-        var scales = staging.Take("scales", ScalarType.Float32, extent.Blocks);
+        var stored = buffers.Take("stored", ScalarType.Byte, Math.Max(bytes, _source.BytesOf(_view, rows)));
+        var scales = buffers.Take("scales", ScalarType.Float32, extent.Blocks);
         _reader.Read(row, rows, stored.Bytes[..(int)_source.BytesOf(_view, rows)]);
         extent.AbsMaxOf(stored.Bytes).CopyTo(MemoryMarshal.Cast<byte, float>(scales.Bytes));
-        staging.Upload(stored, bytes);
-        staging.Upload(scales, extent.Blocks);
+        buffers.Upload(stored, bytes);
+        buffers.Upload(scales, extent.Blocks);
 
         using var codes = stored.OnDevice.narrow(0, 0, bytes);
         using var indices = codes.to(ScalarType.Int32);
@@ -44,7 +44,7 @@ internal sealed class FourBitRows : RowSource
         using var absMax = scales.OnDevice.narrow(0, 0, extent.Blocks);
         blocks.mul_(absMax.unsqueeze(1));
 
-        // The batch may begin within a block, and the last block may have bytes of nobody.
+        // The batch may begin within a block, and the last block may be short.
         var skip = (row * _view.Columns) - (extent.FirstByte * 2);
         using var mine = blocks.view(-1).narrow(0, skip, (long)rows * _view.Columns);
         if (_source.Type == TensorType.F32)

@@ -10,12 +10,12 @@ internal sealed class PlainRows(PlainSource source, InputFiles files, MatrixView
     private readonly TensorReader _reader = source.Open(files, view);
     private readonly ScalarType _type = Types.Of(source.Type);
 
-    public override Tensor Read(long row, int rows, Staging staging)
+    public override Tensor Read(long row, int rows, TransferBuffers buffers)
     {
         var count = (long)rows * view.Columns;
-        var stored = staging.Take("stored", _type, count);
+        var stored = buffers.Take("stored", _type, count);
         _reader.Read(row, rows, stored.Bytes[..(int)(count * source.Type.Bits() / 8)]);
-        staging.Upload(stored, count);
+        buffers.Upload(stored, count);
         using var narrow = stored.OnDevice.narrow(0, 0, count);
         return narrow.to(ScalarType.Float32);
     }

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch.Terms;
 
-/// <summary>Δ = left · right: the right factor stays on the device, rows of the left one come up with every batch.</summary>
+/// <summary>Δ = left · right: the right factor stays on the device, rows of the left one are uploaded with every batch.</summary>
 internal sealed class LowRankRows : RowTerm
 {
     private const int PieceBytes = 4 * 1024 * 1024;
@@ -36,15 +36,15 @@ internal sealed class LowRankRows : RowTerm
 
     public override bool Changes(long row, int rows) => _term.Changes(row, rows);
 
-    public override void Apply(Tensor weight, Tensor delta, long row, int rows, Staging staging, int number)
+    public override void Apply(Tensor weight, Tensor delta, long row, int rows, TransferBuffers buffers, int number)
     {
         var first = Math.Max(row, _place.Row);
         var count = (int)(Math.Min(row + rows, _place.Row + _term.Left.Rows) - first);
         var values = (long)count * _rank;
-        var factor = staging.Take($"left {number}", ScalarType.Float32, values);
+        var factor = buffers.Take($"left {number}", ScalarType.Float32, values);
         _term.Left.ReadRows(_files, first - _place.Row, count, _scale, MemoryMarshal.Cast<byte, float>(factor.Bytes),
             new byte[_term.Left.ScratchBytes(count)]);
-        staging.Upload(factor, values);
+        buffers.Upload(factor, values);
 
         using var flat = factor.OnDevice.narrow(0, 0, values);
         using var left = flat.view(count, _rank);

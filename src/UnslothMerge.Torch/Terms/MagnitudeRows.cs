@@ -10,7 +10,7 @@ internal sealed class MagnitudeRows(MagnitudeTerm term, InputFiles files, Device
 {
     private readonly Tensor _magnitudes = tensor(AdapterValues.Read(files, term.Magnitude), device: device).DetachFromDisposeScope();
 
-    public override void Apply(Tensor weight, Tensor delta, long row, int rows, Staging staging, int number)
+    public override void Apply(Tensor weight, Tensor delta, long row, int rows, TransferBuffers buffers, int number)
     {
         using var wide = weight.to(ScalarType.Float64);
         wide.add_(delta).mul_(wide);

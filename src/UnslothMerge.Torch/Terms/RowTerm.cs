@@ -10,7 +10,7 @@ internal abstract class RowTerm : IDisposable
 
     /// <summary>Changes the delta [rows, columns], the sum of earlier terms, of some rows; the weight stays. The number is the term's place
     /// among the tensor's, for buffers of its own.</summary>
-    public abstract void Apply(Tensor weight, Tensor delta, long row, int rows, Staging staging, int number);
+    public abstract void Apply(Tensor weight, Tensor delta, long row, int rows, TransferBuffers buffers, int number);
 
     public abstract void Dispose();
 }

@@ -10,10 +10,10 @@ public sealed class DeviceExecutionTests : FileTests
     [InlineData(long.MaxValue, 1_000_000_000, 1)]
     [InlineData(long.MaxValue, 400_000, long.MaxValue, 1)]
     [InlineData(1800, 400_000, long.MaxValue)]
-    public void Every_row_goes_through_the_device(long capacity, long limit, long hostLimit, int lanes = int.MaxValue)
+    public void Every_row_goes_through_the_device(long capacity, long limit, long hostLimit, int workers = int.MaxValue)
     {
         var plan = Plan();
-        using var device = new FakeDevice(capacity, lanes);
+        using var device = new FakeDevice(capacity, workers);
         var shards = Save(plan, device, limit, hostLimit);
         Assert.Equal(0, device.Open);
         Assert.True(capacity == long.MaxValue ? device.Batches >= 2 : device.Batches >= 2 * 700 * 900 / capacity,
@@ -45,7 +45,7 @@ public sealed class DeviceExecutionTests : FileTests
     [Fact]
     public void A_device_without_room_for_a_lane_is_an_error()
     {
-        using var device = new FakeDevice(long.MaxValue, mostLanes: 0);
+        using var device = new FakeDevice(long.MaxValue, mostWorkers: 0);
         Errors.Expect(MergeError.DoesNotFit, () => Save(Plan(), device), "fake has too little memory for the merge, with 1.00 GB free");
         Assert.False(Directory.Exists(Temp["out"]));
     }
@@ -55,11 +55,11 @@ public sealed class DeviceExecutionTests : FileTests
     {
         var (plan, overhead) = (Plan(), new DeviceOverhead(10_000_000, 5_000_000));
         Assert.Equal(0, DevicePlan.For(plan, 15_000_000, 8, overhead).Count);
-        foreach (var (limit, lanes) in new[] { (16_000_000L, 1), (60_000_000, 2), (1_000_000_000, 8) })
+        foreach (var (limit, workers) in new[] { (16_000_000L, 1), (60_000_000, 2), (1_000_000_000, 8) })
         {
             var device = DevicePlan.For(plan, limit, 8, overhead);
-            Assert.Equal((2, lanes), (device.Count, device.Lanes));
-            Assert.InRange(device.DeviceBytes, 10_000_000 + (lanes * 5_000_000L), limit);
+            Assert.Equal((2, workers), (device.Count, device.Workers));
+            Assert.InRange(device.DeviceBytes, 10_000_000 + (workers * 5_000_000L), limit);
         }
     }
 
@@ -76,8 +76,8 @@ public sealed class DeviceExecutionTests : FileTests
 
         var none = DevicePlan.For(plan, 1000, 8);
         Assert.Equal(0, none.Count);
-        Assert.Equal([new("too little device memory", 2)], none.Left);
-        Assert.Equal((0, 0L), (none.Lanes, none.DeviceBytes));
+        Assert.Equal([new("too little device memory", 2)], none.Rejected);
+        Assert.Equal((0, 0L), (none.Workers, none.DeviceBytes));
     }
 
     [Fact]
@@ -86,7 +86,7 @@ public sealed class DeviceExecutionTests : FileTests
         Assert.All(new[] { ("q-fp8-channel", "FP8 base"), ("dora-conv1d", "DoRA by column delta"), ("loha", "LoHa delta") }, c =>
         {
             var @case = new Goldens.GoldenCase(c.Item1);
-            var left = DevicePlan.For(TinyModel.WritePlan(TinyModel.Plan(@case.Base, @case.Adapters[0].Path)), long.MaxValue, 1).Left;
+            var left = DevicePlan.For(TinyModel.WritePlan(TinyModel.Plan(@case.Base, @case.Adapters[0].Path)), long.MaxValue, 1).Rejected;
             Assert.Contains(left, l => l.Key == c.Item2);
         });
     }
@@ -99,9 +99,9 @@ public sealed class DeviceExecutionTests : FileTests
         Assert.True(little.CoreSeconds(16, 100e9) < little.DeviceSeconds(16, 25e9));
         Assert.True(much.CoreSeconds(16, 100e9) > much.DeviceSeconds(16, 25e9));
         Assert.True(much.CoreSeconds(16, 100e9) < much.DeviceSeconds(16, 0.5e9));
-        Assert.InRange(DeviceWork.MeasureCore(), 1e8, 1e12);
+        Assert.InRange(DeviceCost.MeasureCore(), 1e8, 1e12);
 
-        DeviceWork Work(int rank) => new(2 * rank * elements, (long)(2 * elements), (long)(2 * elements));
+        DeviceCost Work(int rank) => new(2 * rank * elements, (long)(2 * elements), (long)(2 * elements));
     }
 
     private WritePlan Plan() => TinyModel.WritePlan(

@@ -1,10 +1,10 @@
 namespace UnslothMerge.Tests.Devices;
 
-/// <summary>A device without libtorch, for tensors of F32: it adds one to every element, whatever the deltas say. All lanes together hold
-/// only so many elements, and only so many lanes can be open at a time.</summary>
-internal sealed class FakeDevice(long capacity, int mostLanes = int.MaxValue) : IMergeDevice
+/// <summary>A device without libtorch, for tensors of F32: it adds one to every element, whatever the deltas say. All workers together hold
+/// only so many elements, and only so many workers can be open at a time.</summary>
+internal sealed class FakeDevice(long capacity, int mostWorkers = int.MaxValue) : IMergeDevice
 {
-    private int _lanes;
+    private int _workers;
     private int _batches;
     private int _open;
 
@@ -18,21 +18,21 @@ internal sealed class FakeDevice(long capacity, int mostLanes = int.MaxValue) : 
 
     public int Batches => _batches;
 
-    /// <summary>The tensors and lanes that were not given back.</summary>
+    /// <summary>The tensors and workers that were not given back.</summary>
     public int Open => _open;
 
     public double MeasureBus() => 1e9;
 
-    public IDeviceLane OpenLane()
+    public IDeviceWorker OpenWorker()
     {
-        if (Interlocked.Increment(ref _lanes) > mostLanes)
+        if (Interlocked.Increment(ref _workers) > mostWorkers)
         {
-            Interlocked.Decrement(ref _lanes);
-            throw new DeviceMemoryException("no lane");
+            Interlocked.Decrement(ref _workers);
+            throw new DeviceMemoryException("no worker");
         }
 
         Interlocked.Increment(ref _open);
-        return new Lane(this);
+        return new Worker(this);
     }
 
     public void Dispose()
@@ -48,7 +48,7 @@ internal sealed class FakeDevice(long capacity, int mostLanes = int.MaxValue) : 
     private byte[] Merge(Rows tensor, long row, int rows, ref TileStatistics statistics)
     {
         var count = rows * tensor.Write.Tensor.View.Columns;
-        if (count > capacity / _lanes)
+        if (count > capacity / _workers)
         {
             throw new DeviceMemoryException("full");
         }
@@ -76,14 +76,14 @@ internal sealed class FakeDevice(long capacity, int mostLanes = int.MaxValue) : 
         }
     }
 
-    private sealed class Lane(FakeDevice device) : IDeviceLane
+    private sealed class Worker(FakeDevice device) : IDeviceWorker
     {
         public Span<byte> Merge(IDeviceTensor tensor, long row, int rows, ref TileStatistics statistics) =>
             device.Merge((Rows)tensor, row, rows, ref statistics);
 
         public void Dispose()
         {
-            Interlocked.Decrement(ref device._lanes);
+            Interlocked.Decrement(ref device._workers);
             Interlocked.Decrement(ref device._open);
         }
     }

@@ -2,33 +2,33 @@ using static TorchSharp.torch;
 
 namespace UnslothMerge.Torch;
 
-/// <summary>Buffers of a lane to a GPU. Copies run on a stream of the lane's own, from and to pinned memory, beside what other lanes
-/// compute on libtorch's default stream; the two streams wait for each other only where one needs what the other made.</summary>
-internal sealed partial class CudaStaging : Staging
+/// <summary>Transfer buffers of a GPU. Copies from and to pinned memory run on a stream of the worker's own, while libtorch computes on its
+/// default stream; each stream waits for the other only where it needs the other's results.</summary>
+internal sealed partial class CudaTransferBuffers : TransferBuffers
 {
     private const nint DefaultStream = 0;
 
     private readonly CudaDriver _driver = CudaDriver.Instance;
     private readonly nint _stream;
-    private readonly nint _mark;
+    private readonly nint _event;
 
-    public CudaStaging(Device device, int gpu)
+    public CudaTransferBuffers(Device device, int gpu)
         : base(device)
     {
-        _driver.Enter(gpu);
+        _driver.SetContext(gpu);
         _stream = _driver.CreateStream();
-        _mark = _driver.CreateEvent();
+        _event = _driver.CreateEvent();
     }
 
-    public override void Upload(Staged buffer, long count)
+    public override void Upload(TransferBuffer buffer, long count)
     {
         _driver.Upload(DataOf(buffer.OnDevice.Handle), DataOf(buffer.Host.Handle), count * buffer.Host.ElementSize, _stream);
-        _driver.Order(_stream, DefaultStream, _mark);
+        _driver.Order(_stream, DefaultStream, _event);
     }
 
-    public override void Download(Staged buffer, long count)
+    public override void Download(TransferBuffer buffer, long count)
     {
-        _driver.Order(DefaultStream, _stream, _mark);
+        _driver.Order(DefaultStream, _stream, _event);
         _driver.Download(DataOf(buffer.Host.Handle), DataOf(buffer.OnDevice.Handle), count * buffer.Host.ElementSize, _stream);
     }
 
@@ -37,7 +37,7 @@ internal sealed partial class CudaStaging : Staging
     public override void Dispose()
     {
         _driver.Wait(_stream);
-        _driver.Destroy(_stream, _mark);
+        _driver.Destroy(_stream, _event);
         base.Dispose();
     }
 
@@ -47,7 +47,7 @@ internal sealed partial class CudaStaging : Staging
         return pageable.pin_memory().DetachFromDisposeScope();
     }
 
-    protected override void Settle() => _driver.Wait(DefaultStream);
+    protected override void WaitForComputations() => _driver.Wait(DefaultStream);
 
     [LibraryImport("LibTorchSharp", EntryPoint = "THSTensor_data")]
     private static partial nint DataOf(nint tensor);

@@ -5,9 +5,9 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>One tensor in work: cut into pieces that threads take in any order. What all of them share is released after the last one. The
-/// resident bytes are those that its deltas hold until then.</summary>
-internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteShard shard, long pieces, long residentBytes) : IDisposable
+/// <summary>The processing of one tensor, in pieces that threads take in any order. What they share is released after the last piece; until
+/// then the deltas hold <see cref="ResidentBytes"/>.</summary>
+internal abstract class TensorJob(WriteTensor write, ShardOutput output, long pieces, long residentBytes) : IDisposable
 {
     private readonly TileStatistics[] _statistics = new TileStatistics[write.Verbatim is null ? pieces : 0];
     private IReadOnlyList<byte[]> _deferred = [];
@@ -17,23 +17,21 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
 
     public LogicalTensor Tensor => write.Tensor;
 
-    /// <summary>The shard that it is written to.</summary>
-    public WriteShard Shard => shard;
+    public string Shard => output.Shard;
 
     public int Pieces { get; } = checked((int)pieces);
 
-    /// <summary>The bytes that its deltas hold while it is in work.</summary>
     public long ResidentBytes => residentBytes;
 
     /// <summary>True once every piece is done.</summary>
     public bool IsDone => Volatile.Read(ref _unfinished) == 0;
 
-    /// <summary>What became of it, once every piece is done.</summary>
+    /// <summary>Valid once every piece is done.</summary>
     public TensorResult Result
     {
         get
         {
-            // Summed in the order of the pieces, whoever worked on them: the same figure every time.
+            // Summed in the order of the pieces, so that the result does not depend on the threads.
             var all = default(TileStatistics);
             foreach (var piece in _statistics)
             {
@@ -51,13 +49,12 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
         }
     }
 
-    /// <summary>Where its outputs are written.</summary>
     protected ShardOutput Output => output;
 
-    /// <summary>Lets the disk begin with what was written to the shard.</summary>
+    /// <summary>Starts writing the shard's bytes from the page cache to the disk.</summary>
     public void BeginFlush() => Output.Writer.BeginFlush();
 
-    /// <summary>The bytes that it no longer holds; counted once.</summary>
+    /// <summary><see cref="ResidentBytes"/> at the first call, then 0.</summary>
     public long ReleaseResident() => Interlocked.Exchange(ref _released, 1) == 0 ? residentBytes : 0;
 
     public void Dispose()
@@ -73,10 +70,9 @@ internal abstract class TensorWork(WriteTensor write, ShardOutput output, WriteS
     {
     }
 
-    /// <summary>Keeps the statistics of a piece.</summary>
     protected void Record(int piece, TileStatistics statistics) => _statistics[piece] = statistics;
 
-    /// <summary>Counts a piece as done; after the last one finishes the writer and disposes.</summary>
+    /// <summary>Counts a piece as done; after the last one, finishes the writer and disposes.</summary>
     protected void Done(TensorWriter? writer)
     {
         if (Interlocked.Decrement(ref _unfinished) == 0 && writer is not null)

@@ -2,50 +2,49 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Torch;
 
-/// <summary>One thread's way to a libtorch device.</summary>
-internal sealed class TorchLane : IDeviceLane
+internal sealed class TorchWorker : IDeviceWorker
 {
     private readonly TorchDevice _device;
-    private readonly Staging _staging;
+    private readonly TransferBuffers _buffers;
     private TileStatistics _statistics;
 
-    public TorchLane(TorchDevice device, Staging staging)
+    public TorchWorker(TorchDevice device, TransferBuffers buffers)
     {
-        (_device, _staging) = (device, staging);
+        (_device, _buffers) = (device, buffers);
         try
         {
-            TorchErrors.Translate(TakeMemory);
+            TorchErrors.Translate(LoadKernels);
         }
         catch
         {
-            staging.Dispose();
+            buffers.Dispose();
             throw;
         }
     }
 
     public Span<byte> Merge(IDeviceTensor tensor, long row, int rows, ref TileStatistics statistics)
     {
-        var work = (TorchTensor)tensor;
+        var opened = (TorchTensor)tensor;
         _statistics = default;
         var buffer = TorchErrors.Translate(() =>
         {
-            work.RequireRoom(rows, _device.MostElements);
+            opened.RequireMemory(rows, _device.MostElements);
             using var scope = torch.NewDisposeScope();
             using var quiet = torch.no_grad();
-            return work.Merge(row, rows, _staging, ref _statistics);
+            return opened.Merge(row, rows, _buffers, ref _statistics);
         });
         statistics.Add(_statistics);
-        return buffer.Bytes[..work.BytesOf(rows)];
+        return buffer.Bytes[..opened.BytesOf(rows)];
     }
 
     public void Dispose()
     {
-        _staging.Dispose();
+        _buffers.Dispose();
         _device.Closed();
     }
 
-    // The thread's cuBLAS handle with its workspace, and the kernels, loaded at their first use: here, not within a merge.
-    private bool TakeMemory()
+    // Loads the thread's cuBLAS handle with its workspace, and the kernels, which libtorch loads at their first use.
+    private bool LoadKernels()
     {
         using var scope = torch.NewDisposeScope();
         using var quiet = torch.no_grad();
