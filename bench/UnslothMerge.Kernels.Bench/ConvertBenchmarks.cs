@@ -20,7 +20,7 @@ public class ConvertBenchmarks
     private TileStatistics _statistics;
 
     [GlobalSetup]
-    public void Setup() => Combine.ToBFloat16(_weight.Span, [], _stored.Span, ref _statistics);
+    public void Setup() => Combine.To<BFloat16Format>(_weight.Span, [], _stored.Span, ref _statistics);
 
     [Benchmark(Baseline = true), Work("GB/s", Bytes)]
     public void Memcpy()
@@ -42,7 +42,7 @@ public class ConvertBenchmarks
     {
         for (int row = 0; row < Rows; row++)
         {
-            Combine.ToBFloat16(Row(_weight, row), Row(_delta, row), Row16(_output, row), ref _statistics);
+            Combine.To<BFloat16Format>(Row(_weight, row), Row(_delta, row), Row16(_output, row), ref _statistics);
         }
     }
 
@@ -51,18 +51,18 @@ public class ConvertBenchmarks
     {
         for (int row = 0; row < Rows; row++)
         {
-            Combine.ToHalf(Row(_weight, row), Row(_delta, row), Row16(_output, row), ref _statistics);
+            Combine.To<HalfFormat>(Row(_weight, row), Row(_delta, row), Row16(_output, row), ref _statistics);
         }
     }
 
     [Benchmark, Work("GB/s", Bytes)]
-    public void DecodeNf4() => Decode(RoundTo.None);
+    public void DecodeNf4() => DecodeNf4<SingleFormat>();
 
     [Benchmark, Work("GB/s", Bytes)]
-    public void DecodeNf4RoundedToBFloat16() => Decode(RoundTo.BFloat16);
+    public void DecodeNf4RoundedToBFloat16() => DecodeNf4<BFloat16Format>();
 
     [Benchmark, Work("GB/s", Bytes)]
-    public void DecodeNf4RoundedToHalf() => Decode(RoundTo.Half);
+    public void DecodeNf4RoundedToHalf() => DecodeNf4<HalfFormat>();
 
     private static Span<byte> Row16(Plane<byte> plane, int row) => plane.Span.Slice(2 * row * Columns, 2 * Columns);
 
@@ -77,12 +77,13 @@ public class ConvertBenchmarks
         }
     }
 
-    private void Decode(RoundTo roundTo)
+    private void DecodeNf4<TFormat>()
+        where TFormat : struct, IOutputFormat
     {
         for (int row = 0; row < Rows; row++)
         {
-            FourBit.Decode(_codes.Span[(row * Columns / 2)..], row * Columns, _table.Span,
-                _absmax.Span[(row * Columns / BlockSize)..], BlockSize, roundTo, Row(_weight, row));
+            FourBit.Decode<TFormat>(_codes.Span[(row * Columns / 2)..], 0, _table.Span,
+                _absmax.Span[(row * Columns / BlockSize)..], BlockSize, Row(_weight, row));
         }
     }
 }

@@ -27,7 +27,7 @@ public class QuantizedBenchmarks
     public void Setup()
     {
         new Random(4).Shuffle(_actOrder);
-        Combine.ToBFloat16(Fill.Random(Rows * Columns, 5).Span, [], _rounded.Span, ref _statistics);
+        Combine.To<BFloat16Format>(Fill.Random(Rows * Columns, 5).Span, [], _rounded.Span, ref _statistics);
     }
 
     [Benchmark(Baseline = true), Work("GB/s", Bytes)]
@@ -53,15 +53,17 @@ public class QuantizedBenchmarks
 
     [Benchmark, Work("GB/s", Bytes)]
     public void Gptq() =>
-        Tiles(part => TransposedCodes.DecodeGptq(_codes.Span, 4, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
+        Tiles(part => TransposedCodes.DecodeWords(_codes.Span, 4, true, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
 
     [Benchmark, Work("GB/s", Bytes)]
     public void GptqActOrder3() =>
-        Tiles(part => TransposedCodes.DecodeGptq(_codes.Span, 3, _actOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
+        Tiles(part =>
+            TransposedCodes.DecodeWords(_codes.Span, 3, true, _actOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
 
     [Benchmark, Work("GB/s", Bytes)]
     public void Awq() =>
-        Tiles(part => TransposedCodes.DecodeAwq(_codes.Span, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
+        Tiles(part =>
+            TransposedCodes.DecodeWords(_codes.Span, 4, false, _inOrder, Panel(_zeros), Panel(_scales), Rows, part, _values.Span));
 
     [Benchmark, Work("GB/s", Bytes)]
     public void MxFp4() => Tiles(part => TransposedCodes.DecodeMxFp4(_codes.Span, _codes.Span, Rows / 32, part, _values.Span));

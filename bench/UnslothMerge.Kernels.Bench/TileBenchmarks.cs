@@ -22,7 +22,7 @@ public class TileBenchmarks
     public int Rank { get; set; }
 
     [GlobalSetup]
-    public void Setup() => Combine.ToBFloat16(Fill.Random(Rows * Columns, 3).Span, [], _stored.Span, ref _statistics);
+    public void Setup() => Combine.To<BFloat16Format>(Fill.Random(Rows * Columns, 3).Span, [], _stored.Span, ref _statistics);
 
     [Benchmark(Baseline = true), Work("GB/s", Bytes)]
     public void Memcpy() => _stored.Span.CopyTo(_output.Span);
@@ -52,7 +52,7 @@ public class TileBenchmarks
             TileRows, TileColumns, Rank, TileColumns);
         for (int row = 0; row < TileRows; row++)
         {
-            Combine.ToBFloat16(
+            Combine.To<BFloat16Format>(
                 _weight.Span.Slice(row * TileColumns, TileColumns),
                 _delta.Span.Slice(row * TileColumns, TileColumns),
                 _output.Span.Slice(2 * (((firstRow + row) * Columns) + column), 2 * TileColumns),

@@ -114,14 +114,8 @@ internal static class PlainFormat
     /// <summary>Rounds values once to BF16, F16 or F32.</summary>
     public static void Round(TensorType type, ReadOnlySpan<float> values, Span<byte> stored)
     {
-        var none = default(TileStatistics);
-        switch (type)
-        {
-            case TensorType.BF16: Combine.ToBFloat16(values, default, stored, ref none); break;
-            case TensorType.F16: Combine.ToHalf(values, default, stored, ref none); break;
-            case TensorType.F32: Combine.ToSingle(values, default, stored, ref none); break;
-            default: throw NotWritten(type);
-        }
+        var (none, count) = (default(TileStatistics), values.Length);
+        Combiner(TensorType.F32, type)(MemoryMarshal.AsBytes(values), default, stored, 1, count, count, count, ref none);
     }
 
     /// <summary>The kernel that adds to one dtype and writes another.</summary>
@@ -149,9 +143,6 @@ internal static class PlainFormat
             TensorType.BF16 => Combine.Rows<TSource, BFloat16Format>,
             TensorType.F16 => Combine.Rows<TSource, HalfFormat>,
             TensorType.F32 => Combine.Rows<TSource, SingleFormat>,
-            _ => throw NotWritten(to),
+            _ => throw new ArgumentOutOfRangeException(nameof(to), to, "Merged tensors are written as BF16, F16 or F32."),
         };
-
-    private static ArgumentOutOfRangeException NotWritten(TensorType type) =>
-        new(nameof(type), type, "Merged tensors are written as BF16, F16 or F32.");
 }

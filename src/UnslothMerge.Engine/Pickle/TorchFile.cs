@@ -2,12 +2,10 @@ using UnslothMerge.Files;
 
 namespace UnslothMerge.Pickle;
 
-/// <summary>
-/// A state dict as torch.save writes it: a zip archive of <c>NAME/data.pkl</c>, which describes the tensors, and <c>NAME/data/KEY</c>, one
-/// uncompressed entry per storage. Before torch 1.6: pickles one after the other, of which the fourth describes the tensors and the fifth
-/// lists the storages that follow. So tensors are handles into the file, as with safetensors, and nothing is copied.
-/// Source: torch 2.13, <c>torch/serialization.py</c>.
-/// </summary>
+/// <summary>A state dict as torch.save writes it: a zip archive of <c>NAME/data.pkl</c>, which describes the tensors, and
+/// <c>NAME/data/KEY</c>, one uncompressed entry per storage. Before torch 1.6: pickles one after the other, of which the fourth describes
+/// the tensors and the fifth lists the storages that follow. So tensors are handles into the file, as with safetensors, and nothing is
+/// copied. Source: torch 2.13, <c>torch/serialization.py</c>.</summary>
 internal static class TorchFile
 {
     /// <summary>The longest <c>data.pkl</c> that is read, in bytes.</summary>

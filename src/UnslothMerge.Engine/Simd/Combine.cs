@@ -5,27 +5,9 @@ namespace UnslothMerge.Simd;
 /// <remarks>An empty delta means a pure conversion: nothing is added, so a negative zero stays one.</remarks>
 internal static unsafe class Combine
 {
-    public static void ToBFloat16(
-        ReadOnlySpan<float> weight, ReadOnlySpan<float> delta, Span<byte> stored, ref TileStatistics statistics) =>
-        To<BFloat16Format>(weight, delta, stored, ref statistics, SimdWidths.Widest);
-
-    /// <inheritdoc cref="ToBFloat16"/>
-    public static void ToHalf(
-        ReadOnlySpan<float> weight, ReadOnlySpan<float> delta, Span<byte> stored, ref TileStatistics statistics) =>
-        To<HalfFormat>(weight, delta, stored, ref statistics, SimdWidths.Widest);
-
-    /// <inheritdoc cref="ToBFloat16"/>
-    public static void ToSingle(
-        ReadOnlySpan<float> weight, ReadOnlySpan<float> delta, Span<byte> stored, ref TileStatistics statistics) =>
-        To<SingleFormat>(weight, delta, stored, ref statistics, SimdWidths.Widest);
-
-    /// <summary>Combines one row segment with a given width; every width gives the same bits and sums.</summary>
-    internal static void To<TFormat>(
-        ReadOnlySpan<float> weight,
-        ReadOnlySpan<float> delta,
-        Span<byte> stored,
-        ref TileStatistics statistics,
-        SimdWidth width)
+    /// <summary>Combines one row segment; every width gives the same bits and sums.</summary>
+    public static void To<TFormat>(
+        ReadOnlySpan<float> weight, ReadOnlySpan<float> delta, Span<byte> stored, ref TileStatistics statistics, SimdWidth? width = null)
         where TFormat : struct, IOutputFormat
     {
         if (!delta.IsEmpty)
@@ -35,7 +17,7 @@ internal static unsafe class Combine
 
         ArgumentOutOfRangeException.ThrowIfNotEqual(stored.Length, (long)weight.Length * TFormat.Size, nameof(stored));
         Rows<SingleFormat, TFormat>(MemoryMarshal.AsBytes(weight), delta, stored, rows: 1, weight.Length, weight.Length, weight.Length,
-            ref statistics, width);
+            ref statistics, width ?? SimdWidths.Widest);
     }
 
     /// <summary>Combines rows of a tile, each a segment of its own; strides are in elements. The output may be the memory of the weight, if

@@ -11,6 +11,10 @@ internal unsafe interface ICodes
     /// <summary>The values of sixteen codes; sixteen bytes are readable.</summary>
     T Load<T>(byte* source)
         where T : unmanaged, ILanes<T>;
+
+    /// <summary>Rounds the scaled values, if the format does.</summary>
+    static virtual T Round<T>(T value)
+        where T : unmanaged, ILanes<T> => value;
 }
 
 /// <summary>FP8 with four bits of exponent and three of mantissa: no infinity, and 7F is NaN. Source: OCP 8-bit floating point
@@ -75,6 +79,21 @@ internal readonly unsafe struct E2M1Codes : ICodes
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public T Load<T>(byte* source)
         where T : unmanaged, ILanes<T> => T.LookUpNibbles(Nibbles.Swap(Unsafe.ReadUnaligned<ulong>(source)), Nibbles.Table(Values));
+}
+
+/// <summary>Indices of four bits into a table, high nibble first. Products with a scale are rounded to a dtype.</summary>
+internal readonly unsafe struct TableCodes<TFormat>(float* table16) : ICodes
+    where TFormat : struct, IOutputFormat
+{
+    public int Bits => 4;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public T Load<T>(byte* source)
+        where T : unmanaged, ILanes<T> => T.LookUpNibbles(Unsafe.ReadUnaligned<ulong>(source), table16);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static T Round<T>(T value)
+        where T : unmanaged, ILanes<T> => TFormat.Round(value);
 }
 
 /// <summary>Integers of one to eight bits, stored with 2^(bits − 1) added, or without a sign.</summary>

@@ -93,7 +93,7 @@ internal static unsafe class ScaledCodes
             {
                 for (int i = 0; i < inBlock; i += ILanes<T>.Count)
                 {
-                    T.Store(T.Multiply(codes.Load<T>(row), scale), values);
+                    T.Store(TCodes.Round(T.Multiply(codes.Load<T>(row), scale)), values);
                     row += step;
                     values += ILanes<T>.Count;
                 }
@@ -103,7 +103,7 @@ internal static unsafe class ScaledCodes
                 T zero = T.Broadcast(zeros[index]);
                 for (int i = 0; i < inBlock; i += ILanes<T>.Count)
                 {
-                    T.Store(T.Multiply(T.Subtract(codes.Load<T>(row), zero), scale), values);
+                    T.Store(TCodes.Round(T.Multiply(T.Subtract(codes.Load<T>(row), zero), scale)), values);
                     row += step;
                     values += ILanes<T>.Count;
                 }

@@ -13,12 +13,14 @@ internal static unsafe class TransposedCodes
 {
     private const int Side = ILanes<Lanes512>.Count;
 
-    /// <summary>GPTQ: words [⌈all columns · bits / 32⌉, stride] of codes packed along the columns of the weight, a word per row; a code may
-    /// cross into the next word. (code − zero) · scale, with zeros and scales [groups, stride]; groups has the group of each column. The
-    /// stride is the rows, rounded up to a multiple of sixteen.</summary>
-    public static void DecodeGptq(
+    /// <summary>(code − zero) · scale, with zeros and scales [groups, stride]; groups has the group of each column, the stride is the rows,
+    /// rounded up to a multiple of sixteen. GPTQ packs words [⌈all columns · bits / 32⌉, stride] along the columns of the weight; a code may
+    /// cross into the next word. AWQ packs words [all columns, stride / 8] of eight 4-bit codes along the rows, in an order of its
+    /// own.</summary>
+    public static void DecodeWords(
         ReadOnlySpan<byte> words,
         int bits,
+        bool alongColumns,
         ReadOnlySpan<int> groups,
         ReadOnlySpan<float> zeros,
         ReadOnlySpan<float> scales,
@@ -27,38 +29,23 @@ internal static unsafe class TransposedCodes
         Span<float> values,
         SimdWidth? width = null)
     {
-        long lines = (((long)part.Column + part.Columns) * bits + 31) / 32;
-        ArgumentOutOfRangeException.ThrowIfLessThan(words.Length, lines * stride * sizeof(uint), nameof(words));
+        long columns = (long)part.Column + part.Columns;
+        ArgumentOutOfRangeException.ThrowIfLessThan(
+            words.Length, alongColumns ? ((columns * bits) + 31) / 32 * stride * sizeof(uint) : columns * stride / 2, nameof(words));
         Check(groups, zeros, scales, stride, part);
         fixed (byte* w = words)
         fixed (int* g = groups)
         fixed (float* z = zeros)
         fixed (float* s = scales)
         {
-            Decode(new GptqCodes(w, g, z, s, stride, bits), part, values, width);
-        }
-    }
-
-    /// <summary>AWQ: words [all columns, stride / 8] of eight 4-bit codes packed along the rows of the weight, in an order of its own.
-    /// Otherwise as <see cref="DecodeGptq"/>.</summary>
-    public static void DecodeAwq(
-        ReadOnlySpan<byte> words,
-        ReadOnlySpan<int> groups,
-        ReadOnlySpan<float> zeros,
-        ReadOnlySpan<float> scales,
-        int stride,
-        Part part,
-        Span<float> values,
-        SimdWidth? width = null)
-    {
-        ArgumentOutOfRangeException.ThrowIfLessThan(words.Length, ((long)part.Column + part.Columns) * stride / 2, nameof(words));
-        Check(groups, zeros, scales, stride, part);
-        fixed (byte* w = words)
-        fixed (int* g = groups)
-        fixed (float* z = zeros)
-        fixed (float* s = scales)
-        {
-            Decode(new AwqCodes(w, g, z, s, stride), part, values, width);
+            if (alongColumns)
+            {
+                Decode(new GptqCodes(w, g, z, s, stride, bits), part, values, width);
+            }
+            else
+            {
+                Decode(new AwqCodes(w, g, z, s, stride), part, values, width);
+            }
         }
     }
 

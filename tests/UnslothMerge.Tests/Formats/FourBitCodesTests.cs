@@ -21,7 +21,7 @@ public sealed class FourBitCodesTests
             float[] values = [.. codes.Select(c => book.Values.Span[c] * scale)];
             var stored = new byte[2 * codes.Length];
             var statistics = default(TileStatistics);
-            Combine.ToBFloat16(values, default, stored, ref statistics);
+            Combine.To<BFloat16Format>(values, default, stored, ref statistics);
             var packed = new byte[codes.Length / 2];
             var found = new float[codes.Length / blockSize];
             book.Encode(TensorType.BF16, stored, blockSize, packed, found, ref statistics);

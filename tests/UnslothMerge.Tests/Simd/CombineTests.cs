@@ -93,8 +93,8 @@ public sealed class CombineTests
     public void Lengths_must_agree()
     {
         TileStatistics statistics = default;
-        Assert.Throws<ArgumentOutOfRangeException>(() => Combine.ToHalf(new float[2], new float[1], new byte[4], ref statistics));
-        Assert.Throws<ArgumentOutOfRangeException>(() => Combine.ToHalf(new float[2], [], new byte[3], ref statistics));
+        Assert.Throws<ArgumentOutOfRangeException>(() => Combine.To<HalfFormat>(new float[2], new float[1], new byte[4], ref statistics));
+        Assert.Throws<ArgumentOutOfRangeException>(() => Combine.To<HalfFormat>(new float[2], [], new byte[3], ref statistics));
     }
 
     [Theory, ClassData(typeof(Widths))]

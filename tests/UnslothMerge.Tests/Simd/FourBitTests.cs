@@ -1,3 +1,5 @@
+using UnslothMerge.Formats;
+using UnslothMerge.Formats.BitsAndBytes;
 using static UnslothMerge.Tests.Simd.StoredFloats;
 
 namespace UnslothMerge.Tests.Simd;
@@ -15,8 +17,8 @@ public sealed class FourBitTests
 
     [Theory, ClassData(typeof(Widths))]
     public void Any_part_of_a_tensor_decodes_as_element_by_element(int width) =>
-        Gen.Select(Gen.Int[1, 8].Select(sixteens => 16 * sixteens), Gen.Int[1, 400], Gen.Int, Gen.Enum<RoundTo>()).Sample(
-            (blockSize, elements, seed, roundTo) =>
+        Gen.Select(Gen.Int[1, 8].Select(sixteens => 16 * sixteens), Gen.Int[1, 400], Gen.Int, Gen.Int[0, 2]).Sample(
+            (blockSize, elements, seed, format) =>
             {
                 var random = new Random(seed);
                 byte[] packed = new byte[(elements + 1) / 2];
@@ -31,35 +33,39 @@ public sealed class FourBitTests
                 // Exactly what the part needs, so that reading beyond it is caught by the checks of length.
                 int lastByte = count == 0 ? first / 2 : ((first + count - 1) / 2) + 1;
                 int lastBlock = count == 0 ? first / blockSize : ((first + count - 1) / blockSize) + 1;
-                FourBit.Decode(
-                    packed.AsSpan((first / 2)..lastByte),
-                    first,
-                    Nf4,
-                    absmax.AsSpan((first / blockSize)..lastBlock),
-                    blockSize,
-                    roundTo,
-                    values.AsSpan(1, count),
-                    (SimdWidth)width);
+                var bytes = packed.AsSpan((first / blockSize * blockSize / 2)..lastByte);
+                var scales = absmax.AsSpan((first / blockSize)..lastBlock);
+                var target = values.AsSpan(1, count);
+                int position = first % blockSize;
+                switch (format)
+                {
+                    case 0: FourBit.Decode<SingleFormat>(bytes, position, Nf4, scales, blockSize, target, (SimdWidth)width); break;
+                    case 1: FourBit.Decode<BFloat16Format>(bytes, position, Nf4, scales, blockSize, target, (SimdWidth)width); break;
+                    default: FourBit.Decode<HalfFormat>(bytes, position, Nf4, scales, blockSize, target, (SimdWidth)width); break;
+                }
 
                 Assert.Equal((42f, 42f), (values[0], values[^1]));
                 for (int i = 0; i < count; i++)
                 {
                     int element = first + i;
                     int code = element % 2 == 0 ? packed[element / 2] >> 4 : packed[element / 2] & 15;
-                    float expected = Rounded(Nf4[code] * absmax[element / blockSize], roundTo);
+                    float expected = Rounded(Nf4[code] * absmax[element / blockSize], format);
                     Assert.True(Bits(expected) == Bits(values[i + 1]),
-                        $"{roundTo}, blocks of {blockSize}, element {element} of {first}+{count}");
+                        $"format {format}, blocks of {blockSize}, element {element} of {first}+{count}");
                 }
             },
             iter: 5_000);
 
-    [Theory, ClassData(typeof(Widths))]
-    public void Positions_beyond_two_billion_elements_work(int width)
+    [Fact]
+    public void Positions_beyond_two_billion_elements_work()
     {
-        // Element 2^33 + 67 is the fourth of a block of 64, and the low nibble of its byte.
-        float[] values = new float[2];
-        FourBit.Decode([0x0F, 0x70], (1L << 33) + 67, Nf4, [2f], 64, RoundTo.None, values, (SimdWidth)width);
-        Assert.Equal([2f, 0f], values);
+        // A row of 96 elements from element 2^33 - 32, in the middle of a block of 64, to the end of the next block.
+        var file = new StoredFile("m", 0, default);
+        var tensor = new StoredTensor("m.weight", TensorType.U8, [0], file, 0, 0);
+        var source = new FourBitSource(
+            new FourBitTensors(tensor, tensor, tensor, null, null, tensor), new QuantState("nf4", 64, TensorType.BF16, [], null, 0));
+        var extent = source.ExtentOf(new MatrixView(1L << 30, 96), ((1L << 33) - 32) / 96, 1);
+        Assert.Equal(new FourBitExtent((1L << 32) - 32, 64, (1L << 27) - 1, 2), extent);
     }
 
     [Fact]
@@ -93,9 +99,9 @@ public sealed class FourBitTests
     [Fact]
     public void Spans_that_are_too_short_are_refused()
     {
-        Assert.Throws<ArgumentOutOfRangeException>(() => FourBit.Decode(new byte[1], 1, Nf4, [1f], 64, RoundTo.None, new float[2]));
-        Assert.Throws<ArgumentOutOfRangeException>(() => FourBit.Decode(new byte[2], 63, Nf4, [1f], 64, RoundTo.None, new float[2]));
-        Assert.Throws<ArgumentOutOfRangeException>(() => FourBit.Decode(new byte[1], 0, Nf4, [1f], 24, RoundTo.None, new float[2]));
+        Assert.Throws<ArgumentOutOfRangeException>(() => FourBit.Decode<SingleFormat>(new byte[1], 1, Nf4, [1f], 64, new float[2]));
+        Assert.Throws<ArgumentOutOfRangeException>(() => FourBit.Decode<SingleFormat>(new byte[33], 63, Nf4, [1f], 64, new float[2]));
+        Assert.Throws<ArgumentOutOfRangeException>(() => FourBit.Decode<SingleFormat>(new byte[1], 0, Nf4, [1f], 24, new float[2]));
     }
 
     /// <summary>Mostly scales as in a model; some for which a half is denormal, overflows, or is at the tie above the largest.</summary>
@@ -107,10 +113,10 @@ public sealed class FourBitTests
         _ => random.NextSingle(),
     };
 
-    private static float Rounded(float value, RoundTo roundTo) => float.IsNaN(value) ? Single(0x7FC0_0000) : roundTo switch
+    private static float Rounded(float value, int format) => float.IsNaN(value) ? Single(0x7FC0_0000) : format switch
     {
-        RoundTo.BFloat16 => Single((uint)BFloat16(value) << 16),
-        RoundTo.Half => (float)BitConverter.UInt16BitsToHalf(Half(value)),
+        1 => Single((uint)BFloat16(value) << 16),
+        2 => (float)BitConverter.UInt16BitsToHalf(Half(value)),
         _ => value,
     };
 }

@@ -17,7 +17,8 @@ public sealed class TransposedCodesTests
                 random.NextBytes(words);
                 Check(random, stride, columns,
                     (part, values) =>
-                    TransposedCodes.DecodeGptq(words, bits, groups, zeros, scales, stride, part, values, (SimdWidth)width), (row, column) =>
+                    TransposedCodes.DecodeWords(words, bits, true, groups, zeros, scales, stride, part, values, (SimdWidth)width),
+                    (row, column) =>
                 {
                     int code = 0;
                     for (int b = 0; b < bits; b++)
@@ -44,7 +45,8 @@ public sealed class TransposedCodesTests
                 random.NextBytes(words);
                 Check(random, stride, columns,
                     (part, values) =>
-                    TransposedCodes.DecodeAwq(words, groups, zeros, scales, stride, part, values, (SimdWidth)width), (row, column) =>
+                    TransposedCodes.DecodeWords(words, 4, false, groups, zeros, scales, stride, part, values, (SimdWidth)width),
+                    (row, column) =>
                 {
                     uint word = BinaryPrimitives.ReadUInt32LittleEndian(words.AsSpan(((column * stride) + (row & ~7)) / 2));
                     int nibble = row % 2 == 0 ? row % 8 / 2 : 4 + (row % 8 / 2);
@@ -80,13 +82,15 @@ public sealed class TransposedCodesTests
     {
         TransposedCodes.Part part = new(0, 16, 0, 8);
         Assert.Throws<ArgumentOutOfRangeException>(() =>
-            TransposedCodes.DecodeGptq(new byte[60], 4, new int[8], new float[16], new float[16], 16, part, new float[128],
+            TransposedCodes.DecodeWords(new byte[60], 4, true, new int[8], new float[16], new float[16], 16, part, new float[128],
                 SimdWidth.Vector128));
         Assert.Throws<ArgumentOutOfRangeException>(() =>
-            TransposedCodes.DecodeGptq(new byte[64], 4, [0, 0, 0, 1, 0, 0, 0, 0], new float[16], new float[16], 16, part, new float[128],
+            TransposedCodes.DecodeWords(new byte[64], 4, true, [0, 0, 0, 1, 0, 0, 0, 0], new float[16], new float[16], 16, part,
+                new float[128],
                 SimdWidth.Vector128));
         Assert.Throws<ArgumentOutOfRangeException>(() =>
-            TransposedCodes.DecodeAwq(new byte[64], [0, 0, 0, -1, 0, 0, 0, 0], new float[16], new float[16], 16, part, new float[128],
+            TransposedCodes.DecodeWords(new byte[64], 4, false, [0, 0, 0, -1, 0, 0, 0, 0], new float[16], new float[16], 16, part,
+                new float[128],
                 SimdWidth.Vector128));
         Assert.Throws<ArgumentOutOfRangeException>(() =>
             TransposedCodes.DecodeMxFp4(new byte[128], new byte[8], 1, part with { Row = 17 }, new float[128], SimdWidth.Vector128));

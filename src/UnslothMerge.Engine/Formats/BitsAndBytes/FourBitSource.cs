@@ -80,8 +80,12 @@ internal sealed class FourBitSource(FourBitTensors tensors, QuantState state) : 
         private readonly float[] _map = source.MapOf(files);
         private readonly float[]? _nestedMap = tensors.NestedQuantMap is null ? null : files.ReadAll<float>(tensors.NestedQuantMap);
         private readonly float[]? _nestedAbsMax = tensors.NestedAbsMax is null ? null : files.ReadAll<float>(tensors.NestedAbsMax);
-        private readonly RoundTo _roundTo =
-            state.Type switch { TensorType.BF16 => RoundTo.BFloat16, TensorType.F16 => RoundTo.Half, _ => RoundTo.None };
+        private readonly Decoder _decode = state.Type switch
+        {
+            TensorType.BF16 => (p, f, m, a, b, v) => FourBit.Decode<BFloat16Format>(p, f, m, a, b, v),
+            TensorType.F16 => (p, f, m, a, b, v) => FourBit.Decode<HalfFormat>(p, f, m, a, b, v),
+            _ => (p, f, m, a, b, v) => FourBit.Decode<SingleFormat>(p, f, m, a, b, v),
+        };
 
         public override void Read(long row, int rows, Span<byte> stored)
         {
@@ -104,21 +108,14 @@ internal sealed class FourBitSource(FourBitTensors tensors, QuantState state) : 
         public override void Decode(ReadOnlySpan<byte> stored, long row, int rows, Tile tile)
         {
             var extent = source.ExtentOf(view, row, rows);
-            var (firstByte, bytes, firstBlock, _) = extent;
-            var absMax = extent.AbsMaxOf(stored);
             for (var i = 0; i < tile.Rows; i++)
             {
-                var element = ((tile.Row + i) * view.Columns) + tile.Column;
-                var block = element / state.BlockSize;
-                FourBit.Decode(
-                    stored[(int)((element / 2) - firstByte)..bytes],
-                    element,
-                    _map,
-                    absMax[(int)(block - firstBlock)..],
-                    state.BlockSize,
-                    _roundTo,
-                    tile.WeightRow(i));
+                var first = (int)(((tile.Row + i) * view.Columns) + tile.Column - (extent.FirstByte * 2));
+                _decode(stored[..extent.Bytes], first, _map, extent.AbsMaxOf(stored), state.BlockSize, tile.WeightRow(i));
             }
         }
+
+        private delegate void Decoder(
+            ReadOnlySpan<byte> packed, int first, ReadOnlySpan<float> map, ReadOnlySpan<float> absMax, int blockSize, Span<float> values);
     }
 }

@@ -164,14 +164,8 @@ internal sealed class PanelSource(PanelWeight weight, TensorType type) : TensorS
             var zeros = MemoryMarshal.Cast<byte, float>(stored.Slice(panel.Zeros, panel.GroupFloats * sizeof(float)));
             var scales = MemoryMarshal.Cast<byte, float>(stored.Slice(panel.Scales, panel.GroupFloats * sizeof(float)));
             var part = new TransposedCodes.Part((int)(tile.Row - row), tile.Rows, tile.Column, tile.Columns);
-            if (weight.PackedAlongInputs)
-            {
-                TransposedCodes.DecodeGptq(codes, weight.Bits, _groups, zeros, scales, panel.Stride, part, tile.Weight);
-            }
-            else
-            {
-                TransposedCodes.DecodeAwq(codes, _groups, zeros, scales, panel.Stride, part, tile.Weight);
-            }
+            TransposedCodes.DecodeWords(
+                codes, weight.Bits, weight.PackedAlongInputs, _groups, zeros, scales, panel.Stride, part, tile.Weight);
         }
 
         private static int[] Groups(PanelWeight weight, InputFiles files)
