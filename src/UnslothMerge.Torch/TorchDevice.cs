@@ -8,8 +8,8 @@ namespace UnslothMerge.Torch;
 /// <summary>libtorch on a GPU, or, for tests, on the processor.</summary>
 internal sealed class TorchDevice : IMergeDevice
 {
-    // A worker has a cuBLAS handle, its workspace (32 MiB on Hopper) and a stream; the allocator takes blocks of 2 and 20 MiB. Measured on an
-    // H200 with libtorch 2.11, without the context and with small batches: 333 MB with 2 workers, 1.1 GB with 8.
+    // A worker has a cuBLAS handle, its workspace (32 MiB on Hopper) and a stream; the allocator takes blocks of 2 and 20 MiB. Measured
+    // on an H200 with libtorch 2.11, without the context and with small batches: 333 MB with 2 workers, 1.1 GB with 8.
     private static readonly DeviceOverhead GpuOverhead = new(200_000_000, 120_000_000);
 
     private readonly Lock _gate = new();

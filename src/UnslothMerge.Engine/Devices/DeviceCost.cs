@@ -10,7 +10,7 @@ internal readonly record struct DeviceCost(double Flops, long UploadBytes, long 
     /// <summary>The time to start libtorch and a GPU: 1.5 s with an H200 and cached files.</summary>
     public const double StartSeconds = 2;
 
-    /// <summary>How much longer reading and writing files takes with a device, through pinned memory; measured on the same machine.</summary>
+    /// <summary>The factor on the time for files with a device, through pinned memory; measured on the same machine.</summary>
     private const double DeviceFileFactor = 1.15;
 
     /// <summary>The most that all threads together copy: the limit of 16 cores of that machine.</summary>
@@ -62,5 +62,6 @@ internal readonly record struct DeviceCost(double Flops, long UploadBytes, long 
         return 2.0 * rows * columns * rank / best;
     }
 
-    private double FileSeconds(int workers) => (UploadBytes + DownloadBytes) / Math.Min(workers * FileBytesPerSecond, MostFileBytesPerSecond);
+    private double FileSeconds(int workers) =>
+        (UploadBytes + DownloadBytes) / Math.Min(workers * FileBytesPerSecond, MostFileBytesPerSecond);
 }

@@ -6,6 +6,6 @@ namespace UnslothMerge.Execution;
 internal abstract class CoreJob(WriteTensor write, ShardOutput output, long pieces, long residentBytes)
     : TensorJob(write, output, pieces, residentBytes)
 {
-    /// <summary>Processes one piece and returns the bytes written. <paramref name="stop"/> ends the wait for other workers' pieces.</summary>
+    /// <summary>Processes a piece; returns the bytes written. <paramref name="stop"/> ends the wait for other workers' pieces.</summary>
     public abstract long Run(int piece, WorkerBuffers buffers, CancellationToken stop);
 }

@@ -16,7 +16,7 @@ internal sealed class PieceDeltas : IPieceDeltas
 
     public bool IsEmpty => _deltas.Count == 0;
 
-    /// <summary>Reads what a tensor's deltas need for the rows of a piece into a worker's memory, from <paramref name="start"/> on.</summary>
+    /// <summary>Reads what a tensor's deltas need for a piece into a worker's memory, from <paramref name="start"/> on.</summary>
     public static PieceDeltas Read(
         ReadOnlySpan<DeltaReader> deltas, LogicalTensor tensor, long row, int rows, WorkerBuffers buffers, long start)
     {

@@ -5,9 +5,9 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>Writes the tensors of a plan into open shards. Each worker takes one piece after the other, with reads, memory and writes of its
-/// own; workers share only the factors of a tensor. Device workers do the same with the tensors that the device merges. The caller's thread
-/// waits, reports progress and can cancel.</summary>
+/// <summary>Writes the tensors of a plan into open shards. Each worker takes one piece after the other, with reads, memory and writes of
+/// its own; workers share only the factors of a tensor. Device workers do the same with the tensors that the device merges. The caller's
+/// thread waits, reports progress and can cancel.</summary>
 internal sealed class StreamingExecutor
 {
     // Large enough for few calls, small enough for the disk to write while the next bytes are computed.

@@ -2,8 +2,8 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>The result of a tensor: ‖Δ‖ / ‖W‖ in the Frobenius norm, if deltas were added, and the content of deferred tensors, in the order
-/// of the sink.</summary>
+/// <summary>The result of a tensor: ‖Δ‖ / ‖W‖ in the Frobenius norm, if deltas were added, and the content of deferred tensors, in the
+/// order of the sink.</summary>
 internal sealed record TensorResult(
     WriteTensor Written, TensorType Type, long Bytes, double? RelativeChange, IReadOnlyList<byte[]> Deferred)
 {

@@ -1,10 +1,10 @@
 namespace UnslothMerge.Files;
 
-/// <summary>Makes what was written survive a loss of power: file data, and the names in a directory.</summary>
+/// <summary>Flushes to the disk: file data, and the entries of directories.</summary>
 internal static class Durable
 {
-    /// <summary>Asks the system to begin to write a file's data to the disk, without waiting for it, so that a flush at the end finds
-    /// little left to do. A hint: where there is no such call, or it fails, the flush does all of it.</summary>
+    /// <summary>Starts writing a file's data to the disk, without waiting, so that the flush at the end is short. A hint: without such a
+    /// call, or if it fails, the flush writes everything.</summary>
     public static void BeginFlush(SafeFileHandle file)
     {
         if (OperatingSystem.IsLinux())

@@ -6,7 +6,7 @@ namespace UnslothMerge.Formats;
 /// which a part is taken; of long ones only the part.</summary>
 internal static class StridedReads
 {
-    /// <summary>So many bytes are read in the time of one system call.</summary>
+    /// <summary>The bytes that are read in the time of one system call.</summary>
     private const int WorthACall = 8 * 1024;
 
     private const int BatchBytes = 64 * 1024;

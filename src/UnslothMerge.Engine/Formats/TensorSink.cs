@@ -16,10 +16,10 @@ internal abstract class TensorSink
     /// <summary>The bytes that the writer holds while the tensor is in work, shared by all workers.</summary>
     public virtual long ResidentBytes => 0;
 
-    /// <summary>What a person would call the format.</summary>
+    /// <summary>The name of the format, for users.</summary>
     public abstract string Format { get; }
 
-    /// <summary>True if values lose precision beyond one rounding, so that the loss is worth telling.</summary>
+    /// <summary>True if values lose precision beyond one rounding, so that the loss is reported.</summary>
     public virtual bool IsQuantized => false;
 
     /// <summary>True if the writer must have seen every row before it can write the first: each piece is then computed twice.</summary>
@@ -72,7 +72,7 @@ internal abstract class TensorWriter : IDisposable
     }
 }
 
-/// <summary>Takes the bytes of one tensor's outputs to their place in a shard.</summary>
+/// <summary>Writes the bytes of one tensor's outputs to their place in a shard.</summary>
 internal interface IOutput
 {
     /// <summary>Writes a part of one of <see cref="TensorSink.Outputs"/>, from a byte counted from that output's first.</summary>

@@ -12,7 +12,7 @@ internal abstract class TensorSource
     /// <summary>The dtype of the values: the stored one, or the one a quantized tensor decodes to.</summary>
     public abstract TensorType Type { get; }
 
-    /// <summary>What a person would call the stored format: BF16, NF4 …</summary>
+    /// <summary>The name of the stored format, for users: BF16, NF4 …</summary>
     public abstract string Format { get; }
 
     /// <summary>Every stored tensor that is read.</summary>

@@ -1,9 +1,8 @@
 namespace UnslothMerge.IO;
 
-/// <summary>The parts of a buffer each begin on a cache line, so that vectors of every width lie within one.</summary>
+/// <summary>The parts of a buffer begin at cache lines, so that no vector crosses one.</summary>
 internal static class CacheLine
 {
-    /// <summary>The bytes of a line.</summary>
     public const int Size = 64;
 
     /// <summary>Rounds a length or a place up to a whole line.</summary>

@@ -2,15 +2,14 @@ using UnslothMerge.Files;
 
 namespace UnslothMerge.IO;
 
-/// <summary>Writes that a disk does past the page cache, while threads go on. The page cache takes a thread's time and fresh memory for
-/// every byte, the disk neither: a model is written soonest both ways at once. Only where the system has asynchronous direct
-/// writes.</summary>
+/// <summary>Asynchronous writes that bypass the page cache, which needs a thread's time and memory for every byte. Both together are the
+/// fastest. Only where the system has asynchronous direct writes.</summary>
 internal sealed class DirectWrites : IDisposable
 {
-    /// <summary>As many writes at a time as keep a disk busy.</summary>
+    /// <summary>The number of concurrent writes that saturates a disk.</summary>
     public const int Count = 4;
 
-    /// <summary>Shorter writes cost more than they save.</summary>
+    /// <summary>Shorter writes are faster through the page cache.</summary>
     public const int LeastBytes = 128 * 1024;
 
     private readonly Lock _gate = new();
@@ -56,7 +55,7 @@ internal sealed class DirectWrites : IDisposable
         return false;
     }
 
-    /// <summary>Waits until all is written that was begun.</summary>
+    /// <summary>Waits for all writes.</summary>
     public void Wait()
     {
         lock (_gate)
@@ -76,7 +75,7 @@ internal sealed class DirectWrites : IDisposable
             _pending[LinuxAio.Take(_context).Tag] = null;
         }
 
-        // This takes the system a while, for which nobody has to wait.
+        // Takes some milliseconds, so it runs on another thread.
         ThreadPool.UnsafeQueueUserWorkItem(LinuxAio.Destroy, _context, preferLocal: false);
     }
 
@@ -103,8 +102,8 @@ internal sealed class DirectWrites : IDisposable
         }
     }
 
-    // What a file system refuses to write directly is written as usual. What the disk could not write must not be: the page cache would
-    // take it and report no error.
+    // A direct write that the file system refuses is repeated through the page cache. One that failed on the disk is not: the page cache
+    // would accept it without an error.
     private void Complete((int Tag, long Written) done)
     {
         var pending = _pending[done.Tag]!;
@@ -119,7 +118,6 @@ internal sealed class DirectWrites : IDisposable
         _buffers.Return(pending.Buffer);
     }
 
-    /// <summary>A write under way.</summary>
     private sealed record Pending(DirectFile? File, long At, int Length, int Buffer)
     {
         public static Pending Reserved { get; } = new(null, 0, 0, 0);

@@ -3,8 +3,8 @@ using UnslothMerge.Files;
 
 namespace UnslothMerge.IO;
 
-/// <summary>The files a run reads: opened once, for reading only, and checked to be what they were when the plan was made. Reads are
-/// positional, so that workers share the handles and nothing else.</summary>
+/// <summary>The files a run reads: opened once, read only, and refused if they have changed since the plan was made. Reads are positional,
+/// so that workers share only the handles.</summary>
 internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : IDisposable
 {
     /// <summary>The largest tensor that is worth holding whole.</summary>
@@ -12,7 +12,6 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
 
     private readonly ConcurrentDictionary<string, Lazy<SafeFileHandle>> _handles = new(StringComparer.Ordinal);
 
-    /// <summary>What several targets read from memory.</summary>
     public SharedBuffers Shared { get; } = new(sharedBytes);
 
     /// <summary>The open file, refused if it has changed since the plan was made.</summary>

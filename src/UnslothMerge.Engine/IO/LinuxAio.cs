@@ -10,8 +10,8 @@ internal static unsafe class LinuxAio
 {
     public static bool IsSupported => Aio.Direct != 0;
 
-    /// <summary>Opens a file a second time, to write to it past the page cache. Null if its file system is not known to leave such writes
-    /// to the disk at once. Others than ext4 and XFS may use the thread's time.</summary>
+    /// <summary>Opens a file a second time, to write to it past the page cache. Null for file systems
+    /// other than ext4 and XFS, which may write synchronously.</summary>
     public static SafeFileHandle? OpenDirectly(SafeFileHandle file)
     {
         var status = stackalloc nint[32];

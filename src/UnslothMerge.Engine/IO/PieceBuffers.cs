@@ -3,8 +3,8 @@ using UnslothMerge.Files;
 
 namespace UnslothMerge.IO;
 
-/// <summary>Buffers of one size, in one block of memory, for bytes that are written after the worker has gone on. In large pages where the
-/// system has them: beginning a direct write costs time for every page.</summary>
+/// <summary>Buffers of one size, in one block of memory, for bytes that are written while the worker continues. In large pages where the
+/// system has them: starting a direct write takes time for every page.</summary>
 internal sealed unsafe class PieceBuffers : IDisposable
 {
     private const int LargePage = 2 * 1024 * 1024;

@@ -1,8 +1,7 @@
 namespace UnslothMerge.IO;
 
-/// <summary>Memory that several targets of a run read from, loaded once and bounded: what nobody uses and was used longest ago makes room,
-/// and whoever finds none waits for what others use. For tensors of which every target needs a part that lies scattered over the
-/// whole.</summary>
+/// <summary>A bounded cache of memory that several targets of a run read: unused entries are evicted, the least recently used first, and a
+/// thread without room waits for entries in use. For tensors of which every target needs parts from all over.</summary>
 internal sealed class SharedBuffers(long limit) : IDisposable
 {
     private readonly object _gate = new();
@@ -11,8 +10,8 @@ internal sealed class SharedBuffers(long limit) : IDisposable
     /// <summary>The bytes that are held at most.</summary>
     public long Limit => limit;
 
-    /// <summary>Borrows the memory of a key (by reference), filled the first time: no more bytes than the limit. Dispose the loan before
-    /// another is taken.</summary>
+    /// <summary>Borrows the memory of a key (by reference), filled the first time: no more bytes than the limit. A thread holds one loan at
+    /// a time.</summary>
     public Loan Take(object key, long bytes, Action<NativeBuffer> fill)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThan(bytes, limit);
@@ -79,7 +78,6 @@ internal sealed class SharedBuffers(long limit) : IDisposable
         }
     }
 
-    /// <summary>Memory on loan.</summary>
     public readonly struct Loan : IDisposable
     {
         private readonly SharedBuffers? _owner;
@@ -91,7 +89,7 @@ internal sealed class SharedBuffers(long limit) : IDisposable
             Buffer = buffer;
         }
 
-        /// <summary>The memory; to be read only.</summary>
+        /// <summary>Read only.</summary>
         public NativeBuffer Buffer { get; }
 
         public void Dispose() => _owner?.Release(_entry);

@@ -3,8 +3,7 @@ namespace UnslothMerge.Pickle;
 /// <summary>A tensor of a state dict: a view of a storage. Offset and strides are in elements; dimensions are not negative.</summary>
 internal sealed record PickledTensor(PickledStorage Storage, long Offset, long[] Shape, long[] Strides)
 {
-    /// <summary>True if the elements lie one after the other in row-major order. The stride of a dimension of one element does not
-    /// matter.</summary>
+    /// <summary>True if the elements are contiguous in row-major order. The stride of a dimension of one element does not matter.</summary>
     public bool IsContiguous()
     {
         var expected = 1L;

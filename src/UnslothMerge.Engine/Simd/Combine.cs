@@ -86,7 +86,7 @@ internal static unsafe class Combine
         statistics.WeightSquares += Fold((float*)&sums.WeightSquares);
         statistics.DeltaSquares += Fold((float*)&sums.DeltaSquares);
 
-        // Rounding is monotonic, so the largest magnitude tells about all (as an integer, a NaN is larger than any number).
+        // Rounding is monotonic, so the largest magnitude decides for all (as an integer, a NaN is larger than any number).
         statistics.NonFinite |= Exceeds((uint*)&sums.Largest, TFormat.FirstNonFinite - 1);
         if (Exceeds((uint*)&sums.Largest, Rounding.Infinity))
         {
@@ -161,7 +161,7 @@ internal static unsafe class Combine
         sums->Largest = T.MaxBits(sums->Largest, rest.Largest);
     }
 
-    /// <summary>Writes the NaNs over what <see cref="Sixteens"/> made of them. They are too rare to be asked for in its loop.</summary>
+    /// <summary>Overwrites NaNs after <see cref="Sixteens"/>, whose loop does not check for these rare values.</summary>
     private static void ReplaceNaNs<TSource, TFormat>(byte* weight, float* delta, byte* stored, int count)
         where TSource : struct, IElementFormat
         where TFormat : struct, IOutputFormat
@@ -200,7 +200,7 @@ internal static unsafe class Combine
                 Vector128.Max(Vector128.Load(lanes + 8), Vector128.Load(lanes + 12))),
             Vector128.Create(limit));
 
-    /// <summary>What the elements of a tile are summed in, lane by lane.</summary>
+    /// <summary>The sums over the elements of a tile, per lane.</summary>
     private struct PartialSums<T>
         where T : unmanaged, ILanes<T>
     {

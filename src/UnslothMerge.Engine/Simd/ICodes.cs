@@ -2,7 +2,7 @@ using System.Runtime.Intrinsics.X86;
 
 namespace UnslothMerge.Simd;
 
-/// <summary>Codes of up to eight bits that lie one after the other without gaps, least significant bit first.</summary>
+/// <summary>Codes of up to eight bits, packed without gaps, least significant bit first.</summary>
 internal unsafe interface ICodes
 {
     /// <summary>Bits per code.</summary>

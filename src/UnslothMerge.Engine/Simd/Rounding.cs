@@ -2,7 +2,7 @@ namespace UnslothMerge.Simd;
 
 /// <summary>Conversions between fp32 and the 16-bit formats, on integer lanes, exact for every value: to nearest, ties to even. The
 /// hardware's own are no help: vcvtneps2bf16 flushes denormals to zero, and .NET 10 does not expose F16C.</summary>
-/// <remarks>Nothing here minds NaNs, which would cost a quarter of the speed; the callers see to them.</remarks>
+/// <remarks>The callers handle NaNs; checks here would cost a quarter of the speed.</remarks>
 internal static class Rounding
 {
     /// <summary>The magnitude bits of infinity; the greater ones are NaNs.</summary>
@@ -20,7 +20,7 @@ internal static class Rounding
     public static T Magnitude<T>(T value)
         where T : unmanaged, ILanes<T> => T.AndBits(value, T.BroadcastBits(~Sign));
 
-    /// <summary>Replaces what came of NaNs by the positive quiet NaN.</summary>
+    /// <summary>Replaces rounded NaNs by the positive quiet NaN.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static T WithQuietNaN<T>(T value, T rounded)
         where T : unmanaged, ILanes<T>

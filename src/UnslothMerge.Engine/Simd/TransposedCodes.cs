@@ -14,8 +14,8 @@ internal static unsafe class TransposedCodes
     private const int Side = ILanes<Lanes512>.Count;
 
     /// <summary>(code − zero) · scale, with zeros and scales [groups, stride]; groups has the group of each column, the stride is the rows,
-    /// rounded up to a multiple of sixteen. GPTQ packs words [⌈all columns · bits / 32⌉, stride] along the columns of the weight; a code may
-    /// cross into the next word. AWQ packs words [all columns, stride / 8] of eight 4-bit codes along the rows, in an order of its
+    /// rounded up to a multiple of sixteen. GPTQ packs words [⌈all columns · bits / 32⌉, stride] along the columns of the weight; a code
+    /// may cross into the next word. AWQ packs words [all columns, stride / 8] of eight 4-bit codes along the rows, in an order of its
     /// own.</summary>
     public static void DecodeWords(
         ReadOnlySpan<byte> words,

@@ -40,10 +40,8 @@ public abstract class OutputCommand : EngineCommand
     [ValidateSet("bfloat16", "float16", "float32", "BF16", "F16", "F32")]
     public string? ComputeDType { get; set; }
 
-    /// <summary>
-    /// Modules that a 4-bit or FP8 output quantizes although they would stay in 16 bits, as far as readers can load them: names, parts of
-    /// paths, with *, or re: and a regular expression.
-    /// </summary>
+    /// <summary>Modules that a 4-bit or FP8 output quantizes although they would stay in 16 bits, as far as readers can load them: names,
+    /// parts of paths, with *, or re: and a regular expression.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
     public string[] Include { get; set; } = [];

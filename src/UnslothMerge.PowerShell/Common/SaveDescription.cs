@@ -6,8 +6,8 @@ namespace UnslothMerge.PowerShell.Common;
 /// <summary>A file that a save will write, its length where it is known before, and what it is.</summary>
 internal sealed record DescribedFile(string Name, long? Bytes, string What);
 
-/// <summary>Describes a save: in one line for -Confirm and -Verbose, per file for -WhatIf. The reasons say why matrices of a quantized model
-/// stay in 16 bits, one a line.</summary>
+/// <summary>Describes a save: in one line for -Confirm and -Verbose, per file for -WhatIf. The reasons say why matrices of a quantized
+/// model stay in 16 bits, one a line.</summary>
 internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFile> Files, IReadOnlyList<string> Reasons)
 {
     /// <summary>Describes a model.</summary>

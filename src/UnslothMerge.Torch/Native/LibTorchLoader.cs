@@ -5,8 +5,8 @@ namespace UnslothMerge.Torch.Native;
 
 internal sealed record LoadedTorch(LibTorch Torch, IReadOnlyList<string> Notes);
 
-/// <summary>Loads libtorch and TorchSharp's binary before TorchSharp searches for them, so that every problem is reported as one error. Once
-/// per process, which keeps native libraries.</summary>
+/// <summary>Loads libtorch and TorchSharp's binary before TorchSharp searches for them, so that every problem is reported as one error.
+/// Once per process, which keeps native libraries.</summary>
 internal static unsafe partial class LibTorchLoader
 {
     private const string Binding = "LibTorchSharp";

@@ -1,7 +1,8 @@
 namespace UnslothMerge.Torch.Native;
 
 /// <summary>Lets TorchSharp's Linux binary load where libstdc++ is older than the one it was linked with (Debian 12, Ubuntu 22.04, RHEL 9).
-/// It requires one newer symbol version, whose only function is never called. A version that is marked as weak may be missing. Source: the ELF gABI and the LSB's symbol versioning (.gnu.version_r, VER_FLG_WEAK).</summary>
+/// It requires one newer symbol version, whose only function is never called. A version that is marked as weak may be missing. Source: the
+/// ELF gABI and the LSB's symbol versioning (.gnu.version_r, VER_FLG_WEAK).</summary>
 internal static class VersionTag
 {
     /// <summary>The version that is required but not used.</summary>

@@ -6,10 +6,8 @@ namespace UnslothMerge.Formats.Quantized;
 /// <summary>A weight of MLX's affine codes: U32 words of codes, and scales and biases [rows, groups].</summary>
 internal sealed record AffineWeight(string Format, StoredTensor Codes, StoredTensor Scales, StoredTensor Biases, int Bits, int Group);
 
-/// <summary>
-/// Writes a weight as MLX's affine codes. A group keeps the base's scale and bias while its values fit them; others get those of mlx 0.32's
-/// <c>affine_quantize</c>: one end of the range, the larger one, is exact, and so is zero.
-/// </summary>
+/// <summary>Writes a weight as MLX's affine codes. A group keeps the base's scale and bias while its values fit them; others get those of
+/// mlx 0.32's <c>affine_quantize</c>: one end of the range, the larger one, is exact, and so is zero.</summary>
 internal sealed class AffineSink(string name, AffineWeight weight) : TensorSink
 {
     private const float LeastScale = 1e-7f;

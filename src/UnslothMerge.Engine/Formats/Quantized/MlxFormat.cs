@@ -2,11 +2,9 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>
-/// MLX: <c>P.weight</c> U32, codes packed without gaps, the first lowest, with <c>P.scales</c> for each group of a row. The mode affine has
-/// integers and <c>P.biases</c>: W = code · scale + bias; mxfp4, mxfp8 and nvfp4 have floats. Modules may have options of their own in the
-/// config. Source: mlx 0.32, <c>quantize</c>.
-/// </summary>
+/// <summary>MLX: <c>P.weight</c> U32, codes packed without gaps, the first lowest, with <c>P.scales</c> for each group of a row. The mode
+/// affine has integers and <c>P.biases</c>: W = code · scale + bias; mxfp4, mxfp8 and nvfp4 have floats. Modules may have options of their
+/// own in the config. Source: mlx 0.32, <c>quantize</c>.</summary>
 internal sealed class MlxFormat() : QuantizedFormat("mlx")
 {
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)

@@ -2,11 +2,9 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>
-/// NVIDIA ModelOpt: <c>P.weight</c> with <c>P.weight_scale</c>. Dtypes tell what it holds: F8 or I8, a code for each value; U8 with scales
-/// in E4M3 or in powers of two, FP4; U8 with scales in F32, two rows of 4-bit integers in one (AWQ). Source: nvidia-modelopt 0.47,
-/// <c>export_hf_checkpoint</c>.
-/// </summary>
+/// <summary>NVIDIA ModelOpt: <c>P.weight</c> with <c>P.weight_scale</c>. Dtypes tell what it holds: F8 or I8, a code for each value; U8
+/// with scales in E4M3 or in powers of two, FP4; U8 with scales in F32, two rows of 4-bit integers in one (AWQ). Source: nvidia-modelopt
+/// 0.47, <c>export_hf_checkpoint</c>.</summary>
 internal sealed class ModelOptFormat() : QuantizedFormat("modelopt")
 {
     // The default comes first.
