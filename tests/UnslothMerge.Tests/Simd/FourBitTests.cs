@@ -60,7 +60,7 @@ public sealed class FourBitTests
     public void Positions_beyond_two_billion_elements_work()
     {
         // A row of 96 elements from element 2^33 - 32, in the middle of a block of 64, to the end of the next block.
-        var file = new StoredFile("m", 0, default);
+        var file = new StoredFile("m", default);
         var tensor = new StoredTensor("m.weight", TensorType.U8, [0], file, 0, 0);
         var source = new FourBitSource(
             new FourBitTensors(tensor, tensor, tensor, null, null, tensor), new QuantState("nf4", 64, TensorType.BF16, [], null, 0));
