@@ -1,3 +1,4 @@
+using UnslothMerge.IO;
 using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
@@ -21,12 +22,14 @@ internal sealed partial class AdapterDirectory
 
     private readonly AdapterLayout _layout;
     private readonly AdapterContent _content;
+    private readonly Lazy<Task<string>> _hash;
 
     private AdapterDirectory(string path, AdapterLayout layout, AdapterContent content)
     {
         (Path, _layout, _content) = (path, layout, content);
         Config = new AdapterConfig(content.Config, System.IO.Path.Combine(path, ConfigName));
         Trained = TrainedFiles.Of(path, Weights.Path);
+        _hash = new(() => Task.Run(() => InputFiles.HashOf(Weights.Tensors[0].File)));
     }
 
     /// <summary>The full path.</summary>
@@ -40,6 +43,10 @@ internal sealed partial class AdapterDirectory
 
     /// <summary>The weights.</summary>
     public AdapterWeights Weights => _content.Weights;
+
+    /// <summary>The SHA-256 of the file of weights, in hexadecimal; computed beside other work from the first time that it is asked
+    /// for.</summary>
+    public Task<string> Hash => _hash.Value;
 
     /// <summary>True if config and weights are the folder's own files, byte for byte, in safetensors.</summary>
     public bool IsAsSaved => _content.IsAsSaved && System.IO.Path.GetFileName(Weights.Path) == WeightsName;

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Security.Cryptography;
 using UnslothMerge.Files;
 
 namespace UnslothMerge.IO;
@@ -85,6 +86,20 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
         {
             throw Changed(changed, "it was changed after the merge was planned");
         }
+    }
+
+    /// <summary>The SHA-256 of a file, in hexadecimal.</summary>
+    public static string HashOf(StoredFile file)
+    {
+        using var handle = OpenUnchanged(file);
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        var buffer = new byte[1024 * 1024];
+        for (long at = 0; RandomAccess.Read(handle, buffer, at) is var read and > 0; at += read)
+        {
+            hash.AppendData(buffer, 0, read);
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
 
     private static MergeException Changed(StoredFile file, string how) =>

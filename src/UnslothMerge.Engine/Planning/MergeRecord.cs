@@ -66,7 +66,7 @@ internal static class MergeRecord
     {
         var why = RealPath.Of(model.Path) == RealPath.Of(adapter.Path) || HasAdapter(model.Path, adapter)
                 ? "its folder holds that adapter, so its weights are those of the merged model"
-            : Read(model.Path) is { } record && Adapters(record).Contains(HashOf(adapter))
+            : Read(model.Path) is { } record && Adapters(record).ToList() is { Count: > 0 } merged && merged.Contains(HashOf(adapter))
                 ? $"its {FileName} lists that adapter"
             : null;
         if (why is not null)
@@ -106,7 +106,7 @@ internal static class MergeRecord
             .FirstOrDefault(File.Exists);
         return File.Exists(Path.Combine(directory, TorchtuneName))
             || (weights is not null && StoredFile.Of(weights) is var file && file.Length == adapter.Weights.Tensors[0].File.Length
-                && HashOf(file) == HashOf(adapter));
+                && InputFiles.HashOf(file) == HashOf(adapter));
     }
 
     // Those of the merge, and those that its base was merged of.
@@ -116,14 +116,7 @@ internal static class MergeRecord
         .. record["base"]?["merge"] is JsonObject before ? Adapters(before) : [],
     ];
 
-    private static string HashOf(AdapterDirectory adapter) => HashOf(adapter.Weights.Tensors[0].File);
-
-    private static string HashOf(StoredFile file)
-    {
-        using var files = new InputFiles();
-        using var stream = new FileStream(files.Open(file), FileAccess.Read);
-        return Convert.ToHexStringLower(SHA256.HashData(stream));
-    }
+    private static string HashOf(AdapterDirectory adapter) => adapter.Hash.GetAwaiter().GetResult();
 
     // The same for the same tensors, however they are cut into files.
     private static string Fingerprint(ModelDirectory model)

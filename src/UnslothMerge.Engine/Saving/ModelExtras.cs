@@ -24,6 +24,7 @@ internal sealed class ModelExtras
     private readonly Dictionary<string, string> _copied;
     private readonly Dictionary<string, string> _written = [];
     private readonly List<string> _warnings = [];
+    private Task<string>? _record;
 
     private ModelExtras(IReadOnlyDictionary<string, string> copied)
     {
@@ -34,8 +35,16 @@ internal sealed class ModelExtras
     /// <summary>The files that are copied: relative path → file.</summary>
     public IReadOnlyDictionary<string, string> Copied => _copied;
 
-    /// <summary>The files that are written: name → text.</summary>
-    public IReadOnlyDictionary<string, string> Written => _written;
+    /// <summary>The files that are written: name → text. Waits until the adapters have been hashed.</summary>
+    public IReadOnlyDictionary<string, string> Written()
+    {
+        if (_record is not null)
+        {
+            _written[MergeRecord.FileName] = _record.GetAwaiter().GetResult();
+        }
+
+        return _written;
+    }
 
     /// <summary>What the user should know.</summary>
     public IReadOnlyList<string> Warnings => _warnings;
@@ -66,7 +75,7 @@ internal sealed class ModelExtras
         }
 
         extras.FitTemplates(CarriedFiles.Precedence(@base, adapters, options.Tokenizer));
-        extras._written[MergeRecord.FileName] = JsonFile.Text(MergeRecord.Of(plan, method));
+        extras._record = Task.Run(() => JsonFile.Text(MergeRecord.Of(plan, method)));
         extras._written[ModelCard.FileName] = ModelCard.Merged(plan, destination.Path, method, options, extras._warnings);
         return extras;
     }
@@ -86,7 +95,7 @@ internal sealed class ModelExtras
     public void Write(string directory)
     {
         CarriedFiles.Copy(_copied, directory);
-        foreach (var (name, text) in _written)
+        foreach (var (name, text) in Written())
         {
             File.WriteAllText(Path.Combine(directory, name), text);
         }

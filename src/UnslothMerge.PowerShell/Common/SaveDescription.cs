@@ -69,7 +69,7 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
 
     private static IEnumerable<DescribedFile> Extras(ModelExtras extras) =>
     [
-        .. extras.Written.Select(f =>
+        .. extras.Written().Select(f =>
             new DescribedFile(f.Key, System.Text.Encoding.UTF8.GetByteCount(f.Value),
                 f.Key == ModelCard.FileName ? "model card" : "of the merged model")),
         .. extras.Copied.Select(f => Copied(f.Key, f.Value)),

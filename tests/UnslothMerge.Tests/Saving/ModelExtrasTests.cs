@@ -44,7 +44,7 @@ public sealed class ModelExtrasTests : FileTests
         File.Delete(Temp["base/generation_config.json"]);
         TinyTokenizer.Fast(Temp["adapter"], eos: "<|end|>", added: ["<|end|>"]);
         Assert.Equal("[259,0]", Json(Extras(), "config.json")["eos_token_id"]!.ToJsonString());
-        Assert.DoesNotContain("generation_config.json", Extras().Written.Keys);
+        Assert.DoesNotContain("generation_config.json", Extras().Written().Keys);
     }
 
     [Fact]
@@ -79,13 +79,13 @@ public sealed class ModelExtrasTests : FileTests
         Write("adapter/tokenizer_config.json", """{"chat_template": "inline"}""");
         var extras = Extras();
         Assert.DoesNotContain(name, extras.Copied.Keys);
-        Assert.Equal("inline", extras.Written["chat_template.jinja"]);
+        Assert.Equal("inline", extras.Written()["chat_template.jinja"]);
         Assert.Equal("""{"processor_class":"P"}""", Json(extras, "processor_config.json").ToJsonString());
 
         Write("adapter/chat_template.jinja", "file");
         extras = Extras();
         Assert.Equal(Temp["adapter/chat_template.jinja"], extras.Copied["chat_template.jinja"]);
-        Assert.DoesNotContain("chat_template.jinja", extras.Written.Keys);
+        Assert.DoesNotContain("chat_template.jinja", extras.Written().Keys);
         Assert.DoesNotContain("chat_template.json", extras.Copied.Keys);
     }
 
@@ -134,7 +134,7 @@ public sealed class ModelExtrasTests : FileTests
         "merged_16bit",
         new ExtrasOptions { Tokenizer = tokenizer });
 
-    private static JsonObject Json(ModelExtras extras, string name) => (JsonObject)JsonNode.Parse(extras.Written[name])!;
+    private static JsonObject Json(ModelExtras extras, string name) => (JsonObject)JsonNode.Parse(extras.Written()[name])!;
 
     private void Write(string name, string text) => File.WriteAllText(Temp[name], text);
 }
