@@ -48,6 +48,21 @@ internal enum MergeError
 
     /// <summary>The device that was asked for is not there, or libtorch cannot be used.</summary>
     DeviceUnavailable,
+
+    /// <summary>A repository, revision or file is not on the Hub, or may not be seen.</summary>
+    HubNotFound,
+
+    /// <summary>The token lacks a right, or there is none.</summary>
+    HubAccessDenied,
+
+    /// <summary>The Hub refuses what was sent, and would again.</summary>
+    HubRefused,
+
+    /// <summary>Someone else has changed the repository meanwhile.</summary>
+    HubConflict,
+
+    /// <summary>The Hub cannot be reached, answers with errors of its own, or may not be asked.</summary>
+    HubUnavailable,
 }
 
 /// <summary>An error a user can act on: it names the file, tensor or option, and says what to do.</summary>

@@ -42,7 +42,7 @@ public abstract class FileTests : IDisposable
 {
     private protected TemporaryDirectory Temp { get; } = new();
 
-    public void Dispose()
+    public virtual void Dispose()
     {
         Temp.Dispose();
         GC.SuppressFinalize(this);

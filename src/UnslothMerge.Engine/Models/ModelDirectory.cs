@@ -1,3 +1,5 @@
+using UnslothMerge.Hub;
+
 namespace UnslothMerge.Models;
 
 /// <summary>A Hugging Face model directory: its config, its tensors, and the other files that make it a model. Only headers are

@@ -45,6 +45,11 @@ internal static class ErrorRecords
         MergeError.NonFiniteResult => ErrorCategory.InvalidResult,
         MergeError.FileChanged => ErrorCategory.ReadError,
         MergeError.DoesNotFit or MergeError.DeviceUnavailable => ErrorCategory.ResourceUnavailable,
+        MergeError.HubNotFound => ErrorCategory.ObjectNotFound,
+        MergeError.HubAccessDenied => ErrorCategory.PermissionDenied,
+        MergeError.HubRefused => ErrorCategory.InvalidOperation,
+        MergeError.HubConflict => ErrorCategory.ResourceExists,
+        MergeError.HubUnavailable => ErrorCategory.ConnectionError,
         _ => ErrorCategory.NotSpecified,
     };
 }
