@@ -121,7 +121,8 @@ internal sealed class HubClient : IDisposable
             throw new OperationCanceledException("The request was stopped.", e, cancellation);
         }
         catch (Exception e) when (
-            e is HttpRequestException or IOException or OperationCanceledException || (limit.IsCancellationRequested && e is not MergeException))
+            e is HttpRequestException or IOException or OperationCanceledException
+            || (limit.IsCancellationRequested && e is not MergeException))
         {
             throw HubErrors.Unreachable(call, Settings,
                 limit.IsCancellationRequested ? new TimeoutException($"no answer within {call.Timeout.TotalSeconds:F0} s", e) : e);

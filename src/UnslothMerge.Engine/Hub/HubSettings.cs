@@ -44,7 +44,8 @@ internal sealed record HubSettings
         string? Folder(string name) => Get(name) is { } value ? Expanded(value) : null;
         bool IsSet(string name) => Get(name)?.ToUpperInvariant() is "1" or "ON" or "YES" or "TRUE";
         TimeSpan? Seconds(string name) =>
-            double.TryParse(Get(name), NumberStyles.Float, CultureInfo.InvariantCulture, out var s) && s > 0 ? TimeSpan.FromSeconds(s) : null;
+            double.TryParse(Get(name), NumberStyles.Float, CultureInfo.InvariantCulture, out var s) && s > 0
+                ? TimeSpan.FromSeconds(s) : null;
 
         var home = Folder("HF_HOME") ?? Path.Combine(Folder("XDG_CACHE_HOME") ?? Path.Combine(UserHome, ".cache"), "huggingface");
         var defaults = new HubSettings { Home = home, Cache = "", TokenPath = "", Variable = Get };

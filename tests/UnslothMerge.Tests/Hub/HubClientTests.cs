@@ -5,7 +5,8 @@ namespace UnslothMerge.Tests.Hub;
 /// <summary>Requests, retries and errors, against the stand-in.</summary>
 public sealed class HubClientTests : HubTests
 {
-    private static readonly HubCall Info = new(HttpMethod.Get, "/api/models/org/name", "Reading the repository") { Repository = "org/name" };
+    private static readonly HubCall Info =
+        new(HttpMethod.Get, "/api/models/org/name", "Reading the repository") { Repository = "org/name" };
 
     [Fact]
     public void A_request_is_answered()

@@ -93,7 +93,7 @@ internal sealed partial class HubApi(HubServer server)
         var content = (string?)request.Json["content"] ?? "";
         var errors = new JsonArray([.. BaseModel().Matches(FrontMatterOf(content)).SelectMany(m => m.Groups["id"].Captures)
             .Select(c => c.Value.Trim().Trim('"', '\'')).Where(id => id.Length > 0 && !ModelId().IsMatch(id))
-            .Select(id => new JsonObject { ["message"] = $"\"base_model\" with value \"{id}\" is not valid. Use a model id from the Hub." })]);
+            .Select(id => new JsonObject { ["message"] = $"\"base_model\" with value \"{id}\" is not valid. Use a model id." })]);
         var isValid = errors.Count == 0;
         return request.Answer(new JsonObject { ["errors"] = errors, ["warnings"] = new JsonArray() }, isValid ? 200 : 400);
     }
@@ -153,8 +153,8 @@ internal sealed partial class HubApi(HubServer server)
         if (cursor + server.PageSize < entries.Count)
         {
             var query = CursorIn().Replace(request.Query, "").TrimStart('?', '&');
-            request.Response.Headers.Link = $"<{server.Endpoint.ToString().TrimEnd('/')}{request.Path}?{query}&cursor={cursor + server.PageSize
-                }>; rel=\"next\"";
+            var page = $"{server.Endpoint.ToString().TrimEnd('/')}{request.Path}?{query}&cursor={cursor + server.PageSize}";
+            request.Response.Headers.Link = $"<{page}>; rel=\"next\"";
         }
 
         return request.Answer(new JsonArray([.. entries.Skip(cursor).Take(server.PageSize)]));
@@ -186,7 +186,7 @@ internal sealed partial class HubApi(HubServer server)
     {
         var repository = Open(server, request);
         var list = new JsonArray();
-        for (var commit = Commit(repository, request["rev"]); commit is not null; commit = commit.Parent is { } p ? repository.Find(p) : null)
+        for (HubCommit? commit = Commit(repository, request["rev"]); commit is not null; commit = repository.Find(commit.Parent ?? ""))
         {
             list.Add(new JsonObject { ["id"] = commit.Id, ["title"] = commit.Title, ["message"] = commit.Description });
         }

@@ -4,7 +4,8 @@ using System.Security.Cryptography;
 namespace UnslothMerge.Tests.Hub.StandIn;
 
 /// <summary>A commit: what is in it, and what it came from.</summary>
-internal sealed record HubCommit(string Id, string? Parent, string Title, string Description, ImmutableSortedDictionary<string, HubFile> Files);
+internal sealed record HubCommit(string Id, string? Parent, string Title, string Description,
+    ImmutableSortedDictionary<string, HubFile> Files);
 
 /// <summary>A repository with its branches, tags and pull requests.</summary>
 internal sealed class HubRepository
@@ -42,7 +43,8 @@ internal sealed class HubRepository
     public HubCommit Add(string? parent, string title, string description, ImmutableSortedDictionary<string, HubFile> files)
     {
         var text = $"{Id} {parent} {title} {Commits.Count} {string.Join('\n', files.Select(f => $"{f.Key} {f.Value.Oid}"))}";
-        var commit = new HubCommit(Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))[..40], parent, title, description, files);
+        var id = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)))[..40];
+        var commit = new HubCommit(id, parent, title, description, files);
         Commits.Add(commit);
         return commit;
     }
