@@ -39,8 +39,8 @@ public sealed class LoraLayerTests
                 { ["r"] = c.Rank, ["lora_alpha"] = 2.5, ["use_rslora"] = c.RsLora, ["use_dora"] = c.Dora }.ToJsonString();
             var (firstA, firstB) = (random.Numbers([c.Rank, c.In, .. kernel]), random.Numbers([c.Out, c.Rank, .. kernel.Select(_ => 1L)]));
             var model = new TinyModel(Gpt2, (name + ".weight", weight));
-            var merge = (c.Second ? model.With($$"""{"r": {{c.Rank}}}""", (name + "." + partA, firstA), (name + "." + partB, firstB)) : model)
-                .With(config,
+            TinyTensor[] first = [(name + "." + partA, firstA), (name + "." + partB, firstB)];
+            var merge = (c.Second ? model.With($$"""{"r": {{c.Rank}}}""", first) : model).With(config,
                 [(name + "." + partA, a), (name + "." + partB, b),
                     .. c.Dora ? [(name + ".lora_magnitude_vector", magnitude)] : (TinyTensor[])[]]);
 
