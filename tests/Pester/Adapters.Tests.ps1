@@ -51,7 +51,7 @@ Describe 'Several adapters' {
     }
 
     It 'cannot be summed where one is no sum' {
-        { Merge-LoraModel $base (Get-Adapter 'dora-linear'), $two[0] } | Should -Throw '*only sums*' -ErrorId 'AdapterDoesNotFit,*'
+        { Merge-LoraModel $base (Get-Adapter 'oft'), $two[0] } | Should -Throw '*only sums*' -ErrorId 'AdapterDoesNotFit,*'
     }
 }
 

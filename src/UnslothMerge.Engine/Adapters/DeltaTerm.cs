@@ -22,6 +22,9 @@ internal enum DeltaComposition
     /// <summary>Each is taken on the base's values, and they add.</summary>
     Sum,
 
+    /// <summary>It adds, and rescales the result by what its adapter alone makes of the base's values.</summary>
+    Rescaled,
+
     /// <summary>It cannot be combined with another.</summary>
     Alone,
 
@@ -68,7 +71,7 @@ internal abstract class DeltaTerm(string kind, IReadOnlyList<StoredTensor> input
     /// <summary>True if it can be combined with another adapter's change of the same tensor: both are sums, or act one after the
     /// other.</summary>
     public virtual bool CombinesWith(DeltaTerm other) =>
-        (IsAdditive && other.IsAdditive)
+        (Adds(Composition) && Adds(other.Composition))
         || (Composition is DeltaComposition.After or DeltaComposition.Before && other.Kind == Kind && other.Composition == Composition);
 
     /// <summary>What must be seen before a row can be changed.</summary>
@@ -99,4 +102,6 @@ internal abstract class DeltaTerm(string kind, IReadOnlyList<StoredTensor> input
     /// <summary>Loads what is needed to apply the delta. What must have seen other rows first (see <see cref="Reach"/>) scans them
     /// here.</summary>
     public abstract DeltaReader Open(DeltaContext context);
+
+    private static bool Adds(DeltaComposition composition) => composition is DeltaComposition.Sum or DeltaComposition.Rescaled;
 }

@@ -1,6 +1,7 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Adapters.Kinds;
+using UnslothMerge.Adapters.Terms;
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
 
@@ -225,12 +226,21 @@ internal sealed class AdapterPlacement
         {
             Action = current.Action is TensorAction.Replace or TensorAction.Add ? current.Action : TensorAction.Merge,
             SpecialView = view,
-            Terms = WithTerm(current, term),
+            Terms = term is MagnitudeTerm magnitude && before.Terms.Length > 0
+                ? WithDora(current, before.Terms.Length, magnitude) : WithTerm(current, term),
             Adapters = current.AdaptersWith(_step),
         };
     }
 
     private TargetTensor Target(string name) => new(name, _plan.Tensors[_ordinals[name]].Shape, _plan.Tensors[_ordinals[name]].Source);
+
+    // Its norm is that of what this adapter alone makes of the base.
+    private ImmutableArray<WeightedTerm> WithDora(LogicalTensor tensor, int others, MagnitudeTerm magnitude) =>
+    [
+        .. tensor.Terms[..others],
+        new WeightedTerm(
+            new DoraTerm([.. tensor.Terms[others..].Select(t => t.Term).OfType<LowRankTerm>()], magnitude), _step.Adapter.Name, 1),
+    ];
 
     // All terms of this run on a tensor are one, unless they are simply added.
     private ImmutableArray<WeightedTerm> WithTerm(LogicalTensor current, DeltaTerm term)

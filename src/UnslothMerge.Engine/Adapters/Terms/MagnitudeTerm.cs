@@ -16,6 +16,8 @@ internal sealed class MagnitudeTerm(StoredTensor magnitude, bool byColumn) : Del
 
     public override bool IsAdditive => false;
 
+    public override DeltaComposition Composition => DeltaComposition.Rescaled;
+
     public override DeltaReach Reach => byColumn ? DeltaReach.ReducingPass : DeltaReach.RowLocal;
 
     public override bool NeedsWholeRows => !byColumn;

@@ -4,7 +4,10 @@ using UnslothMerge.Verification.Kinds;
 namespace UnslothMerge.Verification.References;
 
 /// <summary>DoRA: every output is scaled by m/‖W + Δ‖ (arXiv 2402.09353).</summary>
-internal sealed class DoraReference(double[] magnitude, bool byColumn) : Reference
+/// <param name="magnitude">m, one for each output.</param>
+/// <param name="byColumn">True if an output is a column of the weight.</param>
+/// <param name="products">What adds Δ, where other adapters changed the weight before; else it has been added already.</param>
+internal sealed class DoraReference(double[] magnitude, bool byColumn, IReadOnlyList<Reference>? products = null) : Reference
 {
     private readonly double[] _squares = new double[byColumn ? magnitude.Length : 0];
 
@@ -12,28 +15,43 @@ internal sealed class DoraReference(double[] magnitude, bool byColumn) : Referen
 
     public override void Scan(RowSet set)
     {
-        for (var i = 0; i < set.Values.Length; i++)
+        var own = Own(set);
+        for (var i = 0; i < own.Values.Length; i++)
         {
-            _squares[i % set.Columns] += set.Values[i] * set.Values[i];
+            _squares[i % set.Columns] += own.Values[i] * own.Values[i];
         }
     }
 
     public override void Apply(RowSet set)
     {
+        var own = Own(set);
         for (var i = 0; i < set.Rows.Count; i++)
         {
             var row = set.Row(i);
-            var sum = 0.0;
-            foreach (var value in row)
-            {
-                sum += value * value;
-            }
-
+            var norm = own.Row(i).ToArray().Sum(v => v * v);
             for (var j = 0; j < row.Length; j++)
             {
-                row[j] *= byColumn ? magnitude[j] / Math.Sqrt(_squares[j]) : magnitude[set.Rows[i]] / Math.Sqrt(sum);
+                var added = products is null ? 0 : own.Row(i)[j] - set.Weight[(i * set.Columns) + j];
+                row[j] = (row[j] + added) * (byColumn ? magnitude[j] / Math.Sqrt(_squares[j]) : magnitude[set.Rows[i]] / Math.Sqrt(norm));
             }
         }
+    }
+
+    // What the adapter alone makes of the base.
+    private RowSet Own(RowSet set)
+    {
+        if (products is null)
+        {
+            return set;
+        }
+
+        var own = new RowSet(set.Rows, set.Columns) { Weight = set.Weight, Values = [.. set.Weight] };
+        foreach (var product in products)
+        {
+            product.Apply(own);
+        }
+
+        return own;
     }
 }
 

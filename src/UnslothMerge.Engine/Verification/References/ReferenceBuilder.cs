@@ -95,6 +95,13 @@ internal sealed class ReferenceBuilder(MergePlan plan, ExpectedModel expected, I
     // Where a LoRA lies, the plan says only of what no rule of the expected model knows.
     private IEnumerable<Reference?> Lora(string tensor, AdapterModule module, List<DeltaTerm> terms, double factor)
     {
+        if (terms is [DoraTerm dora])
+        {
+            var own = Lora(tensor, module, [.. dora.Products], 1).ToList();
+            return own.Contains(null) ? [null]
+                : [new DoraReference(PlainValues.ReadAll(files, dora.Magnitude.Inputs[0]), dora.Magnitude.ByColumn, own!)];
+        }
+
         var products = terms.OfType<LowRankTerm>().ToList();
         var pieces = products.Count == 0 ? [] : expected.PiecesIn(tensor, products[0].Left.Tensor)
             ?? [.. products.Select(t => new LoraPiece(tensor, t.Left, t.Right, t.Scaling, t.Place ?? default))];
