@@ -107,7 +107,8 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
 
         public override void Survey(long row, int rows, Span<byte> encoded)
         {
-            var (values, largest) = (ValuesOf(rows, encoded), 0f);
+            var values = ValuesOf(rows, encoded);
+            var largest = 0f;
             GroupedCodes.Largest(values, values.Length, new Span<float>(ref largest));
             lock (_gate)
             {
@@ -123,12 +124,14 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
             var (groups, columns) = (weight.Groups, View.Columns);
             var cells = (rows + _scheme.BlockRows - 1) / _scheme.BlockRows * groups;
             var buffer = ArrayPool<float>.Shared.Rent(2 * cells);
-            var (scales, zeros) = (buffer.AsSpan(0, cells), buffer.AsSpan(cells, _scheme.IsSymmetric ? 0 : cells));
+            var scales = buffer.AsSpan(0, cells);
+            var zeros = buffer.AsSpan(cells, _scheme.IsSymmetric ? 0 : cells);
             var values = ValuesOf(rows, encoded);
             scales.Clear();
             for (var r = 0; r < rows; r++)
             {
-                var (cell, numbers) = (r / _scheme.BlockRows * groups, values.Slice(r * columns, columns));
+                var cell = r / _scheme.BlockRows * groups;
+                var numbers = values.Slice(r * columns, columns);
                 if (zeros.IsEmpty)
                 {
                     GroupedCodes.Largest(numbers, weight.Group, scales.Slice(cell, groups));
