@@ -3,8 +3,8 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats;
 
-/// <summary>Writes matrices of one size that lie below each other in a tensor (the experts of a layer) each through a sink of its own. Sinks
-/// round values to one dtype first.</summary>
+/// <summary>Writes matrices of one size that lie below each other in a tensor (the experts of a layer) each through a sink of its own.
+/// Sinks round values to one dtype first.</summary>
 internal sealed class PartsSink(IReadOnlyList<TensorSink> parts, long rows) : TensorSink
 {
     private readonly TensorType _type = parts[0].RoundedType!.Value;

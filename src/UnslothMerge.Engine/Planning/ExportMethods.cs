@@ -2,8 +2,8 @@ using UnslothMerge.Formats.Quantized;
 
 namespace UnslothMerge.Planning;
 
-/// <summary>The methods that write a scheme of compressed-tensors, by their names and Unsloth's other spellings, and those that are refused.
-/// Case, hyphens and underscores do not matter.</summary>
+/// <summary>The methods that write a scheme of compressed-tensors, by their names and Unsloth's other spellings, and those that are
+/// refused. Case, hyphens and underscores do not matter.</summary>
 internal static class ExportMethods
 {
     private static readonly (string Name, CompressedScheme Scheme, string[] Aliases)[] Table =
@@ -33,8 +33,8 @@ internal static class ExportMethods
         (Named("w4afp8", "w4a8_fp8"),
             "The method w4afp8 needs calibration data, and no reader of its format is known. w4a16 and fp8 need none."),
         (name => name.StartsWith("torchao", StringComparison.Ordinal) || name.StartsWith("portable", StringComparison.Ordinal),
-            "torchao's methods quantize a model when it is loaded. Save with merged_16bit and load that with torchao's config, or use fp8 or "
-            + "int8, which vLLM and transformers load as they are."),
+            "torchao's methods quantize a model when it is loaded. Save with merged_16bit and load that with torchao's config, or use fp8 "
+            + "or int8, which vLLM and transformers load as they are."),
         (IsGguf,
             "GGUF is llama.cpp's format. Save with merged_16bit, then run its converter, convert_hf_to_gguf.py, and llama-quantize on the "
             + "merged model."),
@@ -53,7 +53,8 @@ internal static class ExportMethods
         Array.FindIndex(Refusals, r => r.Is(Plain(spelling))) is var row and >= 0 ? row : null;
 
     /// <summary>The error of a method that is refused, with the next step.</summary>
-    public static MergeException Refused(int row) => Bad("Method", Refusals[row].Reason, "Get-Help Save-MergedModel -Parameter Method lists the methods.");
+    public static MergeException Refused(int row) => Bad(
+        "Method", Refusals[row].Reason, "Get-Help Save-MergedModel -Parameter Method lists the methods.");
 
     /// <summary>The request for a method, by its name.</summary>
     /// <exception cref="MergeException">It is refused, or has no such option.</exception>
@@ -82,7 +83,8 @@ internal static class ExportMethods
         if (groupSize is { } size && (size <= 0 || size % 16 != 0))
         {
             throw Bad(
-                "GroupSize", $"A group cannot have {size} columns.", "-GroupSize is a multiple of 16; vLLM reads groups of 32, 64 and 128.");
+                "GroupSize", $"A group cannot have {size} columns.",
+                "-GroupSize is a multiple of 16; vLLM reads groups of 32, 64 and 128.");
         }
 
         scheme = asymmetric ? CompressedScheme.W4A16Asymmetric : scheme;

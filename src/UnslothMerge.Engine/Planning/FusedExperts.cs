@@ -3,8 +3,8 @@ using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 
-/// <summary>The matrices of a layer's experts that lie in one tensor, [experts, rows of all parts, columns], or each turned. A checkpoint of
-/// single matrices has each part of each expert by itself.</summary>
+/// <summary>The matrices of a layer's experts that lie in one tensor, [experts, rows of all parts, columns], or each turned. A checkpoint
+/// of single matrices has each part of each expert by itself.</summary>
 internal sealed record FusedExperts(string Module, long Count, IReadOnlyList<string> Parts, bool IsTransposed, long Rows, int Columns)
 {
     private const string GateUp = "gate_up_proj";
@@ -39,7 +39,8 @@ internal sealed record FusedExperts(string Module, long Count, IReadOnlyList<str
     {
         var (module, part) = (TensorNames.ModuleOf(name), name[(name.LastIndexOf('.') + 1)..]);
         if (part is not (GateUp or Down) || !module.EndsWith(".experts", StringComparison.Ordinal)
-            || shapeOf($"{module}.{GateUp}") is not [var count, var a, var b] || shapeOf($"{module}.{Down}") is not [var others, var c, var d]
+            || shapeOf($"{module}.{GateUp}") is not [var count, var a, var b]
+            || shapeOf($"{module}.{Down}") is not [var others, var c, var d]
             || count != others)
         {
             return null;

@@ -14,8 +14,8 @@ internal sealed record ReaderRules(bool Conv1D, bool Experts, int? Block, Func<L
     /// <summary>It becomes codes.</summary>
     public const string Codes = "";
 
-    /// <summary>Why a format cannot cut a matrix, null if it can; null for a format that cuts all. One that may refuse some also cuts stacks
-    /// of experts' matrices into single ones, and is quantized for readers of compressed-tensors alone, whose lists name whole
+    /// <summary>Why a format cannot cut a matrix, null if it can; null for a format that cuts all. One that may refuse some also cuts
+    /// stacks of experts' matrices into single ones, and is quantized for readers of compressed-tensors alone, whose lists name whole
     /// modules.</summary>
     public Func<Layer, string?>? Cut { get; init; }
 }
@@ -182,7 +182,8 @@ internal sealed partial class LinearLayers
         {
             sets.Apply(All.Where(l => _rules.Given(l.Tensor) is null));
             ListSkips();
-            var clash = All.Where(l => _rules.Cut is null && l.Kept is null && l.Experts.Count == 0 && Skips.Any(s => l.FullNames.Any(n => IsSkippedBy(s, n))))
+            var clash = All.Where(l => _rules.Cut is null && l.Kept is null && l.Experts.Count == 0
+                    && Skips.Any(s => l.FullNames.Any(n => IsSkippedBy(s, n))))
                 .ToList();
             clash.ForEach(l => l.Kept = "whose names end as that of a module in 16 bits, with which readers skip them");
             changed = clash.Count > 0;
@@ -197,14 +198,16 @@ internal sealed partial class LinearLayers
         return Matches(_exclude, layer) ? "of -Exclude"
             : _rules.Given(tensor) is { } given ? given == ReaderRules.Codes ? null : given
             : _rules.Cut is null && Matches(_skipped, layer) ? KeptByBase
-            : tensor.Shape.Count > 2 && layer.Fused is null ? isExpert ? "of experts that are stacked in one tensor" : "that are no matrices on disk"
+            : tensor.Shape.Count > 2 && layer.Fused is null
+                ? isExpert ? "of experts that are stacked in one tensor" : "that are no matrices on disk"
             : layer.Kind switch
             {
                 WeightKind.Other => $"that are no linear layers of {_class.Name}",
                 WeightKind.Subclass => "that are no plain nn.Linear",
                 WeightKind.Fp32 => "that transformers keeps in fp32",
                 WeightKind.Conv1D when !_rules.Conv1D => "that are Conv1D and not nn.Linear",
-                WeightKind.Linear or WeightKind.Experts when layer.IsConverted && layer.Fused is null => "that transformers joins or cuts when it loads them",
+                WeightKind.Linear or WeightKind.Experts when layer.IsConverted && layer.Fused is null =>
+                    "that transformers joins or cuts when it loads them",
                 WeightKind.Experts when !_rules.Experts && !Matches(_include, layer) => Experts,
                 _ => Matches(_include, layer) ? null : ReasonOfPlace(layer),
             };

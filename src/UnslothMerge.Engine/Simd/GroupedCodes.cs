@@ -38,7 +38,8 @@ internal static unsafe class GroupedCodes
     }
 
     /// <summary>Quantizes a row: each value divided by its group's scale, in fp32, and rounded to the grid around the group's zero point
-    /// (none: zero). The codes may lie in the memory of the values. Statistics receive the squares of the values and of the errors.</summary>
+    /// (none: zero). The codes may lie in the memory of the values. Statistics receive the squares of the values and of the
+    /// errors.</summary>
     public static void Encode<TGrid>(
         ReadOnlySpan<float> row, int group, ReadOnlySpan<float> scales, ReadOnlySpan<float> zeros, Span<byte> codes,
         ref TileStatistics statistics, SimdWidth? width = null)

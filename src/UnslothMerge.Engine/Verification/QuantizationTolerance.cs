@@ -15,7 +15,7 @@ internal abstract class QuantizationTolerance
         output.Verbatim is not null ? null
         : output is StackedSource stack ? new StackedTolerance(stack, part => Of(part, quantization, files))
         : output is TransposedSource { Stored: var stored } ? new TransposedTolerance(Of(stored, quantization, files)!, stored.Shape)
-        : SchemeTolerance.Of(output, quantization, files) is { } scheme ? scheme
+        : SchemeTolerance.OfScheme(output, quantization, files) is { } scheme ? scheme
         : output is FourBitSource fourBit ? new FourBitTolerance(fourBit, files)
         : new FormatTolerance(output.Format);
 

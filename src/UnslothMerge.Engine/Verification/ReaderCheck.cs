@@ -140,7 +140,8 @@ internal sealed partial class ReaderCheck
             return Array.Find([.. Sets, Latent], s => s.Contains(parts[^2])) is { } set
                 ? string.Join('.', [.. parts[..^2], set[0]]) : t.Key;
         }).Where(g => g.Select(t => BitConverter.ToSingle(files.ReadAll(Divisor(t.Value)!))).Distinct().Count() > 1)
-            .Select(g => (g.First().Key, $"{string.Join(" and ", g.Select(t => t.Key))} have different global scales, and vLLM joins them"))];
+            .Select(g => (
+                g.First().Key, $"{string.Join(" and ", g.Select(t => t.Key))} have different global scales, and vLLM joins them"))];
 
         static StoredTensor? Divisor(TensorSource source) =>
             source.Inputs.FirstOrDefault(i => i.Name.EndsWith(".weight_global_scale", StringComparison.Ordinal));

@@ -5,8 +5,8 @@ using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification;
 
-/// <summary>For a scheme of compressed-tensors: scales must be those of the expected values, and each value a code's that is as near as any,
-/// by the scale that is stored. In float64, by the formulas of compressed-tensors 0.19.</summary>
+/// <summary>For a scheme of compressed-tensors: scales must be those of the expected values, and each value a code's that is as near as
+/// any, by the scale that is stored. In float64, by the formulas of compressed-tensors 0.19.</summary>
 internal sealed class SchemeTolerance : QuantizationTolerance
 {
     // fp32 arithmetic, and what the merge may miss of the largest value.
@@ -38,7 +38,7 @@ internal sealed class SchemeTolerance : QuantizationTolerance
     }
 
     /// <summary>For a tensor of a model with this quantization; null if it is none of a scheme.</summary>
-    public static SchemeTolerance? Of(TensorSource output, JsonObject? quantization, InputFiles files) =>
+    public static SchemeTolerance? OfScheme(TensorSource output, JsonObject? quantization, InputFiles files) =>
         quantization?.String("quant_method") == "compressed-tensors" && quantization["config_groups"] is JsonObject { Count: 1 } groups
         && groups.First().Value?["weights"] is JsonObject weights && Companion(output, "weight_scale") is { } scales
         && output.Shape.Count == 2 && scales.Shape.Count == 2 && output.Shape[1] % scales.Shape[1] == 0
@@ -122,7 +122,7 @@ internal sealed class SchemeTolerance : QuantizationTolerance
                 var exact = _zeros is null ? largest / (_isFloat ? 448 : _bits == 8 ? 127.5 : 7.5) : (high - low) / 15;
                 var ulp = PlainValues.Ulp(_scales.Type, exact);
                 var zeroIsRight = _zeros is null || exact == 0
-                    || Math.Abs(Math.Clamp(-8 - (low / exact), -8, 7) - zero) <= 0.5 + (1.0 / 16);
+                    || Math.Abs(Math.Clamp(-8 - (low / exact), -8, 7) - zero) <= 0.5 + (1.0 / 8);
                 return zeroIsRight && (Math.Abs(scale - exact) <= (ulp * (_zeros is null ? 0.5 : 1.5)) + (Slack * exact)
                     || (PlainValues.Round(_scales.Type, exact) == 0 && scale is > 0 and <= 0.01));
         }

@@ -72,7 +72,8 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
                 "Use -Method merged_fp8, or leave it out.");
         }
 
-        if (!isExport && method is not (SaveMethod.merged_4bit or SaveMethod.merged_fp8) && command.Include.Length + command.Exclude.Length > 0)
+        if (!isExport && method is not (SaveMethod.merged_4bit or SaveMethod.merged_fp8)
+            && command.Include.Length + command.Exclude.Length > 0)
         {
             throw Bad(
                 nameof(command.Method), $"-Include and -Exclude belong to a quantized output, but the method is {method}.",

@@ -1,7 +1,7 @@
 namespace UnslothMerge.Tests.Goldens;
 
-/// <summary>The rule that exports are judged by: codes and scales are the rounding of the exact values, or of values as near to them as fp32
-/// arithmetic comes; formulas of compressed-tensors, in double.</summary>
+/// <summary>The rule that exports are judged by: codes and scales are the rounding of the exact values, or of values as near to them as
+/// fp32 arithmetic comes; formulas of compressed-tensors, in double.</summary>
 internal sealed class ExportRule(JsonObject quantization, TensorType half)
 {
     private static readonly double[] Fp4 = [0, 0.5, 1, 1.5, 2, 3, 4, 6];

@@ -2,8 +2,8 @@ using UnslothMerge.Tests.Verification;
 
 namespace UnslothMerge.Tests.Goldens;
 
-/// <summary>What llm-compressor writes, case by case: the same tensors and config, codes of what is not merged to the byte, and codes of what
-/// is merged as near as fp32 arithmetic comes to the exact values.</summary>
+/// <summary>What llm-compressor writes, case by case: the same tensors and config, codes of what is not merged to the byte, and codes of
+/// what is merged as near as fp32 arithmetic comes to the exact values.</summary>
 public sealed partial class ExportTests : FileTests
 {
     public static TheoryData<string> Cases => [.. ExportCase.All];

@@ -7,7 +7,8 @@ public sealed class GroupedCodesTests
     [Theory, MemberData(nameof(Shapes))]
     public void Ranges_are_those_of_each_group(int columns, int group)
     {
-        float[] row = [.. new Random(columns).Scaled(1, 1, columns).Cast<float>()];
+        var random = new Random(columns);
+        float[] row = [.. Enumerable.Range(0, columns).Select(_ => random.NextSingle() - 0.5f)];
         var (largest, lowest, highest) = (new float[columns / group], new float[columns / group], new float[columns / group]);
         GroupedCodes.Largest(row, group, largest);
         GroupedCodes.Range(row, group, lowest, highest);

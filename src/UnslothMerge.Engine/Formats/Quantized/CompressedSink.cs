@@ -3,8 +3,8 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>A matrix [rows, columns] that is written in a scheme of compressed-tensors. Values: the dtype that they come in, F32 if they were
-/// merged or decoded. Scales: the model's 16-bit dtype.</summary>
+/// <summary>A matrix [rows, columns] that is written in a scheme of compressed-tensors. Values: the dtype that they come in, F32 if they
+/// were merged or decoded. Scales: the model's 16-bit dtype.</summary>
 internal sealed record CompressedWeight(
     string Module, long Rows, int Columns, CompressedScheme Scheme, TensorType Values, TensorType Scales)
 {
