@@ -21,7 +21,7 @@ internal static class DeviceSupport
         return terms.Length == 0 || write.Verbatim is not null ? "no delta"
             : source is not (FourBitSource or PlainSource { Type: TensorType.F16 or TensorType.BF16 or TensorType.F32 })
                 ? $"{source.Format} base"
-            : write.Sink.RoundedType is null ? $"{write.Sink.Format} output"
+            : write.Sink.RoundedType is null || write.Sink.SurveySet is not null ? $"{write.Sink.Format} output"
             : terms.Select(t => t.Term).FirstOrDefault(t => t is not (LowRankTerm or MagnitudeTerm { ByColumn: false })) is { } other
                 ? $"{other.Kind}{(other is MagnitudeTerm ? " by column" : "")} delta"
             : null;

@@ -33,7 +33,7 @@ internal sealed class CopyJob : CoreJob
             start += bytes.Length;
         }
 
-        Done(null);
+        Done();
         return length;
     }
 

@@ -42,9 +42,11 @@ internal sealed class DeviceJob : TensorJob
         }
 
         Record(piece, statistics);
-        Done(_opened!.Writer);
+        Done();
         return _write.Bytes / Tensor.View.Rows * rows;
     }
+
+    protected override IReadOnlyList<byte[]> Finish() => _opened!.Writer.Finish();
 
     protected override void Release() => _opened?.Dispose();
 

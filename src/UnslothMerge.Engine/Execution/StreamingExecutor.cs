@@ -22,7 +22,10 @@ internal sealed class StreamingExecutor
     private readonly ImmutableArray<TensorJob> _jobs;
     private readonly JobQueue<CoreJob> _coreJobs;
     private readonly JobQueue<DeviceJob> _deviceJobs;
+    private readonly Dictionary<string, SharedSurvey> _surveys = new(StringComparer.Ordinal);
+    private readonly long _toSurvey;
     private long _written;
+    private long _surveyed;
     private volatile TensorJob? _current;
     private int _deviceWorkers;
     private ExceptionDispatchInfo? _failure;
@@ -40,14 +43,34 @@ internal sealed class StreamingExecutor
         _flush = flush;
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var batches = new DeviceBatches();
-        _jobs = [.. plan.Write.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => JobOf(t, ShardOutput.Of(t, shard, shards[i]))))];
+        var outputs = plan.Write.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => (t, ShardOutput.Of(t, shard, shards[i]))))
+            .ToList();
+        var sets = outputs.Where(o => o.t.Sink.SurveySet is not null).ToLookup(o => o.t.Sink.SurveySet!, StringComparer.Ordinal);
+        _toSurvey = sets.SelectMany(s => s).Sum(o => o.t.Bytes);
+        _jobs = [.. outputs.SelectMany(o => JobsOf(o.t, o.Item2))];
         _coreJobs = new JobQueue<CoreJob>([.. _jobs.OfType<CoreJob>()], plan.ResidentBytes);
         _deviceJobs = new JobQueue<DeviceJob>([.. _jobs.OfType<DeviceJob>()], device?.Plan.ResidentBytes ?? 0);
+
+        // Before the first tensor of a set all of it is surveyed, wherever it is written.
+        IEnumerable<TensorJob> JobsOf(WriteTensor tensor, ShardOutput output)
+        {
+            if (tensor.Sink.SurveySet is { } set && !_surveys.ContainsKey(set))
+            {
+                var survey = _surveys[set] = new SharedSurvey(sets[set].Count());
+                foreach (var (member, place) in sets[set])
+                {
+                    yield return new SurveyJob(member, place, files, survey, plan.Workers);
+                }
+            }
+
+            yield return JobOf(tensor, output);
+        }
 
         TensorJob JobOf(WriteTensor tensor, ShardOutput output) =>
             device?.Plan.RowsOf(tensor) is { } rows ? new DeviceJob(tensor, output, files, device.Device, batches, rows)
             : tensor.Verbatim is not null ? new CopyJob(tensor, output, files)
-            : new MergeJob(tensor, output, files, plan.Workers);
+            : new MergeJob(
+                tensor, output, files, tensor.Sink.SurveySet is { } set ? _surveys[set] : null, plan.Workers);
     }
 
     /// <summary>Writes all tensors, to one open file per shard of the plan, and returns the results in the order of the shards. Files that
@@ -70,7 +93,7 @@ internal sealed class StreamingExecutor
             executor.Run(progress);
             direct?.Wait();
             cancellation.ThrowIfCancellationRequested();
-            return [.. executor._jobs.Select(j => j.Result)];
+            return [.. executor._jobs.Where(j => j is not SurveyJob).Select(j => j.Result)];
         }
         finally
         {
@@ -78,6 +101,11 @@ internal sealed class StreamingExecutor
             foreach (var job in executor._jobs)
             {
                 job.Dispose();
+            }
+
+            foreach (var survey in executor._surveys.Values)
+            {
+                survey.Dispose();
             }
 
             // Direct writes in progress keep their file open.
@@ -121,7 +149,11 @@ internal sealed class StreamingExecutor
     {
         if (progress is not null && _current is { } job)
         {
-            progress.Report(new MergeProgress(Interlocked.Read(ref _written), _plan.Write.Bytes, job.Tensor.Name, job.Shard));
+            progress.Report(new MergeProgress(Interlocked.Read(ref _written), _plan.Write.Bytes, job.Tensor.Name, job.Shard)
+            {
+                Surveyed = Interlocked.Read(ref _surveyed),
+                ToSurvey = _toSurvey,
+            });
         }
     }
 
@@ -182,8 +214,8 @@ internal sealed class StreamingExecutor
         {
             _current = job;
             var bytes = run(job, piece);
-            var written = Interlocked.Add(ref _written, bytes);
-            if (_flush && written / FlushBytes > (written - bytes) / FlushBytes)
+            var written = Interlocked.Add(ref job is SurveyJob ? ref _surveyed : ref _written, bytes);
+            if (_flush && job is not SurveyJob && written / FlushBytes > (written - bytes) / FlushBytes)
             {
                 job.BeginFlush();
             }

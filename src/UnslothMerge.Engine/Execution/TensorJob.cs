@@ -72,12 +72,15 @@ internal abstract class TensorJob(WriteTensor write, ShardOutput output, long pi
 
     protected void Record(int piece, TileStatistics statistics) => _statistics[piece] = statistics;
 
-    /// <summary>Counts a piece as done; after the last one, finishes the writer and disposes.</summary>
-    protected void Done(TensorWriter? writer)
+    /// <summary>Completes the tensor after its last piece; gives the content of its deferred tensors.</summary>
+    protected virtual IReadOnlyList<byte[]> Finish() => [];
+
+    /// <summary>Counts a piece as done; after the last one, finishes and disposes.</summary>
+    protected void Done()
     {
-        if (Interlocked.Decrement(ref _unfinished) == 0 && writer is not null)
+        if (Interlocked.Decrement(ref _unfinished) == 0)
         {
-            _deferred = writer.Finish();
+            _deferred = Finish();
             Dispose();
         }
     }

@@ -1,3 +1,4 @@
+using System.Collections.Frozen;
 using UnslothMerge.IO;
 using UnslothMerge.Simd;
 
@@ -24,6 +25,10 @@ internal abstract class TensorSink
 
     /// <summary>True if the writer must have seen every row before it can write the first: each piece is then computed twice.</summary>
     public virtual bool NeedsSurvey => false;
+
+    /// <summary>The name of the tensors whose ranges must all be known before the first row of any of them is written: they are surveyed
+    /// together, in a pass of their own. Null if it needs no such pass.</summary>
+    public virtual string? SurveySet => null;
 
     /// <summary>The dtype that rows are rounded to at the beginning of the writer's buffer, row after row, if they are: deltas can then be
     /// added to stored values in one step, and a device can deliver such rows.</summary>
@@ -54,9 +59,19 @@ internal abstract class TensorWriter : IDisposable
     /// <summary>Adds weight and delta, rounds once, and encodes into a buffer of whole rows from <paramref name="row"/> on.</summary>
     public abstract void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics);
 
-    /// <summary>Looks at encoded rows, if <see cref="TensorSink.NeedsSurvey"/>; all of them come before the first <see
+    /// <summary>Looks at encoded rows, if <see cref="TensorSink.NeedsSurvey"/> or there is a <see
+    /// cref="TensorSink.SurveySet"/>; all of them come before the first <see
     /// cref="Write"/>.</summary>
     public virtual void Survey(long row, int rows, Span<byte> encoded)
+    {
+    }
+
+    /// <summary>What its surveys found, by the names of what must be known together.</summary>
+    public virtual IReadOnlyDictionary<string, SurveyedRange> Surveyed => FrozenDictionary<string, SurveyedRange>.Empty;
+
+    /// <summary>Tells what the surveys of all tensors of its <see cref="TensorSink.SurveySet"/> found; before the first <see
+    /// cref="Write"/>.</summary>
+    public virtual void Begin(IReadOnlyDictionary<string, SurveyedRange> found)
     {
     }
 

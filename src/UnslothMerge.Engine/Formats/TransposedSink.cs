@@ -19,6 +19,8 @@ internal sealed class TransposedSink(TensorSink sink, int inputs) : TensorSink
 
     public override bool IsQuantized => sink.IsQuantized;
 
+    public override string? SurveySet => sink.SurveySet;
+
     public override int RowQuantum => inputs;
 
     public override long ResidentBytes => sink.ResidentBytes;
@@ -35,7 +37,30 @@ internal sealed class TransposedSink(TensorSink sink, int inputs) : TensorSink
     private sealed class Writer(TransposedSink all, TensorSink sink, TensorWriter writer, MatrixView stored, MatrixView view)
         : RoundingWriter(all._type, view)
     {
+        private delegate void Visit(long row, int rows, Span<byte> encoded);
+
+        public override IReadOnlyDictionary<string, SurveyedRange> Surveyed => writer.Surveyed;
+
+        public override void Survey(long row, int rows, Span<byte> encoded) => EachPanel(row, rows, encoded, writer.Survey);
+
+        public override void Begin(IReadOnlyDictionary<string, SurveyedRange> found) => writer.Begin(found);
+
         public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics)
+        {
+            var sums = statistics;
+            EachPanel(row, rows, encoded, (first, count, panel) => writer.Write(first, count, panel, ref sums));
+            statistics = sums;
+        }
+
+        public override IReadOnlyList<byte[]> Finish() => writer.Finish();
+
+        public override void Dispose()
+        {
+            writer.Dispose();
+            base.Dispose();
+        }
+
+        private void EachPanel(long row, int rows, Span<byte> encoded, Visit visit)
         {
             var inputs = stored.Columns;
             var buffer = ArrayPool<byte>.Shared.Rent((int)sink.BytesOf(stored, all._panelRows));
@@ -54,21 +79,12 @@ internal sealed class TransposedSink(TensorSink sink, int inputs) : TensorSink
                         Transpose<ushort>(values, column, count, buffer);
                     }
 
-                    writer.Write(
-                        ((row / inputs) + matrix) * View.Columns + column, count, buffer.AsSpan(0, (int)sink.BytesOf(stored, count)),
-                        ref statistics);
+                    visit(
+                        ((row / inputs) + matrix) * View.Columns + column, count, buffer.AsSpan(0, (int)sink.BytesOf(stored, count)));
                 }
             }
 
             ArrayPool<byte>.Shared.Return(buffer);
-        }
-
-        public override IReadOnlyList<byte[]> Finish() => writer.Finish();
-
-        public override void Dispose()
-        {
-            writer.Dispose();
-            base.Dispose();
         }
 
         private void Transpose<T>(ReadOnlySpan<byte> values, int column, int count, Span<byte> buffer)

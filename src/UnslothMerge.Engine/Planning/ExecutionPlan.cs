@@ -149,6 +149,12 @@ internal sealed class ExecutionPlan
         yield return new MemoryStage("Adapter", inputs, 0, ResidentBytes + SharedBytes, 0, 0);
         var written = merged.Sum(t => t.Bytes);
         var read = merged.Sum(t => t.Tensor.Source.Inputs.Sum(i => i.Length));
+        var surveyed = merged.Where(t => t.Sink.SurveySet is not null).ToList();
+        if (surveyed.Count > 0)
+        {
+            yield return new MemoryStage("Survey", surveyed.Sum(t => t.Tensor.Source.Inputs.Sum(i => i.Length)), 0, BufferBytes, 0, 0);
+        }
+
         var (host, device) = (_limits.Device?.HostBytes ?? 0, _limits.Device?.DeviceBytes ?? 0);
         yield return new MemoryStage("Merge", read, written, BufferBytes + host, device, written);
         yield return new MemoryStage("Copy", copied, copied, 0, 0, copied);

@@ -81,12 +81,7 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Request request, Fp8Strat
     public override ModelConfig Configure(ModelConfig config) => config.WithQuantization(
         strategy == Fp8Strategy.Block
             ? BlockConfig([.. Layers.Skips.Select(s => (JsonNode)s)])
-            : ChannelConfig([.. Layers.Skips.Select(s => Layers.SkippedExperts.Contains(s) ? Pattern(s) : s).Distinct()
-                .Select(s => (JsonNode)s)]));
-
-    // compressed-tensors names single modules; vLLM has its own names before the layers.
-    private static string Pattern(string experts) =>
-        $@"re:.*{Regex.Escape(experts[Math.Max(0, experts.IndexOf("layers.", StringComparison.Ordinal))..])}\..*";
+            : ChannelConfig([.. Layers.Ignored.Select(s => (JsonNode)s)]));
 
     private static long Blocks(long length) => (length + BlockSize - 1) / BlockSize;
 

@@ -33,14 +33,13 @@ internal sealed class FusedSets(ModelConfig config, int? block)
         }
     }
 
-    private static (string Set, int Place) KeyOf(Layer layer)
-    {
-        var module = layer.Module;
-        if (layer.Experts.Count > 0)
-        {
-            return (layer.Experts[0], 0);
-        }
+    /// <summary>The name of the set that a module belongs to; its own if it belongs to none.</summary>
+    public static string SetOf(string module) => KeyOf(module).Set;
 
+    private static (string Set, int Place) KeyOf(Layer layer) => layer.Experts.Count > 0 ? (layer.Experts[0], 0) : KeyOf(layer.Module);
+
+    private static (string Set, int Place) KeyOf(string module)
+    {
         var (parent, name) = (TensorNames.ModuleOf(module), module[(module.LastIndexOf('.') + 1)..]);
         var set = Array.Find(Sets, s => s.Contains(name));
         return set is null ? (module, 0) : ($"{parent}.{set[0]}+", Array.IndexOf(set, name));
@@ -56,6 +55,11 @@ internal sealed class FusedSets(ModelConfig config, int? block)
     // The rows of the matrices that lie in one on disk. What vLLM regroups by heads has no rows that a block may keep.
     private IEnumerable<long> PartsOf(Layer layer)
     {
+        if (layer.Fused is { } fused)
+        {
+            return fused.Parts.Select(_ => fused.Rows);
+        }
+
         var rows = layer.Tensor.Shape[0];
         switch (layer.Module[(layer.Module.LastIndexOf('.') + 1)..])
         {

@@ -23,6 +23,9 @@ internal sealed partial class Layer(
     /// <summary>Why it stays in 16 bits; null if it becomes codes.</summary>
     public string? Kept { get; set; }
 
+    /// <summary>The single matrices that a stack of experts' matrices is cut into; null if it is not.</summary>
+    public FusedExperts? Fused { get; init; }
+
     /// <summary>All its names.</summary>
     public IEnumerable<string> Names => fullNames.Append(module);
 

@@ -13,6 +13,11 @@ internal sealed record ReaderRules(bool Conv1D, bool Experts, int? Block, Func<L
 {
     /// <summary>It becomes codes.</summary>
     public const string Codes = "";
+
+    /// <summary>Why a format cannot cut a matrix, null if it can; null for a format that cuts all. One that may refuse some also cuts
+    /// stacks of experts' matrices into single ones, and is quantized for readers of compressed-tensors alone, whose lists name whole
+    /// modules.</summary>
+    public Func<Layer, string?>? Cut { get; init; }
 }
 
 /// <summary>
@@ -20,7 +25,7 @@ internal sealed record ReaderRules(bool Conv1D, bool Experts, int? Block, Func<L
 /// heads, routers and the towers of other modalities. Source: transformers' quantizers (<see cref="ClassLinears"/>); Unsloth's list of
 /// modules to skip.
 /// </summary>
-internal sealed class LinearLayers
+internal sealed partial class LinearLayers
 {
     /// <summary>The reason of what the base has in 16 bits.</summary>
     public const string KeptByBase = "that the base keeps in 16 bits";
@@ -44,6 +49,10 @@ internal sealed class LinearLayers
             ]),
     ];
 
+    // Of an export, also what vLLM keeps so.
+    private static readonly (string Reason, string[] Parts)[] SensitiveInExports =
+        [("of linear attention", ["linear_attn"]), ("of layers that predict further tokens", ["mtp"])];
+
     // Embeddings whose names do not say so.
     private static readonly string[] Embeddings = ["relative_attention_bias", "wte", "wpe", "shared"];
 
@@ -57,6 +66,7 @@ internal sealed class LinearLayers
     private readonly HashSet<string> _mamba;
     private readonly IReadOnlyList<string> _defaults;
     private readonly Dictionary<int, Layer> _layers;
+    private readonly Dictionary<string, IReadOnlyList<long>> _shapes;
 
     /// <summary>Decides for one merge.</summary>
     /// <param name="merge">The merge.</param>
@@ -71,9 +81,10 @@ internal sealed class LinearLayers
         var tied = _class.Tied.SelectMany(p => new[] { p.Key, p.Value }).Select(WithoutWeight);
         _defaults = _linears is null ? ["lm_head", "embed_out"] : [.. new[] { _linears.Head }.OfType<string>().Concat(tied).Distinct()];
         _skipped = AnyOf([.. SkipKeys.SelectMany(k => merge.Base.Config.Quantization?.Strings(k) ?? []).Distinct()]);
-        var all = merge.Tensors.Select(t => t.Name).ToHashSet(StringComparer.Ordinal);
+        _shapes = merge.Tensors.ToDictionary(t => t.Name, t => t.Shape, StringComparer.Ordinal);
+        var all = _shapes.Keys;
         _mamba = [.. all.Where(n => n.EndsWith(".A_log", StringComparison.Ordinal)).Select(TensorNames.ModuleOf)
-            .Where(m => all.Contains(m + ".in_proj.weight"))];
+            .Where(m => _shapes.ContainsKey(m + ".in_proj.weight"))];
         _layers = merge.Tensors.Select(t => Read(t, names)).OfType<Layer>().ToDictionary(l => l.Tensor.Ordinal);
         var unused = request.Include.Concat(request.Exclude).FirstOrDefault(e => AnyOf([e]) is var one && !All.Any(l => Matches(one, l)));
         if (unused is not null)
@@ -99,11 +110,17 @@ internal sealed class LinearLayers
         .Select(g => $"{g.Count()} {g.Key}: {g.First().Module}{(g.Count() > 1 ? " …" : "")}");
 
     /// <summary>What the user should know; null if there is nothing.</summary>
-    public string? Warning => All.Count(l => l.Kept == Experts) is > 0 and var count
-        ? $"{count} matrices {Experts} stay in 16 bits." : null;
+    public string? Warning => All.Count(l => l.Kept == Experts) is > 0 and var count ? $"{count} matrices {Experts} stay in 16 bits."
+        : All.Where(l => l.Kept is not null && l.Kept == _rules.Cut?.Invoke(l)).ToList() is { Count: > 0 } uncut
+            ? $"{uncut.Count} of the matrices, {uncut[0].Kept}, stay in 16 bits, with what vLLM joins to them: "
+            + $"{string.Join(", ", uncut.Take(8).Select(l => l.Module))}{(uncut.Count > 8 ? " …" : "")}."
+        : null;
 
     /// <summary>The matrix that a tensor is, if it becomes codes; else null.</summary>
     public Layer? Find(LogicalTensor tensor) => _layers.GetValueOrDefault(tensor.Ordinal) is { Kept: null } layer ? layer : null;
+
+    /// <summary>The matrix that a tensor is, in codes or not; null if it is none that readers swap.</summary>
+    public Layer? Of(LogicalTensor tensor) => _layers.GetValueOrDefault(tensor.Ordinal);
 
     /// <summary>True if a reader that is told nothing skips the same modules: the heads, and what is tied to them.</summary>
     public bool AreDefault => Skips.All(_defaults.Contains)
@@ -114,6 +131,10 @@ internal sealed class LinearLayers
 
     /// <summary>Those of <see cref="Skips"/> that hold experts.</summary>
     public IReadOnlySet<string> SkippedExperts { get; private set; } = new HashSet<string>();
+
+    /// <summary>The same for compressed-tensors, which names single modules; vLLM has its own names before the layers.</summary>
+    public IEnumerable<string> Ignored => Skips.Select(s => SkippedExperts.Contains(s)
+        ? $@"re:.*{Regex.Escape(s[Math.Max(0, s.IndexOf("layers.", StringComparison.Ordinal))..])}\..*" : s).Distinct();
 
     /// <summary>True if an entry of a skip list matches a module: by the beginning of its path, up to a dot, or as an ending. Source:
     /// transformers 5, <c>should_convert_module</c>.</summary>
@@ -137,7 +158,11 @@ internal sealed class LinearLayers
         }
 
         return kind == WeightKind.Other && !LooksLinear(tensor) ? null
-            : new Layer(tensor, WithoutWeight(tensor.Name), full, kind, conversion);
+            : new Layer(tensor, WithoutWeight(tensor.Name), full, kind, conversion)
+            {
+                Fused = _rules.Cut is not null && tensor.Shape.Count == 3 ? FusedExperts.Of(tensor.Name, n => _shapes.GetValueOrDefault(n))
+                    : null,
+            };
     }
 
     private void Decide()
@@ -148,7 +173,7 @@ internal sealed class LinearLayers
         var hasOthers = kept.ContainsValue(null);
         foreach (var (layer, reason) in kept)
         {
-            layer.Kept = !hasOthers && reason is Towers or Mamba ? null : reason;
+            layer.Kept = (!hasOthers && reason is Towers or Mamba ? null : reason) ?? _rules.Cut?.Invoke(layer);
         }
 
         var sets = new FusedSets(_merge.Config, _rules.Block);
@@ -157,7 +182,8 @@ internal sealed class LinearLayers
         {
             sets.Apply(All.Where(l => _rules.Given(l.Tensor) is null));
             ListSkips();
-            var clash = All.Where(l => l.Kept is null && l.Experts.Count == 0 && Skips.Any(s => l.FullNames.Any(n => IsSkippedBy(s, n))))
+            var clash = All.Where(l => _rules.Cut is null && l.Kept is null && l.Experts.Count == 0
+                    && Skips.Any(s => l.FullNames.Any(n => IsSkippedBy(s, n))))
                 .ToList();
             clash.ForEach(l => l.Kept = "whose names end as that of a module in 16 bits, with which readers skip them");
             changed = clash.Count > 0;
@@ -171,15 +197,17 @@ internal sealed class LinearLayers
         var isExpert = layer.Experts.Count > 0;
         return Matches(_exclude, layer) ? "of -Exclude"
             : _rules.Given(tensor) is { } given ? given == ReaderRules.Codes ? null : given
-            : Matches(_skipped, layer) ? KeptByBase
-            : tensor.Shape.Count > 2 ? isExpert ? "of experts that are stacked in one tensor" : "that are no matrices on disk"
+            : _rules.Cut is null && Matches(_skipped, layer) ? KeptByBase
+            : tensor.Shape.Count > 2 && layer.Fused is null
+                ? isExpert ? "of experts that are stacked in one tensor" : "that are no matrices on disk"
             : layer.Kind switch
             {
                 WeightKind.Other => $"that are no linear layers of {_class.Name}",
                 WeightKind.Subclass => "that are no plain nn.Linear",
                 WeightKind.Fp32 => "that transformers keeps in fp32",
                 WeightKind.Conv1D when !_rules.Conv1D => "that are Conv1D and not nn.Linear",
-                WeightKind.Linear or WeightKind.Experts when layer.IsConverted => "that transformers joins or cuts when it loads them",
+                WeightKind.Linear or WeightKind.Experts when layer.IsConverted && layer.Fused is null =>
+                    "that transformers joins or cuts when it loads them",
                 WeightKind.Experts when !_rules.Experts && !Matches(_include, layer) => Experts,
                 _ => Matches(_include, layer) ? null : ReasonOfPlace(layer),
             };
@@ -188,8 +216,10 @@ internal sealed class LinearLayers
     private string? ReasonOfPlace(Layer layer)
     {
         var parts = layer.Names.SelectMany(n => n.Split('.')).ToHashSet(StringComparer.Ordinal);
+        var sensitive = _rules.Cut is null ? Sensitive : Sensitive.Concat(SensitiveInExports);
         return layer.FullNames.Any(n => n == _linears?.Head || _class.Tied.ContainsKey(n + ".weight")) ? Sensitive[0].Reason
-            : Sensitive.FirstOrDefault(s => s.Parts.Any(parts.Contains)).Reason
+            : sensitive.FirstOrDefault(s => s.Parts.Any(parts.Contains)).Reason
+            ?? (_rules.Cut is not null && parts.Any(TowerPattern().IsMatch) ? Towers : null)
             ?? (_mamba.Contains(TensorNames.ModuleOf(layer.Module)) ? Mamba : null);
     }
 
@@ -203,7 +233,11 @@ internal sealed class LinearLayers
         Skips = [.. heads.Concat(kept.SelectMany(l => l.Experts.Count > 0 ? l.Experts : l.Names)).Distinct()];
     }
 
-    private static bool Matches(Regex? patterns, Layer layer) => patterns is not null && layer.Names.Any(patterns.IsMatch);
+    private static bool Matches(Regex? patterns, Layer layer) =>
+        patterns is not null && (layer.Names.Any(patterns.IsMatch) || layer.Fused?.Modules.Any(patterns.IsMatch) == true);
+
+    [GeneratedRegex("vision|visual|audio|speech|image|projector|connector|resampler", RegexOptions.CultureInvariant)]
+    private static partial Regex TowerPattern();
 
     // A list may name a module or one around it, by the whole path or its end, with * or as re:.
     private static Regex? AnyOf(IReadOnlyList<string> entries)

@@ -71,8 +71,8 @@ internal sealed class WritePlan
         var selection = options.Quantization?.Choose(merge, narrow) ?? new PlainSelection();
         var type = selection.KeepsTypes ? options.Type : narrow;
         var written = tensors.Where(t => selection.KeepsTypes || !t.IsCacheScale).Select(t => Store(t, type, selection)).ToList();
-        if (selection.Quantized is { } format && written.TrueForAll(t => t.Sink is PlainSink)
-            && merge.Tensors.All(t => Store(t, type, selection).Sink is PlainSink))
+        if (selection.Quantized is { } format && written.TrueForAll(t => !t.Sink.IsQuantized)
+            && merge.Tensors.All(t => !Store(t, type, selection).Sink.IsQuantized))
         {
             throw new MergeException(
                 MergeError.InvalidOption,

@@ -37,6 +37,7 @@ internal static class DeltaSurvival
 
         try
         {
+            var shapes = plan.Merge.Tensors.ToDictionary(t => t.Name, t => t.Shape, StringComparer.Ordinal);
             var exact = Save(plan.Of(sample.Select(t =>
                 (t.Tensor, (TensorSink)new PlainSink(t.Tensor.Name, TensorType.F32, t.Tensor.Shape)))), directory, "exact", workers,
                 cancellation).Checkpoint;
@@ -47,9 +48,13 @@ internal static class DeltaSurvival
             Parallel.ForEach(sample, new ParallelOptions { MaxDegreeOfParallelism = workers, CancellationToken = cancellation }, t =>
             {
                 var name = t.Tensor.Name;
-                sums[name] = Sums(files, after[name], before[name], new PlainSource(exact.Find(name)!), t.Tensor.Source);
+                sums[name] = Sums(files, Find(after, name), Find(before, name), new PlainSource(exact.Find(name)!), t.Tensor.Source);
             });
             return sums;
+
+            // Experts may be stored one by one.
+            TensorSource Find(Dictionary<string, TensorSource> model, string name) => model.GetValueOrDefault(name)
+                ?? FusedExperts.Of(name, shapes.GetValueOrDefault)!.Stack(model.GetValueOrDefault)!;
         }
         catch (AggregateException e)
         {

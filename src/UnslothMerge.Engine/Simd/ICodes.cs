@@ -180,6 +180,16 @@ internal static unsafe class Nibbles
         return Vector128.Narrow(packed, packed).AsUInt64()[0];
     }
 
+    /// <summary>Packs sixteen codes, a lane each, low nibble first.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong PackLowFirst<T>(T codes)
+        where T : unmanaged, ILanes<T>
+    {
+        Vector128<ushort> pairs = T.NarrowToBytes(codes).AsUInt16();
+        Vector128<ushort> packed = (pairs | (pairs >>> 4)) & Vector128.Create((ushort)0xFF);
+        return Vector128.Narrow(packed, packed).AsUInt64()[0];
+    }
+
     /// <summary>The nibbles of each word's lower half, each in a byte of its own.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static ulong Spread(ulong words)

@@ -36,6 +36,7 @@ internal static class ModelVerifier
         CancellationToken cancellation)
     {
         var output = new OutputModel(path);
+        output.Stack(plan.Tensors);
         var carried = CarriedFiles.ForModel(plan.Base.Path, [.. plan.Steps.Select(s => s.Adapter.Path)], options.Tokenizer);
         using var files = new InputFiles();
         var placement = new PlacementChecks(plan, output, files);
@@ -45,12 +46,15 @@ internal static class ModelVerifier
             CarriedCheck.Run(carried, output.Path),
             .. ReaderCheck.Run(output, plan.Base) is { } reader ? [reader] : (VerificationResult[])[],
         ];
+        var quantization = JsonNode.DeepEquals(output.Config?.Quantization, plan.Base.Config.Quantization) ? null
+            : output.Config?.Quantization;
         var builder = new ReferenceBuilder(plan, placement.Expected, files);
         var comparers = tensors
             .Where(t => output.Sources.TryGetValue(t.Name, out var source)
                 && source.Shape.SequenceEqual(t.Shape) && source.Type.IsPlainFloat() == t.Type.IsPlainFloat())
             .Select(
-                t => new TensorComparer(t, output.Sources[t.Name], files, builder, new Sampling(options.Full, unchecked(Seed + t.Ordinal))))
+                t => new TensorComparer(
+                    t, output.Sources[t.Name], files, builder, new Sampling(options.Full, unchecked(Seed + t.Ordinal)), quantization))
             .ToList();
         try
         {

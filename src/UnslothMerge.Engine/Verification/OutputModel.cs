@@ -1,5 +1,6 @@
 using UnslothMerge.Formats;
 using UnslothMerge.Models;
+using UnslothMerge.Planning;
 
 namespace UnslothMerge.Verification;
 
@@ -33,7 +34,7 @@ internal sealed class OutputModel
 
         ReadConfig();
         OpenFiles();
-        Sources = Read();
+        Stored = Sources = Read();
     }
 
     public string Path { get; }
@@ -52,8 +53,28 @@ internal sealed class OutputModel
     /// <summary>Why the tensors could not be read as the config says; null if they could.</summary>
     public string? FormatProblem { get; private set; }
 
-    /// <summary>The tensors by their plain names.</summary>
-    public IReadOnlyDictionary<string, TensorSource> Sources { get; }
+    /// <summary>The tensors by their plain names, as they are stored.</summary>
+    public IReadOnlyDictionary<string, TensorSource> Stored { get; }
+
+    /// <summary>The tensors by the names that they have in the base.</summary>
+    public IReadOnlyDictionary<string, TensorSource> Sources { get; private set; }
+
+    /// <summary>Takes experts' matrices that are stored one by one for the stacks that they are in a merge.</summary>
+    public void Stack(IReadOnlyList<LogicalTensor> planned)
+    {
+        var shapes = planned.ToDictionary(t => t.Name, t => t.Shape, StringComparer.Ordinal);
+        var sources = new Dictionary<string, TensorSource>(Stored, StringComparer.Ordinal);
+        foreach (var name in shapes.Keys.Where(n => !sources.ContainsKey(n)))
+        {
+            if (FusedExperts.Of(name, shapes.GetValueOrDefault) is { } fused && fused.Stack(Stored.GetValueOrDefault) is { } stack)
+            {
+                sources[name] = stack;
+                fused.Modules.ToList().ForEach(m => sources.Remove(m + ".weight"));
+            }
+        }
+
+        Sources = sources;
+    }
 
     private string? IndexPath => Find(ShardIndex.FileName) ?? Find(ShardIndex.NameFor("*"));
 

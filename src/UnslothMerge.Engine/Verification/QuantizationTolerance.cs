@@ -9,9 +9,13 @@ namespace UnslothMerge.Verification;
 /// <summary>The error bound of a quantized output for each element, from the expected and the saved values.</summary>
 internal abstract class QuantizationTolerance
 {
-    /// <summary>For a quantized tensor; null for plain numbers.</summary>
-    public static QuantizationTolerance? Of(TensorSource output, InputFiles files) => output.Verbatim is not null ? null
-        : output is TransposedSource { Stored: var stored } ? new TransposedTolerance(Of(stored, files)!, stored.Shape)
+    /// <summary>For a quantized tensor; null for plain numbers. The quantization is that of the model, null if its scales may be older than
+    /// its values.</summary>
+    public static QuantizationTolerance? Of(TensorSource output, JsonObject? quantization, InputFiles files) =>
+        output.Verbatim is not null ? null
+        : output is StackedSource stack ? new StackedTolerance(stack, part => Of(part, quantization, files))
+        : output is TransposedSource { Stored: var stored } ? new TransposedTolerance(Of(stored, quantization, files)!, stored.Shape)
+        : SchemeTolerance.OfScheme(output, quantization, files) is { } scheme ? scheme
         : output is FourBitSource fourBit ? new FourBitTolerance(fourBit, files)
         : new FormatTolerance(output.Format);
 

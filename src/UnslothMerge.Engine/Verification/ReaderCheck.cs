@@ -1,4 +1,5 @@
 using UnslothMerge.Formats;
+using UnslothMerge.IO;
 using UnslothMerge.Models;
 using UnslothMerge.Verification.Placement;
 
@@ -16,6 +17,8 @@ internal sealed partial class ReaderCheck
     [
         ["q_proj", "k_proj", "v_proj"], ["query", "key", "value"], ["gate_proj", "up_proj"], ["w1", "w3"], ["in_proj_b", "in_proj_a"],
     ];
+
+    private static readonly string[] Latent = ["q_a_proj", "kv_a_proj_with_mqa"];
 
     private readonly IReadOnlyDictionary<string, TensorSource> _tensors;
     private readonly RunningModel _model;
@@ -41,7 +44,7 @@ internal sealed partial class ReaderCheck
     /// the same way is no failure.</summary>
     public static VerificationResult? Run(OutputModel output, ModelDirectory @base)
     {
-        if (output.Config is not { } config || Of(config, output.Sources) is not { } check)
+        if (output.Config is not { } config || Of(config, output.Stored) is not { } check)
         {
             return null;
         }
@@ -75,7 +78,7 @@ internal sealed partial class ReaderCheck
         _tensors.Where(t => t.Value.Shape.Count > 1).Select(t => (t.Key, Problem(t.Key, t.Value.Verbatim is null)!))
             .Where(p => p.Item2 is not null)
             .Concat(_skips.Contains("") ? [("", "an empty entry of the skip list skips every module")] : [])
-            .Concat(Joined().SelectMany(OfJoined));
+            .Concat(Joined().SelectMany(OfJoined)).Concat(OfDivisors());
 
     private string? Problem(string tensor, bool hasCodes)
     {
@@ -125,6 +128,23 @@ internal sealed partial class ReaderCheck
         var ends = Expert().IsMatch(set[0]) ? set.Where(t => PlaceOf(t) >= 0) : set.SkipLast(1);
         return ends.Where(t => _block is { } block && _tensors[t].Shape[0] % block != 0)
             .Select(t => (t, $"{t} has {_tensors[t].Shape[0]} rows, no whole blocks of {_block}, and vLLM joins it with others"));
+    }
+
+    // vLLM has one global scale for what it joins: of experts, for the gate and up of each.
+    private IEnumerable<(string Tensor, string Text)> OfDivisors()
+    {
+        using var files = new InputFiles();
+        return [.. _tensors.Where(t => Divisor(t.Value) is not null).GroupBy(t =>
+        {
+            var parts = t.Key.Split('.');
+            return Array.Find([.. Sets, Latent], s => s.Contains(parts[^2])) is { } set
+                ? string.Join('.', [.. parts[..^2], set[0]]) : t.Key;
+        }).Where(g => g.Select(t => BitConverter.ToSingle(files.ReadAll(Divisor(t.Value)!))).Distinct().Count() > 1)
+            .Select(g => (
+                g.First().Key, $"{string.Join(" and ", g.Select(t => t.Key))} have different global scales, and vLLM joins them"))];
+
+        static StoredTensor? Divisor(TensorSource source) =>
+            source.Inputs.FirstOrDefault(i => i.Name.EndsWith(".weight_global_scale", StringComparison.Ordinal));
     }
 
     private static int PlaceOf(string tensor) => tensor.Split('.')[^2] is var part && Array.Find(Sets, s => s.Contains(part)) is { } set

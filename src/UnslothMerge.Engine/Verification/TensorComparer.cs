@@ -38,11 +38,12 @@ internal sealed class TensorComparer : IDisposable
     private readonly TensorComparison?[] _results;
     private int _unfinished;
 
-    public TensorComparer(LogicalTensor tensor, TensorSource output, InputFiles files, ReferenceBuilder builder, Sampling sampling)
+    public TensorComparer(LogicalTensor tensor, TensorSource output, InputFiles files, ReferenceBuilder builder, Sampling sampling,
+        JsonObject? quantization)
     {
         (_tensor, _output, _files) = (tensor, output, files);
         _view = ReferenceBuilder.ViewOf(tensor);
-        _tolerance = QuantizationTolerance.Of(output, files);
+        _tolerance = QuantizationTolerance.Of(output, quantization, files);
         _isVerbatim = tensor.Action == TensorAction.Copy && output.Verbatim is { } stored && stored.Type == tensor.Source.Verbatim?.Type;
         _shared = new Lazy<SharedState>(() => new SharedState(this, builder));
         if (_isVerbatim)

@@ -10,7 +10,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
     private static readonly string[] ModelParameters =
         [
             nameof(DType), nameof(MaxShardSize), nameof(Variant), nameof(Strategy), nameof(QuantType), nameof(DoubleQuantization),
-            nameof(BlockSize), nameof(ComputeDType), nameof(Include), nameof(Exclude)];
+            nameof(BlockSize), nameof(ComputeDType), nameof(GroupSize), nameof(Asymmetric), nameof(Include), nameof(Exclude)];
 
     private readonly MergeInput _input = new();
 
@@ -189,6 +189,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             {
                 SaveMethod.merged_4bit => "Merging into 4 bits",
                 SaveMethod.merged_fp8 => "Merging into FP8",
+                _ when Options.Write.Quantization is ExportRequest export => $"Quantizing to {export.Scheme.Name}",
                 _ => "Quantizing again what adapters changed",
             };
             WriteWarning(

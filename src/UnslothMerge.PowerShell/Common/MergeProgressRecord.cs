@@ -31,13 +31,14 @@ internal sealed class MergeProgressRecord(
 
         _next = elapsed + Interval;
         _shown = true;
-        var rate = value.Written / elapsed.TotalSeconds;
+        var (done, total) = (value.Written + value.Surveyed, value.Total + value.ToSurvey);
+        var rate = done / elapsed.TotalSeconds;
         write(new ProgressRecord(_id, activity,
-            $"{ByteSize.Text(value.Written)} of {ByteSize.Text(value.Total)}, {ByteSize.Text((long)rate)}/s")
+            $"{ByteSize.Text(value.Written)} of {ByteSize.Text(value.Total)}, {ByteSize.Text((long)rate)}/s{Survey(value)}")
         {
             CurrentOperation = HasShards ? null : value.Tensor,
-            PercentComplete = Percent(value.Written, value.Total),
-            SecondsRemaining = rate > 0 ? (int)Math.Min((value.Total - value.Written) / rate, int.MaxValue) : -1,
+            PercentComplete = Percent(done, total),
+            SecondsRemaining = rate > 0 ? (int)Math.Min((total - done) / rate, int.MaxValue) : -1,
         });
         if (HasShards)
         {
@@ -74,6 +75,10 @@ internal sealed class MergeProgressRecord(
             PercentComplete = Percent(written, bytes),
         });
     }
+
+    // What is surveyed first is not written yet.
+    private static string Survey(MergeProgress value) =>
+        value.ToSurvey > 0 ? $", {Percent(value.Surveyed, value.ToSurvey)} % surveyed" : "";
 
     private static int Percent(long part, long whole) => (int)Math.Clamp(100 * part / Math.Max(whole, 1), 0, 100);
 }

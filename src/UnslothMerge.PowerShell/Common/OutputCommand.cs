@@ -22,6 +22,15 @@ public abstract class OutputCommand : EngineCommand
     [ValidateSet("block", "channel")]
     public string? Strategy { get; set; }
 
+    /// <summary>The columns that share a scale, for w4a16 and w8a16: 128 by default. vLLM reads 32, 64 and 128.</summary>
+    [Parameter]
+    [PSDefaultValue(Help = "128")]
+    public int? GroupSize { get; set; }
+
+    /// <summary>Gives the groups of w4a16 zero points.</summary>
+    [Parameter]
+    public SwitchParameter Asymmetric { get; set; }
+
     /// <summary>The code book of a 4-bit output: as in a 4-bit base, else nf4.</summary>
     [Parameter]
     [ValidateSet("nf4", "fp4")]
@@ -40,7 +49,7 @@ public abstract class OutputCommand : EngineCommand
     [ValidateSet("bfloat16", "float16", "float32", "BF16", "F16", "F32")]
     public string? ComputeDType { get; set; }
 
-    /// <summary>Modules that a 4-bit or FP8 output quantizes although they would stay in 16 bits, as far as readers can load them: names,
+    /// <summary>Modules that a quantized output quantizes although they would stay in 16 bits, as far as readers can load them: names,
     /// parts of paths, with *, or re: and a regular expression.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]

@@ -44,6 +44,18 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
     private static OutputRequest? Format(OutputCommand command, TensorType? type, bool? doubleQuantization)
     {
         var method = command.Method;
+        if (method < 0)
+        {
+            throw ExportMethods.Refused(-1 - (int)method);
+        }
+
+        var isExport = ExportMethods.Find(method.ToString()) is not null;
+        if (!isExport && (command.GroupSize is not null || command.Asymmetric))
+        {
+            var parameter = command.GroupSize is null ? nameof(command.Asymmetric) : nameof(command.GroupSize);
+            throw Bad(parameter, $"-{parameter} belongs to w4a16, but the method is {method}.", "Use -Method w4a16, or leave it out.");
+        }
+
         if (method != SaveMethod.merged_4bit
             && ((command.QuantType ?? command.ComputeDType) is not null || doubleQuantization is not null || command.BlockSize is not null))
         {
@@ -60,11 +72,12 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
                 "Use -Method merged_fp8, or leave it out.");
         }
 
-        if (method is not (SaveMethod.merged_4bit or SaveMethod.merged_fp8) && command.Include.Length + command.Exclude.Length > 0)
+        if (!isExport && method is not (SaveMethod.merged_4bit or SaveMethod.merged_fp8)
+            && command.Include.Length + command.Exclude.Length > 0)
         {
             throw Bad(
-                nameof(command.Method), $"-Include and -Exclude belong to a 4-bit or FP8 output, but the method is {method}.",
-                "Use -Method merged_4bit or merged_fp8, or leave them out.");
+                nameof(command.Method), $"-Include and -Exclude belong to a quantized output, but the method is {method}.",
+                "Use a method that quantizes, such as merged_4bit or fp8, or leave them out.");
         }
 
         if (method is SaveMethod.merged or SaveMethod.merged_mxfp4 && type is not null)
@@ -74,9 +87,10 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
                 "Leave -DType out, or use merged_16bit.");
         }
 
-        if (method == SaveMethod.merged_4bit && type == TensorType.F32)
+        if ((isExport || method == SaveMethod.merged_4bit) && type == TensorType.F32)
         {
-            throw Bad(nameof(command.DType), "4-bit weights decode to 16 bits, not to float32.", "Use bfloat16 or float16.");
+            throw Bad(
+                nameof(command.DType), $"The weights of {method} decode to 16 bits, not to float32.", "Use bfloat16 or float16.");
         }
 
         if (command.BlockSize is { } size && (size is < 32 or > 4096 || !System.Numerics.BitOperations.IsPow2(size)))
@@ -95,6 +109,7 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
                 doubleQuantization,
                 command.BlockSize,
                 TensorTypes.FromTorchName(command.ComputeDType)),
+            _ when isExport => ExportMethods.Parse(method.ToString(), command.GroupSize, command.Asymmetric),
             _ => null,
         };
         return request is null ? null : request with { Include = command.Include, Exclude = command.Exclude };

@@ -33,7 +33,7 @@ internal static class PassRule
         _ => throw new NotSupportedException(type.ToString()),
     };
 
-    private static double Ulp(TensorType type, double value)
+    public static double Ulp(TensorType type, double value)
     {
         var (mantissa, smallest) = type switch { TensorType.BF16 => (8, -126), TensorType.F16 => (11, -14), _ => (24, -126) };
         return Math.ScaleB(1, Math.ILogB(Math.Max(Math.Abs(value), Math.ScaleB(1, smallest))) + 1 - mantissa);
