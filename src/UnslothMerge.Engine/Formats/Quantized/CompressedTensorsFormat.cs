@@ -7,6 +7,9 @@ namespace UnslothMerge.Formats.Quantized;
 /// pack-quantized, nvfp4-pack and mxfp4-pack (<c>P.weight_packed</c>). Source: neuralmagic/compressed-tensors 0.20.</summary>
 internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-tensors")
 {
+    // Eight dimensions.
+    private const int MaxShapeBytes = 64;
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         if (Stem(tensor.Name, ".weight_packed") is { } packed)
@@ -15,7 +18,7 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
         }
 
         var scaled = Stem(tensor.Name, ".weight") is { } module ? checkpoint.Find(module + ".weight_scale") : null;
-        if (scaled is null || Codes.Of(tensor.Type) is not { } decoder)
+        if (scaled is null || tensor.Shape.Count < 2 || Codes.Of(tensor.Type) is not { } decoder)
         {
             return null;
         }
@@ -26,7 +29,9 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
         return new FoundTensor(name, new ScaledSource(
             new ScaledWeight(
                 tensor.Type == TensorType.I8 ? "INT8" : "FP8", tensor, tensor.Shape, decoder, tensor.Shape[^1],
-                ScaleGrid.Of(name, scaled, tensor.Shape, Block(quantization)))
+                ScaleGrid.Of(
+                    name, scaled, tensor.Shape,
+                    Groups(quantization).Select(g => Block(g, "block_structure")).FirstOrDefault(b => b is not null)))
             {
                 Book = CodeBook.Of(tensor.Type),
                 Zeros = zero is null ? null : new ZeroPoints(zero, 0),
@@ -40,7 +45,7 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
     {
         var name = module + ".weight";
         var scale = Require(checkpoint, module + ".weight_scale", name);
-        if (tensor.Type == TensorType.U8)
+        if (tensor.Type == TensorType.U8 && tensor.Shape.Count >= 2)
         {
             return new FoundTensor(name, new ScaledSource(
                 ScaledWeight.Fp4(tensor, scale, null) with
@@ -53,6 +58,14 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
 
         var shapeTensor = Require(checkpoint, module + ".weight_shape", name);
         using var files = new InputFiles();
+        if (shapeTensor.Type is not (TensorType.I64 or TensorType.I32) || shapeTensor.Length > MaxShapeBytes
+            || tensor.Type != TensorType.I32 || tensor.Shape.Count < 2)
+        {
+            throw Damaged(
+                name, $"'{tensor.Name}' is {tensor.Type} {tensor.Shape.Text()}, '{shapeTensor.Name}' is {shapeTensor.Type} "
+                + $"{shapeTensor.Shape.Text()}");
+        }
+
         var shape = shapeTensor.Type == TensorType.I64
             ? files.ReadAll<long>(shapeTensor)
             : Array.ConvertAll(files.ReadAll<int>(shapeTensor), d => (long)d);
@@ -75,13 +88,10 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
 
     // Of the groups of the config, one whose width fits the words; each module's own group is not needed.
     private static int? Bits(JsonObject quantization, StoredTensor packed, long[] shape) =>
-        Groups(quantization).Select(g => (int?)g.Number("num_bits")).OfType<int>().Distinct()
-            .Where(b => packed.Shape[^1] == ((shape[^1] * b) + 31) / 32).Select(b => (int?)b).FirstOrDefault();
-
-    private static (long, int)? Block(JsonObject quantization) =>
-        Groups(quantization).Select(g => g["block_structure"] as JsonArray).Where(b => b is { Count: 2 })
-            .Select(b => ((long, int)?)(b![0]!.GetValue<long>(), b[1]!.GetValue<int>())).FirstOrDefault();
+        Groups(quantization).Select(g => Whole(g, "num_bits")).OfType<int>().Distinct()
+            .Where(b => b is > 0 and <= 8 && shape.SkipLast(1).SequenceEqual(packed.Shape.SkipLast(1)) && shape[^1] is > 0 and < int.MaxValue
+                && packed.Shape[^1] == ((shape[^1] * b) + 31) / 32).Select(b => (int?)b).FirstOrDefault();
 
     private static IEnumerable<JsonObject> Groups(JsonObject quantization) =>
-        (quantization["config_groups"] as JsonObject)?.Select(g => g.Value?["weights"] as JsonObject).OfType<JsonObject>() ?? [];
+        (quantization["config_groups"] as JsonObject)?.Select(g => (g.Value as JsonObject)?["weights"] as JsonObject).OfType<JsonObject>() ?? [];
 }

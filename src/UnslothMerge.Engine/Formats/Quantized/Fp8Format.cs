@@ -28,8 +28,7 @@ internal sealed class Fp8Format() : QuantizedFormat("fp8", "fbgemm_fp8", "mxfp8"
             return new FoundTensor(tensor.Name, new ScaledSource(ScaledWeight.Fp4(tensor, scale, 32) with { Ignored = ignored }, type));
         }
 
-        var block = (quantization["weight_block_size"] ?? quantization["group_size"]) is JsonArray { Count: 2 } b
-            ? (b[0]!.GetValue<long>(), b[1]!.GetValue<int>())
+        var block = (Block(quantization, "weight_block_size") ?? Block(quantization, "group_size")) is { } stated ? stated
             : quantization.String("quant_method") == "mxfp8" ? (1, 32)
             : ((long, int)?)null;
         return new FoundTensor(tensor.Name, new ScaledSource(

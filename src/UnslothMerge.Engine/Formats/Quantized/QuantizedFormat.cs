@@ -29,6 +29,36 @@ internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
     protected static StoredTensor Require(Checkpoint checkpoint, string name, string of) =>
         checkpoint.Find(name) ?? throw Damaged(of, $"'{name}' is missing, without which it cannot be decoded");
 
+    /// <summary>A tensor that must be a matrix of a dtype, and not empty.</summary>
+    protected static StoredTensor Matrix(StoredTensor tensor, string of, params ReadOnlySpan<TensorType> types) =>
+        tensor.Shape.Count == 2 && tensor.Length > 0 && types.Contains(tensor.Type) ? tensor
+        : throw Damaged(of, $"'{tensor.Name}' is {tensor.Type} {tensor.Shape.Text()}, not a matrix of {string.Join(" or ", types.ToArray())}");
+
+    /// <summary>A companion that must exist and be a matrix of plain numbers.</summary>
+    protected static StoredTensor RequireScales(Checkpoint checkpoint, string name, string of) =>
+        Matrix(Require(checkpoint, name, of), of, TensorType.F16, TensorType.BF16, TensorType.F32);
+
+    /// <summary>A whole number of the config from 1 on; null if it is absent, or not positive where that means none.</summary>
+    protected static int? Whole(JsonObject quantization, string key) => quantization.Number(key) switch
+    {
+        null when quantization[key] is not null => throw Odd(quantization, key),
+        null or <= 0 => null,
+        <= int.MaxValue and var number when number == Math.Truncate(number) => (int)number,
+        _ => throw Odd(quantization, key),
+    };
+
+    /// <summary>The rows and columns of a block as a list of the config states them; null if it is absent.</summary>
+    protected static (long Rows, int Columns)? Block(JsonObject quantization, string key) =>
+        quantization[key] is not JsonArray { Count: 2 } block ? null
+        : block[0] is JsonValue r && r.TryGetValue(out long rows) && rows > 0
+            && block[1] is JsonValue c && c.TryGetValue(out int columns) && columns > 0 ? (rows, columns)
+        : throw Odd(quantization, key);
+
+    private static MergeException Odd(JsonObject quantization, string key) => new(
+        MergeError.InvalidModel,
+        $"The quantization of config.json says {key}: {quantization[key]!.ToJsonString()}, which has no meaning there.", key,
+        "Download the config again.");
+
     /// <summary>Those of some companions that exist; only the quantized model uses them.</summary>
     protected static IReadOnlyList<StoredTensor> Others(Checkpoint checkpoint, params string[] names) =>
         [.. names.Select(checkpoint.Find).OfType<StoredTensor>()];
