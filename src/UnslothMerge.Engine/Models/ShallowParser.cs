@@ -14,9 +14,17 @@ internal sealed class ShallowParser(string yaml) : IParser
 
     public bool MoveNext()
     {
-        if (!_parser.MoveNext())
+        try
         {
-            return false;
+            if (!_parser.MoveNext())
+            {
+                return false;
+            }
+        }
+        catch (InvalidOperationException e)
+        {
+            // What the parser throws for some texts that are no YAML.
+            throw new YamlException(Mark.Empty, Mark.Empty, e.Message, e);
         }
 
         _depth += Current is MappingStart or SequenceStart ? 1 : Current is MappingEnd or SequenceEnd ? -1 : 0;

@@ -45,6 +45,8 @@ internal sealed class Unpickler(byte[] pickle, string path)
         {
             tensors.Add(key is not string name ? throw Invalid("a key of its dict is not a string.")
                 : item is not PickledTensor tensor ? throw Invalid($"'{name}' is not a tensor; only a flat dict of tensors can be read.")
+                : name.Length > Limits.NameLength ? throw Invalid(
+                    $"a name has {name.Length} characters; at most {Limits.NameLength} are read.")
                 : !names.Add(name) ? throw Invalid($"'{name}' occurs twice.")
                 : (name, tensor));
         }

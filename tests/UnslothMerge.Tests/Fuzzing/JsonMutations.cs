@@ -90,7 +90,7 @@ internal static class JsonMutations
                     random.Next(2) == 0 ? Odd(random) : random.Of(Mutations.Known);
                 break;
             case 7 when old is JsonValue number && number.GetValueKind() == JsonValueKind.Number:
-                Put(parent, key, Other(number.GetValue<double>(), random));
+                Put(parent, key, Other(double.Parse(number.ToJsonString(), CultureInfo.InvariantCulture), random));
                 break;
             default:
                 Put(parent, key, random.Of(Mutations.Known));

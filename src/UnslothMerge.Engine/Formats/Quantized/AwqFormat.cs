@@ -5,6 +5,8 @@ namespace UnslothMerge.Formats.Quantized;
 /// <summary>AWQ in the GEMM layout, 4 bits. Source: AutoAWQ.</summary>
 internal sealed class AwqFormat() : QuantizedFormat("awq")
 {
+    protected override IReadOnlyList<string> Companions => [".qzeros", ".scales"];
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         if (Stem(tensor.Name, ".qweight") is not { } module)

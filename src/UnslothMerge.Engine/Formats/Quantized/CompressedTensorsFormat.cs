@@ -10,6 +10,9 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
     // Eight dimensions.
     private const int MaxShapeBytes = 64;
 
+    protected override IReadOnlyList<string> Companions =>
+        [".weight_scale", ".weight_zero_point", ".weight_global_scale", ".weight_g_idx", ".weight_shape"];
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         if (Stem(tensor.Name, ".weight_packed") is { } packed)
@@ -27,7 +30,7 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
         var stem = Stem(name, ".weight")!;
         var zero = checkpoint.Find(stem + ".weight_zero_point");
         return new FoundTensor(name, new ScaledSource(
-            new ScaledWeight(
+            AsStated(quantization, stem, 8, new ScaledWeight(
                 tensor.Type == TensorType.I8 ? "INT8" : "FP8", tensor, tensor.Shape, decoder, tensor.Shape[^1],
                 ScaleGrid.Of(
                     name, scaled, tensor.Shape,
@@ -37,7 +40,7 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
                 Zeros = zero is null ? null : new ZeroPoints(zero, 0),
                 GroupIndex = checkpoint.Find(stem + ".weight_g_idx"),
                 Ignored = Activations(checkpoint, stem),
-            },
+            }),
             type));
     }
 
@@ -47,12 +50,14 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
         var scale = Require(checkpoint, module + ".weight_scale", name);
         if (tensor.Type == TensorType.U8 && tensor.Shape.Count >= 2)
         {
+            // Scales in E4M3 span too little to do without (NVFP4); powers of two (MXFP4) have none.
+            var global = scale.Type == TensorType.F8_E4M3 ? Require(checkpoint, module + ".weight_global_scale", name) : null;
             return new FoundTensor(name, new ScaledSource(
-                ScaledWeight.Fp4(tensor, scale, null) with
+                AsStated(quantization, module, 4, ScaledWeight.Fp4(tensor, scale, null) with
                 {
-                    Global = checkpoint.Find(module + ".weight_global_scale") is { } global ? new GlobalScale(global, Divides: true) : null,
+                    Global = global is null ? null : new GlobalScale(global, Divides: true),
                     Ignored = Activations(checkpoint, module),
-                },
+                }),
                 type));
         }
 
@@ -73,7 +78,7 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
             name, $"{tensor.Shape.Text()} words do not hold {shape.Text()} codes");
         var zero = checkpoint.Find(module + ".weight_zero_point");
         return new FoundTensor(name, new ScaledSource(
-            new ScaledWeight(
+            AsStated(quantization, module, bits, new ScaledWeight(
                 $"INT{bits}", tensor, shape, Codes.PackedIntegers(bits), tensor.Shape[^1] * sizeof(int),
                 ScaleGrid.Of(name, scale, shape, null))
             {
@@ -82,15 +87,36 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
                 Zeros = zero is null ? null : new ZeroPoints(zero, zero.Type == TensorType.I32 ? bits : 0),
                 GroupIndex = checkpoint.Find(module + ".weight_g_idx"),
                 Ignored = [shapeTensor, .. Activations(checkpoint, module)],
-            },
+            }),
             type));
+    }
+
+    // What all groups of so many bits say of a weight must hold; which of several is its own is not known: targets may be classes.
+    private static ScaledWeight AsStated(JsonObject quantization, string module, int bits, ScaledWeight weight)
+    {
+        var groups = Groups(quantization).Where(g => Whole(g, "num_bits") == bits).ToList();
+        if (groups.Count == 0)
+        {
+            return weight;
+        }
+
+        var sizes = groups.ConvertAll(g => Whole(g, "group_size"));
+        var group = weight.Scales.Blocks.BlockColumns;
+        var lacking = weight.Zeros is null && groups.TrueForAll(g => g.Bool("symmetric") == false) ? "weight_zero_point"
+            : weight.GroupIndex is null && groups.TrueForAll(g => g.String("actorder") is "group" or "dynamic") ? "weight_g_idx"
+            : null;
+        return lacking is not null ? throw Damaged(
+                $"{module}.weight", $"'{module}.{lacking}' is missing, which a weight as the config describes it has")
+            : weight.GroupIndex is null && !sizes.Contains(null) && !sizes.Contains(group) ? throw Damaged(
+                $"{module}.weight", $"its scales are those of groups of {group}, and the config says {string.Join(" or ", sizes)}")
+            : weight;
     }
 
     // Of the groups of the config, one whose width fits the words; each module's own group is not needed.
     private static int? Bits(JsonObject quantization, StoredTensor packed, long[] shape) =>
         Groups(quantization).Select(g => Whole(g, "num_bits")).OfType<int>().Distinct()
-            .Where(b => b is > 0 and <= 8 && shape.SkipLast(1).SequenceEqual(packed.Shape.SkipLast(1)) && shape[^1] is > 0 and < int.MaxValue
-                && packed.Shape[^1] == ((shape[^1] * b) + 31) / 32).Select(b => (int?)b).FirstOrDefault();
+            .Where(b => b <= 8 && shape.Length == packed.Shape.Count && shape.SkipLast(1).SequenceEqual(packed.Shape.SkipLast(1))
+                && shape[^1] is > 0 and < int.MaxValue && packed.Shape[^1] == ((shape[^1] * b) + 31) / 32).Select(b => (int?)b).FirstOrDefault();
 
     private static IEnumerable<JsonObject> Groups(JsonObject quantization) =>
         (quantization["config_groups"] as JsonObject)?.Select(g => (g.Value as JsonObject)?["weights"] as JsonObject).OfType<JsonObject>() ?? [];

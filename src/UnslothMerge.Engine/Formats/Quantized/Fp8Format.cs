@@ -10,6 +10,8 @@ internal sealed class Fp8Format() : QuantizedFormat("fp8", "fbgemm_fp8", "mxfp8"
     private static readonly string[] ScaleNames = [".weight_scale_inv", ".weight_scale", ".scale", ".qscale_weight"];
     private static readonly string[] BareScaleNames = ["_scale_inv", "_scale"];
 
+    protected override IReadOnlyList<string> Companions => ["_scale_inv", ".weight_scale", ".qscale_weight"];
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         var isFp4 = tensor.Type == TensorType.I8;

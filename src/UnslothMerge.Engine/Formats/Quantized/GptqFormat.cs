@@ -10,6 +10,8 @@ internal sealed class GptqFormat() : QuantizedFormat("gptq", "auto-round")
     // Made once for each config: every module is compared with all of them.
     private static readonly ConditionalWeakTable<JsonObject, List<(ForeignPattern Pattern, JsonObject Options)>> Patterns = [];
 
+    protected override IReadOnlyList<string> Companions => [".qzeros", ".scales", ".g_idx"];
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         if (Stem(tensor.Name, ".qweight") is not { } module)
@@ -25,6 +27,11 @@ internal sealed class GptqFormat() : QuantizedFormat("gptq", "auto-round")
         var inputs = codes.Shape[0] * 32 / bits;
         var groupSize = Option(quantization, module, "group_size") ?? (int)inputs;
         var (groups, outputs, index) = (scales.Shape[0], scales.Shape[1], checkpoint.Find(module + ".g_idx"));
+
+        if (index is null && quantization.Bool("desc_act") == true)
+        {
+            throw Damaged(name, $"'{module}.g_idx' is missing, and with desc_act in the config inputs are in no order without it");
+        }
 
         // Without an index inputs are in the order of their groups; with one, a group may have any number of them.
         var fits = index is null ? groups == (inputs + groupSize - 1L) / groupSize

@@ -7,6 +7,8 @@ namespace UnslothMerge.Formats.Quantized;
 /// own in the config. Source: mlx 0.32, <c>quantize</c>.</summary>
 internal sealed class MlxFormat() : QuantizedFormat("mlx")
 {
+    protected override IReadOnlyList<string> Companions => [".scales", ".biases"];
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         if (Stem(tensor.Name, ".weight") is not { } module || tensor.Type != TensorType.U32

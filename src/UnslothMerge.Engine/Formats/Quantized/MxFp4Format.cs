@@ -5,6 +5,8 @@ namespace UnslothMerge.Formats.Quantized;
 /// <summary>gpt-oss's MXFP4 experts. Source: openai/gpt-oss, transformers' mxfp4 integration.</summary>
 internal sealed class MxFp4Format() : QuantizedFormat("mxfp4")
 {
+    protected override IReadOnlyList<string> Companions => ["_scales"];
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         if (Stem(tensor.Name, "_blocks") is not { } name || tensor.Type != TensorType.U8)

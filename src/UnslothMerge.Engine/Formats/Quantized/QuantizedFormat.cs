@@ -13,13 +13,30 @@ internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
     /// <summary>The <c>quant_method</c>s of config.json that use it.</summary>
     public IReadOnlyList<string> Methods => methods;
 
+    /// <summary>The endings of tensors that mean nothing without a weight of this format.</summary>
+    protected abstract IReadOnlyList<string> Companions { get; }
+
+    /// <summary>Refuses companions whose weight is missing, or is not what they belong to: the model would be saved without it.</summary>
+    public void RefuseOrphans(ModelConfig config, IEnumerable<StoredTensor> unclaimed)
+    {
+        if (IsOf(config) && unclaimed.FirstOrDefault(t => Companions.Any(c => t.Name.EndsWith(c, StringComparison.Ordinal))) is { } orphan)
+        {
+            var ending = Companions.First(c => orphan.Name.EndsWith(c, StringComparison.Ordinal));
+            throw Damaged(orphan.Name[..^ending.Length], $"'{orphan.Name}' is there, but not the codes that it belongs to");
+        }
+    }
+
     public IEnumerable<FoundTensor> Find(Checkpoint checkpoint, ModelConfig config) =>
-        config.Quantization is { } quantization && methods.Contains(StoredFormats.MethodOf(quantization), StringComparer.OrdinalIgnoreCase)
-            ? checkpoint.Tensors.Select(t => TryRead(t, checkpoint, quantization, config.DType ?? TensorType.BF16)).OfType<FoundTensor>()
+        IsOf(config)
+            ? checkpoint.Tensors.Select(t => TryRead(t, checkpoint, config.Quantization!, config.DType ?? TensorType.BF16))
+                .OfType<FoundTensor>()
             : [];
 
     /// <summary>Makes a weight of a stored tensor and its companions; null if it is not the main tensor of one.</summary>
     protected abstract FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type);
+
+    private bool IsOf(ModelConfig config) => config.Quantization is { } quantization
+        && methods.Contains(StoredFormats.MethodOf(quantization), StringComparer.OrdinalIgnoreCase);
 
     /// <summary>The name without an ending, or null if it does not end so.</summary>
     protected static string? Stem(string name, string ending) =>
