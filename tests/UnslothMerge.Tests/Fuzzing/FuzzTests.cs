@@ -7,7 +7,7 @@ public sealed class FuzzTests : FileTests
 {
     private static readonly TimeSpan Limit = TimeSpan.FromSeconds(5);
 
-    private static readonly (int First, int Count) Seeds = ReadSeeds(Environment.GetEnvironmentVariable("UNSLOTHMERGE_FUZZ") ?? "0:150");
+    private static readonly (int First, int Count) Seeds = ReadSeeds(Environment.GetEnvironmentVariable("UNSLOTHMERGE_FUZZ") ?? "0:40");
 
     public static TheoryData<string> Kinds => [.. FuzzKind.All.Select(k => k.Name)];
 

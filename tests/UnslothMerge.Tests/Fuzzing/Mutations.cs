@@ -14,7 +14,8 @@ internal static class Mutations
 
     private static readonly string[] Lines =
     [
-        "", "\0", "\uFEFF", "---", new('[', 100_000), new('{', 10_000), "a: &a [*a, *a]", "? - - -", "<<: *x", "!!binary =", "\t- x", "a b c",
+        "", "\0", "\uFEFF", "---", new('[', 100_000), new('{', 10_000), "a: &a [*a, *a]",
+        "? - - -", "<<: *x", "!!binary =", "\t- x", "a b c",
         new('x', 70_000), "#version: 0.2", "IQ== 99999999999999999999", "IQ== -1", "99999999999", "key: !<tag:yaml.org,2002:int> x", "* *",
     ];
 

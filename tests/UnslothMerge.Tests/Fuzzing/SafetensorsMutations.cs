@@ -53,7 +53,8 @@ internal static class SafetensorsMutations
                 break;
             case 1:
                 var dot = tensor.Name.LastIndexOf('.') + 1;
-                tensors[at] = tensor with { Name = random.Next(2) == 0 ? tensor.Name[..dot] + random.Of(Mutations.Known) : random.Of(tensors).Name };
+                var name = random.Next(2) == 0 ? tensor.Name[..dot] + random.Of(Mutations.Known) : random.Of(tensors).Name;
+                tensors[at] = tensor with { Name = name };
                 break;
             case 2:
                 tensors.Add(tensor with { Name = tensor.Name + random.Of(Mutations.Known) });

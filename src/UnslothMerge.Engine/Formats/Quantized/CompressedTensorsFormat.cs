@@ -116,8 +116,9 @@ internal sealed class CompressedTensorsFormat() : QuantizedFormat("compressed-te
     private static int? Bits(JsonObject quantization, StoredTensor packed, long[] shape) =>
         Groups(quantization).Select(g => Whole(g, "num_bits")).OfType<int>().Distinct()
             .Where(b => b <= 8 && shape.Length == packed.Shape.Count && shape.SkipLast(1).SequenceEqual(packed.Shape.SkipLast(1))
-                && shape[^1] is > 0 and < int.MaxValue && packed.Shape[^1] == ((shape[^1] * b) + 31) / 32).Select(b => (int?)b).FirstOrDefault();
+                && shape[^1] is > 0 and < int.MaxValue && packed.Shape[^1] == ((shape[^1] * b) + 31) / 32)
+            .Select(b => (int?)b).FirstOrDefault();
 
     private static IEnumerable<JsonObject> Groups(JsonObject quantization) =>
-        (quantization["config_groups"] as JsonObject)?.Select(g => (g.Value as JsonObject)?["weights"] as JsonObject).OfType<JsonObject>() ?? [];
+        (quantization["config_groups"] as JsonObject)?.Select(g => (g.Value as JsonObject)?["weights"]).OfType<JsonObject>() ?? [];
 }

@@ -6,7 +6,8 @@ namespace UnslothMerge.Formats.Quantized;
 /// Source: bitsandbytes 0.50.</summary>
 internal sealed class Int8Format() : QuantizedFormat("bitsandbytes")
 {
-    protected override IReadOnlyList<string> Companions => [".SCB", ".weight_format", ".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"];
+    protected override IReadOnlyList<string> Companions =>
+        [".SCB", ".weight_format", ".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"];
 
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {

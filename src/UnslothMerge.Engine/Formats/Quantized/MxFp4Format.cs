@@ -15,7 +15,8 @@ internal sealed class MxFp4Format() : QuantizedFormat("mxfp4")
         }
 
         var scales = Require(checkpoint, name + "_scales", name);
-        return tensor.Shape is [_, _, _, 16] && tensor.Length > 0 && scales.Shape.SequenceEqual(tensor.Shape.Take(3)) && scales.Type == TensorType.U8
+        return tensor.Shape is [_, _, _, 16] && tensor.Length > 0
+            && scales.Shape.SequenceEqual(tensor.Shape.Take(3)) && scales.Type == TensorType.U8
             ? new FoundTensor(name, new MxFp4Source(tensor, scales, type))
             : throw Damaged(
                 name, $"'{tensor.Name}' {tensor.Shape.Text()} and '{scales.Name}' {scales.Shape.Text()} do not belong together");

@@ -49,7 +49,8 @@ internal abstract class QuantizedFormat(params string[] methods) : IStoredFormat
     /// <summary>A tensor that must be a matrix of a dtype, and not empty.</summary>
     protected static StoredTensor Matrix(StoredTensor tensor, string of, params ReadOnlySpan<TensorType> types) =>
         tensor.Shape.Count == 2 && tensor.Length > 0 && types.Contains(tensor.Type) ? tensor
-        : throw Damaged(of, $"'{tensor.Name}' is {tensor.Type} {tensor.Shape.Text()}, not a matrix of {string.Join(" or ", types.ToArray())}");
+        : throw Damaged(
+            of, $"'{tensor.Name}' is {tensor.Type} {tensor.Shape.Text()}, not a matrix of {string.Join(" or ", types.ToArray())}");
 
     /// <summary>A companion that must exist and be a matrix of plain numbers.</summary>
     protected static StoredTensor RequireScales(Checkpoint checkpoint, string name, string of) =>

@@ -35,7 +35,8 @@ internal sealed record ScaleGrid(StoredTensor Tensor, ScaleBlocks Blocks)
     /// <summary>The grid of a weight: in the blocks that the config states, or one for each row, or for the whole.</summary>
     public static ScaleGrid Of(string name, StoredTensor scale, IReadOnlyList<long> shape, (long Rows, int Columns)? block) =>
         shape.Count >= 2 && shape.All(d => d is > 0 and < int.MaxValue) && scale.Length > 0
-            && scale.Type is TensorType.F32 or TensorType.F16 or TensorType.BF16 or TensorType.F8_E4M3 or TensorType.F8_E8M0 or TensorType.U8
+            && scale.Type is TensorType.F32 or TensorType.F16 or TensorType.BF16 or TensorType.F8_E4M3 or TensorType.F8_E8M0
+                or TensorType.U8
             && ((block is null ? null : Fit(scale, shape, block)) ?? Fit(scale, shape, null)) is { } grid ? grid
         : throw QuantizedFormat.Damaged(
             name, $"'{scale.Name}' {scale.Type} {scale.Shape.Text()} does not fit "
