@@ -8,7 +8,7 @@ internal sealed partial class AdapterConfig
 {
     private readonly JsonObject _json;
     private readonly string _path;
-    private readonly Dictionary<string, Regex> _keys = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, ForeignPattern> _keys = new(StringComparer.Ordinal);
 
     public AdapterConfig(JsonObject json, string path)
     {
@@ -141,22 +141,14 @@ internal sealed partial class AdapterConfig
     /// <summary>True if a key of a pattern matches a module.</summary>
     public bool Matches(string pattern, string key, string module)
     {
-        try
+        if (!_keys.TryGetValue(key, out var regex))
         {
-            if (!_keys.TryGetValue(key, out var regex))
-            {
-                regex = new Regex($@"\A(.*\.)?({FromPython(key)})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
-                _keys.Add(key, regex);
-            }
+            regex = new ForeignPattern(
+                $@"\A(.*\.)?({FromPython(key)})\z", MergeError.InvalidAdapter, $"'{_path}': the key '{key}' of {pattern}", _path);
+            _keys.Add(key, regex);
+        }
 
-            return regex.IsMatch(module);
-        }
-        catch (Exception e) when (e is ArgumentException or RegexMatchTimeoutException)
-        {
-            throw new MergeException(
-                MergeError.InvalidAdapter,
-                $"'{_path}': the key '{key}' of {pattern} cannot be used as a regular expression: {e.Message}", _path, inner: e);
-        }
+        return regex.IsMatch(module);
     }
 
     // What .NET spells otherwise: a named group, a reference to one, the end.

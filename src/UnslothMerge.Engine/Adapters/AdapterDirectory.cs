@@ -94,11 +94,14 @@ internal sealed partial class AdapterDirectory
     /// <summary>The adapter as it is for a base, which may tell what its files do not.</summary>
     public AdapterDirectory For(ModelDirectory model) => new(Path, _layout, _layout.Fit(_content, model));
 
+    /// <summary>A folder and all below it, but not what links lead to: they may lead around.</summary>
+    internal static EnumerationOptions Everywhere { get; } =
+        new() { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.ReparsePoint };
+
     // The newest first: trainers count steps and epochs at the end of a name.
     private static List<string> Below(string full) =>
     [
-        .. Directory.EnumerateFiles(
-            full, ConfigName, new EnumerationOptions { RecurseSubdirectories = true, AttributesToSkip = FileAttributes.ReparsePoint })
+        .. Directory.EnumerateFiles(full, ConfigName, Everywhere)
             .OrderByDescending(f => LastNumber().Match(System.IO.Path.GetDirectoryName(f)!) is { Success: true } number
                 ? long.Parse(number.Value, CultureInfo.InvariantCulture) : -1)
             .ThenByDescending(File.GetLastWriteTimeUtc)

@@ -27,7 +27,9 @@ internal abstract class AdapterKind(string name, string peftType, IReadOnlyList<
     {
         try
         {
-            return Changes(module);
+            return module.Levels.SelectMany(l => l.Values).FirstOrDefault(t => t.Shape.Count == 0) is { } scalar
+                ? throw new MisfitException($"'{scalar.Name}' is a single number, without dimensions", scalar)
+                : Changes(module);
         }
         catch (MisfitException misfit)
         {
@@ -45,7 +47,9 @@ internal abstract class WeightKind(
     IReadOnlyList<string>? sharedParts = null) : AdapterKind(name, peftType, parts, sharedParts)
 {
     protected sealed override ModuleChanges? Changes(AdaptedModule module) =>
-        module.FindParameter("weight") is { } weight ? Changes(module, weight) : null;
+        module.FindParameter("weight") is not { } weight ? null
+        : weight.Shape.Count > 0 && !weight.Shape.Contains(0) ? Changes(module, weight)
+        : throw new MisfitException($"the weight {weight.Name} {weight.Shape.Text()} is no matrix");
 
     /// <summary>Finds what the tensors of one module change.</summary>
     protected abstract ModuleChanges? Changes(AdaptedModule module, TargetTensor weight);

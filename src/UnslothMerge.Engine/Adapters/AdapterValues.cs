@@ -15,6 +15,13 @@ internal static class AdapterValues
     /// <summary>Reads consecutive values as fp32, whatever they are. The scratch has room for as many values as they are stored.</summary>
     public static void Read(InputFiles files, StoredTensor tensor, long first, Span<float> values, Span<byte> scratch)
     {
+        if (!tensor.Type.IsPlainFloat())
+        {
+            throw new MergeException(
+                MergeError.InvalidAdapter, $"The adapter tensor '{tensor.Name}' is {tensor.Type}, not plain numbers.", tensor.File.Path,
+                "Save the trained adapter again.");
+        }
+
         var width = tensor.Type.Bits() / 8;
         var stored = scratch[..(values.Length * width)];
         files.Read(tensor, first * width, stored);

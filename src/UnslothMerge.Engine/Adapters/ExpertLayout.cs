@@ -146,13 +146,13 @@ internal static partial class ExpertLayout
         }
 
         var shapes = experts[0].ConvertAll(t => t.Shape);
-        var rows = shapes.ConvertAll(s => s[^2]);
         AdaptedModule.Require(
             experts.TrueForAll(e => e.Count == rule.Sources && e.Zip(shapes).All(p => p.First.Shape.SequenceEqual(p.Second)))
                 && shapes.TrueForAll(s => s.Count == (first.Number is null ? 3 : 2) && s[^1] == shapes[0][^1])
             && (rule.Operations is [_] || !rule.Has("Interleave")) && !rule.Has("Inkling2LoopDequantizeExperts"),
             $"transformers makes {stack.Key} of {string.Join(" and ", experts[0].Select(t => $"{t.Name} {t.Shape.Text()}"))} by {rule}, " +
                 "which cannot be followed here");
+        var rows = shapes.ConvertAll(s => s[^2]);
         var order = rule.Has("Interleave") ? model.RowsOf(first, rows)?.Rows : null;
         return new ModuleParameter(stack.Key, first.Number is null ? checked((int)shapes[0][0]) : experts.Count, rows.Sum(), shapes[0][^1],
             e => first.Number is null

@@ -4,9 +4,6 @@ namespace UnslothMerge.Files;
 /// </summary>
 internal static class RegularFile
 {
-    /// <summary>The most bytes of a config, an index or another text that is read whole.</summary>
-    public const int MaxTextLength = 64 * 1024 * 1024;
-
     private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     /// <summary>Opens a file for positional reads.</summary>
@@ -18,7 +15,7 @@ internal static class RegularFile
 
     /// <summary>Reads a whole file of at most so many bytes.</summary>
     /// <exception cref="IOException">It is no regular file, is longer, or cannot be read.</exception>
-    public static byte[] ReadAllBytes(string path, int limit = MaxTextLength)
+    public static byte[] ReadAllBytes(string path, int limit = Limits.TextBytes)
     {
         using var stream = new FileStream(Open(path), FileAccess.Read, bufferSize: 0);
         if (stream.Length > limit)
@@ -33,7 +30,7 @@ internal static class RegularFile
 
     /// <summary>Reads a whole text in UTF-8, with or without a byte order mark.</summary>
     /// <exception cref="IOException">It is no regular file, is longer, is not UTF-8, or cannot be read.</exception>
-    public static string ReadText(string path, int limit = MaxTextLength)
+    public static string ReadText(string path, int limit = Limits.TextBytes)
     {
         try
         {

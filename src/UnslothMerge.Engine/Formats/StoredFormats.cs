@@ -47,6 +47,11 @@ internal static class StoredFormats
             .Where(t => byMainTensor.ContainsKey(t.Name) || !claimed.Contains(t.Name))
             .Select(t => byMainTensor.GetValueOrDefault(t.Name) ?? new FoundTensor(t.Name, new PlainSource(t)))
             .ToList();
+        foreach (var format in Table.OfType<QuantizedFormat>())
+        {
+            format.RefuseOrphans(model.Config, tensors.Where(t => t.Source is PlainSource).Select(t => t.Source.Inputs[0]));
+        }
+
         RefuseLeftovers(model, tensors);
         return tensors;
     }
@@ -89,9 +94,12 @@ internal static class StoredFormats
     // A quantized weight without its companions would be copied as if its codes were numbers.
     private static void RefuseLeftovers(ModelDirectory model, List<FoundTensor> tensors)
     {
-        var codes = tensors.Where(t =>
-            t.Source is PlainSource && !t.Source.Type.IsPlainFloat() && (t.Name.EndsWith(".weight", StringComparison.Ordinal)
-                || (t.Source.Type is TensorType.F8_E4M3 or TensorType.F8_E5M2 or TensorType.F4 && t.Source.Shape.Count > 1))).ToList();
+        var storage = model.Config.Quantization is { } quantization && quantization.Bool("load_in_4bit") == true
+            ? TensorTypes.FromTorchName(quantization.String("bnb_4bit_quant_storage")) : null;
+        var codes = tensors.Where(t => t.Source is PlainSource && (
+            (t.Source.Type == storage && t.Source.Shape is [_, 1] && t.Name.EndsWith(".weight", StringComparison.Ordinal))
+            || (!t.Source.Type.IsPlainFloat() && (t.Name.EndsWith(".weight", StringComparison.Ordinal)
+                || (t.Source.Type is TensorType.F8_E4M3 or TensorType.F8_E5M2 or TensorType.F4 && t.Source.Shape.Count > 1))))).ToList();
         if (codes.Count > 0)
         {
             throw Unsupported(model,

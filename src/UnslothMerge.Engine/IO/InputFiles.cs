@@ -28,9 +28,21 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
         }
 
         var file = Open(tensor.File);
-        if (!(tensor.Strides is null
-            ? file.ReadFully(destination, tensor.Offset + start)
-            : StridedTensor.Read(file, tensor, start, destination)))
+        bool isWhole;
+        try
+        {
+            isWhole = tensor.Strides is null
+                ? file.ReadFully(destination, tensor.Offset + start)
+                : StridedTensor.Read(file, tensor, start, destination);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new MergeException(
+                MergeError.FileChanged, $"'{tensor.Name}' in '{tensor.File.Path}' cannot be read: {e.Message}", tensor.File.Path,
+                "Check the disk or the network share that it lies on, and copy or download the file again.", e);
+        }
+
+        if (!isWhole)
         {
             throw Changed(tensor.File, "it became shorter while it was read");
         }

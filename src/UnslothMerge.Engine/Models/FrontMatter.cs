@@ -81,7 +81,7 @@ internal sealed partial class FrontMatter
     {
         var lines = yaml.Length == 0 ? [] : yaml.Split('\n');
         var stream = new YamlStream();
-        stream.Load(new StringReader(yaml));
+        stream.Load(new ShallowParser(yaml));
         var root = stream.Documents switch
         {
             [] => new YamlMappingNode(),

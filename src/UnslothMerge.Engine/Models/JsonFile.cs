@@ -14,9 +14,6 @@ internal static partial class JsonFile
     private static readonly JsonDocumentOptions Reading = new() { AllowDuplicateProperties = false };
     private static readonly string[] PythonNumbers = ["-Infinity", "Infinity", "NaN"];
 
-    // A tree of JSON nodes takes up to fifty times its text.
-    private const int MaxLength = 16 * 1024 * 1024;
-
     // Stands before a number that JSON does not have, while it is kept as a text.
     private const string NumberMark = "unslothmerge:number:";
 
@@ -29,7 +26,7 @@ internal static partial class JsonFile
     {
         try
         {
-            var node = Parse(HidePythonNumbers(RegularFile.ReadText(path, MaxLength))) as T
+            var node = Parse(HidePythonNumbers(RegularFile.ReadText(path, Limits.JsonBytes))) as T
                 ?? throw new JsonException($"it is not a JSON {(typeof(T) == typeof(JsonArray) ? "array" : "object")}.");
             return node is JsonObject json && json.ContainsKey("error") && FailedDownload.Find(path, error) is { } failed
                 ? throw failed

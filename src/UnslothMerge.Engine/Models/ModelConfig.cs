@@ -61,9 +61,9 @@ internal sealed class ModelConfig
     public long Heads(bool ofKeys)
     {
         var text = Text ?? _json;
-        return (long)((ofKeys ? text.Number("num_key_value_heads") : null) ?? text.Number("num_attention_heads")
-            ?? throw new MergeException(
-                MergeError.InvalidModel, "config.json has no num_attention_heads, by which rows are ordered.", "config.json"));
+        return ((ofKeys ? text.Number("num_key_value_heads") : null) ?? text.Number("num_attention_heads")) is >= 1 and < int.MaxValue
+            and var heads ? (long)heads : throw new MergeException(
+                MergeError.InvalidModel, "config.json says no num_attention_heads from 1 on, by which rows are ordered.", "config.json");
     }
 
     /// <summary>The attention heads of a model inside the model, or of the model if it has none of that key; null if keys have others than

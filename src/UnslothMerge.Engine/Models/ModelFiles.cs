@@ -125,7 +125,9 @@ internal static class ModelFiles
         {
             ShouldRecursePredicate = IsFolder,
             ShouldIncludePredicate = (ref e) => !IsFolder(ref e) || !Directory.EnumerateFileSystemEntries(e.ToFullPath()).Any(),
-        }.Select(f => f.Replace('\\', '/')).Order(StringComparer.Ordinal);
+        }.Select((f, i) => i < Limits.Files ? f.Replace('\\', '/') : throw new MergeException(
+            MergeError.InvalidModel, $"'{directory}' holds more than {Limits.Files} files, which no model has.", directory,
+            "Give the folder of one model.")).Order(StringComparer.Ordinal);
     }
 
     private static bool IsFolder(ref FileSystemEntry entry) =>

@@ -8,12 +8,6 @@ namespace UnslothMerge.Pickle;
 /// copied. Source: torch 2.13, <c>torch/serialization.py</c>.</summary>
 internal static class TorchFile
 {
-    /// <summary>The longest <c>data.pkl</c> that is read, in bytes.</summary>
-    private const int MaxPickleLength = SafetensorsFile.MaxHeaderLength;
-
-    /// <summary>Where the storages of a file without archive begin at the latest: enough for 100,000 tensors.</summary>
-    private const int MaxLegacyPickleLength = 1 << 24;
-
     private const string Pickle = "/data.pkl";
 
     // The pickle of torch's magic number: the format before zip archives.
@@ -40,7 +34,7 @@ internal static class TorchFile
     // Each storage is preceded by the number of its values.
     private static List<StoredTensor> ReadLegacy(SafeFileHandle handle, StoredFile file)
     {
-        var start = new byte[Math.Min(file.Length, MaxLegacyPickleLength)];
+        var start = new byte[Math.Min(file.Length, Limits.LegacyPickleBytes)];
         handle.ReadFully(start, 0);
         var (described, keys, end) = Unpickler.ReadLegacy(start, LegacyMagic.Length + 1, file.Path);
         var types = described.DistinctBy(t => t.Tensor.Storage.Key).ToDictionary(t => t.Tensor.Storage.Key, t => t.Tensor.Storage.Type);
@@ -75,9 +69,9 @@ internal static class TorchFile
 
         RequireLittleEndian(zip, root, file.Path);
         var (offset, length) = zip.Locate(root + Pickle)!.Value;
-        if (length > MaxPickleLength)
+        if (length > Limits.PickleBytes)
         {
-            throw new PickleException(file.Path, $"its data.pkl has {length} bytes; at most {MaxPickleLength} are read.");
+            throw new PickleException(file.Path, $"its data.pkl has {length} bytes; at most {Limits.PickleBytes} are read.");
         }
 
         var storages = new Dictionary<string, (long Offset, long Length)>(StringComparer.Ordinal);

@@ -5,15 +5,6 @@ namespace UnslothMerge.Pickle;
 /// at most one value, so the limits on opcodes and length bound time and memory. Source: CPython 3.13, <c>pickletools</c>.</summary>
 internal sealed class Unpickler(byte[] pickle, string path)
 {
-    /// <summary>Enough for 400,000 tensors.</summary>
-    private const int MaxOpcodes = 1 << 24;
-
-    /// <summary>torch.save sets a dict's items a thousand at a time.</summary>
-    private const int MaxStack = 1 << 16;
-
-    /// <summary>A state dict needs three open marks.</summary>
-    private const int MaxMarks = 16;
-
     private static readonly UTF8Encoding Utf8 = new(false, throwOnInvalidBytes: true);
 
     private readonly List<object?> _stack = [];
@@ -54,6 +45,8 @@ internal sealed class Unpickler(byte[] pickle, string path)
         {
             tensors.Add(key is not string name ? throw Invalid("a key of its dict is not a string.")
                 : item is not PickledTensor tensor ? throw Invalid($"'{name}' is not a tensor; only a flat dict of tensors can be read.")
+                : name.Length > Limits.NameLength ? throw Invalid(
+                    $"a name has {name.Length} characters; at most {Limits.NameLength} are read.")
                 : !names.Add(name) ? throw Invalid($"'{name}' occurs twice.")
                 : (name, tensor));
         }
@@ -65,7 +58,7 @@ internal sealed class Unpickler(byte[] pickle, string path)
     {
         _stack.Clear();
         _memo.Clear();
-        for (var count = 0; count < MaxOpcodes; count++)
+        for (var count = 0; count < Limits.PickleOpcodes; count++)
         {
             var at = _position;
             var opcode = (char)Bytes(1)[0];
@@ -123,7 +116,7 @@ internal sealed class Unpickler(byte[] pickle, string path)
             }
         }
 
-        throw Invalid($"its pickle has more than {MaxOpcodes} opcodes.");
+        throw Invalid($"its pickle has more than {Limits.PickleOpcodes} opcodes.");
     }
 
     private ReadOnlySpan<byte> Bytes(uint count)
@@ -174,9 +167,9 @@ internal sealed class Unpickler(byte[] pickle, string path)
 
     private void Push(object? value)
     {
-        if (_stack.Count >= MaxStack)
+        if (_stack.Count >= Limits.PickleStack)
         {
-            throw Invalid($"its pickle has more than {MaxStack} values on the stack.");
+            throw Invalid($"its pickle has more than {Limits.PickleStack} values on the stack.");
         }
 
         _stack.Add(value);
@@ -215,9 +208,9 @@ internal sealed class Unpickler(byte[] pickle, string path)
 
     private void Mark()
     {
-        if (_marks.Count >= MaxMarks)
+        if (_marks.Count >= Limits.PickleMarks)
         {
-            throw Invalid($"its pickle nests deeper than {MaxMarks} levels.");
+            throw Invalid($"its pickle nests deeper than {Limits.PickleMarks} levels.");
         }
 
         _marks.Push(_stack.Count);

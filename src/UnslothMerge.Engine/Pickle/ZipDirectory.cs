@@ -10,9 +10,6 @@ internal sealed record ZipEntry(long Header, long Length, string? Refusal);
 /// Source: APPNOTE.TXT 6.3.10.</summary>
 internal sealed class ZipDirectory
 {
-    /// <summary>The largest central directory that is read, in bytes: about a million tensors.</summary>
-    private const int MaxLength = 100_000_000;
-
     private const int EndLength = 22;
     private const int LocatorLength = 20;
     private const int End64Length = 56;
@@ -89,7 +86,7 @@ internal sealed class ZipDirectory
             (count, length, start) = (U64(end64, 32), U64(end64, 40), U64(end64, 48));
         }
 
-        return length <= MaxLength && start <= (ulong)end && length <= (ulong)end - start
+        return length <= Limits.ArchiveDirectoryBytes && start <= (ulong)end && length <= (ulong)end - start
             ? ((long)start, (long)length, count)
             : throw Broken();
     }

@@ -60,9 +60,9 @@ internal sealed partial class LinearLayers
     private readonly ReaderRules _rules;
     private readonly ModelClass _class;
     private readonly ClassLinears? _linears;
-    private readonly Regex? _include;
-    private readonly Regex? _exclude;
-    private readonly Regex? _skipped;
+    private readonly ModuleList? _include;
+    private readonly ModuleList? _exclude;
+    private readonly ModuleList? _skipped;
     private readonly HashSet<string> _mamba;
     private readonly IReadOnlyList<string> _defaults;
     private readonly Dictionary<int, Layer> _layers;
@@ -74,19 +74,23 @@ internal sealed partial class LinearLayers
     /// <param name="rules">What readers take.</param>
     public LinearLayers(MergePlan merge, OutputRequest request, ReaderRules rules)
     {
-        (_merge, _rules, _include, _exclude) = (merge, rules, AnyOf(request.Include), AnyOf(request.Exclude));
+        (_merge, _rules) = (merge, rules);
+        _include = request.Include.Count == 0 ? null : new ModuleList(request.Include, MergeError.InvalidOption, "-Include");
+        _exclude = request.Exclude.Count == 0 ? null : new ModuleList(request.Exclude, MergeError.InvalidOption, "-Exclude");
         var names = new CheckpointNames(merge.Tensors.Select(t => t.Name), merge.Config);
         _class = names.Class;
         _linears = ClassLinears.Of(_class);
         var tied = _class.Tied.SelectMany(p => new[] { p.Key, p.Value }).Select(WithoutWeight);
         _defaults = _linears is null ? ["lm_head", "embed_out"] : [.. new[] { _linears.Head }.OfType<string>().Concat(tied).Distinct()];
-        _skipped = AnyOf([.. SkipKeys.SelectMany(k => merge.Base.Config.Quantization?.Strings(k) ?? []).Distinct()]);
+        _skipped = merge.Base.Config.Quantization is not { } quantization ? null
+            : new ModuleList(SkipKeys.SelectMany(quantization.Strings), MergeError.InvalidModel, $"the skip list of '{merge.Base.Path}'");
         _shapes = merge.Tensors.ToDictionary(t => t.Name, t => t.Shape, StringComparer.Ordinal);
         var all = _shapes.Keys;
         _mamba = [.. all.Where(n => n.EndsWith(".A_log", StringComparison.Ordinal)).Select(TensorNames.ModuleOf)
             .Where(m => _shapes.ContainsKey(m + ".in_proj.weight"))];
         _layers = merge.Tensors.Select(t => Read(t, names)).OfType<Layer>().ToDictionary(l => l.Tensor.Ordinal);
-        var unused = request.Include.Concat(request.Exclude).FirstOrDefault(e => AnyOf([e]) is var one && !All.Any(l => Matches(one, l)));
+        var unused = request.Include.Concat(request.Exclude).FirstOrDefault(e =>
+            new ModuleList([e], MergeError.InvalidOption, "-Include") is var one && !All.Any(l => Matches(one, l)));
         if (unused is not null)
         {
             throw new MergeException(
@@ -233,26 +237,12 @@ internal sealed partial class LinearLayers
         Skips = [.. heads.Concat(kept.SelectMany(l => l.Experts.Count > 0 ? l.Experts : l.Names)).Distinct()];
     }
 
-    private static bool Matches(Regex? patterns, Layer layer) =>
-        patterns is not null && (layer.Names.Any(patterns.IsMatch) || layer.Fused?.Modules.Any(patterns.IsMatch) == true);
+    private static bool Matches(ModuleList? list, Layer layer) =>
+        list is not null && (layer.Names.Any(list.Names) || layer.Fused?.Modules.Any(list.Names) == true);
 
     [GeneratedRegex("vision|visual|audio|speech|image|projector|connector|resampler", RegexOptions.CultureInvariant)]
     private static partial Regex TowerPattern();
 
-    // A list may name a module or one around it, by the whole path or its end, with * or as re:.
-    private static Regex? AnyOf(IReadOnlyList<string> entries)
-    {
-        var patterns = entries.Where(e => e.Length > 0).Select(e => e.StartsWith("re:", StringComparison.Ordinal)
-            ? $"^(?:{e[3..]})" : $@"(?:^|\.){Regex.Escape(e).Replace(@"\*", ".*", StringComparison.Ordinal)}(?:\.|$)").ToList();
-        try
-        {
-            return patterns.Count == 0 ? null : new Regex(string.Join('|', patterns), RegexOptions.CultureInvariant);
-        }
-        catch (ArgumentException e)
-        {
-            throw new MergeException(MergeError.InvalidOption, $"A list of modules cannot be read: {e.Message}", inner: e);
-        }
-    }
 
     private static string WithoutWeight(string name) =>
         name.EndsWith(".weight", StringComparison.Ordinal) ? TensorNames.ModuleOf(name) : name;

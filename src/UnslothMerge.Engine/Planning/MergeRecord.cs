@@ -113,7 +113,7 @@ internal static class MergeRecord
     private static IEnumerable<string?> Adapters(JsonObject record) =>
     [
         .. (record["adapters"] as JsonArray ?? []).OfType<JsonObject>().Select(a => a.String("sha256")),
-        .. record["base"]?["merge"] is JsonObject before ? Adapters(before) : [],
+        .. (record["base"] as JsonObject)?["merge"] is JsonObject before ? Adapters(before) : [],
     ];
 
     private static string HashOf(AdapterDirectory adapter) => adapter.Hash.GetAwaiter().GetResult();

@@ -18,6 +18,11 @@ internal static class HeaderJson
             while (Next(ref reader) != JsonTokenType.EndObject)
             {
                 var name = reader.GetString()!;
+                if (name.Length > Limits.NameLength)
+                {
+                    throw new JsonException($"a name has {name.Length} characters; at most {Limits.NameLength} are read.");
+                }
+
                 if (!names.Add(name))
                 {
                     throw new JsonException($"'{name}' occurs twice.");

@@ -6,9 +6,6 @@ namespace UnslothMerge.Safetensors;
 /// open.</summary>
 internal sealed class SafetensorsFile
 {
-    /// <summary>The largest header that the format allows, in bytes.</summary>
-    public const int MaxHeaderLength = 100_000_000;
-
     private SafetensorsFile(StoredFile file, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<StoredTensor> tensors)
     {
         File = file;
@@ -40,10 +37,10 @@ internal sealed class SafetensorsFile
             }
 
             var length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
-            if (length > MaxHeaderLength)
+            if (length > Limits.HeaderBytes)
             {
                 throw FailedDownload.Find(path, MergeError.InvalidSafetensors) ?? new SafetensorsException(
-                    SafetensorsError.HeaderTooLarge, path, $"its header claims {length} bytes, the format allows {MaxHeaderLength}.");
+                    SafetensorsError.HeaderTooLarge, path, $"its header claims {length} bytes, the format allows {Limits.HeaderBytes}.");
             }
 
             if ((long)length + 8 > file.Length)

@@ -31,7 +31,8 @@ internal static class ShardIndex
                     : throw new JsonException($"'{entry.Name}' lies in '{shard}', which is not the name of a file in the same directory."));
             }
         }
-        catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException)
+        catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException or IOException
+            or UnauthorizedAccessException)
         {
             throw FailedDownload.Find(path, MergeError.InvalidModel) ?? new MergeException(
                 MergeError.InvalidModel, $"'{path}' is not a valid index: {e.Message}", path, "Download the index again.", e);

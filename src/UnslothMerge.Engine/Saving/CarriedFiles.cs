@@ -83,7 +83,7 @@ internal static class CarriedFiles
 
         static JsonElement? Vocabulary(string path)
         {
-            using var json = JsonDocument.Parse(File.ReadAllBytes(path));
+            using var json = JsonDocument.Parse(RegularFile.ReadAllBytes(path));
             return json.RootElement.TryGetProperty("model", out var model) && model.TryGetProperty("vocab", out var vocabulary)
                 ? vocabulary.Clone() : null;
         }

@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using UnslothMerge.Models;
 
 namespace UnslothMerge.Saving;
@@ -53,7 +54,7 @@ internal static class ChatTemplates
         directory is not null && file.Value == Path.Combine(directory, file.Key);
 
     private static JsonNode? Inline(KeyValuePair<string, string> file) =>
-        Configs.Contains(file.Key) && File.ReadAllText(file.Value).Contains($"\"{Key}\"", StringComparison.Ordinal)
+        Configs.Contains(file.Key) && RegularFile.ReadText(file.Value).Contains($"\"{Key}\"", StringComparison.Ordinal)
             ? JsonFile.Read(file.Value, MergeError.InvalidModel)[Key] : null;
 
     // A text, or a list of templates with names.

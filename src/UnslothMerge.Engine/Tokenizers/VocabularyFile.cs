@@ -136,7 +136,7 @@ internal sealed record VocabularyFile(string Name, string Path)
         ReadVocabulary(ref reader, vocabulary);
     }
 
-    private static void ReadVocabulary(ref Utf8JsonReader reader, Vocabulary vocabulary)
+    private static void ReadVocabulary(ref Utf8JsonReader reader, Vocabulary vocabulary, bool isOfLanguage = false)
     {
         if (reader.TokenType == JsonTokenType.StartArray)
         {
@@ -161,9 +161,13 @@ internal sealed record VocabularyFile(string Name, string Path)
             {
                 vocabulary.Add(ref token, reader.GetInt64());
             }
+            else if (reader.TokenType == JsonTokenType.StartObject && !isOfLanguage)
+            {
+                ReadVocabulary(ref reader, vocabulary, isOfLanguage: true);
+            }
             else
             {
-                ReadVocabulary(ref reader, vocabulary);
+                throw new JsonException($"the id of '{token.GetString()}' is no number.");
             }
         }
     }
@@ -210,7 +214,13 @@ internal sealed record VocabularyFile(string Name, string Path)
     private static void ReadTekken(string path, Vocabulary vocabulary)
     {
         using var json = JsonDocument.Parse(RegularFile.ReadAllBytes(path));
-        for (var id = json.RootElement.GetProperty("config").GetProperty("default_vocab_size").GetInt64() - 1; id >= 0; id--)
+        var count = json.RootElement.GetProperty("config").GetProperty("default_vocab_size").GetInt64();
+        if (count > Limits.Tokens)
+        {
+            throw new JsonException($"it has {count} tokens; at most {Limits.Tokens} are read.");
+        }
+
+        for (var id = count - 1; id >= 0; id--)
         {
             vocabulary.Add(id);
         }

@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using UnslothMerge.Files;
 using UnslothMerge.Models;
 using UnslothMerge.Tokenizers;
 
@@ -46,7 +47,7 @@ internal static class CarriedCheck
 
     private static byte[] Hash(string path)
     {
-        using var stream = File.OpenRead(path);
+        using var stream = new FileStream(RegularFile.Open(path), FileAccess.Read);
         return SHA256.HashData(stream);
     }
 }

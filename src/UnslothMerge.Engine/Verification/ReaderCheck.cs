@@ -26,7 +26,8 @@ internal sealed partial class ReaderCheck
     private readonly bool _isFourBit;
     private readonly bool _isCompressed;
     private readonly long? _block;
-    private readonly List<string> _skips;
+    private readonly List<Entry> _skips;
+    private readonly List<Entry> _fp32;
 
     private ReaderCheck(
         IReadOnlyDictionary<string, TensorSource> tensors, RunningModel model, JsonObject @class, JsonObject quantization)
@@ -37,7 +38,9 @@ internal sealed partial class ReaderCheck
         _isCompressed = quantization.String("quant_method") == "compressed-tensors";
         var key = _isFourBit ? "llm_int8_skip_modules" : _isCompressed ? "ignore" : "modules_to_not_convert";
         var tied = (model.Class?["tied"] as JsonObject ?? []).SelectMany(p => new[] { p.Key, (string)p.Value! }).Select(ModuleOf);
-        _skips = quantization[key] is not null ? [.. quantization.Strings(key)] : [.. tied, .. @class.Strings("head")];
+        var skips = quantization[key] is not null ? quantization.Strings(key) : [.. tied, .. @class.Strings("head")];
+        _skips = [.. skips.Select(s => _isCompressed ? Entry.OfCompressedTensors(s) : Entry.Of(s))];
+        _fp32 = [.. @class.Strings("fp32").Select(Entry.Of)];
     }
 
     /// <summary>Checks an output; null if it is not quantized, or nothing is known of its class or method. What is wrong with the base in
@@ -77,7 +80,7 @@ internal sealed partial class ReaderCheck
     private IEnumerable<(string Tensor, string Text)> Problems() =>
         _tensors.Where(t => t.Value.Shape.Count > 1).Select(t => (t.Key, Problem(t.Key, t.Value.Verbatim is null)!))
             .Where(p => p.Item2 is not null)
-            .Concat(_skips.Contains("") ? [("", "an empty entry of the skip list skips every module")] : [])
+            .Concat(_skips.Exists(e => e.Text.Length == 0) ? [("", "an empty entry of the skip list skips every module")] : [])
             .Concat(Joined().SelectMany(OfJoined)).Concat(OfDivisors());
 
     private string? Problem(string tensor, bool hasCodes)
@@ -88,8 +91,8 @@ internal sealed partial class ReaderCheck
         var isExperts = Has("experts", module);
         var isLinear = isExperts ? !_isFourBit
             : (Has("linear", module) || (_isFourBit && Has("other", module) && Conv1D().IsMatch(module))) && !isConverted;
-        var isInFp32 = _class.Strings("fp32").Any(e => Matches(e, module) || Matches(e, $"{module}.weight"));
-        var isSkipped = _skips.Exists(e => _isCompressed ? Ignores(e, module) : Matches(e, module)) || (_isFourBit && isInFp32);
+        var isInFp32 = _fp32.Exists(e => e.Names(module) || e.Names($"{module}.weight"));
+        var isSkipped = _skips.Exists(e => e.Names(module)) || (_isFourBit && isInFp32);
         return (hasCodes, isLinear) switch
         {
             (true, false) when isExperts => $"{tensor} has codes, but transformers 5 loads no experts in 4 bits",
@@ -152,27 +155,6 @@ internal sealed partial class ReaderCheck
 
     private bool Has(string kind, string module) => _class.Strings(kind).Contains(Number().Replace(module, "*"));
 
-    // compressed-tensors: the whole name, or a pattern from the start.
-    private static bool Ignores(string entry, string module) =>
-        entry.StartsWith("re:", StringComparison.Ordinal) ? IsMatch(module, $"^(?:{entry[3..]})") : entry == module;
-
-    // The others: a pattern from the start up to a dot or the end, or the name's end.
-    private static bool Matches(string entry, string module) => entry.Length > 0
-        && (module.EndsWith(entry, StringComparison.Ordinal) || IsMatch(module, $@"^(?:{entry})(?:(?<=\.)|(?=\.|$))"));
-
-    private static bool IsMatch(string module, string pattern)
-    {
-        try
-        {
-            return Regex.IsMatch(module, pattern, RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
-        }
-        catch (Exception e) when (e is ArgumentException or RegexMatchTimeoutException)
-        {
-            // No pattern: a part of a name.
-            return false;
-        }
-    }
-
     private static string ModuleOf(string name) => name.EndsWith(".weight", StringComparison.Ordinal) ? name[..^".weight".Length] : name;
 
     [GeneratedRegex(@"(?<=\.)\d+(?=\.|$)")]
@@ -184,4 +166,31 @@ internal sealed partial class ReaderCheck
     // GPT-2 and its relatives; bitsandbytes' reader swaps these too.
     [GeneratedRegex(@"\.(c_attn|q_attn|c_proj|c_fc)$")]
     private static partial Regex Conv1D();
+
+    /// <summary>An entry of a list of modules, as one kind of reader takes it.</summary>
+    private sealed record Entry(string Text, bool IsEnding, ForeignPattern? Pattern)
+    {
+        /// <summary>The whole name, or a pattern from the start.</summary>
+        public static Entry OfCompressedTensors(string text) => new(
+            text, false, text.StartsWith("re:", StringComparison.Ordinal) ? Compile(text, $"^(?:{text[3..]})") : null);
+
+        /// <summary>The end of a name, or a pattern from the start up to a dot or the end.</summary>
+        public static Entry Of(string text) => new(text, true, Compile(text, $@"^(?:{text})(?:(?<=\.)|(?=\.|$))"));
+
+        public bool Names(string module) => Text.Length > 0
+            && ((IsEnding ? module.EndsWith(Text, StringComparison.Ordinal) : module == Text) || Pattern?.IsMatch(module) == true);
+
+        // What is no pattern is a part of a name.
+        private static ForeignPattern? Compile(string text, string pattern)
+        {
+            try
+            {
+                return new ForeignPattern(pattern, MergeError.InvalidModel, $"'{text}' of a skip list");
+            }
+            catch (MergeException)
+            {
+                return null;
+            }
+        }
+    }
 }

@@ -4,8 +4,9 @@ namespace UnslothMerge.PowerShell.Common;
 internal static class ErrorRecords
 {
     private const string CannotRead = "FileNotAccessible";
+    private const string Unexpected = "UnexpectedError";
 
-    /// <summary>The record of a user error; null for an internal error.</summary>
+    /// <summary>The record of an error; null for what PowerShell itself throws, which passes.</summary>
     public static ErrorRecord? From(Exception exception) => exception switch
     {
         MergeException e =>
@@ -23,7 +24,20 @@ internal static class ErrorRecords
 
         // A drive, provider or item that the session does not know: PowerShell's own record says it best.
         SessionStateException e => new ErrorRecord(e.ErrorRecord, e),
-        _ => null,
+        RuntimeException or OperationCanceledException => null,
+        IContainsErrorRecord e => new ErrorRecord(e.ErrorRecord, exception),
+        OutOfMemoryException e =>
+            Make(
+                new MergeException(MergeError.DoesNotFit, $"There is not enough memory: {e.Message}", inner: e),
+                nameof(MergeError.DoesNotFit), ErrorCategory.ResourceUnavailable, null,
+                "Close other programs, or limit the merge with -MaximumMemoryUsage and -ThrottleLimit."),
+
+        // Nobody should see this one: what a file can be, or the machine can do, has an error of its own.
+        var e =>
+            Make(
+                new InvalidOperationException($"Unexpected error ({e.GetType().Name}): {e.Message}", e), Unexpected,
+                ErrorCategory.NotSpecified, null,
+                "This is a fault of UnslothMerge. Please report it with the output of: $Error[0].Exception.InnerException.ToString()"),
     };
 
     private static ErrorRecord Make(

@@ -324,6 +324,68 @@ public sealed class QuantizedBasesTests : FileTests
         });
     }
 
+    /// <summary>What is lacking from a quantized weight: it would be decoded to other values, or be missing in the saved model.</summary>
+    public static TheoryData<string, string, string> Incomplete => new()
+    {
+        { "q-nvfp4", "weight_global_scale", "weight_global_scale' is missing" },
+        { "q-nvfp4", "weight_packed", "' is there, but not the codes" },
+        { "q-int4-asym", "weight_zero_point", "weight_zero_point' is missing" },
+        { "q-gptq", "qweight", "' is there, but not the codes" },
+        { "q-gptq", "scales", ".scales' is missing" },
+        { "q-awq", "qweight", "' is there, but not the codes" },
+        { "q-mxfp4-gptoss", "_blocks", "' is there, but not the codes" },
+        { "q-int8", "SCB", ".SCB' is missing" },
+        { "q-nf4-storage", "quant_state.bitsandbytes__nf4", "' is there, but not the codes" },
+        { "ba-mlx-4bit", "biases", ".biases' is missing" },
+    };
+
+    [Theory, MemberData(nameof(Incomplete))]
+    public void A_weight_without_what_it_needs_is_refused(string name, string lacking, string said)
+    {
+        using var files = new InputFiles();
+        var model = ModelDirectory.Open(Fixtures.Base(name));
+        var tensors = model.Checkpoint.Tensors.Select(t => new TinyTensor(t.Name, t.Type, [.. t.Shape], files.ReadAll(t))).ToList();
+        tensors.Remove(tensors.First(t => t.Name.EndsWith(lacking, StringComparison.Ordinal)));
+        TinyModel.Base(Temp["base"], File.ReadAllText(Path.Combine(Fixtures.Base(name), "config.json")), [.. tensors]);
+        Errors.Expect(MergeError.InvalidModel, () => TinyModel.Plan(Temp["base"]), said);
+    }
+
+    [Fact]
+    public void Codes_in_the_dtype_of_weights_are_not_copied_as_weights()
+    {
+        var @base = Base(
+            new JsonObject
+            {
+                ["quant_method"] = "bitsandbytes", ["load_in_4bit"] = true, ["bnb_4bit_quant_storage"] = "bfloat16",
+            },
+            [TinyTensor.Of("m.weight", TensorType.BF16, [64, 1], new ushort[64])]);
+        Errors.Expect(MergeError.UnsupportedFormat, () => TinyModel.Plan(@base), "'m.weight' (BF16 [64, 1])");
+    }
+
+    [Fact]
+    public void Inputs_in_the_order_of_activations_need_their_index()
+    {
+        var @base = Base(
+            new JsonObject { ["quant_method"] = "gptq", ["bits"] = 4, ["group_size"] = 32, ["desc_act"] = true },
+            [
+                new("m.qweight", TensorType.I32, [8, 64], Bytes(8 * 64 * 4)), new("m.qzeros", TensorType.I32, [2, 8], Bytes(64)),
+                new("m.scales", TensorType.F16, [2, 64], Bytes(256)),
+            ]);
+        Errors.Expect(MergeError.InvalidModel, () => TinyModel.Plan(@base), "'m.g_idx' is missing");
+    }
+
+    [Theory]
+    [InlineData("""{"quant_method": "gptq", "bits": "4", "group_size": 32}""", "bits: \"4\"")]
+    [InlineData("""{"quant_method": "gptq", "bits": 4, "group_size": [32]}""", "group_size: [32]")]
+    [InlineData("""{"quant_method": "gptq", "bits": 4.5, "group_size": 32}""", "bits: 4.5")]
+    public void An_option_of_an_odd_kind_is_named(string quantization, string said)
+    {
+        var @base = TinyModel.Base(Temp["base"], $$"""{"model_type": "tiny", "quantization_config": {{quantization}}}""",
+            new("m.qweight", TensorType.I32, [8, 64], Bytes(8 * 64 * 4)), new("m.qzeros", TensorType.I32, [2, 8], Bytes(64)),
+            new("m.scales", TensorType.F16, [2, 64], Bytes(256)));
+        Errors.Expect(MergeError.InvalidModel, () => TinyModel.Plan(@base), said);
+    }
+
     [Theory]
     [InlineData("m.g_idx")]
     [InlineData("m.qzeros")]

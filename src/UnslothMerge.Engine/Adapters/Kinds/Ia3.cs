@@ -73,20 +73,10 @@ internal sealed class Ia3() : WeightKind("IA3", "IA3", [Vector])
             case JsonArray:
                 return module.Config.Json.Strings(option).Any(name => module.Name.EndsWith(name, StringComparison.Ordinal));
             default:
-                var pattern = module.Config.Json.String(option);
-                try
-                {
-                    return pattern is null
-                        ? null
-                        : Regex.IsMatch(module.Name, $@"\A(?:{pattern})\z", RegexOptions.CultureInvariant, TimeSpan.FromSeconds(1));
-                }
-                catch (Exception e) when (e is ArgumentException or RegexMatchTimeoutException)
-                {
-                    throw new MergeException(
-                        MergeError.InvalidAdapter,
-                        $"{option} '{pattern}' in adapter_config.json cannot be used as a regular expression: {e.Message}", pattern,
-                        inner: e);
-                }
+                return module.Config.Json.String(option) is not { } pattern ? null
+                    : new ForeignPattern(
+                        $@"\A(?:{pattern})\z", MergeError.InvalidAdapter, $"{option} '{pattern}' in adapter_config.json", pattern)
+                        .IsMatch(module.Name);
         }
     }
 }

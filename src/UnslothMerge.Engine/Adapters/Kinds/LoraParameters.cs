@@ -74,8 +74,7 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         var experts = parameter.Experts ?? 1;
         var name = $"{module}.{parameter.Name} {parameter.Shape}";
         return pair.A.Shape[0] != pair.B.Shape[1] ? $"lora_A {pair.A.Shape.Text()} and lora_B {pair.B.Shape.Text()} do not have one rank"
-            : pair.A.Shape[0] % experts != 0
-                || pair.A.Shape[0] == 0
+            : experts == 0 || pair.A.Shape[0] == 0 || pair.A.Shape[0] % experts != 0
             ? $"lora_A {pair.A.Shape.Text()} has {pair.A.Shape[0]} rows, which is no multiple of the {experts} experts of {name}"
             : IsStraight(pair, parameter) || (parameter.Experts is not null && IsCrossed(pair, parameter)) ? null
             : $"lora_A {pair.A.Shape.Text()} and lora_B {pair.B.Shape.Text()} do not fit {name}"

@@ -33,7 +33,7 @@ internal sealed class PeftLayout : AdapterLayout
                 : SafetensorsFile.Open(path).Tensors);
 
     private static string Parts(string directory) =>
-        Directory.EnumerateFiles(directory, "*.distcp", SearchOption.AllDirectories).Any()
+        Directory.EnumerateFiles(directory, "*.distcp", AdapterDirectory.Everywhere).Any()
             ? ", only the parts of a distributed checkpoint (.distcp): join them with `accelerate merge-weights`"
             : Directory.EnumerateDirectories(directory, "global_step*").Any()
             ? ", only DeepSpeed's parts: join them with its zero_to_fp32.py"

@@ -46,6 +46,13 @@ internal sealed class Torchtune : AdapterLayout
             }
 
             var heads = model.Config.Heads(isKey);
+            if (tensor.Shape.Count == 0 || tensor.Shape[0] % (2 * heads) != 0)
+            {
+                throw new MergeException(
+                    MergeError.InvalidAdapter, $"'{tensor.Name}' {tensor.Shape.Text()} does not have the rows of {heads} heads.",
+                    tensor.File.Path, "Check that the adapter was trained on this base.");
+            }
+
             var half = tensor.Shape[0] / heads / 2;
             return isPermuted
                 ? tensor.Reordered((heads, 2 * half), (2, 1), (half, 2))

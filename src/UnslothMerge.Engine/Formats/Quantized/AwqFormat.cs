@@ -5,6 +5,8 @@ namespace UnslothMerge.Formats.Quantized;
 /// <summary>AWQ in the GEMM layout, 4 bits. Source: AutoAWQ.</summary>
 internal sealed class AwqFormat() : QuantizedFormat("awq")
 {
+    protected override IReadOnlyList<string> Companions => [".qzeros", ".scales"];
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         if (Stem(tensor.Name, ".qweight") is not { } module)
@@ -13,9 +15,11 @@ internal sealed class AwqFormat() : QuantizedFormat("awq")
         }
 
         var name = module + ".weight";
-        var (zeros, scales) = (Require(checkpoint, module + ".qzeros", name), Require(checkpoint, module + ".scales", name));
+        var codes = Matrix(tensor, name, TensorType.I32);
+        var zeros = Matrix(Require(checkpoint, module + ".qzeros", name), name, TensorType.I32);
+        var scales = RequireScales(checkpoint, module + ".scales", name);
         var version = quantization.String("version") ?? "gemm";
-        if (!version.Equals("gemm", StringComparison.OrdinalIgnoreCase) || (int?)quantization.Number("bits") is not (4 or null))
+        if (!version.Equals("gemm", StringComparison.OrdinalIgnoreCase) || Whole(quantization, "bits") is not (4 or null))
         {
             throw new MergeException(
                 MergeError.UnsupportedFormat,
@@ -23,16 +27,16 @@ internal sealed class AwqFormat() : QuantizedFormat("awq")
                 name, "Use the 16-bit original of this model as the base.");
         }
 
-        var groupSize = (int?)quantization.Number("group_size") is { } size and > 0 ? size : (int)tensor.Shape[0];
-        return tensor.Shape[1] * 8 == scales.Shape[1] && scales.Shape[0] == zeros.Shape[0]
-            && scales.Shape[0] == (tensor.Shape[0] + groupSize - 1) / groupSize
+        var groupSize = Whole(quantization, "group_size") ?? (int)codes.Shape[0];
+        return codes.Shape[1] * 8 == scales.Shape[1] && zeros.Shape.SequenceEqual([scales.Shape[0], codes.Shape[1]])
+            && scales.Shape[0] == (codes.Shape[0] + groupSize - 1L) / groupSize
             ? new FoundTensor(
                 name,
                 new PanelSource(
-                    new PanelWeight("AWQ", 4, tensor, zeros, scales, null, groupSize) { PackedAlongInputs = false }, scales.Type))
+                    new PanelWeight("AWQ", 4, codes, zeros, scales, null, groupSize) { PackedAlongInputs = false }, scales.Type))
             : throw Damaged(
                 name,
-                $"codes {tensor.Shape.Text()}, zero points {zeros.Shape.Text()} and scales {scales.Shape.Text()} do not belong together "
+                $"codes {codes.Shape.Text()}, zero points {zeros.Shape.Text()} and scales {scales.Shape.Text()} do not belong together "
                 + $"in groups of {groupSize}");
     }
 }

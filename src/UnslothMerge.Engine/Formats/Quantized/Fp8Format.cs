@@ -10,6 +10,8 @@ internal sealed class Fp8Format() : QuantizedFormat("fp8", "fbgemm_fp8", "mxfp8"
     private static readonly string[] ScaleNames = [".weight_scale_inv", ".weight_scale", ".scale", ".qscale_weight"];
     private static readonly string[] BareScaleNames = ["_scale_inv", "_scale"];
 
+    protected override IReadOnlyList<string> Companions => ["_scale_inv", ".weight_scale", ".qscale_weight"];
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         var isFp4 = tensor.Type == TensorType.I8;
@@ -28,8 +30,7 @@ internal sealed class Fp8Format() : QuantizedFormat("fp8", "fbgemm_fp8", "mxfp8"
             return new FoundTensor(tensor.Name, new ScaledSource(ScaledWeight.Fp4(tensor, scale, 32) with { Ignored = ignored }, type));
         }
 
-        var block = (quantization["weight_block_size"] ?? quantization["group_size"]) is JsonArray { Count: 2 } b
-            ? (b[0]!.GetValue<long>(), b[1]!.GetValue<int>())
+        var block = (Block(quantization, "weight_block_size") ?? Block(quantization, "group_size")) is { } stated ? stated
             : quantization.String("quant_method") == "mxfp8" ? (1, 32)
             : ((long, int)?)null;
         return new FoundTensor(tensor.Name, new ScaledSource(

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using UnslothMerge.Models;
 
 namespace UnslothMerge.Formats.Quantized;
@@ -6,6 +7,11 @@ namespace UnslothMerge.Formats.Quantized;
 /// auto-round 0.16.</summary>
 internal sealed class GptqFormat() : QuantizedFormat("gptq", "auto-round")
 {
+    // Made once for each config: every module is compared with all of them.
+    private static readonly ConditionalWeakTable<JsonObject, List<(ForeignPattern Pattern, JsonObject Options)>> Patterns = [];
+
+    protected override IReadOnlyList<string> Companions => [".qzeros", ".scales", ".g_idx"];
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         if (Stem(tensor.Name, ".qweight") is not { } module)
@@ -14,26 +20,34 @@ internal sealed class GptqFormat() : QuantizedFormat("gptq", "auto-round")
         }
 
         var name = module + ".weight";
-        var bits = (int?)Option(quantization, module, "bits") ?? 4;
-        var (zeros, scales) = (Require(checkpoint, module + ".qzeros", name), Require(checkpoint, module + ".scales", name));
-        var inputs = tensor.Shape[0] * 32 / bits;
-        var groupSize = (int?)Option(quantization, module, "group_size") is { } size and > 0 ? size : (int)inputs;
+        var codes = Matrix(tensor, name, TensorType.I32);
+        var zeros = Matrix(Require(checkpoint, module + ".qzeros", name), name, TensorType.I32);
+        var scales = RequireScales(checkpoint, module + ".scales", name);
+        var bits = Option(quantization, module, "bits") ?? 4;
+        var inputs = codes.Shape[0] * 32 / bits;
+        var groupSize = Option(quantization, module, "group_size") ?? (int)inputs;
         var (groups, outputs, index) = (scales.Shape[0], scales.Shape[1], checkpoint.Find(module + ".g_idx"));
 
+        if (index is null && quantization.Bool("desc_act") == true)
+        {
+            throw Damaged(name, $"'{module}.g_idx' is missing, and with desc_act in the config inputs are in no order without it");
+        }
+
         // Without an index inputs are in the order of their groups; with one, a group may have any number of them.
-        var fits = index is null ? groups == (inputs + groupSize - 1) / groupSize : index.Shape is [var length] && length == inputs;
-        if (bits is not (2 or 3 or 4 or 8) || !fits || tensor.Shape[1] != outputs || zeros.Shape[0] != groups
+        var fits = index is null ? groups == (inputs + groupSize - 1L) / groupSize
+            : index.Type == TensorType.I32 && index.Shape is [var length] && length == inputs;
+        if (bits is not (2 or 3 or 4 or 8) || !fits || codes.Shape[1] != outputs || zeros.Shape[0] != groups
             || zeros.Shape[1] != ((outputs * bits) + 31) / 32)
         {
             throw Damaged(
                 name,
-                $"{bits}-bit codes {tensor.Shape.Text()}, zero points {zeros.Shape.Text()}, scales "
+                $"{bits}-bit codes {codes.Shape.Text()}, zero points {zeros.Shape.Text()}, scales "
                 + $"{scales.Shape.Text()}{(index is null ? "" : $" and g_idx {index.Shape.Text()}")} do not belong together in groups of "
                 + $"{groupSize}");
         }
 
         return new FoundTensor(name, new PanelSource(
-            new PanelWeight("GPTQ", bits, tensor, zeros, scales, index, groupSize)
+            new PanelWeight("GPTQ", bits, codes, zeros, scales, index, groupSize)
             {
                 PackedAlongInputs = true,
                 ZeroOffset = quantization.String("checkpoint_format") == "gptq_v2" || quantization.String("packing_format") == "auto_round"
@@ -42,9 +56,17 @@ internal sealed class GptqFormat() : QuantizedFormat("gptq", "auto-round")
             quantization.String("quant_method") == "gptq" ? scales.Type : type));
     }
 
-    // auto-round's extra_config: by the name of a module, or a pattern of names.
-    private static double? Option(JsonObject quantization, string module, string key) =>
-        (quantization["extra_config"] as JsonObject)?
-            .Where(p => p.Key == module || (p.Key.Contains('*', StringComparison.Ordinal) && Regex.IsMatch(module, $"^({p.Key})$")))
-            .Select(p => (p.Value as JsonObject)?.Number(key)).FirstOrDefault(v => v is not null) ?? quantization.Number(key);
+    // auto-round's extra_config: by the name of a module, or a pattern of names. What names the module itself comes first.
+    private static int? Option(JsonObject quantization, string module, string key) =>
+        Whole(
+            Patterns.GetValue(quantization, PatternsOf).Where(p => p.Pattern.IsMatch(module)).Select(p => p.Options)
+                .Prepend((quantization["extra_config"] as JsonObject)?[module] as JsonObject)
+                .FirstOrDefault(o => o?.ContainsKey(key) == true) ?? quantization, key);
+
+    private static List<(ForeignPattern Pattern, JsonObject Options)> PatternsOf(JsonObject quantization) =>
+    [
+        .. (quantization["extra_config"] as JsonObject ?? []).Where(p => p.Key.Contains('*', StringComparison.Ordinal))
+            .Take(Limits.Patterns).Select(p => (p.Key, Options: p.Value as JsonObject)).Where(p => p.Options is not null)
+            .Select(p => (new ForeignPattern($"^({p.Key})$", MergeError.InvalidModel, $"'{p.Key}' of extra_config"), p.Options!)),
+    ];
 }

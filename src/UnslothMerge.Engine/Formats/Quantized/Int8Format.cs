@@ -6,16 +6,18 @@ namespace UnslothMerge.Formats.Quantized;
 /// Source: bitsandbytes 0.50.</summary>
 internal sealed class Int8Format() : QuantizedFormat("bitsandbytes")
 {
+    protected override IReadOnlyList<string> Companions =>
+        [".SCB", ".weight_format", ".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"];
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
-        if (tensor.Type != TensorType.I8 || Stem(tensor.Name, ".weight") is not { } module)
+        if (tensor.Type != TensorType.I8 || tensor.Shape.Count < 2 || Stem(tensor.Name, ".weight") is not { } module)
         {
             return null;
         }
 
         var rowMaxima = Require(checkpoint, $"{module}.SCB", tensor.Name);
-        var grid = ScaleGrid.Fit(rowMaxima, tensor.Shape, null) ?? throw Damaged(
-            tensor.Name, $"'{rowMaxima.Name}' {rowMaxima.Shape.Text()} does not fit {tensor.Shape.Text()}");
+        var grid = ScaleGrid.Of(tensor.Name, rowMaxima, tensor.Shape, null);
         return new FoundTensor(tensor.Name, new ScaledSource(
             new ScaledWeight(
                 "INT8", tensor, tensor.Shape, Codes.Of(tensor.Type)!, tensor.Shape[^1],

@@ -7,6 +7,8 @@ namespace UnslothMerge.Formats.Quantized;
 /// own in the config. Source: mlx 0.32, <c>quantize</c>.</summary>
 internal sealed class MlxFormat() : QuantizedFormat("mlx")
 {
+    protected override IReadOnlyList<string> Companions => [".scales", ".biases"];
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         if (Stem(tensor.Name, ".weight") is not { } module || tensor.Type != TensorType.U32
@@ -24,8 +26,13 @@ internal sealed class MlxFormat() : QuantizedFormat("mlx")
         }
 
         var options = quantization[module] as JsonObject ?? quantization;
-        var (bits, mode) = ((int)(options.Number("bits") ?? quantization.Number("bits") ?? 4), options.String("mode") ?? "affine");
-        var group = (int)(options.Number("group_size") ?? quantization.Number("group_size") ?? 64);
+        var (bits, mode) = (Whole(options, "bits") ?? Whole(quantization, "bits") ?? 4, options.String("mode") ?? "affine");
+        var group = Whole(options, "group_size") ?? Whole(quantization, "group_size") ?? 64;
+        if (bits > 8)
+        {
+            throw Damaged(tensor.Name, $"the config says {bits} bits, and MLX packs at most 8");
+        }
+
         var bytes = tensor.Shape[1] * sizeof(uint);
         long[] shape = [tensor.Shape[0], bytes * 8 / bits];
         var grid = ScaleGrid.Of(tensor.Name, scales, shape, (1, group)) with

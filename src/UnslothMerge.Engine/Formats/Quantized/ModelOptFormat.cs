@@ -10,6 +10,8 @@ internal sealed class ModelOptFormat() : QuantizedFormat("modelopt")
     // The default comes first.
     private static readonly int[] BlockSizes = [128, 16, 32, 64, 256, 512];
 
+    protected override IReadOnlyList<string> Companions => ["weight_scale", "weight_scale_2", ".pre_quant_scale"];
+
     protected override FoundTensor? TryRead(StoredTensor tensor, Checkpoint checkpoint, JsonObject quantization, TensorType type)
     {
         // A stack of experts is a parameter without a module of its own: 'experts.gate_up_proj' and 'experts.gate_up_proj_weight_scale'.

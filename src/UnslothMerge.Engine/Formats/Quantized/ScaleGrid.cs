@@ -34,13 +34,17 @@ internal sealed record ScaleGrid(StoredTensor Tensor, ScaleBlocks Blocks)
 
     /// <summary>The grid of a weight: in the blocks that the config states, or one for each row, or for the whole.</summary>
     public static ScaleGrid Of(string name, StoredTensor scale, IReadOnlyList<long> shape, (long Rows, int Columns)? block) =>
-        (block is null ? null : Fit(scale, shape, block)) ?? Fit(scale, shape, null) ?? throw QuantizedFormat.Damaged(
-            name, $"'{scale.Name}' {scale.Shape.Text()} does not fit "
+        shape.Count >= 2 && shape.All(d => d is > 0 and < int.MaxValue) && scale.Length > 0
+            && scale.Type is TensorType.F32 or TensorType.F16 or TensorType.BF16 or TensorType.F8_E4M3 or TensorType.F8_E8M0
+                or TensorType.U8
+            && ((block is null ? null : Fit(scale, shape, block)) ?? Fit(scale, shape, null)) is { } grid ? grid
+        : throw QuantizedFormat.Damaged(
+            name, $"'{scale.Name}' {scale.Type} {scale.Shape.Text()} does not fit "
             + $"{shape.Text()}{(block is { } b ? $" in blocks of {b.Rows}×{b.Columns}" : "")}");
 
     /// <summary>Fits a stored grid (a scalar, one value, a vector of rows, or a matrix; one more dimension for stacked matrices) to a
     /// weight's shape, with the block that the config states, if any; null if it does not fit.</summary>
-    public static ScaleGrid? Fit(StoredTensor tensor, IReadOnlyList<long> shape, (long Rows, int Columns)? block)
+    private static ScaleGrid? Fit(StoredTensor tensor, IReadOnlyList<long> shape, (long Rows, int Columns)? block)
     {
         var (rows, columns) = (shape[^2], checked((int)shape[^1]));
         var stacked = shape.Count > 2 ? shape.Take(shape.Count - 2).Aggregate(1L, (a, b) => a * b) : 1;
@@ -52,7 +56,7 @@ internal sealed record ScaleGrid(StoredTensor Tensor, ScaleBlocks Blocks)
 
         if (block is { } b)
         {
-            var (gridRows, gridColumns) = ((rows + b.Rows - 1) / b.Rows, (columns + b.Columns - 1) / b.Columns);
+            var (gridRows, gridColumns) = (Quotient(rows, b.Rows), (int)Quotient(columns, b.Columns));
             return count == stacked * gridRows * gridColumns
                 ? new ScaleGrid(tensor, new ScaleBlocks(rows, b.Rows, b.Columns, gridColumns))
                 : null;
@@ -69,6 +73,9 @@ internal sealed record ScaleGrid(StoredTensor Tensor, ScaleBlocks Blocks)
             ? new ScaleGrid(tensor, new ScaleBlocks(rows, 1, columns / (int)groups, (int)groups))
             : null;
     }
+
+    // Rounded up, for a block of any size.
+    private static long Quotient(long count, long block) => ((count - 1) / block) + 1;
 
     /// <summary>Reads scales as fp32.</summary>
     public static void Decode(ReadOnlySpan<byte> stored, TensorType type, Span<float> values)

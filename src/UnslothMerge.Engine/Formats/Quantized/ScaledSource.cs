@@ -41,6 +41,38 @@ internal sealed record ScaledWeight(
     /// <summary>Stored tensors that only matter to the quantized model.</summary>
     public IReadOnlyList<StoredTensor> Ignored { get; init; } = [];
 
+    /// <summary>The weight itself.</summary>
+    /// <exception cref="MergeException">A companion does not fit it.</exception>
+    public ScaledWeight Checked()
+    {
+        var (columns, cells) = (Shape[^1], Scales.Tensor.Shape.Count());
+        if (Zeros is { PackedBits: > 0 and var bits })
+        {
+            var words = ((cells / Scales.Columns * bits) + 31) / 32;
+            Require(Zeros.Tensor, words * Scales.Columns, t => t == TensorType.I32);
+        }
+        else
+        {
+            Require(Zeros?.Tensor, cells, t => t.IsPlainFloat() || Quantized.Codes.Of(t) is not null);
+        }
+
+        Require(GroupIndex, columns, t => t == TensorType.I32);
+        Require(Global?.Stored, 1, t => t.IsPlainFloat());
+        Require(Biases?.Tensor, cells, t => t.IsPlainFloat());
+        Require(ColumnScale, columns, t => t.IsPlainFloat());
+        return this;
+    }
+
+    private void Require(StoredTensor? companion, long count, Func<TensorType, bool> holds)
+    {
+        if (companion is not null && !(companion.Shape.Count() == count && holds(companion.Type)))
+        {
+            throw QuantizedFormat.Damaged(
+                Codes.Name, $"'{companion.Name}' is {companion.Type} {companion.Shape.Text()}, but {count} values belong to {Shape.Text()} "
+                + $"with scales {Scales.Tensor.Shape.Text()}");
+        }
+    }
+
     /// <summary>Two FP4 codes in a byte: groups of 32 with powers of two as scales (MXFP4), or of 16 with E4M3 (NVFP4).</summary>
     public static ScaledWeight Fp4(StoredTensor codes, StoredTensor scale, int? group)
     {
@@ -102,54 +134,56 @@ internal sealed record ZeroPoints(StoredTensor Tensor, int PackedBits)
 /// FP8 and compressed-tensors' formats are of this kind.</summary>
 internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : TensorSource
 {
-    public override IReadOnlyList<long> Shape => weight.Shape;
+    private readonly ScaledWeight _weight = weight.Checked();
+
+    public override IReadOnlyList<long> Shape => _weight.Shape;
 
     public override TensorType Type => type;
 
-    public override string Format => weight.Format;
+    public override string Format => _weight.Format;
 
     public override IReadOnlyList<StoredTensor> Inputs =>
     [
         .. new[]
         {
-            weight.Codes, weight.Scales.Tensor, weight.Biases?.Tensor, weight.Zeros?.Tensor, weight.GroupIndex, weight.Global?.Stored,
-            weight.ColumnScale,
+            _weight.Codes, _weight.Scales.Tensor, _weight.Biases?.Tensor, _weight.Zeros?.Tensor, _weight.GroupIndex, _weight.Global?.Stored,
+            _weight.ColumnScale,
         }.OfType<StoredTensor>(),
-        .. weight.Ignored,
+        .. _weight.Ignored,
     ];
 
-    public override int RowQuantum => weight.PairsRows ? 2 : 1;
+    public override int RowQuantum => _weight.PairsRows ? 2 : 1;
 
     public override long BytesOf(MatrixView view, int rows) =>
-        CacheLine.Align(rows * weight.RowBytes) + (weight.Scales.BytesOf(rows) * (weight.Biases is null ? 1 : 2));
+        CacheLine.Align(rows * _weight.RowBytes) + (_weight.Scales.BytesOf(rows) * (_weight.Biases is null ? 1 : 2));
 
     public override TensorSink WrittenBack(string name)
     {
-        var companions = new[] { weight.Zeros?.Tensor, weight.GroupIndex, weight.ColumnScale }.OfType<StoredTensor>();
-        return weight.WrittenBack?.Invoke(name) ?? new GridSink(
+        var companions = new[] { _weight.Zeros?.Tensor, _weight.GroupIndex, _weight.ColumnScale }.OfType<StoredTensor>();
+        return _weight.WrittenBack?.Invoke(name) ?? new GridSink(
             new GridWeight(
-                weight.Format, Output(weight.Codes), Output(weight.Scales.Tensor), weight.Book, weight.Layout, weight.Scales.Blocks)
+                _weight.Format, Output(_weight.Codes), Output(_weight.Scales.Tensor), _weight.Book, _weight.Layout, _weight.Scales.Blocks)
             {
                 ReadBaseScales = ReadBaseScales,
-                HasPowersOfTwo = weight.HasPowersOfTwo,
-                ScaleType = weight.Scales.Type,
-                ColumnScale = weight.ColumnScale,
-                Global = weight.Global is null ? null : (weight.Global, Output(weight.Global.Stored)),
-                Companions = [.. companions.Concat(weight.Ignored).Select(t => (t, Output(t)))],
+                HasPowersOfTwo = _weight.HasPowersOfTwo,
+                ScaleType = _weight.Scales.Type,
+                ColumnScale = _weight.ColumnScale,
+                Global = _weight.Global is null ? null : (_weight.Global, Output(_weight.Global.Stored)),
+                Companions = [.. companions.Concat(_weight.Ignored).Select(t => (t, Output(t)))],
             },
-            MatrixView.Of(weight.Shape));
+            MatrixView.Of(_weight.Shape));
 
-        TensorSpec Output(StoredTensor stored) => CopySink.Output(name, weight.Codes, stored);
+        TensorSpec Output(StoredTensor stored) => CopySink.Output(name, _weight.Codes, stored);
     }
 
-    public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(weight, files, view);
+    public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(_weight, files, view);
 
     private BaseScales ReadBaseScales(InputFiles files)
     {
-        var (scales, columns) = (weight.Scales.Tensor, weight.Scales.Columns);
+        var (scales, columns) = (_weight.Scales.Tensor, _weight.Scales.Columns);
         return new BaseScales(
-            files.ReadAll(scales), weight.Zeros?.Read(files, (int)scales.Shape.Count() / columns, columns), Groups(files, weight),
-            Factor(files, weight));
+            files.ReadAll(scales), _weight.Zeros?.Read(files, (int)scales.Shape.Count() / columns, columns), Groups(files, _weight),
+            Factor(files, _weight));
     }
 
     private static float Factor(InputFiles files, ScaledWeight weight)

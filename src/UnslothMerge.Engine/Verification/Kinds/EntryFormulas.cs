@@ -133,7 +133,8 @@ internal static class EntryFormulas
             : module.Config["feedforward_modules"] switch
             {
                 JsonArray list => list.Any(name => module.Name.EndsWith((string)name!, StringComparison.Ordinal)),
-                JsonValue pattern => Regex.IsMatch(module.Name, $@"\A(?:{pattern})\z"),
+                JsonValue pattern => new ForeignPattern($@"\A(?:{pattern})\z", MergeError.InvalidAdapter, "feedforward_modules")
+                    .IsMatch(module.Name),
                 _ => false,
             };
     }

@@ -79,7 +79,7 @@ internal static class MatrixFormulas
         var (left, project) = (string?)module.Config["decomposition_method"] == "qr" && Orthogonal(p) is var q
             ? (q, q)
             : (p, p.PointwiseMaximum(0));
-        var trained = module.Has("deft_R") && (bool?)module.Config["para"] != true
+        var trained = module.Has("deft_R") && !module.IsSet("para")
             ? scale * module.Matrix("deft_R")
             : Matrix<double>.Build.Dense(p.ColumnCount, target.Inputs);
         return target.Add((_, weight) => left * (trained - project.TransposeThisAndMultiply(weight)), all: true);

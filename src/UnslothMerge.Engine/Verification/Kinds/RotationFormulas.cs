@@ -15,7 +15,7 @@ internal static class RotationFormulas
         var units = module.Matrix("hra_u").EnumerateColumns().ToList();
         for (var i = 0; i < units.Count; i++)
         {
-            for (var j = 0; (bool?)module.Config["apply_GS"] == true && j < i; j++)
+            for (var j = 0; module.IsSet("apply_GS") && j < i; j++)
             {
                 units[i] -= units[j].DotProduct(units[i]) * units[j];
             }
@@ -108,7 +108,7 @@ internal static class RotationFormulas
     }
 
     public static (long? Outputs, long? Inputs) OftSize(AdapterModule module) =>
-        module.Has(OftLinear) && module.Shape(OftLinear) is var shape && (shape[0] > 1 || (bool?)module.Config["block_share"] != true)
+        module.Has(OftLinear) && module.Shape(OftLinear) is var shape && (shape[0] > 1 || !module.IsSet("block_share"))
             ? (null, shape[0] * OftBlockSize(shape[1]))
             : default;
 
@@ -148,12 +148,12 @@ internal static class RotationFormulas
         }
 
         var limit = (module.Number("eps") ?? 6e-5) / Math.Sqrt(blocks);
-        if ((bool?)module.Config["coft"] == true && skew.FrobeniusNorm() > limit)
+        if (module.IsSet("coft") && skew.FrobeniusNorm() > limit)
         {
             skew *= limit / skew.FrobeniusNorm();
         }
 
-        return (bool?)module.Config["use_cayley_neumann"] == true ? Neumann(module, skew) : Matrices.Cayley(skew);
+        return module.IsSet("use_cayley_neumann") ? Neumann(module, skew) : Matrices.Cayley(skew);
     }
 
     // I + 2Q + 2Q² + …; since PEFT 0.18, which writes its version, the last power counts once, and there are three at least.

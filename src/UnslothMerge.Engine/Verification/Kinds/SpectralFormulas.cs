@@ -21,7 +21,7 @@ internal static class SpectralFormulas
     public static Reference? WaveFt(AdapterModule module, ReferenceTarget target)
     {
         var (spectrum, scale) = (Spectrum(module, target, "waveft_spectrum"), module.Number("scaling")!.Value);
-        if ((bool?)module.Config["use_idwt"] == false)
+        if (module.Config["use_idwt"] is not null && !module.IsSet("use_idwt"))
         {
             return target.Add((rows, _) => scale * Matrices.Sparse(rows, target.Inputs, spectrum));
         }

@@ -50,8 +50,9 @@ internal sealed partial class AdapterFile
     public double? Scale(string name, long rank)
     {
         // Python names groups by (?P<…>, and calls the end \Z.
-        var alpha = (Config["alpha_pattern"] as JsonObject)?.FirstOrDefault(p => Regex.IsMatch(
-            name, $@"\A(.*\.)?({Regex.Replace(p.Key, @"\(\?P<", "(?<").Replace(@"\Z", @"\z", StringComparison.Ordinal)})\z")).Value;
+        var alpha = (Config["alpha_pattern"] as JsonObject)?.FirstOrDefault(p => new ForeignPattern(
+            $@"\A(.*\.)?({Regex.Replace(p.Key, @"\(\?P<", "(?<").Replace(@"\Z", @"\z", StringComparison.Ordinal)})\z",
+            MergeError.InvalidAdapter, $"'{p.Key}' of alpha_pattern").IsMatch(name)).Value;
         return ((double?)alpha ?? Config.Number("lora_alpha")) / (Config.Bool("use_rslora") == true ? Math.Sqrt(rank) : rank);
     }
 

@@ -193,7 +193,7 @@ internal sealed partial class ExpectedModel
             return;
         }
 
-        string? Tensor(string name) => Model.Find(name) is { IsTensor: true } found ? found.Blocks[0].Tensor : null;
+        string? Tensor(string name) => Model.Find(name) is { IsTensor: true, Blocks: [var first, ..] } ? first.Tensor : null;
         if (Model.Class is { } known)
         {
             var (tied, heads) = (Tied, known.Strings("head"));

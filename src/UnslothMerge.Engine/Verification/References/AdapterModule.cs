@@ -41,6 +41,17 @@ internal sealed class AdapterModule(InputFiles files, AdapterTensors tensors, st
     /// <summary>adapter_config.json.</summary>
     public JsonObject Config => tensors.Adapter.Config.Json;
 
+    /// <summary>True for an option that Python takes for true.</summary>
+    public bool IsSet(string option) => Config[option] switch
+    {
+        JsonArray list => list.Count > 0,
+        JsonObject json => json.Count > 0,
+        JsonValue value => value.GetValueKind() is var kind
+            && (kind == JsonValueKind.Number ? Config.Number(option) != 0 : kind == JsonValueKind.String ? $"{value}".Length > 0
+                : kind == JsonValueKind.True),
+        _ => false,
+    };
+
     public bool Has(string part) => tensors.Find(name, part) is not null;
 
     public IReadOnlyList<long> Shape(string part) => Find(part).Shape;
@@ -61,7 +72,9 @@ internal sealed class AdapterModule(InputFiles files, AdapterTensors tensors, st
     /// <summary>A number of the config that a pattern may replace for some modules. Source: PEFT 0.21, <c>get_pattern_key</c>.</summary>
     public double Number(string option, string pattern) =>
         (double?)(Config[pattern] as JsonObject)?
-            .FirstOrDefault(p => Regex.IsMatch(name, $@"\A(.*\.)?({AdapterConfig.FromPython(p.Key)})\z")).Value
+            .FirstOrDefault(p => new ForeignPattern(
+                $@"\A(.*\.)?({AdapterConfig.FromPython(p.Key)})\z", MergeError.InvalidAdapter, $"'{p.Key}' of {pattern}")
+                .IsMatch(name)).Value
         ?? Number(option) ?? throw Missing($"adapter_config.json of '{tensors.Adapter.Path}' has no {option}.");
 
     private StoredTensor Find(string part) =>

@@ -122,7 +122,7 @@ internal sealed class ReferenceBuilder(MergePlan plan, ExpectedModel expected, I
 
     // alpha/r or alpha/√r.
     private static double Scale(AdapterModule module, int rank) => module.Number("lora_alpha", "alpha_pattern")
-        / ((bool?)module.Config["use_rslora"] == true ? Math.Sqrt(rank) : rank);
+        / (module.IsSet("use_rslora") ? Math.Sqrt(rank) : rank);
 
     private Reference? OfKind(ReferenceKind kind, LogicalTensor tensor, AdapterModule module, double factor)
     {
@@ -138,7 +138,7 @@ internal sealed class ReferenceBuilder(MergePlan plan, ExpectedModel expected, I
     {
         var (outputs, inputs) = kind.Size?.Invoke(module) ?? default;
         var bias = _tensors.GetValueOrDefault(Sibling(tensor.Name, "bias"))?.Shape.Count();
-        var fanInFanOut = (bool?)module.Config["fan_in_fan_out"] == true;
+        var fanInFanOut = module.IsSet("fan_in_fan_out");
         return _layers.Of(module.Name, tensor.Shape, bias, outputs, inputs, fanInFanOut) == LayerType.TransposedLinear;
     }
 

@@ -1,0 +1,59 @@
+namespace UnslothMerge;
+
+/// <summary>How much is read of what other people made. What exceeds a limit is refused with a message that names it.</summary>
+internal static class Limits
+{
+    /// <summary>The bytes of a text that is read whole: a tokenizer, an index.</summary>
+    public const int TextBytes = 64 * 1024 * 1024;
+
+    /// <summary>The bytes of a config: a tree of JSON nodes takes up to fifty times its text.</summary>
+    public const int JsonBytes = 16 * 1024 * 1024;
+
+    /// <summary>The bytes of a model card.</summary>
+    public const int CardBytes = 4 * 1024 * 1024;
+
+    /// <summary>How deep the lists and mappings of a card's YAML may be nested: its reader calls itself.</summary>
+    public const int YamlDepth = 64;
+
+    /// <summary>The bytes of a safetensors header: what the format allows.</summary>
+    public const int HeaderBytes = 100_000_000;
+
+    /// <summary>The bytes of a pickle that describes tensors.</summary>
+    public const int PickleBytes = HeaderBytes;
+
+    /// <summary>The bytes before the storages of a pickle without archive: enough for 100,000 tensors.</summary>
+    public const int LegacyPickleBytes = 1 << 24;
+
+    /// <summary>The opcodes of a pickle: enough for 400,000 tensors.</summary>
+    public const int PickleOpcodes = 1 << 24;
+
+    /// <summary>The values on the stack of a pickle: torch.save sets a dict's items a thousand at a time.</summary>
+    public const int PickleStack = 1 << 16;
+
+    /// <summary>The open marks of a pickle: a state dict needs three.</summary>
+    public const int PickleMarks = 16;
+
+    /// <summary>The bytes of a zip archive's directory: about a million tensors.</summary>
+    public const int ArchiveDirectoryBytes = 100_000_000;
+
+    /// <summary>The characters of a tensor's name: it is matched against many patterns.</summary>
+    public const int NameLength = 2048;
+
+    /// <summary>The ids of a vocabulary: some sixty times the largest.</summary>
+    public const int Tokens = 1 << 24;
+
+    /// <summary>The characters of a regular expression.</summary>
+    public const int PatternLength = 16 * 1024;
+
+    /// <summary>The patterns of a list of modules: each is matched with every module.</summary>
+    public const int Patterns = 256;
+
+    /// <summary>The files and folders of a model's directory.</summary>
+    public const int Files = 1_000_000;
+
+    /// <summary>How long a regular expression may take, for one name and beyond <see cref="PatternTimePerName"/> for all of them.</summary>
+    public static readonly TimeSpan PatternTime = TimeSpan.FromSeconds(1);
+
+    /// <summary>How long a regular expression may take for each of many names.</summary>
+    public static readonly TimeSpan PatternTimePerName = TimeSpan.FromMicroseconds(50);
+}

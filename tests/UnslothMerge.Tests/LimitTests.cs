@@ -1,0 +1,77 @@
+using UnslothMerge.Tests.Tokenizers;
+
+namespace UnslothMerge.Tests;
+
+/// <summary>What would take a reader's memory, its stack or all its time is refused with the limit that it exceeds.</summary>
+public sealed class LimitTests : FileTests
+{
+    [Theory]
+    [InlineData('[')]
+    [InlineData('{')]
+    public void Yaml_is_not_nested_without_end(char bracket)
+    {
+        File.WriteAllText(Temp["README.md"], $"---\nx: {new string(bracket, 100_000)}\n---\n");
+        Errors.Expect(MergeError.InvalidModel, () => CardText.Read(Temp.Path), "nested deeper than 64 levels", "(line ");
+    }
+
+    [Fact]
+    public void Ids_are_numbers()
+    {
+        var texts = string.Join(", ", Enumerable.Range(0, 100_000).Select(i => $"\"{i}\": \"{i}\""));
+        TinyTokenizer.Write(Temp.Path, "vocab.json", $"{{{texts}}}");
+        Errors.Expect(MergeError.InvalidModel, () => ModelTokenizer.Read(Temp.Path), "the id of '0' is no number");
+    }
+
+    [Fact]
+    public void A_vocabulary_has_no_more_tokens_than_any_model()
+    {
+        TinyTokenizer.Write(Temp.Path, "tekken.json", """{"config": {"default_vocab_size": 10000000000}}""");
+        Errors.Expect(MergeError.InvalidModel, () => ModelTokenizer.Read(Temp.Path), "it has 10000000000 tokens; at most 16777216");
+    }
+
+    [Theory]
+    [InlineData("(a+)+$", "takes longer than 1 s")]
+    [InlineData("(", "cannot be used as a regular expression")]
+    public void A_regular_expression_ends(string expression, string said)
+    {
+        var pattern = () => new ForeignPattern(expression, MergeError.InvalidModel, "'x' of a list").IsMatch($"{new string('a', 64)}!");
+        Errors.Expect(MergeError.InvalidModel, () => pattern(), said, "'x' of a list");
+    }
+
+    [Fact]
+    public void A_regular_expression_has_a_length() => Errors.Expect(
+        MergeError.InvalidModel, () => _ = new ForeignPattern(new string('(', 20_000), MergeError.InvalidModel, "x"),
+        "it has 20000 characters; at most 16384");
+
+    [Fact]
+    public void A_skip_list_with_an_endless_expression_ends()
+    {
+        var name = $"model.{new string('a', 64)}";
+        var list = new ModuleList(["re:model.(a+)+b"], MergeError.InvalidModel, "the list");
+        Errors.Expect(MergeError.InvalidModel, () => list.Names(name), "'re:model.(a+)+b' of the list", "takes longer");
+    }
+
+    [Theory]
+    [InlineData("model.layers.0.mlp", true)]
+    [InlineData("mlp.up_proj", true)]
+    [InlineData("layers.0", true)]
+    [InlineData("model.layers.0.mlp.up_proj", true)]
+    [InlineData("layers.0.mlp.up", false)]
+    [InlineData("ayers.0", false)]
+    [InlineData("*.mlp", true)]
+    [InlineData("re:.*up_proj$", true)]
+    [InlineData("re:up_proj", false)]
+    public void A_list_names_modules_by_whole_parts_of_their_path(string entry, bool names) => Assert.Equal(
+        names, new ModuleList([entry], MergeError.InvalidModel, "the list").Names("model.layers.0.mlp.up_proj"));
+
+    [Fact]
+    public void Links_that_lead_around_are_not_followed()
+    {
+        Directory.CreateSymbolicLink(Temp["a"], ".");
+        Directory.CreateSymbolicLink(Temp["b"], ".");
+        Errors.Expect(MergeError.InvalidAdapter, () => AdapterDirectory.Open(Temp.Path), "it has no adapter_config.json");
+        File.WriteAllText(Temp["adapter_config.json"], """{"peft_type": "LORA"}""");
+        Errors.Expect(MergeError.InvalidAdapter, () => AdapterDirectory.Open(Temp.Path), "has neither adapter_model.safetensors");
+        Assert.Empty(ModelFiles.Tokenizer(Temp.Path));
+    }
+}
