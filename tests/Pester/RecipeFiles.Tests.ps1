@@ -83,7 +83,8 @@ output:
         "base: ./base`nadapters: [./adapters/style]`nstrength: [{layers: 9, value: 0}]" | Set-Content ./bad.yml
         { Merge-LoraModel -Recipe ./bad.yml } | Should -Throw -ErrorId 'InvalidRecipe,*' -ExpectedMessage '*about no tensor*'
         { Merge-LoraModel -Recipe ./absent.yml } | Should -Throw -ErrorId 'InvalidRecipe,*' -ExpectedMessage '*does not exist*'
-        { Merge-LoraModel -Recipe ./bad.yml -Seed 3 } | Should -Throw -ErrorId 'InvalidArgument,*' -ExpectedMessage '*belongs in the recipe*'
+        { Merge-LoraModel -Recipe ./bad.yml -Seed 3 } |
+            Should -Throw -ErrorId 'InvalidArgument,*' -ExpectedMessage '*belongs in the recipe*'
         { & $pipelines.plain | Where-Object Layer -EQ 0 | Export-MergeRecipe ./part.yml } |
             Should -Throw -ErrorId 'IncompleteModel,*'
         { & $pipelines.plain | Export-MergeRecipe ./bad.yml } | Should -Throw -ErrorId 'InvalidDestination,*'

@@ -118,7 +118,8 @@ internal sealed record MergeRecipe(string File, string Base, IReadOnlyList<Recip
         if (rules.FirstOrDefault(r => !plan.Tensors.Any(t => t.IsChanged && r.Matches(t.Name))) is { } idle)
         {
             throw new MergeException(
-                MergeError.InvalidRecipe, $"'{File}': the strength {idle.ToJson().ToJsonString()} is about no tensor that is changed.", File,
+                MergeError.InvalidRecipe, $"'{File}': the strength {idle.ToJson().ToJsonString()} is about no tensor that is changed.",
+                File,
                 "Compare it with Name, Layer and Module of the tensors of Merge-LoraModel.");
         }
     }

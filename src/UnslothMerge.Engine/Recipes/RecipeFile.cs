@@ -38,7 +38,8 @@ internal static partial class RecipeFile
 
         using var text = new StringWriter { NewLine = "\n" };
         new YamlStream(new YamlDocument(ToYaml(content))).Save(text, assignAnchors: false);
-        return $"# Run it: Merge-LoraModel -Recipe {Path.GetFileName(path)}\n{text.ToString().Replace("...\n", "", StringComparison.Ordinal)}";
+        return $"# Run it: Merge-LoraModel -Recipe {Path.GetFileName(path)}\n"
+            + text.ToString().Replace("...\n", "", StringComparison.Ordinal);
     }
 
     private static bool IsJson(string path) => Path.GetExtension(path).Equals(".json", StringComparison.OrdinalIgnoreCase);
@@ -118,7 +119,8 @@ internal static partial class RecipeFile
         JsonArray array => new YamlSequenceNode(array.Select(ToYaml)),
         JsonValue value when value.TryGetValue(out string? text) => new YamlScalarNode(text)
         {
-            Style = Plain(text) is JsonValue plain && plain.GetValueKind() == JsonValueKind.String ? ScalarStyle.Any : ScalarStyle.DoubleQuoted,
+            Style = Plain(text) is JsonValue plain && plain.GetValueKind() == JsonValueKind.String
+                ? ScalarStyle.Any : ScalarStyle.DoubleQuoted,
         },
         _ => new YamlScalarNode(node?.ToJsonString() ?? "null"),
     };

@@ -71,7 +71,8 @@ internal sealed record RecipeMerge(IReadOnlyList<RecipeAdapter> Adapters, PlanOp
         }
 
         var reader = Mapping(item, place, file).With("path", "weight");
-        return new RecipeAdapter(reader.Text("path") ?? throw reader.Bad("path", null, "a directory or org/name"), reader.Number("weight") ?? 1);
+        return new RecipeAdapter(
+            reader.Text("path") ?? throw reader.Bad("path", null, "a directory or org/name"), reader.Number("weight") ?? 1);
     }
 
     private static StrengthRule Rule(JsonObject item, string place, string file)

@@ -39,7 +39,8 @@ internal static class RecordedMerge
     private static List<RecipeMerge> Merges(JsonObject record, List<(JsonObject Json, string Path)> adapters, string file)
     {
         var (merges, place) = (new List<RecipeMerge>(), 0);
-        var stages = (record["merges"] as JsonArray ?? []).OfType<JsonObject>().DefaultIfEmpty(new JsonObject { ["adapters"] = (double)adapters.Count });
+        var stages = (record["merges"] as JsonArray ?? []).OfType<JsonObject>()
+            .DefaultIfEmpty(new JsonObject { ["adapters"] = (double)adapters.Count });
         foreach (var reader in stages.Select(s => new RecipeReader(s, "merges", file)))
         {
             var count = (int)(reader.Number("adapters") ?? 0);

@@ -1,4 +1,5 @@
 using System.Collections;
+using UnslothMerge.PowerShell.Commands;
 using UnslothMerge.Recipes;
 
 namespace UnslothMerge.PowerShell.Common;
@@ -16,12 +17,12 @@ internal static class RecipeOutput
         var parameters = new Hashtable(StringComparer.OrdinalIgnoreCase);
         foreach (var (key, value) in recipe.Output!)
         {
-            var name = key == PathKey ? nameof(Commands.SaveMergedModelCommand.Destination)
+            var name = key == PathKey ? nameof(SaveMergedModelCommand.Destination)
                 : known.Find(p => p.Aliases.Prepend(p.Name).Any(n => Plain(n) == Plain(key)))?.Name
                 ?? throw new MergeException(
                     MergeError.InvalidRecipe, $"'{recipe.File}': there is no 'output.{key}' in a recipe.", recipe.File,
                     $"Keys are path and the parameters of Save-MergedModel: {string.Join(", ", known.Select(p => Snake(p.Name)))}.");
-            parameters[name] = name is nameof(Commands.SaveMergedModelCommand.Destination) or nameof(Commands.SaveMergedModelCommand.Tokenizer)
+            parameters[name] = name is nameof(SaveMergedModelCommand.Destination) or nameof(SaveMergedModelCommand.Tokenizer)
                 && Value(value) is string path ? resolve(path) : Value(value);
         }
 

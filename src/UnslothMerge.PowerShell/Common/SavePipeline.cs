@@ -7,7 +7,9 @@ namespace UnslothMerge.PowerShell.Common;
 /// command's.</summary>
 internal static class SavePipeline
 {
-    private static readonly string[] Passed = ["WhatIf", "Confirm", "Verbose", "Debug", "WarningAction", "InformationAction", "ErrorAction"];
+    private static readonly string[] Passed =
+        ["WhatIf", "Confirm", "Verbose", "Debug", "WarningAction", "InformationAction",
+        "ErrorAction"];
 
     /// <summary>The parameters of Save-MergedModel that a user can give by name, with their aliases.</summary>
     public static IEnumerable<ParameterMetadata> Parameters(PSCmdlet command) => Save(command).Parameters.Values

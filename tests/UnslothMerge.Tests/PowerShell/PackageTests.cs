@@ -58,7 +58,8 @@ public sealed class PackageTests : FileTests
     [Fact]
     public void A_gallery_takes_a_package_and_a_fresh_session_installs_it()
     {
-        Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows has one Documents folder, and modules would be installed in that of the user.");
+        Assert.SkipWhen(
+            OperatingSystem.IsWindows(), "Windows has one Documents folder, and modules would be installed in that of the user.");
         var lines = PowerShellProcess.Run(
             $$"""
             $package = (& '{{Path.Combine(Fixtures.Root, "build.ps1")}}' Package -NoBuild -OutputPath '{{Temp["package"]}}')[1].FullName
@@ -76,7 +77,8 @@ public sealed class PackageTests : FileTests
         // The module is found by its name, and the command by itself.
         var merged = PowerShellProcess.Run(
             $"""
-            (Merge-LoraModel '{Fixtures.Base("llama-bf16")}' '{Fixtures.Adapter("lora-all-linear")}' | Save-MergedModel '{Temp["out"]}').Name
+            $tensors = Merge-LoraModel '{Fixtures.Base("llama-bf16")}' '{Fixtures.Adapter("lora-all-linear")}'
+            ($tensors | Save-MergedModel '{Temp["out"]}').Name
             (Get-Module UnslothMerge).ModuleBase
             """,
             Home());

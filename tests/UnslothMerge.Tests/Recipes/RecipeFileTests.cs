@@ -61,7 +61,8 @@ public sealed class RecipeFileTests : FileTests
         {
             var json = new JsonObject
             {
-                ["list"] = new JsonArray([.. items.Select(i => new JsonObject { ["a"] = i.Item1, ["b"] = Finite(i.Item2), ["c"] = i.Item3 })]),
+                ["list"] = new JsonArray(
+                    [.. items.Select(i => new JsonObject { ["a"] = i.Item1, ["b"] = Finite(i.Item2), ["c"] = i.Item3 })]),
             };
             foreach (var name in new[] { "r.yml", "r.json" })
             {
