@@ -12,6 +12,9 @@ internal enum MergeError
     /// <summary>An adapter directory cannot be read or contradicts itself.</summary>
     InvalidAdapter,
 
+    /// <summary>A recipe cannot be read, or says something that no recipe can.</summary>
+    InvalidRecipe,
+
     /// <summary>An adapter is of a kind that cannot be merged.</summary>
     UnsupportedAdapter,
 
@@ -23,6 +26,9 @@ internal enum MergeError
 
     /// <summary>The base is a model that an adapter was merged into already.</summary>
     MergedBase,
+
+    /// <summary>The base or an adapter that merge.json names was not found.</summary>
+    SourceNotFound,
 
     /// <summary>An argument means nothing here: a path that is empty or matches nothing, or a parameter that would have no
     /// effect.</summary>

@@ -114,8 +114,11 @@ internal sealed class MamlWriter(XmlComments comments, IReadOnlyList<CmdletInfo>
 
     private IEnumerable<XElement> Outputs(CmdletInfo cmdlet) => cmdlet.ImplementingType.GetCustomAttributes<OutputTypeAttribute>()
         .SelectMany(a => a.Type)
-        .Select(o =>
-            new XElement(Command + "returnValue", Typed(o.Type), Text([o.Type == typeof(bool) ? "True or false." : comments.Of(o.Type)])));
+        .Select(o => new XElement(Command + "returnValue", Typed(o.Type), Text([Description(o.Type)])));
+
+    private string Description(Type type) => type == typeof(bool) ? "True or false."
+        : type == typeof(FileInfo) ? "The file."
+        : comments.Of(type);
 
     private static string Default(PropertyInfo property, object defaults) =>
         property.GetCustomAttribute<PSDefaultValueAttribute>()?.Help

@@ -1,5 +1,6 @@
 BeforeDiscovery {
-    $cmdlets = 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel'
+    $cmdlets = 'Export-MergeRecipe', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel',
+        'Save-MergedModel', 'Test-MergedModel'
 }
 
 BeforeAll {
@@ -19,7 +20,8 @@ Describe 'The module' {
     }
 
     It 'exports exactly its cmdlets' {
-        $names = 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel'
+        $names = 'Export-MergeRecipe', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel',
+            'Save-MergedModel', 'Test-MergedModel'
         $module.ExportedCmdlets.Keys | Sort-Object | Should -Be $names
     }
 

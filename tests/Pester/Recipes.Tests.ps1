@@ -26,6 +26,18 @@ BeforeAll {
 AfterAll { Pop-Location }
 
 Describe 'The recipe for' {
+    It 'a merge in a file' {
+        $text = Get-Content "$((Get-Module UnslothMerge).ModuleBase)/en-US/about_UnslothMerge_Recipes.help.txt" -Raw
+        [regex]::Match($text, '(?ms)^    base: .*?^    output: .*?$').Value -replace '(?m)^    ' | Set-Content ./recipe.yml
+        $shards, $file = Invoke-Recipe 'A MERGE IN A FILE'
+        @(Get-Change $shards *attn*) | Where-Object { $_ } | Should -BeNullOrEmpty
+        foreach ($case in @{ Layer = 0; Share = 0.8 * 0.2 }, @{ Layer = 1; Share = 0.8 }) {
+            $name = "model.layers.$($case.Layer).mlp.up_proj.weight"
+            [Math]::Abs((Get-Change $shards $name) / (Get-Change $whole $name) - $case.Share) | Should -BeLessThan 1e-6
+        }
+        $file.Name | Should -Be mine.yml
+    }
+
     It 'a strength for each layer' {
         $graded = Invoke-Recipe 'A STRENGTH FOR EACH LAYER'
         foreach ($layer in 0, 1) {

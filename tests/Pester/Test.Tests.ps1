@@ -92,8 +92,8 @@ Describe 'Testing a saved model' {
 }
 
 Describe 'Mistakes' {
-    It 'wants a recipe' {
-        { Test-MergedModel $out } | Should -Throw -ErrorId 'InvalidArgument,*'
+    It 'wants a base that can be found' {
+        { Test-MergedModel $out } | Should -Throw -ErrorId 'SourceNotFound,*'
     }
 
     It 'wants a directory' {

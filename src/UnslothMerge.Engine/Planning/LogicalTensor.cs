@@ -83,6 +83,9 @@ internal sealed record LogicalTensor
     /// <summary>True if its change can be multiplied by a factor.</summary>
     public bool IsAdditive => Action is not (TensorAction.Replace or TensorAction.Add) && Terms.All(t => t.Term.IsAdditive);
 
+    /// <summary>The factor that the caller put on what the last merge adds to it.</summary>
+    public double Strength { get; init; } = 1;
+
     /// <summary>The largest rank among its deltas.</summary>
     public int? Rank => Terms.Max(t => t.Term.Rank);
 
@@ -100,7 +103,7 @@ internal sealed record LogicalTensor
 
         if (strength == 0 && Unchanged is { } unchanged)
         {
-            return unchanged;
+            return unchanged with { Strength = 0 };
         }
 
         return !double.IsFinite(strength) ? throw new MergeException(
@@ -112,6 +115,6 @@ internal sealed record LogicalTensor
                 + "be weighted.",
                 Name,
                 "Leave its Strength at 1, or set it to 0 to leave the change out.")
-            : this with { Terms = [.. Terms.Select(t => t with { Weight = t.Weight * strength })] };
+            : this with { Terms = [.. Terms.Select(t => t with { Weight = t.Weight * strength })], Strength = strength };
     }
 }

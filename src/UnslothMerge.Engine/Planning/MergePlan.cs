@@ -10,6 +10,9 @@ internal sealed record AdapterStep(AdapterDirectory Adapter, double Weight)
     public PlanOptions Options { get; init; } = new();
 }
 
+/// <summary>A merge that another one was put on top of: the number of its adapters, and what its caller made of their deltas.</summary>
+internal sealed record EarlierMerge(int Adapters, IReadOnlyList<StrengthRule> Strength);
+
 /// <summary>What became of an adapter tensor.</summary>
 internal enum AdapterOutcome
 {
@@ -64,6 +67,9 @@ internal sealed class MergePlan
 
     /// <summary>The adapters in the order in which they were given.</summary>
     public ImmutableArray<AdapterStep> Steps { get; }
+
+    /// <summary>The merges that the last one is on top of; the adapters beyond theirs are its own.</summary>
+    public ImmutableArray<EarlierMerge> Earlier { get; init; } = [];
 
     /// <summary>The files that tensors are read from.</summary>
     public IEnumerable<StoredFile> InputFiles =>

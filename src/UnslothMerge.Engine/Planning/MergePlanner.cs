@@ -21,8 +21,18 @@ internal static partial class MergePlanner
     public static MergePlan Extend(
         MergePlan plan, IReadOnlyDictionary<int, double> strengths, IEnumerable<AdapterStep> steps, PlanOptions? options = null)
     {
-        var tensors = plan.Tensors.Select(t => t.WithStrength(strengths.GetValueOrDefault(t.Ordinal, 1)));
-        return Place(new MergePlan(plan.Base, plan.Steps, [.. tensors], plan.Targets, plan.Warnings, plan.Config), steps, options);
+        var tensors = plan.Tensors.Select(t => t.WithStrength(strengths.GetValueOrDefault(t.Ordinal, 1)) with { Strength = 1 });
+        var leftOut = plan.Tensors.Where(t => strengths.GetValueOrDefault(t.Ordinal, 1) == 0).Select(t => t.Name)
+            .ToHashSet(StringComparer.Ordinal);
+        var targets = plan.Targets.Select(t =>
+            t.Tensor is { } name && leftOut.Contains(name) ? t with { Outcome = AdapterOutcome.NotNeeded } : t);
+        var start = new MergePlan(plan.Base, plan.Steps, [.. tensors], [.. targets], plan.Warnings, plan.Config)
+        {
+            Earlier = plan.Earlier.Add(new EarlierMerge(
+                plan.Steps.Length - plan.Earlier.Sum(e => e.Adapters),
+                StrengthRules.For(plan.Tensors, t => strengths.GetValueOrDefault(t.Ordinal, 1)))),
+        };
+        return Place(start, steps, options);
     }
 
     private static ImmutableArray<LogicalTensor> FromBase(ModelDirectory @base) =>

@@ -6,8 +6,8 @@ using UnslothMerge.Models;
 namespace UnslothMerge.Planning;
 
 /// <summary>
-/// merge.json of a saved model: which base and which adapters are in it, so that the same adapter is not merged twice. It names files by
-/// their hashes and by what they are called on the Hub, never by a local path.
+/// merge.json of a saved model: which base and which adapters are in it, so that the same adapter is not merged twice, and so that the
+/// model can be tested. It names files by their hashes and by what they are called on the Hub, never by a local path.
 /// </summary>
 internal static class MergeRecord
 {
@@ -17,6 +17,9 @@ internal static class MergeRecord
     // torchtune saves its epochs so: the adapter in its own names beside the merged model.
     private const string TorchtuneName = "adapter_model.pt";
 
+    private const int Samples = 16;
+    private const int SampleBytes = 4096;
+
     /// <summary>The content for a merge.</summary>
     public static JsonObject Of(WritePlan plan, string method)
     {
@@ -25,20 +28,32 @@ internal static class MergeRecord
         {
             ["id"] = merge.Base.HubId,
             ["commit"] = HubCache.CommitOf(merge.Base.Path),
-            ["header_sha256"] = Fingerprint(merge.Base),
+            ["header_sha256"] = HeaderHash(merge.Base),
+            ["sample_sha256"] = SampleHash(merge.Base),
         };
         if (Read(merge.Base.Path) is { } record)
         {
             @base["merge"] = record;
         }
 
-        return new JsonObject
+        var json = new JsonObject
         {
             ["version"] = $"UnslothMerge {typeof(MergeRecord).Assembly.GetName().Version!.ToString(3)}",
             ["base"] = @base,
             ["adapters"] = new JsonArray([.. merge.Steps.Select(Of)]),
             ["options"] = new JsonObject { ["method"] = method, ["dtype"] = plan.Config.DType?.TorchName() },
         };
+        if (merge.Tensors.Where(t => !t.IsCacheScale).Select(t => t.Ordinal).Except(plan.Tensors.Select(t => t.Tensor.Ordinal)).Any())
+        {
+            json["options"]!["partial"] = true;
+        }
+
+        if (Merges(plan) is { } merges)
+        {
+            json["merges"] = merges;
+        }
+
+        return json;
     }
 
     /// <summary>What a model's record says of its base and adapters otherwise than a merge; empty if it has no record.</summary>
@@ -52,7 +67,7 @@ internal static class MergeRecord
         var adapters = (record["adapters"] as JsonArray ?? []).OfType<JsonObject>().ToList();
         return
         [
-            .. record["base"] is JsonObject @base && @base.String("header_sha256") == Fingerprint(merge.Base)
+            .. record["base"] is JsonObject @base && @base.String("header_sha256") == HeaderHash(merge.Base)
                 ? Array.Empty<string>() : [$"{FileName} names another base"],
             .. adapters.Select(a => (a.String("sha256"), a.Number("weight")))
                 .SequenceEqual(merge.Steps.Select(s => ((string?)HashOf(s.Adapter), (double?)s.Weight)))
@@ -83,6 +98,7 @@ internal static class MergeRecord
         {
             ["id"] = HubCache.NameOf(step.Adapter.Path),
             ["commit"] = HubCache.CommitOf(step.Adapter.Path),
+            ["bytes"] = step.Adapter.Weights.Tensors[0].File.Length,
             ["sha256"] = HashOf(step.Adapter),
             ["weight"] = step.Weight,
         };
@@ -94,7 +110,31 @@ internal static class MergeRecord
         return json;
     }
 
-    private static JsonObject? Read(string directory)
+    // The number of adapters of each merge, and the strengths of all that was merged so far. Null where there is nothing to say.
+    private static JsonArray? Merges(WritePlan plan)
+    {
+        var strengths = plan.Tensors.ToDictionary(t => t.Tensor.Ordinal, t => t.Tensor.Strength);
+        var last = StrengthRules.For(plan.Merge.Tensors, t => strengths.GetValueOrDefault(t.Ordinal, 1));
+        return plan.Merge.Earlier.IsEmpty && last.Count == 0 ? null : new JsonArray(
+        [
+            .. plan.Merge.Earlier.Select(e => Merge(e.Adapters, e.Strength)),
+            Merge(plan.Merge.Steps.Length - plan.Merge.Earlier.Sum(e => e.Adapters), last),
+        ]);
+
+        static JsonObject Merge(int adapters, IReadOnlyList<StrengthRule> rules)
+        {
+            var json = new JsonObject { ["adapters"] = adapters };
+            if (StrengthRules.ToJson(rules) is { } strength)
+            {
+                json["strength"] = strength;
+            }
+
+            return json;
+        }
+    }
+
+    /// <summary>A model's record; null if it has none.</summary>
+    public static JsonObject? Read(string directory)
     {
         var path = Path.Combine(directory, FileName);
         return File.Exists(path) ? JsonFile.Read(path, MergeError.InvalidModel) : null;
@@ -116,17 +156,38 @@ internal static class MergeRecord
         .. (record["base"] as JsonObject)?["merge"] is JsonObject before ? Adapters(before) : [],
     ];
 
-    private static string HashOf(AdapterDirectory adapter) => adapter.Hash.GetAwaiter().GetResult();
+    /// <summary>The hash of an adapter's weights.</summary>
+    public static string HashOf(AdapterDirectory adapter) => adapter.Hash.GetAwaiter().GetResult();
 
-    // The same for the same tensors, however they are cut into files.
-    private static string Fingerprint(ModelDirectory model)
+    /// <summary>The hash of names, dtypes and shapes: the same however the tensors are cut into files.</summary>
+    public static string HeaderHash(ModelDirectory model)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        foreach (var tensor in model.Checkpoint.Tensors.OrderBy(t => t.Name, StringComparer.Ordinal))
+        foreach (var tensor in Sorted(model))
         {
             hash.AppendData(Encoding.UTF8.GetBytes($"{tensor.Name} {tensor.Type} {tensor.Shape.Text()}\n"));
         }
 
         return Convert.ToHexStringLower(hash.GetHashAndReset());
     }
+
+    /// <summary>The hash of the middle of some tensors: what tells a model from another of the same shapes.</summary>
+    public static string SampleHash(ModelDirectory model)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        using var files = new InputFiles();
+        var tensors = Sorted(model).ToList();
+        for (var i = 0; i < Math.Min(Samples, tensors.Count); i++)
+        {
+            var tensor = tensors[(int)((long)i * tensors.Count / Math.Min(Samples, tensors.Count))];
+            var bytes = new byte[Math.Min(SampleBytes, tensor.Length)];
+            files.Read(tensor, (tensor.Length - bytes.Length) / 2, bytes);
+            hash.AppendData(bytes);
+        }
+
+        return Convert.ToHexStringLower(hash.GetHashAndReset());
+    }
+
+    private static IEnumerable<StoredTensor> Sorted(ModelDirectory model) =>
+        model.Checkpoint.Tensors.OrderBy(t => t.Name, StringComparer.Ordinal);
 }

@@ -18,6 +18,7 @@ internal sealed class PlanDraft
         Targets = [.. start.Targets];
         Warnings = [.. start.Warnings];
         Config = start.Config;
+        Earlier = start.Earlier;
         Options = (options ?? new PlanOptions()).Validated();
         FirstStep = Steps.Count;
         Index();
@@ -31,6 +32,9 @@ internal sealed class PlanDraft
 
     /// <summary>The adapters, the one that is being placed included.</summary>
     public List<AdapterStep> Steps { get; }
+
+    /// <summary>The merges that this one is on top of.</summary>
+    public ImmutableArray<EarlierMerge> Earlier { get; }
 
     /// <summary>What became of the adapters' tensors.</summary>
     public List<AdapterTarget> Targets { get; }
@@ -135,7 +139,11 @@ internal sealed class PlanDraft
 
         FollowVocabulary();
         var tensors = Tensors.Select((t, ordinal) => t with { Ordinal = ordinal });
-        return new MergePlan(Base, [.. Steps], [.. tensors], [.. Targets], [.. Warnings], Config) { NameRules = Names.Rules };
+        return new MergePlan(Base, [.. Steps], [.. tensors], [.. Targets], [.. Warnings], Config)
+        {
+            NameRules = Names.Rules,
+            Earlier = Earlier,
+        };
     }
 
     private bool IsHead(string name) => Names.Class.Tied.TryGetValue(Names.AtRunTime(name), out var source)

@@ -36,7 +36,7 @@ internal sealed record PlanOptions
     /// <summary>The options that are set, as merge.json has them.</summary>
     internal JsonObject Described => new(new (string Name, JsonNode? Value)[]
     {
-        ("combination", Density is null ? null : Combination.Name()), ("density", Density), ("seed", Density is null ? null : Seed),
+        ("combination_type", Density is null ? null : Combination.Name()), ("density", Density), ("seed", Density is null ? null : Seed),
         ("moe_orientation", MoeOrientation?.ToString()), ("moe_lora_layout", MoeLoraLayout?.ToString()),
         ("base_is_residual", BaseIsResidual ? true : null), ("keep_tied", KeepTied ? true : null),
         ("allow_merged_base", AllowMergedBase ? true : null),

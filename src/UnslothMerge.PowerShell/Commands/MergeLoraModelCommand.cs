@@ -1,3 +1,4 @@
+using UnslothMerge.Recipes;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.PowerShell.Commands;
@@ -6,13 +7,15 @@ namespace UnslothMerge.PowerShell.Commands;
 // the input whenever only -Adapter is given, and then cannot bind the tensors of another merge. Nothing else may be mandatory in it, so
 // that a plan can still bind by its properties.
 
-/// <summary>Plans the merge of adapters into a base and emits one lazy object per tensor. Saving computes them.</summary>
-[Cmdlet(VerbsData.Merge, "LoraModel", DefaultParameterSetName = PipelineSet)]
-[OutputType(typeof(MergeTensor))]
+/// <summary>Plans the merge of adapters into a base and emits one lazy object per tensor. Saving computes them. A recipe with an output is
+/// saved.</summary>
+[Cmdlet(VerbsData.Merge, "LoraModel", DefaultParameterSetName = PipelineSet, SupportsShouldProcess = true)]
+[OutputType(typeof(MergeTensor), typeof(SavedModelShard))]
 public sealed class MergeLoraModelCommand : DeltaCommand
 {
     private const string BaseSet = "Base";
     private const string PipelineSet = "Pipeline";
+    private const string RecipeSet = "Recipe";
     private readonly MergeInput _input = new();
 
     /// <summary>The directory of the base model.</summary>
@@ -38,9 +41,19 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     [Parameter(Mandatory = true, ParameterSetName = PipelineSet, ValueFromPipeline = true)]
     public MergeTensor? InputObject { get; set; }
 
+    /// <summary>A YAML or JSON file that says base, adapters, strengths and output. Its paths are relative to it.</summary>
+    [Parameter(Mandatory = true, ParameterSetName = RecipeSet)]
+    [ValidateNotNullOrEmpty]
+    public string Recipe { get; set; } = "";
+
     protected override void BeginProcessing()
     {
         base.BeginProcessing();
+        if (ParameterSetName == RecipeSet && DeltaParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
+        {
+            Refuse(parameter, $"-{parameter} belongs in the recipe.", $"Write it there as {RecipeOutput.Snake(parameter)}.");
+        }
+
         Kernels.Prepare();
 
         // A plan from the pipeline may have no adapters; a list that was given and turned out empty is a slip that would save the plain
@@ -66,6 +79,12 @@ public sealed class MergeLoraModelCommand : DeltaCommand
             return;
         }
 
+        if (ParameterSetName == RecipeSet)
+        {
+            RunRecipe();
+            return;
+        }
+
         var path = ResolveOne(Base, nameof(Base));
         Emit(Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), Steps(), Options)));
     }
@@ -83,10 +102,46 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         Emit(extended, t => !left.Contains(t.Name), plan.Warnings.Length);
     }
 
+    private void RunRecipe()
+    {
+        var file = ResolveOne(Recipe, nameof(Recipe));
+        var recipe = Engine(() => MergeRecipe.Read(file));
+        var output = recipe.Output is null ? null : Engine(() => RecipeOutput.Parameters(recipe, this, p => InRecipe(file, p)));
+        var planned = Engine(() => recipe.Plan((path, _) => InRecipe(file, path)));
+        Describe(planned.Plan);
+        var tensors = planned.Plan.Tensors.Select(t => planned.Strengths.TryGetValue(t.Ordinal, out var strength)
+            ? new MergeTensor(planned.Plan, t) { Strength = strength } : new MergeTensor(planned.Plan, t));
+        if (output is null)
+        {
+            WriteObject(tensors, enumerateCollection: true);
+        }
+        else
+        {
+            SavePipeline.Run(this, output, tensors);
+        }
+    }
+
+    // Beside the recipe, unless only the Hub's cache has it.
+    private string InRecipe(string file, string path)
+    {
+        var isRelative = !Path.IsPathRooted(path) && !path.StartsWith('~') && !SessionState.Path.IsPSAbsolute(path, out _);
+        var given = isRelative ? Path.Combine(Path.GetDirectoryName(file)!, path) : Unresolved(path, nameof(Recipe));
+        return isRelative && !Path.Exists(given) && HubCache.Find(path) is { } snapshot ? snapshot : Path.GetFullPath(given);
+    }
+
     private IReadOnlyList<AdapterStep> Steps() => MergeInput.Steps(ResolveSome(Adapter ?? [], nameof(Adapter)), Weight);
 
     // Warnings that an earlier command of the pipeline has shown are not shown again.
     private void Emit(MergePlan plan, Func<LogicalTensor, bool>? filter = null, int shown = 0)
+    {
+        Describe(plan, shown);
+        foreach (var tensor in plan.Tensors.Where(filter ?? (_ => true)))
+        {
+            WriteObject(new MergeTensor(plan, tensor));
+        }
+    }
+
+    private void Describe(MergePlan plan, int shown = 0)
     {
         foreach (var warning in plan.Warnings.Skip(shown))
         {
@@ -102,9 +157,5 @@ public sealed class MergeLoraModelCommand : DeltaCommand
             $"Base '{plan.Base.Path}' ({plan.Base.Title}), {plan.Tensors.Length} tensors, {plan.Tensors.Count(t => t.IsChanged)} of them " +
             $"changed by {plan.Steps.Length} adapter(s).");
         WriteVerbose($"Names: {plan.NameRules}.");
-        foreach (var tensor in plan.Tensors.Where(filter ?? (_ => true)))
-        {
-            WriteObject(new MergeTensor(plan, tensor));
-        }
     }
 }

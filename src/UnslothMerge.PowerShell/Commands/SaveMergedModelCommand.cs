@@ -123,7 +123,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             }
         });
         var extras = Prepared(() => ModelExtras.ForAdapter(plan, target, options));
-        if (Confirm(SaveDescription.OfAdapter(plan, extras), target))
+        if (Confirm(Engine(() => SaveDescription.OfAdapter(plan, extras)), target))
         {
             WriteObject(new SavedModelShard(Engine(() => AdapterSaver.Save(plan, extras, target, !NoSync)), TimeSpan.Zero));
         }
@@ -137,7 +137,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         using var device = OpenDevice(write);
         var memory = ExecutionPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
         Engine(memory.RequireFit);
-        var description = SaveDescription.OfModel(write, Method, extras);
+        var description = Engine(() => SaveDescription.OfModel(write, Method, extras));
         if (!Confirm(description, target))
         {
             return;

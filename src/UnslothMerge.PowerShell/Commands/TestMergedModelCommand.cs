@@ -1,3 +1,4 @@
+using UnslothMerge.Recipes;
 using UnslothMerge.Verification;
 
 namespace UnslothMerge.PowerShell.Commands;
@@ -11,16 +12,11 @@ public sealed class TestMergedModelCommand : DeltaCommand
     private const string BaseSet = "Base";
     private const string PipelineSet = "Pipeline";
 
-    private static readonly string[] DeltaParameters =
-        [
-            nameof(CombinationType), nameof(Density), nameof(Seed), nameof(KeepTied), nameof(BaseIsResidual), nameof(AllowMergedBase),
-            nameof(MoeOrientation), nameof(MoeLoraLayout)];
-
     private readonly MergeInput _input = new();
     private readonly List<string> _models = [];
 
     /// <summary>The directory of the saved model, or one of its files.</summary>
-    [Parameter(Mandatory = true, Position = 0, ParameterSetName = PipelineSet)]
+    [Parameter(Mandatory = true, Position = 0, ParameterSetName = PipelineSet, ValueFromPipelineByPropertyName = true)]
     [Parameter(
         Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
     [Alias("PSPath", "Destination")]
@@ -28,7 +24,8 @@ public sealed class TestMergedModelCommand : DeltaCommand
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Path { get; set; } = "";
 
-    /// <summary>The tensors of Merge-LoraModel that the model should contain. Only these are checked.</summary>
+    /// <summary>The tensors of Merge-LoraModel that the model should contain. Only these are checked. Without them, and without -Base, the
+    /// merge is the one that merge.json of the model names.</summary>
     [Parameter(ParameterSetName = PipelineSet, ValueFromPipeline = true)]
     [AllowNull]
     public PSObject? InputObject { get; set; }
@@ -70,7 +67,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
 
     protected override void ProcessRecord()
     {
-        if (ParameterSetName == PipelineSet && MyInvocation.ExpectingInput)
+        if (ParameterSetName == PipelineSet && MyInvocation.ExpectingInput && InputObject?.BaseObject is not SavedModelShard)
         {
             Engine(() => _input.Add(InputObject));
         }
@@ -86,12 +83,19 @@ public sealed class TestMergedModelCommand : DeltaCommand
 
     protected override void EndProcessing()
     {
-        var (plan, tensors) = ParameterSetName == PipelineSet ? FromPipeline() : FromBase();
+        (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors)? merge =
+            ParameterSetName == BaseSet ? FromBase() : _input.Plan is { } plan ? FromPipeline(plan) : null;
         var passed = true;
         foreach (var model in _models)
         {
             // A model that is not there has not passed: -Quiet must say so to whoever asks in a condition.
-            var tested = TryEngine(() => Test(plan, tensors, model), out var checks);
+            var tested = TryEngine(
+                () =>
+                {
+                    var (plan, tensors) = merge ?? FromRecord(model);
+                    return Test(plan, tensors, model);
+                },
+                out var checks);
             passed &= tested && checks.All(c => c.Passed == true);
             if (tested && !Quiet)
             {
@@ -123,24 +127,30 @@ public sealed class TestMergedModelCommand : DeltaCommand
         }
     }
 
-    private (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors) FromPipeline()
+    private (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors) FromPipeline(MergePlan plan)
     {
-        if (_input.Plan is not { } plan)
-        {
-            Refuse(
-                nameof(InputObject), "There is nothing to compare the model with.",
-                "Pipe the output of Merge-LoraModel here, or give -Base and -Adapter.");
-            throw new System.Diagnostics.UnreachableException();
-        }
+        RequireNoOptions("what comes from the pipeline is planned already");
+        return (plan, Engine(() => _input.Select(allowPartial: true, Path)));
+    }
 
+    private (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors) FromRecord(string model)
+    {
+        RequireNoOptions("merge.json of the model says what was merged");
+        var merge = RecordedMerge.Plan(model, Unresolved(".", nameof(Path)));
+        WriteVerbose(
+            $"merge.json names the base '{merge.Plan.Base.Path}' and the adapters "
+            + $"'{string.Join("', '", merge.Plan.Steps.Select(s => s.Adapter.Path))}'.");
+        return merge;
+    }
+
+    private void RequireNoOptions(string why)
+    {
         if (DeltaParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
         {
             Refuse(
-                parameter, $"-{parameter} belongs to Merge-LoraModel: what comes from the pipeline is planned already.",
+                parameter, $"-{parameter} belongs to Merge-LoraModel: {why}.",
                 $"Give -{parameter} to Merge-LoraModel, or give -Base and -Adapter here.");
         }
-
-        return (plan, Engine(() => _input.Select(allowPartial: true, Path)));
     }
 
     private (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors) FromBase()

@@ -3,6 +3,12 @@ namespace UnslothMerge.PowerShell.Common;
 /// <summary>The parameters of the deltas, for merging and testing.</summary>
 public abstract class DeltaCommand : EngineCommand
 {
+    /// <summary>The names of the parameters.</summary>
+    private protected static readonly string[] DeltaParameters =
+        [
+            nameof(CombinationType), nameof(Density), nameof(Seed), nameof(KeepTied), nameof(BaseIsResidual), nameof(AllowMergedBase),
+            nameof(MoeOrientation), nameof(MoeLoraLayout)];
+
     /// <summary>How the deltas of several adapters of a tensor are combined.</summary>
     [Parameter]
     public CombinationType CombinationType { get; set; } = CombinationType.sum;

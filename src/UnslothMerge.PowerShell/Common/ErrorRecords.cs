@@ -50,8 +50,10 @@ internal static class ErrorRecords
 
     private static ErrorCategory CategoryOf(MergeError error) => error switch
     {
-        MergeError.InvalidModel or MergeError.InvalidAdapter or MergeError.InvalidSafetensors => ErrorCategory.InvalidData,
+        MergeError.InvalidModel or MergeError.InvalidAdapter or MergeError.InvalidSafetensors or MergeError.InvalidRecipe =>
+            ErrorCategory.InvalidData,
         MergeError.UnsupportedAdapter or MergeError.UnsupportedFormat => ErrorCategory.NotImplemented,
+        MergeError.SourceNotFound => ErrorCategory.ObjectNotFound,
         MergeError.AdapterDoesNotFit => ErrorCategory.InvalidData,
         MergeError.MergedBase or MergeError.InvalidArgument or MergeError.InvalidOption or MergeError.IncompleteModel =>
             ErrorCategory.InvalidArgument,

@@ -1,0 +1,117 @@
+using UnslothMerge.Recipes;
+
+namespace UnslothMerge.PowerShell.Commands;
+
+/// <summary>Writes a merge as a recipe: a YAML or JSON file that Merge-LoraModel -Recipe runs.</summary>
+[Cmdlet(VerbsData.Export, "MergeRecipe", SupportsShouldProcess = true)]
+[OutputType(typeof(FileInfo))]
+public sealed class ExportMergeRecipeCommand : EngineCommand
+{
+    private readonly MergeInput _input = new();
+
+    /// <summary>The file: JSON if its name ends in .json, else YAML.</summary>
+    [Parameter(Mandatory = true, Position = 0)]
+    [ValidateNotNullOrEmpty]
+    public string Path { get; set; } = "";
+
+    /// <summary>The tensors of Merge-LoraModel, with their strengths.</summary>
+    [Parameter(Mandatory = true, ValueFromPipeline = true)]
+    [AllowNull]
+    public PSObject? InputObject { get; set; }
+
+    /// <summary>The directory that the recipe saves the model to. Without it, Merge-LoraModel -Recipe emits tensors for
+    /// Save-MergedModel.</summary>
+    [Parameter]
+    [Alias("SaveDirectory", "OutputPath")]
+    [ValidateNotNullOrEmpty]
+    public string? Destination { get; set; }
+
+    /// <summary>What the recipe saves.</summary>
+    [Parameter]
+    [Alias("SaveMethod")]
+    [SaveMethodSpelling]
+    public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
+
+    /// <summary>The maximum size of a shard that the recipe saves.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string MaxShardSize { get; set; } = OutputOptions.DefaultMaxShardSize;
+
+    /// <summary>Replaces a file.</summary>
+    [Parameter]
+    public SwitchParameter Force { get; set; }
+
+    protected override void BeginProcessing()
+    {
+        if (Destination is null
+            && new[] { nameof(Method), nameof(MaxShardSize) }.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
+        {
+            Refuse(parameter, $"-{parameter} says how a model is saved, but the recipe has no destination.", "Give -Destination.");
+        }
+    }
+
+    protected override void ProcessRecord() => Engine(() => _input.Add(InputObject));
+
+    protected override void EndProcessing()
+    {
+        if (_input.Plan is not { } plan)
+        {
+            Refuse(nameof(InputObject), "There is no merge to describe.", "Pipe the output of Merge-LoraModel here.");
+            return;
+        }
+
+        var file = Unresolved(Path, nameof(Path));
+        var folder = System.IO.Path.GetDirectoryName(file)!;
+        var text = Engine(() =>
+        {
+            _ = _input.Select(allowPartial: false, file);
+            var strengths = _input.Strengths;
+            var recipe = MergeRecipe.Of(file, plan, t => strengths.GetValueOrDefault(t.Ordinal, 1), d => NameIn(folder, d));
+            return (recipe with { Output = Output(folder) }).Text();
+        });
+        if (File.Exists(file) && !Force)
+        {
+            Engine(() => throw new MergeException(
+                MergeError.InvalidDestination, $"The file '{file}' is there already.", file, "Use -Force to replace it."));
+        }
+
+        if (ShouldProcess(file, "Write a recipe"))
+        {
+            Engine(() => File.WriteAllText(file, text));
+            WriteObject(new FileInfo(file));
+        }
+    }
+
+    private JsonObject? Output(string folder)
+    {
+        if (Destination is null)
+        {
+            return null;
+        }
+
+        var output = new JsonObject
+        {
+            ["path"] = NameIn(folder, Unresolved(Destination, nameof(Destination))),
+            [RecipeOutput.Snake(nameof(Method))] = Method.ToString(),
+        };
+        if (MyInvocation.BoundParameters.ContainsKey(nameof(MaxShardSize)))
+        {
+            output[RecipeOutput.Snake(nameof(MaxShardSize))] = MaxShardSize;
+        }
+
+        return output;
+    }
+
+    // What is below the recipe or beside it moves with it; a model of the cache has its name.
+    private static string NameIn(string folder, string directory)
+    {
+        if (HubCache.NameOf(directory) is { } name && HubCache.Find(name) == directory)
+        {
+            return name;
+        }
+
+        var relative = System.IO.Path.GetRelativePath(folder, directory).Replace('\\', '/');
+        return System.IO.Path.IsPathRooted(relative) || relative.StartsWith("../../", StringComparison.Ordinal) ? directory
+            : relative.StartsWith('.') ? relative : $"./{relative}";
+    }
+}
