@@ -134,7 +134,7 @@ Describe 'How a model is saved' {
 
     It 'refuses what a parameter does not take' {
         $out = Join-Path $TestDrive 'never'
-        { Merge-LoraModel $base | Save-MergedModel $out -Method gguf } | Should -Throw -ErrorId 'CannotConvertArgumentNoMessage,*'
+        { Merge-LoraModel $base | Save-MergedModel $out -Method gguf } | Should -Throw '*llama.cpp*' -ErrorId 'InvalidOption,*'
         { Merge-LoraModel $base | Save-MergedModel $out -DType int4 } | Should -Throw -ErrorId 'ParameterArgumentValidationError,*'
         { Merge-LoraModel $base | Save-MergedModel $out -ThrottleLimit 0 } | Should -Throw -ErrorId 'ParameterArgumentValidationError,*'
         { Merge-LoraModel $base | Save-MergedModel $out -Destinatoin x } | Should -Throw '*Destinatoin*' -ErrorId 'NamedParameterNotFound,*'
