@@ -55,6 +55,9 @@ internal enum MergeError
     /// <summary>The device that was asked for is not there, or libtorch cannot be used.</summary>
     DeviceUnavailable,
 
+    /// <summary>The process was told to end.</summary>
+    Stopped,
+
     /// <summary>A repository, revision or file is not on the Hub, or may not be seen.</summary>
     HubNotFound,
 

@@ -67,6 +67,16 @@ Describe 'Where a model is saved' {
         Get-FileName $folder | Should -Be 'out'
     }
 
+    It 'has nothing of an interrupted save beside it once the next has ended' {
+        $folder = Join-Path $TestDrive 'resumed'
+        $null = New-Item "$folder/.out.unslothmerge/model" -ItemType Directory
+        Set-Content "$folder/.out.unslothmerge/model/model-00001-of-00002.safetensors" 'cut short'
+        $null = Merge-LoraModel $base $adapter |
+            Save-MergedModel "$folder/out" -Restart -WarningVariable left -WarningAction SilentlyContinue
+        $left | Should -Match 'interrupted save.*is removed'
+        Get-FileName $folder | Should -Be 'out'
+    }
+
     It 'has nothing in it or beside it after a failure' {
         $folder = New-Item (Join-Path $TestDrive 'failed') -ItemType Directory
         $bad = Get-Adapter 'refuse-overflow'

@@ -113,6 +113,21 @@ internal sealed class TinyModel(string config, params TinyTensor[] tensors)
         return ModelSaver.Save(extras, destination, run, progress, stop ?? CancellationToken.None);
     }
 
+    /// <summary>Saves a plan, flushed, on a disk, with or without force.</summary>
+    public static IReadOnlyList<SavedShard> SaveOn(IDisk disk, WritePlan plan, string output, bool force = false, bool restart = false,
+        Action<string>? note = null, int workers = 1, CancellationToken? stop = null)
+    {
+        var destination = Destination.Check(output, [("base", plan.Merge.Base.Path)], force);
+        var run = new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: true)
+        {
+            Disk = disk,
+            Restart = restart,
+            Note = note ?? (_ => { }),
+        };
+        var extras = ModelExtras.For(plan, destination, "merged_16bit", new ExtrasOptions());
+        return ModelSaver.Save(extras, destination, run, null, stop ?? CancellationToken.None);
+    }
+
     /// <summary>Saves a plan's one adapter by itself.</summary>
     public static void SaveAdapter(MergePlan plan, string output)
     {
@@ -143,9 +158,10 @@ internal sealed class TinyModel(string config, params TinyTensor[] tensors)
             StringComparer.Ordinal);
     }
 
-    /// <summary>Everything in a directory: relative path and hash of each file, in order.</summary>
-    public static string Fingerprint(string directory) =>
+    /// <summary>Everything in a directory, but for some path: relative path and hash of each file, in order.</summary>
+    public static string Fingerprint(string directory, string? but = null) =>
         string.Join('\n', Directory.EnumerateFiles(directory, "*", SearchOption.AllDirectories)
+        .Where(f => but is null || !f.Contains(but, StringComparison.Ordinal))
         .Select(f => $"{Path.GetRelativePath(directory, f)} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(f)))}")
         .Order(StringComparer.Ordinal));
 

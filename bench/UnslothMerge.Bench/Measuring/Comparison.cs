@@ -48,7 +48,7 @@ internal static class Comparison
             }
 
             // The file system has forgotten the output before the next one starts.
-            Durable.FlushDirectory(directory);
+            SystemDisk.Instance.FlushDirectory(directory);
         }
     }
 }

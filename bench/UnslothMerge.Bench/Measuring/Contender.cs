@@ -12,7 +12,7 @@ internal abstract record Contender(string Name, bool Sync)
         var clock = Stopwatch.StartNew();
         if (Sync)
         {
-            Durable.FlushTree(output);
+            SystemDisk.Instance.FlushTree(output);
         }
 
         return clock.Elapsed.TotalSeconds;

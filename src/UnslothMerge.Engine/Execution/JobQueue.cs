@@ -75,7 +75,7 @@ internal sealed class JobQueue<T>(ImmutableArray<T> jobs, long residentBytes)
     {
         lock (_gate)
         {
-            _resident -= job.ReleaseResident();
+            _resident -= job.ResidentBytes;
             Monitor.PulseAll(_gate);
         }
     }

@@ -6,7 +6,7 @@ namespace UnslothMerge.Execution;
 /// <summary>Writes a shard. Linux serializes the writes to a file, and threads wait, often in a busy loop. Here a thread that finds another
 /// one writing queues a copy of its bytes for that thread and continues. Whole pages bypass the page cache while the disk is fast enough.
 /// Without a free buffer threads wait for each other.</summary>
-internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers buffers, DirectWrites? direct) : IDisposable
+internal sealed class ShardWriter(IDisk disk, SafeFileHandle handle, PieceBuffers buffers, DirectWrites? direct) : IDisposable
 {
     // The size in which cp writes. Larger blocks are faster while the page cache finds contiguous memory; with little or fragmented
     // memory a write then takes three times as long.
@@ -35,9 +35,35 @@ internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers buffers, D
     }
 
     /// <summary>Starts writing the bytes from the page cache to the disk.</summary>
-    public void BeginFlush() => Durable.BeginFlush(handle);
+    public void BeginFlush() => disk.BeginFlush(handle);
+
+    /// <summary>Waits until all is written that threads which have left <see cref="Write"/> brought.</summary>
+    public void Drain(CancellationToken stop)
+    {
+        while (IsBusy)
+        {
+            stop.ThrowIfCancellationRequested();
+            Thread.Sleep(1);
+        }
+
+        if (_direct is not null)
+        {
+            direct!.Drain(_direct, stop);
+        }
+    }
 
     public void Dispose() => _direct?.Dispose();
+
+    private bool IsBusy
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _isBusy;
+            }
+        }
+    }
 
     private void WriteOrQueue(long at, ReadOnlySpan<byte> bytes)
     {
@@ -108,7 +134,7 @@ internal sealed class ShardWriter(SafeFileHandle handle, PieceBuffers buffers, D
         while (!bytes.IsEmpty)
         {
             var block = bytes[..(int)Math.Min(bytes.Length, BlockBytes - (at % BlockBytes))];
-            RandomAccess.Write(handle, block, at);
+            disk.Write(handle, block, at);
             bytes = bytes[block.Length..];
             at += block.Length;
         }

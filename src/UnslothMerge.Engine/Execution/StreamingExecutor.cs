@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 using UnslothMerge.Devices;
 using UnslothMerge.IO;
@@ -6,8 +7,8 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Execution;
 
 /// <summary>Writes the tensors of a plan into open shards. Each worker takes one piece after the other, with reads, memory and writes of
-/// its own; workers share only the factors of a tensor. Device workers do the same with the tensors that the device merges. The caller's
-/// thread waits, reports progress and can cancel.</summary>
+/// its own; workers share only the factors of a tensor. Device workers do the same with the tensors that the device merges. One more thread
+/// finishes shards that are written. The caller's thread waits, reports progress and can cancel.</summary>
 internal sealed class StreamingExecutor
 {
     // Large enough for few calls, small enough for the disk to write while the next bytes are computed.
@@ -22,9 +23,12 @@ internal sealed class StreamingExecutor
     private readonly ImmutableArray<TensorJob> _jobs;
     private readonly JobQueue<CoreJob> _coreJobs;
     private readonly JobQueue<DeviceJob> _deviceJobs;
+    private readonly Dictionary<ShardFile, OpenShard> _shards;
+    private readonly Action<ShardFile, IReadOnlyList<TensorResult>> _finish;
+    private readonly BlockingCollection<OpenShard> _written = [];
     private readonly Dictionary<string, SharedSurvey> _surveys = new(StringComparer.Ordinal);
     private readonly long _toSurvey;
-    private long _written;
+    private long _bytes;
     private long _surveyed;
     private volatile TensorJob? _current;
     private int _deviceWorkers;
@@ -32,34 +36,37 @@ internal sealed class StreamingExecutor
 
     private StreamingExecutor(
         ExecutionPlan plan,
-        IReadOnlyList<ShardWriter> shards,
+        IReadOnlyList<(ShardFile File, ShardWriter Writer)> shards,
         InputFiles files,
         DeviceRun? device,
         bool flush,
+        Action<ShardFile, IReadOnlyList<TensorResult>> finish,
         CancellationToken cancellation)
     {
         _plan = plan;
         _device = device;
         _flush = flush;
+        _finish = finish;
+        _bytes = plan.Write.Bytes - shards.Sum(s => s.File.Shard.Layout.Length);
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var batches = new DeviceBatches();
-        var outputs = plan.Write.Shards.SelectMany((shard, i) => shard.Tensors.Select(t => (t, ShardOutput.Of(t, shard, shards[i]))))
-            .ToList();
-        var sets = outputs.Where(o => o.t.Sink.SurveySet is not null).ToLookup(o => o.t.Sink.SurveySet!, StringComparer.Ordinal);
-        _toSurvey = sets.SelectMany(s => s).Sum(o => o.t.Bytes);
-        _jobs = [.. outputs.SelectMany(o => JobsOf(o.t, o.Item2))];
+        var sets = plan.Write.Tensors.Where(t => t.Sink.SurveySet is not null).ToLookup(t => t.Sink.SurveySet!, StringComparer.Ordinal);
+        _jobs = [.. shards.SelectMany(s => s.File.Shard.Tensors.SelectMany(t => JobsOf(t, ShardOutput.Of(t, s.File, s.Writer))))];
+        _toSurvey = sets.Where(s => _surveys.ContainsKey(s.Key)).SelectMany(s => s).Sum(t => t.Bytes);
+        var written = _jobs.Where(j => j is not SurveyJob).ToLookup(j => j.File);
+        _shards = shards.ToDictionary(s => s.File, s => new OpenShard(s.File, s.Writer, [.. written[s.File]]));
         _coreJobs = new JobQueue<CoreJob>([.. _jobs.OfType<CoreJob>()], plan.ResidentBytes);
         _deviceJobs = new JobQueue<DeviceJob>([.. _jobs.OfType<DeviceJob>()], device?.Plan.ResidentBytes ?? 0);
 
-        // Before the first tensor of a set all of it is surveyed, wherever it is written.
+        // Before the first tensor of a set all of it is surveyed, wherever it is written, or was by an earlier save.
         IEnumerable<TensorJob> JobsOf(WriteTensor tensor, ShardOutput output)
         {
             if (tensor.Sink.SurveySet is { } set && !_surveys.ContainsKey(set))
             {
                 var survey = _surveys[set] = new SharedSurvey(sets[set].Count());
-                foreach (var (member, place) in sets[set])
+                foreach (var member in sets[set])
                 {
-                    yield return new SurveyJob(member, place, files, survey, plan.Workers);
+                    yield return new SurveyJob(member, output, files, survey, plan.Workers);
                 }
             }
 
@@ -73,30 +80,30 @@ internal sealed class StreamingExecutor
                 tensor, output, files, tensor.Sink.SurveySet is { } set ? _surveys[set] : null, plan.Workers);
     }
 
-    /// <summary>Writes all tensors, to one open file per shard of the plan, and returns the results in the order of the shards. Files that
-    /// will be flushed are written to the disk meanwhile. Progress is reported on this thread, about ten times a second.</summary>
-    public static IReadOnlyList<TensorResult> Run(
+    /// <summary>Writes the tensors of some of the plan's shards, to an open file each. Each shard that is written whole is handed on with
+    /// its results, in the order of its tensors, on another thread. Files that will be flushed are written to the disk meanwhile. Progress
+    /// is reported on this thread, about ten times a second.</summary>
+    public static void Run(
         ExecutionPlan plan,
-        IReadOnlyList<SafeFileHandle> shards,
-        DeviceRun? device,
-        bool flush,
+        IReadOnlyList<ShardFile> shards,
+        RunOptions options,
+        Action<ShardFile, IReadOnlyList<TensorResult>> finish,
         IProgress<MergeProgress>? progress,
         CancellationToken cancellation)
     {
         using var files = new InputFiles(plan.SharedBytes);
         using var buffers = new PieceBuffers(plan.BufferCount, plan.PieceBytes);
-        using var direct = DirectWrites.Prepare(buffers);
-        var writers = shards.Select(s => new ShardWriter(s, buffers, direct)).ToList();
-        var executor = new StreamingExecutor(plan, writers, files, device, flush, cancellation);
+        using var direct = options.Disk.AllowsDirectWrites ? DirectWrites.Prepare(buffers) : null;
+        var writers = shards.Select(s => new ShardWriter(options.Disk, s.Handle, buffers, direct)).ToList();
+        var executor = new StreamingExecutor(plan, [.. shards.Zip(writers)], files, options.Device, options.Sync, finish, cancellation);
         try
         {
             executor.Run(progress);
-            direct?.Wait();
             cancellation.ThrowIfCancellationRequested();
-            return [.. executor._jobs.Where(j => j is not SurveyJob).Select(j => j.Result)];
         }
         finally
         {
+            executor._written.Dispose();
             executor._stop.Dispose();
             foreach (var job in executor._jobs)
             {
@@ -116,40 +123,56 @@ internal sealed class StreamingExecutor
     private void Run(IProgress<MergeProgress>? progress)
     {
         var deviceWorkers = _deviceWorkers = _device?.Plan.Workers ?? 0;
+        foreach (var shard in _shards.Values.Where(s => s.IsWritten))
+        {
+            _written.Add(shard);
+        }
+
         var threads = new Thread[_plan.Workers + deviceWorkers];
         for (var i = 0; i < threads.Length; i++)
         {
-            threads[i] = new Thread(i < deviceWorkers ? RunDeviceWorker : RunWorker) { IsBackground = true, Name = $"merge {i}" };
-            threads[i].Start();
+            threads[i] = Start(i < deviceWorkers ? RunDeviceWorker : RunWorker, $"merge {i}");
         }
 
+        var finisher = Start(FinishShards, "merge shards");
         try
         {
-            foreach (var thread in threads)
-            {
-                while (!thread.Join(ProgressInterval))
-                {
-                    Report(progress);
-                }
-            }
+            Array.ForEach(threads, Join);
+            _written.CompleteAdding();
+            Join(finisher);
         }
         catch
         {
-            // The progress handler may throw. The workers must end before what they use is disposed.
+            // The progress handler may throw. The threads must end before what they use is disposed.
             _stop.Cancel();
-            Array.ForEach(threads, t => t.Join());
+            Array.ForEach([.. threads, finisher], t => t.Join());
             throw;
         }
 
         _failure?.Throw();
         Report(progress);
+
+        static Thread Start(ThreadStart run, string name)
+        {
+            var thread = new Thread(run) { IsBackground = true, Name = name };
+            thread.Start();
+            return thread;
+        }
+
+        void Join(Thread thread)
+        {
+            while (!thread.Join(ProgressInterval))
+            {
+                Report(progress);
+            }
+        }
     }
 
     private void Report(IProgress<MergeProgress>? progress)
     {
         if (progress is not null && _current is { } job)
         {
-            progress.Report(new MergeProgress(Interlocked.Read(ref _written), _plan.Write.Bytes, job.Tensor.Name, job.Shard)
+            progress.Report(new MergeProgress(Interlocked.Read(ref _bytes), _plan.Write.Bytes, job.Tensor.Name, job.File.Shard.Name)
             {
                 Surveyed = Interlocked.Read(ref _surveyed),
                 ToSurvey = _toSurvey,
@@ -214,18 +237,31 @@ internal sealed class StreamingExecutor
         {
             _current = job;
             var bytes = run(job, piece);
-            var written = Interlocked.Add(ref job is SurveyJob ? ref _surveyed : ref _written, bytes);
+            var written = Interlocked.Add(ref job is SurveyJob ? ref _surveyed : ref _bytes, bytes);
             if (_flush && job is not SurveyJob && written / FlushBytes > (written - bytes) / FlushBytes)
             {
                 job.BeginFlush();
             }
 
-            if (job.IsDone)
+            if (job.TryEnd())
             {
                 queue.Release(job);
+                if (job is not SurveyJob && _shards[job.File].EndJob())
+                {
+                    _written.Add(_shards[job.File]);
+                }
             }
         }
     }
+
+    private void FinishShards() => Guard(() =>
+    {
+        foreach (var shard in _written.GetConsumingEnumerable(_stop.Token))
+        {
+            shard.Writer.Drain(_stop.Token);
+            _finish(shard.File, [.. shard.Jobs.Select(j => j.Result)]);
+        }
+    });
 
     private void Guard(Action run)
     {
@@ -240,5 +276,23 @@ internal sealed class StreamingExecutor
             Interlocked.CompareExchange(ref _failure, ExceptionDispatchInfo.Capture(e), null);
             _stop.Cancel();
         }
+    }
+
+    /// <summary>A shard in work.</summary>
+    private sealed class OpenShard(ShardFile file, ShardWriter writer, ImmutableArray<TensorJob> jobs)
+    {
+        // Tensors without elements have no pieces.
+        private int _left = jobs.Count(j => j.Pieces > 0);
+
+        public ShardFile File => file;
+
+        public ShardWriter Writer => writer;
+
+        public ImmutableArray<TensorJob> Jobs => jobs;
+
+        public bool IsWritten => _left == 0;
+
+        /// <summary>Counts a tensor as done; true for the last one.</summary>
+        public bool EndJob() => Interlocked.Decrement(ref _left) == 0;
     }
 }

@@ -12,19 +12,17 @@ internal abstract class TensorJob(WriteTensor write, ShardOutput output, long pi
     private readonly TileStatistics[] _statistics = new TileStatistics[write.Verbatim is null ? pieces : 0];
     private IReadOnlyList<byte[]> _deferred = [];
     private int _unfinished = checked((int)pieces);
-    private int _released;
+    private bool _done;
+    private int _ended;
     private int _disposed;
 
     public LogicalTensor Tensor => write.Tensor;
 
-    public string Shard => output.Shard;
+    public ShardFile File => output.File;
 
     public int Pieces { get; } = checked((int)pieces);
 
     public long ResidentBytes => residentBytes;
-
-    /// <summary>True once every piece is done.</summary>
-    public bool IsDone => Volatile.Read(ref _unfinished) == 0;
 
     /// <summary>Valid once every piece is done.</summary>
     public TensorResult Result
@@ -54,8 +52,8 @@ internal abstract class TensorJob(WriteTensor write, ShardOutput output, long pi
     /// <summary>Starts writing the shard's bytes from the page cache to the disk.</summary>
     public void BeginFlush() => Output.Writer.BeginFlush();
 
-    /// <summary><see cref="ResidentBytes"/> at the first call, then 0.</summary>
-    public long ReleaseResident() => Interlocked.Exchange(ref _released, 1) == 0 ? residentBytes : 0;
+    /// <summary>True once: at the first call after every piece is done, and what follows them.</summary>
+    public bool TryEnd() => Volatile.Read(ref _done) && Interlocked.Exchange(ref _ended, 1) == 0;
 
     public void Dispose()
     {
@@ -82,6 +80,7 @@ internal abstract class TensorJob(WriteTensor write, ShardOutput output, long pi
         {
             _deferred = Finish();
             Dispose();
+            Volatile.Write(ref _done, true);
         }
     }
 

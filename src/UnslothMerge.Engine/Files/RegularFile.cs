@@ -52,14 +52,6 @@ internal static class RegularFile
         }
     }
 
-    /// <summary>Copies a file to a new one, which gets the mode that the process gives new files.</summary>
-    public static void Copy(string path, string target)
-    {
-        using var source = new FileStream(Open(path), FileAccess.Read, bufferSize: 0);
-        using var copy = new FileStream(target, FileMode.CreateNew, FileAccess.Write);
-        source.CopyTo(copy);
-    }
-
     private static string Name(FileKind kind) => kind switch
     {
         FileKind.Directory => "directory",

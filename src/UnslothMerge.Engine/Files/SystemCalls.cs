@@ -41,6 +41,11 @@ internal static unsafe partial class SystemCalls
             _ => default,
         };
 
+    /// <summary>True if the process was started to live on when its terminal closes (nohup): SIGHUP is ignored.</summary>
+    public static bool IgnoresHangup => OperatingSystem.IsLinux() && File.ReadLines("/proc/self/status")
+        .Where(l => l.StartsWith("SigIgn:", StringComparison.Ordinal))
+        .Any(l => (ulong.Parse(l.AsSpan("SigIgn:".Length).Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture) & 1) != 0);
+
     [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
     public static partial nint Call(nint number, nint a, nint b, nint c, nint d, nint e);
 

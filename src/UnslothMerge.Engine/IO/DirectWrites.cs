@@ -67,6 +67,16 @@ internal sealed class DirectWrites : IDisposable
         }
     }
 
+    /// <summary>Waits for those of a file to which none is added any more.</summary>
+    public void Drain(DirectFile file, CancellationToken stop)
+    {
+        while (!IsDone(file))
+        {
+            stop.ThrowIfCancellationRequested();
+            Thread.Sleep(1);
+        }
+    }
+
     public void Dispose()
     {
         // The system reads the buffers until its writes are done, even after an error.
@@ -85,10 +95,7 @@ internal sealed class DirectWrites : IDisposable
         {
             if (Array.TrueForAll(_pending, p => p is not null))
             {
-                while (LinuxAio.TryTake(_context) is { } done)
-                {
-                    Complete(done);
-                }
+                CompleteDone();
             }
 
             var slot = Array.FindIndex(_pending, p => p is null);
@@ -99,6 +106,23 @@ internal sealed class DirectWrites : IDisposable
 
             _pending[slot] = Pending.Reserved;
             return slot;
+        }
+    }
+
+    private bool IsDone(DirectFile file)
+    {
+        lock (_gate)
+        {
+            CompleteDone();
+            return !Array.Exists(_pending, p => p?.File == file);
+        }
+    }
+
+    private void CompleteDone()
+    {
+        while (LinuxAio.TryTake(_context) is { } done)
+        {
+            Complete(done);
         }
     }
 

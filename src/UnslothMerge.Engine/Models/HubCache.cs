@@ -62,6 +62,14 @@ internal static partial class HubCache
         return NameOf(snapshot) is null ? null : Path.Combine(Path.GetDirectoryName(Path.GetDirectoryName(snapshot))!, "blobs");
     }
 
+    /// <summary>The sha256 of a file in the cache, which is the name of the file that the snapshot's link leads to; null if it is not
+    /// known.</summary>
+    public static string? HashOf(string path)
+    {
+        var name = BlobsOf(Path.GetDirectoryName(path)!) is null ? null : Path.GetFileName(new FileInfo(path).LinkTarget);
+        return name is not null && Sha256().IsMatch(name) ? name : null;
+    }
+
     private static string? SnapshotIn(string repository)
     {
         var snapshots = Path.Combine(repository, "snapshots");
@@ -88,4 +96,7 @@ internal static partial class HubCache
 
     [GeneratedRegex(@"^(?:\w[\w.-]*/)?\w[\w.-]*$")]
     private static partial Regex RepositoryName();
+
+    [GeneratedRegex("^[0-9a-f]{64}$")]
+    private static partial Regex Sha256();
 }

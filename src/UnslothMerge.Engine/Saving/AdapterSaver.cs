@@ -15,11 +15,11 @@ internal static class AdapterSaver
 
     /// <summary>Writes a plan's one adapter: its tensors in every bit, under the names that PEFT gives them today, and its config with
     /// every key.</summary>
-    public static SavedShard Save(MergePlan plan, ModelExtras extras, Destination destination, bool sync)
+    public static SavedShard Save(MergePlan plan, ModelExtras extras, Destination destination, bool sync, IDisk? disk = null)
     {
         try
         {
-            return Write(plan.Steps[0].Adapter, extras, destination, sync);
+            return Write(plan.Steps[0].Adapter, extras, destination, sync, disk ?? SystemDisk.Instance);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -48,7 +48,7 @@ internal static class AdapterSaver
         }
     }
 
-    private static SavedShard Write(AdapterDirectory adapter, ModelExtras extras, Destination destination, bool sync)
+    private static SavedShard Write(AdapterDirectory adapter, ModelExtras extras, Destination destination, bool sync, IDisk disk)
     {
         // A file that has the names of today is copied as it is; a raw dump, or a pickle, becomes one.
         var weights = adapter.Weights;
@@ -74,22 +74,23 @@ internal static class AdapterSaver
 
         CarriedFiles.RequireReadable(files);
         DiskSpace.Require(bytes, destination);
-        using var staging = StagingDirectory.Create(destination);
+        using var staging = StagingDirectory.Create(destination, disk);
+        staging.Clear();
         if (layout is not null)
         {
-            Convert(tensors, names, layout, Path.Combine(staging.Path, AdapterDirectory.WeightsName));
+            Convert(tensors, names, layout, Path.Combine(staging.Path, AdapterDirectory.WeightsName), disk);
         }
 
-        CarriedFiles.Copy(files, staging.Path);
+        CarriedFiles.Copy(files, staging.Path, disk);
         if (!keepsConfig)
         {
-            File.WriteAllText(Path.Combine(staging.Path, AdapterDirectory.ConfigName), JsonFile.Text(adapter.Config.Json));
+            disk.WriteText(Path.Combine(staging.Path, AdapterDirectory.ConfigName), JsonFile.Text(adapter.Config.Json));
         }
 
-        extras.Write(staging.Path);
+        extras.Write(staging.Path, disk);
         if (sync)
         {
-            Durable.FlushTree(staging.Path);
+            disk.FlushTree(staging.Path);
         }
 
         InputFiles.RequireUnchanged(adapter.Weights.Tensors.Select(t => t.File).Distinct());
@@ -110,11 +111,12 @@ internal static class AdapterSaver
             : names;
     }
 
-    private static void Convert(List<StoredTensor> tensors, Dictionary<string, string> names, ShardLayout layout, string path)
+    private static void Convert(
+        List<StoredTensor> tensors, Dictionary<string, string> names, ShardLayout layout, string path, IDisk disk)
     {
         using var files = new InputFiles();
-        using var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, layout.Length);
-        RandomAccess.Write(file, layout.Header, 0);
+        using var file = disk.Create(path, layout.Length);
+        disk.Write(file, layout.Header, 0);
         var buffer = new byte[ExecutionPlan.CopyBytes];
         foreach (var tensor in tensors)
         {
@@ -123,7 +125,7 @@ internal static class AdapterSaver
             {
                 var bytes = buffer.AsSpan(0, (int)Math.Min(buffer.Length, tensor.Length - start));
                 files.Read(tensor, start, bytes);
-                RandomAccess.Write(file, bytes, offset + start);
+                disk.Write(file, bytes, offset + start);
             }
         }
     }

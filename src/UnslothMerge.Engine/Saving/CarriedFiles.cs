@@ -131,13 +131,13 @@ internal static class CarriedFiles
     }
 
     /// <summary>Copies files into a directory.</summary>
-    public static void Copy(IReadOnlyDictionary<string, string> files, string directory)
+    public static void Copy(IReadOnlyDictionary<string, string> files, string directory, IDisk disk)
     {
         foreach (var (name, path) in files)
         {
             var target = Path.Combine(directory, name);
-            Directory.CreateDirectory(Path.GetDirectoryName(target)!);
-            RegularFile.Copy(path, target);
+            disk.CreateTree(Path.GetDirectoryName(target)!);
+            disk.Copy(path, target);
         }
     }
 }

@@ -1,6 +1,8 @@
 using System.Collections.Concurrent;
 using System.Numerics;
 using System.Runtime.ExceptionServices;
+using UnslothMerge.Execution;
+using UnslothMerge.Files;
 using UnslothMerge.Formats;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
@@ -25,7 +27,7 @@ internal static class DeltaSurvival
     public static long BytesFor(WritePlan plan) => Sample(plan).Sum(t => (sizeof(float) * t.Tensor.View.Count) + t.Bytes);
 
     /// <summary>Both sums of each measured tensor of a model that has just been written into a directory, by name.</summary>
-    public static IReadOnlyDictionary<string, (double Kept, double Whole)> Measure(WritePlan plan, string directory, int workers,
+    public static IReadOnlyDictionary<string, (double Kept, double Whole)> Measure(WritePlan plan, string directory, RunOptions options,
         CancellationToken cancellation)
     {
         var sums = new ConcurrentDictionary<string, (double, double)>(StringComparer.Ordinal);
@@ -39,13 +41,14 @@ internal static class DeltaSurvival
         {
             var shapes = plan.Merge.Tensors.ToDictionary(t => t.Name, t => t.Shape, StringComparer.Ordinal);
             var exact = Save(plan.Of(sample.Select(t =>
-                (t.Tensor, (TensorSink)new PlainSink(t.Tensor.Name, TensorType.F32, t.Tensor.Shape)))), directory, "exact", workers,
+                (t.Tensor, (TensorSink)new PlainSink(t.Tensor.Name, TensorType.F32, t.Tensor.Shape)))), directory, "exact", options,
                 cancellation).Checkpoint;
-            var before = Sources(Save(plan.Of(sample.Select(t => (t.Tensor.WithStrength(0), t.Sink))), directory, "before", workers,
+            var before = Sources(Save(plan.Of(sample.Select(t => (t.Tensor.WithStrength(0), t.Sink))), directory, "before", options,
                 cancellation));
             var after = Sources(ModelDirectory.Open(directory));
             using var files = new InputFiles();
-            Parallel.ForEach(sample, new ParallelOptions { MaxDegreeOfParallelism = workers, CancellationToken = cancellation }, t =>
+            var parallel = new ParallelOptions { MaxDegreeOfParallelism = options.Plan.Workers, CancellationToken = cancellation };
+            Parallel.ForEach(sample, parallel, t =>
             {
                 var name = t.Tensor.Name;
                 sums[name] = Sums(files, Find(after, name), Find(before, name), new PlainSource(exact.Find(name)!), t.Tensor.Source);
@@ -63,7 +66,7 @@ internal static class DeltaSurvival
         }
         finally
         {
-            Directory.Delete(Path.Combine(directory, FolderName), recursive: true);
+            options.Disk.DeleteIfThere(Path.Combine(directory, FolderName));
         }
     }
 
@@ -76,16 +79,21 @@ internal static class DeltaSurvival
     }
 
     // The formats are found by the configs of the model itself.
-    private static ModelDirectory Save(WritePlan plan, string model, string name, int workers, CancellationToken cancellation)
+    private static ModelDirectory Save(WritePlan plan, string model, string name, RunOptions options,
+        CancellationToken cancellation)
     {
-        var directory = Directory.CreateDirectory(Path.Combine(model, FolderName, name)).FullName;
+        var directory = Path.Combine(model, FolderName, name);
+        options.Disk.CreateTree(directory);
         foreach (var config in Directory.EnumerateFiles(model, "*config.json"))
         {
-            File.Copy(config, Path.Combine(directory, Path.GetFileName(config)));
+            options.Disk.Copy(config, Path.Combine(directory, Path.GetFileName(config)));
         }
 
-        var run = new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: false);
-        ModelSaver.WriteShards(directory, run, null, cancellation);
+        var run = new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), options.Plan.Workers), Sync: false)
+        {
+            Disk = options.Disk,
+        };
+        ModelSaver.WriteShards(directory, run, [], null, null, cancellation);
         return ModelDirectory.Open(directory);
     }
 

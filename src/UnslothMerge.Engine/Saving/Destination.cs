@@ -28,6 +28,20 @@ internal sealed class Destination
     /// <summary>True if a model is there that will be replaced.</summary>
     public bool Exists => Directory.Exists(Path);
 
+    /// <summary>The name of the hidden directory that the model is written to, beside or inside the destination.</summary>
+    public string StagingName => $".{System.IO.Path.GetFileName(Path)}.unslothmerge";
+
+    /// <summary>The directory that a file of the model lies in which is to be replaced: a killed save may have moved it.</summary>
+    public string DirectoryOf(string file) =>
+        HalfReplaced is { } staging && System.IO.Path.Combine(staging, ModelSwap.OldName) is var old
+            && File.Exists(System.IO.Path.Combine(old, file)) ? old : Path;
+
+    // Where that directory may be.
+    private IEnumerable<string> Stagings => new[] { System.IO.Path.GetDirectoryName(Path), Path }.OfType<string>()
+        .Select(p => System.IO.Path.Combine(p, StagingName));
+
+    private string? HalfReplaced => Stagings.FirstOrDefault(s => File.Exists(System.IO.Path.Combine(s, ModelSwap.NoteName)));
+
     /// <summary>Checks a destination against the directories that the merge reads, which are never written to. With
     /// <paramref name="force"/> an existing model (or adapter, if one is saved) may be replaced.</summary>
     public static Destination Check(
@@ -54,7 +68,12 @@ internal sealed class Destination
                 "Choose another -Destination.");
         }
 
-        destination.RequireReplaceable();
+        // What is there while a model was half replaced says nothing: the next save puts it right first.
+        if (destination.HalfReplaced is null)
+        {
+            destination.RequireReplaceable();
+        }
+
         return destination;
     }
 
@@ -65,9 +84,9 @@ internal sealed class Destination
 
     /// <summary>Checks that what is at the destination may be replaced. A save takes long, so it asks again before it does. The staging
     /// directory of the save itself may lie inside.</summary>
-    public void RequireReplaceable(string? staging = null)
+    public void RequireReplaceable()
     {
-        if (!Exists || !Directory.EnumerateFileSystemEntries(Path).Any(e => e != staging))
+        if (!Exists || !ModelSwap.Entries(Path, System.IO.Path.Combine(Path, StagingName)).Any())
         {
             return;
         }
@@ -75,7 +94,8 @@ internal sealed class Destination
         if (!_force)
         {
             throw new MergeException(MergeError.InvalidDestination, $"The destination '{Given}' exists already.", Given,
-                "Use -Force to replace the model there, or choose another -Destination.");
+                "Use -Force to replace the model there, or choose another -Destination."
+                    + (Stagings.FirstOrDefault(Directory.Exists) is { } left ? $" '{left}' is left of an interrupted save." : ""));
         }
 
         var (kind, article) = _isAdapter ? ("adapter", "an") : ("model", "a");
@@ -86,9 +106,8 @@ internal sealed class Destination
                 Given, "Move those files away, or choose another -Destination.");
         }
 
-        var own = staging is null ? null : System.IO.Path.GetFileName(staging) + '/';
         var foreign = ModelFiles.Foreign(Path, _isAdapter, _inputs)
-            .Where(f => own is null || !f.StartsWith(own, StringComparison.Ordinal)).ToList();
+            .Where(f => !f.StartsWith(StagingName + '/', StringComparison.Ordinal) && f != "lost+found/").ToList();
         if (foreign.Count > 0)
         {
             throw new MergeException(

@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
 using UnslothMerge.Tokenizers;
@@ -76,7 +77,8 @@ internal sealed class ModelExtras
 
         extras.FitTemplates(CarriedFiles.Precedence(@base, adapters, options.Tokenizer));
         extras._record = Task.Run(() => JsonFile.Text(MergeRecord.Of(plan, method)));
-        extras._written[ModelCard.FileName] = ModelCard.Merged(plan, destination.Path, method, options, extras._warnings);
+        var card = destination.DirectoryOf(ModelCard.FileName);
+        extras._written[ModelCard.FileName] = ModelCard.Merged(plan, card, method, options, extras._warnings);
         return extras;
     }
 
@@ -87,17 +89,18 @@ internal sealed class ModelExtras
         var extras = new ModelExtras(CarriedFiles.Tokenizer(plan.Base.Path, [plan.Steps[0].Adapter.Path], options.Tokenizer));
         _ = extras.CheckTokenizer(plan, new Dictionary<string, JsonObject>());
         extras.FitTemplates(CarriedFiles.Precedence(plan.Base.Path, [plan.Steps[0].Adapter.Path], options.Tokenizer));
-        extras._written[ModelCard.FileName] = ModelCard.Adapter(plan, destination.Path, options, extras._warnings);
+        var card = destination.DirectoryOf(ModelCard.FileName);
+        extras._written[ModelCard.FileName] = ModelCard.Adapter(plan, card, options, extras._warnings);
         return extras;
     }
 
     /// <summary>Writes them into a directory.</summary>
-    public void Write(string directory)
+    public void Write(string directory, IDisk disk)
     {
-        CarriedFiles.Copy(_copied, directory);
+        CarriedFiles.Copy(_copied, directory, disk);
         foreach (var (name, text) in Written())
         {
-            File.WriteAllText(Path.Combine(directory, name), text);
+            disk.WriteText(Path.Combine(directory, name), text);
         }
     }
 

@@ -1,4 +1,3 @@
-using UnslothMerge.Devices;
 using UnslothMerge.Execution;
 using UnslothMerge.Files;
 using UnslothMerge.IO;
@@ -6,103 +5,114 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
 
-/// <summary>What a save writes, and whether everything is flushed to the disk before the model gets its final name.</summary>
-internal sealed record RunOptions(ExecutionPlan Plan, bool Sync)
-{
-    /// <summary>A device that takes some of the tensors; null if the cores do all the work.</summary>
-    public DeviceRun? Device { get; init; }
-}
-
 /// <summary>A file of weights that was written, by its final path.</summary>
 internal sealed record SavedShard(string Path, long Bytes, ImmutableArray<TensorResult> Tensors);
 
 /// <summary>Saves a merged model: shards, index, config, the files carried over, and a card; all or nothing.</summary>
 internal static class ModelSaver
 {
-    /// <summary>Writes a planned model. If it fails or is cancelled, the destination is as before.</summary>
+    /// <summary>Writes a planned model, and takes over what an interrupted save of the same has finished. If it fails or is
+    /// cancelled, the destination is as before.</summary>
     public static IReadOnlyList<SavedShard> Save(ModelExtras extras, Destination destination, RunOptions options,
         IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
-        var plan = options.Plan.Write;
-        DiskSpace.Require(plan.Bytes + DeltaSurvival.BytesFor(plan), destination);
-        using var staging = StagingDirectory.Create(destination);
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation, options.Ending);
+        using var staging = StagingDirectory.Create(destination, options.Disk);
+        var save = new ResumableSave(extras, staging, options);
         try
         {
-            var results = WriteShards(staging.Path, options, progress, cancellation);
-            extras.Write(staging.Path);
-            WriteIndex(plan, results, staging.Path);
-            var survival = DeltaSurvival.Measure(plan, staging.Path, options.Plan.Workers, cancellation);
+            cancellation = stop.Token;
+            var finished = save.Begin(cancellation);
+            var plan = options.Plan.Write;
+            DiskSpace.Require(plan.Bytes - finished.Sum(s => s.Bytes) + DeltaSurvival.BytesFor(plan), destination);
+            var shards = WriteShards(staging.Path, options, finished, save.Finished, progress, cancellation);
+            extras.Write(staging.Path, options.Disk);
+            WriteIndex(plan, shards, staging.Path, options.Disk);
+            var survival = DeltaSurvival.Measure(plan, staging.Path, options, cancellation);
             if (options.Sync)
             {
-                Durable.FlushTree(staging.Path);
+                options.Disk.FlushTree(staging.Path);
             }
 
             cancellation.ThrowIfCancellationRequested();
             InputFiles.RequireUnchanged(plan.Merge.InputFiles);
             staging.Land(options.Sync);
-
-            var byName = results.ToLookup(r => r.Tensor.Name, r =>
-                survival.TryGetValue(r.Tensor.Name, out var sums) ? r with { Survival = sums } : r);
-            return [.. plan.Shards.Select(s => new SavedShard(
-                Path.Combine(destination.Path, s.Name),
-                s.Layout.Length,
-                [.. s.Tensors.OrderBy(t => t.Tensor.Ordinal).SelectMany(t => byName[t.Tensor.Name])]))];
+            return [.. shards.Select(s => new SavedShard(Path.Combine(destination.Path, s.Name), s.Bytes, Results(s, survival)))];
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw destination.NotWritten(e);
+            throw save.Interrupted(destination.NotWritten(e));
+        }
+        catch (MergeException e) when (e.Error == MergeError.DoesNotFit)
+        {
+            throw save.Interrupted(e);
+        }
+        catch (OperationCanceledException e) when (options.Ending.IsCancellationRequested)
+        {
+            var stopped = save.Interrupted(new MergeException(MergeError.Stopped,
+                $"The save to '{destination.Given}' was stopped: the process was told to end.", destination.Given,
+                "Run the same command again.", e));
+
+            // Nobody may be left to show the error.
+            options.Note($"{stopped.Message} {stopped.Advice}");
+            throw stopped;
         }
     }
 
-    /// <summary>Writes a plan's shards, and nothing beside them.</summary>
-    public static IReadOnlyList<TensorResult> WriteShards(string directory, RunOptions options, IProgress<MergeProgress>? progress,
-        CancellationToken cancellation)
+    /// <summary>Writes those of a plan's shards that are not finished, and nothing beside them. Each is handed on once it is. Gives all, in
+    /// the order of the plan.</summary>
+    public static IReadOnlyList<FinishedShard> WriteShards(string directory, RunOptions options, IReadOnlyList<FinishedShard> finished,
+        Action<FinishedShard>? written, IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
-        var plan = options.Plan.Write;
-        var files = new List<SafeFileHandle>();
-        var inMemory = DiskSpace.IsMemory(directory);
+        var shards = finished.ToDictionary(s => s.Name, StringComparer.Ordinal);
+        var files = new List<ShardFile>();
+
+        // In memory, preallocating would be the work itself, on one thread.
+        var preallocated = !DiskSpace.IsMemory(directory);
         try
         {
-            foreach (var shard in plan.Shards)
+            foreach (var shard in options.Plan.Write.Shards.Where(s => !shards.ContainsKey(s.Name)))
             {
-                // Preallocated: a full disk shows before the work, and writes need not look for space. In memory that would be the work
-                // itself, on one thread.
-                files.Add(File.OpenHandle(Path.Combine(directory, shard.Name), FileMode.CreateNew, FileAccess.Write, FileShare.Read,
-                    FileOptions.None, inMemory ? 0 : shard.Layout.FixedLength));
-                RandomAccess.SetLength(files[^1], shard.Layout.FixedLength);
-                RandomAccess.Write(files[^1], shard.Layout.Header, 0);
+                files.Add(ShardFile.Create(
+                    options.Disk, Path.Combine(directory, shard.Name), shard, preallocated, summed: written is not null));
             }
 
-            var results = StreamingExecutor.Run(options.Plan, files, options.Device, options.Sync, progress, cancellation);
-            Complete(plan, files, results);
-            return results;
+            StreamingExecutor.Run(options.Plan, files, options, Finish, progress, cancellation);
+            return [.. options.Plan.Write.Shards.Select(s => shards[s.Name])];
         }
         finally
         {
             files.ForEach(f => f.Dispose());
         }
-    }
 
-    // What depends on the data comes last: the tail of each shard, then the header that describes it.
-    private static void Complete(WritePlan plan, List<SafeFileHandle> files, IReadOnlyList<TensorResult> results)
-    {
-        var byName = results.SelectMany(r => r.Written.Sink.Deferred.Zip(r.Deferred))
-            .ToDictionary(d => d.First.Name, d => d.Second, StringComparer.Ordinal);
-        foreach (var (shard, file) in plan.Shards.Zip(files).Where(s => s.First.Layout.IsDeferred))
+        void Finish(ShardFile file, IReadOnlyList<TensorResult> results)
         {
-            var (header, tail) = shard.Layout.Complete(byName);
-            RandomAccess.Write(file, tail, shard.Layout.FixedLength);
-            RandomAccess.Write(file, header, 0);
+            var shard = shards[file.Shard.Name] = file.Finish(results);
+            file.Dispose();
+            if (written is not null && options.Sync)
+            {
+                options.Disk.Flush(file.Path);
+                options.Disk.FlushDirectory(directory);
+            }
+
+            written?.Invoke(shard);
         }
     }
 
-    private static void WriteIndex(WritePlan plan, IReadOnlyList<TensorResult> results, string directory)
+    private static ImmutableArray<TensorResult> Results(
+        FinishedShard shard, IReadOnlyDictionary<string, (double Kept, double Whole)> survival) =>
+    [
+        .. shard.Tensors.OrderBy(t => t.Tensor.Ordinal)
+            .Select(t => survival.TryGetValue(t.Tensor.Name, out var sums) ? t with { Survival = sums } : t),
+    ];
+
+    private static void WriteIndex(WritePlan plan, IReadOnlyList<FinishedShard> shards, string directory, IDisk disk)
     {
         if (plan.Shards.Length > 1)
         {
             var map = plan.Shards.SelectMany(s => s.Layout.Names.Select(n => KeyValuePair.Create(n, s.Name)));
-            var bytes = plan.Tensors.Sum(t => t.Sink.Outputs.Sum(o => o.Bytes)) + results.Sum(r => r.Deferred.Sum(d => (long)d.Length));
-            File.WriteAllText(Path.Combine(directory, ShardIndex.NameFor(plan.Variant)),
+            var bytes = shards.Sum(s => s.Bytes) - plan.Shards.Sum(s => (long)s.Layout.Header.Length);
+            disk.WriteText(Path.Combine(directory, ShardIndex.NameFor(plan.Variant)),
                 ShardIndex.Write(map, bytes, plan.Tensors.Sum(t => t.Tensor.View.Count)));
         }
     }

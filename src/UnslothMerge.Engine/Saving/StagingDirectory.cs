@@ -1,46 +1,78 @@
 using UnslothMerge.Files;
-using UnslothMerge.IO;
 
 namespace UnslothMerge.Saving;
 
 /// <summary>
 /// Where a model is written until it is complete: a hidden directory beside the destination, which then takes its name in one step. Where
-/// the destination is a mount point, or its parent may not be written, the directory is inside and its files are moved one by one.
-/// Disposed without <see cref="Land"/>, it leaves nothing behind.
+/// the destination is a mount point, or its parent may not be written, the directory is inside and its files are moved one by one. It
+/// belongs to one live process; what a killed process left in it is found under the same name. Disposed without <see cref="Land"/> or
+/// <see cref="Keep"/>, it leaves nothing behind.
 /// </summary>
 internal sealed class StagingDirectory : IDisposable
 {
     private readonly Destination _destination;
-    private readonly bool _inside;
+    private readonly IDisk _disk;
+    private readonly ModelSwap _swap;
     private readonly IReadOnlyList<string> _newParents;
-    private readonly FileStatus? _made;
+    private FileStatus? _made;
+    private readonly StagingLock _lock;
     private bool _landed;
+    private bool _kept;
+    private IReadOnlySet<string>? _keptFiles;
 
-    private StagingDirectory(Destination destination, string path, bool inside)
+    private StagingDirectory(Destination destination, IDisk disk, string parent)
     {
         _destination = destination;
-        _inside = inside;
-        _newParents = MissingParents(path);
-        Path = Directory.CreateDirectory(path).FullName;
-        _made = FileStatus.Of(Path);
-    }
+        _disk = disk;
+        Home = System.IO.Path.Combine(parent, destination.StagingName);
+        Path = System.IO.Path.Combine(Home, ModelSwap.ModelName);
+        if (new DirectoryInfo(Home).LinkTarget is not null)
+        {
+            throw new IOException($"'{Home}' is a link.");
+        }
 
-    /// <summary>The directory to write to.</summary>
-    public string Path { get; }
-
-    /// <summary>Makes a staging directory on the destination's file system.</summary>
-    public static StagingDirectory Create(Destination destination)
-    {
-        var name = $".{System.IO.Path.GetFileName(destination.Path)}.unslothmerge-{Guid.NewGuid().ToString("N")[..8]}";
-        var parent = System.IO.Path.GetDirectoryName(destination.Path);
-        var inside = destination.Exists && (parent is null || IsMountPoint(destination.Path));
+        _newParents = [.. disk.CreateTree(Home).Where(d => d != Home)];
+        _lock = StagingLock.TryTake(Home) ?? throw new MergeException(
+            MergeError.InvalidDestination, $"Another save to '{destination.Given}' is under way.", destination.Given,
+            "Wait until it has ended, or choose another -Destination.");
+        _swap = new ModelSwap(disk, Home, destination.Path, inside: parent == destination.Path);
         try
         {
-            if (!inside)
+            if (_swap.IsHalfDone)
+            {
+                _swap.Undo();
+            }
+
+            _swap.DeleteOld();
+            destination.RequireReplaceable();
+            MakeModel();
+        }
+        catch
+        {
+            _kept = Directory.Exists(Path);
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The directory to write the model to.</summary>
+    public string Path { get; }
+
+    /// <summary>The hidden directory: that of the model, and what a later save needs to know.</summary>
+    public string Home { get; }
+
+    /// <summary>Makes a staging directory on the destination's file system, or takes over what a killed process left there. Moves that it
+    /// left half done are undone.</summary>
+    public static StagingDirectory Create(Destination destination, IDisk disk)
+    {
+        var parent = System.IO.Path.GetDirectoryName(destination.Path);
+        try
+        {
+            if (!destination.Exists || (parent is not null && !disk.IsMountPoint(destination.Path)))
             {
                 try
                 {
-                    return new StagingDirectory(destination, System.IO.Path.Combine(parent!, name), inside: false);
+                    return new StagingDirectory(destination, disk, parent!);
                 }
                 catch (UnauthorizedAccessException) when (destination.Exists)
                 {
@@ -48,7 +80,7 @@ internal sealed class StagingDirectory : IDisposable
                 }
             }
 
-            return new StagingDirectory(destination, System.IO.Path.Combine(destination.Path, name), inside: true);
+            return new StagingDirectory(destination, disk, destination.Path);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -57,134 +89,107 @@ internal sealed class StagingDirectory : IDisposable
         }
     }
 
+    /// <summary>True if no save has written to it.</summary>
+    public bool IsEmpty => DiskExtensions.Entries(Path).Count == 0;
+
+    /// <summary>Deletes everything of the model but some files.</summary>
+    public void RemoveAllBut(IReadOnlySet<string> files)
+    {
+        foreach (var entry in DiskExtensions.Entries(Path).Where(e => !files.Contains(System.IO.Path.GetFileName(e))))
+        {
+            _disk.DeleteTree(entry);
+        }
+    }
+
+    /// <summary>Deletes everything in it.</summary>
+    public void Clear()
+    {
+        Empty();
+        MakeModel();
+    }
+
     /// <summary>Gives the complete model its final name. What was there before stays until then, and comes back if that fails.</summary>
     /// <param name="sync">True if the name must survive a loss of power before the previous model is deleted.</param>
     /// <exception cref="MergeException">Something has appeared at the destination that may not be replaced.</exception>
     public void Land(bool sync)
     {
-        _destination.RequireReplaceable(Path);
+        _destination.RequireReplaceable();
         RequireOwn();
-        var old = Path + "-old";
-        var undo = new Stack<Action>();
         try
         {
-            if (_inside)
-            {
-                MoveFiles(old, undo);
-            }
-            else if (!Exchange(undo))
-            {
-                if (_destination.Exists)
-                {
-                    Move(_destination.Path, old, undo);
-                }
-
-                Move(Path, _destination.Path, undo);
-            }
-
-            if (sync)
-            {
-                Durable.FlushDirectory(System.IO.Path.GetDirectoryName(Path)!);
-            }
+            _swap.Do(sync);
         }
         catch
         {
-            while (undo.TryPop(out var step))
-            {
-                step();
-            }
-
+            // If this fails, too, the next save does it.
+            _kept = true;
+            _swap.Undo();
+            _kept = false;
             throw;
         }
 
         _landed = true;
-        DeleteQuietly(old);
     }
+
+    /// <summary>Leaves the directory, with some files of the model, to a later save.</summary>
+    public void Keep(IReadOnlySet<string> files) => (_kept, _keptFiles) = (true, files);
 
     public void Dispose()
     {
-        // Once the model has its name, this is empty, or the previous model.
-        DeleteQuietly(Path);
-
-        foreach (var parent in _landed ? [] : _newParents)
+        try
         {
-            DeleteQuietly(parent, recursive: false);
+            if (!_kept)
+            {
+                // Once the model has its name, this holds the previous one.
+                Quietly(Empty);
+            }
+            else if (_keptFiles is not null)
+            {
+                Quietly(() => RemoveAllBut(_keptFiles));
+            }
         }
+        finally
+        {
+            _lock.Dispose();
+        }
+
+        foreach (var directory in _kept ? [] : _landed ? [Home] : _newParents.Prepend(Home))
+        {
+            Quietly(() => _disk.DeleteDirectory(directory));
+        }
+    }
+
+    private void Empty()
+    {
+        // Without a fingerprint nothing that is left counts as finished.
+        _disk.DeleteIfThere(System.IO.Path.Combine(Home, ShardJournal.FingerprintName));
+        foreach (var entry in DiskExtensions.Entries(Home).Where(e => System.IO.Path.GetFileName(e) != StagingLock.Name))
+        {
+            _disk.DeleteTree(entry);
+        }
+    }
+
+    private void MakeModel()
+    {
+        _disk.CreateTree(Path);
+        _made = FileStatus.Of(Path);
     }
 
     // Another directory under the same name would get the model's.
     private void RequireOwn()
     {
-        if (FileStatus.Of(Path) is { } now && (now.Inode, now.Device) != (_made?.Inode, _made?.Device))
+        if (FileStatus.Of(Path) is not { } now || (now.Inode, now.Device) != (_made?.Inode, _made?.Device))
         {
-            throw new IOException($"'{Path}' was replaced while the model was written to it.");
+            throw new IOException($"'{Path}' was moved or replaced while the model was written to it.");
         }
     }
-
-    // On Linux both names change at once, so that the destination always names a model.
-    private bool Exchange(Stack<Action> undo)
-    {
-        if (!OperatingSystem.IsLinux() || !_destination.Exists || !Swap())
-        {
-            return false;
-        }
-
-        undo.Push(() => Swap());
-        return true;
-
-        bool Swap() => SystemCalls.Rename(
-            SystemCalls.CurrentDirectory, Path, SystemCalls.CurrentDirectory, _destination.Path, SystemCalls.Exchange) == 0;
-    }
-
-    private void MoveFiles(string old, Stack<Action> undo)
-    {
-        Directory.CreateDirectory(old);
-        foreach (var entry in Entries(_destination.Path).Where(e => e != Path && e != old).ToList())
-        {
-            Move(entry, System.IO.Path.Combine(old, System.IO.Path.GetFileName(entry)), undo);
-        }
-
-        foreach (var entry in Entries(Path).ToList())
-        {
-            Move(entry, System.IO.Path.Combine(_destination.Path, System.IO.Path.GetFileName(entry)), undo);
-        }
-    }
-
-    // Directory.Move moves files as well.
-    private static void Move(string from, string to, Stack<Action> undo)
-    {
-        Directory.Move(from, to);
-        undo.Push(() => Directory.Move(to, from));
-    }
-
-    // The directories that making one makes as well, the innermost first.
-    private static List<string> MissingParents(string path)
-    {
-        var missing = new List<string>();
-        for (var parent = System.IO.Path.GetDirectoryName(path); parent is not null
-            && !Directory.Exists(parent); parent = System.IO.Path.GetDirectoryName(parent))
-        {
-            missing.Add(parent);
-        }
-
-        return missing;
-    }
-
-    private static IEnumerable<string> Entries(string directory) =>
-        Directory.EnumerateFileSystemEntries(directory, "*", new EnumerationOptions { AttributesToSkip = 0 });
-
-    private static bool IsMountPoint(string path) =>
-        DriveInfo.GetDrives().Any(d => System.IO.Path.TrimEndingDirectorySeparator(d.Name) == path);
 
     // Failing to tidy up must not hide why the save failed, nor make a failure of a save that succeeded.
-    private static void DeleteQuietly(string path, bool recursive = true)
+    private static void Quietly(Action tidy)
     {
         try
         {
-            if (Directory.Exists(path))
-            {
-                Directory.Delete(path, recursive);
-            }
+            tidy();
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -1,3 +1,4 @@
+using UnslothMerge.Execution;
 using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Commands;
@@ -54,6 +55,10 @@ public sealed class SaveMergedModelCommand : OutputCommand
     /// <summary>Replaces a model at the destination. The previous model stays until the new one is complete.</summary>
     [Parameter]
     public SwitchParameter Force { get; set; }
+
+    /// <summary>Begins anew. Without it, a save that was interrupted goes on with the shards that it had finished.</summary>
+    [Parameter]
+    public SwitchParameter Restart { get; set; }
 
     /// <summary>Does not wait until the files are on the disk, as cp does not. A loss of power soon after can then leave neither the new
     /// model nor, with -Force, the previous one.</summary>
@@ -158,7 +163,12 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var clock = Stopwatch.StartNew();
         try
         {
-            var shards = Engine(() => ModelSaver.Save(extras, target, new RunOptions(memory, !NoSync) { Device = device }, progress, Stop));
+            using var signals = new EndingSignals();
+            var run = new RunOptions(memory, !NoSync)
+            {
+                Device = device, Restart = Restart, Note = WriteWarning, Ending = signals.Ending,
+            };
+            var shards = Engine(() => ModelSaver.Save(extras, target, run, progress, Stop));
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
             WriteObject(saved, enumerateCollection: true);
             WarnOfQuantization(saved);

@@ -58,6 +58,7 @@ internal static class ErrorRecords
         MergeError.MergedBase or MergeError.InvalidArgument or MergeError.InvalidOption or MergeError.IncompleteModel =>
             ErrorCategory.InvalidArgument,
         MergeError.InvalidDestination => ErrorCategory.WriteError,
+        MergeError.Stopped => ErrorCategory.OperationStopped,
         MergeError.NonFiniteResult => ErrorCategory.InvalidResult,
         MergeError.FileChanged => ErrorCategory.ReadError,
         MergeError.DoesNotFit or MergeError.DeviceUnavailable => ErrorCategory.ResourceUnavailable,

@@ -21,7 +21,7 @@ public sealed class ShardWriterTests : FileTests
                 using (var handle = File.OpenHandle(directory["shard"], FileMode.Create, FileAccess.Write))
                 using (var buffers = toDisk ? new PieceBuffers(5, 256 * 1024) : new PieceBuffers(spares, SpareBytes))
                 using (var direct = toDisk ? DirectWrites.Prepare(buffers) : null)
-                using (var file = new ShardWriter(handle, buffers, direct))
+                using (var file = new ShardWriter(SystemDisk.Instance, handle, buffers, direct))
                 {
                     RandomAccess.SetLength(handle, expected.Length);
                     Parallel.For(0, lengths.Length, new ParallelOptions { MaxDegreeOfParallelism = threads }, i =>
@@ -53,7 +53,7 @@ public sealed class ShardWriterTests : FileTests
     {
         var handle = File.OpenHandle(Temp["shard"], FileMode.Create, FileAccess.Write);
         using var buffers = new PieceBuffers(1, SpareBytes);
-        using var file = new ShardWriter(handle, buffers, null);
+        using var file = new ShardWriter(SystemDisk.Instance, handle, buffers, null);
         handle.Dispose();
         Assert.Throws<ObjectDisposedException>(() => file.Write(0, [1]));
     }

@@ -49,7 +49,7 @@ public sealed class CarriedFilesTests : FileTests
         }
 
         CarriedFiles.RequireReadable(files);
-        CarriedFiles.Copy(files, output);
+        CarriedFiles.Copy(files, output, SystemDisk.Instance);
         Assert.Equal("text", File.ReadAllText(Path.Combine(output, "LICENSE")));
     }
 }

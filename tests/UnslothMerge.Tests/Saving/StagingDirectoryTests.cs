@@ -11,7 +11,7 @@ public sealed partial class StagingDirectoryTests : FileTests
     {
         using (var staging = Stage())
         {
-            Assert.Equal(Temp.Path, Path.GetDirectoryName(staging.Path));
+            Assert.Equal(Temp.Path, Path.GetDirectoryName(staging.Home));
             Fill(staging.Path, "new");
             Assert.False(Directory.Exists(_out));
             staging.Land(sync: true);
@@ -68,7 +68,7 @@ public sealed partial class StagingDirectoryTests : FileTests
         {
             Directory.Move(staging.Path, staging.Path + ".mine");
             Fill(staging.Path, "somebody else's");
-            Assert.Contains("was replaced", Assert.ThrowsAny<IOException>(() => staging.Land(sync: true)).Message);
+            Assert.Contains("was moved or replaced", Assert.ThrowsAny<IOException>(() => staging.Land(sync: true)).Message);
         }
 
         Assert.False(Directory.Exists(_out));
@@ -91,7 +91,7 @@ public sealed partial class StagingDirectoryTests : FileTests
     public void Missing_parents_are_made()
     {
         var deep = Temp["a/b/out"];
-        using var staging = StagingDirectory.Create(Destination.Check(deep, [], force: false));
+        using var staging = StagingDirectory.Create(Destination.Check(deep, [], force: false), SystemDisk.Instance);
         Fill(staging.Path, "new");
         staging.Land(sync: true);
         Assert.Equal("new", File.ReadAllText(Path.Combine(deep, "config.json")));
@@ -101,7 +101,7 @@ public sealed partial class StagingDirectoryTests : FileTests
     public void Parents_that_were_made_for_nothing_are_taken_away()
     {
         Directory.CreateDirectory(Temp["a"]);
-        using (var staging = StagingDirectory.Create(Destination.Check(Temp["a/b/c/out"], [], force: false)))
+        using (var staging = StagingDirectory.Create(Destination.Check(Temp["a/b/c/out"], [], force: false), SystemDisk.Instance))
         {
             Fill(staging.Path, "new");
         }
@@ -114,7 +114,7 @@ public sealed partial class StagingDirectoryTests : FileTests
     {
         File.WriteAllText(Temp["file"], "");
         Errors.Expect(MergeError.InvalidDestination,
-            () => StagingDirectory.Create(Destination.Check(Temp["file/out"], [], force: false)));
+            () => StagingDirectory.Create(Destination.Check(Temp["file/out"], [], force: false), SystemDisk.Instance));
     }
 
     [Theory]
@@ -127,7 +127,7 @@ public sealed partial class StagingDirectoryTests : FileTests
         File.WriteAllText(Path.Combine(_out, "tokenizer.json"), "");
         using (var staging = Stage(force: true))
         {
-            Assert.Equal(_out, Path.GetDirectoryName(staging.Path));
+            Assert.Equal(_out, Path.GetDirectoryName(staging.Home));
             Fill(staging.Path, "new");
             Directory.CreateDirectory(Path.Combine(staging.Path, "1_Pooling"));
             if (lands)
@@ -157,7 +157,7 @@ public sealed partial class StagingDirectoryTests : FileTests
         Assert.Equal(["config.json", "model.safetensors"], Directory.EnumerateFiles(_out).Select(Path.GetFileName).Order());
     }
 
-    private StagingDirectory Stage(bool force = false) => StagingDirectory.Create(Destination.Check(_out, [], force));
+    private StagingDirectory Stage(bool force = false) => StagingDirectory.Create(Destination.Check(_out, [], force), SystemDisk.Instance);
 
     private static void Fill(string directory, string text)
     {

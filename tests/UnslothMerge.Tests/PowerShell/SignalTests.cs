@@ -1,0 +1,66 @@
+namespace UnslothMerge.Tests.PowerShell;
+
+public sealed class SignalTests : FileTests
+{
+    private string Staging => Temp[".out.unslothmerge"];
+
+    [Theory]
+    [InlineData("TERM", 143)]
+    [InlineData("HUP", 129)]
+    public void A_process_that_is_told_to_end_keeps_what_is_finished(string signal, int exit)
+    {
+        // Every flush takes a while, so that the signal comes between two shards.
+        var (code, output, _) = Run(Save("$env:OUT"), ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:delay_enter=200000"],
+            $"while ! ls '{Staging}'/shards/*.json; do sleep 0.05; done; kill -{signal} $(cat '{Temp["pid"]}')");
+        Assert.Equal(exit, code);
+        Assert.Contains("finished and kept", output, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(Temp["out"]));
+        Assert.NotEmpty(Directory.EnumerateFiles(Path.Combine(Staging, "model")));
+        Assert.True(Directory.EnumerateFiles(Path.Combine(Staging, "model")).Count() < 4);
+
+        var lines = PowerShellProcess.RunWithModule($"{Save(Temp["out"])} 3>&1");
+        Assert.Contains(lines, l => l.Contains("are taken over", StringComparison.Ordinal));
+        PowerShellProcess.RunWithModule(Save(Temp["whole/out"]));
+        Assert.Equal(TinyModel.Fingerprint(Temp["whole/out"]), TinyModel.Fingerprint(Temp["out"]));
+        Assert.False(Directory.Exists(Staging));
+    }
+
+    [Fact]
+    public void A_process_that_ignores_the_end_of_its_terminal_goes_on()
+    {
+        var (code, _, errors) = Run(Save("$env:OUT"), ["nohup", "strace", "-f", "-qq", "-o", "/dev/null", "-e",
+            "inject=fsync:delay_enter=100000"],
+            $"while ! ls '{Staging}'/shards/*.json; do sleep 0.05; done; kill -HUP $(cat '{Temp["pid"]}')");
+        Assert.True(code == 0, errors);
+        Assert.True(Directory.Exists(Temp["out"]));
+    }
+
+    [Fact]
+    public void A_file_that_may_not_grow_is_an_error()
+    {
+        var (code, _, errors) = Run(
+            $"try {{ prlimit --fsize=4000:unlimited --pid $PID; {Save("$env:OUT")} }} finally {{ prlimit --fsize=unlimited --pid $PID }}",
+            ["env"], "true");
+        Assert.SkipWhen(errors.Contains("prlimit", StringComparison.Ordinal), "There is no prlimit here.");
+        Assert.Equal(1, code);
+        Assert.Contains("could not be written", errors, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(Temp["out"]));
+    }
+
+    private static string Save(string output) => $"Merge-LoraModel '{Fixtures.Base("llama-bf16")}' "
+        + $"'{Fixtures.Adapter("lora-all-linear")}' | Save-MergedModel {output} -MaxShardSize 5kB -ErrorAction Stop";
+
+    // In a process of its own, below another program, beside a shell command.
+    private (int ExitCode, string Output, string Errors) Run(string command, string[] below, string beside)
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows has no signals.");
+        var arguments = PowerShellProcess.Arguments(
+            $"$PID > '{Temp["pid"]}'; Import-Module '{Fixtures.Root}/UnslothMerge.psd1'; {command}");
+        var result = PowerShellProcess.Start(
+            ["bash", "-c", $"({beside}) >/dev/null 2>&1 & exec \"$@\"", "bash", .. below, "dotnet", .. arguments],
+            ("NO_COLOR", "1"), ("OUT", Temp["out"]), ("PSModuleAnalysisCachePath", "/dev/null"));
+        Assert.SkipWhen(result.Errors.Contains("ptrace", StringComparison.Ordinal)
+            || result.Errors.Contains("strace: ", StringComparison.Ordinal), "strace may not watch a process here.");
+        return (result.ExitCode, result.Output.ReplaceLineEndings(" "), result.Errors.ReplaceLineEndings(" "));
+    }
+}

@@ -1,0 +1,152 @@
+namespace UnslothMerge.Tests.Saving.Crashes;
+
+/// <summary>A disk whose every call can be watched, or fail. It never flushes for real: what is tested does not lose power.</summary>
+internal abstract class DelegatingDisk : IDisk
+{
+    public bool AllowsDirectWrites => false;
+
+    /// <summary>True if directories can exchange their names, as on Linux.</summary>
+    public bool Exchanges { get; init; } = true;
+
+    /// <summary>A directory that is the root of a file system.</summary>
+    public string? MountPoint { get; init; }
+
+    public bool IsMountPoint(string path) => path == MountPoint;
+
+    public virtual SafeFileHandle Create(string path, long preallocated = 0)
+    {
+        Before(new DiskCall.Create(path));
+        var handle = SystemDisk.Instance.Create(path);
+        Opened(handle, path);
+        return handle;
+    }
+
+    public void SetLength(SafeFileHandle file, long length)
+    {
+        Before(new DiskCall.SetLength(PathOf(file), length));
+        SystemDisk.Instance.SetLength(file, length);
+    }
+
+    public void Write(SafeFileHandle file, ReadOnlySpan<byte> bytes, long at)
+    {
+        Before(new DiskCall.Write(PathOf(file), bytes.ToArray(), at));
+        SystemDisk.Instance.Write(file, bytes, at);
+    }
+
+    public void BeginFlush(SafeFileHandle file)
+    {
+    }
+
+    public void Flush(string path) => Before(new DiskCall.Flush(path));
+
+    public void FlushDirectory(string path) => Before(new DiskCall.FlushDirectory(path));
+
+    public void CreateDirectory(string path)
+    {
+        Before(new DiskCall.CreateDirectory(path));
+        SystemDisk.Instance.CreateDirectory(path);
+    }
+
+    public void Move(string from, string to)
+    {
+        Before(new DiskCall.Move(from, to));
+        SystemDisk.Instance.Move(from, to);
+    }
+
+    public bool TryExchange(string one, string other)
+    {
+        if (!Exchanges)
+        {
+            return false;
+        }
+
+        Before(new DiskCall.Exchange(one, other));
+        return SystemDisk.Instance.TryExchange(one, other);
+    }
+
+    public void DeleteFile(string path)
+    {
+        Before(new DiskCall.Delete(path));
+        SystemDisk.Instance.DeleteFile(path);
+    }
+
+    public void DeleteDirectory(string path)
+    {
+        Before(new DiskCall.Delete(path));
+        SystemDisk.Instance.DeleteDirectory(path);
+    }
+
+    /// <summary>Sees a call before it is made; it fails if this throws.</summary>
+    protected abstract void Before(DiskCall call);
+
+    private readonly System.Collections.Concurrent.ConcurrentDictionary<SafeFileHandle, string> _paths = [];
+
+    private void Opened(SafeFileHandle handle, string path) => _paths[handle] = path;
+
+    private string PathOf(SafeFileHandle handle) => _paths[handle];
+}
+
+/// <summary>A disk that does all it is asked for.</summary>
+internal sealed class QuickDisk : DelegatingDisk
+{
+    protected override void Before(DiskCall call)
+    {
+    }
+}
+
+/// <summary>A disk whose Nth call fails.</summary>
+internal sealed class FailingDisk(int call, Func<string, Exception> error, bool forEver) : DelegatingDisk
+{
+    private int _calls;
+
+    /// <summary>The call that failed, if the save came so far.</summary>
+    public DiskCall? Failed { get; private set; }
+
+    protected override void Before(DiskCall made)
+    {
+        var number = Interlocked.Increment(ref _calls);
+        if (number == call || (forEver && number > call))
+        {
+            Failed ??= made;
+            throw error(made.ToString());
+        }
+    }
+}
+
+/// <summary>A disk that keeps every call, in order.</summary>
+internal sealed class RecordingDisk : DelegatingDisk
+{
+    private readonly List<DiskCall> _calls = [];
+
+    public IReadOnlyList<DiskCall> Calls => _calls;
+
+    protected override void Before(DiskCall call)
+    {
+        lock (_calls)
+        {
+            _calls.Add(call);
+        }
+    }
+}
+
+/// <summary>A call of a disk that changes something, or makes it last.</summary>
+internal abstract record DiskCall
+{
+    public sealed record Create(string Path) : DiskCall;
+
+    public sealed record SetLength(string Path, long Length) : DiskCall;
+
+    public sealed record Write(string Path, byte[] Bytes, long At) : DiskCall;
+
+    public sealed record Flush(string Path) : DiskCall;
+
+    public sealed record FlushDirectory(string Path) : DiskCall;
+
+    public sealed record CreateDirectory(string Path) : DiskCall;
+
+    public sealed record Move(string From, string To) : DiskCall;
+
+    public sealed record Exchange(string One, string Other) : DiskCall;
+
+    public sealed record Delete(string Path) : DiskCall;
+}
