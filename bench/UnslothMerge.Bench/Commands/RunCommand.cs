@@ -50,7 +50,8 @@ internal static class RunCommand
 
             if (parsed.GetValue(exports))
             {
-                merges.AddRange(Schemes.Select(m => new Merge($"{merges[0].Name}, {m}", model, merges[0].Adapter, $"-Method {m}")).ToList());
+                var (first, with) = (merges[0].Name, merges[0].Adapter);
+                merges.AddRange(Schemes.Select(m => new Merge($"{first}, {m}", model, with, $"-Method {m}")));
             }
 
             Console.WriteLine(
