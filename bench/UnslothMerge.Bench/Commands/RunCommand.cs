@@ -5,6 +5,9 @@ internal static class RunCommand
 {
     private const long MaxShardBytes = 5_000_000_000;
 
+    private static readonly string[] Schemes =
+        ["fp8", "fp8_block", "int8", "w8a16", "w4a16", "w4a16_asym", "mxfp8", "mxfp4", "mxfp4a16", "nvfp4a16"];
+
     public static Command Create()
     {
         var (shape, ranks) = (Options.Shape(), Options.Ranks(16, 64, 256));
@@ -13,11 +16,15 @@ internal static class RunCommand
             Description = "With the first rank also DoRA, an NF4 base, and 4-bit and FP8 outputs.",
             DefaultValueFactory = _ => true,
         };
+        var exports = new Option<bool>("--exports")
+        {
+            Description = "With the first rank also each scheme of compressed-tensors.",
+        };
         var parent = Options.Directory();
 
         var command = new Command("run", "Makes a model and adapters, measures merges against cp -r, deletes everything.")
         {
-            shape, ranks, kinds, parent,
+            shape, ranks, kinds, exports, parent,
         };
         Options.Measuring.ToList().ForEach(command.Add);
         command.SetAction((parsed, cancellation) => Options.Within(parsed.GetValue(parent)!, directory =>
@@ -39,6 +46,12 @@ internal static class RunCommand
                 merges.Add(new Merge($"{rank}, NF4 to 16 bits", Quantized(model, Path.Combine(directory, "nf4")), adapter));
                 merges.Add(new Merge($"{rank}, 16 to 4 bits", model, adapter, "-Method merged_4bit"));
                 merges.Add(new Merge($"{rank}, 16 bits to FP8", model, adapter, "-Method merged_fp8"));
+            }
+
+            if (parsed.GetValue(exports))
+            {
+                var (first, with) = (merges[0].Name, merges[0].Adapter);
+                merges.AddRange(Schemes.Select(m => new Merge($"{first}, {m}", model, with, $"-Method {m}")));
             }
 
             Console.WriteLine(

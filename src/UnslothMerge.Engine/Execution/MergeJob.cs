@@ -54,6 +54,11 @@ internal sealed class MergeJob : CoreJob
         Begin(stop);
         var (row, rows) = OpenedTensor.RowsOf(_write, piece);
         var encoded = Merge(row, rows, buffers, out var statistics);
+        if (_write.MeasuresPiece(piece))
+        {
+            _opened.Value.MeasureSurvival(row, rows, buffers, encoded, ref statistics);
+        }
+
         _opened.Value.Writer.Write(row, rows, encoded, ref statistics);
         Record(piece, statistics);
         return _write.Bytes / Tensor.View.Rows * rows;

@@ -93,6 +93,35 @@ internal sealed class OpenedTensor : IDisposable
         return encoded;
     }
 
+    /// <summary>Adds what is left of the deltas of a piece that has just been merged to fp32, when it is quantized.</summary>
+    public void MeasureSurvival(long row, int rows, WorkerBuffers buffers, ReadOnlySpan<byte> merged, ref TileStatistics statistics)
+    {
+        var (source, view) = (_write.Tensor.Source, _write.Tensor.View);
+        var count = rows * view.Columns;
+        var arrays = ArrayPool<float>.Shared.Rent(3 * count);
+        var (weight, before, after) = (new Memory<float>(arrays, 0, count), new Memory<float>(arrays, count, count),
+            new Memory<float>(arrays, 2 * count, count));
+        Reader.Decode(buffers.Take(0, source.BytesOf(view, rows)), row, rows,
+            new Tile(weight.Span, default, row, rows, 0, view.Columns));
+        var values = MemoryMarshal.Cast<byte, float>(merged)[..count];
+        weight.Span.CopyTo(before.Span);
+        values.CopyTo(after.Span);
+        Writer.RoundTrip(row, rows, MemoryMarshal.AsBytes(before.Span));
+        Writer.RoundTrip(row, rows, MemoryMarshal.AsBytes(after.Span));
+
+        // Δ, and what is left of it.
+        TensorPrimitives.Subtract(values, weight.Span, weight.Span);
+        TensorPrimitives.Subtract(after.Span, before.Span, after.Span);
+        for (var r = 0; r < rows; r++)
+        {
+            var delta = weight.Span.Slice(r * view.Columns, view.Columns);
+            statistics.KeptDelta += TensorPrimitives.Dot(after.Span.Slice(r * view.Columns, view.Columns), delta);
+            statistics.MeasuredDelta += TensorPrimitives.SumOfSquares<float>(delta);
+        }
+
+        ArrayPool<float>.Shared.Return(arrays);
+    }
+
     public void Dispose()
     {
         Reader.Dispose();

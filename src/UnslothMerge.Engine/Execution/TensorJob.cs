@@ -41,6 +41,7 @@ internal abstract class TensorJob(WriteTensor write, ShardOutput output, long pi
                 changed ? Ratio(all.DeltaSquares, all.WeightSquares) : null, _deferred)
             {
                 RelativeError = write.Sink.IsQuantized && write.Verbatim is null ? Ratio(all.ErrorSquares, all.ValueSquares) : null,
+                Survival = all.MeasuredDelta > 0 ? (all.KeptDelta, all.MeasuredDelta) : null,
             };
 
             static double Ratio(double part, double whole) => part == 0 ? 0 : Math.Sqrt(part / whole);

@@ -17,6 +17,8 @@ internal sealed class PartsSink(IReadOnlyList<TensorSink> parts, long rows) : Te
 
     public override TensorType? RoundedType => _type;
 
+    public override bool RoundsTrip => parts[0].RoundsTrip;
+
     public override string? SurveySet => parts[0].SurveySet;
 
     // Pieces of a part begin where its sink wants them to.
@@ -51,6 +53,9 @@ internal sealed class PartsSink(IReadOnlyList<TensorSink> parts, long rows) : Te
             Each(row, rows, encoded, (part, first, count, bytes) => part.Survey(first, count, bytes));
 
         public override void Begin(IReadOnlyDictionary<string, SurveyedRange> found) => Array.ForEach(parts, p => p.Begin(found));
+
+        public override void RoundTrip(long row, int rows, Span<byte> encoded) =>
+            Each(row, rows, encoded, (part, first, count, bytes) => part.RoundTrip(first, count, bytes));
 
         public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics)
         {

@@ -55,21 +55,20 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Request request, Fp8Strat
         }
 
         var (rows, columns) = (tensor.Shape[^2], checked((int)tensor.Shape[^1]));
-        var codes = new TensorSpec(tensor.Name, TensorType.F8_E4M3, tensor.Shape);
-        if (strategy == Fp8Strategy.Channel)
+        var isBlock = strategy == Fp8Strategy.Block;
+        if (!isBlock || (tensor.Shape.Count == 2 && columns % BlockSize == 0 && tensor.Name.EndsWith(".weight", StringComparison.Ordinal)))
         {
-            // As the model's own dtype, which a loader would round it to; F16 is too small for scales.
-            var scaleType = type == TensorType.BF16 ? type : TensorType.F32;
-            return new GridSink(
-                new GridWeight(
-                    Format, codes, new TensorSpec($"{tensor.Name}_scale", scaleType, [rows, 1]), CodeBook.E4M3, CodeLayout.Bytes,
-                    new ScaleBlocks(rows, 1, columns, 1))
-                {
-                    EmptyScale = scaleType == TensorType.BF16 ? MathF.ScaleB(1, -7) : MathF.ScaleB(1, -23),
-                },
-                tensor.View);
+            // Scales of rows as the model's own dtype, which a loader would round them to; F16 is too small for scales.
+            return new CompressedSink(new CompressedWeight(
+                TensorNames.ModuleOf(tensor.Name), rows, columns, isBlock ? CompressedScheme.Fp8Block : CompressedScheme.Fp8Dynamic,
+                TensorType.F32, !isBlock && type == TensorType.BF16 ? type : TensorType.F32)
+            {
+                ScaleEnding = isBlock ? "weight_scale_inv" : "weight_scale",
+                EmptyScale = isBlock ? 1 : null,
+            });
         }
 
+        var codes = new TensorSpec(tensor.Name, TensorType.F8_E4M3, tensor.Shape);
         long[] grid = [.. tensor.Shape.SkipLast(2), Blocks(rows), Blocks(columns)];
         return new GridSink(
             new GridWeight(

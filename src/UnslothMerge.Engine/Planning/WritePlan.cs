@@ -9,6 +9,13 @@ internal sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, IReadO
 {
     /// <summary>The bytes of all its outputs.</summary>
     public long Bytes => Sink.Outputs.Sum(o => o.Bytes) + Sink.Deferred.Sum(d => d.MaxBytes);
+
+    /// <summary>One of so many pieces is measured for what quantizing leaves of the deltas.</summary>
+    public int MeasuredShare { get; init; } = 1;
+
+    /// <summary>True if a piece is measured; those of all tensors spread over the model.</summary>
+    public bool MeasuresPiece(int piece) =>
+        Sink.RoundsTrip && Tensor.Action == TensorAction.Merge && (piece + Tensor.Ordinal) % MeasuredShare == 0;
 }
 
 /// <summary>A shard to be written: its file name, its header and offsets, its tensors in the order of their data.</summary>
@@ -28,6 +35,9 @@ internal sealed record WriteOptions(TensorType? Type, long MaxShardBytes)
 /// <summary>How the merged model is stored: formats, shards, offsets and file sizes, all known before a byte is written.</summary>
 internal sealed class WritePlan
 {
+    // About so many elements of a model, all of a small one.
+    private const long MeasuredElements = 16_000_000;
+
     private static readonly Dictionary<string, string> Metadata = new() { ["format"] = "pt" };
 
     private WritePlan(MergePlan merge, ImmutableArray<WriteShard> shards, ModelConfig config, string? variant, LinearLayers? layers)
@@ -82,6 +92,8 @@ internal sealed class WritePlan
                 "Use merged to keep the base's own format, or merged_16bit.");
         }
 
+        var measured = (int)(written.Where(t => t.Sink.RoundsTrip).Sum(t => t.Tensor.View.Count) / MeasuredElements) + 1;
+        written = written.ConvertAll(t => t with { MeasuredShare = measured });
         var split = ShardSplitter.Split([.. written.Select(t => t.Bytes)], options.MaxShardBytes);
         var shards = split.Select((indices, i) =>
             Shard(ShardSplitter.FileName(i, split.Count, options.Variant), indices.Select(j => written[j]))).ToImmutableArray();

@@ -73,7 +73,8 @@ internal static class DeltaSurvival
     private static List<WriteTensor> Sample(WritePlan plan)
     {
         var all = plan.Tensors.Where(t =>
-            t.Sink.IsQuantized && t.Tensor is { Action: TensorAction.Merge, View.Count: <= MaxElements }).ToList();
+            t.Sink is { IsQuantized: true, RoundsTrip: false }
+            && t.Tensor is { Action: TensorAction.Merge, View.Count: <= MaxElements }).ToList();
         var step = (int)((all.Sum(t => t.Tensor.View.Count) / MaxElements) + 1);
         return [.. all.Where((_, i) => i % step == 0)];
     }

@@ -62,6 +62,26 @@ internal static unsafe class GroupedCodes
         }
     }
 
+    /// <summary>Replaces a row's values by what their codes stand for.</summary>
+    public static void RoundTrip<TGrid>(
+        Span<float> row, int group, ReadOnlySpan<float> scales, ReadOnlySpan<float> zeros, SimdWidth? width = null)
+        where TGrid : struct, IRowGrid
+    {
+        Require(row.Length, group, scales.Length);
+        ArgumentOutOfRangeException.ThrowIfNotEqual(zeros.Length, zeros.IsEmpty ? 0 : scales.Length, nameof(zeros));
+        fixed (float* r = row)
+        fixed (float* s = scales)
+        fixed (float* z = zeros)
+        {
+            switch (width ?? SimdWidths.Widest)
+            {
+                case SimdWidth.Vector512: RoundTrip<Lanes512, TGrid>(r, row.Length, group, s, z); break;
+                case SimdWidth.Vector256: RoundTrip<Lanes256, TGrid>(r, row.Length, group, s, z); break;
+                default: RoundTrip<Lanes128, TGrid>(r, row.Length, group, s, z); break;
+            }
+        }
+    }
+
     private static void Require(int columns, int group, int groups)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(group);
@@ -122,6 +142,30 @@ internal static unsafe class GroupedCodes
 
             (lowest[g], highest[g]) = (least, most);
             row += group;
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void RoundTrip<T, TGrid>(float* row, int columns, int group, float* scales, float* zeros)
+        where T : unmanaged, ILanes<T>
+        where TGrid : struct, IRowGrid
+    {
+        float* rest = stackalloc float[ILanes<T>.Count];
+        for (int g = 0; g < columns / group; g++)
+        {
+            T scale = T.Broadcast(scales[g]);
+            T zero = T.Broadcast(zeros is null ? 0 : zeros[g]);
+            for (nint i = 0; i < group; i += ILanes<T>.Count)
+            {
+                int count = (int)Math.Min(ILanes<T>.Count, group - i);
+                Unsafe.CopyBlockUnaligned(rest, row, (uint)count * sizeof(float));
+                T value = T.Load(rest);
+                TGrid.Round(T.Divide(value, scale), zero, out T magnitude);
+                T sign = T.AndBits(value, T.BroadcastBits(0x8000_0000));
+                T.Store(T.OrBits(T.Multiply(magnitude, scale), sign), rest);
+                Unsafe.CopyBlockUnaligned(row, rest, (uint)count * sizeof(float));
+                row += count;
+            }
         }
     }
 

@@ -18,6 +18,12 @@ internal record struct TileStatistics
     /// <summary>Σ (quantized − value)², where the output is quantized.</summary>
     public double ErrorSquares { get; set; }
 
+    /// <summary>⟨Q(W+Δ) − Q(W), Δ⟩, where the output is quantized and this was measured.</summary>
+    public double KeptDelta { get; set; }
+
+    /// <summary>‖Δ‖² of what <see cref="KeptDelta"/> was measured of.</summary>
+    public double MeasuredDelta { get; set; }
+
     /// <summary>True if some output is NaN or infinite after rounding to the output format.</summary>
     public bool NonFinite { get; set; }
 
@@ -28,6 +34,8 @@ internal record struct TileStatistics
         DeltaSquares += other.DeltaSquares;
         ValueSquares += other.ValueSquares;
         ErrorSquares += other.ErrorSquares;
+        KeptDelta += other.KeptDelta;
+        MeasuredDelta += other.MeasuredDelta;
         NonFinite |= other.NonFinite;
     }
 }

@@ -14,11 +14,11 @@ internal static class CompressedScales
     // The bits of a code of E4M3 that stands for 0.125.
     private const byte Eighth = 0x20;
 
-    /// <summary>Symmetric: largest magnitudes become scales of a 16-bit dtype, as stored and as fp32.</summary>
-    public static void Symmetric(Span<float> scales, float highest, TensorType type, Span<byte> stored)
+    /// <summary>Symmetric: largest magnitudes become scales of a dtype, as stored and as fp32; of zeros, the given one.</summary>
+    public static void Symmetric(Span<float> scales, float highest, TensorType type, float? ofZeros, Span<byte> stored)
     {
         TensorPrimitives.Divide(scales, highest, scales);
-        Store(scales, type, stored);
+        Store(scales, type, ofZeros, stored);
     }
 
     /// <summary>With zero points from -8 to 7: ranges become scales, in place of the largest values, and zero points, in place of the
@@ -34,7 +34,7 @@ internal static class CompressedScales
             (lowest[i], highest[i]) = (zero, scale);
         }
 
-        Store(highest, type, stored);
+        Store(highest, type, null, stored);
     }
 
     /// <summary>Largest magnitudes become powers of two: the exponent, plus one if the mantissa is 1.75 or more, minus that of the largest
@@ -93,12 +93,12 @@ internal static class CompressedScales
         _ => value,
     };
 
-    private static void Store(Span<float> scales, TensorType type, Span<byte> stored)
+    private static void Store(Span<float> scales, TensorType type, float? ofZeros, Span<byte> stored)
     {
         Through(type, scales, stored);
         if (scales.Contains(0))
         {
-            scales.Replace(0, Epsilon(type));
+            scales.Replace(0, ofZeros ?? Epsilon(type));
             Through(type, scales, stored);
         }
     }

@@ -14,6 +14,12 @@ internal sealed record CompressedWeight(
     /// <summary>The tensors of the base that belong to the set are surveyed together.</summary>
     public string SurveySet { get; init; } = Module;
 
+    /// <summary>What the name of the scales ends with.</summary>
+    public string ScaleEnding { get; init; } = "weight_scale";
+
+    /// <summary>The scale of a group of zeros; null for the machine epsilon of the scales' dtype.</summary>
+    public float? EmptyScale { get; init; }
+
     public int Group => Scheme.Group ?? Columns;
 
     public int Groups => Columns / Group;
@@ -59,6 +65,8 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
     public override int RowQuantum =>
         (int)Math.Min(weight.Scheme.IsSymmetric ? weight.Scheme.BlockRows : ZerosInWord, Math.Max(weight.Rows, 1));
 
+    public override bool RoundsTrip => true;
+
     public override string? SurveySet => weight.Scheme.Scales == ScaleKind.Divided ? weight.SurveySet : null;
 
     public override long ResidentBytes => Outputs.Skip(1).Sum(o => o.Bytes);
@@ -74,7 +82,7 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
         yield return new TensorSpec(
             scheme.IsPacked ? $"{module}.weight_packed" : $"{module}.weight", weight.CodeType, [rows, weight.Columns / perWord]);
         yield return new TensorSpec(
-            $"{module}.weight_scale", weight.ScaleType, [(rows + scheme.BlockRows - 1) / scheme.BlockRows, weight.Groups]);
+            $"{module}.{weight.ScaleEnding}", weight.ScaleType, [(rows + scheme.BlockRows - 1) / scheme.BlockRows, weight.Groups]);
         if (scheme.Format == CompressedScheme.W4A16.Format)
         {
             yield return new TensorSpec($"{module}.weight_shape", TensorType.I64, [2]);
@@ -99,8 +107,16 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
         private readonly NativeBuffer _scales = new(sink.Outputs[1].Bytes);
         private readonly NativeBuffer? _zeros = weight.Scheme.IsSymmetric ? null : Cleared(sink.Outputs[LastOutputs + 1].Bytes);
         private readonly Lock _gate = new();
+        private readonly Encoder _encode = KernelsOf(weight.Scheme).Encode;
+        private readonly RoundTripper _roundTrip = KernelsOf(weight.Scheme).RoundTrip;
         private float _largest;
         private float _divisor = 1;
+
+        private delegate void Encoder(
+            ReadOnlySpan<float> row, int group, ReadOnlySpan<float> scales, ReadOnlySpan<float> zeros, Span<byte> codes,
+            ref TileStatistics statistics);
+
+        private delegate void RoundTripper(Span<float> row, int group, ReadOnlySpan<float> scales, ReadOnlySpan<float> zeros);
 
         public override IReadOnlyDictionary<string, SurveyedRange> Surveyed =>
             new Dictionary<string, SurveyedRange> { [weight.Set] = new(_largest, weight.Values) };
@@ -121,39 +137,42 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
 
         public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics)
         {
-            var (groups, columns) = (weight.Groups, View.Columns);
-            var cells = (rows + _scheme.BlockRows - 1) / _scheme.BlockRows * groups;
+            var cells = CellsOf(rows);
             var buffer = ArrayPool<float>.Shared.Rent(2 * cells);
+            var values = ValuesOf(rows, encoded);
             var scales = buffer.AsSpan(0, cells);
             var zeros = buffer.AsSpan(cells, _scheme.IsSymmetric ? 0 : cells);
-            var values = ValuesOf(rows, encoded);
-            scales.Clear();
-            for (var r = 0; r < rows; r++)
-            {
-                var cell = r / _scheme.BlockRows * groups;
-                var numbers = values.Slice(r * columns, columns);
-                if (zeros.IsEmpty)
-                {
-                    GroupedCodes.Largest(numbers, weight.Group, scales.Slice(cell, groups));
-                }
-                else
-                {
-                    GroupedCodes.Range(numbers, weight.Group, zeros.Slice(cell, groups), scales.Slice(cell, groups));
-                }
-            }
-
-            ChooseScales(row, scales, zeros);
+            var first = row / _scheme.BlockRows * weight.Groups;
+            ChooseScales(values, scales, zeros, _scales.Bytes.Slice((int)(first * weight.ScaleBytes), cells * weight.ScaleBytes));
+            PackZeros(row, zeros);
             for (var r = 0; r < rows; r++)
             {
                 // Codes take the place of values that have been read.
-                var cell = r / _scheme.BlockRows * groups;
-                Encode(
-                    values.Slice(r * columns, columns), scales.Slice(cell, groups), zeros.IsEmpty ? default : zeros.Slice(cell, groups),
+                var cell = r / _scheme.BlockRows * weight.Groups;
+                _encode(
+                    values.Slice(r * View.Columns, View.Columns), weight.Group, scales.Slice(cell, weight.Groups),
+                    zeros.IsEmpty ? default : zeros.Slice(cell, weight.Groups),
                     encoded.Slice((int)(r * weight.RowBytes), (int)weight.RowBytes), ref statistics);
             }
 
             ArrayPool<float>.Shared.Return(buffer);
             output.Write(0, row * weight.RowBytes, encoded[..(int)(rows * weight.RowBytes)]);
+        }
+
+        public override void RoundTrip(long row, int rows, Span<byte> encoded)
+        {
+            var cells = CellsOf(rows);
+            var values = ValuesOf(rows, encoded);
+            var scales = new float[cells];
+            var zeros = new float[_scheme.IsSymmetric ? 0 : cells];
+            ChooseScales(values, scales, zeros, new byte[cells * weight.ScaleBytes]);
+            for (var r = 0; r < rows; r++)
+            {
+                var cell = r / _scheme.BlockRows * weight.Groups;
+                _roundTrip(
+                    values.Slice(r * View.Columns, View.Columns), weight.Group, scales.AsSpan(cell, weight.Groups),
+                    zeros.Length == 0 ? default : zeros.AsSpan(cell, weight.Groups));
+            }
         }
 
         public override IReadOnlyList<byte[]> Finish()
@@ -184,6 +203,15 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
             base.Dispose();
         }
 
+        private static (Encoder Encode, RoundTripper RoundTrip) KernelsOf(CompressedScheme scheme) => (scheme.IsFloat, scheme.Bits) switch
+        {
+            (true, 8) => Kernels<E4M3Grid>(),
+            (true, _) => Kernels<E2M1Grid>(),
+            (false, 8) when scheme.IsPacked => Kernels<OffsetByteGrid>(),
+            (false, 8) => Kernels<SignedByteGrid>(),
+            _ => Kernels<OffsetNibbleGrid>(),
+        };
+
         private static NativeBuffer Cleared(long bytes)
         {
             var buffer = new NativeBuffer(bytes);
@@ -193,10 +221,25 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
 
         private Span<float> ValuesOf(int rows, Span<byte> encoded) => MemoryMarshal.Cast<byte, float>(encoded)[..(rows * View.Columns)];
 
-        private void ChooseScales(long row, Span<float> scales, Span<float> zeros)
+        private int CellsOf(int rows) => (rows + _scheme.BlockRows - 1) / _scheme.BlockRows * weight.Groups;
+
+        private void ChooseScales(ReadOnlySpan<float> values, Span<float> scales, Span<float> zeros, Span<byte> stored)
         {
-            var first = row / _scheme.BlockRows * weight.Groups;
-            var stored = _scales.Bytes.Slice((int)(first * weight.ScaleBytes), scales.Length * weight.ScaleBytes);
+            scales.Clear();
+            for (var r = 0; r < values.Length / View.Columns; r++)
+            {
+                var (cell, groups) = (r / _scheme.BlockRows * weight.Groups, weight.Groups);
+                var numbers = values.Slice(r * View.Columns, View.Columns);
+                if (zeros.IsEmpty)
+                {
+                    GroupedCodes.Largest(numbers, weight.Group, scales.Slice(cell, groups));
+                }
+                else
+                {
+                    GroupedCodes.Range(numbers, weight.Group, zeros.Slice(cell, groups), scales.Slice(cell, groups));
+                }
+            }
+
             switch (_scheme.Scales)
             {
                 case ScaleKind.PowerOfTwo:
@@ -206,11 +249,10 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
                     CompressedScales.Divided(scales, _divisor, weight.Values, stored);
                     break;
                 case ScaleKind.HalfWidth when zeros.IsEmpty:
-                    CompressedScales.Symmetric(scales, _scheme.Highest, weight.Scales, stored);
+                    CompressedScales.Symmetric(scales, _scheme.Highest, weight.Scales, weight.EmptyScale, stored);
                     break;
                 default:
                     CompressedScales.Asymmetric(zeros, scales, weight.Values, weight.Scales, stored);
-                    PackZeros(row, zeros);
                     break;
             }
         }
@@ -218,7 +260,7 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
         // Eight rows a word. Pieces begin with a word.
         private void PackZeros(long row, ReadOnlySpan<float> zeros)
         {
-            var words = MemoryMarshal.Cast<byte, uint>(_zeros!.Bytes);
+            var words = _zeros is null ? default : MemoryMarshal.Cast<byte, uint>(_zeros.Bytes);
             for (var i = 0; i < zeros.Length; i++)
             {
                 var (r, group) = (row + (i / weight.Groups), i % weight.Groups);
@@ -226,28 +268,10 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
             }
         }
 
-        private void Encode(
-            ReadOnlySpan<float> values, ReadOnlySpan<float> scales, ReadOnlySpan<float> zeros, Span<byte> codes,
-            ref TileStatistics statistics)
-        {
-            switch (_scheme.IsFloat, _scheme.Bits)
-            {
-                case (true, 8):
-                    GroupedCodes.Encode<E4M3Grid>(values, weight.Group, scales, zeros, codes, ref statistics);
-                    break;
-                case (true, _):
-                    GroupedCodes.Encode<E2M1Grid>(values, weight.Group, scales, zeros, codes, ref statistics);
-                    break;
-                case (false, 8) when _scheme.IsPacked:
-                    GroupedCodes.Encode<OffsetByteGrid>(values, weight.Group, scales, zeros, codes, ref statistics);
-                    break;
-                case (false, 8):
-                    GroupedCodes.Encode<SignedByteGrid>(values, weight.Group, scales, zeros, codes, ref statistics);
-                    break;
-                default:
-                    GroupedCodes.Encode<OffsetNibbleGrid>(values, weight.Group, scales, zeros, codes, ref statistics);
-                    break;
-            }
-        }
+        private static (Encoder, RoundTripper) Kernels<TGrid>()
+            where TGrid : struct, IRowGrid =>
+            ((ReadOnlySpan<float> row, int group, ReadOnlySpan<float> scales, ReadOnlySpan<float> zeros, Span<byte> codes,
+                ref TileStatistics statistics) => GroupedCodes.Encode<TGrid>(row, group, scales, zeros, codes, ref statistics),
+            (row, group, scales, zeros) => GroupedCodes.RoundTrip<TGrid>(row, group, scales, zeros));
     }
 }
