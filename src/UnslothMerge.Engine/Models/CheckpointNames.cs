@@ -183,12 +183,24 @@ internal sealed partial class CheckpointNames
         foreach (var (alias, origin) in Way(name))
         {
             var origins = Into(_origins, alias);
-            if (!origins.Contains(origin))
+            if (!HasLately(origins, origin))
             {
                 origins.Add(origin);
                 Index(alias, origin);
             }
         }
+    }
+
+    // A stack of experts may have a hundred thousand origins; those of one tensor follow each other.
+    private static bool HasLately(List<Origin> origins, Origin origin)
+    {
+        var i = origins.Count - 1;
+        while (i >= 0 && origins[i].Name == origin.Name && origins[i] != origin)
+        {
+            i--;
+        }
+
+        return i >= 0 && origins[i] == origin;
     }
 
     private void Index(string alias, Origin origin)

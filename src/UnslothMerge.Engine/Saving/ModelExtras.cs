@@ -75,6 +75,7 @@ internal sealed class ModelExtras
         }
 
         extras.FitTemplates(CarriedFiles.Precedence(@base, adapters, options.Tokenizer));
+        extras.NameCode();
         extras._record = Task.Run(() => JsonFile.Text(MergeRecord.Of(plan, method)));
         extras._written[ModelCard.FileName] = ModelCard.Merged(plan, destination.Path, method, options, extras._warnings);
         return extras;
@@ -98,6 +99,17 @@ internal sealed class ModelExtras
         foreach (var (name, text) in Written())
         {
             File.WriteAllText(Path.Combine(directory, name), text);
+        }
+    }
+
+    // Whoever loads the model with trust_remote_code runs what somebody else has put there.
+    private void NameCode()
+    {
+        if (_copied.Keys.Where(f => f.EndsWith(".py", StringComparison.Ordinal)).ToList() is { Count: > 0 } code)
+        {
+            _warnings.Add(
+                $"The saved model has code of its own, copied as it is: {string.Join(", ", code)}. Read it before you load the model with "
+                + "trust_remote_code.");
         }
     }
 
