@@ -11,7 +11,7 @@
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
-    [ValidateSet('Build', 'Test', 'Demo', 'Bench', 'Gpu', 'Docs', 'Package')]
+    [ValidateSet('Build', 'Test', 'Demo', 'Bench', 'Gpu', 'Arm64', 'Docs', 'Package')]
     [string] $Task = 'Build',
 
     # Gpu: makes out/unslothmerge-gpu.tar.gz, which checks the GPU of a Linux machine that has neither SDK nor network.
@@ -60,6 +60,22 @@ function Invoke-GpuTask {
     Copy-Item "$PSScriptRoot/tests/Fixtures" "$folder/tests" -Recurse
     tar czf "$PSScriptRoot/out/unslothmerge-gpu.tar.gz" "--exclude=*.pdb" "--exclude=libmscord*" -C $folder .
     Get-Item "$PSScriptRoot/out/unslothmerge-gpu.tar.gz"
+}
+
+# Runs kernels and goldens on an emulated arm64. QEMU_LD_PREFIX is a folder with that processor's libc, libstdc++, libgcc and
+# OpenSSL; Debian's packages libc6-arm64-cross and libstdc++6-arm64-cross make /usr/aarch64-linux-gnu, which lacks OpenSSL.
+function Invoke-Arm64Task {
+    $qemu = Get-Command qemu-aarch64, qemu-aarch64-static -ErrorAction Ignore | Select-Object -First 1
+    if (-not $qemu) { return Write-Warning 'Arm64 is skipped: qemu-aarch64 is not installed (Debian: qemu-user).' }
+    $folder = "$PSScriptRoot/artifacts/arm64"
+    dotnet publish "$PSScriptRoot/tests/UnslothMerge.Tests" -r linux-arm64 --self-contained -p:CompileAhead=false -o $folder --nologo
+    $env:QEMU_LD_PREFIX ??= '/usr/aarch64-linux-gnu'
+
+    # What qemu cannot do: pages that are written and executed under two addresses, and code that changes while it runs.
+    $env:DOTNET_EnableWriteXorExecute = $env:DOTNET_gcConcurrent = $env:DOTNET_TieredCompilation = '0'
+    $env:DOTNET_SYSTEM_GLOBALIZATION_INVARIANT = '1'
+    & $qemu "$folder/UnslothMerge.Tests" --filter-namespace UnslothMerge.Tests.Simd
+    & $qemu "$folder/UnslothMerge.Tests" --filter-class '*.GoldenTests'
 }
 
 # Copies the cmdlets' pages, which a build writes beside its other output, to docs/.

@@ -48,7 +48,8 @@ internal abstract class WeightKind(
 {
     protected sealed override ModuleChanges? Changes(AdaptedModule module) =>
         module.FindParameter("weight") is not { } weight ? null
-        : weight.Shape.Count > 0 && !weight.Shape.Contains(0) ? Changes(module, weight)
+        : weight.Shape.Count > 0 && !weight.Shape.Contains(0) && weight.Shape.Count() / weight.Shape[0] <= int.MaxValue
+            ? Changes(module, weight)
         : throw new MisfitException($"the weight {weight.Name} {weight.Shape.Text()} is no matrix");
 
     /// <summary>Finds what the tensors of one module change.</summary>

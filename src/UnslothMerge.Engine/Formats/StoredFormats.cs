@@ -39,7 +39,11 @@ internal static class StoredFormats
         RefuseUnknownMethod(model);
         foreach (var found in Table.SelectMany(f => f.Find(model.Checkpoint, model.Config)))
         {
-            byMainTensor.Add(found.Source.Inputs[0].Name, found);
+            if (!byMainTensor.TryAdd(found.Source.Inputs[0].Name, found))
+            {
+                throw QuantizedFormat.Damaged(found.Name, "it is described twice");
+            }
+
             claimed.UnionWith(found.Source.Inputs.Select(t => t.Name));
         }
 

@@ -43,6 +43,11 @@ internal readonly record struct MatrixView(long Rows, int Columns)
     public static MatrixView ByOutput(IReadOnlyList<long> shape) =>
         new(shape[0], checked((int)shape.Skip(1).Aggregate(1L, (a, b) => a * b)));
 
+    /// <summary>True if a tensor can be seen so: no dimension but that of rows is beyond what a buffer has, not even of an empty tensor.
+    /// </summary>
+    public static bool CanBeOf(IReadOnlyList<long> shape) =>
+        shape.Count == 0 || (shape[^1] <= int.MaxValue && shape.SkipLast(1).Aggregate(1.0, (a, b) => a * b) < long.MaxValue / 2);
+
     /// <summary>The number of elements.</summary>
     public long Count => Rows * Columns;
 }

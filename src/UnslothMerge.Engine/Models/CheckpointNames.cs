@@ -50,7 +50,7 @@ internal sealed partial class CheckpointNames
         _class = ModelClass.Of(config);
         _names = [.. names];
         _names.ForEach(Index);
-        _bareOrigins = new(() => Regroup(_origins.SelectMany(p => p.Value.Select(o => (Bare(p.Key), o)))));
+        _bareOrigins = new(BareOrigins);
         _bareModules = new(() =>
             _parameters.Keys.Concat(_experts.Keys).Concat(_stacks.Keys).Distinct().ToLookup(Bare, StringComparer.Ordinal));
     }
@@ -183,12 +183,24 @@ internal sealed partial class CheckpointNames
         foreach (var (alias, origin) in Way(name))
         {
             var origins = Into(_origins, alias);
-            if (!origins.Contains(origin))
+            if (!HasLately(origins, origin))
             {
                 origins.Add(origin);
                 Index(alias, origin);
             }
         }
+    }
+
+    // A stack of experts may have a hundred thousand origins; those of one tensor follow each other.
+    private static bool HasLately(List<Origin> origins, Origin origin)
+    {
+        var i = origins.Count - 1;
+        while (i >= 0 && origins[i].Name == origin.Name && origins[i] != origin)
+        {
+            i--;
+        }
+
+        return i >= 0 && origins[i] == origin;
     }
 
     private void Index(string alias, Origin origin)
@@ -251,9 +263,18 @@ internal sealed partial class CheckpointNames
         return name[start..];
     }
 
-    private static Dictionary<string, List<Origin>> Regroup(IEnumerable<(string Name, Origin Origin)> origins) =>
-        origins.GroupBy(o => o.Name, o => o.Origin, StringComparer.Ordinal)
-            .ToDictionary(g => g.Key, g => g.Distinct().ToList(), StringComparer.Ordinal);
+    // Most bare names are those of one name, whose list they share: a million names need no second million lists.
+    private Dictionary<string, List<Origin>> BareOrigins()
+    {
+        var bare = new Dictionary<string, List<Origin>>(_origins.Count, StringComparer.Ordinal);
+        foreach (var (name, origins) in _origins)
+        {
+            var key = Bare(name);
+            bare[key] = bare.TryGetValue(key, out var others) ? [.. others.Union(origins)] : origins;
+        }
+
+        return bare;
+    }
 
     private static MergeException Ambiguous(string name, IEnumerable<string> found) => new(
         MergeError.AdapterDoesNotFit,
@@ -266,7 +287,8 @@ internal sealed partial class CheckpointNames
     {
         if (!index.TryGetValue(key, out var list))
         {
-            index.Add(key, list = []);
+            // Nearly all lists have one element.
+            index.Add(key, list = new List<T>(1));
         }
 
         return list;

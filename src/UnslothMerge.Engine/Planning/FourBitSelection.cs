@@ -39,7 +39,7 @@ internal sealed class FourBitSelection : OutputSelection
     private FourBitCodes Codes => _request.Codes ?? FourBitCodes.Of(Own("bnb_4bit_quant_type") ?? "nf4");
 
     private bool Nested =>
-        _request.DoubleQuantization ?? (_baseIsFourBit ? _config.Quantization!.Bool("bnb_4bit_use_double_quant") ?? false : true);
+        _request.DoubleQuantization ?? (_baseIsFourBit ? _config.Quantization?.Bool("bnb_4bit_use_double_quant") ?? false : true);
 
     public override string Quantized => "4-bit";
 
@@ -76,7 +76,7 @@ internal sealed class FourBitSelection : OutputSelection
     private static FourBitSource? FourBitOf(LogicalTensor tensor) =>
         ((tensor.Source as TransposedSource)?.Stored ?? tensor.Source) as FourBitSource;
 
-    private string? Own(string key) => _baseIsFourBit ? _config.Quantization!.String(key) : null;
+    private string? Own(string key) => _baseIsFourBit ? _config.Quantization?.String(key) : null;
 
     // A reader that is told nothing skips the heads. The base's own list is kept, and what it lacks is added.
     private JsonArray? SkipList()

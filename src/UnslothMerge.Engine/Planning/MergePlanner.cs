@@ -35,19 +35,40 @@ internal static partial class MergePlanner
         return Place(start, steps, options);
     }
 
-    private static ImmutableArray<LogicalTensor> FromBase(ModelDirectory @base) =>
-    [
-        .. StoredFormats.Read(@base).Select((found, ordinal) => new LogicalTensor
+    private static ImmutableArray<LogicalTensor> FromBase(ModelDirectory @base)
+    {
+        var tensors = Tensors(@base);
+        if (tensors.FirstOrDefault(t => !MatrixView.CanBeOf(t.Shape)) is { } large)
         {
-            Ordinal = ordinal,
-            Name = CheckpointNames.Unwrapped(found.Name),
-            Source = found.Source,
-            Type = found.Source.Type,
-            Action = found.Source.Verbatim is null ? TensorAction.Decode : TensorAction.Copy,
-            SourceShard = found.Source.Inputs[0].File.Name,
-            IsCacheScale = @base.Config.Quantization is not null && CacheScale().IsMatch(found.Name),
-        }),
-    ];
+            throw new MergeException(
+                MergeError.UnsupportedFormat,
+                $"'{large.Name}' of '{@base.Path}' is {large.Shape.Text()}: rows of more than {int.MaxValue} values cannot be merged.",
+                large.Name, "Download the model again; no model has such a tensor.");
+        }
+
+        var names = new HashSet<string>(StringComparer.Ordinal);
+        return tensors.FirstOrDefault(t => !names.Add(t.Name)) is not { } twice ? tensors : throw new MergeException(
+            MergeError.InvalidModel, $"'{@base.Path}' has the tensor '{twice.Name}' twice, under the names of two wrappers.", twice.Name,
+            "Save the model again without what wraps its modules.");
+    }
+
+    private static ImmutableArray<LogicalTensor> Tensors(ModelDirectory @base)
+    {
+        var isQuantized = @base.Config.Quantization is not null;
+        return
+        [
+            .. StoredFormats.Read(@base).Select((found, ordinal) => new LogicalTensor
+            {
+                Ordinal = ordinal,
+                Name = CheckpointNames.Unwrapped(found.Name),
+                Source = found.Source,
+                Type = found.Source.Type,
+                Action = found.Source.Verbatim is null ? TensorAction.Decode : TensorAction.Copy,
+                SourceShard = found.Source.Inputs[0].File.Name,
+                IsCacheScale = isQuantized && CacheScale().IsMatch(found.Name),
+            }),
+        ];
+    }
 
     private static MergePlan Place(MergePlan start, IEnumerable<AdapterStep> steps, PlanOptions? options)
     {

@@ -76,6 +76,7 @@ internal sealed class ModelExtras
         }
 
         extras.FitTemplates(CarriedFiles.Precedence(@base, adapters, options.Tokenizer));
+        extras.NameCode();
         extras._record = Task.Run(() => JsonFile.Text(MergeRecord.Of(plan, method)));
         var card = destination.DirectoryOf(ModelCard.FileName);
         extras._written[ModelCard.FileName] = ModelCard.Merged(plan, card, method, options, extras._warnings);
@@ -101,6 +102,17 @@ internal sealed class ModelExtras
         foreach (var (name, text) in Written())
         {
             disk.WriteText(Path.Combine(directory, name), text);
+        }
+    }
+
+    // Whoever loads the model with trust_remote_code runs what somebody else has put there.
+    private void NameCode()
+    {
+        if (_copied.Keys.Where(f => f.EndsWith(".py", StringComparison.Ordinal)).ToList() is { Count: > 0 } code)
+        {
+            _warnings.Add(
+                $"The saved model has code of its own, copied as it is: {string.Join(", ", code)}. Read it before you load the model with "
+                + "trust_remote_code.");
         }
     }
 

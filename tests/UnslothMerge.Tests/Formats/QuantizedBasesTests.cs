@@ -362,6 +362,12 @@ public sealed class QuantizedBasesTests : FileTests
         Errors.Expect(MergeError.UnsupportedFormat, () => TinyModel.Plan(@base), "'m.weight' (BF16 [64, 1])");
     }
 
+    [Theory]
+    [InlineData(0, 1, 1L << 40)]
+    [InlineData(1, 0, 1L << 40)]
+    public void A_tensor_that_no_buffer_holds_is_named(long first, long second, long third) => new TinyModel(
+        new TinyTensor("m.weight", TensorType.BF16, [first, second, third], [])).Refused($"is [{first}, {second}, {third}]: rows of more");
+
     [Fact]
     public void Inputs_in_the_order_of_activations_need_their_index()
     {

@@ -26,6 +26,13 @@ public sealed class ModelExtrasTests : FileTests
     }
 
     [Fact]
+    public void Code_that_is_copied_is_named()
+    {
+        Write("base/modeling_tiny.py", "# code");
+        Assert.Contains("copied as it is: modeling_tiny.py.", Assert.Single(Extras().Warnings), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Configs_follow_the_tokenizer_that_the_adapter_was_trained_with()
     {
         TinyTokenizer.Fast(Temp["base"], eos: "!", template: "base");

@@ -25,6 +25,7 @@ internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diag
             return null;
         }
 
+        AdaptedModule.Require(weight.Shape.Count >= 2, $"the weight {weight.Name} {weight.Shape.Text()} is not a matrix");
         var pair = module.Config.IsSet("use_qalora") ? Pooled(module, LoraPair.Of(module, A, B)) : LoraPair.Of(module, A, B);
         var bias = module.FindParameter("bias")?.Shape.Count();
         var type = module.Base.Layers.Of(module.Name, weight.Shape, bias, pair.Outputs, pair.Inputs, module.Config.IsSet("fan_in_fan_out"));

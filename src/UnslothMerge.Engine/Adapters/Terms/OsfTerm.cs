@@ -49,6 +49,13 @@ internal sealed class OsfTerm(string kind, StoredTensor u, StoredTensor s, Store
 
     private void ReplaceLow(DenseMatrix weight, InputFiles files)
     {
+        if (!Array.TrueForAll(weight.Values, double.IsFinite))
+        {
+            throw new MergeException(
+                MergeError.InvalidModel, $"The weight that '{u.Name}' belongs to holds NaN or Inf: it has no singular components.", u.Name,
+                "Download the base again, or use another.");
+        }
+
         // The shorter side's Gram matrix has all singular directions of W; eigenvalues come in ascending order.
         var byInput = _inputs <= _outputs;
         var gram = byInput ? weight.TransposeThisAndMultiply(weight) : weight.TransposeAndMultiply(weight);

@@ -178,7 +178,7 @@ internal sealed partial class ExpectedModel
 
     /// <summary>A config and that of its language model.</summary>
     public static IEnumerable<JsonObject> Levels(JsonObject config) => TextConfigs
-        .Select(k => config[k] ?? config["thinker_config"]?[k]).OfType<JsonObject>().Take(1).Prepend(config);
+        .Select(k => config[k] ?? (config["thinker_config"] as JsonObject)?[k]).OfType<JsonObject>().Take(1).Prepend(config);
 
     private Parameter? Find(AdapterFile file, AdapterPart part)
     {
