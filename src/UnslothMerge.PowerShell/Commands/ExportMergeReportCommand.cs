@@ -13,7 +13,8 @@ public sealed class ExportMergeReportCommand : EngineCommand
     private readonly List<ModelCheck> _checks = [];
     private MergeMemoryPlan? _plan;
 
-    /// <summary>The directory of the saved model. Not needed if its shards come from the pipeline; a single path is then the file.</summary>
+    /// <summary>The directory of the saved model. Not needed if its shards come from the pipeline; a single path is then the
+    /// file.</summary>
     [Parameter(Position = 0)]
     [Alias("Destination")]
     [ValidateNotNullOrEmpty]
@@ -25,8 +26,8 @@ public sealed class ExportMergeReportCommand : EngineCommand
     [ValidateNotNullOrEmpty]
     public string? Path { get; set; }
 
-    /// <summary>The output of Save-MergedModel, Test-MergedModel and Get-MergeMemoryPlan. Without the shards of Save-MergedModel, the changes
-    /// are measured: base and adapters, found by merge.json, are read once more.</summary>
+    /// <summary>The output of Save-MergedModel, Test-MergedModel and Get-MergeMemoryPlan. Without the shards of Save-MergedModel, the
+    /// changes are measured: base and adapters, found by merge.json, are read once more.</summary>
     [Parameter(ValueFromPipeline = true)]
     [AllowNull]
     public PSObject? InputObject { get; set; }
@@ -99,9 +100,12 @@ public sealed class ExportMergeReportCommand : EngineCommand
         run.RequireFit();
         WriteVerbose($"Measuring {write.Tensors.Count(t => t.Tensor.Terms.Length > 0)} tensors with {run.Workers} workers.");
         var changes = ChangeMeasurement.Measure(run, Stop);
-        var stored = Formats.StoredFormats.Read(ModelDirectory.Open(model)).ToDictionary(t => t.Name, t => t.Source, StringComparer.Ordinal);
+        var stored = Formats.StoredFormats.Read(ModelDirectory.Open(model))
+            .ToDictionary(t => t.Name, t => t.Source, StringComparer.Ordinal);
         return Report(model, [.. write.Tensors.Select(t => new ReportTensor(
-            t.Tensor.Name, (t.Verbatim is null ? t.Tensor.Action : TensorAction.Copy).ToString(), new TensorShape(t.Tensor.Shape).ToString(),
+            t.Tensor.Name,
+            (t.Verbatim is null ? t.Tensor.Action : TensorAction.Copy).ToString(),
+            new TensorShape(t.Tensor.Shape).ToString(),
             stored.GetValueOrDefault(t.Tensor.Name)?.Format ?? "",
             stored.GetValueOrDefault(t.Tensor.Name)?.Inputs.Sum(i => i.Length) ?? 0,
             changes.TryGetValue(t.Tensor.Name, out var change) ? change : null, null))]) with
