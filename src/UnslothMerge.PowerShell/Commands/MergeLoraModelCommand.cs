@@ -155,7 +155,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
 
         WriteVerbose(
             $"Base '{plan.Base.Path}' ({plan.Base.Title}), {plan.Tensors.Length} tensors, {plan.Tensors.Count(t => t.IsChanged)} of them " +
-            $"changed by {plan.Steps.Length} adapter(s).");
+            $"changed by {Amount.Text(plan.Steps.Length, "adapter")}.");
         WriteVerbose($"Names: {plan.NameRules}.");
     }
 }

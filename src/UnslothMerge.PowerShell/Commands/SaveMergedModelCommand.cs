@@ -176,7 +176,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var why = Options.Write.Type is not null ? $"-DType {DType}"
             : write.Merge.Config.DType == write.Config.DType ? "as in the base"
             : "a float32 base becomes a 16-bit model; -DType float32 keeps it";
-        return $"Stored as {types} ({why}), in {write.Shards.Length} shard(s) of at most {MaxShardSize}.";
+        return $"Stored as {types} ({why}), in {Amount.Text(write.Shards.Length, "shard")} of at most {MaxShardSize}.";
     }
 
     private void WarnOfQuantization(List<SavedModelShard> shards)

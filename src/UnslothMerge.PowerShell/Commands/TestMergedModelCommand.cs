@@ -113,7 +113,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
     {
         WriteVerbose(
             $"Testing {(Full ? "every element" : "samples")} of {tensors.Count} tensors of '{model}' against '{plan.Base.Path}' and "
-            + $"{plan.Steps.Length} adapter(s).");
+            + $"{Amount.Text(plan.Steps.Length, "adapter")}.");
         var progress = new MergeProgressRecord(WriteProgress, $"Testing {model}", [], TimeProvider.System);
         var tokenizer = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer));
         var options = new VerificationOptions(Full, ThrottleLimit) { Tokenizer = tokenizer };

@@ -96,7 +96,7 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
             if (found.Count == 0)
             {
                 throw new MergeException(
-                    MergeError.InvalidArgument, $"'{path}' matches nothing.", path, $"Check the path given to -{parameter}.");
+                    MergeError.PathNotFound, $"'{path}' matches nothing.", path, $"Check the path given to -{parameter}.");
             }
 
             all.AddRange(found);
@@ -109,6 +109,7 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
     /// <remarks>To be called inside <see cref="Engine{T}"/> or <see cref="TryEngine"/>.</remarks>
     private protected IReadOnlyList<string> Resolve(string path, string parameter, bool literal = false)
     {
+        path = GivenPath.HubNameOf(path) ?? path;
         var itself = FileSystemPath(path, parameter);
         if (literal || Path.Exists(itself))
         {

@@ -78,7 +78,7 @@ internal sealed class MergeInput
             ? [.. adapters.Select((a, i) => new AdapterStep(AdapterDirectory.Open(a), weights?[i] ?? 1))]
             : throw new MergeException(
                 MergeError.InvalidOption,
-                $"There are {adapters.Count} adapters but {weights.Length} weights.",
+                $"{Amount.Text(adapters.Count, "adapter")} but {Amount.Text(weights.Length, "weight")} {(adapters.Count == 1 ? "was" : "were")} given.",
                 "Weight",
                 "Give one -Weight for each -Adapter, in the same order.");
 }

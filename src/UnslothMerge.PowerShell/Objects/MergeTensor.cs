@@ -41,8 +41,10 @@ public sealed class MergeTensor
     /// <summary>The largest rank of its deltas; null without deltas.</summary>
     public int? Rank => _tensor.Rank;
 
-    /// <summary>The adapters that change it, separated by commas.</summary>
-    public string Adapters => string.Join(", ", _tensor.Adapters);
+    /// <summary>The names of the adapters that change it.</summary>
+#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
+    public string[] Adapters => [.. _tensor.Adapters];
+#pragma warning restore CA1819
 
     /// <summary>The factor of the deltas: 1 merges as trained, 0 keeps the base, any finite number is allowed. Null for a tensor that
     /// does not change. Save-MergedModel refuses values other than 0 and 1 for changes that are not additive, such as replacements.
