@@ -21,7 +21,7 @@ Describe 'Where a model is saved' {
         foreach ($place in $myBase, "$myBase/out", (Split-Path $myBase), $myAdapter, "$myAdapter/out") {
             $failure = { Merge-LoraModel $myBase $myAdapter | Save-MergedModel $place -Force } |
                 Should -Throw '*never written to*' -ErrorId 'InvalidDestination,*' -PassThru
-            $failure.CategoryInfo.Category | Should -Be 'WriteError'
+            $failure.CategoryInfo.Category | Should -Be 'InvalidArgument'
             $failure.TargetObject | Should -Be $place
             "$failure" | Should -Match '-Destination'
         }

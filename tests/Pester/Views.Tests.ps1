@@ -41,6 +41,13 @@ Describe 'The views of <name>' -ForEach $types {
         }
     }
 
+    It 'have headings that are properties' {
+        $members = $type.GetProperties().Name
+        $members += (Get-TypeData $type.FullName).Members.Values | Where-Object { $_ -is [Management.Automation.Runspaces.AliasPropertyData] } |
+            ForEach-Object Name
+        foreach ($label in $mine.SelectNodes('.//Label').InnerText) { $label | Should -BeIn $members }
+    }
+
     It 'have a column for each heading' {
         foreach ($table in $mine.SelectNodes('TableControl')) {
             $table.SelectNodes('.//TableColumnItem').Count | Should -Be $table.SelectNodes('.//TableColumnHeader').Count

@@ -1,30 +1,8 @@
 namespace UnslothMerge.Models;
 
 /// <summary>What users give where a model or an adapter is asked for, and what they mean by it.</summary>
-internal static partial class GivenPath
+internal static class GivenPath
 {
-    /// <summary>The name (<c>org/name</c>) in the address of a page on the Hub; null for anything but an address.</summary>
-    /// <exception cref="MergeException">The address is no model's, or names a revision.</exception>
-    public static string? HubNameOf(string text)
-    {
-        if (!Address().IsMatch(text))
-        {
-            return null;
-        }
-
-        if (Model().Match(text) is not { Success: true } match)
-        {
-            throw new MergeException(
-                MergeError.InvalidArgument, $"'{text}' is not the address of a model on the Hugging Face Hub.", text,
-                "Give the model's name, org/name, or a local directory.");
-        }
-
-        var (name, revision) = (match.Groups["name"].Value, match.Groups["revision"].Value);
-        return revision is "" or "main" ? name : throw new MergeException(
-            MergeError.InvalidArgument, $"'{text}' names the revision '{revision}' of {name}.", text,
-            $"Download it into a directory, and give that: hf download {name} --revision {revision} --local-dir DIRECTORY");
-    }
-
     /// <summary>What to do with a file that was given where a directory is asked for.</summary>
     public static string AdviceForFile(string path) =>
         Path.GetExtension(path) is ".safetensors" or ".bin" or ".json"
@@ -47,13 +25,4 @@ internal static partial class GivenPath
                 $"Pass one of the directories in '{snapshots}'.")
             : ("is a repository of the Hugging Face cache without a snapshot", $"Download it: hf download {hub}");
     }
-
-    [GeneratedRegex(@"^(https?://|hf://|(www\.)?(huggingface\.co|hf\.co)/)", RegexOptions.IgnoreCase | RegexOptions.CultureInvariant)]
-    private static partial Regex Address();
-
-    [GeneratedRegex(
-        @"^(https?://)?(hf://|(www\.)?(huggingface\.co|hf\.co)/)(?!(datasets|spaces|docs|collections)/)"
-            + @"(?<name>[\w.-]+/[\w.-]+)(/(tree|blob|resolve)/(?<revision>[^/?#]+)[^?#]*)?/?([?#].*)?$",
-        RegexOptions.IgnoreCase | RegexOptions.ExplicitCapture | RegexOptions.CultureInvariant)]
-    private static partial Regex Model();
 }

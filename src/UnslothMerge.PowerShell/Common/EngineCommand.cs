@@ -109,7 +109,6 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
     /// <remarks>To be called inside <see cref="Engine{T}"/> or <see cref="TryEngine"/>.</remarks>
     private protected IReadOnlyList<string> Resolve(string path, string parameter, bool literal = false)
     {
-        path = GivenPath.HubNameOf(path) ?? path;
         var itself = FileSystemPath(path, parameter);
         if (literal || Path.Exists(itself))
         {

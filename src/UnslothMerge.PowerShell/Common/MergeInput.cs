@@ -78,7 +78,8 @@ internal sealed class MergeInput
             ? [.. adapters.Select((a, i) => new AdapterStep(AdapterDirectory.Open(a), weights?[i] ?? 1))]
             : throw new MergeException(
                 MergeError.InvalidOption,
-                $"{Amount.Text(adapters.Count, "adapter")} but {Amount.Text(weights.Length, "weight")} {(adapters.Count == 1 ? "was" : "were")} given.",
+                $"There {(adapters.Count == 1 ? "is" : "are")} {Amount.Text(adapters.Count, "adapter")}, but "
+                + $"{Amount.Text(weights.Length, "weight")}.",
                 "Weight",
                 "Give one -Weight for each -Adapter, in the same order.");
 }

@@ -20,7 +20,7 @@ public sealed class LoraAdapter
         Modules = names.Select(n => n.Module).Distinct(StringComparer.Ordinal).Count();
         Targets = plan is null ? LoraTarget.Of(adapter) : LoraTarget.Of(plan);
         Changed = plan?.Tensors.Count(t => t.IsChanged);
-        Unchanged = plan is null ? null : Targets.Count(t => t.Outcome is nameof(AdapterOutcome.BaseCopy) or nameof(AdapterOutcome.NotNeeded));
+        Unchanged = plan is null ? null : Targets.Count(t => !t.Changes);
     }
 
     /// <summary>The name of the directory.</summary>

@@ -33,6 +33,9 @@ public sealed class LoraTarget
     public string[] Inputs { get; }
 #pragma warning restore CA1819
 
+    /// <summary>True if it changes a tensor.</summary>
+    internal bool Changes => Outcome is not (null or nameof(AdapterOutcome.BaseCopy) or nameof(AdapterOutcome.NotNeeded));
+
     /// <summary>What its group in the table is called.</summary>
     internal string Heading { get; private set; } = "";
 
@@ -49,8 +52,8 @@ public sealed class LoraTarget
     /// <summary>What becomes of the modules in a base; those that change nothing come last.</summary>
     internal static LoraTarget[] Of(MergePlan plan)
     {
-        var groups = plan.Targets.ToLookup(t => t.Outcome is AdapterOutcome.BaseCopy or AdapterOutcome.NotNeeded);
-        var (changing, idle) = (groups[false].Select(Of).ToArray(), groups[true].Select(Of).ToArray());
+        var groups = plan.Targets.Select(Of).ToLookup(t => t.Changes);
+        var (changing, idle) = (groups[true].ToArray(), groups[false].ToArray());
         var tensors = changing.Select(t => t.Tensor).Distinct().Count();
         Array.ForEach(changing, t => t.Heading =
             $"{Amount.Text(changing.Length, "module")} of {plan.Targets[0].Adapter} change {tensors} of {plan.Tensors.Length} tensors:");
@@ -81,7 +84,10 @@ public sealed class LoraTarget
         {
             Kind = kind?.Name ?? SavedModules.Kind,
             Rank = rank,
-            Scaling = rank is { } r && r > 0 && config.Alpha is not null ? config.ScalingOf(module, r) : null,
+            Scaling = rank is not > 0 ? null
+                : config.PeftType == "LORA" && config.Alpha is not null ? config.ScalingOf(module, rank.Value)
+                : config.PeftType == "LOHA" ? config.ValueOf(module, "alpha", "alpha_pattern") / rank
+                : null,
         };
     }
 }

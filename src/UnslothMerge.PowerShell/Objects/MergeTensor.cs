@@ -23,6 +23,11 @@ public sealed class MergeTensor
     /// <summary>The shape.</summary>
     public TensorShape Shape { get; }
 
+#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
+    /// <summary>The dimensions of the shape as numbers.</summary>
+    public long[] Dimensions => [.. Shape.Dimensions];
+#pragma warning restore CA1819
+
     /// <summary>The dtype in the base: BF16, F16, F32 …</summary>
     public string DType => _tensor.Type.ToString();
 

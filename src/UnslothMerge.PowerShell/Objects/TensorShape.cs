@@ -8,10 +8,8 @@ public sealed class TensorShape : IComparable, IEquatable<TensorShape>
 {
     internal TensorShape(IReadOnlyList<long> dimensions) => Dimensions = [.. dimensions];
 
-    /// <summary>The dimensions.</summary>
-#pragma warning disable CA1819 // arrays are what PowerShell users index and ConvertTo-Json writes as numbers
-    public long[] Dimensions { get; }
-#pragma warning restore CA1819
+    /// <summary>The dimensions. The tensors show them, not the shape: ConvertTo-Json would not reach them here.</summary>
+    internal long[] Dimensions { get; }
 
     /// <summary>The number of dimensions.</summary>
     public int Rank => Dimensions.Length;
@@ -29,18 +27,21 @@ public sealed class TensorShape : IComparable, IEquatable<TensorShape>
 
     public override string ToString() => Dimensions.Length == 0 ? "scalar" : string.Join('x', Dimensions);
 
-    public int CompareTo(object? obj) => (obj is string text ? Parse(text) : obj) is TensorShape other
+    /// <summary>Reads a shape as it is printed, or as others write it: 43×20, 43 x 20, [43, 20].</summary>
+    /// <exception cref="FormatException">The text is no shape.</exception>
+    public static TensorShape Parse(string text) => TryParse(text) ?? throw new FormatException($"'{text}' is not a shape such as 43x20.");
+
+    public int CompareTo(object? obj) => (obj is string text ? TryParse(text) : obj) is TensorShape other
         ? Count != other.Count ? Count.CompareTo(other.Count) : string.CompareOrdinal(ToString(), other.ToString())
         : obj is null ? 1 : string.CompareOrdinal(ToString(), obj.ToString());
 
     public bool Equals(TensorShape? other) => other is not null && Dimensions.AsSpan().SequenceEqual(other.Dimensions);
 
-    public override bool Equals(object? obj) => Equals(obj is string text ? Parse(text) : obj as TensorShape);
+    public override bool Equals(object? obj) => Equals(obj is string text ? TryParse(text) : obj as TensorShape);
 
     public override int GetHashCode() => ToString().GetHashCode(StringComparison.Ordinal);
 
-    // As it is printed, or as others write it: 43×20, 43 x 20, [43, 20]. Null if the text is no shape.
-    private static TensorShape? Parse(string text)
+    private static TensorShape? TryParse(string text)
     {
         var numbers = new List<long>();
         foreach (var part in text.Trim().TrimStart('[', '(').TrimEnd(']', ')').Split('x', 'X', '×', ','))
