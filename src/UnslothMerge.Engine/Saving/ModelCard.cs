@@ -16,7 +16,7 @@ internal static class ModelCard
 
     /// <summary>The card of a merged model. A card that is at the destination already is its author's: it is kept, and only what this merge
     /// makes untrue is changed. A new one takes over from the cards of base and adapters what holds for the merged model too.</summary>
-    public static string Merged(WritePlan plan, string directory, string method, ExtrasOptions options, ICollection<string> warnings)
+    public static string Merged(WritePlan plan, string directory, string method, ExtrasOptions options, ICollection<MergeWarning> warnings)
     {
         var steps = plan.Merge.Steps;
         var card = CardText.Read(directory) ?? CardText.New(Path.GetFileName(directory));
@@ -50,7 +50,7 @@ internal static class ModelCard
 
     /// <summary>The card of an adapter that is saved by itself: the one that is at the destination, else the adapter's own, with what the
     /// Hub needs to know.</summary>
-    public static string Adapter(MergePlan plan, string directory, ExtrasOptions options, ICollection<string> warnings)
+    public static string Adapter(MergePlan plan, string directory, ExtrasOptions options, ICollection<MergeWarning> warnings)
     {
         var step = plan.Steps[0];
         var baseId = BaseId(plan);
@@ -86,7 +86,7 @@ internal static class ModelCard
         }
     }
 
-    private static FrontMatter? Facts(string directory, ICollection<string> warnings)
+    private static FrontMatter? Facts(string directory, ICollection<MergeWarning> warnings)
     {
         try
         {
@@ -94,7 +94,8 @@ internal static class ModelCard
         }
         catch (MergeException e)
         {
-            warnings.Add($"{e.Message} Licence, language and other keys are not copied from it.");
+            warnings.Add(new MergeWarning(
+                MergeWarningId.UnreadableCard, $"{e.Message} Licence, language and other keys are not copied from it."));
             return null;
         }
     }

@@ -3,7 +3,7 @@ using Microsoft.PowerShell.Commands;
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>The base of all commands: cancellation, errors, and PowerShell paths.</summary>
-public abstract class EngineCommand : PSCmdlet, IDisposable
+public abstract partial class EngineCommand : PSCmdlet, IDisposable
 {
     private readonly CancellationTokenSource _stop = new();
 

@@ -9,6 +9,7 @@ public abstract class OutputCommand : EngineCommand
     [Parameter]
     [Alias("SaveMethod")]
     [SaveMethodSpelling]
+    [ArgumentCompleter(typeof(EnumCompleter<SaveMethod>))]
     public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
 
     /// <summary>The dtype of floating-point tensors. auto keeps the dtypes of a 16-bit model and converts float32 to bfloat16.</summary>
@@ -42,6 +43,7 @@ public abstract class OutputCommand : EngineCommand
 
     /// <summary>The block size of a 4-bit output, in elements per absmax: as in a 4-bit base, else 64.</summary>
     [Parameter]
+    [ArgumentCompleter(typeof(BlockSizeCompleter))]
     public int? BlockSize { get; set; }
 
     /// <summary>The compute dtype of a 4-bit output: as in a 4-bit base, else the dtype of the model.</summary>
@@ -63,11 +65,13 @@ public abstract class OutputCommand : EngineCommand
     /// <summary>The maximum size of a shard: 5GB (decimal), 4GiB (binary), or a number of bytes.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(ShardSizeCompleter))]
     public string MaxShardSize { get; set; } = OutputOptions.DefaultMaxShardSize;
 
     /// <summary>The memory limit: a fraction of the free memory, or a size for the whole process.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(MemoryCompleter))]
     public string MaximumMemoryUsage { get; set; } = MemoryAmount.Default;
 
     /// <summary>The device that merges: auto (the faster one), cpu (the same bytes on every machine), cuda or cuda:1. A GPU needs a
@@ -81,12 +85,14 @@ public abstract class OutputCommand : EngineCommand
     /// else stays in memory. The system's temporary directory by default.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(FolderCompleter))]
     [PSDefaultValue(Help = "The system's temporary directory")]
     public string TemporaryLocation { get; set; } = Path.GetTempPath();
 
     /// <summary>The maximum number of threads; the number of processors by default.</summary>
     [Parameter]
     [ValidateRange(1, 1024)]
+    [ArgumentCompleter(typeof(ThreadsCompleter))]
     [PSDefaultValue(Help = "The number of processors")]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
 
