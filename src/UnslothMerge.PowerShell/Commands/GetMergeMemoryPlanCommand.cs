@@ -29,6 +29,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
 
     /// <summary>One factor per adapter; 1 by default.</summary>
     [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
+    [ArgumentCompleter(typeof(WeightCompleter))]
     public double[]? Weight { get; set; }
 
     /// <summary>The tensors of Merge-LoraModel, with their options, filters and strengths.</summary>
@@ -39,6 +40,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     [Parameter]
     [Alias("SaveDirectory", "OutputPath")]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(FolderCompleter))]
     public string Destination { get; set; } = ".";
 
     protected override void ProcessRecord()

@@ -35,6 +35,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     /// <summary>One factor per adapter; 1 by default. Negative factors subtract.</summary>
     [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [Parameter(ParameterSetName = PipelineSet)]
+    [ArgumentCompleter(typeof(WeightCompleter))]
     public double[]? Weight { get; set; }
 
     /// <summary>The tensors of another merge, to which the adapters are added.</summary>
@@ -108,7 +109,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         var recipe = Engine(() => MergeRecipe.Read(file));
         var output = recipe.Output is null ? null : Engine(() => RecipeOutput.Parameters(recipe, this, p => InRecipe(file, p)));
         var planned = Engine(() => recipe.Plan((path, _) => InRecipe(file, path)));
-        Describe(planned.Plan);
+        Report(planned.Plan);
         var tensors = planned.Plan.Tensors.Select(t => planned.Strengths.TryGetValue(t.Ordinal, out var strength)
             ? new MergeTensor(planned.Plan, t) { Strength = strength } : new MergeTensor(planned.Plan, t));
         if (output is null)
@@ -134,28 +135,10 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     // Warnings that an earlier command of the pipeline has shown are not shown again.
     private void Emit(MergePlan plan, Func<LogicalTensor, bool>? filter = null, int shown = 0)
     {
-        Describe(plan, shown);
+        Report(plan, shown);
         foreach (var tensor in plan.Tensors.Where(filter ?? (_ => true)))
         {
             WriteObject(new MergeTensor(plan, tensor));
         }
-    }
-
-    private void Describe(MergePlan plan, int shown = 0)
-    {
-        foreach (var warning in plan.Warnings.Skip(shown))
-        {
-            WriteWarning(warning);
-        }
-
-        foreach (var named in plan.Steps.Select(s => NamedBase.Compare(plan.Base, s.Adapter)).Where(n => n is { NeedsWarning: false }))
-        {
-            WriteVerbose(named!.Text);
-        }
-
-        WriteVerbose(
-            $"Base '{plan.Base.Path}' ({plan.Base.Title}), {plan.Tensors.Length} tensors, {plan.Tensors.Count(t => t.IsChanged)} of them " +
-            $"changed by {Amount.Text(plan.Steps.Length, "adapter")}.");
-        WriteVerbose($"Names: {plan.NameRules}.");
     }
 }

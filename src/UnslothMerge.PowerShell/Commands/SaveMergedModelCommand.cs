@@ -18,6 +18,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
     [Parameter(Mandatory = true, Position = 0)]
     [Alias("SaveDirectory", "OutputPath")]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(FolderCompleter))]
     public string Destination { get; set; } = "";
 
     /// <summary>The tensors of Merge-LoraModel.</summary>
@@ -28,6 +29,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
     /// <summary>A directory with the tokenizer and processor to save; by default those of the adapter, else of the base.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(FolderCompleter))]
     public string? Tokenizer { get; set; }
 
     /// <summary>Additional tags for the model card.</summary>
@@ -149,7 +151,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             WriteVerbose($"What readers swap for quantized layers is known by {layers.Source}.");
             if (layers.Warning is { } warning)
             {
-                WriteWarning(warning);
+                Warn(new MergeWarning(MergeWarningId.ExpertsNotQuantized, warning));
             }
         }
 
@@ -192,9 +194,12 @@ public sealed class SaveMergedModelCommand : OutputCommand
                 _ when Options.Write.Quantization is ExportRequest export => $"Quantizing to {export.Scheme.Name}",
                 _ => "Quantizing again what adapters changed",
             };
-            WriteWarning(
-                $"{what} loses accuracy. The relative error is largest in "
-                + $"{string.Join(", ", worst.Select(t => $"{t.Name} ({t.RelativeError:P1})"))}; see RelativeError of each tensor.");
+            Warn(
+                new MergeWarning(
+                    MergeWarningId.QuantizationError,
+                    $"{what} loses accuracy. The relative error is largest in "
+                    + $"{string.Join(", ", worst.Select(t => $"{t.Name} ({t.RelativeError:P1})"))}; see RelativeError of each tensor."),
+                key: what);
         }
     }
 
@@ -203,9 +208,10 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var sums = shards.SelectMany(s => s.Tensors).Select(t => t.Survival).OfType<(double Kept, double Whole)>().ToList();
         if (sums.Sum(s => s.Whole) is var whole && whole > 0 && sums.Sum(s => s.Kept) / whole is < 0.5 and var share)
         {
-            WriteWarning(
+            Warn(new MergeWarning(
+                MergeWarningId.DeltaLost,
                 $"Quantizing left {share:P0} of the adapters' changes: most of them are smaller than the distance between two codes. "
-                + "See DeltaSurvival of each tensor. Use -Method merged_16bit to keep them.");
+                + "See DeltaSurvival of each tensor. Use -Method merged_16bit to keep them."));
         }
     }
 
@@ -217,7 +223,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var extras = Engine(prepare);
         foreach (var warning in extras.Warnings)
         {
-            WriteWarning(warning);
+            Warn(warning);
         }
 
         return extras;

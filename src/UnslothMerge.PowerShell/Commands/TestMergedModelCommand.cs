@@ -44,12 +44,13 @@ public sealed class TestMergedModelCommand : DeltaCommand
 
     /// <summary>One factor per adapter; 1 by default.</summary>
     [Parameter(ParameterSetName = BaseSet)]
+    [ArgumentCompleter(typeof(WeightCompleter))]
     public double[]? Weight { get; set; }
 
     /// <summary>The -Tokenizer of Save-MergedModel, if it was given.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
-    [ArgumentCompleter(typeof(ModelCompleter))]
+    [ArgumentCompleter(typeof(FolderCompleter))]
     public string? Tokenizer { get; set; }
 
     /// <summary>Checks every element instead of samples of every tensor.</summary>

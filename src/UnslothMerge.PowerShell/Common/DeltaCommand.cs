@@ -11,7 +11,6 @@ public abstract class DeltaCommand : EngineCommand
 
     /// <summary>How the deltas of several adapters of a tensor are combined.</summary>
     [Parameter]
-    [ArgumentCompleter(typeof(EnumCompleter<CombinationType>))]
     public CombinationType CombinationType { get; set; } = CombinationType.sum;
 
     /// <summary>The share of elements of each delta to keep (0 &lt; x ≤ 1), for every combination except sum.</summary>
@@ -40,12 +39,10 @@ public abstract class DeltaCommand : EngineCommand
 
     /// <summary>Which dimension of square expert parameters is the input of A, if nothing else determines it.</summary>
     [Parameter]
-    [ArgumentCompleter(typeof(EnumCompleter<MoeOrientation>))]
     public MoeOrientation? MoeOrientation { get; set; }
 
     /// <summary>The column order of B of fused expert adapters, if adapter_config.json does not state it.</summary>
     [Parameter]
-    [ArgumentCompleter(typeof(EnumCompleter<MoeLoraLayout>))]
     public MoeLoraLayout? MoeLoraLayout { get; set; }
 
     /// <summary>The parsed parameters.</summary>

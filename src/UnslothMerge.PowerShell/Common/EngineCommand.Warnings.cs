@@ -9,7 +9,7 @@ public abstract partial class EngineCommand
     {
         var bound = MyInvocation.BoundParameters;
         var isWatched = bound.ContainsKey("WarningVariable") || bound.ContainsKey("WarningAction")
-            || Equals(GetVariableValue("WarningPreference"), ActionPreference.Stop);
+            || $"{GetVariableValue("WarningPreference")}".Equals(nameof(ActionPreference.Stop), StringComparison.OrdinalIgnoreCase);
         if (ShownWarnings.IsNew(MyInvocation.HistoryId, key ?? warning.Text) || isWatched)
         {
             WriteWarning(warning.ToString());

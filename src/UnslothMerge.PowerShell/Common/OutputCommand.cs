@@ -5,11 +5,13 @@ namespace UnslothMerge.PowerShell.Common;
 /// <summary>The parameters of the output and of the run, for saving and planning.</summary>
 public abstract class OutputCommand : EngineCommand
 {
+    // Digits alone below that are rather gigabytes than bytes.
+    private const long LeastShardBytes = 1000;
+
     /// <summary>What is saved.</summary>
     [Parameter]
     [Alias("SaveMethod")]
     [SaveMethodSpelling]
-    [ArgumentCompleter(typeof(EnumCompleter<SaveMethod>))]
     public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
 
     /// <summary>The dtype of floating-point tensors. auto keeps the dtypes of a 16-bit model and converts float32 to bfloat16.</summary>
@@ -104,6 +106,13 @@ public abstract class OutputCommand : EngineCommand
         var doubleQuantization = MyInvocation.BoundParameters.ContainsKey(nameof(DoubleQuantization)) ? (bool?)DoubleQuantization : null;
         var temporary = Unresolved(TemporaryLocation, nameof(TemporaryLocation));
         Options = Engine(() => OutputOptions.Parse(this, doubleQuantization, temporary));
+        if (Options.Write.MaxShardBytes < LeastShardBytes && MaxShardSize.All(char.IsAsciiDigit))
+        {
+            Warn(new MergeWarning(
+                MergeWarningId.SmallShards,
+                $"-MaxShardSize {MaxShardSize} means {Amount.Text(Options.Write.MaxShardBytes, "byte")}, so each tensor gets a file of its "
+                + $"own. Did you mean {MaxShardSize}GB?"));
+        }
     }
 
     /// <summary>Opens the device; null if the CPU merges.</summary>

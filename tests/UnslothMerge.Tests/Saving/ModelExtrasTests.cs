@@ -53,7 +53,8 @@ public sealed class ModelExtrasTests : FileTests
         TinyTokenizer.Fast(Temp["adapter"], eos: "<3>", added: ["<1>", "<2>", "<3>", "<4>"]);
         var extras = Extras();
         Assert.Contains(extras.Warnings,
-            w => w.Text.Contains("261 rows", StringComparison.Ordinal) && w.Text.Contains("'<3>' (261), '<4>' (262).", StringComparison.Ordinal));
+            w => w.Text.Contains("261 rows", StringComparison.Ordinal)
+                && w.Text.Contains("'<3>' (261), '<4>' (262).", StringComparison.Ordinal));
         Assert.Equal(0, (int)Json(extras, "config.json")["eos_token_id"]!);
     }
 
