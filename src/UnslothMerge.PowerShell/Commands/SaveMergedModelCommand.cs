@@ -22,9 +22,10 @@ public sealed class SaveMergedModelCommand : OutputCommand
     public string Destination { get; set; } = "";
 
     /// <summary>The tensors of Merge-LoraModel.</summary>
-    [Parameter(Mandatory = true, ValueFromPipeline = true)]
+    [Parameter(ValueFromPipeline = true)]
     [AllowNull]
-    public PSObject? InputObject { get; set; }
+    [AllowEmptyCollection]
+    public PSObject?[]? InputObject { get; set; }
 
     /// <summary>A directory with the tokenizer and processor to save; by default those of the adapter, else of the base.</summary>
     [Parameter]
@@ -64,17 +65,17 @@ public sealed class SaveMergedModelCommand : OutputCommand
 
     protected override void BeginProcessing()
     {
-        if (Method == SaveMethod.lora && ModelParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
-        {
-            Refuse(
-                parameter, $"The method lora saves an adapter as it is, so -{parameter} would have no effect.",
-                $"Leave -{parameter} out, or use merged_16bit.");
-        }
-
+        RequireEffect();
         base.BeginProcessing();
     }
 
-    protected override void ProcessRecord() => Engine(() => _input.Add(InputObject));
+    protected override void ProcessRecord()
+    {
+        if (MyInvocation.ExpectingInput || InputObject is not null)
+        {
+            Engine(() => Array.ForEach(InputObject ?? [null], _input.Add));
+        }
+    }
 
     protected override void EndProcessing()
     {
@@ -84,6 +85,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
             return;
         }
 
+        Adopt(_input.Output);
+        RequireEffect();
         var path = Unresolved(Destination, nameof(Destination));
         var directory = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer));
         var extras = new ExtrasOptions { Tokenizer = directory, Tags = Tag, Datasets = Dataset };
@@ -101,6 +104,16 @@ public sealed class SaveMergedModelCommand : OutputCommand
         else
         {
             SaveModel(plan, target, extras);
+        }
+    }
+
+    private void RequireEffect()
+    {
+        if (Method == SaveMethod.lora && ModelParameters.FirstOrDefault(IsGiven) is { } parameter)
+        {
+            Refuse(
+                parameter, $"The method lora saves an adapter as it is, so -{parameter} would have no effect.",
+                $"Leave -{parameter} out, or use merged_16bit.");
         }
     }
 
@@ -163,6 +176,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             var shards = Engine(() => ModelSaver.Save(extras, target, new RunOptions(memory, !NoSync) { Device = device }, progress, Stop));
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
             WriteObject(saved, enumerateCollection: true);
+            Summarize(saved, target, clock.Elapsed);
             WarnOfQuantization(saved);
             WarnOfLostDeltas(saved);
         }
@@ -170,6 +184,20 @@ public sealed class SaveMergedModelCommand : OutputCommand
         {
             progress.Complete();
         }
+    }
+
+    private void Summarize(List<SavedModelShard> saved, Destination target, TimeSpan time)
+    {
+        foreach (var shard in saved)
+        {
+            WriteVerbose(
+                $"{shard.Name}: {Amount.Text(shard.Tensors.Length, "tensor")}, {shard.Changed} changed, {ByteSize.Text(shard.Bytes)}.");
+        }
+
+        var (files, bytes) = (Directory.GetFiles(target.Path, "*", SearchOption.AllDirectories).Length, saved.Sum(s => s.Bytes));
+        WriteVerbose(
+            $"Saved '{target.Path}': {Amount.Text(files, "file")}, {ByteSize.Text(bytes)} of weights in {Display.Time(time)}, "
+            + $"{ByteSize.Text((long)(bytes / Math.Max(time.TotalSeconds, 1e-3)))}/s.");
     }
 
     private string Decision(WritePlan write)

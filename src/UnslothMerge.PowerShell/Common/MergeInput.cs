@@ -10,6 +10,9 @@ internal sealed class MergeInput
     /// <summary>The merge that all of them belong to; null before the first.</summary>
     public MergePlan? Plan { get; private set; }
 
+    /// <summary>What the output was planned to be.</summary>
+    public PlannedOutput? Output { get; private set; }
+
     /// <summary>The tensors in the plan's order.</summary>
     public IEnumerable<MergeTensor> Tensors => _tensors.Values.OrderBy(t => t.Ordinal);
 
@@ -39,6 +42,7 @@ internal sealed class MergeInput
         }
 
         Plan ??= tensor.Plan;
+        Output ??= tensor.Output;
         if (Plan != tensor.Plan)
         {
             throw new MergeException(

@@ -1,3 +1,4 @@
+using System.Reflection;
 using UnslothMerge.Devices;
 
 namespace UnslothMerge.PowerShell.Common;
@@ -5,8 +6,18 @@ namespace UnslothMerge.PowerShell.Common;
 /// <summary>The parameters of the output and of the run, for saving and planning.</summary>
 public abstract class OutputCommand : EngineCommand
 {
+    // What only says how a merge runs, and where.
+    private static readonly string[] Running =
+        [nameof(MaximumMemoryUsage), nameof(Device), nameof(TemporaryLocation), nameof(ThrottleLimit)];
+
+    private static readonly PropertyInfo[] Shaping = Array.FindAll(
+        typeof(OutputCommand).GetProperties(BindingFlags.Instance | BindingFlags.Public | BindingFlags.DeclaredOnly),
+        p => p.IsDefined(typeof(ParameterAttribute)) && !Running.Contains(p.Name));
+
     // Digits alone below that are rather gigabytes than bytes.
     private const long LeastShardBytes = 1000;
+
+    private readonly HashSet<string> _adopted = new(StringComparer.Ordinal);
 
     /// <summary>What is saved.</summary>
     [Parameter]
@@ -101,9 +112,43 @@ public abstract class OutputCommand : EngineCommand
     /// <summary>The parsed parameters.</summary>
     private protected OutputOptions Options { get; private set; } = null!;
 
-    protected override void BeginProcessing()
+    /// <summary>The parameters that shape the output, as far as they are given.</summary>
+    private protected PlannedOutput Planned => new(Shaping.Where(p => IsGiven(p.Name)).ToDictionary(p => p.Name, p => p.GetValue(this)));
+
+    protected override void BeginProcessing() => Parse();
+
+    /// <summary>True if a parameter is given here, or was where the merge was planned.</summary>
+    private protected bool IsGiven(string parameter) =>
+        MyInvocation.BoundParameters.ContainsKey(parameter) || _adopted.Contains(parameter);
+
+    /// <summary>Takes over what the merge was planned with, and refuses what contradicts it.</summary>
+    private protected void Adopt(PlannedOutput? planned)
     {
-        var doubleQuantization = MyInvocation.BoundParameters.ContainsKey(nameof(DoubleQuantization)) ? (bool?)DoubleQuantization : null;
+        foreach (var (name, value) in planned?.Parameters ?? PlannedOutput.None)
+        {
+            var property = Shaping.First(p => p.Name == name);
+            if (!IsGiven(name))
+            {
+                property.SetValue(this, value);
+                _adopted.Add(name);
+            }
+            else if (PlannedOutput.Text(property.GetValue(this)) is var here && PlannedOutput.Text(value) is var there && here != there)
+            {
+                Engine(() => throw new MergeException(
+                    MergeError.InvalidOption, $"The merge was planned with -{name} {there}, but -{name} is {here} here.", name,
+                    $"Leave -{name} out here, or plan the merge with -{name} {here}."));
+            }
+        }
+
+        if (_adopted.Count > 0)
+        {
+            Parse();
+        }
+    }
+
+    private void Parse()
+    {
+        var doubleQuantization = IsGiven(nameof(DoubleQuantization)) ? (bool?)DoubleQuantization : null;
         var temporary = Unresolved(TemporaryLocation, nameof(TemporaryLocation));
         Options = Engine(() => OutputOptions.Parse(this, doubleQuantization, temporary));
         if (Options.Write.MaxShardBytes < LeastShardBytes && MaxShardSize.All(char.IsAsciiDigit))

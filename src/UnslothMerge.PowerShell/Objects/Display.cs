@@ -7,6 +7,11 @@ public static class Display
     public static string Heading(object target) =>
         (target is System.Management.Automation.PSObject wrapped ? wrapped.BaseObject : target) is LoraTarget own ? own.Heading : "";
 
+    /// <summary>What the table says below a tensor of a merge; empty for all but the last.</summary>
+    public static string Note(object tensor) =>
+        (tensor is System.Management.Automation.PSObject wrapped ? wrapped.BaseObject : tensor) is MergeTensor { Note: { } note }
+            ? $"\n\n{note}" : "";
+
     /// <summary>A size: <c>2.47 GB</c>; a dash for 0 and null.</summary>
     public static string Size(long? bytes) => bytes is null or 0 ? "-" : ByteSize.Text(bytes.Value);
 

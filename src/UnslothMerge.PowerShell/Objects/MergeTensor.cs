@@ -68,6 +68,12 @@ public sealed class MergeTensor
 
     internal MergePlan Plan { get; }
 
+    /// <summary>What the output was planned to be.</summary>
+    internal Common.PlannedOutput? Output { get; init; }
+
+    /// <summary>What the table says below the last tensor.</summary>
+    internal string? Note { get; init; }
+
     internal int Ordinal => _tensor.Ordinal;
 
     public override string ToString() => Name;
