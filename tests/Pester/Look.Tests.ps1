@@ -110,7 +110,7 @@ Describe 'Get-MergeMemoryPlan' {
         $plan.Architecture | Should -Be 'LlamaForCausalLM'
         $plan.Parameters | Should -Be 7820
         $plan.Shards | Should -Be 1
-        $plan.Stages.Stage | Should -Be 'Plan', 'Adapter', 'Merge', 'Copy', 'Total'
+        $plan.Stages.Stage | Should -Be 'Plan', 'Adapter', 'Merge', 'Copy', 'Process', 'Total'
         $plan.Fits | Should -BeTrue
         $plan.Missing | Should -BeNullOrEmpty
         $plan.PeakHostBytes | Should -BeGreaterThan 0

@@ -83,7 +83,9 @@ Describe 'Merging and saving' {
         @(Get-LoraAdapter $adapter | Merge-LoraModel $base | Where-Object Action -eq 'Merge') | Should -HaveCount 14
         @(Get-Item $adapter | Merge-LoraModel $base | Where-Object Action -eq 'Merge') | Should -HaveCount 14
         (Get-LoraAdapter $adapter, $other | Get-MergeMemoryPlan $base).Adapter | Should -Be $adapter, $other
-        { Get-LoraAdapter $adapter, $other | Merge-LoraModel $base | Save-MergedModel "$TestDrive/two" } |
+        $both = Get-LoraAdapter $adapter, $other | Merge-LoraModel $base
+        @($both | Where-Object Action -eq 'Merge')[0].Adapters | Should -HaveCount 2
+        { @($both) + @(Merge-LoraModel $base $adapter) | Save-MergedModel "$TestDrive/two" } |
             Should -Throw '*another merge*' -ErrorId 'InvalidOption,*'
     }
 

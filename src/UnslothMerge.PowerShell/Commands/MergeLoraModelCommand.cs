@@ -219,8 +219,8 @@ public sealed class MergeLoraModelCommand : DeltaCommand
 
     // Saves the tensors, if it is said where; else emits them, with what is said of the output.
     private void Emit(
-        MergePlan plan, IEnumerable<LogicalTensor> tensors, IReadOnlyDictionary<int, double>? strengths = null, PlannedOutput? output = null,
-        IDictionary? save = null)
+        MergePlan plan, IEnumerable<LogicalTensor> tensors, IReadOnlyDictionary<int, double>? strengths = null,
+        PlannedOutput? output = null, IDictionary? save = null)
     {
         string[] given = [.. SaveParameters.Where(MyInvocation.BoundParameters.ContainsKey)];
         var parameters = given.ToDictionary(p => p, p => MyInvocation.BoundParameters[p]);

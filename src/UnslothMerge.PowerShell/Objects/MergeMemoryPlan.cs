@@ -147,8 +147,8 @@ public sealed class MergeMemoryPlan
 
     internal Common.PlannedOutput? Planned { get; init; }
 
-    /// <summary>The approximate duration of planning and saving, from a short measurement of the cores and the disk of the destination. Reading a base
-    /// from a slow disk takes longer. Null if nothing can be written at the destination.</summary>
+    /// <summary>The approximate duration of planning and saving, from a short measurement of the cores and the disk of the destination.
+    /// Reading a base from a slow disk takes longer. Null if nothing can be written at the destination.</summary>
     public TimeSpan? EstimatedTime { get; }
 
     public override string ToString() => Base;
