@@ -13,6 +13,7 @@
         'Save-MergedModel', 'Test-MergedModel'
     )
     FormatsToProcess     = @('UnslothMerge.format.ps1xml')
+    TypesToProcess       = @('UnslothMerge.types.ps1xml')
     FunctionsToExport    = @()
     AliasesToExport      = @()
     VariablesToExport    = @()

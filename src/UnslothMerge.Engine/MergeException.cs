@@ -37,11 +37,29 @@ internal enum MergeError
     /// <summary>An option has a value that it cannot have, or options contradict each other or the merge.</summary>
     InvalidOption,
 
+    /// <summary>A file or directory is not there, or wildcards match none.</summary>
+    PathNotFound,
+
+    /// <summary>A model has no tensor of that name.</summary>
+    TensorNotFound,
+
     /// <summary>The set of tensors to save is not a complete model.</summary>
     IncompleteModel,
 
-    /// <summary>The destination may not be written.</summary>
+    /// <summary>The destination cannot be one, or holds what may not be replaced.</summary>
     InvalidDestination,
+
+    /// <summary>Something is at the destination already.</summary>
+    DestinationExists,
+
+    /// <summary>The user may not read or write a file or directory.</summary>
+    AccessDenied,
+
+    /// <summary>There is not enough space on the disk.</summary>
+    DiskFull,
+
+    /// <summary>The system did not write a file.</summary>
+    WriteFailed,
 
     /// <summary>A merged value is not finite in the output dtype.</summary>
     NonFiniteResult,
@@ -49,7 +67,7 @@ internal enum MergeError
     /// <summary>A file changed, shrank or could not be read while it was in use.</summary>
     FileChanged,
 
-    /// <summary>There is not enough memory or disk for the plan.</summary>
+    /// <summary>There is not enough memory for the plan.</summary>
     DoesNotFit,
 
     /// <summary>The device that was asked for is not there, or libtorch cannot be used.</summary>

@@ -33,7 +33,7 @@ Describe 'Several adapters' {
     }
 
     It 'are summed with a weight for each' {
-        { Merge-LoraModel $base $two -Weight 1 } | Should -Throw '*2 adapters but 1 weights*' -ErrorId 'InvalidOption,*'
+        { Merge-LoraModel $base $two -Weight 1 } | Should -Throw 'There are 2 adapters, but 1 weight.' -ErrorId 'InvalidOption,*'
         (Merge-LoraModel $base $two -Weight 1, -0.5 | Where-Object Adapters -EQ 'adapter0, adapter1').Count | Should -BeGreaterThan 0
     }
 

@@ -62,12 +62,12 @@ Describe 'A saved model' {
     }
 
     It 'is not written with a tokenizer that is none: <why>' -ForEach @(
-        @{ path = 'nothing'; why = 'does not exist' }
-        @{ path = 'adapter'; why = 'neither a vocabulary' }
+        @{ path = 'nothing'; why = 'does not exist'; id = 'PathNotFound' }
+        @{ path = 'adapter'; why = 'neither a vocabulary'; id = 'InvalidOption' }
     ) {
         $out = Join-Path $TestDrive 'no-tokenizer'
         $failure = { Merge-LoraModel $base $adapter | Save-MergedModel $out -Tokenizer (Join-Path $TestDrive $path) } |
-            Should -Throw "*$why*" -ErrorId 'InvalidOption,UnslothMerge.PowerShell.Commands.SaveMergedModelCommand' -PassThru
+            Should -Throw "*$why*" -ErrorId "$id,UnslothMerge.PowerShell.Commands.SaveMergedModelCommand" -PassThru
         $failure.TargetObject | Should -Be 'Tokenizer'
         $out | Should -Not -Exist
     }

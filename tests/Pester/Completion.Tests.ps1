@@ -1,14 +1,24 @@
 BeforeDiscovery {
     $lines = @(
-        @{ line = 'Merge-LoraModel '; offers = './models/llama', "'./models/o''clock'", 'org/tiny' }
+        @{ line = 'Merge-LoraModel '; offers = './models/llama', "'./models/o''clock'", 'org/tiny', './models', './runs' }
         @{ line = 'Merge-LoraModel -Base ll'; offers = './models/llama' }
         @{ line = "Merge-LoraModel './models/o"; offers = "'./models/o''clock'" }
-        @{ line = 'Merge-LoraModel ./models/llama '; offers = "'./runs/check [1]'", 'me/style' }
+        @{ line = 'Merge-LoraModel ru'; offers = './runs' }
+        @{ line = 'Merge-LoraModel ./models/llama '; offers = "'./runs/check [1]'", 'me/style', './models', './runs' }
         @{ line = 'Merge-LoraModel ./models/llama ./x, ch'; offers = "'./runs/check [1]'" }
         @{ line = 'Get-MergeMemoryPlan org/t'; offers = 'org/tiny' }
-        @{ line = 'Get-LoraAdapter '; offers = "'./runs/check [1]'", 'me/style' }
+        @{ line = 'Get-LoraAdapter '; offers = "'./runs/check [1]'", 'me/style', './models', './runs' }
         @{ line = 'Get-LoraAdapter x -Base models/l'; offers = 'models/llama' }
         @{ line = 'Get-ModelTensor models/'; offers = 'models/llama', "'models/o''clock'" }
+        @{ line = 'Save-MergedModel mod'; offers = './models' }
+        @{ line = 'Save-MergedModel ./'; offers = './models', './runs' }
+        @{ line = 'Save-MergedModel x -Tokenizer models/l'; offers = 'models/llama' }
+        @{ line = 'Save-MergedModel x -TemporaryLocation ru'; offers = './runs' }
+        @{ line = 'Save-MergedModel x -MaxShardSize 5'; offers = '5GB', '50GB' }
+        @{ line = 'Save-MergedModel x -MaximumMemoryUsage 0.'; offers = '0.75', '0.95' }
+        @{ line = 'Merge-LoraModel x y -Weight 0'; offers = '0.5', '0.7' }
+        @{ line = 'Merge-LoraModel x y -Density 0.2'; offers = '0.2' }
+        @{ line = 'Save-MergedModel x -BlockSize 1'; offers = '128' }
         @{
             line   = 'Get-ModelTensor ./models/llama -Name q_'
             offers = '*.self_attn.q_proj.*', 'model.layers.0.self_attn.q_proj.weight', 'model.layers.1.self_attn.q_proj.weight'
@@ -48,6 +58,23 @@ Describe 'Completion' {
     }
 }
 
+Describe 'A tip' {
+    It 'of a value says what it means' {
+        $line = 'Save-MergedModel x -MaxShardSize 5G'
+        (TabExpansion2 $line $line.Length).CompletionMatches[0].ToolTip | Should -BeLike 'The default*'
+    }
+
+    It 'of a directory is its path, and it can be gone into' {
+        $match = (TabExpansion2 'Save-MergedModel mod' 20).CompletionMatches[0]
+        $match.ToolTip | Should -Be (Join-Path $TestDrive 'models')
+        $match.ResultType | Should -Be 'ProviderContainer'
+        (TabExpansion2 'Save-MergedModel /et' 20).CompletionMatches.CompletionText | Should -Contain '/etc'
+        $below = New-Item (Join-Path $HOME ".unslothmerge-$PID") -ItemType Directory
+        try { (TabExpansion2 'Save-MergedModel ~/.unslo' 25).CompletionMatches.CompletionText | Should -Contain "~/$($below.Name)" }
+        finally { $below.Delete() }
+    }
+}
+
 Describe 'The local Hugging Face cache' {
     It 'is where a name of an adapter or a model leads' {
         $adapter = Get-LoraAdapter me/style -Base org/tiny
@@ -62,7 +89,7 @@ Describe 'The local Hugging Face cache' {
         try {
             $failure = { Get-ModelTensor org/tiny -ErrorAction Stop } | Should -Throw '*main*' -ErrorId 'FileNotAccessible,*' -PassThru
             $failure.CategoryInfo.Category | Should -Be 'ReadError'
-            $failure.ErrorDetails.RecommendedAction | Should -Not -BeNullOrEmpty
+            "$failure" | Should -Not -BeNullOrEmpty
             @((TabExpansion2 'Get-ModelTensor org/t' 21).CompletionMatches) | Should -HaveCount 0
         }
         finally {
@@ -76,7 +103,7 @@ Describe 'The local Hugging Face cache' {
     }
 
     It 'is told of where a name is not in it' {
-        $failure = { Merge-LoraModel org/missing me/style } | Should -Throw '*org/missing*' -ErrorId 'InvalidModel,*' -PassThru
-        $failure.ErrorDetails.RecommendedAction | Should -Match 'local Hugging Face cache'
+        $failure = { Merge-LoraModel org/missing me/style } | Should -Throw '*org/missing*' -ErrorId 'PathNotFound,*' -PassThru
+        "$failure" | Should -Match 'local Hugging Face cache'
     }
 }

@@ -81,7 +81,7 @@ Describe 'The format that the base has' {
 
         $failure = { Merge-LoraModel $base | Save-MergedModel (Join-Path $TestDrive 'no') -Method merged_mxfp4 } |
             Should -Throw '*not a model in MXFP4*BF16*' -ErrorId 'InvalidOption,*' -PassThru
-        $failure.ErrorDetails.RecommendedAction | Should -Match 'merged_fp8'
+        "$failure" | Should -Match 'merged_fp8'
         Join-Path $TestDrive 'no' | Should -Not -Exist
     }
 }

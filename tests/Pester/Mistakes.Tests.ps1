@@ -4,12 +4,12 @@ BeforeDiscovery {
         @{
             what = 'base and adapter the other way round'; id = 'InvalidModel'
             base = 'cases/lora-all-linear/adapter'; adapter = 'bases/llama-bf16'
-            names = 'config.json'; advice = 'This is an adapter'
+            names = 'config.json'; advice = 'This is an adapter, trained on ''org/llama-bf16''. Pass'
         }
         @{
             what = 'a model as the adapter'; id = 'InvalidAdapter'
             base = 'bases/llama-bf16'; adapter = 'bases/llama-bf16'
-            names = 'adapter_config.json'; advice = 'adapter_model.safetensors'
+            names = 'adapter_config.json'; advice = 'It holds a model. Pass it as the base'
         }
         @{
             what = 'a folder above the adapter'; id = 'InvalidAdapter'
@@ -17,19 +17,19 @@ BeforeDiscovery {
             names = 'below it: adapter'; advice = 'that directory'
         }
         @{
-            what = 'a base that is not there'; id = 'InvalidModel'
+            what = 'a base that is not there'; id = 'PathNotFound'
             base = 'bases/no-such'; adapter = 'cases/lora-all-linear/adapter'
             names = 'no-such'; advice = 'Hugging Face'
         }
         @{
-            what = 'an adapter that is not there'; id = 'InvalidAdapter'
+            what = 'an adapter that is not there'; id = 'PathNotFound'
             base = 'bases/llama-bf16'; adapter = 'cases/no-such/adapter'
             names = 'no-such'; advice = 'adapter_config.json'
         }
         @{
             what = 'a file as the base'; id = 'InvalidModel'
             base = 'bases/llama-bf16/model.safetensors'; adapter = 'cases/lora-all-linear/adapter'
-            names = 'is a file'; advice = 'directory'
+            names = 'is a file'; advice = 'bases/llama-bf16''.'
         }
         @{
             what = 'a file as the adapter'; id = 'InvalidAdapter'
@@ -81,9 +81,10 @@ Describe 'Mistakes' {
         $failure = { Merge-LoraModel (Join-Path $Fixtures $base) (Join-Path $Fixtures $adapter) } |
             Should -Throw -ErrorId "$id,UnslothMerge.PowerShell.Commands.MergeLoraModelCommand" -PassThru
         $failure.Exception.Message | Should -Match ([regex]::Escape($names))
-        $failure.ErrorDetails.RecommendedAction | Should -Match ([regex]::Escape($advice))
-        $failure.ErrorDetails.Message.Contains($failure.ErrorDetails.RecommendedAction) |
-            Should -BeFalse -Because 'PowerShell shows the recommendation by itself'
+        "$failure" | Should -Match ([regex]::Escape($advice))
+        "$failure".StartsWith($failure.Exception.Message) | Should -BeTrue
+        "$failure".EndsWith("`n$($failure.Exception.Advice)") | Should -BeTrue
+        $failure.ErrorDetails.RecommendedAction | Should -BeNullOrEmpty -Because 'PowerShell would show it once more'
         $failure.TargetObject | Should -Not -BeNullOrEmpty
         $failure.CategoryInfo.Category | Should -Not -Be 'NotSpecified'
     }
@@ -97,7 +98,7 @@ Describe 'Mistakes' {
 
     It 'wants one weight for each adapter' {
         $failure = { Merge-LoraModel $llama $lora -Weight 1, 2 } |
-            Should -Throw '*1 adapters but 2 weights*' -ErrorId 'InvalidOption,*' -PassThru
+            Should -Throw 'There is 1 adapter, but 2 weights.' -ErrorId 'InvalidOption,*' -PassThru
         $failure.TargetObject | Should -Be 'Weight'
         { Merge-LoraModel $llama -Weight 1 } | Should -Throw -ErrorId 'InvalidOption,*'
         { Merge-LoraModel $llama $lora -Weight ([double]::PositiveInfinity) } | Should -Throw '*finite*' -ErrorId 'InvalidOption,*'
@@ -118,10 +119,10 @@ Describe 'Mistakes' {
         $out = Join-Path $TestDrive 'device'
         $failure = { Merge-LoraModel $llama $lora | Save-MergedModel $out -Device gpu } |
             Should -Throw '*gpu*not a device*' -ErrorId 'InvalidOption,*' -PassThru
-        $failure.ErrorDetails.RecommendedAction | Should -Match 'cuda:1'
+        "$failure" | Should -Match 'cuda:1'
         $failure = { Merge-LoraModel $llama $lora | Save-MergedModel $out -Device cuda:99 } |
             Should -Throw -ErrorId 'DeviceUnavailable,*' -PassThru
-        $failure.ErrorDetails.RecommendedAction | Should -Match '-Device cpu'
+        "$failure" | Should -Match '-Device cpu'
         $failure.CategoryInfo.Category | Should -Be 'ResourceUnavailable'
         { Get-MergeMemoryPlan $llama $lora -Device cuda:99 } | Should -Throw -ErrorId 'DeviceUnavailable,*'
         $out | Should -Not -Exist
@@ -133,7 +134,7 @@ Describe 'Mistakes' {
         (Get-Item "$folder/model.safetensors").LastWriteTime = (Get-Date).AddMinutes(1)
         $failure = { $tensors | Save-MergedModel "$TestDrive/changed" } |
             Should -Throw '*model.safetensors*' -ErrorId 'FileChanged,*' -PassThru
-        $failure.ErrorDetails.RecommendedAction | Should -Match 'Merge-LoraModel again'
+        "$failure" | Should -Match 'Merge-LoraModel again'
         "$TestDrive/changed" | Should -Not -Exist
     }
 }

@@ -64,12 +64,12 @@ Describe 'Paths' {
         $null = Copy-Folder $base 'wilder/base-1'
         $null = Copy-Folder $base 'wilder/base-2'
         { Merge-LoraModel "$folder/base-*" $adapter } | Should -Throw '*base-1*base-2*' -ErrorId 'InvalidArgument,*'
-        { Merge-LoraModel "$folder/none-*" $adapter } | Should -Throw '*none-`**' -ErrorId 'InvalidArgument,*'
+        { Merge-LoraModel "$folder/none-*" $adapter } | Should -Throw '*none-`**' -ErrorId 'PathNotFound,*'
         { Get-LoraAdapter $adapter -Base "$folder/base-*" } | Should -Throw -ErrorId 'InvalidArgument,*'
 
         # Without this the base would be saved as if it had been merged.
-        { Merge-LoraModel "$folder/base-1" "$folder/none-*" } | Should -Throw '*none-`**' -ErrorId 'InvalidArgument,*'
-        { Get-MergeMemoryPlan "$folder/base-1" $adapter, "$folder/none-*" } | Should -Throw '*none-`**' -ErrorId 'InvalidArgument,*'
+        { Merge-LoraModel "$folder/base-1" "$folder/none-*" } | Should -Throw '*none-`**' -ErrorId 'PathNotFound,*'
+        { Get-MergeMemoryPlan "$folder/base-1" $adapter, "$folder/none-*" } | Should -Throw '*none-`**' -ErrorId 'PathNotFound,*'
     }
 
     It 'are of the file system' {
@@ -95,8 +95,8 @@ Describe 'Paths' {
         $paths = $adapter, '/nowhere', 'env:x', 'nosuchdrive:/x', $adapter
         $found = @(Get-LoraAdapter $paths -ErrorAction SilentlyContinue -ErrorVariable failures)
         $found | Should -HaveCount 2
-        $failures.FullyQualifiedErrorId -replace ',.*' | Should -Be 'InvalidAdapter', 'InvalidArgument', 'DriveNotFound'
+        $failures.FullyQualifiedErrorId -replace ',.*' | Should -Be 'PathNotFound', 'InvalidArgument', 'DriveNotFound'
         $failures.TargetObject | Should -Be '/nowhere', 'env:x', 'nosuchdrive'
-        $failures[1].ErrorDetails.RecommendedAction | Should -Match '-Path'
+        "$($failures[1])" | Should -Match '-Path'
     }
 }

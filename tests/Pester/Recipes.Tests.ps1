@@ -74,7 +74,7 @@ Describe 'The recipe for' {
         $rows = Import-Csv ./changes.csv
         $rows | Should -HaveCount 14
         [double] $rows[0].RelativeChange | Should -BeGreaterOrEqual ([double] $rows[13].RelativeChange)
-        $rows[0].Shape | Should -Match "^\d+$([char] 0xD7)\d+$"
+        $rows[0].Shape | Should -Match '^\d+x\d+$'
     }
 
     It 'every adapter of a folder' {

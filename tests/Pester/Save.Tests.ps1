@@ -21,9 +21,9 @@ Describe 'Where a model is saved' {
         foreach ($place in $myBase, "$myBase/out", (Split-Path $myBase), $myAdapter, "$myAdapter/out") {
             $failure = { Merge-LoraModel $myBase $myAdapter | Save-MergedModel $place -Force } |
                 Should -Throw '*never written to*' -ErrorId 'InvalidDestination,*' -PassThru
-            $failure.CategoryInfo.Category | Should -Be 'WriteError'
+            $failure.CategoryInfo.Category | Should -Be 'InvalidArgument'
             $failure.TargetObject | Should -Be $place
-            $failure.ErrorDetails.RecommendedAction | Should -Match '-Destination'
+            "$failure" | Should -Match '-Destination'
         }
         Get-FileName $myBase | Should -Be (Get-FileName $base)
     }
@@ -33,8 +33,8 @@ Describe 'Where a model is saved' {
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $out -MaxShardSize 5kB
         Join-Path $out 'model.safetensors.index.json' | Should -Exist
         $failure = { Merge-LoraModel $base $adapter | Save-MergedModel $out } |
-            Should -Throw '*exists already*' -ErrorId 'InvalidDestination,*' -PassThru
-        $failure.ErrorDetails.RecommendedAction | Should -Match '-Force'
+            Should -Throw '*exists already*' -ErrorId 'DestinationExists,*' -PassThru
+        "$failure" | Should -Match '-Force'
 
         $null = Merge-LoraModel $base $adapter | Save-MergedModel $out -Force
         Get-FileName $out | Should -Be 'config.json', 'generation_config.json', 'merge.json', 'model.safetensors', 'README.md'
@@ -83,7 +83,7 @@ Describe 'Where a model is saved' {
         $failure = { Merge-LoraModel (Get-Base 'llama-fp16') $bad | Save-MergedModel "$folder/out" } |
             Should -Throw -ErrorId 'NonFiniteResult,*' -PassThru
         $failure.TargetObject | Should -BeLike 'model.*.weight'
-        $failure.ErrorDetails.RecommendedAction | Should -Not -BeNullOrEmpty
+        "$failure" | Should -Not -BeNullOrEmpty
         Get-ChildItem $folder -Force | Should -BeNullOrEmpty
     }
 }
@@ -128,7 +128,7 @@ Describe 'How a model is saved' {
         $failure = { Merge-LoraModel $base | Save-MergedModel (Join-Path $TestDrive 'nosize') -MaxShardSize $size } |
             Should -Throw -ErrorId 'InvalidOption,*' -PassThru
         $failure.TargetObject | Should -Be 'MaxShardSize'
-        $failure.ErrorDetails.RecommendedAction | Should -Match '5GB'
+        "$failure" | Should -Match '5GB'
     }
 
     It 'within the memory allowed, or not at all' {

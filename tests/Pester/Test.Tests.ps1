@@ -98,7 +98,7 @@ Describe 'Mistakes' {
 
     It 'wants a directory' {
         $nowhere = Join-Path $TestDrive 'nowhere'
-        { Test-MergedModel $nowhere -Base $base -Adapter $adapter -ErrorAction Stop } | Should -Throw -ErrorId 'InvalidModel,*'
+        { Test-MergedModel $nowhere -Base $base -Adapter $adapter -ErrorAction Stop } | Should -Throw -ErrorId 'PathNotFound,*'
         Test-MergedModel $nowhere -Base $base -Adapter $adapter -Quiet -ErrorAction SilentlyContinue | Should -BeFalse
     }
 

@@ -63,8 +63,15 @@ internal sealed partial class AdapterDirectory
         var full = HubCache.Resolve(System.IO.Path.GetFullPath(path));
         if (!Directory.Exists(full))
         {
+            if (File.Exists(full))
+            {
+                throw new MergeException(
+                    MergeError.InvalidAdapter, $"'{path}' is a file, not the directory of an adapter.", path,
+                    GivenPath.AdviceForFile(full));
+            }
+
             throw new MergeException(
-                MergeError.InvalidAdapter, $"The adapter directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path,
+                MergeError.PathNotFound, $"The adapter directory '{path}' does not exist.", path,
                 $"Pass the directory that holds {ConfigName} and {WeightsName}, or the name, org/name, of an adapter in the local Hugging "
                 + "Face cache.");
         }
@@ -81,6 +88,11 @@ internal sealed partial class AdapterDirectory
             }
         }
 
+        if (GivenPath.WithoutSnapshot(full) is { } repository)
+        {
+            throw new MergeException(MergeError.InvalidAdapter, $"'{path}' {repository.Lacks}.", path, repository.Advice);
+        }
+
         var below = Below(full);
         throw new MergeException(
             MergeError.InvalidAdapter,
@@ -88,7 +100,11 @@ internal sealed partial class AdapterDirectory
                 : $" There {(below.Count == 1 ? "is an adapter" : "are adapters")} below it: {string.Join(", ", below)}"
                     + $"{(below.Count == 1 ? "" : $"; the newest is {below[0]}")}.")}",
             path,
-            below.Count > 0 ? "Pass that directory." : $"Pass the directory that holds {ConfigName} and {WeightsName}.");
+            below.Count == 1 ? "Pass that directory."
+                : below.Count > 1 ? "Pass one of those directories."
+                : File.Exists(System.IO.Path.Combine(full, "config.json"))
+                    ? $"It holds a model. Pass it as the base, and as the adapter the directory that holds {ConfigName} and {WeightsName}."
+                : $"Pass the directory that holds {ConfigName} and {WeightsName}.");
     }
 
     /// <summary>The adapter as it is for a base, which may tell what its files do not.</summary>

@@ -14,7 +14,7 @@ internal sealed record ModuleChanges(params IReadOnlyList<TensorChange> Changes)
     public IReadOnlyList<StoredTensor> NotNeeded { get; init; } = [];
 
     /// <summary>What the caller should know of these changes.</summary>
-    public string? Warning { get; init; }
+    public MergeWarning? Warning { get; init; }
 
     /// <summary>Why the tensors do not fit; then there are no changes.</summary>
     public MisfitException? Misfit { get; init; }

@@ -57,9 +57,16 @@ internal sealed partial class Checkpoint
     /// <summary>The error for a directory without weights or config: what it holds in their place, and what to do.</summary>
     internal static MergeException NoWeights(string directory, string lacks)
     {
+        if (GivenPath.WithoutSnapshot(directory) is { } repository)
+        {
+            return new MergeException(
+                MergeError.InvalidModel, $"'{directory}' {repository.Lacks}.", directory, repository.Advice);
+        }
+
         string? Found(string pattern) => Directory.EnumerateFiles(directory, pattern).Select(Path.GetFileName).Order().FirstOrDefault();
         var (found, advice) = Found("adapter_config.json") is not null
-            ? ("", "This is an adapter. Pass the model that it was trained on as the base, and this directory as the adapter.")
+            ? ("", $"This is an adapter{TrainedOn(directory)}. Pass the model that it was trained on as the base, and this directory as "
+                + "the adapter.")
             : Found("*.gguf") is { } gguf
             ? ($" '{gguf}' is a GGUF file, which is not read.", "Use the original model in safetensors, and convert the merged model.")
             : Found("consolidated*") is { } own
@@ -73,6 +80,10 @@ internal sealed partial class Checkpoint
             : ("", "Pass the directory of a complete Hugging Face model: config.json and its weights.");
         return new MergeException(MergeError.InvalidModel, $"'{directory}' {lacks}.{found}", directory, advice);
     }
+
+    private static string TrainedOn(string adapter) =>
+        JsonFile.Read(Path.Combine(adapter, "adapter_config.json"), MergeError.InvalidAdapter).String("base_model_name_or_path")
+            is { Length: > 0 } name ? $", trained on '{name}'" : "";
 
     private static IReadOnlyList<StoredTensor> Read(string path)
     {

@@ -57,8 +57,13 @@ internal sealed class ModelDirectory
         var full = HubCache.Resolve(System.IO.Path.GetFullPath(path));
         if (!Directory.Exists(full))
         {
-            throw new MergeException(MergeError.InvalidModel,
-                $"The model directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path,
+            if (File.Exists(full))
+            {
+                throw new MergeException(
+                    MergeError.InvalidModel, $"'{path}' is a file, not the directory of a model.", path, GivenPath.AdviceForFile(full));
+            }
+
+            throw new MergeException(MergeError.PathNotFound, $"The model directory '{path}' does not exist.", path,
                 "Pass the local directory of a Hugging Face model (config.json and its safetensors files), or the name, org/name, of one " +
                 "in the local Hugging Face cache. Nothing is downloaded: `hf download org/name` does that.");
         }

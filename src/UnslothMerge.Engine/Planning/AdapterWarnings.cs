@@ -40,18 +40,26 @@ internal static class AdapterWarnings
     ];
 
     /// <summary>The warnings about an adapter, once it is placed.</summary>
-    public static IEnumerable<string> Of(AdapterDirectory adapter, PlanDraft plan) =>
+    public static IEnumerable<MergeWarning> Of(AdapterDirectory adapter, PlanDraft plan) =>
     [
-        .. Table.Where(r => r.Holds(adapter, plan)).Select(r => $"The adapter '{adapter.Path}' {r.Text}"),
-        .. Listed(UnusedKeys(adapter), "{0} of '{1}' match no module of the adapter: {2}. Their ranks or alphas have no effect."),
-        .. Listed(UnknownOptions(adapter), "{0} of '{1}' are true, but not known: {2}. If they change the deltas, the merge is wrong."),
-        .. Listed(ZeroFactors(adapter), "{0} of '{1}' hold zeros only: {2}. These modules stay as they are in the base."),
+        .. Table.Where(r => r.Holds(adapter, plan)).Select(
+            r => new MergeWarning(MergeWarningId.TrainedOtherwise, $"The adapter '{adapter.Path}' {r.Text}")),
+        .. Listed(
+            MergeWarningId.UnusedPattern, UnusedKeys(adapter),
+            "{0} of '{1}' match no module of the adapter: {2}. Their ranks or alphas have no effect."),
+        .. Listed(
+            MergeWarningId.UnknownOption, UnknownOptions(adapter),
+            "{0} of '{1}' are true, but not known: {2}. If they change the deltas, the merge is wrong."),
+        .. Listed(
+            MergeWarningId.ZeroFactor, ZeroFactors(adapter),
+            "{0} of '{1}' hold zeros only: {2}. These modules stay as they are in the base."),
     ];
 
-    private static IEnumerable<string> Listed((string What, AdapterDirectory Adapter, List<string> Names) found, string text) =>
+    private static IEnumerable<MergeWarning> Listed(
+        MergeWarningId id, (string What, AdapterDirectory Adapter, List<string> Names) found, string text) =>
         found.Names.Count == 0 ? []
-        : [string.Format(CultureInfo.InvariantCulture, text, Amount.Text(found.Names.Count, found.What), found.Adapter.Path,
-            string.Join(", ", found.Names.Take(3)) + (found.Names.Count > 3 ? ", …" : ""))];
+        : [new MergeWarning(id, string.Format(CultureInfo.InvariantCulture, text, Amount.Text(found.Names.Count, found.What),
+            found.Adapter.Path, string.Join(", ", found.Names.Take(3)) + (found.Names.Count > 3 ? ", …" : "")))];
 
     private static (string, AdapterDirectory, List<string>) UnusedKeys(AdapterDirectory adapter)
     {

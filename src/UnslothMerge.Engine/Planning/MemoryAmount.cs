@@ -15,17 +15,22 @@ internal readonly record struct MemoryAmount
 
     private MemoryAmount(double? fraction, long bytes) => (_fraction, _bytes) = (fraction, bytes);
 
-    /// <summary>Reads <c>0.75</c> (a fraction, 0 &lt; x ≤ 0.95) or a size such as <c>2GB</c>, at least a megabyte.</summary>
+    /// <summary>Reads <c>0.75</c> or <c>75%</c> (a fraction, 0 &lt; x ≤ 0.95) or a size such as <c>2GB</c>, at least a
+    /// megabyte.</summary>
     public static MemoryAmount Parse(string text)
     {
-        var isNumber = double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && number < LeastBytes;
+        var isPercent = text.TrimEnd().EndsWith('%');
+        var digits = isPercent ? text.TrimEnd().TrimEnd('%') : text;
+        var isNumber = double.TryParse(digits, NumberStyles.Float, CultureInfo.InvariantCulture, out var number)
+            && (isPercent || number < LeastBytes);
+        number /= isPercent ? 100 : 1;
         return isNumber && number is > 0 and <= MostFraction ? new MemoryAmount(number, 0)
             : !isNumber && ByteSize.TryParse(text, out var bytes) && bytes > 0 ? new MemoryAmount(null, bytes)
             : throw new MergeException(
                 MergeError.InvalidOption,
                 $"'{text}' is not an amount of memory.",
                 "MaximumMemoryUsage",
-                "Give a fraction of the free memory (0 < x ≤ 0.95, such as 0.75) or a size (such as 2GB).");
+                "Give a fraction of the free memory (0 < x ≤ 0.95, such as 0.75 or 75%) or a size (such as 2GB).");
     }
 
     /// <summary>The limit of this process: the fraction of what is free, and what it has already; or the size.</summary>

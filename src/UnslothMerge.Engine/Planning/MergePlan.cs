@@ -52,7 +52,7 @@ internal sealed class MergePlan
 {
     internal MergePlan(
         ModelDirectory @base, ImmutableArray<AdapterStep> steps, ImmutableArray<LogicalTensor> tensors,
-        ImmutableArray<AdapterTarget> targets, ImmutableArray<string> warnings, ModelConfig config)
+        ImmutableArray<AdapterTarget> targets, ImmutableArray<MergeWarning> warnings, ModelConfig config)
     {
         Base = @base;
         Steps = steps;
@@ -82,7 +82,7 @@ internal sealed class MergePlan
     public ImmutableArray<AdapterTarget> Targets { get; }
 
     /// <summary>What the caller should know.</summary>
-    public ImmutableArray<string> Warnings { get; }
+    public ImmutableArray<MergeWarning> Warnings { get; }
 
     /// <summary>Where the rules come from that adapters' names were found by; empty before any was sought.</summary>
     public string NameRules { get; init; } = "";

@@ -93,7 +93,7 @@ internal static partial class MergePlanner
             draft.Replicate(step.Adapter);
             if (NamedBase.Compare(draft.Base, step.Adapter) is { NeedsWarning: true, Text: var text })
             {
-                draft.Warnings.Add(text);
+                draft.Warnings.Add(new MergeWarning(MergeWarningId.OtherBase, text));
             }
 
             new AdapterPlacement(draft, step).Place();

@@ -80,6 +80,9 @@ internal sealed partial record NamedBase(bool NeedsWarning, string Text)
 
     private static string Stem(string name) => PrecisionPattern().Replace(Last(name), "");
 
+    /// <summary>A name without what says that it is a quantized copy.</summary>
+    internal static string Unquantized(string name) => PrecisionPattern().Replace(name, "");
+
     internal static bool NamesQuantized(string name) =>
         PrecisionPattern().Match(Last(name)) is { Success: true } match && QuantizedPattern().IsMatch(match.Value);
 

@@ -40,7 +40,7 @@ internal sealed class PlanDraft
     public List<AdapterTarget> Targets { get; }
 
     /// <summary>What the caller should know.</summary>
-    public List<string> Warnings { get; }
+    public List<MergeWarning> Warnings { get; }
 
     /// <summary>The config that the merged model will have.</summary>
     public ModelConfig Config { get; set; }
@@ -95,10 +95,10 @@ internal sealed class PlanDraft
             var kept = task.Apply(Tensors, Names, Names.Class);
             foreach (var gone in Tensors.Where(t => t.IsChanged).ExceptBy(kept.Select(k => k.Ordinal), t => t.Ordinal))
             {
-                Warnings.Add(
-                    $"'{gone.Name}' is changed by {string.Join(", ", gone.Adapters)}, but the merged model is a {task.Class}, which does " +
-                        "not have "
-                    + "it: these changes are not needed.");
+                Warnings.Add(new MergeWarning(
+                    MergeWarningId.NotNeeded,
+                    $"'{gone.Name}' is changed by {string.Join(", ", gone.Adapters)}, but the merged model is a {task.Class}, which does "
+                    + "not have it: these changes are not needed."));
                 var changes = Targets.FindAll(t => t.Tensor == gone.Name);
                 Targets.RemoveAll(changes.Contains);
                 Targets.AddRange(changes.Select(t => t with { Outcome = AdapterOutcome.NotNeeded, Tensor = null }));
@@ -120,10 +120,10 @@ internal sealed class PlanDraft
         else if (_tiedHead is null && Config.TiesWordEmbeddings && Tensors.Find(t => t.IsChanged && IsHead(t.Name)) is { } head)
         {
             Config = Config.Untied();
-            Warnings.Add(
-                $"'{head.Name}' is changed and is not the embedding, though config.json says so: "
-                + "tie_word_embeddings becomes false, so that "
-                + "no reader takes the embedding instead.");
+            Warnings.Add(new MergeWarning(
+                MergeWarningId.Untied,
+                $"'{head.Name}' is changed and is not the embedding, though config.json says so: tie_word_embeddings becomes false, so "
+                + "that no reader takes the embedding instead."));
         }
 
         else if (_tiedHead is null && TiedHead.ChangedWithoutHead(Tensors, Config, Names) is { } embedding)

@@ -102,7 +102,7 @@ internal sealed partial class TiedHead
 
     /// <summary>Decides, once all adapters are placed, what becomes of the tie; true if the two sides are no longer tied. The head is
     /// removed or kept as a tensor of its own; <paramref name="keepTied"/> folds a change of one side into the shared weight.</summary>
-    public bool Resolve(List<LogicalTensor> tensors, bool keepTied, ICollection<string> warnings)
+    public bool Resolve(List<LogicalTensor> tensors, bool keepTied, ICollection<MergeWarning> warnings)
     {
         var embedding = tensors[_embedding.Ordinal];
         var place = tensors.FindIndex(t => t.Name == _name);
@@ -118,15 +118,17 @@ internal sealed partial class TiedHead
             var shared = Fold(embedding, head);
             tensors[_embedding.Ordinal] = shared;
             Put(IsStored ? shared with { Name = _name, Ordinal = place } : null);
-            warnings.Add(
+            warnings.Add(new MergeWarning(
+                MergeWarningId.StaysTied,
                 $"'{embedding.Name}' and the head stay tied, so a change of one changes the other: the merged model "
-                + "differs from base and adapter.");
+                + "differs from base and adapter."));
             return false;
         }
 
-        warnings.Add(
+        warnings.Add(new MergeWarning(
+            MergeWarningId.Untied,
             $"'{embedding.Name}' and '{_name}' differ after the merge: both are written, and tie_word_embeddings becomes false. Use "
-            + "-KeepTied to add both changes to the shared weight.");
+            + "-KeepTied to add both changes to the shared weight."));
         Put(head);
         tensors.AddRange([.. Others.Select((name, i) => embedding with { Name = name, Ordinal = tensors.Count + i })]);
         return embedding.Shape.SequenceEqual(head.Shape)

@@ -97,7 +97,9 @@ internal static class CarriedFiles
             : "has neither a vocabulary nor the config of a processor";
         if (trouble is not null)
         {
-            throw new MergeException(MergeError.InvalidOption, $"The tokenizer directory '{directory}' {trouble}.", "Tokenizer",
+            throw new MergeException(
+                Path.Exists(directory) ? MergeError.InvalidOption : MergeError.PathNotFound,
+                $"The tokenizer directory '{directory}' {trouble}.", "Tokenizer",
                 "Give the directory that the tokenizer's save_pretrained wrote.");
         }
     }

@@ -48,6 +48,7 @@ internal sealed class Destination
         string path, IEnumerable<(string Role, string Path)> inputs, bool force, bool isAdapter = false)
     {
         var destination = new Destination(path, force, isAdapter, inputs.Select(i => i.Path));
+        WriteFailure.RequireNames(path, destination.Path);
         foreach (var (role, input) in inputs)
         {
             var real = RealPath.Of(input);
@@ -78,9 +79,7 @@ internal sealed class Destination
     }
 
     /// <summary>The error of a save that the system did not let finish.</summary>
-    internal MergeException NotWritten(Exception cause) =>
-        new(MergeError.InvalidDestination, $"'{Given}' could not be written: {cause.Message}", Given,
-            "Check the free space and the health of the disk.", cause);
+    internal MergeException NotWritten(Exception cause) => WriteFailure.At(Given, cause);
 
     /// <summary>Checks that what is at the destination may be replaced. A save takes long, so it asks again before it does. The staging
     /// directory of the save itself may lie inside.</summary>
@@ -93,7 +92,7 @@ internal sealed class Destination
 
         if (!_force)
         {
-            throw new MergeException(MergeError.InvalidDestination, $"The destination '{Given}' exists already.", Given,
+            throw new MergeException(MergeError.DestinationExists, $"The destination '{Given}' exists already.", Given,
                 "Use -Force to replace the model there, or choose another -Destination."
                     + (Stagings.FirstOrDefault(Directory.Exists) is { } left ? $" '{left}' is left of an interrupted save." : ""));
         }

@@ -28,7 +28,7 @@ internal static class DiskSpace
         if (At(destination.Path) is { } free && free < bytes)
         {
             throw new MergeException(
-                MergeError.DoesNotFit,
+                MergeError.DiskFull,
                 $"The model needs {ByteSize.Text(bytes)}, but only {ByteSize.Text(free)} are free at '{destination.Given}'.",
                 destination.Given,
                 "Free some space, or choose a -Destination on another disk.");

@@ -16,7 +16,7 @@ internal static class ModelCard
 
     /// <summary>The card of a merged model. A card that is at the destination already is its author's: it is kept, and only what this merge
     /// makes untrue is changed. A new one takes over from the cards of base and adapters what holds for the merged model too.</summary>
-    public static string Merged(WritePlan plan, string directory, string method, ExtrasOptions options, ICollection<string> warnings)
+    public static string Merged(WritePlan plan, string directory, string method, ExtrasOptions options, ICollection<MergeWarning> warnings)
     {
         var steps = plan.Merge.Steps;
         var card = CardText.Read(directory) ?? CardText.New(Path.GetFileName(directory));
@@ -43,14 +43,16 @@ internal static class ModelCard
         }
 
         card.Facts.Add("datasets", adapters.SelectMany(a => a.Values("datasets")).Concat(options.Datasets));
-        card.Facts.Add("tags", (steps.Length == 0 ? [] : steps.Select(KindTag).Prepend("merged")).Concat(options.Tags));
+        var tags = adapters.SelectMany(a => a.Values("tags")).Where(HoldsForTheMerged);
+        var kinds = steps.Length == 0 ? [] : steps.Select(KindTag).Prepend("merged");
+        card.Facts.Add("tags", kinds.Concat(tags).Concat(options.Tags).Distinct());
         card.SetSection(Section(plan, baseId, method));
         return card.ToString();
     }
 
     /// <summary>The card of an adapter that is saved by itself: the one that is at the destination, else the adapter's own, with what the
     /// Hub needs to know.</summary>
-    public static string Adapter(MergePlan plan, string directory, ExtrasOptions options, ICollection<string> warnings)
+    public static string Adapter(MergePlan plan, string directory, ExtrasOptions options, ICollection<MergeWarning> warnings)
     {
         var step = plan.Steps[0];
         var baseId = BaseId(plan);
@@ -86,7 +88,7 @@ internal static class ModelCard
         }
     }
 
-    private static FrontMatter? Facts(string directory, ICollection<string> warnings)
+    private static FrontMatter? Facts(string directory, ICollection<MergeWarning> warnings)
     {
         try
         {
@@ -94,7 +96,8 @@ internal static class ModelCard
         }
         catch (MergeException e)
         {
-            warnings.Add($"{e.Message} Licence, language and other keys are not copied from it.");
+            warnings.Add(new MergeWarning(
+                MergeWarningId.UnreadableCard, $"{e.Message} Licence, language and other keys are not copied from it."));
             return null;
         }
     }
@@ -103,8 +106,16 @@ internal static class ModelCard
     {
         var (merge, tensors) = (plan.Merge, plan.Tensors.Select(t => t.Tensor).ToList());
         var text = new StringBuilder("## How it was made\n\n");
+        var made = merge.Steps.Length switch
+        {
+            0 => "The weights of the base, stored anew.",
+            1 => "The adapter is merged into the weights of the base: the model is used without PEFT.",
+            var many => $"{many} adapters are merged into the weights of the base: the model is used without PEFT.",
+        };
+        text.Append(made).Append("\n\n");
         var stored = merge.Base.Config.Quantization?.String("quant_method") is { } quantization ? $", stored as {quantization}" : "";
-        Line($"- Base: {baseId ?? merge.Base.Name} (`{merge.Base.Title}`{stored})");
+        var commit = HubCache.CommitOf(merge.Base.Path) is { Length: > 0 } id ? $", commit {id}" : "";
+        Line($"- Base: {baseId ?? merge.Base.Name} (`{merge.Base.Title}`{stored}{commit})");
         foreach (var step in merge.Steps)
         {
             var (adapter, config) = (step.Adapter, step.Adapter.Config);
@@ -164,16 +175,21 @@ internal static class ModelCard
         return 1;
     }
 
+    // 'base_model:adapter:org/name' and the like say what a merged model is not.
+    private static bool HoldsForTheMerged(string tag) =>
+        tag is not ("adapter" or "peft") && !tag.StartsWith("base_model:", StringComparison.Ordinal);
+
     private static string KindTag(AdapterStep step) => step.Adapter.Config.PeftType.ToLowerInvariant();
 
-    // The base's true name: that of its place in the Hub's cache; else what the adapters were trained on, unless that was a 4-bit copy of
-    // this base; else what its own config says.
+    // The base's true name: that of its place in the Hub's cache; else what the adapters were trained on, unless that was a quantized copy
+    // of this base; else what its own config says; else what the copy is a copy of, if the base's folder is called so.
     // The Hub refuses a base_model that is not a Hub id, so a local path is left out.
     private static string? BaseId(MergePlan plan)
     {
         var trained = plan.Steps.Select(s => s.Adapter.Config.BaseModel).ToList();
-        var same = trained.Where(m =>
-            plan.Base.Config.Quantization is not null || m?.EndsWith("bnb-4bit", StringComparison.OrdinalIgnoreCase) != true);
-        return HubCache.NameOf(plan.Base.Path) ?? same.Append(plan.Base.Config.NameOrPath).Concat(trained).FirstOrDefault(HubName.IsOne);
+        var same = trained.Where(m => m is null || plan.Base.Config.Quantization is not null || !NamedBase.NamesQuantized(m));
+        var original = trained.OfType<string>().Select(NamedBase.Unquantized)
+            .Where(m => m.EndsWith("/" + plan.Base.Name, StringComparison.OrdinalIgnoreCase));
+        return HubCache.NameOf(plan.Base.Path) ?? same.Append(plan.Base.Config.NameOrPath).Concat(original).FirstOrDefault(HubName.IsOne);
     }
 }

@@ -24,7 +24,7 @@ internal sealed class ModelExtras
 {
     private readonly Dictionary<string, string> _copied;
     private readonly Dictionary<string, string> _written = [];
-    private readonly List<string> _warnings = [];
+    private readonly List<MergeWarning> _warnings = [];
     private Task<string>? _record;
 
     private ModelExtras(IReadOnlyDictionary<string, string> copied)
@@ -48,7 +48,7 @@ internal sealed class ModelExtras
     }
 
     /// <summary>What the user should know.</summary>
-    public IReadOnlyList<string> Warnings => _warnings;
+    public IReadOnlyList<MergeWarning> Warnings => _warnings;
 
     /// <summary>Makes those of a merged model ready.</summary>
     public static ModelExtras For(WritePlan plan, Destination destination, string method, ExtrasOptions options)
@@ -138,20 +138,23 @@ internal sealed class ModelExtras
         var own = Path.GetDirectoryName(tokenizer.Path)!;
         var isBases = own == merge.Base.Path;
         var changes = isBases ? [] : TokenIds.Align(tokenizer, configs, rows);
-        _warnings.AddRange(changes.Select(c => c.Note));
-        _warnings.AddRange(TokenIds.Problems(tokenizer, configs, rows));
+        _warnings.AddRange(changes.Select(c => new MergeWarning(MergeWarningId.TokenIds, c.Note)));
+        _warnings.AddRange(
+            TokenIds.Problems(tokenizer, configs, rows).Select(p => new MergeWarning(MergeWarningId.Tokenizer, p)));
         if (!isBases && !tokenizer.HasChatTemplate && ModelTokenizer.HasTemplate(ModelFiles.TokenizerPaths(merge.Base.Path)))
         {
-            _warnings.Add(
+            _warnings.Add(new MergeWarning(
+                MergeWarningId.NoChatTemplate,
                 $"The tokenizer of '{own}' has no chat template, so the saved one has none. The base has one: -Tokenizer " +
-                $"'{merge.Base.Path}' saves its tokenizer instead.");
+                $"'{merge.Base.Path}' saves its tokenizer instead."));
         }
 
         if (CarriedFiles.NotSaved(merge.Base.Path, _copied).ToList() is { Count: > 0 } older)
         {
-            _warnings.Add(
+            _warnings.Add(new MergeWarning(
+                MergeWarningId.FilesNotSaved,
                 $"{string.Join(", ", older)} of the base {(older.Count == 1 ? "is" : "are")} not saved: the tokenizer of '{own}' has "
-                + "another vocabulary. Readers that need them must be given that tokenizer in their form.");
+                + "another vocabulary. Readers that need them must be given that tokenizer in their form."));
         }
 
         return changes.Select(c => c.File);

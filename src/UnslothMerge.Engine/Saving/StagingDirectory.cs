@@ -84,8 +84,7 @@ internal sealed class StagingDirectory : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new MergeException(MergeError.InvalidDestination, $"Nothing can be written at '{destination.Given}': {e.Message}",
-                destination.Given, "Choose another -Destination, or make this one writable.", e);
+            throw destination.NotWritten(e);
         }
     }
 

@@ -17,7 +17,7 @@ internal sealed class OutputModel
         if (!Directory.Exists(Path))
         {
             throw new MergeException(
-                MergeError.InvalidModel,
+                File.Exists(Path) ? MergeError.InvalidModel : MergeError.PathNotFound,
                 $"The model directory '{path}' {(File.Exists(Path) ? "is a file" : "does not exist")}.",
                 path,
                 "Pass the directory that Save-MergedModel wrote.");

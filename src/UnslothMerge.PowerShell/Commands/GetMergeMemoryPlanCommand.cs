@@ -13,58 +13,99 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     private const string BaseSet = "Base";
     private const string PipelineSet = "Pipeline";
     private readonly MergeInput _input = new();
+    private readonly PipedAdapters _piped = new();
 
     /// <summary>The directory of the base model.</summary>
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
+    [SupportsWildcards]
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Base { get; set; } = "";
 
-    /// <summary>The directories of the adapters.</summary>
+    /// <summary>The directories of the adapters; several from the pipeline form one merge.</summary>
     [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
     [Alias("Path", "PSPath")]
+    [SupportsWildcards]
     [ArgumentCompleter(typeof(AdapterCompleter))]
     public string[]? Adapter { get; set; }
 
     /// <summary>One factor per adapter; 1 by default.</summary>
     [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
+    [ArgumentCompleter(typeof(WeightCompleter))]
     public double[]? Weight { get; set; }
 
     /// <summary>The tensors of Merge-LoraModel, with their options, filters and strengths.</summary>
-    [Parameter(Mandatory = true, ParameterSetName = PipelineSet, ValueFromPipeline = true)]
-    public MergeTensor? InputObject { get; set; }
+    [Parameter(ParameterSetName = PipelineSet, ValueFromPipeline = true)]
+    [ValidateNotNull]
+    public MergeTensor[]? InputObject { get; set; }
 
-    /// <summary>The directory of the model; the current location by default. Its disk is checked for free space and speed.</summary>
+    /// <summary>The directory of the model; by default one below the current location. Its disk is checked for free space and speed, and
+    /// that it can be written.</summary>
     [Parameter]
     [Alias("SaveDirectory", "OutputPath")]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(FolderCompleter))]
     public string Destination { get; set; } = ".";
+
+    protected override void BeginProcessing()
+    {
+        base.BeginProcessing();
+        if (ParameterSetName == PipelineSet && !MyInvocation.ExpectingInput && InputObject is null)
+        {
+            Refuse(
+                nameof(Base), "There is no merge to plan.",
+                "Give a base and its adapter: Get-MergeMemoryPlan ./base ./adapter, or pipe the output of Merge-LoraModel here.");
+        }
+
+        _piped.Begin(MyInvocation, nameof(Base), nameof(Adapter), nameof(Weight));
+    }
 
     protected override void ProcessRecord()
     {
         if (ParameterSetName == PipelineSet)
         {
-            Engine(() => _input.Add(InputObject));
-            return;
+            Engine(() => Array.ForEach(InputObject ?? [], _input.Add));
         }
-
-        var path = ResolveOne(Base, nameof(Base));
-        var adapters = ResolveSome(Adapter ?? [], nameof(Adapter));
-        var merge = Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), MergeInput.Steps(adapters, Weight)));
-        Emit(merge, merge.Tensors);
+        else if (!_piped.Collect(Adapter, Weight))
+        {
+            Plan(Adapter ?? [], Weight);
+        }
     }
 
     protected override void EndProcessing()
     {
+        if (_piped.IsEmpty)
+        {
+            Refuse(nameof(Adapter), "No adapter came through the pipeline.", "Check what stands before Get-MergeMemoryPlan.");
+        }
+
+        if (_piped.Adapters.Count > 0)
+        {
+            Plan(_piped.Adapters, _piped.Weights ?? Weight);
+        }
+
         if (_input.Plan is { } merge)
         {
-            Emit(merge, Engine(() => _input.Select(allowPartial: true, Destination)));
+            Adopt(_input.Output);
+            Emit(merge, Engine(() => _input.Select(allowPartial: true, Destination)), TimeSpan.Zero);
         }
     }
 
-    private void Emit(MergePlan merge, IReadOnlyList<LogicalTensor> tensors)
+    private void Plan(IReadOnlyList<string> given, double[]? weights)
     {
+        var path = ResolveOne(Base, nameof(Base));
+        var adapters = ResolveSome(given, nameof(Adapter));
+        var clock = Stopwatch.StartNew();
+        var merge = Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), MergeInput.Steps(adapters, weights)));
+        var planning = clock.Elapsed;
+        Report(merge);
+        Emit(merge, merge.Tensors, planning);
+    }
+
+    private void Emit(MergePlan merge, IReadOnlyList<LogicalTensor> tensors, TimeSpan planning)
+    {
+        var clock = Stopwatch.StartNew();
         var destination = Unresolved(Destination, nameof(Destination));
 
         // The method lora copies the adapter's files and touches no tensor of the model.
@@ -74,15 +115,42 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
         WriteObject(Engine(() =>
         {
             var memory = ExecutionPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
-
-            // The model is written beside its destination, and the base's own directory is never written to.
-            var beside = Path.GetDirectoryName(destination) ?? destination;
-            var speed = RealPath.IsWithin(RealPath.Of(DiskSpace.Existing(beside)), RealPath.Of(merge.Base.Path))
-                ? null
-                : SpeedProbe.At(beside);
+            planning += clock.Elapsed;
+            var (speed, obstacle) = Probe(destination, merge);
             return new MergeMemoryPlan(
                 merge, memory, copied, DiskSpace.At(destination), DiskSpace.At(Options.TemporaryLocation),
-                speed?.Estimate(memory, device?.Plan));
+                speed?.Estimate(memory, device?.Plan) + planning, obstacle)
+            {
+                Method = Method,
+                MaxShardSize = MaxShardSize,
+                Tensors = [.. tensors.Select(t => merge.Tensors[t.Ordinal])],
+                Strengths = _input.Strengths,
+                Planned = Planned,
+            };
         }));
+    }
+
+    // A model is written beside its destination. What Save-MergedModel would refuse is refused here in words, and nothing is written there.
+    private (SpeedProbe? Speed, string? Obstacle) Probe(string destination, MergePlan merge)
+    {
+        var beside = destination;
+        if (MyInvocation.BoundParameters.ContainsKey(nameof(Destination)))
+        {
+            try
+            {
+                var inputs = merge.Steps.Select(s => ("adapter", s.Adapter.Path)).Prepend(("base", merge.Base.Path));
+                _ = Saving.Destination.Check(destination, inputs, force: true, Method == SaveMethod.lora);
+            }
+            catch (MergeException e) when (e.Error == MergeError.InvalidDestination)
+            {
+                return (null, e.Message);
+            }
+
+            beside = Path.GetDirectoryName(destination) ?? destination;
+        }
+
+        return RealPath.IsWithin(RealPath.Of(DiskSpace.Existing(beside)), RealPath.Of(merge.Base.Path)) ? (null, null)
+            : SpeedProbe.At(beside) is { } speed ? (speed, null)
+            : (null, $"'{DiskSpace.Existing(beside)}' cannot be written");
     }
 }

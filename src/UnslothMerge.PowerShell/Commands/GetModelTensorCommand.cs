@@ -26,7 +26,7 @@ public sealed class GetModelTensorCommand : PathCommand
         foreach (var name in plain.Where(n => !tensors.Exists(t => t.Name.Equals(n, StringComparison.OrdinalIgnoreCase))))
         {
             WriteError(ErrorRecords.From(new MergeException(
-                MergeError.InvalidArgument, $"'{path}' has no tensor '{name}'.", name,
+                MergeError.TensorNotFound, $"'{path}' has no tensor '{name}'.", name,
                     "Use wildcards, such as *q_proj*, or press Tab after -Name."))!);
         }
 

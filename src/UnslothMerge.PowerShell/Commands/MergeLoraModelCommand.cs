@@ -1,3 +1,4 @@
+using System.Collections;
 using UnslothMerge.Recipes;
 using UnslothMerge.Simd;
 
@@ -7,44 +8,87 @@ namespace UnslothMerge.PowerShell.Commands;
 // the input whenever only -Adapter is given, and then cannot bind the tensors of another merge. Nothing else may be mandatory in it, so
 // that a plan can still bind by its properties.
 
-/// <summary>Plans the merge of adapters into a base and emits one lazy object per tensor. Saving computes them. A recipe with an output is
-/// saved.</summary>
+/// <summary>Plans the merge of adapters into a base and emits one lazy object per tensor. Saving computes them. With -Destination, or by a
+/// recipe with an output, the model is saved at once.</summary>
 [Cmdlet(VerbsData.Merge, "LoraModel", DefaultParameterSetName = PipelineSet, SupportsShouldProcess = true)]
 [OutputType(typeof(MergeTensor), typeof(SavedModelShard))]
 public sealed class MergeLoraModelCommand : DeltaCommand
 {
     private const string BaseSet = "Base";
     private const string PipelineSet = "Pipeline";
+    private const string PlanSet = "Plan";
     private const string RecipeSet = "Recipe";
+    private static readonly string[] SaveParameters = [nameof(Destination), nameof(Method), nameof(MaxShardSize), nameof(Force)];
+
     private readonly MergeInput _input = new();
+    private readonly PipedAdapters _piped = new();
 
     /// <summary>The directory of the base model.</summary>
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
+    [SupportsWildcards]
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Base { get; set; } = "";
 
-    /// <summary>The directories of the adapters. Without adapters the base is only converted.</summary>
+    /// <summary>The directories of the adapters; several from the pipeline form one merge. Without adapters the base is only
+    /// converted.</summary>
     [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [Parameter(ParameterSetName = PipelineSet)]
     [ValidateNotNull]
     [Alias("Path", "PSPath")]
+    [SupportsWildcards]
     [ArgumentCompleter(typeof(AdapterCompleter))]
     public string[]? Adapter { get; set; }
 
     /// <summary>One factor per adapter; 1 by default. Negative factors subtract.</summary>
     [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [Parameter(ParameterSetName = PipelineSet)]
+    [ArgumentCompleter(typeof(WeightCompleter))]
     public double[]? Weight { get; set; }
 
     /// <summary>The tensors of another merge, to which the adapters are added.</summary>
-    [Parameter(Mandatory = true, ParameterSetName = PipelineSet, ValueFromPipeline = true)]
-    public MergeTensor? InputObject { get; set; }
+    [Parameter(ParameterSetName = PipelineSet, ValueFromPipeline = true)]
+    [ValidateNotNull]
+    public MergeTensor[]? InputObject { get; set; }
+
+    /// <summary>A plan of Get-MergeMemoryPlan, to be merged as it was planned.</summary>
+    [Parameter(Mandatory = true, ParameterSetName = PlanSet, ValueFromPipeline = true)]
+    public MergeMemoryPlan? Plan { get; set; }
 
     /// <summary>A YAML or JSON file that says base, adapters, strengths and output. Its paths are relative to it.</summary>
     [Parameter(Mandatory = true, ParameterSetName = RecipeSet)]
     [ValidateNotNullOrEmpty]
     public string Recipe { get; set; } = "";
+
+    /// <summary>The directory of the saved model. With it the merge is saved at once, as Save-MergedModel does; without it nothing is
+    /// saved.</summary>
+    [Parameter(Position = 2, ParameterSetName = BaseSet)]
+    [Parameter(ParameterSetName = PipelineSet)]
+    [Parameter(ParameterSetName = PlanSet)]
+    [Alias("SaveDirectory", "OutputPath")]
+    [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(FolderCompleter))]
+    public string? Destination { get; set; }
+
+    /// <summary>What is saved, now or by Save-MergedModel.</summary>
+    [Parameter(ParameterSetName = BaseSet)]
+    [Parameter(ParameterSetName = PipelineSet)]
+    [Alias("SaveMethod")]
+    [SaveMethodSpelling]
+    public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
+
+    /// <summary>The maximum size of a shard, now or for Save-MergedModel: 5GB (decimal), 4GiB (binary), or a number of bytes.</summary>
+    [Parameter(ParameterSetName = BaseSet)]
+    [Parameter(ParameterSetName = PipelineSet)]
+    [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(ShardSizeCompleter))]
+    public string MaxShardSize { get; set; } = OutputOptions.DefaultMaxShardSize;
+
+    /// <summary>Replaces a model at the destination. The previous model stays until the new one is complete.</summary>
+    [Parameter(ParameterSetName = BaseSet)]
+    [Parameter(ParameterSetName = PipelineSet)]
+    [Parameter(ParameterSetName = PlanSet)]
+    public SwitchParameter Force { get; set; }
 
     protected override void BeginProcessing()
     {
@@ -54,6 +98,19 @@ public sealed class MergeLoraModelCommand : DeltaCommand
             Refuse(parameter, $"-{parameter} belongs in the recipe.", $"Write it there as {RecipeOutput.Snake(parameter)}.");
         }
 
+        if (ParameterSetName == PipelineSet && !MyInvocation.ExpectingInput && InputObject is null)
+        {
+            Refuse(
+                nameof(Base), "There is nothing to merge.",
+                "Give a base and its adapter: Merge-LoraModel ./base ./adapter. A third directory, ./out, saves the merged model there.");
+        }
+
+        if (Force && Destination is null)
+        {
+            Refuse(nameof(Force), "-Force would have no effect, as nothing is saved.", "Give -Destination, or -Force to Save-MergedModel.");
+        }
+
+        _piped.Begin(MyInvocation, nameof(Base), nameof(Adapter), nameof(Weight));
         Kernels.Prepare();
 
         // A plan from the pipeline may have no adapters; a list that was given and turned out empty is a slip that would save the plain
@@ -68,38 +125,75 @@ public sealed class MergeLoraModelCommand : DeltaCommand
 
     protected override void ProcessRecord()
     {
-        if (ParameterSetName == PipelineSet)
+        switch (ParameterSetName)
         {
-            if (Adapter is null)
-            {
+            case RecipeSet:
+                RunRecipe();
+                break;
+            case PlanSet:
+                RunPlan(Plan!);
+                break;
+            case PipelineSet when Adapter is null:
                 Refuse(nameof(Adapter), "There is no adapter to merge on top of those tensors.", "Give -Adapter.");
-            }
+                break;
+            case PipelineSet:
+                Engine(() => Array.ForEach(InputObject ?? [], _input.Add));
+                break;
+            default:
+                if (!_piped.Collect(Adapter, Weight))
+                {
+                    Merge(Adapter ?? [], Weight);
+                }
 
-            Engine(() => _input.Add(InputObject));
-            return;
+                break;
         }
-
-        if (ParameterSetName == RecipeSet)
-        {
-            RunRecipe();
-            return;
-        }
-
-        var path = ResolveOne(Base, nameof(Base));
-        Emit(Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), Steps(), Options)));
     }
 
     protected override void EndProcessing()
     {
-        if (_input.Plan is not { } plan)
+        if (_piped.IsEmpty)
         {
-            return;
+            Refuse(nameof(Adapter), "No adapter came through the pipeline.", "Check what stands before Merge-LoraModel.");
         }
 
-        // What was filtered out before stays out; what the new adapters add is new.
-        var left = plan.Tensors.Select(t => t.Name).Except(_input.Tensors.Select(t => t.Name)).ToHashSet(StringComparer.Ordinal);
-        var extended = Engine(() => MergePlanner.Extend(plan, _input.Strengths, Steps(), Options));
-        Emit(extended, t => !left.Contains(t.Name), plan.Warnings.Length);
+        if (_piped.Adapters.Count > 0)
+        {
+            Merge(_piped.Adapters, _piped.Weights ?? Weight);
+        }
+
+        if (_input.Plan is { } plan)
+        {
+            // What was filtered out before stays out; what the new adapters add is new.
+            var left = plan.Tensors.Select(t => t.Name).Except(_input.Tensors.Select(t => t.Name)).ToHashSet(StringComparer.Ordinal);
+            var extended = Engine(() => MergePlanner.Extend(plan, _input.Strengths, Steps(Adapter!, Weight), Options));
+            Report(extended, plan.Warnings.Length);
+            Emit(extended, extended.Tensors.Where(t => !left.Contains(t.Name)));
+        }
+    }
+
+    private void Merge(IReadOnlyList<string> adapters, double[]? weights)
+    {
+        var path = ResolveOne(Base, nameof(Base));
+        var plan = Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), Steps(adapters, weights), Options));
+        Report(plan);
+        Emit(plan, plan.Tensors);
+    }
+
+    // Options that shape the deltas are no part of such a plan: with them, the same adapters are planned anew.
+    private void RunPlan(MergeMemoryPlan given)
+    {
+        if (DeltaParameters.Any(MyInvocation.BoundParameters.ContainsKey))
+        {
+            var plan = Engine(() => MergePlanner.Plan(
+                given.Merge.Base, given.Merge.Steps.Select(s => new AdapterStep(s.Adapter, s.Weight)), Options));
+            Report(plan);
+            Emit(plan, plan.Tensors, output: given.Planned);
+        }
+        else
+        {
+            Report(given.Merge);
+            Emit(given.Merge, given.Tensors, given.Strengths, given.Planned);
+        }
     }
 
     private void RunRecipe()
@@ -108,17 +202,8 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         var recipe = Engine(() => MergeRecipe.Read(file));
         var output = recipe.Output is null ? null : Engine(() => RecipeOutput.Parameters(recipe, this, p => InRecipe(file, p)));
         var planned = Engine(() => recipe.Plan((path, _) => InRecipe(file, path)));
-        Describe(planned.Plan);
-        var tensors = planned.Plan.Tensors.Select(t => planned.Strengths.TryGetValue(t.Ordinal, out var strength)
-            ? new MergeTensor(planned.Plan, t) { Strength = strength } : new MergeTensor(planned.Plan, t));
-        if (output is null)
-        {
-            WriteObject(tensors, enumerateCollection: true);
-        }
-        else
-        {
-            SavePipeline.Run(this, output, tensors);
-        }
+        Report(planned.Plan);
+        Emit(planned.Plan, planned.Plan.Tensors, planned.Strengths, save: output);
     }
 
     // Beside the recipe, unless only the Hub's cache has it.
@@ -129,33 +214,36 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         return isRelative && !Path.Exists(given) && HubCache.Find(path) is { } snapshot ? snapshot : Path.GetFullPath(given);
     }
 
-    private IReadOnlyList<AdapterStep> Steps() => MergeInput.Steps(ResolveSome(Adapter ?? [], nameof(Adapter)), Weight);
+    private IReadOnlyList<AdapterStep> Steps(IReadOnlyList<string> adapters, double[]? weights) =>
+        MergeInput.Steps(ResolveSome(adapters, nameof(Adapter)), weights);
 
-    // Warnings that an earlier command of the pipeline has shown are not shown again.
-    private void Emit(MergePlan plan, Func<LogicalTensor, bool>? filter = null, int shown = 0)
+    // Saves the tensors, if it is said where; else emits them, with what is said of the output.
+    private void Emit(
+        MergePlan plan, IEnumerable<LogicalTensor> tensors, IReadOnlyDictionary<int, double>? strengths = null,
+        PlannedOutput? output = null, IDictionary? save = null)
     {
-        Describe(plan, shown);
-        foreach (var tensor in plan.Tensors.Where(filter ?? (_ => true)))
-        {
-            WriteObject(new MergeTensor(plan, tensor));
-        }
-    }
+        string[] given = [.. SaveParameters.Where(MyInvocation.BoundParameters.ContainsKey)];
+        var parameters = given.ToDictionary(p => p, p => MyInvocation.BoundParameters[p]);
+        output ??= new PlannedOutput(parameters.Where(p => p.Key is nameof(Method) or nameof(MaxShardSize))
+            .ToDictionary(p => p.Key, p => (object?)(p.Key == nameof(Method) ? Method : p.Value)));
+        save ??= Destination is null ? null : new Hashtable(parameters);
+        var last = save is null && MyInvocation.PipelinePosition == MyInvocation.PipelineLength ? tensors.LastOrDefault() : null;
 
-    private void Describe(MergePlan plan, int shown = 0)
-    {
-        foreach (var warning in plan.Warnings.Skip(shown))
+        // Short: the column of names is made as wide as name and note together.
+        var note = plan.Steps.Length == 0 ? "Plain conversion, not saved." : "Nothing is saved yet.";
+        var emitted = tensors.Select(t => new MergeTensor(plan, t)
         {
-            WriteWarning(warning);
-        }
-
-        foreach (var named in plan.Steps.Select(s => NamedBase.Compare(plan.Base, s.Adapter)).Where(n => n is { NeedsWarning: false }))
+            Strength = strengths is not null && strengths.TryGetValue(t.Ordinal, out var strength) ? strength : null,
+            Output = output,
+            Note = t == last ? note : null,
+        });
+        if (save is null)
         {
-            WriteVerbose(named!.Text);
+            WriteObject(emitted, enumerateCollection: true);
         }
-
-        WriteVerbose(
-            $"Base '{plan.Base.Path}' ({plan.Base.Title}), {plan.Tensors.Length} tensors, {plan.Tensors.Count(t => t.IsChanged)} of them " +
-            $"changed by {plan.Steps.Length} adapter(s).");
-        WriteVerbose($"Names: {plan.NameRules}.");
+        else
+        {
+            Engine(() => SavePipeline.Run(this, save, emitted));
+        }
     }
 }

@@ -19,16 +19,19 @@ public sealed class SaveMergedModelCommand : OutputCommand
     [Parameter(Mandatory = true, Position = 0)]
     [Alias("SaveDirectory", "OutputPath")]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(FolderCompleter))]
     public string Destination { get; set; } = "";
 
     /// <summary>The tensors of Merge-LoraModel.</summary>
-    [Parameter(Mandatory = true, ValueFromPipeline = true)]
+    [Parameter(ValueFromPipeline = true)]
     [AllowNull]
-    public PSObject? InputObject { get; set; }
+    [AllowEmptyCollection]
+    public PSObject?[]? InputObject { get; set; }
 
     /// <summary>A directory with the tokenizer and processor to save; by default those of the adapter, else of the base.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(FolderCompleter))]
     public string? Tokenizer { get; set; }
 
     /// <summary>Additional tags for the model card.</summary>
@@ -67,17 +70,17 @@ public sealed class SaveMergedModelCommand : OutputCommand
 
     protected override void BeginProcessing()
     {
-        if (Method == SaveMethod.lora && ModelParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
-        {
-            Refuse(
-                parameter, $"The method lora saves an adapter as it is, so -{parameter} would have no effect.",
-                $"Leave -{parameter} out, or use merged_16bit.");
-        }
-
+        RequireEffect();
         base.BeginProcessing();
     }
 
-    protected override void ProcessRecord() => Engine(() => _input.Add(InputObject));
+    protected override void ProcessRecord()
+    {
+        if (MyInvocation.ExpectingInput || InputObject is not null)
+        {
+            Engine(() => Array.ForEach(InputObject ?? [null], _input.Add));
+        }
+    }
 
     protected override void EndProcessing()
     {
@@ -87,6 +90,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
             return;
         }
 
+        Adopt(_input.Output);
+        RequireEffect();
         var path = Unresolved(Destination, nameof(Destination));
         var directory = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer));
         var extras = new ExtrasOptions { Tokenizer = directory, Tags = Tag, Datasets = Dataset };
@@ -104,6 +109,16 @@ public sealed class SaveMergedModelCommand : OutputCommand
         else
         {
             SaveModel(plan, target, extras);
+        }
+    }
+
+    private void RequireEffect()
+    {
+        if (Method == SaveMethod.lora && ModelParameters.FirstOrDefault(IsGiven) is { } parameter)
+        {
+            Refuse(
+                parameter, $"The method lora saves an adapter as it is, so -{parameter} would have no effect.",
+                $"Leave -{parameter} out, or use merged_16bit.");
         }
     }
 
@@ -154,7 +169,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             WriteVerbose($"What readers swap for quantized layers is known by {layers.Source}.");
             if (layers.Warning is { } warning)
             {
-                WriteWarning(warning);
+                Warn(new MergeWarning(MergeWarningId.ExpertsNotQuantized, warning));
             }
         }
 
@@ -171,6 +186,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             var shards = Engine(() => ModelSaver.Save(extras, target, run, progress, Stop));
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
             WriteObject(saved, enumerateCollection: true);
+            Summarize(saved, target, clock.Elapsed);
             WarnOfQuantization(saved);
             WarnOfLostDeltas(saved);
         }
@@ -180,13 +196,27 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
     }
 
+    private void Summarize(List<SavedModelShard> saved, Destination target, TimeSpan time)
+    {
+        foreach (var shard in saved)
+        {
+            WriteVerbose(
+                $"{shard.Name}: {Amount.Text(shard.Tensors.Length, "tensor")}, {shard.Changed} changed, {ByteSize.Text(shard.Bytes)}.");
+        }
+
+        var (files, bytes) = (Directory.GetFiles(target.Path, "*", SearchOption.AllDirectories).Length, saved.Sum(s => s.Bytes));
+        WriteVerbose(
+            $"Saved '{target.Path}': {Amount.Text(files, "file")}, {ByteSize.Text(bytes)} of weights in {Display.Time(time)}, "
+            + $"{ByteSize.Text((long)(bytes / Math.Max(time.TotalSeconds, 1e-3)))}/s.");
+    }
+
     private string Decision(WritePlan write)
     {
         var types = string.Join(", ", write.Tensors.SelectMany(t => t.Sink.Outputs).Select(o => o.Type.ToString()).Distinct());
         var why = Options.Write.Type is not null ? $"-DType {DType}"
             : write.Merge.Config.DType == write.Config.DType ? "as in the base"
             : "a float32 base becomes a 16-bit model; -DType float32 keeps it";
-        return $"Stored as {types} ({why}), in {write.Shards.Length} shard(s) of at most {MaxShardSize}.";
+        return $"Stored as {types} ({why}), in {Amount.Text(write.Shards.Length, "shard")} of at most {MaxShardSize}.";
     }
 
     private void WarnOfQuantization(List<SavedModelShard> shards)
@@ -202,9 +232,12 @@ public sealed class SaveMergedModelCommand : OutputCommand
                 _ when Options.Write.Quantization is ExportRequest export => $"Quantizing to {export.Scheme.Name}",
                 _ => "Quantizing again what adapters changed",
             };
-            WriteWarning(
-                $"{what} loses accuracy. The relative error is largest in "
-                + $"{string.Join(", ", worst.Select(t => $"{t.Name} ({t.RelativeError:P1})"))}; see RelativeError of each tensor.");
+            Warn(
+                new MergeWarning(
+                    MergeWarningId.QuantizationError,
+                    $"{what} loses accuracy. The relative error is largest in "
+                    + $"{string.Join(", ", worst.Select(t => $"{t.Name} ({t.RelativeError:P1})"))}; see RelativeError of each tensor."),
+                key: what);
         }
     }
 
@@ -213,9 +246,10 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var sums = shards.SelectMany(s => s.Tensors).Select(t => t.Survival).OfType<(double Kept, double Whole)>().ToList();
         if (sums.Sum(s => s.Whole) is var whole && whole > 0 && sums.Sum(s => s.Kept) / whole is < 0.5 and var share)
         {
-            WriteWarning(
+            Warn(new MergeWarning(
+                MergeWarningId.DeltaLost,
                 $"Quantizing left {share:P0} of the adapters' changes: most of them are smaller than the distance between two codes. "
-                + "See DeltaSurvival of each tensor. Use -Method merged_16bit to keep them.");
+                + "See DeltaSurvival of each tensor. Use -Method merged_16bit to keep them."));
         }
     }
 
@@ -227,7 +261,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var extras = Engine(prepare);
         foreach (var warning in extras.Warnings)
         {
-            WriteWarning(warning);
+            Warn(warning);
         }
 
         return extras;

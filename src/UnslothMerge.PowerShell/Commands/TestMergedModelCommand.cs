@@ -15,41 +15,45 @@ public sealed class TestMergedModelCommand : DeltaCommand
     private readonly MergeInput _input = new();
     private readonly List<string> _models = [];
 
-    /// <summary>The directory of the saved model, or one of its files.</summary>
+    /// <summary>The directories of saved models, or files in them.</summary>
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = PipelineSet, ValueFromPipelineByPropertyName = true)]
     [Parameter(
         Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
     [Alias("PSPath", "Destination")]
     [ValidateNotNullOrEmpty]
+    [SupportsWildcards]
     [ArgumentCompleter(typeof(ModelCompleter))]
-    public string Path { get; set; } = "";
+    public string[] Path { get; set; } = [];
 
     /// <summary>The tensors of Merge-LoraModel that the model should contain. Only these are checked. Without them, and without -Base, the
     /// merge is the one that merge.json of the model names.</summary>
     [Parameter(ParameterSetName = PipelineSet, ValueFromPipeline = true)]
     [AllowNull]
-    public PSObject? InputObject { get; set; }
+    public PSObject?[]? InputObject { get; set; }
 
     /// <summary>The directory of the base model.</summary>
-    [Parameter(Mandatory = true, ParameterSetName = BaseSet)]
+    [Parameter(Mandatory = true, Position = 1, ParameterSetName = BaseSet)]
     [ValidateNotNullOrEmpty]
+    [SupportsWildcards]
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Base { get; set; } = "";
 
     /// <summary>The directories of the adapters. Without adapters the model should be the converted base.</summary>
-    [Parameter(ParameterSetName = BaseSet)]
+    [Parameter(Position = 2, ParameterSetName = BaseSet)]
     [ValidateNotNullOrEmpty]
+    [SupportsWildcards]
     [ArgumentCompleter(typeof(AdapterCompleter))]
     public string[]? Adapter { get; set; }
 
     /// <summary>One factor per adapter; 1 by default.</summary>
     [Parameter(ParameterSetName = BaseSet)]
+    [ArgumentCompleter(typeof(WeightCompleter))]
     public double[]? Weight { get; set; }
 
     /// <summary>The -Tokenizer of Save-MergedModel, if it was given.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
-    [ArgumentCompleter(typeof(ModelCompleter))]
+    [ArgumentCompleter(typeof(FolderCompleter))]
     public string? Tokenizer { get; set; }
 
     /// <summary>Checks every element instead of samples of every tensor.</summary>
@@ -67,17 +71,20 @@ public sealed class TestMergedModelCommand : DeltaCommand
 
     protected override void ProcessRecord()
     {
-        if (ParameterSetName == PipelineSet && MyInvocation.ExpectingInput && InputObject?.BaseObject is not SavedModelShard)
+        if (ParameterSetName == PipelineSet && (MyInvocation.ExpectingInput || InputObject is not null))
         {
-            Engine(() => _input.Add(InputObject));
+            Engine(() => Array.ForEach(
+                Array.FindAll(InputObject ?? [null], i => i?.BaseObject is not SavedModelShard), _input.Add));
         }
 
         // Every shard of a model leads to the same directory.
-        var path = ResolveOne(Path, nameof(Path));
-        var directory = File.Exists(path) ? System.IO.Path.GetDirectoryName(path)! : path;
-        if (!_models.Contains(directory))
+        foreach (var path in ResolveSome(Path, nameof(Path)))
         {
-            _models.Add(directory);
+            var directory = File.Exists(path) ? System.IO.Path.GetDirectoryName(path)! : path;
+            if (!_models.Contains(directory))
+            {
+                _models.Add(directory);
+            }
         }
     }
 
@@ -113,7 +120,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
     {
         WriteVerbose(
             $"Testing {(Full ? "every element" : "samples")} of {tensors.Count} tensors of '{model}' against '{plan.Base.Path}' and "
-            + $"{plan.Steps.Length} adapter(s).");
+            + $"{Amount.Text(plan.Steps.Length, "adapter")}.");
         var progress = new MergeProgressRecord(WriteProgress, $"Testing {model}", [], TimeProvider.System);
         var tokenizer = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer));
         var options = new VerificationOptions(Full, ThrottleLimit) { Tokenizer = tokenizer };
@@ -130,7 +137,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
     private (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors) FromPipeline(MergePlan plan)
     {
         RequireNoOptions("what comes from the pipeline is planned already");
-        return (plan, Engine(() => _input.Select(allowPartial: true, Path)));
+        return (plan, Engine(() => _input.Select(allowPartial: true, string.Join(", ", Path))));
     }
 
     private (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors) FromRecord(string model)

@@ -16,6 +16,7 @@ public abstract class DeltaCommand : EngineCommand
     /// <summary>The share of elements of each delta to keep (0 &lt; x ≤ 1), for every combination except sum.</summary>
     [Parameter]
     [ValidateRange(double.Epsilon, 1.0)]
+    [ArgumentCompleter(typeof(DensityCompleter))]
     [PSDefaultValue(Help = "None")]
     public double Density { get; set; }
 

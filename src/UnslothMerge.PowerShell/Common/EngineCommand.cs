@@ -3,7 +3,7 @@ using Microsoft.PowerShell.Commands;
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>The base of all commands: cancellation, errors, and PowerShell paths.</summary>
-public abstract class EngineCommand : PSCmdlet, IDisposable
+public abstract partial class EngineCommand : PSCmdlet, IDisposable
 {
     private readonly CancellationTokenSource _stop = new();
 
@@ -96,7 +96,7 @@ public abstract class EngineCommand : PSCmdlet, IDisposable
             if (found.Count == 0)
             {
                 throw new MergeException(
-                    MergeError.InvalidArgument, $"'{path}' matches nothing.", path, $"Check the path given to -{parameter}.");
+                    MergeError.PathNotFound, $"'{path}' matches nothing.", path, $"Check the path given to -{parameter}.");
             }
 
             all.AddRange(found);

@@ -3,7 +3,6 @@ namespace UnslothMerge.PowerShell.Common;
 /// <summary>Makes every ErrorRecord: stable id, category, target, recommended action.</summary>
 internal static class ErrorRecords
 {
-    private const string CannotRead = "FileNotAccessible";
     private const string Unexpected = "UnexpectedError";
 
     /// <summary>The record of an error; null for what PowerShell itself throws, which passes.</summary>
@@ -15,11 +14,11 @@ internal static class ErrorRecords
                 e.Details.Count > 10 ? " All of them: $Error[0].Exception.Details." : ""),
         UnauthorizedAccessException e =>
             Make(
-                e, CannotRead, ErrorCategory.PermissionDenied, null,
+                e, nameof(MergeError.AccessDenied), ErrorCategory.PermissionDenied, null,
                 "Run as a user who may read that file or folder, or change its permissions."),
         IOException e =>
             Make(
-                e, CannotRead, ErrorCategory.ReadError, null,
+                e, "FileNotAccessible", ErrorCategory.ReadError, null,
                 "Check that the file is there and that its disk or network share can be reached."),
 
         // A drive, provider or item that the session does not know: PowerShell's own record says it best.
@@ -44,8 +43,8 @@ internal static class ErrorRecords
         Exception exception, string id, ErrorCategory category, object? target, string? advice, string more = "") =>
         new(exception, id, category, target)
         {
-            // PowerShell shows the recommendation below the message by itself.
-            ErrorDetails = new ErrorDetails(exception.Message + more) { RecommendedAction = advice ?? "" },
+            // As a part of the message the recommendation is in "$_" and in logs. PowerShell would show a RecommendedAction once more.
+            ErrorDetails = new ErrorDetails(exception.Message + more + (string.IsNullOrEmpty(advice) ? "" : "\n" + advice)),
         };
 
     private static ErrorCategory CategoryOf(MergeError error) => error switch
@@ -57,7 +56,11 @@ internal static class ErrorRecords
         MergeError.AdapterDoesNotFit => ErrorCategory.InvalidData,
         MergeError.MergedBase or MergeError.InvalidArgument or MergeError.InvalidOption or MergeError.IncompleteModel =>
             ErrorCategory.InvalidArgument,
-        MergeError.InvalidDestination => ErrorCategory.WriteError,
+        MergeError.PathNotFound or MergeError.TensorNotFound => ErrorCategory.ObjectNotFound,
+        MergeError.InvalidDestination => ErrorCategory.InvalidArgument,
+        MergeError.DestinationExists => ErrorCategory.ResourceExists,
+        MergeError.AccessDenied => ErrorCategory.PermissionDenied,
+        MergeError.DiskFull or MergeError.WriteFailed => ErrorCategory.WriteError,
         MergeError.Stopped => ErrorCategory.OperationStopped,
         MergeError.NonFiniteResult => ErrorCategory.InvalidResult,
         MergeError.FileChanged => ErrorCategory.ReadError,

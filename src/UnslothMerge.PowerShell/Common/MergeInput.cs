@@ -10,6 +10,9 @@ internal sealed class MergeInput
     /// <summary>The merge that all of them belong to; null before the first.</summary>
     public MergePlan? Plan { get; private set; }
 
+    /// <summary>What the output was planned to be.</summary>
+    public PlannedOutput? Output { get; private set; }
+
     /// <summary>The tensors in the plan's order.</summary>
     public IEnumerable<MergeTensor> Tensors => _tensors.Values.OrderBy(t => t.Ordinal);
 
@@ -39,6 +42,7 @@ internal sealed class MergeInput
         }
 
         Plan ??= tensor.Plan;
+        Output ??= tensor.Output;
         if (Plan != tensor.Plan)
         {
             throw new MergeException(
@@ -78,7 +82,8 @@ internal sealed class MergeInput
             ? [.. adapters.Select((a, i) => new AdapterStep(AdapterDirectory.Open(a), weights?[i] ?? 1))]
             : throw new MergeException(
                 MergeError.InvalidOption,
-                $"There are {adapters.Count} adapters but {weights.Length} weights.",
+                $"There {(adapters.Count == 1 ? "is" : "are")} {Amount.Text(adapters.Count, "adapter")}, but "
+                + $"{Amount.Text(weights.Length, "weight")}.",
                 "Weight",
                 "Give one -Weight for each -Adapter, in the same order.");
 }

@@ -11,11 +11,16 @@ internal sealed class MergeProgressRecord(
 {
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(200);
+
+    // Disks and caches change their speed: the time left is told from the last seconds. What is a day away cannot be told.
+    private static readonly TimeSpan Window = TimeSpan.FromSeconds(15);
+    private static readonly TimeSpan FarOff = TimeSpan.FromDays(1);
     private static int s_lastId;
 
     // Merges that run side by side (ForEach-Object -Parallel) have bars of their own.
     private readonly int _id = Interlocked.Add(ref s_lastId, 2);
     private readonly long _start = time.GetTimestamp();
+    private readonly Queue<(TimeSpan At, long Written)> _recent = new([(TimeSpan.Zero, 0)]);
     private TimeSpan _next = Silence;
     private bool _shown;
 
@@ -24,6 +29,8 @@ internal sealed class MergeProgressRecord(
     public void Report(MergeProgress value)
     {
         var elapsed = time.GetElapsedTime(_start);
+        var (done, total) = (value.Written + value.Surveyed, value.Total + value.ToSurvey);
+        var rate = RecentRate(elapsed, done);
         if (elapsed < _next)
         {
             return;
@@ -31,19 +38,30 @@ internal sealed class MergeProgressRecord(
 
         _next = elapsed + Interval;
         _shown = true;
-        var (done, total) = (value.Written + value.Surveyed, value.Total + value.ToSurvey);
-        var rate = done / elapsed.TotalSeconds;
         write(new ProgressRecord(_id, activity,
             $"{ByteSize.Text(value.Written)} of {ByteSize.Text(value.Total)}, {ByteSize.Text((long)rate)}/s{Survey(value)}")
         {
             CurrentOperation = HasShards ? null : value.Tensor,
             PercentComplete = Percent(done, total),
-            SecondsRemaining = rate > 0 ? (int)Math.Min((total - done) / rate, int.MaxValue) : -1,
+            SecondsRemaining = (total - done) / rate is var left && left <= FarOff.TotalSeconds ? (int)left : -1,
         });
         if (HasShards)
         {
             WriteShard(value);
         }
+    }
+
+    // Bytes per second.
+    private double RecentRate(TimeSpan elapsed, long written)
+    {
+        _recent.Enqueue((elapsed, written));
+        while (_recent.Count > 2 && elapsed - _recent.ElementAt(1).At >= Window)
+        {
+            _recent.Dequeue();
+        }
+
+        var (at, before) = _recent.Peek();
+        return elapsed > at ? (written - before) / (elapsed - at).TotalSeconds : 0;
     }
 
     /// <summary>Removes the display.</summary>

@@ -1,3 +1,4 @@
+using System.Reflection;
 using UnslothMerge.Devices;
 
 namespace UnslothMerge.PowerShell.Common;
@@ -5,6 +6,19 @@ namespace UnslothMerge.PowerShell.Common;
 /// <summary>The parameters of the output and of the run, for saving and planning.</summary>
 public abstract class OutputCommand : EngineCommand
 {
+    // What only says how a merge runs, and where.
+    private static readonly string[] Running =
+        [nameof(MaximumMemoryUsage), nameof(Device), nameof(TemporaryLocation), nameof(ThrottleLimit)];
+
+    private static readonly PropertyInfo[] Shaping = Array.FindAll(
+        typeof(OutputCommand).GetProperties(BindingFlags.Instance | BindingFlags.Public | BindingFlags.DeclaredOnly),
+        p => p.IsDefined(typeof(ParameterAttribute)) && !Running.Contains(p.Name));
+
+    // Digits alone below that are rather gigabytes than bytes.
+    private const long LeastShardBytes = 1000;
+
+    private readonly HashSet<string> _adopted = new(StringComparer.Ordinal);
+
     /// <summary>What is saved.</summary>
     [Parameter]
     [Alias("SaveMethod")]
@@ -42,6 +56,7 @@ public abstract class OutputCommand : EngineCommand
 
     /// <summary>The block size of a 4-bit output, in elements per absmax: as in a 4-bit base, else 64.</summary>
     [Parameter]
+    [ArgumentCompleter(typeof(BlockSizeCompleter))]
     public int? BlockSize { get; set; }
 
     /// <summary>The compute dtype of a 4-bit output: as in a 4-bit base, else the dtype of the model.</summary>
@@ -63,11 +78,13 @@ public abstract class OutputCommand : EngineCommand
     /// <summary>The maximum size of a shard: 5GB (decimal), 4GiB (binary), or a number of bytes.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(ShardSizeCompleter))]
     public string MaxShardSize { get; set; } = OutputOptions.DefaultMaxShardSize;
 
     /// <summary>The memory limit: a fraction of the free memory, or a size for the whole process.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(MemoryCompleter))]
     public string MaximumMemoryUsage { get; set; } = MemoryAmount.Default;
 
     /// <summary>The device that merges: auto (the faster one), cpu (the same bytes on every machine), cuda or cuda:1. A GPU needs a
@@ -81,23 +98,66 @@ public abstract class OutputCommand : EngineCommand
     /// else stays in memory. The system's temporary directory by default.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(FolderCompleter))]
     [PSDefaultValue(Help = "The system's temporary directory")]
     public string TemporaryLocation { get; set; } = Path.GetTempPath();
 
     /// <summary>The maximum number of threads; the number of processors by default.</summary>
     [Parameter]
     [ValidateRange(1, 1024)]
+    [ArgumentCompleter(typeof(ThreadsCompleter))]
     [PSDefaultValue(Help = "The number of processors")]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
 
     /// <summary>The parsed parameters.</summary>
     private protected OutputOptions Options { get; private set; } = null!;
 
-    protected override void BeginProcessing()
+    /// <summary>The parameters that shape the output, as far as they are given.</summary>
+    private protected PlannedOutput Planned => new(Shaping.Where(p => IsGiven(p.Name)).ToDictionary(p => p.Name, p => p.GetValue(this)));
+
+    protected override void BeginProcessing() => Parse();
+
+    /// <summary>True if a parameter is given here, or was where the merge was planned.</summary>
+    private protected bool IsGiven(string parameter) =>
+        MyInvocation.BoundParameters.ContainsKey(parameter) || _adopted.Contains(parameter);
+
+    /// <summary>Takes over what the merge was planned with, and refuses what contradicts it.</summary>
+    private protected void Adopt(PlannedOutput? planned)
     {
-        var doubleQuantization = MyInvocation.BoundParameters.ContainsKey(nameof(DoubleQuantization)) ? (bool?)DoubleQuantization : null;
+        foreach (var (name, value) in planned?.Parameters ?? PlannedOutput.None)
+        {
+            var property = Shaping.First(p => p.Name == name);
+            if (!IsGiven(name))
+            {
+                property.SetValue(this, value);
+                _adopted.Add(name);
+            }
+            else if (PlannedOutput.Text(property.GetValue(this)) is var here && PlannedOutput.Text(value) is var there && here != there)
+            {
+                Engine(() => throw new MergeException(
+                    MergeError.InvalidOption, $"The merge was planned with -{name} {there}, but -{name} is {here} here.", name,
+                    $"Leave -{name} out here, or plan the merge with -{name} {here}."));
+            }
+        }
+
+        if (_adopted.Count > 0)
+        {
+            Parse();
+        }
+    }
+
+    private void Parse()
+    {
+        var doubleQuantization = IsGiven(nameof(DoubleQuantization)) ? (bool?)DoubleQuantization : null;
         var temporary = Unresolved(TemporaryLocation, nameof(TemporaryLocation));
         Options = Engine(() => OutputOptions.Parse(this, doubleQuantization, temporary));
+        if (Options.Write.MaxShardBytes < LeastShardBytes && MaxShardSize.All(char.IsAsciiDigit))
+        {
+            Warn(new MergeWarning(
+                MergeWarningId.SmallShards,
+                $"-MaxShardSize {MaxShardSize} means {Amount.Text(Options.Write.MaxShardBytes, "byte")}, so each tensor gets a file of its "
+                + $"own. Did you mean {MaxShardSize}GB?"));
+        }
     }
 
     /// <summary>Opens the device; null if the CPU merges.</summary>

@@ -31,7 +31,7 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
         if (!Directory.Exists(temporary))
         {
             throw new MergeException(
-                MergeError.InvalidArgument,
+                MergeError.PathNotFound,
                 $"The temporary location '{command.TemporaryLocation}' is not a directory.",
                 nameof(command.TemporaryLocation),
                 "Choose a -TemporaryLocation that exists.");

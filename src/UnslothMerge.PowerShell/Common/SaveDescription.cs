@@ -26,7 +26,8 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
         var quantized = plan.Layers is { All: var all }
             ? $"{all.Count(l => l.Kept is null)} matrices quantized and {all.Count(l => l.Kept is not null)} in 16 bits, " : "";
         return new SaveDescription(
-            $"Write {method}: {Amount.Text(plan.Shards.Length, "shard")}, {tensors.Count} tensors "
+            $"Write {method}{(plan.Merge.Steps.Length == 0 ? " of the base alone, without an adapter" : "")}: "
+            + $"{Amount.Text(plan.Shards.Length, "shard")}, {tensors.Count} tensors "
             + $"({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, {quantized}config.json, "
             + $"{Amount.Text(extras.Copied.Count, "file")} carried over",
             files,

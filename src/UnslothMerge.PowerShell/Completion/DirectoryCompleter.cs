@@ -4,7 +4,7 @@ using System.Management.Automation.Language;
 namespace UnslothMerge.PowerShell.Completion;
 
 /// <summary>Offers directories of one kind: those below the current location or below what has been typed, then those in the local Hugging
-/// Face cache. It looks a few levels deep and for a moment only; where it finds nothing PowerShell completes paths as usual.</summary>
+/// Face cache; then every directory, so that one can go on from there. It looks a few levels deep and for a moment only.</summary>
 public abstract class DirectoryCompleter : IArgumentCompleter
 {
     private const int Depth = 4;
@@ -18,15 +18,22 @@ public abstract class DirectoryCompleter : IArgumentCompleter
         var word = CompletionText.Unquote(wordToComplete);
         var slash = word.LastIndexOfAny(['/', '\\']) + 1;
         var (folder, rest) = (word[..slash], word[slash..]);
-        foreach (var (relative, path) in Below(CompletionText.ProviderPath(folder.Length == 0 ? "." : folder), rest)
-            .Where(d => Is(d.Path, commandName)))
+        var (root, prefix) = (CompletionText.ProviderPath(folder.Length == 0 ? "." : folder), folder.Length == 0 ? "./" : folder);
+        var found = new HashSet<string>(StringComparer.Ordinal);
+        foreach (var (relative, path) in Below(root, rest).Where(d => Is(d.Path, commandName)))
         {
-            yield return CompletionText.Result((folder.Length == 0 ? "./" : folder) + relative, path);
+            found.Add(path);
+            yield return CompletionText.Result(prefix + relative, path);
         }
 
         foreach (var (name, snapshot) in HubCache.Entries().Where(e => Matches(e.Name, word) && Is(e.Snapshot, commandName)))
         {
             yield return CompletionText.Result(name, snapshot);
+        }
+
+        foreach (var (name, path) in CompletionText.Directories(root, rest).Where(d => !found.Contains(d.Path)))
+        {
+            yield return CompletionText.Result(prefix + name, path, CompletionResultType.ProviderContainer);
         }
     }
 
@@ -73,6 +80,21 @@ public abstract class DirectoryCompleter : IArgumentCompleter
     private static bool Matches(string path, string word) =>
         path.StartsWith(word, StringComparison.OrdinalIgnoreCase)
             || path[(path.LastIndexOf('/') + 1)..].StartsWith(word, StringComparison.OrdinalIgnoreCase);
+}
+
+/// <summary>Offers directories alone, for what is written and for what lies anywhere.</summary>
+public sealed class FolderCompleter : IArgumentCompleter
+{
+    public IEnumerable<CompletionResult> CompleteArgument(
+        string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters)
+    {
+        var word = CompletionText.Unquote(wordToComplete);
+        var slash = word.LastIndexOfAny(['/', '\\']) + 1;
+        var folder = word[..slash];
+        return CompletionText.Directories(CompletionText.ProviderPath(folder.Length == 0 ? "." : folder), word[slash..])
+            .Select(d => CompletionText.Result(
+                (folder.Length == 0 ? "./" : folder) + d.Name, d.Path, CompletionResultType.ProviderContainer));
+    }
 }
 
 /// <summary>Offers adapters: directories with an adapter_config.json.</summary>

@@ -3,6 +3,15 @@ namespace UnslothMerge.PowerShell;
 /// <summary>Formats numbers for the views of UnslothMerge.format.ps1xml.</summary>
 public static class Display
 {
+    /// <summary>What a group of targets in a table is called; empty for copies that came out of a job or a file.</summary>
+    public static string Heading(object target) =>
+        (target is System.Management.Automation.PSObject wrapped ? wrapped.BaseObject : target) is LoraTarget own ? own.Heading : "";
+
+    /// <summary>What the table says below a tensor of a merge; empty for all but the last.</summary>
+    public static string Note(object tensor) =>
+        (tensor is System.Management.Automation.PSObject wrapped ? wrapped.BaseObject : tensor) is MergeTensor { Note: { } note }
+            ? $"\n\n{note}" : "";
+
     /// <summary>A size: <c>2.47 GB</c>; a dash for 0 and null.</summary>
     public static string Size(long? bytes) => bytes is null or 0 ? "-" : ByteSize.Text(bytes.Value);
 

@@ -18,9 +18,9 @@ public sealed class LoraAdapter
         var names = adapter.Tensors.Select(t => (t.Name, Module: AdapterNames.Parse(t.Name).Module)).ToList();
         Tensors = names.Count;
         Modules = names.Select(n => n.Module).Distinct(StringComparer.Ordinal).Count();
-        Targets = plan is null
-            ? [.. names.GroupBy(n => n.Module).Select(g => new LoraTarget(g.Key, g.Select(n => n.Name)))]
-            : [.. plan.Targets.Select(t => new LoraTarget(t))];
+        Targets = plan is null ? LoraTarget.Of(adapter) : LoraTarget.Of(plan);
+        Changed = plan?.Tensors.Count(t => t.IsChanged);
+        Unchanged = plan is null ? null : Targets.Count(t => !t.Changes);
     }
 
     /// <summary>The name of the directory.</summary>
@@ -44,6 +44,12 @@ public sealed class LoraAdapter
     /// <summary>The number of tensors.</summary>
     public int Tensors { get; }
 
+    /// <summary>With a base: the number of its tensors that change.</summary>
+    public int? Changed { get; }
+
+    /// <summary>With a base: the number of modules that change nothing.</summary>
+    public int? Unchanged { get; }
+
     /// <summary>The size of the weights in bytes.</summary>
     public long Bytes { get; }
 
@@ -59,48 +65,4 @@ public sealed class LoraAdapter
 #pragma warning restore CA1819
 
     public override string ToString() => Path;
-}
-
-/// <summary>What an adapter changes in one module.</summary>
-public sealed class LoraTarget
-{
-    internal LoraTarget(string module, IEnumerable<string> inputs)
-    {
-        Module = module;
-        Inputs = string.Join(", ", inputs);
-    }
-
-    internal LoraTarget(AdapterTarget target)
-    {
-        Module = target.Module;
-        Kind = target.Kind;
-        Rank = target.Rank;
-        Scaling = target.Scaling;
-        Outcome = target.Outcome.ToString();
-        Tensor = target.Tensor;
-        Inputs = string.Join(", ", target.Inputs);
-    }
-
-    /// <summary>The name of the module in the loaded model.</summary>
-    public string Module { get; }
-
-    /// <summary>The kind of change; null without a base.</summary>
-    public string? Kind { get; }
-
-    /// <summary>The rank; null for kinds without a rank.</summary>
-    public int? Rank { get; }
-
-    /// <summary>The factor of the delta; null for kinds without one.</summary>
-    public double? Scaling { get; }
-
-    /// <summary>The outcome: Merged, Replaced …; null without a base.</summary>
-    public string? Outcome { get; }
-
-    /// <summary>The tensor of the base that it changes; null without a base.</summary>
-    public string? Tensor { get; }
-
-    /// <summary>The tensors of the adapter, separated by commas.</summary>
-    public string Inputs { get; }
-
-    public override string ToString() => Module;
 }

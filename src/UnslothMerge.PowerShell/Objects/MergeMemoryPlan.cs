@@ -3,8 +3,10 @@ namespace UnslothMerge.PowerShell;
 /// <summary>The requirements of a merge. Merge-LoraModel runs the merge that is piped to it.</summary>
 public sealed class MergeMemoryPlan
 {
-    internal MergeMemoryPlan(MergePlan merge, ExecutionPlan memory, long copiedBytes, long? freeDisk, long? freeTemporary, TimeSpan? time)
+    internal MergeMemoryPlan(
+        MergePlan merge, ExecutionPlan memory, long copiedBytes, long? freeDisk, long? freeTemporary, TimeSpan? time, string? obstacle)
     {
+        Merge = merge;
         Base = merge.Base.Path;
         Adapter = [.. merge.Steps.Select(s => s.Adapter.Path)];
         Weight = [.. merge.Steps.Select(s => s.Weight)];
@@ -22,6 +24,9 @@ public sealed class MergeMemoryPlan
                 s.Name == "Copy"
                 ? s with { Read = s.Read + copiedBytes, Written = s.Written + copiedBytes, Disk = s.Disk + copiedBytes } : s)
             .ToList();
+
+        // What the process holds anyway, so that the stages add up.
+        stages.Add(new MemoryStage("Process", 0, 0, memory.PeakHostBytes - stages.Sum(s => s.Host), 0, 0));
         stages.Add(new MemoryStage("Total", stages.Sum(s => s.Read), stages.Sum(s => s.Written), memory.PeakHostBytes,
             stages.Sum(s => s.Device), stages.Sum(s => s.Disk)));
         Stages = [.. stages.Select(s => new MergeMemoryStage(s))];
@@ -44,6 +49,12 @@ public sealed class MergeMemoryPlan
         {
             missing.Add($"{ByteSize.Text(OutputBytes - freeDisk.Value)} more disk space");
             advice.Add("free some space or choose a -Destination on another disk");
+        }
+
+        if (obstacle is not null)
+        {
+            missing.Add("a destination that can be written");
+            advice.Add($"choose another -Destination: {obstacle.TrimEnd('.')}");
         }
 
         Fits = missing.Count == 0;
@@ -113,7 +124,13 @@ public sealed class MergeMemoryPlan
     /// <summary>The free bytes at the temporary location; null if unknown.</summary>
     public long? FreeTemporaryBytes { get; }
 
-    /// <summary>True if memory and disk suffice.</summary>
+    /// <summary>What is saved.</summary>
+    public SaveMethod Method { get; init; }
+
+    /// <summary>The maximum size of a shard.</summary>
+    public string MaxShardSize { get; init; } = "";
+
+    /// <summary>True if memory and disk suffice, and the destination can be written.</summary>
     public bool Fits { get; }
 
     /// <summary>What is missing; null if it fits.</summary>
@@ -122,8 +139,16 @@ public sealed class MergeMemoryPlan
     /// <summary>What to change; null if it fits.</summary>
     public string? Advice { get; }
 
-    /// <summary>The approximate duration of a save, from a short measurement of the cores and the disk of the destination. Reading a base
-    /// from a slow disk takes longer. Null if nothing can be written at the destination.</summary>
+    internal MergePlan Merge { get; }
+
+    internal IReadOnlyList<LogicalTensor> Tensors { get; init; } = [];
+
+    internal IReadOnlyDictionary<int, double> Strengths { get; init; } = new Dictionary<int, double>();
+
+    internal Common.PlannedOutput? Planned { get; init; }
+
+    /// <summary>The approximate duration of planning and saving, from a short measurement of the cores and the disk of the destination.
+    /// Reading a base from a slow disk takes longer. Null if nothing can be written at the destination.</summary>
     public TimeSpan? EstimatedTime { get; }
 
     public override string ToString() => Base;
@@ -142,7 +167,7 @@ public sealed class MergeMemoryStage
         Disk = stage.Disk;
     }
 
-    /// <summary>The stage: Plan, Adapter, Merge, Copy or Total.</summary>
+    /// <summary>The stage: Plan, Adapter, Merge, Copy, Process (what runs anyway) or Total.</summary>
     public string Stage { get; }
 
     /// <summary>Read from the base and the adapters.</summary>

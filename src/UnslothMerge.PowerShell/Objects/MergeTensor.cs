@@ -23,6 +23,11 @@ public sealed class MergeTensor
     /// <summary>The shape.</summary>
     public TensorShape Shape { get; }
 
+#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
+    /// <summary>The dimensions of the shape as numbers.</summary>
+    public long[] Dimensions => [.. Shape.Dimensions];
+#pragma warning restore CA1819
+
     /// <summary>The dtype in the base: BF16, F16, F32 …</summary>
     public string DType => _tensor.Type.ToString();
 
@@ -41,8 +46,10 @@ public sealed class MergeTensor
     /// <summary>The largest rank of its deltas; null without deltas.</summary>
     public int? Rank => _tensor.Rank;
 
-    /// <summary>The adapters that change it, separated by commas.</summary>
-    public string Adapters => string.Join(", ", _tensor.Adapters);
+    /// <summary>The names of the adapters that change it.</summary>
+#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
+    public string[] Adapters => [.. _tensor.Adapters];
+#pragma warning restore CA1819
 
     /// <summary>The factor of the deltas: 1 merges as trained, 0 keeps the base, any finite number is allowed. Null for a tensor that
     /// does not change. Save-MergedModel refuses values other than 0 and 1 for changes that are not additive, such as replacements.
@@ -60,6 +67,12 @@ public sealed class MergeTensor
     public string SourceShard => _tensor.SourceShard;
 
     internal MergePlan Plan { get; }
+
+    /// <summary>What the output was planned to be.</summary>
+    internal Common.PlannedOutput? Output { get; init; }
+
+    /// <summary>What the table says below the last tensor.</summary>
+    internal string? Note { get; init; }
 
     internal int Ordinal => _tensor.Ordinal;
 

@@ -35,7 +35,7 @@ public sealed class ExpertAdapterTests
         Numbers.Near(
             Delta((e, k, i) => a[(e * R) + k, i], (e, o, k) => b[o, grouped ? (e * R) + k : (k * E) + e]), merge.Merge()[Fused]);
         Assert.Equal(warning is null ? [] : [warning],
-            merge.Planned!.Warnings.Select(w => w.Contains(warning ?? "experts", StringComparison.Ordinal) ? warning : w));
+            merge.Planned!.Warnings.Select(w => w.Text.Contains(warning ?? "experts", StringComparison.Ordinal) ? warning : w.Text));
     }
 
     [Theory]

@@ -121,7 +121,7 @@ public sealed class SharedHeadTests
         Assert.Equal(embedding.Values, merged[Embedding]);
         Assert.Equal(score.Values, merged["score.weight"]);
         Assert.False(merged.ContainsKey(Head));
-        Assert.Contains(merge.Planned!.Warnings, w => w.Contains("not needed", StringComparison.Ordinal));
+        Assert.Contains(merge.Planned!.Warnings, w => w.Text.Contains("not needed", StringComparison.Ordinal));
         Assert.Contains(merge.Planned.Targets, t => t is { Module: "lm_head", Outcome: AdapterOutcome.NotNeeded });
     }
 

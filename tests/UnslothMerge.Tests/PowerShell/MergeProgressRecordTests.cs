@@ -37,6 +37,47 @@ public sealed class MergeProgressRecordTests : FileTests
     }
 
     [Fact]
+    public void The_time_left_is_told_from_the_last_seconds()
+    {
+        var (progress, plan) = Start(shard: 1_000_000);
+        void Report(double seconds, double share)
+        {
+            _clock.Seconds = seconds;
+            progress.Report(At(plan, 0, (long)(plan.Bytes * share)));
+        }
+
+        // Half of it took ten seconds; then it became ten times slower.
+        for (var i = 0; i <= 100; i++)
+        {
+            Report(i / 10.0, i / 200.0);
+        }
+
+        for (var i = 1; i <= 200; i++)
+        {
+            Report(10 + (i / 10.0), 0.5 + (i / 2000.0));
+        }
+
+        Assert.InRange(_shown[^1].SecondsRemaining, 75, 85);
+
+        // Nothing is written any more: that cannot be told.
+        for (var i = 1; i <= 200; i++)
+        {
+            Report(30 + (i / 10.0), 0.6);
+        }
+
+        Assert.Equal(-1, _shown[^1].SecondsRemaining);
+    }
+
+    [Fact]
+    public void What_is_days_away_is_not_shown()
+    {
+        var (progress, _) = Start(shard: 1_000_000);
+        _clock.Seconds = 3600;
+        progress.Report(new MergeProgress(1_000_000, 1_000_000_000_000, "w0", ""));
+        Assert.Equal(-1, _shown[^1].SecondsRemaining);
+    }
+
+    [Fact]
     public void A_shard_has_a_bar_of_its_own_where_there_are_several()
     {
         var (progress, plan) = Start(shard: 300);

@@ -21,7 +21,7 @@ public sealed class PackageTests : FileTests
             Assert.Superset(
                 new HashSet<string>
                 {
-                    "UnslothMerge.nuspec", "UnslothMerge.psd1", "UnslothMerge.format.ps1xml", "signature",
+                    "UnslothMerge.nuspec", "UnslothMerge.psd1", "UnslothMerge.format.ps1xml", "UnslothMerge.types.ps1xml", "signature",
                     "bin/UnslothMerge.PowerShell.dll", "bin/engine/UnslothMerge.Engine.dll",
                 },
                 names.ToHashSet());

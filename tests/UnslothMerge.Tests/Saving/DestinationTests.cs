@@ -60,7 +60,7 @@ public sealed class DestinationTests : FileTests
     public void An_existing_model_is_replaced_with_force_only()
     {
         TinyModel.Base(Temp["old"]);
-        Refused(Temp["old"], force: false, "-Force");
+        Refused(Temp["old"], force: false, "-Force", MergeError.DestinationExists);
         Check(Temp["old"], force: true);
     }
 
@@ -110,9 +110,9 @@ public sealed class DestinationTests : FileTests
     private Destination Check(string path, bool force) =>
         Destination.Check(path, [("base", Temp["base"]), ("adapter", Temp["adapter"])], force);
 
-    private MergeException Refused(string path, bool force, string said)
+    private MergeException Refused(string path, bool force, string said, MergeError id = MergeError.InvalidDestination)
     {
-        var error = Errors.Expect(MergeError.InvalidDestination, () => Check(path, force), $"'{path}'", said);
+        var error = Errors.Expect(id, () => Check(path, force), $"'{path}'", said);
         Assert.False(string.IsNullOrEmpty(error.Advice));
         return error;
     }

@@ -4,7 +4,7 @@ public sealed class ModelCardTests : FileTests
 {
     private const string Section = "<!-- merge: begin";
 
-    private readonly List<string> _warnings = [];
+    private readonly List<MergeWarning> _warnings = [];
 
     public ModelCardTests()
     {
@@ -18,7 +18,8 @@ public sealed class ModelCardTests : FileTests
         Card("base",
             "license: other # mine\nlicense_name: tiny\nlicense_link: LICENSE\nlanguage: [en, de]\npipeline_tag: " +
             "text-generation\nbase_model: org/grand\ndatasets: [org/web]\ntags: [meta]", "# Base\n");
-        Card("adapter", "license: mit\nlanguage: fr\nlibrary_name: peft\npipeline_tag: x\ndatasets:\n- org/chats\ntags: [trl]",
+        Card("adapter", "license: mit\nlanguage: fr\nlibrary_name: peft\npipeline_tag: x\ndatasets:\n- org/chats\n"
+            + "tags: ['base_model:adapter:org/tiny', lora, peft, sft, trl]",
             "# Adapter\n");
         var card = Merged(new ExtrasOptions { Tags = ["demo", "lora"], Datasets = ["org/more"] });
         Assert.StartsWith(
@@ -38,6 +39,8 @@ public sealed class ModelCardTests : FileTests
             tags:
             - merged
             - lora
+            - sft
+            - trl
             - demo
             ---
 
@@ -81,6 +84,7 @@ public sealed class ModelCardTests : FileTests
     [InlineData("plain", "org/trained", "base_model: org/trained\n")]
     [InlineData("plain", "org/trained-unsloth-bnb-4bit", "base_model: org/named\n")]
     [InlineData("plain", "/home/me/tiny", "base_model: org/named\n")]
+    [InlineData("tiny-1B", "org/Tiny-1B-unsloth-bnb-4bit", "base_model: org/named\n")]
     public void The_base_is_called_by_its_true_name(string directory, string trained, string line)
     {
         Base(directory, "org/named");
@@ -95,6 +99,19 @@ public sealed class ModelCardTests : FileTests
         var card = Merged(adapter: "models--me--style/snapshots/9");
         Assert.Contains("base_model:\n- org/tiny\n- me/style\nbase_model_relation: merge\n", card, StringComparison.Ordinal);
         Assert.Contains("- Adapter: me/style (LORA", card, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("Tiny-1B", "org/Tiny-1B-unsloth-bnb-4bit", "base_model: org/Tiny-1B\n")]
+    [InlineData("plain", "org/Tiny-1B-bnb-4bit", null)]
+    public void A_quantized_twin_is_never_called_the_base(string directory, string trained, string? line)
+    {
+        Base(directory, "/home/me/x");
+        Adapter("adapter", trained);
+        var card = Merged(@base: directory);
+        Assert.Contains(line ?? "---", card, StringComparison.Ordinal);
+        Assert.DoesNotContain($"base_model: {trained}", card, StringComparison.Ordinal);
+        Assert.Contains($"trained on {trained}", card, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -119,7 +136,7 @@ public sealed class ModelCardTests : FileTests
     {
         Card("base", "license: [", "");
         _ = Merged();
-        Assert.Contains("base/README.md", Assert.Single(_warnings), StringComparison.Ordinal);
+        Assert.Contains("base/README.md", Assert.Single(_warnings).Text, StringComparison.Ordinal);
         Card("out", "a: b: c", "");
         Errors.Expect(() => Merged(), "out/README.md");
     }

@@ -20,7 +20,7 @@ public sealed class ModelExtrasTests : FileTests
         TinyTokenizer.Fast(Temp["base"], eos: "<|end|>", added: ["<|end|>"]);
         var extras = Extras();
         Assert.Equal(2, extras.Warnings.Count);
-        Assert.All(extras.Warnings, w => Assert.Contains("'<|end|>' (259)", w, StringComparison.Ordinal));
+        Assert.All(extras.Warnings, w => Assert.Contains("'<|end|>' (259)", w.Text, StringComparison.Ordinal));
         Assert.Equal(Temp["base/generation_config.json"], extras.Copied["generation_config.json"]);
         Assert.Equal(0, (int)Json(extras, "config.json")["eos_token_id"]!);
     }
@@ -42,7 +42,7 @@ public sealed class ModelExtrasTests : FileTests
         Assert.Equal("""{"eos_token_id":[259,0],"temperature":0.6}""", Json(extras, "generation_config.json").ToJsonString());
         Assert.DoesNotContain("generation_config.json", extras.Copied.Keys);
         Assert.Equal(2, extras.Warnings.Count);
-        Assert.All(extras.Warnings, w => Assert.Contains("now says eos_token_id 259", w, StringComparison.Ordinal));
+        Assert.All(extras.Warnings, w => Assert.Contains("now says eos_token_id 259", w.Text, StringComparison.Ordinal));
     }
 
     [Fact]
@@ -60,7 +60,8 @@ public sealed class ModelExtrasTests : FileTests
         TinyTokenizer.Fast(Temp["adapter"], eos: "<3>", added: ["<1>", "<2>", "<3>", "<4>"]);
         var extras = Extras();
         Assert.Contains(extras.Warnings,
-            w => w.Contains("261 rows", StringComparison.Ordinal) && w.Contains("'<3>' (261), '<4>' (262).", StringComparison.Ordinal));
+            w => w.Text.Contains("261 rows", StringComparison.Ordinal)
+                && w.Text.Contains("'<3>' (261), '<4>' (262).", StringComparison.Ordinal));
         Assert.Equal(0, (int)Json(extras, "config.json")["eos_token_id"]!);
     }
 
@@ -69,7 +70,7 @@ public sealed class ModelExtrasTests : FileTests
     {
         TinyTokenizer.Fast(Temp["base"], template: "base");
         TinyTokenizer.Fast(Temp["adapter"]);
-        Assert.Contains("no chat template", Assert.Single(Extras().Warnings), StringComparison.Ordinal);
+        Assert.Contains("no chat template", Assert.Single(Extras().Warnings).Text, StringComparison.Ordinal);
         Assert.DoesNotContain("chat_template.jinja", Extras().Copied.Keys);
         Assert.Empty(Extras(Temp["base"]).Warnings);
         Assert.Equal(Temp["base/tokenizer.json"], Extras(Temp["base"]).Copied["tokenizer.json"]);
@@ -118,7 +119,7 @@ public sealed class ModelExtrasTests : FileTests
         json["model"]!["vocab"]!["new"] = 260;
         Write("adapter/tokenizer.json", json.ToJsonString());
         Assert.DoesNotContain("merges.txt", Extras().Copied.Keys);
-        Assert.Contains(Extras().Warnings, w => w.StartsWith("merges.txt of the base is not saved", StringComparison.Ordinal));
+        Assert.Contains(Extras().Warnings, w => w.Text.StartsWith("merges.txt of the base is not saved", StringComparison.Ordinal));
     }
 
     [Theory]

@@ -81,7 +81,7 @@ public sealed partial class StagingDirectoryTests : FileTests
         {
             Fill(staging.Path, "new");
             Fill(_out, "somebody else's");
-            Errors.Expect(MergeError.InvalidDestination, () => staging.Land(sync: true));
+            Errors.Expect(MergeError.DestinationExists, () => staging.Land(sync: true));
         }
 
         AssertOnly("somebody else's");
@@ -113,7 +113,7 @@ public sealed partial class StagingDirectoryTests : FileTests
     public void A_place_below_a_file_is_refused()
     {
         File.WriteAllText(Temp["file"], "");
-        Errors.Expect(MergeError.InvalidDestination,
+        Errors.Expect(MergeError.WriteFailed,
             () => StagingDirectory.Create(Destination.Check(Temp["file/out"], [], force: false), SystemDisk.Instance));
     }
 

@@ -33,7 +33,10 @@ internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diag
         var addedTwice = LoraAttention.AddedTwice(module);
         var delta = Delta(module, weight, type, addedTwice is null ? pair : pair with { Scaling = 2 * pair.Scaling });
         var magnitude = Magnitude.Of(module, weight, byColumn: type == LayerType.TransposedLinear, pair.Outputs);
-        return new ModuleChanges([delta, .. magnitude, .. OfBias(module, pair)]) { Warning = addedTwice };
+        return new ModuleChanges([delta, .. magnitude, .. OfBias(module, pair)])
+        {
+            Warning = MergeWarning.Of(MergeWarningId.AddedTwice, addedTwice),
+        };
     }
 
     // QALoRA averages the inputs of each group, and scales that by the number of groups. Source: PEFT 0.21, lora/variants.py.

@@ -35,7 +35,9 @@ internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
         return new ModuleChanges([.. adapted.SelectMany(a => Deltas(module, a, adapted))])
         {
             Warning = adapted.Where(a => a.Parameter.Experts is not null)
-                .Select(a => MoeLayouts.Of(module.Config, module.Base, a.Parameter.Name).Warning).FirstOrDefault(w => w is not null),
+                .Select(a => MergeWarning.Of(
+                    MergeWarningId.ExpertLayout, MoeLayouts.Of(module.Config, module.Base, a.Parameter.Name).Warning))
+                .FirstOrDefault(w => w is not null),
         };
     }
 

@@ -1,0 +1,39 @@
+namespace UnslothMerge.PowerShell.Common;
+
+/// <summary>Adapters that come through the pipeline one by one, for one base that was given by name: together they are one merge.</summary>
+internal sealed class PipedAdapters
+{
+    private readonly List<string> _adapters = [];
+    private readonly List<double> _weights = [];
+    private bool _collects;
+    private bool _takesWeights;
+
+    /// <summary>The adapters so far.</summary>
+    public IReadOnlyList<string> Adapters => _adapters;
+
+    /// <summary>Their weights, where they came along; else null.</summary>
+    public double[]? Weights => _weights.Count == 0 ? null : [.. _weights];
+
+    /// <summary>True if some should have come, but none did.</summary>
+    public bool IsEmpty => _collects && _adapters.Count == 0;
+
+    /// <summary>Looks at what the command line gives: with a base and no adapter there, adapters are expected from the pipeline.</summary>
+    public void Begin(InvocationInfo invocation, string @base, string adapter, string weight)
+    {
+        var given = invocation.BoundParameters;
+        _collects = invocation.ExpectingInput && given.ContainsKey(@base) && !given.ContainsKey(adapter);
+        _takesWeights = !given.ContainsKey(weight);
+    }
+
+    /// <summary>Takes the adapters of one object; false if none are expected.</summary>
+    public bool Collect(string[]? adapters, double[]? weights)
+    {
+        if (_collects)
+        {
+            _adapters.AddRange(adapters ?? []);
+            _weights.AddRange(_takesWeights ? weights ?? [] : []);
+        }
+
+        return _collects;
+    }
+}
