@@ -10,7 +10,7 @@
     PowerShellVersion    = '7.6'
     CmdletsToExport      = @(
         'Export-MergeRecipe', 'Export-MergeReport', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel',
-        'Save-MergedModel', 'Test-MergedModel'
+        'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
     )
     FormatsToProcess     = @('UnslothMerge.format.ps1xml')
     TypesToProcess       = @('UnslothMerge.types.ps1xml')

@@ -1,6 +1,6 @@
 BeforeDiscovery {
     $cmdlets = 'Export-MergeRecipe', 'Export-MergeReport', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor',
-            'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel'
+        'Merge-LoraModel', 'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
 }
 
 BeforeAll {
@@ -21,7 +21,7 @@ Describe 'The module' {
 
     It 'exports exactly its cmdlets' {
         $names = 'Export-MergeRecipe', 'Export-MergeReport', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor',
-            'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel'
+            'Merge-LoraModel', 'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
         $module.ExportedCmdlets.Keys | Sort-Object | Should -Be $names
     }
 

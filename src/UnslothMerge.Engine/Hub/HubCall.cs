@@ -39,6 +39,10 @@ internal sealed record HubCall(HttpMethod Method, string Path, string What)
     /// <summary>Makes the body, once for each try.</summary>
     public Func<HttpContent>? Content { get; init; }
 
+    /// <summary>Makes a body that is long, once for each try: it calls the action as it goes on, and the time of the call then begins
+    /// anew.</summary>
+    public Func<Action, HttpContent>? LongContent { get; init; }
+
     /// <summary>Whether it is made again.</summary>
     public HubRetry Retry { get; init; } = HubRetry.Standard;
 

@@ -59,6 +59,9 @@ internal sealed class HubClient : IDisposable
     /// <summary>True if the Hub is told who asks.</summary>
     public bool HasToken => _token is not null || _identity is not null;
 
+    /// <summary>True if the token is a CI job's, which is for one repository.</summary>
+    public bool IsJob => _identity is not null;
+
     /// <summary>Does something that throws a <see cref="HubException"/> if it fails, again if that may pass.</summary>
     public T Retry<T>(HubRetry retry, Func<CancellationToken, T> attempt, CancellationToken cancellation) =>
         retry == HubRetry.Never ? attempt(cancellation) : _retry.Execute(attempt, cancellation);
@@ -92,42 +95,26 @@ internal sealed class HubClient : IDisposable
     /// <summary>Makes a request, and gives what a function makes of the answer (a success or a redirect) within the time of the
     /// call.</summary>
     public T Send<T>(HubCall call, Func<HttpResponseMessage, CancellationToken, T> read, CancellationToken cancellation) =>
-        Retry(call.Retry, stop => Guard(call, limit =>
+        Retry(call.Retry, stop => Limited(call, limit =>
         {
             using var answer = Ask(call, limit);
 
             // A read that waits for the network ends when its connection does.
-            using var abort = limit.Register(answer.Dispose);
-            return read(answer, limit);
+            using var abort = limit.Token.Register(answer.Dispose);
+            return read(answer, limit.Token);
         }, stop), cancellation);
 
     /// <summary>Makes a request, and gives the answer as soon as its headers are there: a success or a redirect. The caller reads the body
     /// in time, and disposes of the answer, which is also how to stop reading.</summary>
     public HttpResponseMessage Open(HubCall call, CancellationToken cancellation) =>
-        Retry(call.Retry, stop => Guard(call, limit => Ask(call, limit), stop), cancellation);
+        Retry(call.Retry, stop => Limited(call, limit => Ask(call, limit), stop), cancellation);
 
     /// <summary>Puts failures of the network as a <see cref="HubException"/> that may pass; the work has the time of the call.</summary>
-    public T Guard<T>(HubCall call, Func<CancellationToken, T> work, CancellationToken cancellation)
-    {
-        cancellation.ThrowIfCancellationRequested();
-        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        limit.CancelAfter(call.Timeout);
-        try
-        {
-            return work(limit.Token);
-        }
-        catch (Exception e) when (e is not MergeException && cancellation.IsCancellationRequested)
-        {
-            throw new OperationCanceledException("The request was stopped.", e, cancellation);
-        }
-        catch (Exception e) when (
-            e is HttpRequestException or IOException or OperationCanceledException
-            || (limit.IsCancellationRequested && e is not MergeException))
-        {
-            throw HubErrors.Unreachable(call, Settings,
-                limit.IsCancellationRequested ? new TimeoutException($"no answer within {call.Timeout.TotalSeconds:F0} s", e) : e);
-        }
-    }
+    public T Guard<T>(HubCall call, Func<CancellationToken, T> work, CancellationToken cancellation) =>
+        Limited(call, limit => work(limit.Token), cancellation);
+
+    /// <summary>Waits as the clock does.</summary>
+    public void Wait(TimeSpan time, CancellationToken cancellation) => Task.Delay(time, Clock, cancellation).GetAwaiter().GetResult();
 
     /// <summary>True if an address is the Hub's own: the same scheme, host and port, or one that everybody knows.</summary>
     public bool IsHub(Uri address) =>
@@ -152,8 +139,30 @@ internal sealed class HubClient : IDisposable
         _identity?.Dispose();
     }
 
+    private T Limited<T>(HubCall call, Func<CancellationTokenSource, T> work, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        limit.CancelAfter(call.Timeout);
+        try
+        {
+            return work(limit);
+        }
+        catch (Exception e) when (e is not MergeException && cancellation.IsCancellationRequested)
+        {
+            throw new OperationCanceledException("The request was stopped.", e, cancellation);
+        }
+        catch (Exception e) when (
+            e is HttpRequestException or IOException or OperationCanceledException
+            || (limit.IsCancellationRequested && e is not MergeException))
+        {
+            throw HubErrors.Unreachable(call, Settings,
+                limit.IsCancellationRequested ? new TimeoutException($"nothing came for {call.Timeout.TotalSeconds:F0} s", e) : e);
+        }
+    }
+
     // Asks once; an answer that is neither a success nor a redirect is an error.
-    private HttpResponseMessage Ask(HubCall call, CancellationToken limit)
+    private HttpResponseMessage Ask(HubCall call, CancellationTokenSource limit)
     {
         if (Settings.Offline)
         {
@@ -161,8 +170,11 @@ internal sealed class HubClient : IDisposable
         }
 
         var address = call.Address(Settings);
-        using var request = new HttpRequestMessage(call.Method, address) { Content = call.Content?.Invoke() };
-        var token = _identity?.Token(this, limit) ?? _token;
+        using var request = new HttpRequestMessage(call.Method, address) 
+        {
+            Content = call.LongContent?.Invoke(() => limit.CancelAfter(call.Timeout)) ?? call.Content?.Invoke(),
+        };
+        var token = _identity?.Token(this, limit.Token) ?? _token;
         if (token is not null && MayHaveToken(call.Authorization, address))
         {
             request.Headers.Authorization = token.Header;
@@ -175,7 +187,7 @@ internal sealed class HubClient : IDisposable
             request.Headers.TryAddWithoutValidation(name, value);
         }
 
-        var answer = _http.Send(request, HttpCompletionOption.ResponseHeadersRead, limit);
+        var answer = _http.Send(request, HttpCompletionOption.ResponseHeadersRead, limit.Token);
         if (answer.Headers.TryGetValues("X-HF-Warning", out var warnings))
         {
             foreach (var warning in warnings.Where(w => _warned.TryAdd(w, true)))
@@ -191,7 +203,7 @@ internal sealed class HubClient : IDisposable
 
         using (answer)
         {
-            using var abort = limit.Register(answer.Dispose);
+            using var abort = limit.Token.Register(answer.Dispose);
             throw HubErrors.Of(answer, call.Method == HttpMethod.Head ? "" : ReadText(answer, MaxErrorBytes), call, Settings, token);
         }
     }

@@ -35,6 +35,19 @@ internal static class DiskSpace
         }
     }
 
+    /// <summary>Refuses to publish a model whose shards have no room on their way.</summary>
+    public static void RequireScratch(long bytes, string location)
+    {
+        if (At(location) is { } free && free < bytes)
+        {
+            throw new MergeException(
+                MergeError.DoesNotFit,
+                $"Two shards need {ByteSize.Text(bytes)}, but only {ByteSize.Text(free)} are free at '{location}'.",
+                "TemporaryLocation",
+                "Free some space, choose another -TemporaryLocation, or lower -MaxShardSize.");
+        }
+    }
+
     // Network shares are no drives.
     private static T? Ask<T>(string path, Func<DriveInfo, T> question)
     {

@@ -1,13 +1,18 @@
+using System.Security;
 using UnslothMerge.Execution;
+using UnslothMerge.Hub.Publishing;
 using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Commands;
 
 /// <summary>Saves the tensors of a merge as a model. The destination gets the complete model or nothing.</summary>
-[Cmdlet(VerbsData.Save, "MergedModel", SupportsShouldProcess = true)]
-[OutputType(typeof(SavedModelShard))]
+[Cmdlet(VerbsData.Save, "MergedModel", SupportsShouldProcess = true, DefaultParameterSetName = LocalSet)]
+[OutputType(typeof(SavedModelShard), typeof(PublishedModel))]
 public sealed class SaveMergedModelCommand : OutputCommand
 {
+    private const string LocalSet = "Local";
+    private const string HubSet = "Hub";
+
     private static readonly string[] ModelParameters =
         [
             nameof(DType), nameof(MaxShardSize), nameof(Variant), nameof(Strategy), nameof(QuantType), nameof(DoubleQuantization),
@@ -15,12 +20,14 @@ public sealed class SaveMergedModelCommand : OutputCommand
 
     private readonly MergeInput _input = new();
 
-    /// <summary>The directory of the saved model.</summary>
-    [Parameter(Mandatory = true, Position = 0)]
+    /// <summary>The directory of the saved model. With -PushToHub it may be left out: each shard is then sent and deleted while the next
+    /// one is merged, and -TemporaryLocation needs room for two.</summary>
+    [Parameter(Mandatory = true, Position = 0, ParameterSetName = LocalSet)]
+    [Parameter(Position = 0, ParameterSetName = HubSet)]
     [Alias("SaveDirectory", "OutputPath")]
     [ValidateNotNullOrEmpty]
     [ArgumentCompleter(typeof(FolderCompleter))]
-    public string Destination { get; set; } = "";
+    public string? Destination { get; set; }
 
     /// <summary>The tensors of Merge-LoraModel.</summary>
     [Parameter(ValueFromPipeline = true)]
@@ -63,6 +70,44 @@ public sealed class SaveMergedModelCommand : OutputCommand
     [Parameter]
     public SwitchParameter Restart { get; set; }
 
+    /// <summary>Publishes the saved model, too: the repository on the Hub (org/name) that gets it as one commit.</summary>
+    [Parameter(Mandatory = true, ParameterSetName = HubSet)]
+    [Alias("RepoId")]
+    [ValidateNotNullOrEmpty]
+    public string? PushToHub { get; set; }
+
+    /// <summary>Makes a new repository private, and refuses an existing one that is public.</summary>
+    [Parameter(ParameterSetName = HubSet)]
+    public SwitchParameter Private { get; set; }
+
+    /// <summary>The branch on the Hub, made if it is not there; or a pull request that exists, such as refs/pr/7.</summary>
+    [Parameter(ParameterSetName = HubSet)]
+    [ValidateNotNullOrEmpty]
+    [PSDefaultValue(Help = "main")]
+    public string? Revision { get; set; }
+
+    /// <summary>Makes the commit a new pull request. The right to read is enough.</summary>
+    [Parameter(ParameterSetName = HubSet)]
+    [Alias("CreatePr")]
+    public SwitchParameter CreatePullRequest { get; set; }
+
+    /// <summary>The first line of the commit.</summary>
+    [Parameter(ParameterSetName = HubSet)]
+    [ValidateNotNullOrEmpty]
+    [PSDefaultValue(Help = "Upload merged model, or Upload adapter")]
+    public string? CommitMessage { get; set; }
+
+    /// <summary>What else the commit says.</summary>
+    [Parameter(ParameterSetName = HubSet)]
+    [ValidateNotNullOrEmpty]
+    public string? CommitDescription { get; set; }
+
+    /// <summary>The access token; by default HF_TOKEN, or that of 'hf auth login'.</summary>
+    [Parameter(ParameterSetName = HubSet)]
+    [TokenTransformation]
+    [ValidateNotNull]
+    public SecureString? Token { get; set; }
+
     /// <summary>Does not wait until the files are on the disk, as cp does not. A loss of power soon after can then leave neither the new
     /// model nor, with -Force, the previous one.</summary>
     [Parameter]
@@ -92,7 +137,10 @@ public sealed class SaveMergedModelCommand : OutputCommand
 
         Adopt(_input.Output);
         RequireEffect();
-        var path = Unresolved(Destination, nameof(Destination));
+        var hubTarget = PushToHub is null ? null : Engine(() => HubSession.Target(
+            PushToHub, nameof(PushToHub), Revision, CreatePullRequest, Private, CommitMessage, CommitDescription));
+        using var scratch = Destination is null ? new Scratch(Options.TemporaryLocation, hubTarget!.Repository) : null;
+        var path = scratch?.Path ?? Unresolved(Destination!, nameof(Destination));
         var directory = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer));
         var extras = new ExtrasOptions { Tokenizer = directory, Tags = Tag, Datasets = Dataset };
         var inputs = plan.Steps.Select(s => ("adapter", s.Adapter.Path)).Prepend(("base", plan.Base.Path));
@@ -102,13 +150,14 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
 
         var target = Engine(() => Saving.Destination.Check(path, inputs, Force, Method == SaveMethod.lora));
+        using var hub = hubTarget is null ? null : Engine(() => new HubSession(this, Token, hubTarget));
         if (Method == SaveMethod.lora)
         {
-            SaveAdapter(plan, target, extras);
+            SaveAdapter(plan, target, extras, hub);
         }
         else
         {
-            SaveModel(plan, target, extras);
+            SaveModel(plan, target, extras, hub);
         }
     }
 
@@ -122,7 +171,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
     }
 
-    private void SaveAdapter(MergePlan plan, Destination target, ExtrasOptions options)
+    private void SaveAdapter(MergePlan plan, Destination target, ExtrasOptions options, HubSession? hub)
     {
         Engine(() =>
         {
@@ -143,22 +192,28 @@ public sealed class SaveMergedModelCommand : OutputCommand
             }
         });
         var extras = Prepared(() => ModelExtras.ForAdapter(plan, target, options));
-        if (Confirm(Engine(() => SaveDescription.OfAdapter(plan, extras)), target))
+        if (Confirm(Engine(() => SaveDescription.OfAdapter(plan, extras)), target, plan, extras, hub))
         {
-            WriteObject(new SavedModelShard(Engine(() => AdapterSaver.Save(plan, extras, target, !NoSync)), TimeSpan.Zero));
+            var saved = new SavedModelShard(Engine(() => AdapterSaver.Save(plan, extras, target, !NoSync)), TimeSpan.Zero);
+            if (Destination is not null)
+            {
+                WriteObject(saved);
+            }
+
+            Publish(plan, target, hub);
         }
     }
 
-    private void SaveModel(MergePlan plan, Destination target, ExtrasOptions options)
+    private void SaveModel(MergePlan plan, Destination target, ExtrasOptions options, HubSession? hub)
     {
-        var tensors = Engine(() => _input.Select(AllowPartial, target.Given));
+        var tensors = Engine(() => _input.Select(AllowPartial, PushToHub is null ? target.Given : PushToHub));
         var write = Engine(() => WritePlan.Create(plan, tensors, Options.Write with { Variant = Variant }));
         var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
         using var device = OpenDevice(write);
         var memory = ExecutionPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
         Engine(memory.RequireFit);
         var description = Engine(() => SaveDescription.OfModel(write, Method, extras));
-        if (!Confirm(description, target))
+        if (!Confirm(description, target, plan, extras, hub))
         {
             return;
         }
@@ -174,6 +229,12 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
 
         WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory.");
+        if (Destination is null)
+        {
+            Stream(write, extras, target.Path, hub!, device);
+            return;
+        }
+
         var progress = new MergeProgressRecord(WriteProgress, $"Saving {target.Given}", write.Shards, TimeProvider.System);
         var clock = Stopwatch.StartNew();
         try
@@ -193,6 +254,40 @@ public sealed class SaveMergedModelCommand : OutputCommand
         finally
         {
             progress.Complete();
+        }
+
+        Publish(plan, target, hub);
+    }
+
+    // Each shard goes up and is deleted: there need not be room for the model.
+    private void Stream(WritePlan write, ModelExtras extras, string scratch, HubSession hub, Devices.DeviceRun? device)
+    {
+        var clock = Stopwatch.StartNew();
+        var (published, shards) = Engine(() =>
+        {
+            DiskSpace.RequireScratch(StreamedSave.ScratchBytes(write), Options.TemporaryLocation);
+            Directory.CreateDirectory(scratch);
+            return hub.Stream(write, extras, scratch, Merge, () => Published(write.Merge, scratch), Stop);
+        });
+        var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
+        WriteObject(saved, enumerateCollection: true);
+        WarnOfQuantization(saved);
+        WriteObject(published);
+
+        IReadOnlyList<Execution.TensorResult> Merge(WritePlan shard, CancellationToken stop)
+        {
+            var name = shard.Shards[0].Name;
+            var progress = new MergeProgressRecord(WriteProgress, $"Merging {name}", shard.Shards, TimeProvider.System);
+            try
+            {
+                var memory = ExecutionPlan.For(shard, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
+                var options = new RunOptions(memory, Sync: false) { Device = device };
+                return ModelSaver.WriteShards(scratch, options, [], null, progress, stop)[0].Tensors;
+            }
+            finally
+            {
+                progress.Complete();
+            }
         }
     }
 
@@ -253,8 +348,38 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
     }
 
-    private bool Confirm(SaveDescription description, Destination target) =>
-        ShouldProcess(description.Text(target), description.Question(target), "Save-MergedModel");
+    // What the Hub would refuse is found before the question, and so before a byte is merged.
+    private bool Confirm(SaveDescription description, Destination target, MergePlan plan, ModelExtras extras, HubSession? hub)
+    {
+        var published = "";
+        if (hub is not null)
+        {
+            var card = extras.Written().Where(f => f.Key == CardText.FileName).Select(f => UploadFile.Of(
+                System.Text.Encoding.UTF8.GetBytes(PublishedFiles.Clean(f.Value, f.Key, plan.Base.HubId, Inputs(plan), [])), f.Key));
+            Engine(() => hub.Plan([.. description.Files.Select(f => f.Name)], [.. card], plan.Base.HubId, Stop));
+            published = $"\n{hub.Summary(description.Files.Count, description.Files.Sum(f => f.Bytes ?? 0))}.{hub.Deleted()}";
+        }
+
+        return ShouldProcess(description.Text(target) + published, description.Question(target) + published, "Save-MergedModel");
+    }
+
+    private void Publish(MergePlan plan, Destination target, HubSession? hub)
+    {
+        if (hub is not null)
+        {
+            WriteObject(Engine(() => hub.Publish(Published(plan, target.Path), Method == SaveMethod.lora, Stop)));
+        }
+    }
+
+    private List<UploadFile> Published(MergePlan plan, string directory)
+    {
+        var warnings = new List<string>();
+        var files = PublishedFiles.Open(directory, plan.Base.HubId, Inputs(plan), warnings);
+        warnings.ForEach(WriteWarning);
+        return files;
+    }
+
+    private static IEnumerable<string> Inputs(MergePlan plan) => plan.Steps.Select(s => s.Adapter.Path).Prepend(plan.Base.Path);
 
     private ModelExtras Prepared(Func<ModelExtras> prepare)
     {

@@ -94,8 +94,8 @@ public abstract class OutputCommand : EngineCommand
     [ValidateNotNullOrEmpty]
     public string Device { get; set; } = "auto";
 
-    /// <summary>A directory for shards on their way to the Hub. Not used yet: a model is written beside its destination, and everything
-    /// else stays in memory. The system's temporary directory by default.</summary>
+    /// <summary>A directory for shards on their way to the Hub, with room for two: for -PushToHub without -Destination. The system's
+    /// temporary directory by default.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
     [ArgumentCompleter(typeof(FolderCompleter))]

@@ -36,6 +36,7 @@ public sealed class MergeMemoryPlan
         LimitBytes = memory.LimitBytes;
         FreeHostBytes = HostMemory.Available;
         FreeDiskBytes = freeDisk;
+        TemporaryBytes = Hub.Publishing.StreamedSave.ScratchBytes(memory.Write);
         FreeTemporaryBytes = freeTemporary;
         EstimatedTime = time;
         var (missing, advice) = (new List<string>(), new List<string>());
@@ -118,7 +119,7 @@ public sealed class MergeMemoryPlan
     /// <summary>The free bytes at the destination; null if unknown.</summary>
     public long? FreeDiskBytes { get; }
 
-    /// <summary>The bytes of files at the temporary location: 0, as no merge writes files there yet.</summary>
+    /// <summary>The bytes of files at the temporary location if the model is published without a destination: two shards.</summary>
     public long TemporaryBytes { get; }
 
     /// <summary>The free bytes at the temporary location; null if unknown.</summary>

@@ -1,7 +1,7 @@
 namespace UnslothMerge.Tests.Hub.StandIn;
 
 /// <summary>What goes wrong with a request.</summary>
-internal enum FaultKind
+public enum FaultKind
 {
     /// <summary>It is answered with a status, and not done.</summary>
     Status,

@@ -104,6 +104,15 @@ internal sealed class HubServer : IDisposable
         }
     }
 
+    /// <summary>Lets requests meet no faults any more.</summary>
+    public void Forgive()
+    {
+        lock (_faults)
+        {
+            _faults.Clear();
+        }
+    }
+
     /// <summary>The requests so far: method, path and query, and the bytes of the body.</summary>
     public IReadOnlyList<string> Log
     {

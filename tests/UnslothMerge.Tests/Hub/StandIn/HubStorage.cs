@@ -11,6 +11,9 @@ internal sealed class HubStorage
     /// <summary>Larger files go up in parts of this size.</summary>
     public long PartSize { get; set; } = long.MaxValue;
 
+    /// <summary>Objects that an upload is asked for although they are there: other repositories' are not always known.</summary>
+    public HashSet<string> HideFromBatch { get; } = new(StringComparer.Ordinal);
+
     public Dictionary<string, byte[]> Objects { get; } = new(StringComparer.Ordinal);
 
     /// <summary>Uploads in parts that are not complete: the object's hash, and its parts.</summary>

@@ -75,7 +75,7 @@ internal sealed class HubUploads(HubServer server)
             {
                 var (oid, size) = ((string)o!["oid"]!, (long)o["size"]!);
                 var answer = new JsonObject { ["oid"] = oid, ["size"] = size, ["authenticated"] = true };
-                if (server.Objects.Get(oid) is null)
+                if (server.Objects.Get(oid) is null || server.Objects.HideFromBatch.Contains(oid))
                 {
                     answer["actions"] = new JsonObject
                     {

@@ -112,7 +112,7 @@ public sealed class CrashTests : FileTests
         foreach (var (calls, state) in Recorded(way).States(Unflushed.Kept).Where(s => HasNote(way, s.State)).ToList())
         {
             state.WriteTo(_place);
-            Errors.Expect(MergeError.InvalidDestination, () => TinyModel.SaveOn(Disk(way), _new, _out));
+            Errors.Expect(MergeError.DestinationExists, () => TinyModel.SaveOn(Disk(way), _new, _out));
             Assert.Equal(_oldModel, TinyModel.Fingerprint(_out, ".unslothmerge"));
         }
     }

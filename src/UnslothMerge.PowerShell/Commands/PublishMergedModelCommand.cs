@@ -1,0 +1,94 @@
+using System.Security;
+using UnslothMerge.Hub;
+using UnslothMerge.Hub.Publishing;
+
+namespace UnslothMerge.PowerShell.Commands;
+
+/// <summary>Publishes a saved model on the Hugging Face Hub as one commit.</summary>
+[Cmdlet(VerbsData.Publish, "MergedModel", SupportsShouldProcess = true)]
+[OutputType(typeof(PublishedModel))]
+public sealed class PublishMergedModelCommand : EngineCommand
+{
+    /// <summary>The directory of the model or adapter.</summary>
+    [Parameter(Mandatory = true, Position = 0, ValueFromPipelineByPropertyName = true)]
+    [Alias("PSPath", "Destination", "SaveDirectory")]
+    [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(ModelCompleter))]
+    public string Path { get; set; } = "";
+
+    /// <summary>The repository: org/name, or its address.</summary>
+    [Parameter(Mandatory = true, Position = 1)]
+    [Alias("PushToHub", "RepoId")]
+    [ValidateNotNullOrEmpty]
+    public string Repository { get; set; } = "";
+
+    /// <summary>Makes a new repository private, and refuses an existing one that is public.</summary>
+    [Parameter]
+    public SwitchParameter Private { get; set; }
+
+    /// <summary>The branch, made if it is not there; or a pull request that exists, such as refs/pr/7.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    [PSDefaultValue(Help = "main")]
+    public string? Revision { get; set; }
+
+    /// <summary>Makes the commit a new pull request. The right to read is enough.</summary>
+    [Parameter]
+    [Alias("CreatePr")]
+    public SwitchParameter CreatePullRequest { get; set; }
+
+    /// <summary>The first line of the commit.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    [PSDefaultValue(Help = "Upload merged model, or Upload adapter")]
+    public string? CommitMessage { get; set; }
+
+    /// <summary>What else the commit says.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? CommitDescription { get; set; }
+
+    /// <summary>The access token; by default HF_TOKEN, or that of 'hf auth login'.</summary>
+    [Parameter]
+    [TokenTransformation]
+    [ValidateNotNull]
+    public SecureString? Token { get; set; }
+
+    protected override void EndProcessing()
+    {
+        var directory = ResolveOne(Path, nameof(Path));
+        using var hub = Engine(() => new HubSession(this, Token, HubSession.Target(
+            Repository, nameof(Repository), Revision, CreatePullRequest, Private, CommitMessage, CommitDescription)));
+        var files = Engine(() => Files(directory));
+        Engine(() => hub.Plan([.. files.Select(f => f.Name)],
+            [.. files.OrderByDescending(f => f.Name == CardText.FileName).Take(1)], BaseOf(directory), Stop));
+        var summary = hub.Summary(files.Count, files.Sum(f => f.Size));
+        var lines = string.Concat(files.Select(f => $"\n  {f.Name}  {ByteSize.Text(f.Size)}"));
+        if (ShouldProcess($"{summary}.{lines}{hub.Deleted()}", $"{summary}?{hub.Deleted()}", "Publish-MergedModel"))
+        {
+            WriteObject(Engine(() => hub.Publish(files, files.Any(f => f.Name == Adapters.AdapterDirectory.ConfigName), Stop)));
+        }
+    }
+
+    private List<UploadFile> Files(string directory)
+    {
+        if (!Directory.Exists(directory))
+        {
+            throw new MergeException(MergeError.InvalidModel, $"'{directory}' is not a directory.", directory,
+                "Give the directory of a saved model.");
+        }
+
+        if (!ModelFiles.Is(directory, isAdapter: false) && !ModelFiles.Is(directory, isAdapter: true))
+        {
+            throw new MergeException(MergeError.InvalidModel, $"'{directory}' holds no model and no adapter.", directory,
+                "Give the directory of a saved model: its config and weights.");
+        }
+
+        var warnings = new List<string>();
+        var files = PublishedFiles.Open(directory, BaseOf(directory), [], warnings);
+        warnings.ForEach(WriteWarning);
+        return files;
+    }
+
+    private static string? BaseOf(string directory) => CardText.Read(directory)?.Facts.Values("base_model").FirstOrDefault(HubName.IsOne);
+}

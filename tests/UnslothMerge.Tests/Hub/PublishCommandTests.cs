@@ -1,0 +1,89 @@
+using UnslothMerge.Tests.Hub.StandIn;
+using UnslothMerge.Tests.PowerShell;
+
+namespace UnslothMerge.Tests.Hub;
+
+/// <summary>What a user of the cmdlets does and sees.</summary>
+public sealed class PublishCommandTests : HubTests
+{
+    [Fact]
+    public void A_merge_is_saved_and_published_and_published_again()
+    {
+        Server.Add("org/old", ("pytorch_model.bin", [1, 2, 3]));
+        var (@base, adapter, @out) = (Fixtures.Base("llama-bf16"), Fixtures.Adapter("lora-all-linear"), Temp["out"]);
+        var lines = Run($$"""
+            $merge = { Merge-LoraModel '{{@base}}' '{{adapter}}' }
+            & $merge | Save-MergedModel '{{@out}}' -PushToHub org/old -WhatIf
+            "nothing $(Test-Path '{{@out}}')"
+            $saved = & $merge | Save-MergedModel '{{@out}}' -PushToHub org/new -Private -Tag chat -CommitMessage First -Verbose 4>&1 5>&1
+            "saved $($saved.Where{ $_ -is [UnslothMerge.PowerShell.SavedModelShard] }.Name)"
+            $published = $saved.Where{ $_ -is [UnslothMerge.PowerShell.PublishedModel] }
+            "published $($published.Repository) $($published.IsNew) $($published.Commit.Length)"
+            $again = Publish-MergedModel '{{@out}}' {{Server.Endpoint}}org/new -Token {{HubServer.WriteToken}} -Verbose 4>&1
+            "again $($again.IsNew) $($again.BytesSent) $($again.BytesSkipped -gt 10000)"
+            $replaced = Publish-MergedModel '{{@out}}' org/old -CreatePr -CommitDescription More
+            "replaced $($replaced.PullRequest) $($replaced.Files.Where{ $_.Outcome -eq 'Deleted' })"
+            $replaced | Format-Table | Out-String -Width 200
+            try { Publish-MergedModel '{{@out}}' org/new -Token hf_wrongWrongWrongWrong -Verbose } catch { "$($_.FullyQualifiedErrorId)" }
+            try { Publish-MergedModel '{{@out}}' not/a/name } catch { "$($_.FullyQualifiedErrorId)" }
+            $Error | ForEach-Object { "$_ $($_.Exception)" }
+            """);
+        var text = string.Join('\n', lines);
+        Assert.Contains("nothing False", lines);
+        Assert.Contains("'org/old' in one commit", text, StringComparison.Ordinal);
+        Assert.Contains("deletes there, as the new model replaces it: pytorch_model.bin", text, StringComparison.Ordinal);
+        Assert.Contains("saved model.safetensors", lines);
+        Assert.Contains("published org/new True 40", lines);
+        Assert.Contains("again False 0 True", lines);
+        Assert.Contains($"replaced {Server.Endpoint}org/old/discussions/1 pytorch_model.bin", lines);
+        Assert.Contains("HubAccessDenied,UnslothMerge.PowerShell.Commands.PublishMergedModelCommand", lines);
+        Assert.Contains("InvalidArgument,UnslothMerge.PowerShell.Commands.PublishMergedModelCommand", lines);
+        Assert.DoesNotContain("hf_", text, StringComparison.Ordinal);
+
+        var repository = Server.Repositories["org/new"];
+        Assert.True(repository.IsPrivate);
+        Assert.Equal(["initial commit", "First"], repository.Commits.Select(c => c.Title));
+        Assert.All(Directory.EnumerateFiles(@out), f => Assert.Equal(File.ReadAllBytes(f), Server.Read("org/new", Path.GetFileName(f))));
+        Assert.Contains("chat", Encoding.UTF8.GetString(Server.Read("org/new", "README.md")), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_merge_is_published_without_a_destination()
+    {
+        var temporary = Directory.CreateDirectory(Temp["temporary"]).FullName;
+        var lines = Run($$"""
+            $merge = { Merge-LoraModel '{{Fixtures.Base("llama-bf16")}}' '{{Fixtures.Adapter("lora-all-linear")}}' }
+            $plan = Get-MergeMemoryPlan '{{Fixtures.Base("llama-bf16")}}' -MaxShardSize 6kB
+            "plan $($plan.TemporaryBytes -gt 6000) $($plan.TemporaryBytes -lt $plan.OutputBytes)"
+            $null = & $merge | Save-MergedModel '{{Temp["local/out"]}}' -MaxShardSize 6kB
+            $saved = & $merge | Save-MergedModel -PushToHub org/out -MaxShardSize 6kB -TemporaryLocation '{{temporary}}'
+            "saved $($saved.Where{ $_ -is [UnslothMerge.PowerShell.SavedModelShard] }.Count -gt 1) $($saved[-1].Repository)"
+            $lora = & $merge | Save-MergedModel -PushToHub org/lora -Method lora -TemporaryLocation '{{temporary}}'
+            "lora $($lora.Files.Name -contains 'adapter_model.safetensors')"
+            """);
+        Assert.Equal(["plan True True", "saved True org/out", "lora True"], lines);
+        Assert.Empty(Directory.EnumerateFileSystemEntries(temporary));
+        Assert.All(Directory.EnumerateFiles(Temp["local/out"]), f =>
+            Assert.Equal(File.ReadAllBytes(f), Server.Read("org/out", Path.GetFileName(f))));
+    }
+
+    [Fact]
+    public void An_adapter_is_published_without_the_path_of_its_base()
+    {
+        var lines = Run($$"""
+            $config = '{{Temp["adapter"]}}/adapter_config.json'
+            Copy-Item -Recurse '{{Fixtures.Adapter("lora-all-linear")}}' '{{Temp["adapter"]}}'
+            $json = Get-Content $config -Raw | ConvertFrom-Json
+            $json.base_model_name_or_path = '{{Temp["base"]}}'
+            $json | ConvertTo-Json -Depth 9 | Set-Content $config
+            $saved = Merge-LoraModel '{{Fixtures.Base("llama-bf16")}}' '{{Temp["adapter"]}}' |
+                Save-MergedModel '{{Temp["lora"]}}' -Method lora -PushToHub org/lora 3>&1
+            $saved.Where{ $_ -is [System.Management.Automation.WarningRecord] }.Message
+            """);
+        Assert.Contains(lines, l => l.Contains("local path", StringComparison.Ordinal));
+        Assert.All(Server.Repositories["org/lora"].Head.Files.Keys, f => Assert.DoesNotContain(Temp.Path,
+            Encoding.UTF8.GetString(Server.Read("org/lora", f)), StringComparison.Ordinal));
+    }
+
+    private IReadOnlyList<string> Run(string command) => PowerShellProcess.RunWithModule(command, Server.Environment(Temp["home"]));
+}
