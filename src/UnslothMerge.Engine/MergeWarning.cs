@@ -48,6 +48,9 @@ internal enum MergeWarningId
     /// <summary>Files of the base's tokenizer are not saved.</summary>
     FilesNotSaved,
 
+    /// <summary>The saved model has code of its own.</summary>
+    RemoteCode,
+
     /// <summary>Experts stay in 16 bits.</summary>
     ExpertsNotQuantized,
 

@@ -110,9 +110,10 @@ internal sealed class ModelExtras
     {
         if (_copied.Keys.Where(f => f.EndsWith(".py", StringComparison.Ordinal)).ToList() is { Count: > 0 } code)
         {
-            _warnings.Add(
+            _warnings.Add(new MergeWarning(
+                MergeWarningId.RemoteCode,
                 $"The saved model has code of its own, copied as it is: {string.Join(", ", code)}. Read it before you load the model with "
-                + "trust_remote_code.");
+                + "trust_remote_code."));
         }
     }
 

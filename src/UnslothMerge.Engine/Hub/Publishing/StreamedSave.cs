@@ -1,4 +1,5 @@
 using UnslothMerge.Execution;
+using UnslothMerge.Files;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
 using UnslothMerge.Saving;
@@ -32,7 +33,7 @@ internal static class StreamedSave
         }
 
         InputFiles.RequireUnchanged(write.Merge.InputFiles);
-        extras.Write(scratch);
+        extras.Write(scratch, SystemDisk.Instance);
         WriteIndex(write, results.Sum(r => r.Bytes), scratch);
         var result = stream.Complete(plan, others, "Upload merged model", progress, cancellation);
         return (result, [.. results.Select(r => new SavedShard(
