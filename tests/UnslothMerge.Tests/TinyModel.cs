@@ -115,13 +115,14 @@ internal sealed class TinyModel(string config, params TinyTensor[] tensors)
 
     /// <summary>Saves a plan, flushed, on a disk, with or without force.</summary>
     public static IReadOnlyList<SavedShard> SaveOn(IDisk disk, WritePlan plan, string output, bool force = false, bool restart = false,
-        Action<string>? note = null, int workers = 1, CancellationToken? stop = null)
+        Action<string>? note = null, int workers = 1, CancellationToken? stop = null, bool verify = false)
     {
         var destination = Destination.Check(output, [("base", plan.Merge.Base.Path)], force);
         var run = new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: true)
         {
             Disk = disk,
             Restart = restart,
+            Verify = verify,
             Note = note ?? (_ => { }),
         };
         var extras = ModelExtras.For(plan, destination, "merged_16bit", new ExtrasOptions());

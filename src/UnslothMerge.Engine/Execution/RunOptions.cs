@@ -16,6 +16,9 @@ internal sealed record RunOptions(ExecutionPlan Plan, bool Sync)
     /// <summary>True to begin anew where an interrupted save could go on.</summary>
     public bool Restart { get; init; }
 
+    /// <summary>True to compare inputs with the hashes that are known of them.</summary>
+    public bool Verify { get; init; }
+
     /// <summary>Cancelled when the process is to end: the save stops, and leaves what is finished to the next.</summary>
     public CancellationToken Ending { get; init; }
 

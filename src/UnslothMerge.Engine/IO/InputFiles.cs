@@ -101,13 +101,14 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
     }
 
     /// <summary>The SHA-256 of a file, in hexadecimal.</summary>
-    public static string HashOf(StoredFile file)
+    public static string HashOf(StoredFile file, CancellationToken cancellation = default)
     {
         using var handle = OpenUnchanged(file);
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         var buffer = new byte[1024 * 1024];
         for (long at = 0; RandomAccess.Read(handle, buffer, at) is var read and > 0; at += read)
         {
+            cancellation.ThrowIfCancellationRequested();
             hash.AppendData(buffer, 0, read);
         }
 

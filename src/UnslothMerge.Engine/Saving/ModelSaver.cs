@@ -25,6 +25,7 @@ internal static class ModelSaver
             var finished = save.Begin(cancellation);
             var plan = options.Plan.Write;
             DiskSpace.Require(plan.Bytes - finished.Sum(s => s.Bytes) + DeltaSurvival.BytesFor(plan), destination);
+            var hashed = options.Verify ? KnownHashes.Compare(plan.Merge.InputFiles, options.Note, stop.Token) : Task.CompletedTask;
             var shards = WriteShards(staging.Path, options, finished, save.Finished, progress, cancellation);
             extras.Write(staging.Path, options.Disk);
             WriteIndex(plan, shards, staging.Path, options.Disk);
@@ -34,6 +35,7 @@ internal static class ModelSaver
                 options.Disk.FlushTree(staging.Path);
             }
 
+            hashed.GetAwaiter().GetResult();
             cancellation.ThrowIfCancellationRequested();
             InputFiles.RequireUnchanged(plan.Merge.InputFiles);
             staging.Land(options.Sync);

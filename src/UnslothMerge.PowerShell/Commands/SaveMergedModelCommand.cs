@@ -16,7 +16,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
     private static readonly string[] ModelParameters =
         [
             nameof(DType), nameof(MaxShardSize), nameof(Variant), nameof(Strategy), nameof(QuantType), nameof(DoubleQuantization),
-            nameof(BlockSize), nameof(ComputeDType), nameof(GroupSize), nameof(Asymmetric), nameof(Include), nameof(Exclude)];
+            nameof(BlockSize), nameof(ComputeDType), nameof(GroupSize), nameof(Asymmetric), nameof(Include), nameof(Exclude),
+            nameof(Restart), nameof(Verify)];
 
     private readonly MergeInput _input = new();
 
@@ -65,6 +66,11 @@ public sealed class SaveMergedModelCommand : OutputCommand
     /// <summary>Replaces a model at the destination. The previous model stays until the new one is complete.</summary>
     [Parameter]
     public SwitchParameter Force { get; set; }
+
+    /// <summary>Compares the inputs that lie in the Hub's cache with their SHA-256, while they are merged. Takes a core and reads each
+    /// file once more.</summary>
+    [Parameter]
+    public SwitchParameter Verify { get; set; }
 
     /// <summary>Begins anew. Without it, a save that was interrupted goes on with the shards that it had finished.</summary>
     [Parameter]
@@ -242,7 +248,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             using var signals = new EndingSignals();
             var run = new RunOptions(memory, !NoSync)
             {
-                Device = device, Restart = Restart, Note = WriteWarning, Ending = signals.Ending,
+                Device = device, Restart = Restart, Verify = Verify, Note = WriteWarning, Ending = signals.Ending,
             };
             var shards = Engine(() => ModelSaver.Save(extras, target, run, progress, Stop));
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();

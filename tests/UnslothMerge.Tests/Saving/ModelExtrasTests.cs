@@ -29,7 +29,7 @@ public sealed class ModelExtrasTests : FileTests
     public void Code_that_is_copied_is_named()
     {
         Write("base/modeling_tiny.py", "# code");
-        Assert.Contains("copied as it is: modeling_tiny.py.", Assert.Single(Extras().Warnings), StringComparison.Ordinal);
+        Assert.Contains("copied as it is: modeling_tiny.py.", Assert.Single(Extras().Warnings).Text, StringComparison.Ordinal);
     }
 
     [Fact]

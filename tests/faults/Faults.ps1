@@ -1,0 +1,196 @@
+<#
+.SYNOPSIS
+    Kills saves, fills their disk, and lets their system calls fail, in processes of their own; then lets them go on, and looks at what
+    is there.
+.DESCRIPTION
+    The name of the model must hold nothing, the old model, or the new one, whole; the next save must give the same files as one that
+    nobody disturbed, and nothing may be left beside it. What cannot be done here (no strace, no right to mount) is skipped by name.
+    The seed is printed; -Seed repeats a run.
+.EXAMPLE
+    ./build.ps1 Faults
+.EXAMPLE
+    ./tests/faults/Faults.ps1 -Kills 1000 -Injections 0 -Fills 0
+#>
+[CmdletBinding()]
+param(
+    [int] $Kills = 50,
+    [int] $Injections = 100,
+    [int] $Fills = 5,
+
+    # The bytes of the base, about.
+    [long] $Size = 64MB,
+
+    [int] $Seed = (Get-Random)
+)
+
+$ErrorActionPreference = 'Stop'
+$root = Convert-Path "$PSScriptRoot/../.."
+$random = [Random]::new($Seed)
+$work = Join-Path ([IO.Path]::GetTempPath()) "unslothmerge-faults-$([guid]::NewGuid().ToString('N'))"
+$null = New-Item $work -ItemType Directory
+$pwsh = (Get-Process -Id $PID).Path
+$host_ = if ((Split-Path $pwsh -Leaf) -like 'dotnet*') { @($pwsh, (Join-Path $PSHOME pwsh.dll)) } else { @($pwsh) }
+Write-Host "Seed $Seed, in $work"
+
+# A file of safetensors: F32 tensors of a name each, rows x columns, filled at random (small numbers).
+function New-Tensor([string] $Path, [hashtable] $Shapes) {
+    $offset = 0L
+    $header = [ordered]@{}
+    foreach ($name in $Shapes.Keys | Sort-Object) {
+        $bytes = 4L * $Shapes[$name][0] * $Shapes[$name][1]
+        $header[$name] = @{ dtype = 'F32'; shape = $Shapes[$name]; data_offsets = @($offset, ($offset + $bytes)) }
+        $offset += $bytes
+    }
+    $text = [Text.Encoding]::UTF8.GetBytes(($header | ConvertTo-Json -Compress -Depth 5))
+    $file = [IO.File]::Create($Path)
+    $file.Write([BitConverter]::GetBytes([long]$text.Length))
+    $file.Write($text)
+    $bytes = [byte[]]::new($offset)
+    $random.NextBytes($bytes)
+    # An exponent of 0x3C gives about 0.01.
+    for ($i = 3; $i -lt [Math]::Min($offset, 1MB); $i += 4) { $bytes[$i] = 0x3C }
+    for ($at = 1MB; $at -lt $offset; $at += 1MB) { [Array]::Copy($bytes, 0, $bytes, $at, [Math]::Min(1MB, $offset - $at)) }
+    $file.Write($bytes)
+    $file.Dispose()
+}
+
+# A base of eight matrices and an adapter that changes half of them.
+function New-Merge {
+    $columns = 1024
+    $rows = [int]($Size / 8 / 4 / $columns)
+    $modules = 0..7 | ForEach-Object { "m$_" }
+    $null = New-Item "$work/base", "$work/adapter" -ItemType Directory
+    $shapes = @{}
+    $modules | ForEach-Object { $shapes["$_.weight"] = @($rows, $columns) }
+    New-Tensor "$work/base/model.safetensors" $shapes
+    Set-Content "$work/base/config.json" '{"architectures": ["Tiny"], "model_type": "custom"}'
+    $shapes = @{}
+    $modules[0..3] | ForEach-Object {
+        $shapes["base_model.model.$_.lora_A.weight"] = @(4, $columns)
+        $shapes["base_model.model.$_.lora_B.weight"] = @($rows, 4)
+    }
+    New-Tensor "$work/adapter/adapter_model.safetensors" $shapes
+    Set-Content "$work/adapter/adapter_config.json" '{"peft_type": "LORA", "r": 4, "lora_alpha": 4}'
+}
+
+function Get-SaveCommand([string] $Out, [int] $Weight = 1) {
+    "`$ErrorActionPreference = 'Stop'; Import-Module '$root/UnslothMerge.psd1'; Set-Content '$work/ready' 1; " +
+    "Merge-LoraModel '$work/base' '$work/adapter' -Weight $Weight | " +
+    "Save-MergedModel '$Out' -DType float32 -MaxShardSize $([long]($Size / 8 + 4096)) -Force | Out-Null"
+}
+
+# Starts a save below another program, and gives the process.
+function Start-Save([string] $Out, [string[]] $Below = @(), [int] $Weight = 1) {
+    Remove-Item "$work/ready" -ErrorAction Ignore
+    $all = $Below + $host_ + @('-NoProfile', '-NonInteractive', '-Command', (Get-SaveCommand $Out $Weight))
+    $start = [Diagnostics.ProcessStartInfo]::new($all[0], [string[]]$all[1..($all.Count - 1)])
+    $start.RedirectStandardOutput = $start.RedirectStandardError = $true
+    $process = [Diagnostics.Process]::Start($start)
+    $process | Add-Member Said ($process.StandardOutput.ReadToEndAsync(), $process.StandardError.ReadToEndAsync())
+    $process
+}
+
+function Wait-Save($Process) {
+    if (-not $Process.WaitForExit(120000)) { $Process.Kill($true); throw 'The save did not end within two minutes.' }
+    [pscustomobject]@{ ExitCode = $Process.ExitCode; Text = ($Process.Said.Result -join "`n").Trim() }
+}
+
+# Every file of a model with its hash; nothing where there is no model. A staging directory inside is left out.
+function Get-Model([string] $Path) {
+    if (Test-Path $Path) {
+        $files = Get-ChildItem -LiteralPath $Path -Recurse -File -Force | Where-Object FullName -NotMatch 'unslothmerge/|lost\+found'
+        ($files.FullName | Sort-Object | ForEach-Object {
+                "$([IO.Path]::GetRelativePath($Path, $_)) $((Get-FileHash -LiteralPath $_).Hash)"
+            }) -join "`n"
+    }
+}
+
+function Assert-Whole([string] $Path, [string[]] $Allowed, [string] $When) {
+    $model = Get-Model $Path
+    if ($model -and $model -notin $Allowed) { throw "$When, '$Path' holds neither model (seed $Seed):`n$model" }
+}
+
+# The same save once more, which nothing disturbs.
+function Assert-GoesOn([string] $Path, [string] $Expected, [string] $When) {
+    $end = Wait-Save (Start-Save $Path)
+    if ($end.ExitCode) { throw "$When, the next save failed (seed $Seed): $($end.Text)" }
+    if ((Get-Model $Path) -ne $Expected) { throw "$When, the next save gave something else (seed $Seed)." }
+    $left = Get-ChildItem (Split-Path $Path) -Force | Where-Object Name -NotIn (Split-Path $Path -Leaf), 'lost+found'
+    if ($left) { throw "$When, the next save left '$left' (seed $Seed)." }
+}
+
+try {
+    New-Merge
+    $place = (New-Item "$work/place" -ItemType Directory).FullName
+    $out = "$place/out"
+
+    # What both saves give: the old model with the weight 2, and the new one in its place.
+    $null = Wait-Save (Start-Save $out -Weight 2)
+    $old = Get-Model $out
+    $clock = [Diagnostics.Stopwatch]::StartNew()
+    $end = Wait-Save (Start-Save $out)
+    if ($end.ExitCode) { throw $end.Text }
+    $new = Get-Model $out
+    $milliseconds = $clock.ElapsedMilliseconds
+    Copy-Item $out "$work/new" -Recurse
+    if (-not $old -or $old -eq $new) { throw 'Both models are equal.' }
+
+    for ($i = 1; $i -le $Kills; $i++) {
+        $process = Start-Save $out -Weight ($i % 8 -eq 7 ? 2 : 1)
+        while (-not (Test-Path "$work/ready") -and -not $process.HasExited) { Start-Sleep -Milliseconds 5 }
+        Start-Sleep -Milliseconds $random.Next([Math]::Max(50, $milliseconds / 2))
+        $process.Kill()
+        $process.WaitForExit()
+        Assert-Whole $out $old, $new "After kill $i"
+        if ($i % 4 -eq 0) { Assert-GoesOn $out $new "After kill $i" }
+    }
+    Assert-GoesOn $out $new "After $Kills kills"
+    Write-Host "$Kills kills: the name always held a whole model, and the next save gave the same files."
+
+    $strace = Get-Command strace -CommandType Application -ErrorAction Ignore
+    if (-not $strace) { Write-Host 'Skipped: injected errors, there is no strace.' }
+    for ($i = 1; $strace -and $i -le $Injections; $i++) {
+        $calls = 'pwrite64', 'fsync', 'ftruncate', 'fallocate', 'rename,renameat2', 'mkdir', 'unlink', 'rmdir', 'io_submit'
+        $call = $calls[$random.Next($calls.Count)]
+        $error_ = ('EIO', 'ENOSPC', 'EDQUOT', 'EACCES')[$random.Next(4)]
+        $when = $random.Next(1, 40)
+        # Only where the module writes: the runtime has files of its own.
+        $below = 'strace', '-f', '-qq', '-o', '/dev/null', '-P', $place, '-P', $out, '-P', "$place/.out.unslothmerge",
+            '-P', "$place/.out.unslothmerge/model", '-e', "trace=$call", '-e', "inject=${call}:error=${error_}:when=$when"
+        foreach ($shard in 1..8) {
+            $below += '-P', ('{0}/.out.unslothmerge/model/model-{1:d5}-of-00008.safetensors' -f $place, $shard)
+        }
+        $end = Wait-Save (Start-Save $out $below)
+        if ($end.Text -match 'ptrace') { Write-Host 'Skipped: injected errors, strace may not watch a process.'; break }
+        Assert-Whole $out $old, $new "After $error_ from $call $when"
+        if ($end.ExitCode -and $end.Text -match '   at UnslothMerge') {
+            throw "$error_ from $call $when is a raw exception (seed $Seed): $($end.Text)"
+        }
+        if ($i % 4 -eq 0) { Assert-GoesOn $out $new "After $error_ from $call $when" }
+    }
+    if ($strace -and $Injections) { Assert-GoesOn $out $new 'After injected errors' }
+
+    for ($i = 1; $i -le $Fills; $i++) {
+        # A file system that has room for a part of the model, and later for all of it.
+        $null = New-Item "$work/disk" -ItemType Directory -Force
+        & truncate -s ([long]($Size * 2 + 64MB)) "$work/disk.img"
+        & mkfs.ext4 -q -F -m 0 "$work/disk.img" 2>$null
+        & mount -o loop "$work/disk.img" "$work/disk" 2>$null
+        if ($LASTEXITCODE) { Write-Host 'Skipped: full disks, nothing can be mounted.'; break }
+        try {
+            $ballast = "$work/disk/ballast"
+            $free = [IO.DriveInfo]::new("$work/disk").AvailableFreeSpace
+            & fallocate -l ([long]($free - $Size * $random.NextDouble())) $ballast
+            # Inside a mount point files are moved one by one; below it the directory is renamed.
+            $target = "$work/disk/out"
+            $end = Wait-Save (Start-Save $target)
+            if (-not $end.ExitCode) { throw "A save fitted on a disk that is too small (seed $Seed)." }
+            if (Test-Path $target) { throw "A save that did not fit left '$target' (seed $Seed)." }
+            Remove-Item $ballast
+            $end = Wait-Save (Start-Save $target)
+            if ($end.ExitCode) { throw "After a full disk, the next save failed (seed $Seed): $($end.Text)" }
+        }
+        finally { & umount "$work/disk" }
+    }
+}
+finally { Remove-Item -LiteralPath $work -Recurse -Force }
