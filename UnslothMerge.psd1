@@ -9,8 +9,8 @@
     CompatiblePSEditions = @('Core')
     PowerShellVersion    = '7.6'
     CmdletsToExport      = @(
-        'Export-MergeRecipe', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Save-MergedModel',
-        'Test-MergedModel'
+        'Export-MergeRecipe', 'Get-HubModel', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel',
+        'Save-MergedModel', 'Test-MergedModel'
     )
     FormatsToProcess     = @('UnslothMerge.format.ps1xml')
     FunctionsToExport    = @()

@@ -25,7 +25,9 @@ BeforeAll {
     . "$PSScriptRoot/Session.ps1"
 
     $cache = $env:HF_HUB_CACHE
+    $offline = $env:HF_HUB_OFFLINE
     $env:HF_HUB_CACHE = Join-Path $TestDrive '.hub'
+    $env:HF_HUB_OFFLINE = '1'
     $null = Copy-Folder (Get-Base 'llama-bf16') 'models/llama'
     $null = Copy-Folder (Get-Base 'llama-bf16') 'models/o''clock'
     $null = Copy-Folder (Get-Adapter 'lora-all-linear') 'runs/check [1]'
@@ -40,6 +42,7 @@ BeforeAll {
 AfterAll {
     Pop-Location
     $env:HF_HUB_CACHE = $cache
+    $env:HF_HUB_OFFLINE = $offline
 }
 
 Describe 'Completion' {
@@ -76,7 +79,7 @@ Describe 'The local Hugging Face cache' {
     }
 
     It 'is told of where a name is not in it' {
-        $failure = { Merge-LoraModel org/missing me/style } | Should -Throw '*org/missing*' -ErrorId 'InvalidModel,*' -PassThru
-        $failure.ErrorDetails.RecommendedAction | Should -Match 'local Hugging Face cache'
+        $failure = { Merge-LoraModel org/missing me/style } | Should -Throw '*org/missing*' -ErrorId 'HubNotFound,*' -PassThru
+        $failure.ErrorDetails.RecommendedAction | Should -Match 'HF_HUB_OFFLINE'
     }
 }

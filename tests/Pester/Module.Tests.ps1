@@ -1,6 +1,6 @@
 BeforeDiscovery {
-    $cmdlets = 'Export-MergeRecipe', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel',
-        'Save-MergedModel', 'Test-MergedModel'
+    $cmdlets = 'Export-MergeRecipe', 'Get-HubModel', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor',
+        'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel'
 }
 
 BeforeAll {
@@ -20,8 +20,8 @@ Describe 'The module' {
     }
 
     It 'exports exactly its cmdlets' {
-        $names = 'Export-MergeRecipe', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel',
-            'Save-MergedModel', 'Test-MergedModel'
+        $names = 'Export-MergeRecipe', 'Get-HubModel', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor',
+            'Merge-LoraModel', 'Save-MergedModel', 'Test-MergedModel'
         $module.ExportedCmdlets.Keys | Sort-Object | Should -Be $names
     }
 

@@ -1,3 +1,4 @@
+using UnslothMerge.Hub.Cache;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
 
@@ -65,8 +66,8 @@ internal sealed partial class AdapterDirectory
         {
             throw new MergeException(
                 MergeError.InvalidAdapter, $"The adapter directory '{path}' {(File.Exists(full) ? "is a file" : "does not exist")}.", path,
-                $"Pass the directory that holds {ConfigName} and {WeightsName}, or the name, org/name, of an adapter in the local Hugging "
-                + "Face cache.");
+                $"Pass the directory that holds {ConfigName} and {WeightsName}, or the adapter's name on the "
+                + "Hub, org/name.");
         }
 
         foreach (var layout in AdapterLayouts.Table)

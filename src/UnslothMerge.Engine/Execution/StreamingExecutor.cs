@@ -47,7 +47,7 @@ internal sealed class StreamingExecutor
             .ToList();
         var sets = outputs.Where(o => o.t.Sink.SurveySet is not null).ToLookup(o => o.t.Sink.SurveySet!, StringComparer.Ordinal);
         _toSurvey = sets.SelectMany(s => s).Sum(o => o.t.Bytes);
-        _jobs = [.. outputs.SelectMany(o => JobsOf(o.t, o.Item2))];
+        _jobs = [.. InReadingOrder(outputs).SelectMany(o => JobsOf(o.Tensor, o.Output))];
         _coreJobs = new JobQueue<CoreJob>([.. _jobs.OfType<CoreJob>()], plan.ResidentBytes);
         _deviceJobs = new JobQueue<DeviceJob>([.. _jobs.OfType<DeviceJob>()], device?.Plan.ResidentBytes ?? 0);
 
@@ -111,6 +111,16 @@ internal sealed class StreamingExecutor
             // Direct writes in progress keep their file open.
             writers.ForEach(w => w.Dispose());
         }
+    }
+
+    // What is on the Hub yet comes in the order of its files; what lies here is read as it is written.
+    private IEnumerable<(WriteTensor Tensor, ShardOutput Output)> InReadingOrder(
+        IEnumerable<(WriteTensor Tensor, ShardOutput Output)> outputs)
+    {
+        var files = _plan.Write.Merge.InputFiles.Where(f => f.Remote is { IsDownloaded: false }).Select((f, i) => (f, i))
+            .ToDictionary(f => f.f, f => f.i);
+        return files.Count == 0 ? outputs : outputs.Select(o => (Output: o, Input: o.Tensor.Tensor.Source.Inputs[0]))
+            .OrderBy(o => files.GetValueOrDefault(o.Input.File, -1)).ThenBy(o => o.Input.Offset).Select(o => o.Output);
     }
 
     private void Run(IProgress<MergeProgress>? progress)

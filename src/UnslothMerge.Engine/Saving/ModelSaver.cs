@@ -1,6 +1,7 @@
 using UnslothMerge.Devices;
 using UnslothMerge.Execution;
 using UnslothMerge.Files;
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
 
@@ -24,10 +25,11 @@ internal static class ModelSaver
         IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
         var plan = options.Plan.Write;
-        DiskSpace.Require(plan.Bytes + DeltaSurvival.BytesFor(plan), destination);
+        destination.RequireRoom(plan.Bytes + DeltaSurvival.BytesFor(plan));
         using var staging = StagingDirectory.Create(destination);
         try
         {
+            using var stream = HubStream.Open(plan.Merge.InputFiles, cancellation);
             var results = WriteShards(staging.Path, options, progress, cancellation);
             extras.Write(staging.Path);
             WriteIndex(plan, results, staging.Path);
@@ -37,6 +39,7 @@ internal static class ModelSaver
                 Durable.FlushTree(staging.Path);
             }
 
+            stream?.Complete();
             cancellation.ThrowIfCancellationRequested();
             InputFiles.RequireUnchanged(plan.Merge.InputFiles);
             staging.Land(options.Sync);

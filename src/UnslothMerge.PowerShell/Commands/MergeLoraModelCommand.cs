@@ -1,3 +1,5 @@
+using System.Security;
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Recipes;
 using UnslothMerge.Simd;
 
@@ -18,13 +20,14 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     private const string RecipeSet = "Recipe";
     private readonly MergeInput _input = new();
 
-    /// <summary>The directory of the base model.</summary>
+    /// <summary>The directory of the base model, or its name on the Hub: org/name, org/name@revision, or the address of its page.</summary>
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Base { get; set; } = "";
 
-    /// <summary>The directories of the adapters. Without adapters the base is only converted.</summary>
+    /// <summary>The directories of the adapters, or their names on the Hub: org/name, org/name/checkpoint-500@revision. Without
+    /// adapters the base is only converted.</summary>
     [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [Parameter(ParameterSetName = PipelineSet)]
     [ValidateNotNull]
@@ -46,9 +49,34 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     [ValidateNotNullOrEmpty]
     public string Recipe { get; set; } = "";
 
+    /// <summary>The revision of the model on the Hub, if only one has none in its name: a branch, a tag, a commit, or refs/pr/1.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? Revision { get; set; }
+
+    /// <summary>The folder of the adapter in its repository on the Hub, such as checkpoint-500.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? Subfolder { get; set; }
+
+    /// <summary>Reads the weights of a base on the Hub while they are merged, and keeps nothing of them, as when the disk of the cache
+    /// has no room.</summary>
+    [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
+    public SwitchParameter Stream { get; set; }
+
+    /// <summary>Asks nothing of the Hub: models that are named must be in the cache. HF_HUB_OFFLINE does the same.</summary>
+    [Parameter]
+    public SwitchParameter Offline { get; set; }
+
+    /// <summary>An access token of the Hub; by default that of HF_TOKEN or of hf auth login.</summary>
+    [Parameter]
+    [PSDefaultValue(Help = "That of HF_TOKEN or of hf auth login")]
+    public SecureString? Token { get; set; }
+
     protected override void BeginProcessing()
     {
         base.BeginProcessing();
+        Hub = new HubOptions { Offline = Offline, Token = Token, Revision = Revision, Subfolder = Subfolder };
         if (ParameterSetName == RecipeSet && DeltaParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
         {
             Refuse(parameter, $"-{parameter} belongs in the recipe.", $"Write it there as {RecipeOutput.Snake(parameter)}.");
@@ -85,29 +113,39 @@ public sealed class MergeLoraModelCommand : DeltaCommand
             return;
         }
 
-        var path = ResolveOne(Base, nameof(Base));
-        Emit(Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), Steps(), Options)));
+        // What both would download is shown before the command gives up.
+        var (name, adapters) = Named();
+        var model = Unless(() => Open(ResolveBase(name!, Stream)));
+        var steps = Unless(() => Steps(adapters));
+        if (model is not null && steps is not null)
+        {
+            Emit(Engine(() => MergePlanner.Plan(model, steps, Options)));
+        }
     }
 
     protected override void EndProcessing()
     {
-        if (_input.Plan is not { } plan)
+        if (_input.Plan is not { } plan || Unless(() => Steps(Named().Adapters)) is not { } steps)
         {
             return;
         }
 
         // What was filtered out before stays out; what the new adapters add is new.
         var left = plan.Tensors.Select(t => t.Name).Except(_input.Tensors.Select(t => t.Name)).ToHashSet(StringComparer.Ordinal);
-        var extended = Engine(() => MergePlanner.Extend(plan, _input.Strengths, Steps(), Options));
+        var extended = Engine(() => MergePlanner.Extend(plan, _input.Strengths, steps, Options));
         Emit(extended, t => !left.Contains(t.Name), plan.Warnings.Length);
     }
 
     private void RunRecipe()
     {
-        var file = ResolveOne(Recipe, nameof(Recipe));
+        var file = ResolveOne(Recipe, nameof(Recipe), HubUse.Whole).Directory;
         var recipe = Engine(() => MergeRecipe.Read(file));
-        var output = recipe.Output is null ? null : Engine(() => RecipeOutput.Parameters(recipe, this, p => InRecipe(file, p)));
-        var planned = Engine(() => recipe.Plan((path, _) => InRecipe(file, path)));
+        var output = recipe.Output is null ? null : Engine(() => RecipeOutput.Parameters(recipe, this, p => InRecipe(file, p, HubUse.Tokenizer).Directory));
+        if (Unless(() => Engine(() => recipe.Plan((path, use) => InRecipe(file, path, use)))) is not { } planned)
+        {
+            return;
+        }
+
         Describe(planned.Plan);
         var tensors = planned.Plan.Tensors.Select(t => planned.Strengths.TryGetValue(t.Ordinal, out var strength)
             ? new MergeTensor(planned.Plan, t) { Strength = strength } : new MergeTensor(planned.Plan, t));
@@ -121,15 +159,43 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         }
     }
 
-    // Beside the recipe, unless only the Hub's cache has it.
-    private string InRecipe(string file, string path)
+    // Beside the recipe, unless it is a name on the Hub.
+    private FetchedModel InRecipe(string file, string path, HubUse use)
     {
+        if (path.Contains("://", StringComparison.Ordinal))
+        {
+            return FromHub(path, use) ?? FetchedModel.Local(path);
+        }
+
         var isRelative = !Path.IsPathRooted(path) && !path.StartsWith('~') && !SessionState.Path.IsPSAbsolute(path, out _);
         var given = isRelative ? Path.Combine(Path.GetDirectoryName(file)!, path) : Unresolved(path, nameof(Recipe));
-        return isRelative && !Path.Exists(given) && HubCache.Find(path) is { } snapshot ? snapshot : Path.GetFullPath(given);
+        return (isRelative && !Path.Exists(given) ? FromHub(path, use) : null) ?? FetchedModel.Local(Path.GetFullPath(given));
     }
 
-    private IReadOnlyList<AdapterStep> Steps() => MergeInput.Steps(ResolveSome(Adapter ?? [], nameof(Adapter)), Weight);
+    private protected override bool MayDownload(MissingFiles missing) => ShouldProcess(
+        DownloadText.Text(missing), $"{DownloadText.Summary(missing)}, from '{missing.Model.Reference}'?", "Merge-LoraModel");
+
+    private static T? Unless<T>(Func<T> find)
+        where T : class
+    {
+        try
+        {
+            return find();
+        }
+        catch (DownloadDeclinedException)
+        {
+            return null;
+        }
+    }
+
+    private (string? Base, IReadOnlyList<string> Adapters) Named() =>
+        Engine(() => Hub.Complete(ParameterSetName == BaseSet ? Base : null, Adapter ?? []));
+
+    private IReadOnlyList<AdapterStep> Steps(IReadOnlyList<string> adapters)
+    {
+        var found = ResolveSome(adapters, nameof(Adapter), HubUse.Adapter);
+        return Engine(() => MergeInput.Steps(found, Weight));
+    }
 
     // Warnings that an earlier command of the pipeline has shown are not shown again.
     private void Emit(MergePlan plan, Func<LogicalTensor, bool>? filter = null, int shown = 0)

@@ -1,3 +1,4 @@
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Commands;
@@ -83,7 +84,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
 
         var path = Unresolved(Destination, nameof(Destination));
-        var directory = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer));
+        var directory = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer), HubUse.Tokenizer).Directory;
         var extras = new ExtrasOptions { Tokenizer = directory, Tags = Tag, Datasets = Dataset };
         var inputs = plan.Steps.Select(s => ("adapter", s.Adapter.Path)).Prepend(("base", plan.Base.Path));
         if (extras.Tokenizer is { } tokenizer)
@@ -133,6 +134,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
     {
         var tensors = Engine(() => _input.Select(AllowPartial, target.Given));
         var write = Engine(() => WritePlan.Create(plan, tensors, Options.Write with { Variant = Variant }));
+        StreamWithoutRoom(plan);
         var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
         using var device = OpenDevice(write);
         var memory = ExecutionPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
@@ -143,6 +145,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             return;
         }
 
+        Engine(() => Download(plan));
         WriteVerbose(Decision(write));
         if (write.Layers is { } layers)
         {
