@@ -102,7 +102,8 @@ internal sealed record MergeRecipe(string File, string Base, IReadOnlyList<Recip
         RecipePlan? result = null;
         foreach (var merge in Merges)
         {
-            var steps = merge.Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(resolve(a.Path, HubUse.Adapter).Directory), a.Weight)).ToList();
+            var steps = merge.Adapters.Select(a => (a.Weight, Found: resolve(a.Path, HubUse.Adapter)))
+                .Select(a => new AdapterStep(AdapterDirectory.Open(a.Found.Directory), a.Weight)).ToList();
             var plan = result is null
                 ? MergePlanner.Plan(Opened(resolve(Base, HubUse.Base)), steps, merge.Options)
                 : MergePlanner.Extend(result.Plan, result.Strengths, steps, merge.Options);

@@ -140,7 +140,8 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     {
         var file = ResolveOne(Recipe, nameof(Recipe), HubUse.Whole).Directory;
         var recipe = Engine(() => MergeRecipe.Read(file));
-        var output = recipe.Output is null ? null : Engine(() => RecipeOutput.Parameters(recipe, this, p => InRecipe(file, p, HubUse.Tokenizer).Directory));
+        var output = recipe.Output is null ? null
+            : Engine(() => RecipeOutput.Parameters(recipe, this, p => InRecipe(file, p, HubUse.Tokenizer).Directory));
         if (Unless(() => Engine(() => recipe.Plan((path, use) => InRecipe(file, path, use)))) is not { } planned)
         {
             return;

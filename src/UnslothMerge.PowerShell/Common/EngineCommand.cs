@@ -123,7 +123,9 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
             return [FromHub(path, use) ?? FetchedModel.Local(itself)];
         }
 
-        return [.. SessionState.Path.GetResolvedProviderPathFromPSPath(path, out _).Order(StringComparer.Ordinal).Select(FetchedModel.Local)];    }
+        var matches = SessionState.Path.GetResolvedProviderPathFromPSPath(path, out _);
+        return [.. matches.Order(StringComparer.Ordinal).Select(FetchedModel.Local)];
+    }
 
     private string FileSystemPath(string path, string parameter)
     {
