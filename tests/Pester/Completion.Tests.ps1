@@ -35,7 +35,9 @@ BeforeAll {
     . "$PSScriptRoot/Session.ps1"
 
     $cache = $env:HF_HUB_CACHE
+    $offline = $env:HF_HUB_OFFLINE
     $env:HF_HUB_CACHE = Join-Path $TestDrive '.hub'
+    $env:HF_HUB_OFFLINE = '1'
     $null = Copy-Folder (Get-Base 'llama-bf16') 'models/llama'
     $null = Copy-Folder (Get-Base 'llama-bf16') 'models/o''clock'
     $null = Copy-Folder (Get-Adapter 'lora-all-linear') 'runs/check [1]'
@@ -50,6 +52,7 @@ BeforeAll {
 AfterAll {
     Pop-Location
     $env:HF_HUB_CACHE = $cache
+    $env:HF_HUB_OFFLINE = $offline
 }
 
 Describe 'Completion' {
@@ -103,7 +106,7 @@ Describe 'The local Hugging Face cache' {
     }
 
     It 'is told of where a name is not in it' {
-        $failure = { Merge-LoraModel org/missing me/style } | Should -Throw '*org/missing*' -ErrorId 'PathNotFound,*' -PassThru
-        "$failure" | Should -Match 'local Hugging Face cache'
+        $failure = { Merge-LoraModel org/missing me/style } | Should -Throw '*org/missing*' -ErrorId 'HubNotFound,*' -PassThru
+        "$failure" | Should -Match 'HF_HUB_OFFLINE'
     }
 }

@@ -1,5 +1,5 @@
 BeforeDiscovery {
-    $cmdlets = 'Export-MergeRecipe', 'Export-MergeReport', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor',
+    $cmdlets = 'Export-MergeRecipe', 'Export-MergeReport', 'Get-HubModel', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor',
         'Merge-LoraModel', 'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
 }
 
@@ -20,8 +20,8 @@ Describe 'The module' {
     }
 
     It 'exports exactly its cmdlets' {
-        $names = 'Export-MergeRecipe', 'Export-MergeReport', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor',
-            'Merge-LoraModel', 'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
+        $names = 'Export-MergeRecipe', 'Export-MergeReport', 'Get-HubModel', 'Get-LoraAdapter', 'Get-MergeMemoryPlan',
+            'Get-ModelTensor', 'Merge-LoraModel', 'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
         $module.ExportedCmdlets.Keys | Sort-Object | Should -Be $names
     }
 

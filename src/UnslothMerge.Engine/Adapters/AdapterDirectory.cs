@@ -1,3 +1,4 @@
+using UnslothMerge.Hub.Cache;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
 
@@ -72,8 +73,7 @@ internal sealed partial class AdapterDirectory
 
             throw new MergeException(
                 MergeError.PathNotFound, $"The adapter directory '{path}' does not exist.", path,
-                $"Pass the directory that holds {ConfigName} and {WeightsName}, or the name, org/name, of an adapter in the local Hugging "
-                + "Face cache.");
+                $"Pass the directory that holds {ConfigName} and {WeightsName}, or the adapter's name on the Hub, org/name.");
         }
 
         foreach (var layout in AdapterLayouts.Table)

@@ -33,8 +33,14 @@ internal static class TrainedFiles
     public static IReadOnlyList<TrainedFile> Of(string directory, string adapter) =>
     [
         .. Directory.EnumerateFiles(directory).Where(f => f != adapter).Order(StringComparer.Ordinal)
-            .Where(f => Matches(f, TensorFiles) && !Matches(f, Others)).Select(Open),
+            .Where(f => HoldsTensors(f) && !IsOther(f)).Select(Open),
     ];
+
+    /// <summary>True if a name is that of a file that may hold tensors.</summary>
+    public static bool HoldsTensors(string name) => Matches(name, TensorFiles);
+
+    /// <summary>True if a name is that of another state or form, or of what only training goes on with.</summary>
+    public static bool IsOther(string name) => Matches(name, Others);
 
     private static TrainedFile Open(string path)
     {

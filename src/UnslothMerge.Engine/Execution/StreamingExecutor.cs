@@ -51,7 +51,8 @@ internal sealed class StreamingExecutor
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var batches = new DeviceBatches();
         var sets = plan.Write.Tensors.Where(t => t.Sink.SurveySet is not null).ToLookup(t => t.Sink.SurveySet!, StringComparer.Ordinal);
-        _jobs = [.. shards.SelectMany(s => s.File.Shard.Tensors.SelectMany(t => JobsOf(t, ShardOutput.Of(t, s.File, s.Writer))))];
+        var outputs = shards.SelectMany(s => s.File.Shard.Tensors.Select(t => (t, ShardOutput.Of(t, s.File, s.Writer))));
+        _jobs = [.. InReadingOrder(outputs).SelectMany(o => JobsOf(o.Tensor, o.Output))];
         _toSurvey = sets.Where(s => _surveys.ContainsKey(s.Key)).SelectMany(s => s).Sum(t => t.Bytes);
         var written = _jobs.Where(j => j is not SurveyJob).ToLookup(j => j.File);
         _shards = shards.ToDictionary(s => s.File, s => new OpenShard(s.File, s.Writer, [.. written[s.File]]));
@@ -118,6 +119,16 @@ internal sealed class StreamingExecutor
             // Direct writes in progress keep their file open.
             writers.ForEach(w => w.Dispose());
         }
+    }
+
+    // What is on the Hub yet comes in the order of its files; what lies here is read as it is written.
+    private IEnumerable<(WriteTensor Tensor, ShardOutput Output)> InReadingOrder(
+        IEnumerable<(WriteTensor Tensor, ShardOutput Output)> outputs)
+    {
+        var files = _plan.Write.Merge.InputFiles.Where(f => f.Remote is { IsDownloaded: false }).Select((f, i) => (f, i))
+            .ToDictionary(f => f.f, f => f.i);
+        return files.Count == 0 ? outputs : outputs.Select(o => (Output: o, Input: o.Tensor.Tensor.Source.Inputs[0]))
+            .OrderBy(o => files.GetValueOrDefault(o.Input.File, -1)).ThenBy(o => o.Input.Offset).Select(o => o.Output);
     }
 
     private void Run(IProgress<MergeProgress>? progress)

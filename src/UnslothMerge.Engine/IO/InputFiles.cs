@@ -27,6 +27,12 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
             throw new ArgumentOutOfRangeException(nameof(start), start, $"{tensor.Name} has {tensor.Length} bytes.");
         }
 
+        if (tensor.File.Remote is { IsDownloaded: false } remote)
+        {
+            remote.Read(tensor.Offset + start, destination);
+            return;
+        }
+
         var file = Open(tensor.File);
         bool isWhole;
         try

@@ -1,13 +1,11 @@
-using UnslothMerge.Pickle;
+using System.IO.Enumeration;
 
 namespace UnslothMerge.Models;
 
 /// <summary>All tensors of a model directory, from one file or from shards, safetensors or PyTorch's, in the order in which they lie on
 /// disk.</summary>
-internal sealed partial class Checkpoint
+internal sealed class Checkpoint
 {
-    private static readonly (string Stem, string Extension)[] Weights = [("model", "safetensors"), ("pytorch_model", "bin")];
-
     private readonly Dictionary<string, StoredTensor> _byName;
 
     private Checkpoint(IEnumerable<StoredTensor> tensors)
@@ -21,41 +19,22 @@ internal sealed partial class Checkpoint
 
     public StoredTensor? Find(string name) => _byName.GetValueOrDefault(name);
 
-    /// <summary>Reads the headers of a model directory.</summary>
-    public static Checkpoint Open(string directory)
+    /// <summary>Reads the headers of a model directory, some of whose files may be on the Hub yet.</summary>
+    public static Checkpoint Open(string directory, RemoteFiles? remote = null)
     {
-        foreach (var (stem, extension) in Weights)
+        var files = new CheckpointFiles(directory, remote ?? RemoteFiles.None);
+        return WeightFiles.Choose(directory, files.Names) switch
         {
-            var single = Path.Combine(directory, $"{stem}.{extension}");
-            if (File.Exists(single))
-            {
-                return new Checkpoint(Read(single));
-            }
-
-            if (File.Exists($"{single}.index.json"))
-            {
-                return OpenShards(directory, $"{single}.index.json");
-            }
-
-            var names = Directory.EnumerateFiles(directory, $"{stem}*").Select(f => Path.GetFileName(f)!).ToList();
-            if (Variant(directory, names, stem, extension) is { } variant)
-            {
-                return variant;
-            }
-
-            if (names.Select(n => ShardName().Match(n)).FirstOrDefault(m => m.Success && m.Groups["stem"].Value == stem) is { } shard)
-            {
-                var count = int.Parse(shard.Groups["count"].Value, CultureInfo.InvariantCulture);
-                return new Checkpoint(ReadShards(directory,
-                    [.. Enumerable.Range(1, count).Select(i => $"{stem}-{i:d5}-of-{shard.Groups["count"].Value}.{extension}")]));
-            }
-        }
-
-        throw NoWeights(directory, "has neither model.safetensors nor pytorch_model.bin, in one file or in shards");
+            { Index: { } index } => OpenShards(files, index),
+            { Files: [var single] } => new Checkpoint(files.Read(single)),
+            { Files: var shards } => new Checkpoint(ReadShards(files, shards)),
+            null => throw NoWeights(
+                directory, files.Names, "has neither model.safetensors nor pytorch_model.bin, in one file or in shards"),
+        };
     }
 
     /// <summary>The error for a directory without weights or config: what it holds in their place, and what to do.</summary>
-    internal static MergeException NoWeights(string directory, string lacks)
+    internal static MergeException NoWeights(string directory, IEnumerable<string> names, string lacks)
     {
         if (GivenPath.WithoutSnapshot(directory) is { } repository)
         {
@@ -63,7 +42,7 @@ internal sealed partial class Checkpoint
                 MergeError.InvalidModel, $"'{directory}' {repository.Lacks}.", directory, repository.Advice);
         }
 
-        string? Found(string pattern) => Directory.EnumerateFiles(directory, pattern).Select(Path.GetFileName).Order().FirstOrDefault();
+        string? Found(string pattern) => names.Where(n => FileSystemName.MatchesSimpleExpression(pattern, n)).Order().FirstOrDefault();
         var (found, advice) = Found("adapter_config.json") is not null
             ? ("", $"This is an adapter{TrainedOn(directory)}. Pass the model that it was trained on as the base, and this directory as "
                 + "the adapter.")
@@ -85,49 +64,10 @@ internal sealed partial class Checkpoint
         JsonFile.Read(Path.Combine(adapter, "adapter_config.json"), MergeError.InvalidAdapter).String("base_model_name_or_path")
             is { Length: > 0 } name ? $", trained on '{name}'" : "";
 
-    private static IReadOnlyList<StoredTensor> Read(string path)
+    private static List<StoredTensor> ReadShards(CheckpointFiles files, IReadOnlyList<string> names)
     {
-        if (path.EndsWith(".safetensors", StringComparison.Ordinal))
-        {
-            return SafetensorsFile.Open(path).Tensors;
-        }
-
-        try
-        {
-            return [.. TorchFile.Open(path).OrderBy(t => t.Offset)];
-        }
-        catch (MergeException e)
-        {
-            throw new MergeException(MergeError.InvalidModel, e.Message, path, e.Advice, e);
-        }
-    }
-
-    // model.fp16.safetensors, or model.safetensors.index.fp16.json beside model.fp16-00001-of-00002.safetensors.
-    private static Checkpoint? Variant(string directory, List<string> names, string stem, string extension)
-    {
-        var pattern = $@"\A{stem}\.({extension}\.index\.(?<name>[\w-]+)\.json|(?<name>[\w-]+)(?<!-of-\d{{5}})\.{extension})\z";
-        var variants = names.Select(n => Regex.Match(n, pattern, RegexOptions.ExplicitCapture)).Where(m => m.Success)
-            .OrderBy(m => m.Groups["name"].Value, StringComparer.Ordinal).ToList();
-        return variants.Count switch
-        {
-            0 => null,
-            1 when Path.Combine(directory, variants[0].Value) is var path =>
-                path.EndsWith(".json", StringComparison.Ordinal) ? OpenShards(directory, path) : new Checkpoint(Read(path)),
-            _ => throw new MergeException(
-                MergeError.InvalidModel,
-                $"'{directory}' has no {stem}.{extension}, but several variants of it: "
-                + $"{string.Join(", ", variants.Select(v => v.Groups["name"].Value))}.",
-                directory,
-                "Keep one variant, or rename its files to those of a model without a variant."),
-        };
-    }
-
-    [GeneratedRegex(@"\A(?<stem>.+)-\d{5}-of-(?<count>\d{5})\.\w+\z", RegexOptions.ExplicitCapture)]
-    private static partial Regex ShardName();
-
-    private static List<StoredTensor> ReadShards(string directory, IReadOnlyList<string> names)
-    {
-        var missing = names.Where(n => !File.Exists(Path.Combine(directory, n))).ToList();
+        var directory = files.Directory;
+        var missing = names.Except(files.Names).ToList();
         if (missing.Count > 0)
         {
             throw new MergeException(
@@ -137,7 +77,7 @@ internal sealed partial class Checkpoint
                 "Download the missing shards.") { Details = missing };
         }
 
-        var tensors = names.SelectMany(n => Read(Path.Combine(directory, n))).ToList();
+        var tensors = names.SelectMany(files.Read).ToList();
         return tensors.GroupBy(t => t.Name, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is not { } twice
             ? tensors
             : throw new MergeException(
@@ -147,10 +87,11 @@ internal sealed partial class Checkpoint
                 "Download the model again.");
     }
 
-    private static Checkpoint OpenShards(string directory, string index)
+    private static Checkpoint OpenShards(CheckpointFiles files, string name)
     {
+        var index = Path.Combine(files.Directory, name);
         var map = ShardIndex.Read(index);
-        var tensors = ReadShards(directory, [.. map.Values.Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal)]);
+        var tensors = ReadShards(files, [.. map.Values.Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal)]);
         var shards = tensors.ToDictionary(t => t.Name, t => t.File.Name, StringComparer.Ordinal);
         var misplaced = map.Where(e => shards.GetValueOrDefault(e.Key) != e.Value).Select(e => $"{e.Key} (in {e.Value})").ToList();
         var more = misplaced.Count > 5 ? $" and {misplaced.Count - 5} more" : "";

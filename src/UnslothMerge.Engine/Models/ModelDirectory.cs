@@ -1,3 +1,4 @@
+using UnslothMerge.Hub.Cache;
 using UnslothMerge.Hub;
 
 namespace UnslothMerge.Models;
@@ -51,8 +52,8 @@ internal sealed class ModelDirectory
         }
     }
 
-    /// <summary>Reads the config and all headers of a model directory.</summary>
-    public static ModelDirectory Open(string path)
+    /// <summary>Reads the config and all headers of a model directory, some of whose files may be on the Hub yet.</summary>
+    public static ModelDirectory Open(string path, RemoteFiles? remote = null)
     {
         var full = HubCache.Resolve(System.IO.Path.GetFullPath(path));
         if (!Directory.Exists(full))
@@ -64,16 +65,17 @@ internal sealed class ModelDirectory
             }
 
             throw new MergeException(MergeError.PathNotFound, $"The model directory '{path}' does not exist.", path,
-                "Pass the local directory of a Hugging Face model (config.json and its safetensors files), or the name, org/name, of one " +
-                "in the local Hugging Face cache. Nothing is downloaded: `hf download org/name` does that.");
+                "Pass the local directory of a Hugging Face model (config.json and its safetensors files), or its name on the Hub, "
+                + "org/name.");
         }
 
         var config = System.IO.Path.Combine(full, "config.json");
         if (!File.Exists(config))
         {
-            throw Checkpoint.NoWeights(full, "is not a model: it has no config.json");
+            var names = new CheckpointFiles(full, remote ?? RemoteFiles.None).Names;
+            throw Checkpoint.NoWeights(full, names, "is not a model: it has no config.json");
         }
 
-        return new ModelDirectory(full, ModelConfig.Read(full), Checkpoint.Open(full));
+        return new ModelDirectory(full, ModelConfig.Read(full), Checkpoint.Open(full, remote));
     }
 }

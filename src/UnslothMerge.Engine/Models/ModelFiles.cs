@@ -84,6 +84,21 @@ internal static class ModelFiles
         return [.. Files(directory).Where(f => Matches(f, patterns) && !Matches(f, TokenizerPatterns) && !Matches(f, LeftBehindPatterns))];
     }
 
+    /// <summary>True for a file that a merge reads of a base or takes over from it, beside the weights and the modules of
+    /// sentence-transformers. The path is relative.</summary>
+    public static bool IsRead(string file) =>
+        Matches(file, ["config.json", CardText.FileName, "merge.json", AdapterPatterns[0], .. Quantization])
+        || ((Matches(file, CarriedPatterns) || IsOfTokenizer(file)) && !Matches(file, LeftBehindPatterns));
+
+    /// <summary>True for a file of a tokenizer or a processor.</summary>
+    public static bool IsOfTokenizer(string file) => Matches(file, TokenizerPatterns) || Matches(file, ProcessorPatterns);
+
+    /// <summary>The names of files that a reader asks a model for, whether or not it has them.</summary>
+    public static IEnumerable<string> AskedFor { get; } =
+        new[] { "config.json", "generation_config.json", "adapter_config.json", "model.safetensors" }
+            .Concat(TokenizerPatterns.Where(p => !p.Contains('*', StringComparison.Ordinal)))
+            .Concat(["chat_template.jinja", "preprocessor_config.json", "processor_config.json", "tokenizer.model"]).ToList();
+
     /// <summary>True if a directory holds a model (or an adapter): its config and weights.</summary>
     public static bool Is(string directory, bool isAdapter)
     {
@@ -101,8 +116,9 @@ internal static class ModelFiles
         return [.. Entries(directory).Where(f => !carried.Contains(f) && !Matches(f, patterns))];
     }
 
-    // The modules that sentence-transformers runs after the model, weights included; the model itself has the empty path.
-    private static IEnumerable<string> ModuleFolders(string directory)
+    /// <summary>The modules that sentence-transformers runs after the model, as patterns of their files, weights included; the model itself
+    /// has the empty path.</summary>
+    public static IEnumerable<string> ModuleFolders(string directory)
     {
         var modules = Path.Combine(directory, "modules.json");
         return File.Exists(modules)
@@ -133,8 +149,9 @@ internal static class ModelFiles
     private static bool IsFolder(ref FileSystemEntry entry) =>
         entry.IsDirectory && !entry.Attributes.HasFlag(FileAttributes.ReparsePoint);
 
-    // A pattern without a slash knows files at the top only; '*' at the end of one with a slash spans what lies below.
-    private static bool Matches(string file, string[] patterns) =>
+    /// <summary>True if one of the patterns knows a relative path. One without a slash knows files at the top only; '*' at the end of one
+    /// with a slash spans what lies below.</summary>
+    public static bool Matches(string file, string[] patterns) =>
         patterns.Any(p =>
             (p.Contains('/', StringComparison.Ordinal) || p == "*.py" || !file.Contains('/', StringComparison.Ordinal))
             && FileSystemName.MatchesSimpleExpression(p, file));

@@ -1,3 +1,4 @@
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.IO;
 
 namespace UnslothMerge.Planning;
@@ -35,7 +36,7 @@ internal sealed class ExecutionPlan
         _needs = needs;
         _limits = limits;
         (Workers, ResidentBytes, SharedBytes) = (workers, residentBytes, sharedBytes);
-        PeakHostBytes = limits.Baseline + RuntimeBytes + needs.HeaderBytes + residentBytes + sharedBytes
+        PeakHostBytes = limits.Baseline + RuntimeBytes + needs.HeaderBytes + residentBytes + sharedBytes + StreamBytes
             + (workers * ThreadBytes) + BufferBytes + (limits.Device?.HostBytes ?? 0);
     }
 
@@ -62,6 +63,12 @@ internal sealed class ExecutionPlan
 
     /// <summary>The most that tensors take which several targets share.</summary>
     public long SharedBytes { get; }
+
+    // The blocks of a base that is read from the Hub.
+    private long StreamBytes => Streamed.Count > 0 ? HubStream.MemoryBytes : 0;
+
+    private IReadOnlyList<(HubModel Model, IReadOnlyList<HubFile> Files)> Streamed =>
+        PendingDownloads.Of(Write.Merge.InputFiles, streamed: true);
 
     /// <summary>The stages.</summary>
     public ImmutableArray<MemoryStage> Stages => [.. StagesOf()];
@@ -158,6 +165,10 @@ internal sealed class ExecutionPlan
         var (host, device) = (_limits.Device?.HostBytes ?? 0, _limits.Device?.DeviceBytes ?? 0);
         yield return new MemoryStage("Merge", read, written, BufferBytes + host, device, written);
         yield return new MemoryStage("Copy", copied, copied, 0, 0, copied);
+        if (StreamBytes > 0)
+        {
+            yield return new MemoryStage("Stream", Streamed.Sum(s => s.Files.Sum(f => f.Length)), 0, StreamBytes, 0, 0);
+        }
     }
 
     /// <summary>What the plan must keep to.</summary>

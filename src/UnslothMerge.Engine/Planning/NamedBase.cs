@@ -50,7 +50,7 @@ internal sealed partial record NamedBase(bool NeedsWarning, string Text)
     private const string Precision =
         "The deltas were trained against the weights of the base that it names; those of its quantized and its 16-bit form differ by the "
         + "quantization's error, so the merged model is not exactly the one that was trained. If the other form is meant, give it as "
-        + "-Base: nothing is downloaded.";
+        + "-Base.";
 
     private static readonly HashSet<string> Trained =
         ["instruct", "it", "chat", "coder", "code", "math", "vl", "vision", "thinking", "reasoning", "distill", "guard", "omni", "audio"];

@@ -1,4 +1,5 @@
 using UnslothMerge.Adapters;
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
 
@@ -96,14 +97,15 @@ internal sealed record MergeRecipe(string File, string Base, IReadOnlyList<Recip
 
     /// <summary>Plans it.</summary>
     /// <param name="resolve">Gives the directory of a path that the recipe has at a place.</param>
-    public RecipePlan Plan(Func<string, string, string> resolve)
+    public RecipePlan Plan(Func<string, HubUse, FetchedModel> resolve)
     {
         RecipePlan? result = null;
         foreach (var merge in Merges)
         {
-            var steps = merge.Adapters.Select(a => new AdapterStep(AdapterDirectory.Open(resolve(a.Path, "adapters")), a.Weight)).ToList();
+            var steps = merge.Adapters.Select(a => (a.Weight, Found: resolve(a.Path, HubUse.Adapter)))
+                .Select(a => new AdapterStep(AdapterDirectory.Open(a.Found.Directory), a.Weight)).ToList();
             var plan = result is null
-                ? MergePlanner.Plan(ModelDirectory.Open(resolve(Base, BaseKey)), steps, merge.Options)
+                ? MergePlanner.Plan(Opened(resolve(Base, HubUse.Base)), steps, merge.Options)
                 : MergePlanner.Extend(result.Plan, result.Strengths, steps, merge.Options);
             RequireUse(merge.Strength, plan);
             result = new RecipePlan(plan, StrengthRules.Apply(merge.Strength, plan));
@@ -111,6 +113,8 @@ internal sealed record MergeRecipe(string File, string Base, IReadOnlyList<Recip
 
         return result!;
     }
+
+    private static ModelDirectory Opened(FetchedModel model) => ModelDirectory.Open(model.Directory, model.Remote);
 
     // A rule about nothing is a slip that would save another model than the one that is meant.
     private void RequireUse(IReadOnlyList<StrengthRule> rules, MergePlan plan)

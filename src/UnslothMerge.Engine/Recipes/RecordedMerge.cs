@@ -1,5 +1,6 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Formats;
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
 
@@ -26,7 +27,7 @@ internal static class RecordedMerge
         var @base = search.Find(json, d => IsBase(d, json)) ?? throw NotFound(search, file, "base", json);
         var adapters = (record["adapters"] as JsonArray ?? []).OfType<JsonObject>()
             .Select(a => (Json: a, Path: search.Find(a, d => IsAdapter(d, a)) ?? throw NotFound(search, file, "adapter", a))).ToList();
-        var planned = new MergeRecipe(file, @base, Merges(record, adapters, file)).Plan((path, _) => path);
+        var planned = new MergeRecipe(file, @base, Merges(record, adapters, file)).Plan((path, _) => FetchedModel.Local(path));
         if (record["options"] is not JsonObject options || options.Bool("partial") != true)
         {
             return (planned.Plan, [.. planned.Tensors]);

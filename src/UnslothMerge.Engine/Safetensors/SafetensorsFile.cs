@@ -25,40 +25,54 @@ internal sealed class SafetensorsFile
     {
         try
         {
-            var file = StoredFile.Of(path);
             using var handle = RegularFile.Open(path);
-
-            Span<byte> prefix = stackalloc byte[8];
-            if (file.Length < 8 || !handle.ReadFully(prefix, 0))
-            {
-                throw new SafetensorsException(
-                    SafetensorsError.HeaderTooSmall, path,
-                    $"it {(file.Length == 0 ? "is empty" : $"has {file.Length} bytes")}, the length of the header alone takes 8 bytes.");
-            }
-
-            var length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
-            if (length > Limits.HeaderBytes)
-            {
-                throw FailedDownload.Find(path, MergeError.InvalidSafetensors) ?? new SafetensorsException(
-                    SafetensorsError.HeaderTooLarge, path, $"its header claims {length} bytes, the format allows {Limits.HeaderBytes}.");
-            }
-
-            if ((long)length + 8 > file.Length)
-            {
-                throw new SafetensorsException(
-                    SafetensorsError.InvalidHeaderLength, path, $"its header claims {length} bytes, the file has {file.Length}.");
-            }
-
-            var json = new byte[length];
-            return handle.ReadFully(json, 8)
-                ? Parse(json, file)
-                : throw new SafetensorsException(SafetensorsError.InvalidHeaderLength, path, "the file ends inside its header.");
+            return Read(StoredFile.Of(path), (offset, bytes) => handle.ReadFully(bytes, offset));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new MergeException(MergeError.InvalidModel, $"'{path}' cannot be read: {e.Message}", path, inner: e);
         }
     }
+
+    /// <summary>Reads and checks the header of a file that is on the Hub yet.</summary>
+    public static SafetensorsFile Open(RemoteFile file) => Read(StoredFile.Of(file), (offset, bytes) =>
+    {
+        file.Read(offset, bytes);
+        return true;
+    });
+
+    private static SafetensorsFile Read(StoredFile file, ReadBytes read)
+    {
+        var path = file.Path;
+        Span<byte> prefix = stackalloc byte[8];
+        if (file.Length < 8 || !read(0, prefix))
+        {
+            throw new SafetensorsException(
+                SafetensorsError.HeaderTooSmall, path,
+                $"it {(file.Length == 0 ? "is empty" : $"has {file.Length} bytes")}, the length of the header alone takes 8 bytes.");
+        }
+
+        var length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
+        if (length > Limits.HeaderBytes)
+        {
+            throw (file.Remote is null ? FailedDownload.Find(path, MergeError.InvalidSafetensors) : null) ?? new SafetensorsException(
+                SafetensorsError.HeaderTooLarge, path, $"its header claims {length} bytes, the format allows {Limits.HeaderBytes}.");
+        }
+
+        if ((long)length + 8 > file.Length)
+        {
+            throw new SafetensorsException(
+                SafetensorsError.InvalidHeaderLength, path, $"its header claims {length} bytes, the file has {file.Length}.");
+        }
+
+        var json = new byte[length];
+        return read(8, json)
+            ? Parse(json, file)
+            : throw new SafetensorsException(SafetensorsError.InvalidHeaderLength, path, "the file ends inside its header.");
+    }
+
+    // False if the file ends before.
+    private delegate bool ReadBytes(long offset, Span<byte> bytes);
 
     private static SafetensorsFile Parse(byte[] json, StoredFile file)
     {

@@ -17,6 +17,9 @@ internal sealed record StoredTensor(string Name, TensorType Type, IReadOnlyList<
 /// <summary>A file at the time its header was read; it must not have changed when its tensors are read.</summary>
 internal sealed record StoredFile(string Path, FileStatus Status)
 {
+    /// <summary>Reads it while it does not lie on this disk; null for a file that always did.</summary>
+    public RemoteFile? Remote { get; private init; }
+
     public long Length => Status.Length;
 
     public string Name => System.IO.Path.GetFileName(Path);
@@ -25,6 +28,10 @@ internal sealed record StoredFile(string Path, FileStatus Status)
     public static StoredFile Of(string path) =>
         new(System.IO.Path.GetFullPath(path), FileStatus.Of(path) ?? throw new FileNotFoundException($"Could not find file '{path}'."));
 
+    /// <summary>A file that is on the Hub yet.</summary>
+    public static StoredFile Of(RemoteFile remote) =>
+        new(remote.Path, new FileStatus(FileKind.Regular, remote.Length, default, default, 0, 0)) { Remote = remote };
+
     /// <summary>True if nobody wrote to the file, replaced it, or took it away since.</summary>
-    public bool IsUnchanged => FileStatus.Of(Path) == Status;
+    public bool IsUnchanged => Remote?.IsUnchanged ?? FileStatus.Of(Path) == Status;
 }

@@ -73,7 +73,7 @@ internal static class AdapterSaver
         }
 
         CarriedFiles.RequireReadable(files);
-        DiskSpace.Require(bytes, destination);
+        destination.RequireRoom(bytes);
         using var staging = StagingDirectory.Create(destination, disk);
         staging.Clear();
         if (layout is not null)

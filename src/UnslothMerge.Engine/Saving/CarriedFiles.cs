@@ -1,4 +1,5 @@
 using UnslothMerge.Files;
+using UnslothMerge.Hub.Cache;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
 

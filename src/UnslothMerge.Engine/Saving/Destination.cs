@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
 
@@ -76,6 +77,20 @@ internal sealed class Destination
         }
 
         return destination;
+    }
+
+    /// <summary>Refuses a save for which there is no room. The old model stays until the new one is complete, so its space does not
+    /// count.</summary>
+    public void RequireRoom(long bytes)
+    {
+        if (DiskSpace.At(Path) is { } free && free < bytes)
+        {
+            throw new MergeException(
+                MergeError.DiskFull,
+                $"The model needs {ByteSize.Text(bytes)}, but only {ByteSize.Text(free)} are free at '{Given}'.",
+                Given,
+                "Free some space, or choose a -Destination on another disk.");
+        }
     }
 
     /// <summary>The error of a save that the system did not let finish.</summary>

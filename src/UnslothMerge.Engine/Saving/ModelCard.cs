@@ -1,4 +1,5 @@
 using UnslothMerge.Adapters.Combining;
+using UnslothMerge.Hub.Cache;
 using UnslothMerge.Hub;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;

@@ -1,5 +1,6 @@
 using UnslothMerge.Execution;
 using UnslothMerge.Files;
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
 
@@ -24,8 +25,9 @@ internal static class ModelSaver
             cancellation = stop.Token;
             var finished = save.Begin(cancellation);
             var plan = options.Plan.Write;
-            DiskSpace.Require(plan.Bytes - finished.Sum(s => s.Bytes) + DeltaSurvival.BytesFor(plan), destination);
+            destination.RequireRoom(plan.Bytes - finished.Sum(s => s.Bytes) + DeltaSurvival.BytesFor(plan));
             var hashed = options.Verify ? KnownHashes.Compare(plan.Merge.InputFiles, options.Note, stop.Token) : Task.CompletedTask;
+            using var stream = HubStream.Open(plan.Merge.InputFiles, cancellation);
             var shards = WriteShards(staging.Path, options, finished, save.Finished, progress, cancellation);
             extras.Write(staging.Path, options.Disk);
             WriteIndex(plan, shards, staging.Path, options.Disk);
@@ -36,6 +38,7 @@ internal static class ModelSaver
             }
 
             hashed.GetAwaiter().GetResult();
+            stream?.Complete();
             cancellation.ThrowIfCancellationRequested();
             InputFiles.RequireUnchanged(plan.Merge.InputFiles);
             staging.Land(options.Sync);

@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using System.Collections.Concurrent;
 using UnslothMerge.Devices;
 using UnslothMerge.IO;

@@ -1,4 +1,5 @@
 using UnslothMerge.Adapters;
+using UnslothMerge.Hub.Fetching;
 
 namespace UnslothMerge.PowerShell.Commands;
 
@@ -19,14 +20,15 @@ public sealed class GetLoraAdapterCommand : PathCommand
     {
         if (Base is not null)
         {
-            var path = ResolveOne(Base, nameof(Base));
-            _base = Engine(() => ModelDirectory.Open(path));
+            _base = Open(ResolveOne(Base, nameof(Base), HubUse.Base));
         }
     }
 
-    private protected override IEnumerable<object> Look(string path)
+    private protected override HubUse Use => HubUse.Adapter;
+
+    private protected override IEnumerable<object> Look(FetchedModel model)
     {
-        var adapter = AdapterDirectory.Open(path);
+        var adapter = AdapterDirectory.Open(model.Directory);
         return [new LoraAdapter(adapter, _base is null ? null : MergePlanner.Plan(_base, [new AdapterStep(adapter, 1)]))];
     }
 }

@@ -1,3 +1,6 @@
+using System.Security;
+using UnslothMerge.Files;
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.IO;
 using UnslothMerge.Saving;
 
@@ -15,14 +18,14 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     private readonly MergeInput _input = new();
     private readonly PipedAdapters _piped = new();
 
-    /// <summary>The directory of the base model.</summary>
+    /// <summary>The directory of the base model, or its name on the Hub.</summary>
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
     [SupportsWildcards]
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Base { get; set; } = "";
 
-    /// <summary>The directories of the adapters; several from the pipeline form one merge.</summary>
+    /// <summary>The directories of the adapters, or their names on the Hub; several from the pipeline form one merge.</summary>
     [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
     [Alias("Path", "PSPath")]
@@ -48,6 +51,30 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     [ArgumentCompleter(typeof(FolderCompleter))]
     public string Destination { get; set; } = ".";
 
+    /// <summary>The revision of the model on the Hub, if only one has none in its name: a branch, a tag, a commit, or refs/pr/1.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? Revision { get; set; }
+
+    /// <summary>The folder of the adapter in its repository on the Hub, such as checkpoint-500.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? Subfolder { get; set; }
+
+    /// <summary>Reads the weights of a base on the Hub while they are merged, and keeps nothing of them, as when the disk of the cache
+    /// has no room.</summary>
+    [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
+    public SwitchParameter Stream { get; set; }
+
+    /// <summary>Asks nothing of the Hub: models that are named must be in the cache. HF_HUB_OFFLINE does the same.</summary>
+    [Parameter]
+    public SwitchParameter Offline { get; set; }
+
+    /// <summary>An access token of the Hub; by default that of HF_TOKEN or of hf auth login.</summary>
+    [Parameter]
+    [PSDefaultValue(Help = "That of HF_TOKEN or of hf auth login")]
+    public SecureString? Token { get; set; }
+
     protected override void BeginProcessing()
     {
         base.BeginProcessing();
@@ -58,6 +85,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
                 "Give a base and its adapter: Get-MergeMemoryPlan ./base ./adapter, or pipe the output of Merge-LoraModel here.");
         }
 
+        Hub = new HubOptions { Offline = Offline, Token = Token, Revision = Revision, Subfolder = Subfolder };
         _piped.Begin(MyInvocation, nameof(Base), nameof(Adapter), nameof(Weight));
     }
 
@@ -94,10 +122,11 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
 
     private void Plan(IReadOnlyList<string> given, double[]? weights)
     {
-        var path = ResolveOne(Base, nameof(Base));
-        var adapters = ResolveSome(given, nameof(Adapter));
         var clock = Stopwatch.StartNew();
-        var merge = Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), MergeInput.Steps(adapters, weights)));
+        var (name, names) = Engine(() => Hub.Complete(Base, given));
+        var model = Open(ResolveBase(name!, Stream));
+        var adapters = ResolveSome(names, nameof(Adapter), HubUse.Adapter);
+        var merge = Engine(() => MergePlanner.Plan(model, MergeInput.Steps(adapters, weights)));
         var planning = clock.Elapsed;
         Report(merge);
         Emit(merge, merge.Tensors, planning);
@@ -106,6 +135,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     private void Emit(MergePlan merge, IReadOnlyList<LogicalTensor> tensors, TimeSpan planning)
     {
         var clock = Stopwatch.StartNew();
+        _ = PendingDownloads.StreamWithoutRoom(merge.InputFiles);
         var destination = Unresolved(Destination, nameof(Destination));
 
         // The method lora copies the adapter's files and touches no tensor of the model.
@@ -117,6 +147,8 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
             var memory = ExecutionPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
             planning += clock.Elapsed;
             var (speed, obstacle) = Probe(destination, merge);
+            var download = PendingDownloads.Of(merge.InputFiles).SelectMany(d => d.Files).ToList();
+            var remote = download.Concat(PendingDownloads.Of(merge.InputFiles, streamed: true).SelectMany(d => d.Files)).ToList();
             return new MergeMemoryPlan(
                 merge, memory, copied, DiskSpace.At(destination), DiskSpace.At(Options.TemporaryLocation),
                 speed?.Estimate(memory, device?.Plan) + planning, obstacle)
@@ -126,6 +158,8 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
                 Tensors = [.. tensors.Select(t => merge.Tensors[t.Ordinal])],
                 Strengths = _input.Strengths,
                 Planned = Planned,
+                DownloadBytes = download.Sum(f => f.Length),
+                DownloadTime = PendingDownloads.Estimate(remote, Stop),
             };
         }));
     }

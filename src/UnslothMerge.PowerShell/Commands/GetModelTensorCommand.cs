@@ -1,4 +1,5 @@
 using UnslothMerge.Formats;
+using UnslothMerge.Hub.Fetching;
 
 namespace UnslothMerge.PowerShell.Commands;
 
@@ -14,9 +15,11 @@ public sealed class GetModelTensorCommand : PathCommand
     [ArgumentCompleter(typeof(TensorNameCompleter))]
     public string[]? Name { get; set; }
 
-    private protected override IEnumerable<object> Look(string path)
+    private protected override HubUse Use => HubUse.Base;
+
+    private protected override IEnumerable<object> Look(FetchedModel model)
     {
-        var tensors = StoredFormats.Read(ModelDirectory.Open(path)).Select(t => new ModelTensor(t)).ToList();
+        var tensors = StoredFormats.Read(ModelDirectory.Open(model.Directory, model.Remote)).Select(t => new ModelTensor(t)).ToList();
         if (Name is null)
         {
             return tensors;
@@ -26,7 +29,7 @@ public sealed class GetModelTensorCommand : PathCommand
         foreach (var name in plain.Where(n => !tensors.Exists(t => t.Name.Equals(n, StringComparison.OrdinalIgnoreCase))))
         {
             WriteError(ErrorRecords.From(new MergeException(
-                MergeError.TensorNotFound, $"'{path}' has no tensor '{name}'.", name,
+                MergeError.TensorNotFound, $"'{model.Directory}' has no tensor '{name}'.", name,
                     "Use wildcards, such as *q_proj*, or press Tab after -Name."))!);
         }
 

@@ -1,4 +1,6 @@
 using System.Collections;
+using System.Security;
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Recipes;
 using UnslothMerge.Simd;
 
@@ -23,15 +25,15 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     private readonly MergeInput _input = new();
     private readonly PipedAdapters _piped = new();
 
-    /// <summary>The directory of the base model.</summary>
+    /// <summary>The directory of the base model, or its name on the Hub: org/name, org/name@revision, or the address of its page.</summary>
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
     [SupportsWildcards]
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Base { get; set; } = "";
 
-    /// <summary>The directories of the adapters; several from the pipeline form one merge. Without adapters the base is only
-    /// converted.</summary>
+    /// <summary>The directories of the adapters, or their names on the Hub: org/name, org/name/checkpoint-500@revision; several from the
+    /// pipeline form one merge. Without adapters the base is only converted.</summary>
     [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [Parameter(ParameterSetName = PipelineSet)]
     [ValidateNotNull]
@@ -90,9 +92,34 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     [Parameter(ParameterSetName = PlanSet)]
     public SwitchParameter Force { get; set; }
 
+    /// <summary>The revision of the model on the Hub, if only one has none in its name: a branch, a tag, a commit, or refs/pr/1.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? Revision { get; set; }
+
+    /// <summary>The folder of the adapter in its repository on the Hub, such as checkpoint-500.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? Subfolder { get; set; }
+
+    /// <summary>Reads the weights of a base on the Hub while they are merged, and keeps nothing of them, as when the disk of the cache
+    /// has no room.</summary>
+    [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
+    public SwitchParameter Stream { get; set; }
+
+    /// <summary>Asks nothing of the Hub: models that are named must be in the cache. HF_HUB_OFFLINE does the same.</summary>
+    [Parameter]
+    public SwitchParameter Offline { get; set; }
+
+    /// <summary>An access token of the Hub; by default that of HF_TOKEN or of hf auth login.</summary>
+    [Parameter]
+    [PSDefaultValue(Help = "That of HF_TOKEN or of hf auth login")]
+    public SecureString? Token { get; set; }
+
     protected override void BeginProcessing()
     {
         base.BeginProcessing();
+        Hub = new HubOptions { Offline = Offline, Token = Token, Revision = Revision, Subfolder = Subfolder };
         if (ParameterSetName == RecipeSet && DeltaParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
         {
             Refuse(parameter, $"-{parameter} belongs in the recipe.", $"Write it there as {RecipeOutput.Snake(parameter)}.");
@@ -161,22 +188,28 @@ public sealed class MergeLoraModelCommand : DeltaCommand
             Merge(_piped.Adapters, _piped.Weights ?? Weight);
         }
 
-        if (_input.Plan is { } plan)
+        if (_input.Plan is { } plan && Unless(() => Steps(Named(Adapter!).Adapters, Weight)) is { } steps)
         {
             // What was filtered out before stays out; what the new adapters add is new.
             var left = plan.Tensors.Select(t => t.Name).Except(_input.Tensors.Select(t => t.Name)).ToHashSet(StringComparer.Ordinal);
-            var extended = Engine(() => MergePlanner.Extend(plan, _input.Strengths, Steps(Adapter!, Weight), Options));
+            var extended = Engine(() => MergePlanner.Extend(plan, _input.Strengths, steps, Options));
             Report(extended, plan.Warnings.Length);
             Emit(extended, extended.Tensors.Where(t => !left.Contains(t.Name)));
         }
     }
 
-    private void Merge(IReadOnlyList<string> adapters, double[]? weights)
+    // What base and adapters would download is shown of both before the command gives up.
+    private void Merge(IReadOnlyList<string> given, double[]? weights)
     {
-        var path = ResolveOne(Base, nameof(Base));
-        var plan = Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), Steps(adapters, weights), Options));
-        Report(plan);
-        Emit(plan, plan.Tensors);
+        var (name, adapters) = Named(given);
+        var model = Unless(() => Open(ResolveBase(name!, Stream)));
+        var steps = Unless(() => Steps(adapters, weights));
+        if (model is not null && steps is not null)
+        {
+            var plan = Engine(() => MergePlanner.Plan(model, steps, Options));
+            Report(plan);
+            Emit(plan, plan.Tensors);
+        }
     }
 
     // Options that shape the deltas are no part of such a plan: with them, the same adapters are planned anew.
@@ -198,24 +231,54 @@ public sealed class MergeLoraModelCommand : DeltaCommand
 
     private void RunRecipe()
     {
-        var file = ResolveOne(Recipe, nameof(Recipe));
+        var file = ResolveOne(Recipe, nameof(Recipe), HubUse.Whole).Directory;
         var recipe = Engine(() => MergeRecipe.Read(file));
-        var output = recipe.Output is null ? null : Engine(() => RecipeOutput.Parameters(recipe, this, p => InRecipe(file, p)));
-        var planned = Engine(() => recipe.Plan((path, _) => InRecipe(file, path)));
-        Report(planned.Plan);
-        Emit(planned.Plan, planned.Plan.Tensors, planned.Strengths, save: output);
+        var output = recipe.Output is null ? null
+            : Engine(() => RecipeOutput.Parameters(recipe, this, p => InRecipe(file, p, HubUse.Tokenizer).Directory));
+        if (Unless(() => Engine(() => recipe.Plan((path, use) => InRecipe(file, path, use)))) is { } planned)
+        {
+            Report(planned.Plan);
+            Emit(planned.Plan, planned.Plan.Tensors, planned.Strengths, save: output);
+        }
     }
 
-    // Beside the recipe, unless only the Hub's cache has it.
-    private string InRecipe(string file, string path)
+    // Beside the recipe, unless it is a name on the Hub.
+    private FetchedModel InRecipe(string file, string path, HubUse use)
     {
+        if (path.Contains("://", StringComparison.Ordinal))
+        {
+            return FromHub(path, use) ?? FetchedModel.Local(path);
+        }
+
         var isRelative = !Path.IsPathRooted(path) && !path.StartsWith('~') && !SessionState.Path.IsPSAbsolute(path, out _);
         var given = isRelative ? Path.Combine(Path.GetDirectoryName(file)!, path) : Unresolved(path, nameof(Recipe));
-        return isRelative && !Path.Exists(given) && HubCache.Find(path) is { } snapshot ? snapshot : Path.GetFullPath(given);
+        return (isRelative && !Path.Exists(given) ? FromHub(path, use) : null) ?? FetchedModel.Local(Path.GetFullPath(given));
     }
 
-    private IReadOnlyList<AdapterStep> Steps(IReadOnlyList<string> adapters, double[]? weights) =>
-        MergeInput.Steps(ResolveSome(adapters, nameof(Adapter)), weights);
+    private protected override bool MayDownload(MissingFiles missing) => ShouldProcess(
+        DownloadText.Text(missing), $"{DownloadText.Summary(missing)}, from '{missing.Model.Reference}'?", "Merge-LoraModel");
+
+    private static T? Unless<T>(Func<T> find)
+        where T : class
+    {
+        try
+        {
+            return find();
+        }
+        catch (DownloadDeclinedException)
+        {
+            return null;
+        }
+    }
+
+    private (string? Base, IReadOnlyList<string> Adapters) Named(IReadOnlyList<string> adapters) =>
+        Engine(() => Hub.Complete(ParameterSetName == BaseSet ? Base : null, adapters));
+
+    private IReadOnlyList<AdapterStep> Steps(IReadOnlyList<string> adapters, double[]? weights)
+    {
+        var found = ResolveSome(adapters, nameof(Adapter), HubUse.Adapter);
+        return Engine(() => MergeInput.Steps(found, weights));
+    }
 
     // Saves the tensors, if it is said where; else emits them, with what is said of the output.
     private void Emit(

@@ -1,5 +1,6 @@
 using System.Security;
 using UnslothMerge.Execution;
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Hub.Publishing;
 using UnslothMerge.Saving;
 
@@ -147,7 +148,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             PushToHub, nameof(PushToHub), Revision, CreatePullRequest, Private, CommitMessage, CommitDescription));
         using var scratch = Destination is null ? new Scratch(Options.TemporaryLocation, hubTarget!.Repository) : null;
         var path = scratch?.Path ?? Unresolved(Destination!, nameof(Destination));
-        var directory = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer));
+        var directory = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer), HubUse.Tokenizer).Directory;
         var extras = new ExtrasOptions { Tokenizer = directory, Tags = Tag, Datasets = Dataset };
         var inputs = plan.Steps.Select(s => ("adapter", s.Adapter.Path)).Prepend(("base", plan.Base.Path));
         if (extras.Tokenizer is { } tokenizer)
@@ -214,6 +215,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
     {
         var tensors = Engine(() => _input.Select(AllowPartial, PushToHub is null ? target.Given : PushToHub));
         var write = Engine(() => WritePlan.Create(plan, tensors, Options.Write with { Variant = Variant }));
+        StreamWithoutRoom(plan);
         var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
         using var device = OpenDevice(write);
         var memory = ExecutionPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
@@ -224,6 +226,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             return;
         }
 
+        Engine(() => Download(plan));
         WriteVerbose(Decision(write));
         if (write.Layers is { } layers)
         {

@@ -1,3 +1,4 @@
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Recipes;
 using UnslothMerge.Verification;
 
@@ -78,7 +79,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
         }
 
         // Every shard of a model leads to the same directory.
-        foreach (var path in ResolveSome(Path, nameof(Path)))
+        foreach (var path in ResolveSome(Path, nameof(Path), HubUse.Whole).Select(f => f.Directory))
         {
             var directory = File.Exists(path) ? System.IO.Path.GetDirectoryName(path)! : path;
             if (!_models.Contains(directory))
@@ -100,6 +101,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
                 () =>
                 {
                     var (plan, tensors) = merge ?? FromRecord(model);
+                    Download(plan);
                     return Test(plan, tensors, model);
                 },
                 out var checks);
@@ -122,11 +124,15 @@ public sealed class TestMergedModelCommand : DeltaCommand
             $"Testing {(Full ? "every element" : "samples")} of {tensors.Count} tensors of '{model}' against '{plan.Base.Path}' and "
             + $"{Amount.Text(plan.Steps.Length, "adapter")}.");
         var progress = new MergeProgressRecord(WriteProgress, $"Testing {model}", [], TimeProvider.System);
-        var tokenizer = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer));
+        var tokenizer = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer), HubUse.Tokenizer).Directory;
         var options = new VerificationOptions(Full, ThrottleLimit) { Tokenizer = tokenizer };
         try
         {
-            return [.. ModelVerifier.Verify(plan, tensors, model, options, progress, Stop).Select(r => new ModelCheck(r, model))];
+            using var stream = HubStream.Open(plan.InputFiles, Stop);
+            var results = ModelVerifier.Verify(plan, tensors, model, options, progress, Stop);
+            List<ModelCheck> checks = [.. results.Select(r => new ModelCheck(r, model))];
+            stream?.Complete();
+            return checks;
         }
         finally
         {
@@ -162,9 +168,9 @@ public sealed class TestMergedModelCommand : DeltaCommand
 
     private (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors) FromBase()
     {
-        var path = ResolveOne(Base, nameof(Base));
-        var adapters = ResolveSome(Adapter ?? [], nameof(Adapter));
-        var plan = Engine(() => MergePlanner.Plan(ModelDirectory.Open(path), MergeInput.Steps(adapters, Weight), Options));
+        var model = Open(ResolveOne(Base, nameof(Base), HubUse.Base));
+        var adapters = ResolveSome(Adapter ?? [], nameof(Adapter), HubUse.Adapter);
+        var plan = Engine(() => MergePlanner.Plan(model, MergeInput.Steps(adapters, Weight), Options));
         return (plan, plan.Tensors);
     }
 }

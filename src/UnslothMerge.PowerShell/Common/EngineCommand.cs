@@ -1,4 +1,5 @@
 using Microsoft.PowerShell.Commands;
+using UnslothMerge.Hub.Fetching;
 
 namespace UnslothMerge.PowerShell.Common;
 
@@ -70,16 +71,16 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
     /// <summary>The path of something that may not exist yet.</summary>
     private protected string Unresolved(string path, string parameter) => Engine(() => FileSystemPath(path, parameter));
 
-    /// <summary>Resolves a path to exactly one.</summary>
-    private protected string ResolveOne(string path, string parameter)
+    /// <summary>Resolves a path, or a name of the Hub, to exactly one directory.</summary>
+    private protected FetchedModel ResolveOne(string path, string parameter, HubUse use)
     {
-        var found = ResolveSome([path], parameter);
+        var found = ResolveSome([path], parameter, use);
         if (found.Count > 1)
         {
             Refuse(
                 parameter,
-                $"'{path}' matches {found.Count} paths ({string.Join(", ", found.Take(3))}{(found.Count > 3 ? ", …" : "")}), but only one "
-                + "can be used.",
+                $"'{path}' matches {found.Count} paths ({string.Join(", ", found.Take(3).Select(f => f.Directory))}"
+                + $"{(found.Count > 3 ? ", …" : "")}), but only one can be used.",
                 $"Give -{parameter} without wildcards.");
         }
 
@@ -87,12 +88,12 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
     }
 
     /// <summary>Resolves several paths; each must match at least one, so that nothing is left out silently.</summary>
-    private protected IReadOnlyList<string> ResolveSome(IEnumerable<string> paths, string parameter) => Engine(() =>
+    private protected IReadOnlyList<FetchedModel> ResolveSome(IEnumerable<string> paths, string parameter, HubUse use) => Engine(() =>
     {
-        var all = new List<string>();
+        var all = new List<FetchedModel>();
         foreach (var path in paths)
         {
-            var found = Resolve(path, parameter);
+            var found = Resolve(path, parameter, use);
             if (found.Count == 0)
             {
                 throw new MergeException(
@@ -105,34 +106,25 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
         return all;
     });
 
-    /// <summary>Resolves a path: to itself if it exists, else to the matches of its wildcards.</summary>
+    /// <summary>Resolves a path: to itself if it exists, else to the matches of its wildcards, else as a name of the Hub.</summary>
     /// <remarks>To be called inside <see cref="Engine{T}"/> or <see cref="TryEngine"/>.</remarks>
-    private protected IReadOnlyList<string> Resolve(string path, string parameter, bool literal = false)
+    private protected IReadOnlyList<FetchedModel> Resolve(string path, string parameter, HubUse use, bool literal = false)
     {
-        var itself = FileSystemPath(path, parameter);
-        if (literal || Path.Exists(itself))
+        // An address is no path of any provider.
+        var isAddress = path.Contains("://", StringComparison.Ordinal);
+        var itself = isAddress ? path : FileSystemPath(path, parameter);
+        if (literal || (!isAddress && Path.Exists(itself)))
         {
-            return [itself];
+            return [FetchedModel.Local(itself)];
         }
 
         if (!WildcardPattern.ContainsWildcardCharacters(path))
         {
-            return [InCache(path) ?? itself];
+            return [FromHub(path, use) ?? FetchedModel.Local(itself)];
         }
 
-        return [.. SessionState.Path.GetResolvedProviderPathFromPSPath(path, out _).Order(StringComparer.Ordinal)];
-    }
-
-    // org/name means what the Hub's own tools have downloaded, unless there is such a folder.
-    private string? InCache(string path)
-    {
-        var snapshot = HubCache.Find(path);
-        if (snapshot is not null)
-        {
-            WriteVerbose($"'{path}' is not a directory here; using the local Hugging Face cache: {snapshot}");
-        }
-
-        return snapshot;
+        var matches = SessionState.Path.GetResolvedProviderPathFromPSPath(path, out _);
+        return [.. matches.Order(StringComparer.Ordinal).Select(FetchedModel.Local)];
     }
 
     private string FileSystemPath(string path, string parameter)

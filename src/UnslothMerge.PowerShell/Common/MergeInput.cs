@@ -1,4 +1,5 @@
 using UnslothMerge.Adapters;
+using UnslothMerge.Hub.Fetching;
 
 namespace UnslothMerge.PowerShell.Common;
 
@@ -77,9 +78,9 @@ internal sealed class MergeInput
     }
 
     /// <summary>The adapters with their weights: none (all 1), or one for each.</summary>
-    public static IReadOnlyList<AdapterStep> Steps(IReadOnlyList<string> adapters, double[]? weights) =>
+    public static IReadOnlyList<AdapterStep> Steps(IReadOnlyList<FetchedModel> adapters, double[]? weights) =>
         weights is null || weights.Length == adapters.Count
-            ? [.. adapters.Select((a, i) => new AdapterStep(AdapterDirectory.Open(a), weights?[i] ?? 1))]
+            ? [.. adapters.Select((a, i) => new AdapterStep(AdapterDirectory.Open(a.Directory), weights?[i] ?? 1))]
             : throw new MergeException(
                 MergeError.InvalidOption,
                 $"There {(adapters.Count == 1 ? "is" : "are")} {Amount.Text(adapters.Count, "adapter")}, but "

@@ -1,3 +1,5 @@
+using UnslothMerge.Hub.Fetching;
+
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>The base of commands that read several directories: an error in one does not stop the others.</summary>
@@ -26,7 +28,7 @@ public abstract class PathCommand : EngineCommand
         var literal = ParameterSetName == LiteralPathSet;
         foreach (var path in literal ? LiteralPath : Path)
         {
-            if (!TryEngine(() => Resolve(path, ParameterSetName, literal), out var directories))
+            if (!TryEngine(() => Resolve(path, ParameterSetName, Use, literal), out var directories))
             {
                 continue;
             }
@@ -41,6 +43,9 @@ public abstract class PathCommand : EngineCommand
         }
     }
 
+    /// <summary>What a model on the Hub is looked at as.</summary>
+    private protected abstract HubUse Use { get; }
+
     /// <summary>Reads one directory.</summary>
-    private protected abstract IEnumerable<object> Look(string path);
+    private protected abstract IEnumerable<object> Look(FetchedModel model);
 }

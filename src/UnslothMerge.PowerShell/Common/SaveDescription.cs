@@ -10,6 +10,9 @@ internal sealed record DescribedFile(string Name, long? Bytes, string What);
 /// model stay in 16 bits, one a line.</summary>
 internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFile> Files, IReadOnlyList<string> Reasons)
 {
+    /// <summary>What is downloaded before.</summary>
+    private string Downloads { get; init; } = "";
+
     /// <summary>Describes a model.</summary>
     public static SaveDescription OfModel(WritePlan plan, SaveMethod method, ModelExtras extras)
     {
@@ -31,7 +34,10 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
             + $"({tensors.Count(t => t.Tensor.IsChanged)} changed), {ByteSize.Text(plan.Bytes)}, {quantized}config.json, "
             + $"{Amount.Text(extras.Copied.Count, "file")} carried over",
             files,
-            [.. plan.Layers?.Reasons ?? []]);
+            [.. plan.Layers?.Reasons ?? []])
+        {
+            Downloads = DownloadText.Text(plan.Merge),
+        };
     }
 
     /// <summary>Describes an adapter that is saved by itself.</summary>
@@ -57,11 +63,11 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
         var lines = Files.Select(f => $"\n  {f.Name.PadRight(width)}  {(f.Bytes is { } b ? ByteSize.Text(b) : ""),8}  {f.What}");
         var reasons = Reasons.Select(r => $"\n  in 16 bits: {r}");
         return $"Performing the operation \"{Summary}\" on target \"{destination.Given}\"."
-            + $"{string.Concat(lines)}{string.Concat(reasons)}{Replaced(destination)}";
+            + $"{string.Concat(lines)}{string.Concat(reasons)}{Downloads}{Replaced(destination)}";
     }
 
     /// <summary>The question of -Confirm.</summary>
-    public string Question(Destination destination) => $"{Summary}, to '{destination.Given}'?{Replaced(destination)}";
+    public string Question(Destination destination) => $"{Summary}, to '{destination.Given}'?{Downloads}{Replaced(destination)}";
 
     private static string Replaced(Destination destination) =>
         destination.Exists && Directory.EnumerateFileSystemEntries(destination.Path).Any()

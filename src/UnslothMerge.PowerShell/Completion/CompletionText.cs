@@ -1,3 +1,5 @@
+using UnslothMerge.Hub.Cache;
+
 namespace UnslothMerge.PowerShell.Completion;
 
 /// <summary>What completers share: quotes, and paths as the session means them.</summary>

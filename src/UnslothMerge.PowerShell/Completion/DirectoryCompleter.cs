@@ -1,5 +1,6 @@
 using System.Collections;
 using System.Management.Automation.Language;
+using UnslothMerge.Hub.Cache;
 
 namespace UnslothMerge.PowerShell.Completion;
 

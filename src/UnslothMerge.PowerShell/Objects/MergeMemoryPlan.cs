@@ -1,3 +1,5 @@
+using UnslothMerge.Hub.Fetching;
+
 namespace UnslothMerge.PowerShell;
 
 /// <summary>The requirements of a merge. Merge-LoraModel runs the merge that is piped to it.</summary>
@@ -7,7 +9,12 @@ public sealed class MergeMemoryPlan
         MergePlan merge, ExecutionPlan memory, long copiedBytes, long? freeDisk, long? freeTemporary, TimeSpan? time, string? obstacle)
     {
         Merge = merge;
-        Base = merge.Base.Path;
+
+        // A base whose files are not all in the cache yet is found again by its name.
+        var streamed = PendingDownloads.Of(merge.InputFiles, streamed: true);
+        Base = streamed.Concat(PendingDownloads.Of(merge.InputFiles)).FirstOrDefault().Model?.Pinned ?? merge.Base.Path;
+        Stream = streamed.Count > 0;
+        StreamBytes = streamed.Sum(d => d.Files.Sum(f => f.Length));
         Adapter = [.. merge.Steps.Select(s => s.Adapter.Path)];
         Weight = [.. merge.Steps.Select(s => s.Weight)];
         Architecture = merge.Base.Title;
@@ -63,7 +70,7 @@ public sealed class MergeMemoryPlan
         Advice = Fits ? null : string.Join("; ", advice);
     }
 
-    /// <summary>The directory of the base.</summary>
+    /// <summary>The directory of the base, or its name on the Hub while it is not in the cache.</summary>
     public string Base { get; }
 
 #pragma warning disable CA1819 // arrays are what binds to Merge-LoraModel's parameters
@@ -151,6 +158,18 @@ public sealed class MergeMemoryPlan
     /// <summary>The approximate duration of planning and saving, from a short measurement of the cores and the disk of the destination.
     /// Reading a base from a slow disk takes longer. Null if nothing can be written at the destination.</summary>
     public TimeSpan? EstimatedTime { get; }
+
+    /// <summary>True if the weights of the base are read from the Hub while they are merged, and not kept.</summary>
+    public bool Stream { get; }
+
+    /// <summary>The bytes that are read from the Hub so.</summary>
+    public long StreamBytes { get; }
+
+    /// <summary>The bytes that are downloaded from the Hub first.</summary>
+    public long DownloadBytes { get; internal init; }
+
+    /// <summary>The approximate duration of the download, or of reading from the Hub, from a short measurement; null for neither.</summary>
+    public TimeSpan? DownloadTime { get; internal init; }
 
     public override string ToString() => Base;
 }

@@ -1,6 +1,6 @@
-namespace UnslothMerge.Saving;
+namespace UnslothMerge.Files;
 
-/// <summary>Free space on the destination's file system.</summary>
+/// <summary>Free space on a file system.</summary>
 internal static class DiskSpace
 {
     /// <summary>The free bytes at a path, or at its nearest parent that exists; null if the system does not say.</summary>
@@ -21,27 +21,13 @@ internal static class DiskSpace
         return existing;
     }
 
-    /// <summary>Refuses a save for which there is no room. The old model stays until the new one is complete, so its space does not
-    /// count.</summary>
-    public static void Require(long bytes, Destination destination)
-    {
-        if (At(destination.Path) is { } free && free < bytes)
-        {
-            throw new MergeException(
-                MergeError.DiskFull,
-                $"The model needs {ByteSize.Text(bytes)}, but only {ByteSize.Text(free)} are free at '{destination.Given}'.",
-                destination.Given,
-                "Free some space, or choose a -Destination on another disk.");
-        }
-    }
-
     /// <summary>Refuses to publish a model whose shards have no room on their way.</summary>
     public static void RequireScratch(long bytes, string location)
     {
         if (At(location) is { } free && free < bytes)
         {
             throw new MergeException(
-                MergeError.DoesNotFit,
+                MergeError.DiskFull,
                 $"Two shards need {ByteSize.Text(bytes)}, but only {ByteSize.Text(free)} are free at '{location}'.",
                 "TemporaryLocation",
                 "Free some space, choose another -TemporaryLocation, or lower -MaxShardSize.");

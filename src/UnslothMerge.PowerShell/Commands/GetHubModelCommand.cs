@@ -1,0 +1,54 @@
+using System.Security;
+using UnslothMerge.Hub;
+using UnslothMerge.Hub.Fetching;
+
+namespace UnslothMerge.PowerShell.Commands;
+
+/// <summary>Lists the files of a model or adapter on the Hub, which of them are in the local cache, and which a merge needs. Downloads
+/// nothing.</summary>
+[Cmdlet(VerbsCommon.Get, "HubModel")]
+[OutputType(typeof(HubModelFile))]
+public sealed class GetHubModelCommand : EngineCommand
+{
+    /// <summary>The names on the Hub: org/name, org/name/folder, org/name@revision, or addresses of pages.</summary>
+    [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
+    [ValidateNotNullOrEmpty]
+    public string[] Name { get; set; } = [];
+
+    /// <summary>The revision, if the name has none: a branch, a tag, a commit, or refs/pr/1.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? Revision { get; set; }
+
+    /// <summary>Asks nothing of the Hub: lists what was listed before, or what is in the cache.</summary>
+    [Parameter]
+    public SwitchParameter Offline { get; set; }
+
+    /// <summary>An access token of the Hub; by default that of HF_TOKEN or of hf auth login.</summary>
+    [Parameter]
+    [PSDefaultValue(Help = "That of HF_TOKEN or of hf auth login")]
+    public SecureString? Token { get; set; }
+
+    protected override void BeginProcessing() => Hub = new HubOptions { Offline = Offline, Token = Token };
+
+    protected override void ProcessRecord()
+    {
+        foreach (var name in Name)
+        {
+            if (TryEngine(() => List(name).ToList(), out var files))
+            {
+                WriteObject(files, enumerateCollection: true);
+            }
+        }
+    }
+
+    private IEnumerable<HubModelFile> List(string name)
+    {
+        var reference = HubReference.Parse(name, Client.Settings.Endpoint, bare: true) ?? throw new MergeException(
+            MergeError.InvalidArgument, $"'{name}' is no name of a model on the Hub.", name,
+            "Write it as org/name, org/name/folder@revision, or the address of its page.");
+        var model = Find(reference with { Revision = reference.Revision ?? Revision });
+        var needed = HubFetch.NeededFiles(model).ToHashSet();
+        return model.Files.Select(f => new HubModelFile(model, f, needed.Contains(f)));
+    }
+}
