@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using UnslothMerge.Hub.Cache;
 using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;

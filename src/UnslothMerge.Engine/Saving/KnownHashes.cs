@@ -1,3 +1,4 @@
+using UnslothMerge.Hub.Cache;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
 

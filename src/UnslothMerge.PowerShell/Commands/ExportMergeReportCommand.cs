@@ -1,4 +1,5 @@
 using UnslothMerge.Execution;
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.PowerShell.Reports;
 using UnslothMerge.Recipes;
 
@@ -71,7 +72,7 @@ public sealed class ExportMergeReportCommand : EngineCommand
             return;
         }
 
-        var model = given is null ? System.IO.Path.GetDirectoryName(saved)! : ResolveOne(given, nameof(Model));
+        var model = given is null ? System.IO.Path.GetDirectoryName(saved)! : ResolveOne(given, nameof(Model), HubUse.Whole).Directory;
         var target = Unresolved(file, nameof(Path));
         if (File.Exists(target) && !Force)
         {

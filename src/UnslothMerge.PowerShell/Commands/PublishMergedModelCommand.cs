@@ -1,5 +1,6 @@
 using System.Security;
 using UnslothMerge.Hub;
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Hub.Publishing;
 
 namespace UnslothMerge.PowerShell.Commands;
@@ -56,7 +57,7 @@ public sealed class PublishMergedModelCommand : EngineCommand
 
     protected override void EndProcessing()
     {
-        var directory = ResolveOne(Path, nameof(Path));
+        var directory = ResolveOne(Path, nameof(Path), HubUse.Whole).Directory;
         using var hub = Engine(() => new HubSession(this, Token, HubSession.Target(
             Repository, nameof(Repository), Revision, CreatePullRequest, Private, CommitMessage, CommitDescription)));
         var files = Engine(() => Files(directory));

@@ -1,5 +1,6 @@
 using System.Security;
 using UnslothMerge.Execution;
+using UnslothMerge.Files;
 using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Hub.Publishing;
 using UnslothMerge.Saving;

@@ -141,7 +141,7 @@ internal sealed record CachedRepository(string Root, string Id, bool Links = tru
         else
         {
             var temporary = Temporary();
-            RegularFile.Copy(blob, temporary);
+            SystemDisk.Instance.Copy(blob, temporary);
             File.Move(temporary, pointer, overwrite: true);
         }
     }

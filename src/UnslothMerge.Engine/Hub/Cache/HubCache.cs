@@ -3,7 +3,7 @@ using UnslothMerge.Files;
 namespace UnslothMerge.Hub.Cache;
 
 /// <summary>The local cache of the Hugging Face Hub, as its own tools fill it, seen from the directories in it.</summary>
-internal static class HubCache
+internal static partial class HubCache
 {
     private const string Prefix = "models--";
 

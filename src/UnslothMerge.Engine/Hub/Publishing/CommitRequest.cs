@@ -112,7 +112,7 @@ internal sealed class CommitRequest(HubClient client, RemoteRepository remote, P
 
     private bool IsMade(string commit, CancellationToken cancellation)
     {
-        var files = RemoteFile.List(client, target.Repository, commit, cancellation);
+        var files = TreeEntry.List(client, target.Repository, commit, cancellation);
         return _expected.All(e => files.GetValueOrDefault(e.Key)?.ContentHash == e.Value);
     }
 

@@ -163,7 +163,7 @@ internal sealed class Publisher
 
         try
         {
-            var there = RemoteFile.List(_client, source, "main", cancellation).Values.Where(f => f.Xet is not null && f.Lfs is not null)
+            var there = TreeEntry.List(_client, source, "main", cancellation).Values.Where(f => f.Xet is not null && f.Lfs is not null)
                 .DistinctBy(f => f.Lfs).ToDictionary(f => f.Lfs!);
             var both = files.Where(f => there.ContainsKey(f.Sha256!)).Select(f => there[f.Sha256!] with { Path = f.Name }).ToList();
             return both.Count == 0 ? [] : _remote.Duplicate(source, both, cancellation);

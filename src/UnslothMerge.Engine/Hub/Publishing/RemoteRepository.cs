@@ -1,10 +1,10 @@
 namespace UnslothMerge.Hub.Publishing;
 
 /// <summary>What a target is before a commit. Without a commit the repository is not there yet.</summary>
-internal sealed record RemoteState(string? Commit, bool HasBranch, bool IsPrivate, IReadOnlyDictionary<string, RemoteFile> Files)
+internal sealed record RemoteState(string? Commit, bool HasBranch, bool IsPrivate, IReadOnlyDictionary<string, TreeEntry> Files)
 {
     /// <summary>That of a repository that is not there.</summary>
-    public static RemoteState Missing { get; } = new(null, false, false, new Dictionary<string, RemoteFile>());
+    public static RemoteState Missing { get; } = new(null, false, false, new Dictionary<string, TreeEntry>());
 }
 
 /// <summary>The calls about one repository that is published to.</summary>
@@ -47,7 +47,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
         }
 
         return new RemoteState(commit, hasBranch, (bool?)info?["private"] == true,
-            RemoteFile.List(client, target.Repository, commit!, cancellation));
+            TreeEntry.List(client, target.Repository, commit!, cancellation));
     }
 
     /// <summary>The commit of a revision; null if the repository has no such revision.</summary>
@@ -143,7 +143,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
     }
 
     /// <summary>Copies large files from another repository on the server; gives the hashes of those that it copied.</summary>
-    public HashSet<string> Duplicate(string source, IReadOnlyList<RemoteFile> files, CancellationToken cancellation)
+    public HashSet<string> Duplicate(string source, IReadOnlyList<TreeEntry> files, CancellationToken cancellation)
     {
         var copied = new HashSet<string>(StringComparer.Ordinal);
         foreach (var some in files.Chunk(500))
