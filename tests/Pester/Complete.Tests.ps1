@@ -35,8 +35,8 @@ BeforeAll {
 Describe 'A saved model' {
     It 'has all that belongs to it, and nothing else' {
         $out = Join-Path $TestDrive 'whole'
-        $null = Merge-LoraModel $base $adapter | Save-MergedModel $out -WarningVariable warnings
-        $warnings | Should -BeNullOrEmpty
+        $null = Merge-LoraModel $base $adapter | Save-MergedModel $out -WarningVariable warnings 3> $null
+        "$warnings" | Should -BeLike '*code of its own*modeling_tiny.py*'
         $names = '1_Pooling', 'chat_template.jinja', 'config.json', 'generation_config.json', 'LICENSE', 'merge.json',
             'model.safetensors', 'modeling_tiny.py', 'modules.json', 'preprocessor_config.json', 'README.md',
             'tokenizer.json', 'tokenizer_config.json'
@@ -50,7 +50,7 @@ Describe 'A saved model' {
         Read-Text "$out/tokenizer.json" | Should -Be (Read-Text "$own/tokenizer.json")
         Read-Text "$out/chat_template.jinja" | Should -Be 'of the adapter'
         (Read-Json "$out/generation_config.json").eos_token_id | Should -Be 4, 2
-        @($warnings).Count | Should -Be 2
+        @($warnings).Count | Should -Be 3
         "$($warnings[1])" | Should -BeLike "generation_config.json now says eos_token_id 4, 2 instead of 2: the tokenizer of*"
     }
 

@@ -45,7 +45,7 @@ Describe 'Methods for vLLM' {
 
     It 'plans the pass that finds global scales' {
         (Get-MergeMemoryPlan $base $adapter -Method nvfp4a16).Stages.Stage |
-            Should -Be 'Plan', 'Adapter', 'Survey', 'Merge', 'Copy', 'Total'
+            Should -Be 'Plan', 'Adapter', 'Survey', 'Merge', 'Copy', 'Process', 'Total'
         (Get-MergeMemoryPlan $base $adapter -Method w4a16).Stages.Stage | Should -Not -Contain 'Survey'
     }
 

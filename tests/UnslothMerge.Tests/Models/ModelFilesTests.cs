@@ -133,11 +133,14 @@ public sealed class ModelFilesTests : FileTests
     {
         using var @base = Filled("tokenizer.json");
         using var given = Filled("chat_template.jinja", "config.json");
-        foreach (var (path, why) in new[] { (given.Path, "neither a vocabulary"), (given["config.json"], "is a file"),
-            (given["x"], "does not exist") })
+        foreach (var (path, id, why) in new[]
+        {
+            (given.Path, MergeError.InvalidOption, "neither a vocabulary"), (given["config.json"], MergeError.InvalidOption, "is a file"),
+            (given["x"], MergeError.PathNotFound, "does not exist"),
+        })
         {
             var error = Assert.Throws<MergeException>(() => CarriedFiles.ForModel(@base.Path, [], path));
-            Assert.Equal((MergeError.InvalidOption, "Tokenizer"), (error.Error, error.Target));
+            Assert.Equal((id, "Tokenizer"), (error.Error, error.Target));
             Assert.Contains(why, error.Message, StringComparison.Ordinal);
         }
     }

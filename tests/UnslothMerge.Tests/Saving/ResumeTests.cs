@@ -137,7 +137,7 @@ public sealed class ResumeTests : FileTests
     {
         Directory.CreateDirectory(Temp["elsewhere"]);
         Directory.CreateSymbolicLink(_home, Temp["elsewhere"]);
-        Errors.Expect(MergeError.InvalidDestination, () => TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/out"]), "is a link");
+        Errors.Expect(MergeError.WriteFailed, () => TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/out"]), "is a link");
         Assert.Empty(Directory.EnumerateFileSystemEntries(Temp["elsewhere"]));
     }
 
@@ -145,7 +145,7 @@ public sealed class ResumeTests : FileTests
     private MergeException Interrupt()
     {
         var error = Assert.Throws<MergeException>(() => TinyModel.SaveOn(new FullDisk(_home, "model-00003"), _plan, Temp["place/out"]));
-        Assert.Equal(MergeError.InvalidDestination, error.Error);
+        Assert.Equal(MergeError.DiskFull, error.Error);
         return error;
     }
 
