@@ -1,7 +1,7 @@
 BeforeDiscovery {
     $root = Convert-Path (Join-Path $PSScriptRoot .. ..)
-    # What builds, installs or imports is run by other tests; a GPU is not everywhere.
-    $elsewhere = '^(Install-PSResource|Import-Module|\$env:UNSLOTHMERGE_LIBTORCH)|-Device cuda'
+    # What builds, installs or imports is run by other tests; a GPU and the Hub are not everywhere.
+    $elsewhere = '^(Install-PSResource|Import-Module|\$env:UNSLOTHMERGE_LIBTORCH)|-Device cuda|\borg/'
     $commands = foreach ($page in 'README.md', 'docs/saving.md', 'docs/from-unsloth.md') {
         foreach ($block in [regex]::Matches((Get-Content "$root/$page" -Raw), '(?ms)^```powershell\r?\n(.*?)^```')) {
             $code = [scriptblock]::Create($block.Groups[1].Value)

@@ -143,4 +143,4 @@ public abstract partial class EngineCommand
 }
 
 /// <summary>The user does not want something downloaded without which the command has nothing to do.</summary>
-internal sealed class DownloadDeclinedException : Exception;
+internal sealed class DownloadDeclinedException : RuntimeException;

@@ -145,7 +145,7 @@ public sealed class ResumeTests : FileTests
     private MergeException Interrupt()
     {
         var error = Assert.Throws<MergeException>(() => TinyModel.SaveOn(new FullDisk(_home, "model-00003"), _plan, Temp["place/out"]));
-        Assert.Equal(MergeError.DiskFull, error.Error);
+        Assert.Equal(MergeError.WriteFailed, error.Error);
         return error;
     }
 
