@@ -67,7 +67,9 @@ public sealed class HubModelTests : FileTests
     public void Mistakes_are_told_with_what_to_do()
     {
         var lines = Run($$"""
-            function Told([scriptblock] $do) { try { $null = & $do; 'no error' } catch { "$($_.FullyQualifiedErrorId) $_".ReplaceLineEndings(" ") } }
+            function Told([scriptblock] $do) {
+                try { $null = & $do; 'no error' } catch { "$($_.FullyQualifiedErrorId) $_".ReplaceLineEndings(' ') }
+            }
             $ErrorActionPreference = 'Stop'
             Told { Merge-LoraModel org/none ./x }
             Told { Merge-LoraModel org/llama-bf16@v9 }
