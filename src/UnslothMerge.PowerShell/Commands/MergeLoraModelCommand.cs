@@ -234,7 +234,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         var file = ResolveOne(Recipe, nameof(Recipe), HubUse.Whole).Directory;
         var recipe = Engine(() => MergeRecipe.Read(file));
         var output = recipe.Output is null ? null
-            : Engine(() => RecipeOutput.Parameters(recipe, this, p => InRecipe(file, p, HubUse.Tokenizer).Directory));
+            : Engine(() => RecipeOutput.Parameters(recipe, this, p => BesideRecipe(file, p).Path));
         if (Unless(() => Engine(() => recipe.Plan((path, use) => InRecipe(file, path, use)))) is { } planned)
         {
             Report(planned.Plan);
@@ -250,9 +250,15 @@ public sealed class MergeLoraModelCommand : DeltaCommand
             return FromHub(path, use) ?? FetchedModel.Local(path);
         }
 
+        var (given, isRelative) = BesideRecipe(file, path);
+        return (isRelative && !Path.Exists(given) ? FromHub(path, use) : null) ?? FetchedModel.Local(given);
+    }
+
+    private (string Path, bool IsRelative) BesideRecipe(string file, string path)
+    {
         var isRelative = !Path.IsPathRooted(path) && !path.StartsWith('~') && !SessionState.Path.IsPSAbsolute(path, out _);
         var given = isRelative ? Path.Combine(Path.GetDirectoryName(file)!, path) : Unresolved(path, nameof(Recipe));
-        return (isRelative && !Path.Exists(given) ? FromHub(path, use) : null) ?? FetchedModel.Local(Path.GetFullPath(given));
+        return (Path.GetFullPath(given), isRelative);
     }
 
     private protected override bool MayDownload(MissingFiles missing) => ShouldProcess(
