@@ -110,9 +110,6 @@ internal sealed class WritePlan
         return new WritePlan(Merge, [.. shards], Config, Variant, Layers);
     }
 
-    /// <summary>A plan of one of the shards alone.</summary>
-    public WritePlan Only(WriteShard shard) => new(Merge, [shard], Config, Variant, Layers);
-
     /// <summary>A plan of one file, of some of the tensors in other forms.</summary>
     public WritePlan Of(IEnumerable<(LogicalTensor Tensor, TensorSink Sink)> tensors)
     {

@@ -241,7 +241,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory.");
         if (Destination is null)
         {
-            Stream(write, extras, target.Path, hub!, device);
+            Stream(memory, extras, target.Path, hub!, device);
             return;
         }
 
@@ -270,29 +270,27 @@ public sealed class SaveMergedModelCommand : OutputCommand
     }
 
     // Each shard goes up and is deleted: there need not be room for the model.
-    private void Stream(WritePlan write, ModelExtras extras, string scratch, HubSession hub, Devices.DeviceRun? device)
+    private void Stream(ExecutionPlan memory, ModelExtras extras, string scratch, HubSession hub, Devices.DeviceRun? device)
     {
         var clock = Stopwatch.StartNew();
+        var run = new RunOptions(memory, Sync: false) { Device = device };
         var (published, shards) = Engine(() =>
         {
-            DiskSpace.RequireScratch(StreamedSave.ScratchBytes(write), Options.TemporaryLocation);
+            DiskSpace.RequireScratch(StreamedSave.ScratchBytes(memory.Write), Options.TemporaryLocation);
             Directory.CreateDirectory(scratch);
-            return hub.Stream(write, extras, scratch, Merge, () => Published(write.Merge, scratch), Stop);
+            return hub.Stream(memory.Write, extras, scratch, Merge, () => Published(memory.Write.Merge, scratch), Stop);
         });
         var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
         WriteObject(saved, enumerateCollection: true);
         WarnOfQuantization(saved);
         WriteObject(published);
 
-        IReadOnlyList<Execution.TensorResult> Merge(WritePlan shard, CancellationToken stop)
+        FinishedShard Merge(WriteShard shard, CancellationToken stop)
         {
-            var name = shard.Shards[0].Name;
-            var progress = new MergeProgressRecord(WriteProgress, $"Merging {name}", shard.Shards, TimeProvider.System);
+            var progress = new MergeProgressRecord(WriteProgress, $"Merging {shard.Name}", [shard], TimeProvider.System);
             try
             {
-                var memory = ExecutionPlan.For(shard, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
-                var options = new RunOptions(memory, Sync: false) { Device = device };
-                return ModelSaver.WriteShards(scratch, options, [], null, progress, stop)[0].Tensors;
+                return StreamedSave.Merge(shard, scratch, run, progress, stop);
             }
             finally
             {

@@ -82,7 +82,7 @@ internal sealed class HubSession : IDisposable
 
     /// <summary>Merges and publishes shard by shard, with progress.</summary>
     public (PublishedModel Model, IReadOnlyList<SavedShard> Shards) Stream(WritePlan write, ModelExtras extras, string scratch,
-        Func<WritePlan, CancellationToken, IReadOnlyList<TensorResult>> merge, Func<List<UploadFile>> others, CancellationToken stop) =>
+        Func<WriteShard, CancellationToken, FinishedShard> merge, Func<List<UploadFile>> others, CancellationToken stop) =>
         WithProgress(progress =>
         {
             var clock = Stopwatch.StartNew();

@@ -55,17 +55,17 @@ public sealed class StreamedSaveTests : HubTests
         string[] names = [.. write.Shards.Select(s => s.Name), ShardIndex.NameFor(null), .. extras.Written().Keys];
         var plan = publisher.Plan(names, [UploadFile.Of(Encoding.UTF8.GetBytes(extras.Written()["README.md"]), "README.md")], null, Stop);
         Directory.CreateDirectory(scratch);
+        var run = new RunOptions(ExecutionPlan.For(write, new MemoryLimit(long.MaxValue), 2), Sync: false);
         var most = 0;
-        var (result, shards) = StreamedSave.Run(publisher, plan, write, extras, scratch, Merge,
+        var (result, shards) = StreamedSave.Run(publisher, plan, run.Plan.Write, extras, scratch, Merge,
             () => PublishedFiles.Open(scratch, null, [], []), null, Stop);
         return (result, shards, most);
 
-        IReadOnlyList<TensorResult> Merge(WritePlan shard, CancellationToken stop)
+        FinishedShard Merge(WriteShard shard, CancellationToken stop)
         {
-            var run = new RunOptions(ExecutionPlan.For(shard, new MemoryLimit(long.MaxValue), 2), Sync: false);
-            var results = ModelSaver.WriteShards(scratch, run, [], null, null, stop)[0].Tensors;
+            var finished = StreamedSave.Merge(shard, scratch, run, null, stop);
             most = Math.Max(most, Directory.EnumerateFiles(scratch, "model-*.safetensors").Count());
-            return results;
+            return finished;
         }
     }
 }

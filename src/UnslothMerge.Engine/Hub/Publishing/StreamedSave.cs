@@ -13,22 +13,19 @@ internal static class StreamedSave
     public static long ScratchBytes(WritePlan plan) =>
         plan.Shards.Select(s => s.Layout.Length).OrderDescending().Take(ShardStream.MaxShards).Sum();
 
-    /// <summary>Merges, sends and commits. The scratch is empty, and only small files are left in it. The function writes the one shard
-    /// of a plan there, and gives the results of its tensors.</summary>
+    /// <summary>Merges, sends and commits. The scratch is empty, and only small files are left in it.</summary>
     public static (PublishResult Result, IReadOnlyList<SavedShard> Shards) Run(Publisher publisher, PublishPlan plan, WritePlan write,
-        ModelExtras extras, string scratch, Func<WritePlan, CancellationToken, IReadOnlyList<TensorResult>> merge,
-        Func<List<UploadFile>> others, IProgress<UploadProgress>? progress, CancellationToken cancellation)
+        ModelExtras extras, string scratch, Func<WriteShard, CancellationToken, FinishedShard> merge, Func<List<UploadFile>> others,
+        IProgress<UploadProgress>? progress, CancellationToken cancellation)
     {
-        var results = new List<(WriteShard Shard, long Bytes, IReadOnlyList<TensorResult> Tensors)>();
+        var results = new List<FinishedShard>();
         using var stream = new ShardStream(publisher, plan, progress, cancellation);
         foreach (var shard in write.Shards)
         {
             stream.Add(stop =>
             {
-                var path = Path.Combine(scratch, shard.Name);
-                var tensors = merge(write.Only(shard), stop);
-                results.Add((shard, new FileInfo(path).Length, tensors));
-                return path;
+                results.Add(merge(shard, stop));
+                return Path.Combine(scratch, shard.Name);
             });
         }
 
@@ -37,8 +34,18 @@ internal static class StreamedSave
         WriteIndex(write, results.Sum(r => r.Bytes), scratch);
         var result = stream.Complete(plan, others, "Upload merged model", progress, cancellation);
         return (result, [.. results.Select(r => new SavedShard(
-            $"{result.Url.Replace("/commit/", "/resolve/", StringComparison.Ordinal)}/{r.Shard.Name}", r.Bytes,
+            $"{result.Url.Replace("/commit/", "/resolve/", StringComparison.Ordinal)}/{r.Name}", r.Bytes,
             [.. r.Tensors.OrderBy(t => t.Tensor.Ordinal)]))]);
+    }
+
+    /// <summary>Writes one shard of a plan into the scratch: for the others, it counts as if they were finished.</summary>
+    public static FinishedShard Merge(WriteShard shard, string scratch, RunOptions options, IProgress<MergeProgress>? progress,
+        CancellationToken cancellation)
+    {
+        var rest = options.Plan.Write.Shards.Where(s => s.Name != shard.Name)
+            .Select(s => new FinishedShard(s.Name, s.Layout.Length, null, [])).ToList();
+        var ofShard = progress is null ? null : new ShardProgress(progress, rest.Sum(s => s.Bytes), shard.Layout.Length);
+        return ModelSaver.WriteShards(scratch, options, rest, null, ofShard, cancellation).First(s => s.Name == shard.Name);
     }
 
     private static void WriteIndex(WritePlan plan, long bytes, string directory)
@@ -50,5 +57,11 @@ internal static class StreamedSave
                 ShardIndex.Write(map, bytes - plan.Shards.Sum(s => (long)s.Layout.Header.Length),
                     plan.Tensors.Sum(t => t.Tensor.View.Count)));
         }
+    }
+
+    /// <summary>The progress of one shard, where the others count as written.</summary>
+    private sealed class ShardProgress(IProgress<MergeProgress> progress, long rest, long bytes) : IProgress<MergeProgress>
+    {
+        public void Report(MergeProgress value) => progress.Report(value with { Written = value.Written - rest, Total = bytes });
     }
 }
