@@ -62,6 +62,12 @@ internal enum MergeWarningId
 
     /// <summary>The largest size of a shard is so small that a unit seems to be missing.</summary>
     SmallShards,
+
+    /// <summary>A save was interrupted: what is taken over, kept or removed.</summary>
+    InterruptedSave,
+
+    /// <summary>No input has a hash that is known.</summary>
+    NothingVerified,
 }
 
 /// <summary>What the caller should know, though it stops nothing.</summary>

@@ -123,7 +123,7 @@ internal sealed class TinyModel(string config, params TinyTensor[] tensors)
             Disk = disk,
             Restart = restart,
             Verify = verify,
-            Note = note ?? (_ => { }),
+            Note = w => note?.Invoke(w.Text),
         };
         var extras = ModelExtras.For(plan, destination, "merged_16bit", new ExtrasOptions());
         return ModelSaver.Save(extras, destination, run, null, stop ?? CancellationToken.None);

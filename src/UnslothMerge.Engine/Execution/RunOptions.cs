@@ -23,5 +23,5 @@ internal sealed record RunOptions(ExecutionPlan Plan, bool Sync)
     public CancellationToken Ending { get; init; }
 
     /// <summary>Takes what the user should know: what becomes of an interrupted save.</summary>
-    public Action<string> Note { get; init; } = _ => { };
+    public Action<MergeWarning> Note { get; init; } = _ => { };
 }

@@ -9,12 +9,13 @@ internal static class KnownHashes
 {
     /// <summary>Begins to hash, beside the merge that reads the same files.</summary>
     /// <exception cref="MergeException">The task fails: a file is not what was published.</exception>
-    public static Task Compare(IEnumerable<StoredFile> files, Action<string> note, CancellationToken cancellation)
+    public static Task Compare(IEnumerable<StoredFile> files, Action<MergeWarning> note, CancellationToken cancellation)
     {
         var known = files.Select(f => (File: f, Hash: HubCache.HashOf(f.Path))).Where(f => f.Hash is not null).ToList();
         if (known.Count == 0)
         {
-            note("-Verify compares nothing: hashes are known of files in the Hub's cache only, and no input is one.");
+            note(new MergeWarning(MergeWarningId.NothingVerified,
+                "-Verify compares nothing: hashes are known of files in the Hub's cache only, and no input is one."));
         }
 
         return Task.Run(

@@ -59,7 +59,7 @@ internal static class ModelSaver
                 "Run the same command again.", e));
 
             // Nobody may be left to show the error.
-            options.Note($"{stopped.Message} {stopped.Advice}");
+            options.Note(new MergeWarning(MergeWarningId.InterruptedSave, $"{stopped.Message} {stopped.Advice}"));
             throw stopped;
         }
     }

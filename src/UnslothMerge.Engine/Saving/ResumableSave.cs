@@ -40,14 +40,14 @@ internal sealed class ResumableSave
         {
             _finished.AddRange(_journal!.Find(Plan, _options.Plan.Workers, cancellation));
             _staging.RemoveAllBut(Names);
-            _options.Note($"An earlier save was interrupted: {_finished.Count} of {Plan.Shards.Length} shards are taken over.");
+            Note($"An earlier save was interrupted: {_finished.Count} of {Plan.Shards.Length} shards are taken over.");
             return [.. _finished];
         }
 
         if (!_staging.IsEmpty)
         {
             var why = left is null || _options.Restart ? "" : $": they differ in {string.Join(", ", left.Differences(_fingerprint.Value))}";
-            _options.Note($"What an interrupted save left in '{_staging.Home}' is removed{why}.");
+            Note($"What an interrupted save left in '{_staging.Home}' is removed{why}.");
         }
 
         _staging.Clear();
@@ -72,6 +72,8 @@ internal sealed class ResumableSave
     }
 
     private IReadOnlySet<string> Names => _finished.Select(s => s.Name).ToHashSet(StringComparer.Ordinal);
+
+    private void Note(string text) => _options.Note(new MergeWarning(MergeWarningId.InterruptedSave, text));
 
     private void Add(FinishedShard shard)
     {

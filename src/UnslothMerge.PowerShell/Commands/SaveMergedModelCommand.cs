@@ -252,7 +252,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             using var signals = new EndingSignals();
             var run = new RunOptions(memory, !NoSync)
             {
-                Device = device, Restart = Restart, Verify = Verify, Note = WriteWarning, Ending = signals.Ending,
+                Device = device, Restart = Restart, Verify = Verify, Note = w => Warn(w), Ending = signals.Ending,
             };
             var shards = Engine(() => ModelSaver.Save(extras, target, run, progress, Stop));
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
