@@ -31,11 +31,13 @@ internal readonly ref struct Tile(Span<float> weight, Span<float> delta, long ro
 /// <summary>The two-dimensional view of a tensor that tiles are cut from.</summary>
 internal readonly record struct MatrixView(long Rows, int Columns)
 {
-    /// <summary>The usual view: the last dimension is the columns, all others are rows; a vector is one row.</summary>
+    /// <summary>The usual view: the last dimension is the columns, all others are rows; a vector is one row. An empty tensor has no rows,
+    /// whatever its shape says: nobody counts to 2^40 for nothing.</summary>
     public static MatrixView Of(IReadOnlyList<long> shape) => shape.Count switch
     {
         0 => new(1, 1),
         1 => new(1, checked((int)shape[0])),
+        _ when shape.Contains(0) => new(0, checked((int)shape[^1])),
         _ => new(shape.Take(shape.Count - 1).Aggregate(1L, (a, b) => checked(a * b)), checked((int)shape[^1])),
     };
 

@@ -147,7 +147,7 @@ internal sealed partial class LinearLayers
 
     private Layer? Read(LogicalTensor tensor, CheckpointNames names)
     {
-        if (tensor.Shape.Count < 2 || !tensor.Type.IsPlainFloat())
+        if (tensor.Shape.Count < 2 || tensor.View.Count == 0 || !tensor.Type.IsPlainFloat())
         {
             return null;
         }

@@ -119,6 +119,13 @@ internal sealed class WritePlan
 
     private static WriteTensor Store(LogicalTensor tensor, TensorType? type, OutputSelection selection)
     {
+        if (tensor.Terms.Length > 0 && !tensor.Type.IsPlainFloat())
+        {
+            throw new MergeException(
+                MergeError.UnsupportedFormat, $"'{tensor.Name}' is {tensor.Type}, and an adapter changes it: such numbers are not added to.",
+                tensor.Name, "Use the 16-bit original of this model as the base.");
+        }
+
         var output = !tensor.Type.IsPlainFloat() ? tensor.Type
             : type ?? (tensor.Type == TensorType.F64 && tensor.Action != TensorAction.Copy ? TensorType.F32 : tensor.Type);
         var sink = selection.For(tensor, output) ?? new PlainSink(tensor.Name, output, tensor.Shape);

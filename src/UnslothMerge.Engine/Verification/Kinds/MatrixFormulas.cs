@@ -19,7 +19,7 @@ internal static class MatrixFormulas
     public static Reference? Peanut(AdapterModule module, ReferenceTarget target)
     {
         var depth = (int)(module.Number("depth") ?? 0);
-        return Activations.Find((string?)module.Config["act_fn"] ?? "relu") is not { } activation ? null : target.Add(Delta, all: true);
+        return Activations.Find(module.Text("act_fn") ?? "relu") is not { } activation ? null : target.Add(Delta, all: true);
 
         Matrix<double> Delta(IReadOnlyList<long> rows, Matrix<double> weight)
         {
@@ -76,7 +76,7 @@ internal static class MatrixFormulas
     {
         var p = module.Matrix("deft_P");
         var scale = module.Number("alpha") is { } alpha and not 0 ? alpha / p.ColumnCount : 1;
-        var (left, project) = (string?)module.Config["decomposition_method"] == "qr" && Orthogonal(p) is var q
+        var (left, project) = module.Text("decomposition_method") == "qr" && Orthogonal(p) is var q
             ? (q, q)
             : (p, p.PointwiseMaximum(0));
         var trained = module.Has("deft_R") && !module.IsSet("para")

@@ -32,7 +32,7 @@ internal static class RotationFormulas
         var (theta, alpha) = (module.Values("road_theta"), module.Values("road_alpha"));
         var group = (int)(module.Number("group_size") ?? 64);
         var half = group / 2;
-        var variant = (string?)module.Config["variant"] ?? "road_1";
+        var variant = module.Text("variant") ?? "road_1";
         return FormulaReference.Map(
             (_, weight) => weight.MapEntries((i, j) =>
             {
@@ -160,7 +160,7 @@ internal static class RotationFormulas
     private static Matrix<double> Neumann(AdapterModule module, Matrix<double> skew)
     {
         var terms = (int)(module.Number("num_cayley_neumann_terms") ?? 5);
-        var isOld = !Version.TryParse(((string?)module.Config["peft_version"])?.Split("@")[0].Split(".dev")[0], out var version)
+        var isOld = !Version.TryParse(module.Text("peft_version")?.Split("@")[0].Split(".dev")[0], out var version)
             || version < new Version(0, 18);
         var powers = terms <= 2 || isOld ? terms - 1 : Math.Max(3, terms - 1);
         var power = Matrix<double>.Build.DenseIdentity(skew.RowCount);

@@ -26,7 +26,7 @@ internal static class SpectralFormulas
             return target.Add((rows, _) => scale * Matrices.Sparse(rows, target.Inputs, spectrum));
         }
 
-        return Wavelets.Find((string?)module.Config["wavelet_family"] ?? "db1") is { } filters
+        return Wavelets.Find(module.Text("wavelet_family") ?? "db1") is { } filters
             ? target.Add((rows, _) => scale * Inverse(Matrices.Sparse(rows, target.Inputs, spectrum), filters.Low, filters.High), all: true)
             : null;
     }

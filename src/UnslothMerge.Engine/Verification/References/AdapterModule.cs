@@ -69,6 +69,8 @@ internal sealed class AdapterModule(InputFiles files, AdapterTensors tensors, st
 
     public double? Number(string option) => Config.Number(option);
 
+    public string? Text(string option) => Config.String(option);
+
     /// <summary>A number of the config that a pattern may replace for some modules. Source: PEFT 0.21, <c>get_pattern_key</c>.</summary>
     public double Number(string option, string pattern) =>
         (double?)(Config[pattern] as JsonObject)?
