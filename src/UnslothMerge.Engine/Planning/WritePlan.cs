@@ -122,7 +122,8 @@ internal sealed class WritePlan
         if (tensor.Terms.Length > 0 && !tensor.Type.IsPlainFloat())
         {
             throw new MergeException(
-                MergeError.UnsupportedFormat, $"'{tensor.Name}' is {tensor.Type}, and an adapter changes it: such numbers are not added to.",
+                MergeError.UnsupportedFormat,
+                $"'{tensor.Name}' is {tensor.Type}, and an adapter changes it: such numbers are not added to.",
                 tensor.Name, "Use the 16-bit original of this model as the base.");
         }
 

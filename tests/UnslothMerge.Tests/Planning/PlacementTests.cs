@@ -45,7 +45,8 @@ public sealed class PlacementTests : FileTests
 
                 Assert.Equal(tensors.Select(t => t.Name).Order(StringComparer.Ordinal),
                     plan.Targets.SelectMany(t => t.Inputs).Order(StringComparer.Ordinal));
-                Assert.All(plan.Targets, t => Assert.True(plan.Tensors.Single(p => p.Name == t.Tensor).IsChanged));
+                Assert.All(plan.Targets, t => Assert.True(
+                    t.Outcome == AdapterOutcome.NotNeeded || plan.Tensors.Single(p => p.Name == t.Tensor).IsChanged));
                 placed++;
             },
             iter: 1000,
