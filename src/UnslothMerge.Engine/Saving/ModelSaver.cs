@@ -28,7 +28,9 @@ internal static class ModelSaver
             destination.RequireRoom(plan.Bytes - finished.Sum(s => s.Bytes) + DeltaSurvival.BytesFor(plan));
             var hashed = options.Verify ? KnownHashes.Compare(plan.Merge.InputFiles, options.Note, stop.Token) : Task.CompletedTask;
             using var stream = HubStream.Open(plan.Merge.InputFiles, cancellation);
-            var shards = WriteShards(staging.Path, options, finished, save.Finished, progress, cancellation);
+            var written = stream is not null && save.Finished is { } journal
+                ? new VerifiedShards(stream, plan, journal).Add : save.Finished;
+            var shards = WriteShards(staging.Path, options, finished, written, progress, cancellation);
             extras.Write(staging.Path, options.Disk);
             WriteIndex(plan, shards, staging.Path, options.Disk);
             var survival = DeltaSurvival.Measure(plan, staging.Path, options, cancellation);

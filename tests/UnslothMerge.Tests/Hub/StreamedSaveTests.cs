@@ -1,3 +1,4 @@
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Hub.Publishing;
 using UnslothMerge.Tests.Hub.StandIn;
 
@@ -38,6 +39,30 @@ public sealed class StreamedSaveTests : HubTests
         var (result, _, _) = Run(plan, Temp["second/out"]);
         Assert.Equal(3, result.Files.Count(f => f.Outcome == FileOutcome.Known));
         Assert.Equal(2, Server.Repositories[Id].Commits.Count);
+    }
+
+    /// <summary>Neither the base nor the model is ever whole on this disk.</summary>
+    [Fact]
+    public void A_base_that_is_read_from_the_Hub_is_verified_before_the_commit()
+    {
+        var local = Plan();
+        TinyModel.Save(local, Temp["local/out"]);
+        Server.Add("org/base", [.. Directory.EnumerateFiles(Temp["base"]).Select(f => (Path.GetFileName(f), File.ReadAllBytes(f)))]);
+        using var client = Client();
+        Server.Fail(new HubFault(FaultKind.FlippedBit, "GET", "/objects/", Skip: 1) { At = 2000 });
+        var damaged = Streamed(client);
+        Errors.Expect(MergeError.HubUnavailable, () => Run(damaged, Temp["first/out"]), "model.safetensors", "org/base");
+        Assert.Single(Server.Repositories[Id].Commits);
+        _ = Run(Streamed(client), Temp["second/out"]);
+        Assert.All(local.Shards, s => Assert.Equal(File.ReadAllBytes(Temp[$"local/out/{s.Name}"]), Server.Read(Id, s.Name)));
+    }
+
+    private static WritePlan Streamed(HubClient client)
+    {
+        var model = HubModel.Find(client, new HubReference("org/base"), Stop);
+        model.Streams = true;
+        var found = HubFetch.Open(model, HubUse.Base, _ => true, null, Stop)!;
+        return TinyModel.WritePlan(MergePlanner.Plan(ModelDirectory.Open(found.Directory, found.Remote), []), shard: 600);
     }
 
     private WritePlan Plan()

@@ -70,6 +70,15 @@ internal sealed class HubStream : IDisposable
         }
     }
 
+    /// <summary>True if those of some files that are read here were read to their end; refuses them if their hash is wrong.</summary>
+    public bool AreRight(IEnumerable<StoredFile> files)
+    {
+        var read = files.Select(f => f.Remote).Distinct().Select(r => _files.Find(f => ReferenceEquals(f.File, r))).OfType<StreamedFile>()
+            .Where(f => f.NextToHash is null).ToList();
+        read.ForEach(f => f.RequireRight());
+        return files.All(f => f.Remote is not HubFile { IsDownloaded: false } remote || read.Exists(s => ReferenceEquals(s.File, remote)));
+    }
+
     /// <summary>Reads what was not read, and refuses files whose hash is wrong.</summary>
     public void Complete()
     {
@@ -314,9 +323,12 @@ internal sealed class HubStream : IDisposable
 
         public void RequireRight()
         {
-            if (!(_isRight ??= _hash.IsRight()))
+            lock (this)
             {
-                throw file.Damaged();
+                if (!(_isRight ??= _hash.IsRight()))
+                {
+                    throw file.Damaged();
+                }
             }
         }
 

@@ -1,5 +1,6 @@
 using UnslothMerge.Execution;
 using UnslothMerge.Files;
+using UnslothMerge.Hub.Fetching;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
 using UnslothMerge.Saving;
@@ -19,6 +20,7 @@ internal static class StreamedSave
         IProgress<UploadProgress>? progress, CancellationToken cancellation)
     {
         var results = new List<FinishedShard>();
+        using var inputs = HubStream.Open(write.Merge.InputFiles, cancellation);
         using var stream = new ShardStream(publisher, plan, progress, cancellation);
         foreach (var shard in write.Shards)
         {
@@ -29,6 +31,8 @@ internal static class StreamedSave
             });
         }
 
+        // What was sent is seen by nobody before the commit.
+        inputs?.Complete();
         InputFiles.RequireUnchanged(write.Merge.InputFiles);
         extras.Write(scratch, SystemDisk.Instance);
         WriteIndex(write, results.Sum(r => r.Bytes), scratch);

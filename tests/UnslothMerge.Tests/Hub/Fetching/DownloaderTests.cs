@@ -38,7 +38,7 @@ public sealed class DownloaderTests : FetchTests
     public void A_flipped_bit_is_found_and_the_file_comes_again(string name)
     {
         Server.Add(Base, (name, Bytes(3 * SegmentBytes, 1)));
-        Server.Fail(new HubFault(FaultKind.FlippedBit, "GET", name == "config.json" ? "resolve-cache" : "/objects/") { At = 5 });
+        Server.Fail(new HubFault(FaultKind.FlippedBit, "GET", name == "config.json" ? "config.json?" : "/objects/") { At = 5 });
         using var client = Client();
         Download(client);
         RequireRight();

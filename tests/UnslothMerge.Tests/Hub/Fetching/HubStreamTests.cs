@@ -55,6 +55,47 @@ public sealed class HubStreamTests : FetchTests
         Assert.Empty(Directory.EnumerateFileSystemEntries(Temp.Path).Except([Temp["home"]]));
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Shards_are_trusted_once_their_base_is_known_to_be_right(bool damaged)
+    {
+        Publish(Base, Fixtures.Base("llama-bf16"));
+        Server.Fail(new HubFault(FaultKind.FlippedBit, "GET", "/objects/", Skip: 1, Times: damaged ? 1 : 0) { At = 100 });
+        using var client = Client();
+        var plan = TinyModel.WritePlan(Streamed(client), shard: 2000);
+        using var stream = HubStream.Open(plan.Merge.InputFiles, Stop)!;
+        var trusted = new List<FinishedShard>();
+        var shards = new VerifiedShards(stream, plan, trusted.Add);
+        var all = plan.Shards.Select(s => new FinishedShard(s.Name, s.Layout.Length, null, [])).ToList();
+        var error = Record.Exception(() =>
+        {
+            all.SkipLast(1).ToList().ForEach(shards.Add);
+            stream.Complete();
+            shards.Add(all[^1]);
+        });
+        Assert.Equal(damaged, error is HubException { Error: MergeError.HubUnavailable });
+        Assert.Equal(damaged ? [] : all.Select(s => s.Name), trusted.Select(s => s.Name));
+    }
+
+    /// <summary>A later save would trust what the journal lists.</summary>
+    [Fact]
+    public void A_flipped_bit_leaves_no_finished_shards()
+    {
+        Publish(Base, Fixtures.Base("llama-bf16"));
+        using var client = Client();
+        var expected = Temp["expected"];
+        TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(Fixtures.Base("llama-bf16")), shard: 2000), expected);
+        Server.Fail(new HubFault(FaultKind.FlippedBit, "GET", "/objects/", Skip: 1) { At = 100 });
+        var plan = TinyModel.WritePlan(Streamed(client), shard: 2000);
+        Assert.True(plan.Shards.Length > 4);
+        Errors.Expect(MergeError.HubUnavailable, () => TinyModel.SaveOn(SystemDisk.Instance, plan, Temp["out"]), "model.safetensors");
+        Assert.False(Path.Exists(Temp[".out.unslothmerge"]));
+        TinyModel.SaveOn(SystemDisk.Instance, plan, Temp["out"]);
+        Assert.All(plan.Shards, s =>
+            Assert.Equal(File.ReadAllBytes(Path.Combine(expected, s.Name)), File.ReadAllBytes(Path.Combine(Temp["out"], s.Name))));
+    }
+
     [Fact]
     public void A_flipped_bit_in_a_part_that_is_not_used_is_found_too()
     {
