@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Runtime.ExceptionServices;
 using UnslothMerge.Devices;
 using UnslothMerge.IO;
 using UnslothMerge.Planning;
@@ -14,12 +13,9 @@ internal sealed class StreamingExecutor
     // Large enough for few calls, small enough for the disk to write while the next bytes are computed.
     private const long FlushBytes = 32 * 1024 * 1024;
 
-    private static readonly TimeSpan ProgressInterval = TimeSpan.FromMilliseconds(100);
-
     private readonly ExecutionPlan _plan;
     private readonly DeviceRun? _device;
     private readonly bool _flush;
-    private readonly CancellationTokenSource _stop;
     private readonly ImmutableArray<TensorJob> _jobs;
     private readonly JobQueue<CoreJob> _coreJobs;
     private readonly JobQueue<DeviceJob> _deviceJobs;
@@ -32,7 +28,6 @@ internal sealed class StreamingExecutor
     private long _surveyed;
     private volatile TensorJob? _current;
     private int _deviceWorkers;
-    private ExceptionDispatchInfo? _failure;
 
     private StreamingExecutor(
         ExecutionPlan plan,
@@ -40,15 +35,13 @@ internal sealed class StreamingExecutor
         InputFiles files,
         DeviceRun? device,
         bool flush,
-        Action<ShardFile, IReadOnlyList<TensorResult>> finish,
-        CancellationToken cancellation)
+        Action<ShardFile, IReadOnlyList<TensorResult>> finish)
     {
         _plan = plan;
         _device = device;
         _flush = flush;
         _finish = finish;
         _bytes = plan.Write.Bytes - shards.Sum(s => s.File.Shard.Layout.Length);
-        _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var batches = new DeviceBatches();
         var sets = plan.Write.Tensors.Where(t => t.Sink.SurveySet is not null).ToLookup(t => t.Sink.SurveySet!, StringComparer.Ordinal);
         var outputs = shards.SelectMany(s => s.File.Shard.Tensors.Select(t => (t, ShardOutput.Of(t, s.File, s.Writer))));
@@ -96,16 +89,14 @@ internal sealed class StreamingExecutor
         using var buffers = new PieceBuffers(plan.BufferCount, plan.PieceBytes);
         using var direct = options.Disk.AllowsDirectWrites ? DirectWrites.Prepare(buffers) : null;
         var writers = shards.Select(s => new ShardWriter(options.Disk, s.Handle, buffers, direct)).ToList();
-        var executor = new StreamingExecutor(plan, [.. shards.Zip(writers)], files, options.Device, options.Sync, finish, cancellation);
+        var executor = new StreamingExecutor(plan, [.. shards.Zip(writers)], files, options.Device, options.Sync, finish);
         try
         {
-            executor.Run(progress);
-            cancellation.ThrowIfCancellationRequested();
+            executor.Run(progress, cancellation);
         }
         finally
         {
             executor._written.Dispose();
-            executor._stop.Dispose();
             foreach (var job in executor._jobs)
             {
                 job.Dispose();
@@ -131,50 +122,44 @@ internal sealed class StreamingExecutor
             .OrderBy(o => files.GetValueOrDefault(o.Input.File, -1)).ThenBy(o => o.Input.Offset).Select(o => o.Output);
     }
 
-    private void Run(IProgress<MergeProgress>? progress)
+    private void Run(IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
         var deviceWorkers = _deviceWorkers = _device?.Plan.Workers ?? 0;
         foreach (var shard in _shards.Values.Where(s => s.IsWritten))
         {
-            _written.Add(shard);
+            _written.Add(shard, cancellation);
         }
 
-        var threads = new Thread[_plan.Workers + deviceWorkers];
-        for (var i = 0; i < threads.Length; i++)
-        {
-            threads[i] = Start(i < deviceWorkers ? RunDeviceWorker : RunWorker, $"merge {i}");
-        }
+        // The last worker that ends leaves no more shards to the thread that finishes them.
+        var merging = _plan.Workers + deviceWorkers;
+        var left = merging;
+        Workers.Run("merge", merging + 1, Work, () => Report(progress), cancellation);
 
-        var finisher = Start(FinishShards, "merge shards");
-        try
+        void Work(int number, CancellationToken stop)
         {
-            Array.ForEach(threads, Join);
-            _written.CompleteAdding();
-            Join(finisher);
-        }
-        catch
-        {
-            // The progress handler may throw. The threads must end before what they use is disposed.
-            _stop.Cancel();
-            Array.ForEach([.. threads, finisher], t => t.Join());
-            throw;
-        }
-
-        _failure?.Throw();
-        Report(progress);
-
-        static Thread Start(ThreadStart run, string name)
-        {
-            var thread = new Thread(run) { IsBackground = true, Name = name };
-            thread.Start();
-            return thread;
-        }
-
-        void Join(Thread thread)
-        {
-            while (!thread.Join(ProgressInterval))
+            if (number == merging)
             {
-                Report(progress);
+                FinishShards(stop);
+                return;
+            }
+
+            try
+            {
+                if (number < deviceWorkers)
+                {
+                    RunDeviceWorker(stop);
+                }
+                else
+                {
+                    RunWorker(stop);
+                }
+            }
+            finally
+            {
+                if (Interlocked.Decrement(ref left) == 0)
+                {
+                    _written.CompleteAdding();
+                }
             }
         }
     }
@@ -191,13 +176,13 @@ internal sealed class StreamingExecutor
         }
     }
 
-    private void RunWorker() => Guard(() =>
+    private void RunWorker(CancellationToken stop)
     {
         using var buffers = new WorkerBuffers(_plan.WorkerBytes);
-        RunPieces(_coreJobs, (job, piece) => job.Run(piece, buffers, _stop.Token));
-    });
+        RunPieces(_coreJobs, (job, piece) => job.Run(piece, buffers, stop), stop);
+    }
 
-    private void RunDeviceWorker() => Guard(() =>
+    private void RunDeviceWorker(CancellationToken stop)
     {
         // A worker without memory releases what it holds and leaves its piece to the others. The last one tries again, alone.
         var alone = false;
@@ -206,7 +191,7 @@ internal sealed class StreamingExecutor
             try
             {
                 using var worker = _device!.Device.OpenWorker();
-                RunPieces(_deviceJobs, (job, piece) => RunOrReturn(job, piece, worker, alone));
+                RunPieces(_deviceJobs, (job, piece) => RunOrReturn(job, piece, worker, alone), stop);
             }
             catch (DeviceMemoryException e) when (alone)
             {
@@ -218,8 +203,8 @@ internal sealed class StreamingExecutor
 
             alone = Interlocked.Decrement(ref _deviceWorkers) == 0;
         }
-        while (alone && !_deviceJobs.IsEmpty && !_stop.IsCancellationRequested);
-    });
+        while (alone && !_deviceJobs.IsEmpty && !stop.IsCancellationRequested);
+    }
 
     private long RunOrReturn(DeviceJob job, int piece, IDeviceWorker worker, bool alone)
     {
@@ -241,10 +226,10 @@ internal sealed class StreamingExecutor
         "Free memory of the device, or use -Device cpu.",
         e);
 
-    private void RunPieces<T>(JobQueue<T> queue, Func<T, int, long> run)
+    private void RunPieces<T>(JobQueue<T> queue, Func<T, int, long> run, CancellationToken stop)
         where T : TensorJob
     {
-        while (!_stop.IsCancellationRequested && queue.Next(_stop.Token) is var (job, piece))
+        while (!stop.IsCancellationRequested && queue.Next(stop) is var (job, piece))
         {
             _current = job;
             var bytes = run(job, piece);
@@ -259,33 +244,18 @@ internal sealed class StreamingExecutor
                 queue.Release(job);
                 if (job is not SurveyJob && _shards[job.File].EndJob())
                 {
-                    _written.Add(_shards[job.File]);
+                    _written.Add(_shards[job.File], stop);
                 }
             }
         }
     }
 
-    private void FinishShards() => Guard(() =>
+    private void FinishShards(CancellationToken stop)
     {
-        foreach (var shard in _written.GetConsumingEnumerable(_stop.Token))
+        foreach (var shard in _written.GetConsumingEnumerable(stop))
         {
-            shard.Writer.Drain(_stop.Token);
+            shard.Writer.Drain(stop);
             _finish(shard.File, [.. shard.Jobs.Select(j => j.Result)]);
-        }
-    });
-
-    private void Guard(Action run)
-    {
-        try
-        {
-            run();
-        }
-#pragma warning disable CA1031 // the first failure is rethrown on the caller's thread
-        catch (Exception e)
-#pragma warning restore CA1031
-        {
-            Interlocked.CompareExchange(ref _failure, ExceptionDispatchInfo.Capture(e), null);
-            _stop.Cancel();
         }
     }
 

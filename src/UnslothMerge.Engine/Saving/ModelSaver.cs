@@ -32,7 +32,7 @@ internal static class ModelSaver
                 ? new VerifiedShards(stream, plan, journal).Add : save.Finished;
             var shards = WriteShards(staging.Path, options, finished, written, progress, cancellation);
             extras.Write(staging.Path, options.Disk);
-            WriteIndex(plan, shards, staging.Path, options.Disk);
+            WriteIndex(plan, shards.Sum(s => s.Bytes), staging.Path, options.Disk);
             var survival = DeltaSurvival.Measure(plan, staging.Path, options, cancellation);
             if (options.Sync)
             {
@@ -113,12 +113,13 @@ internal static class ModelSaver
             .Select(t => survival.TryGetValue(t.Tensor.Name, out var sums) ? t with { Survival = sums } : t),
     ];
 
-    private static void WriteIndex(WritePlan plan, IReadOnlyList<FinishedShard> shards, string directory, IDisk disk)
+    /// <summary>Writes the index of a model of several shards, which have so many bytes together.</summary>
+    public static void WriteIndex(WritePlan plan, long shardBytes, string directory, IDisk disk)
     {
         if (plan.Shards.Length > 1)
         {
             var map = plan.Shards.SelectMany(s => s.Layout.Names.Select(n => KeyValuePair.Create(n, s.Name)));
-            var bytes = shards.Sum(s => s.Bytes) - plan.Shards.Sum(s => (long)s.Layout.Header.Length);
+            var bytes = shardBytes - plan.Shards.Sum(s => (long)s.Layout.Header.Length);
             disk.WriteText(Path.Combine(directory, ShardIndex.NameFor(plan.Variant)),
                 ShardIndex.Write(map, bytes, plan.Tensors.Sum(t => t.Tensor.View.Count)));
         }

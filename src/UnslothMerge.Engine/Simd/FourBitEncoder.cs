@@ -128,7 +128,7 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
 
             // A copy, because what has an address is not kept in a register.
             T magnitudes = lanes;
-            float largest = Largest((uint*)&magnitudes);
+            float largest = LaneMaximum.Of((uint*)&magnitudes);
             float clamped = Math.Max(largest, SmallestAbsMax);
             absMax[b] = size == fullSize ? largest : clamped;
             T inverse = T.Broadcast(1 / clamped);
@@ -149,18 +149,6 @@ internal sealed unsafe record FourBitEncoder(float[] Thresholds, float[] Values,
 
         squares[0] = valueSquares;
         squares[1] = errorSquares;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Largest(uint* lanes)
-    {
-        Vector128<uint> four = Vector128.Max(
-            Vector128.Max(Vector128.Load(lanes), Vector128.Load(lanes + 4)),
-            Vector128.Max(Vector128.Load(lanes + 8), Vector128.Load(lanes + 12)));
-
-        // No branches: half of them would be mispredicted.
-        four = Vector128.Max(four, Vector128.Shuffle(four, Vector128.Create(2u, 3, 0, 1)));
-        return Vector128.Max(four, Vector128.Shuffle(four, Vector128.Create(1u, 0, 3, 2))).AsSingle().ToScalar();
     }
 
     private static float[]? Parts(float[] thresholds)

@@ -105,7 +105,7 @@ internal static unsafe class GroupedCodes
 
             // A copy, because what has an address is not kept in a register.
             T magnitudes = lanes;
-            float found = Reduce((uint*)&magnitudes);
+            float found = LaneMaximum.Of((uint*)&magnitudes);
             for (; i < group; i++)
             {
                 found = MathF.Max(found, MathF.Abs(row[i]));
@@ -134,7 +134,7 @@ internal static unsafe class GroupedCodes
             }
 
             T lows = low, highs = high;
-            (float least, float most) = (-Reduce((uint*)&lows), Reduce((uint*)&highs));
+            (float least, float most) = (-LaneMaximum.Of((uint*)&lows), LaneMaximum.Of((uint*)&highs));
             for (; i < group; i++)
             {
                 (least, most) = (MathF.Min(least, row[i]), MathF.Max(most, row[i]));
@@ -228,15 +228,5 @@ internal static unsafe class GroupedCodes
 
         sums[0] = valueSquares;
         sums[1] = errorSquares;
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static float Reduce(uint* lanes)
-    {
-        Vector128<uint> four = Vector128.Max(
-            Vector128.Max(Vector128.Load(lanes), Vector128.Load(lanes + 4)),
-            Vector128.Max(Vector128.Load(lanes + 8), Vector128.Load(lanes + 12)));
-        four = Vector128.Max(four, Vector128.Shuffle(four, Vector128.Create(2u, 3, 0, 1)));
-        return Vector128.Max(four, Vector128.Shuffle(four, Vector128.Create(1u, 0, 3, 2))).AsSingle().ToScalar();
     }
 }

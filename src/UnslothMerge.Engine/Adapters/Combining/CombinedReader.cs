@@ -8,14 +8,11 @@ namespace UnslothMerge.Adapters.Combining;
 /// combined.</summary>
 internal sealed class CombinedReader : DeltaReader
 {
-    // A buffer begins with the number of its rows; then the terms' own buffers follow, each on a cache line.
-    private const int Start = CacheLine.Size;
-
     private readonly CombinedTerm _term;
     private readonly float _factor;
     private readonly int _columns;
     private readonly float[] _weights;
-    private readonly List<Part> _parts = [];
+    private readonly TermReaders _readers;
     private readonly MagnitudeCutoff[] _cutoffs = [];
     private readonly RandomMask[] _masks = [];
 
@@ -25,14 +22,13 @@ internal sealed class CombinedReader : DeltaReader
         _factor = (float)context.Factor;
         _columns = context.View.Columns;
         _weights = [.. term.Deltas.Select(d => (float)d.Weight)];
+        _readers = new TermReaders(term.Deltas.SelectMany((delta, i) =>
+        {
+            var inner = new InnerContext(context, term.FactorOf(delta));
+            return delta.Terms.Select(t => new InnerTerm(t, i, inner));
+        }));
         try
         {
-            for (var i = 0; i < term.Deltas.Length; i++)
-            {
-                var inner = new InnerContext(context, term.FactorOf(term.Deltas[i]));
-                _parts.AddRange(term.Deltas[i].Terms.Select(t => new Part(i, t, t.Open(inner))));
-            }
-
             _cutoffs = term.DropsSmallest ? FindCutoffs(context) : [];
             _masks = term.DropsAtRandom ? [.. term.Deltas.Select(term.MaskOf)] : [];
         }
@@ -43,31 +39,14 @@ internal sealed class CombinedReader : DeltaReader
         }
     }
 
-    /// <summary>The length of the buffer for so many rows.</summary>
-    public static long BytesOf(IEnumerable<DeltaTerm> terms, int rows) => Start + terms.Sum(t => CacheLine.Align(t.BytesOf(rows)));
-
-    public override void Read(long row, int rows, Span<byte> buffer)
-    {
-        MemoryMarshal.Write(buffer, rows);
-        var at = Start;
-        foreach (var part in _parts)
-        {
-            var bytes = (int)part.Term.BytesOf(rows);
-            if (part.Term.Changes(row, rows))
-            {
-                part.Reader.Read(row, rows, buffer.Slice(at, bytes));
-            }
-
-            at += (int)CacheLine.Align(bytes);
-        }
-    }
+    public override void Read(long row, int rows, Span<byte> buffer) => _readers.Read(row, rows, buffer);
 
     public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
     {
         var count = tile.Delta.Length;
         var rented = ArrayPool<float>.Shared.Rent(count * _term.Deltas.Length);
         var planes = rented.AsSpan(0, count * _term.Deltas.Length);
-        Fill(buffer, row, tile, planes);
+        _readers.Apply(buffer, row, tile, planes);
         for (var i = 0; i < _term.Deltas.Length; i++)
         {
             ThinOut(i, tile, planes.Slice(i * count, count));
@@ -79,33 +58,8 @@ internal sealed class CombinedReader : DeltaReader
 
     public override void Dispose()
     {
-        foreach (var part in _parts)
-        {
-            part.Reader.Dispose();
-        }
-
+        _readers.Dispose();
         base.Dispose();
-    }
-
-    // Every adapter's delta of the tile, one plane after the other.
-    private void Fill(ReadOnlySpan<byte> buffer, long row, Tile tile, Span<float> planes)
-    {
-        planes.Clear();
-        var count = tile.Delta.Length;
-        var rows = MemoryMarshal.Read<int>(buffer);
-        var at = Start;
-        foreach (var part in _parts)
-        {
-            var bytes = (int)part.Term.BytesOf(rows);
-            if (part.Term.Changes(row, rows))
-            {
-                part.Reader.Apply(
-                    buffer.Slice(at, bytes), row,
-                    new Tile(tile.Weight, planes.Slice(part.Delta * count, count), tile.Row, tile.Rows, tile.Column, tile.Columns));
-            }
-
-            at += (int)CacheLine.Align(bytes);
-        }
     }
 
     private void ThinOut(int delta, Tile tile, Span<float> plane)
@@ -194,7 +148,7 @@ internal sealed class CombinedReader : DeltaReader
         var buffer = ArrayPool<byte>.Shared.Rent(bytes);
         var planes = ArrayPool<float>.Shared.Rent(count * searches.Count);
         Read(tile.Row, tile.Rows, buffer.AsSpan(0, bytes));
-        Fill(buffer, tile.Row, tile, planes.AsSpan(0, count * searches.Count));
+        _readers.Apply(buffer, tile.Row, tile, planes.AsSpan(0, count * searches.Count));
         for (var i = 0; i < searches.Count; i++)
         {
             searches[i].Add(planes.AsSpan(i * count, count));
@@ -203,8 +157,6 @@ internal sealed class CombinedReader : DeltaReader
         ArrayPool<byte>.Shared.Return(buffer);
         ArrayPool<float>.Shared.Return(planes);
     }
-
-    private sealed record Part(int Delta, DeltaTerm Term, DeltaReader Reader);
 
     /// <summary>What a term of one adapter finds: the same target, but a factor of its own.</summary>
     private sealed class InnerContext(DeltaContext outer, double factor) : DeltaContext(outer.Files, outer.View, factor)

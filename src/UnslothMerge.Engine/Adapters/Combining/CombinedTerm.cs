@@ -60,7 +60,7 @@ internal sealed class CombinedTerm(CombinationType type, double density, int see
             ? others.Add(delta with { Terms = delta.Terms.Add(term) })
             : deltas.Add(new AdapterDelta(adapter, weight, [term])));
 
-    public override long BytesOf(int rows) => CombinedReader.BytesOf(Terms, rows);
+    public override long BytesOf(int rows) => TermReaders.BytesOf(Terms, rows);
 
     public override DeltaReader Open(DeltaContext context) => new CombinedReader(this, context);
 

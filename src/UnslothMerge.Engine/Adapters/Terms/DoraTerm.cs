@@ -9,9 +9,6 @@ namespace UnslothMerge.Adapters.Terms;
 internal sealed class DoraTerm(ImmutableArray<LowRankTerm> products, MagnitudeTerm magnitude)
     : DeltaTerm(magnitude.Kind, [.. products.SelectMany(p => p.Inputs), .. magnitude.Inputs])
 {
-    // A buffer begins with the number of its rows; then the products' own follow, each on a cache line.
-    private const int Start = CacheLine.Size;
-
     /// <summary>The terms that make Δ.</summary>
     public ImmutableArray<LowRankTerm> Products => products;
 
@@ -34,27 +31,23 @@ internal sealed class DoraTerm(ImmutableArray<LowRankTerm> products, MagnitudeTe
 
     public override long ResidentBytes => products.Sum(p => p.ResidentBytes) + magnitude.ResidentBytes;
 
-    public override long BytesOf(int rows) => Start + products.Sum(p => CacheLine.Align(p.BytesOf(rows)));
+    public override long BytesOf(int rows) => TermReaders.BytesOf(products, rows);
 
     public override DeltaReader Open(DeltaContext context) => new Reader(this, context);
 
     private sealed class Reader : DeltaReader
     {
         private readonly DoraTerm _term;
-        private readonly List<DeltaReader> _products = [];
+        private readonly TermReaders _products;
         private readonly double[] _magnitudes;
         private readonly double[]? _factors;
 
         public Reader(DoraTerm term, DeltaContext context)
         {
             (_term, _magnitudes) = (term, context.Read(term.Magnitude.Magnitude));
+            _products = new TermReaders(term.Products.Select(p => new InnerTerm(p, 0, context)));
             try
             {
-                foreach (var product in term.Products)
-                {
-                    _products.Add(product.Open(context));
-                }
-
                 _factors = term.Magnitude.ByColumn ? ColumnFactors(context) : null;
             }
             catch
@@ -64,27 +57,13 @@ internal sealed class DoraTerm(ImmutableArray<LowRankTerm> products, MagnitudeTe
             }
         }
 
-        public override void Read(long row, int rows, Span<byte> buffer)
-        {
-            MemoryMarshal.Write(buffer, rows);
-            var at = Start;
-            foreach (var (product, reader) in _term.Products.Zip(_products))
-            {
-                var bytes = (int)product.BytesOf(rows);
-                if (product.Changes(row, rows))
-                {
-                    reader.Read(row, rows, buffer.Slice(at, bytes));
-                }
-
-                at += (int)CacheLine.Align(bytes);
-            }
-        }
+        public override void Read(long row, int rows, Span<byte> buffer) => _products.Read(row, rows, buffer);
 
         public override void Apply(ReadOnlySpan<byte> buffer, long row, Tile tile)
         {
             var own = ArrayPool<float>.Shared.Rent(tile.Delta.Length);
             var delta = own.AsSpan(0, tile.Delta.Length);
-            Products(buffer, row, tile, delta);
+            _products.Apply(buffer, row, tile, delta);
             TensorPrimitives.Add(tile.Delta, delta, tile.Delta);
             for (var i = 0; i < tile.Rows; i++)
             {
@@ -106,25 +85,8 @@ internal sealed class DoraTerm(ImmutableArray<LowRankTerm> products, MagnitudeTe
 
         public override void Dispose()
         {
-            _products.ForEach(p => p.Dispose());
+            _products.Dispose();
             base.Dispose();
-        }
-
-        private void Products(ReadOnlySpan<byte> buffer, long row, Tile tile, Span<float> delta)
-        {
-            delta.Clear();
-            var (rows, at) = (MemoryMarshal.Read<int>(buffer), Start);
-            foreach (var (product, reader) in _term.Products.Zip(_products))
-            {
-                var bytes = (int)product.BytesOf(rows);
-                if (product.Changes(row, rows))
-                {
-                    reader.Apply(
-                        buffer.Slice(at, bytes), row, new Tile(tile.Weight, delta, tile.Row, tile.Rows, tile.Column, tile.Columns));
-                }
-
-                at += (int)CacheLine.Align(bytes);
-            }
         }
 
         // The scan shows what other adapters add, which the norm does not contain.
@@ -137,7 +99,7 @@ internal sealed class DoraTerm(ImmutableArray<LowRankTerm> products, MagnitudeTe
                 var own = ArrayPool<float>.Shared.Rent(tile.Delta.Length);
                 var delta = own.AsSpan(0, tile.Delta.Length);
                 Read(tile.Row, tile.Rows, buffer);
-                Products(buffer, tile.Row, tile, delta);
+                _products.Apply(buffer, tile.Row, tile, delta);
                 for (var i = 0; i < tile.Rows; i++)
                 {
                     Magnitudes.AddSquares(tile.WeightRow(i), delta.Slice(i * tile.Columns, tile.Columns), squares);

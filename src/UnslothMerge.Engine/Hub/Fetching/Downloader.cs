@@ -1,4 +1,3 @@
-using System.Runtime.ExceptionServices;
 using UnslothMerge.Hub.Cache;
 
 namespace UnslothMerge.Hub.Fetching;
@@ -27,22 +26,18 @@ internal sealed class Downloader
     private readonly List<FileDownload> _open = [];
     private readonly long _total;
     private readonly int _segmentBytes;
-    private readonly CancellationTokenSource _stop;
     private long _finished;
     private int _opening;
     private volatile string _current;
-    private ExceptionDispatchInfo? _failure;
 
     private Downloader(
-        HubClient client, CachedRepository cache, string commit, IReadOnlyList<RepositoryFile> files, int segmentBytes,
-        CancellationToken cancellation)
+        HubClient client, CachedRepository cache, string commit, IReadOnlyList<RepositoryFile> files, int segmentBytes)
     {
         (_client, _cache, _commit, _segmentBytes) = (client, cache, commit, segmentBytes);
         _waiting = new(files.Select(f => (f, 1)));
         _total = files.Sum(f => f.Size);
         _current = files[0].Path;
         _rates = new RateBoard(client.Clock);
-        _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
     }
 
     /// <summary>Downloads files, unless the cache has them.</summary>
@@ -54,40 +49,20 @@ internal sealed class Downloader
         if (missing.Count > 0)
         {
             cache.Tag();
-            var downloader = new Downloader(client, cache, commit, missing, segmentBytes, cancellation);
-            using (downloader._stop)
-            {
-                downloader.Run(progress, cancellation);
-            }
+            new Downloader(client, cache, commit, missing, segmentBytes).Run(progress, cancellation);
         }
     }
 
     private void Run(Action<DownloadProgress>? progress, CancellationToken cancellation)
     {
-        var threads = Enumerable.Range(0, Connections)
-            .Select(i => new Thread(Work) { IsBackground = true, Name = $"download {i}" }).ToList();
-        threads.ForEach(t => t.Start());
         try
         {
-            foreach (var thread in threads)
-            {
-                while (!thread.Join(Interval))
-                {
-                    Report(progress);
-                }
-            }
+            Workers.Run("download", Connections, (_, stop) => Work(stop), () => Report(progress), cancellation);
         }
         finally
         {
-            // The handler may throw. Threads must end before their files are closed.
-            _stop.Cancel();
-            threads.ForEach(t => t.Join());
             _open.ForEach(f => f.Dispose());
         }
-
-        _failure?.Throw();
-        cancellation.ThrowIfCancellationRequested();
-        Report(progress);
     }
 
     private void Report(Action<DownloadProgress>? progress)
@@ -106,43 +81,33 @@ internal sealed class Downloader
         progress(now);
     }
 
-    private void Work()
+    private void Work(CancellationToken stop)
     {
-        try
+        while (Next(stop) is { } work && !stop.IsCancellationRequested)
         {
-            while (Next() is { } work && !_stop.IsCancellationRequested)
-            {
-                work();
-            }
-        }
-#pragma warning disable CA1031 // the first failure is rethrown on the caller's thread
-        catch (Exception e)
-#pragma warning restore CA1031
-        {
-            Interlocked.CompareExchange(ref _failure, ExceptionDispatchInfo.Capture(e), null);
-            _stop.Cancel();
+            work();
         }
     }
 
     // A segment of an open file, else the next file. While another thread opens one, there may soon be segments.
-    private Action? Next()
+    private Action? Next(CancellationToken stop)
     {
         lock (_gate)
         {
-            while (!_stop.IsCancellationRequested)
+            while (!stop.IsCancellationRequested)
             {
                 foreach (var download in _open)
                 {
                     if (download.Next() is { } segment)
                     {
-                        return () => Fetch(download, segment);
+                        return () => Fetch(download, segment, stop);
                     }
                 }
 
                 if (_waiting.TryDequeue(out var next))
                 {
                     _opening++;
-                    return () => Open(next.File, next.Try);
+                    return () => Open(next.File, next.Try, stop);
                 }
 
                 if (_opening == 0)
@@ -157,12 +122,12 @@ internal sealed class Downloader
         }
     }
 
-    private void Open(RepositoryFile file, int attempt)
+    private void Open(RepositoryFile file, int attempt, CancellationToken stop)
     {
         FileDownload? download = null;
         try
         {
-            download = new FileDownload(_client, _cache, _commit, file, attempt, _segmentBytes, _stop.Token);
+            download = new FileDownload(_client, _cache, _commit, file, attempt, _segmentBytes, stop);
         }
         finally
         {
@@ -184,10 +149,10 @@ internal sealed class Downloader
         }
     }
 
-    private void Fetch(FileDownload download, int segment)
+    private void Fetch(FileDownload download, int segment, CancellationToken stop)
     {
         _current = download.File.Path;
-        if (download.Fetch(segment, _rates, _stop.Token) is { } isRight)
+        if (download.Fetch(segment, _rates, stop) is { } isRight)
         {
             Close(download, isRight);
         }

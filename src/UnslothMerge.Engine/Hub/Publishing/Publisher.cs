@@ -134,7 +134,7 @@ internal sealed class Publisher
     private static void Hash(List<UploadFile> files, IProgress<UploadProgress>? progress, CancellationToken cancellation)
     {
         var (next, done, total) = (-1, 0L, files.Sum(f => f.Size));
-        Workers.Run(Math.Min(Environment.ProcessorCount, files.Count), stop =>
+        Workers.Run("hash", Math.Min(Environment.ProcessorCount, files.Count), (_, stop) =>
         {
             for (int i; (i = Interlocked.Increment(ref next)) < files.Count;)
             {
@@ -149,7 +149,7 @@ internal sealed class Publisher
         var uploader = publication.Uploader;
         var any = Announce(publication, plan, files, null, cancellation);
         uploader.CompleteAdding();
-        Workers.Run(any ? Threads : 0, uploader.Work,
+        Workers.Run("upload", any ? Threads : 0, (_, stop) => uploader.Work(stop),
             () => progress?.Report(new UploadProgress("Sending", uploader.Done, uploader.Total)), cancellation);
     }
 

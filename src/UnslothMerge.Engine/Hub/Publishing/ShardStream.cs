@@ -25,7 +25,7 @@ internal sealed class ShardStream : IDisposable
         _publisher = publisher;
         _publication = publisher.Begin(plan, cancellation);
         _report = () => progress?.Report(new UploadProgress("Sending", _publication.Uploader.Done, _publication.Uploader.Total));
-        _workers = Workers.Start(Threads + 1, (i, stop) =>
+        _workers = Workers.Start("upload", Threads + 1, (i, stop) =>
         {
             if (i == 0)
             {

@@ -35,7 +35,7 @@ internal static class StreamedSave
         inputs?.Complete();
         InputFiles.RequireUnchanged(write.Merge.InputFiles);
         extras.Write(scratch, SystemDisk.Instance);
-        WriteIndex(write, results.Sum(r => r.Bytes), scratch);
+        ModelSaver.WriteIndex(write, results.Sum(r => r.Bytes), scratch, SystemDisk.Instance);
         var result = stream.Complete(plan, others, "Upload merged model", progress, cancellation);
         return (result, [.. results.Select(r => new SavedShard(
             $"{result.Url.Replace("/commit/", "/resolve/", StringComparison.Ordinal)}/{r.Name}", r.Bytes,
@@ -50,17 +50,6 @@ internal static class StreamedSave
             .Select(s => new FinishedShard(s.Name, s.Layout.Length, null, [])).ToList();
         var ofShard = progress is null ? null : new ShardProgress(progress, rest.Sum(s => s.Bytes), shard.Layout.Length);
         return ModelSaver.WriteShards(scratch, options, rest, null, ofShard, cancellation).First(s => s.Name == shard.Name);
-    }
-
-    private static void WriteIndex(WritePlan plan, long bytes, string directory)
-    {
-        if (plan.Shards.Length > 1)
-        {
-            var map = plan.Shards.SelectMany(s => s.Layout.Names.Select(n => KeyValuePair.Create(n, s.Name)));
-            File.WriteAllText(Path.Combine(directory, ShardIndex.NameFor(plan.Variant)),
-                ShardIndex.Write(map, bytes - plan.Shards.Sum(s => (long)s.Layout.Header.Length),
-                    plan.Tensors.Sum(t => t.Tensor.View.Count)));
-        }
     }
 
     /// <summary>The progress of one shard, where the others count as written.</summary>

@@ -120,28 +120,22 @@ internal sealed class HubUploads(HubServer server)
         RequireSigned(request);
         lock (server.Objects.Uploads)
         {
-            if (!server.Objects.Uploads.TryGetValue(request["upload"], out var upload))
-            {
-                throw new HubRefusal(404, "NoSuchUpload");
-            }
-
-            upload.Parts[int.Parse(request["part"], CultureInfo.InvariantCulture)] = request.Body;
+            Upload(request).Parts[int.Parse(request["part"], CultureInfo.InvariantCulture)] = request.Body;
         }
 
         request.Response.Headers.ETag = EtagOf(request.Body);
         return Task.CompletedTask;
     }
 
+    private (string Oid, SortedDictionary<int, byte[]> Parts) Upload(HubRequest request) =>
+        server.Objects.Uploads.TryGetValue(request["upload"], out var upload) ? upload : throw new HubRefusal(404, "NoSuchUpload");
+
     private Task Complete(HubRequest request)
     {
         RequireSigned(request);
         lock (server.Objects.Uploads)
         {
-            if (!server.Objects.Uploads.TryGetValue(request["upload"], out var upload))
-            {
-                throw new HubRefusal(404, "NoSuchUpload");
-            }
-
+            var upload = Upload(request);
             Require(request.Json["parts"]!.AsArray().Select(p => ((int)p!["partNumber"]!, (string)p["etag"]!))
                 .SequenceEqual(upload.Parts.Select(p => (p.Key, EtagOf(p.Value)))), "InvalidPart");
             byte[] whole = [.. upload.Parts.Values.SelectMany(p => p)];

@@ -1,6 +1,6 @@
 using System.Runtime.ExceptionServices;
 
-namespace UnslothMerge.Hub.Publishing;
+namespace UnslothMerge;
 
 /// <summary>Threads that do the work while the caller's thread does something else, waits, reports and can cancel. Disposed of, they are
 /// stopped.</summary>
@@ -13,12 +13,12 @@ internal sealed class Workers : IDisposable
     private readonly List<Thread> _threads;
     private ExceptionDispatchInfo? _failure;
 
-    private Workers(int count, Action<int, CancellationToken> work, CancellationToken cancellation)
+    private Workers(string name, int count, Action<int, CancellationToken> work, CancellationToken cancellation)
     {
         _cancellation = cancellation;
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         _threads = [.. Enumerable.Range(0, count).Select(i =>
-            new Thread(() => Guard(() => work(i, _stop.Token))) { IsBackground = true, Name = $"upload {i}" })];
+            new Thread(() => Guard(() => work(i, _stop.Token))) { IsBackground = true, Name = $"{name} {i}" })];
         _threads.ForEach(t => t.Start());
     }
 
@@ -26,13 +26,13 @@ internal sealed class Workers : IDisposable
     public CancellationToken Token => _stop.Token;
 
     /// <summary>Starts threads, which are told their number.</summary>
-    public static Workers Start(int count, Action<int, CancellationToken> work, CancellationToken cancellation) =>
-        new(count, work, cancellation);
+    public static Workers Start(string name, int count, Action<int, CancellationToken> work, CancellationToken cancellation) =>
+        new(name, count, work, cancellation);
 
-    /// <summary>Runs the same work on several threads until all have ended, and throws what the first failure was.</summary>
-    public static void Run(int count, Action<CancellationToken> work, Action report, CancellationToken cancellation)
+    /// <summary>Runs threads until all have ended, and throws what the first failure was.</summary>
+    public static void Run(string name, int count, Action<int, CancellationToken> work, Action report, CancellationToken cancellation)
     {
-        using var workers = Start(count, (_, stop) => work(stop), cancellation);
+        using var workers = Start(name, count, work, cancellation);
         workers.WaitFor(workers._threads, report);
     }
 
