@@ -5,6 +5,11 @@ namespace UnslothMerge.Tests;
 /// <summary>A model and its adapters, built in memory; written, planned and merged where a test says.</summary>
 internal sealed class TinyModel(string config, params TinyTensor[] tensors)
 {
+    private const long UsualShard = 5_000_000_000;
+
+    // UNSLOTHMERGE_SHARDS=base runs the tests in the layout that keeps the base's shards.
+    private static readonly bool KeepsShards = Environment.GetEnvironmentVariable("UNSLOTHMERGE_SHARDS") == "base";
+
     private const string Plain = """{"architectures": ["Tiny"], "model_type": "custom"}""";
 
     private readonly List<(JsonObject Config, TinyTensor[] Tensors, double Weight)> _adapters = [];
@@ -98,10 +103,10 @@ internal sealed class TinyModel(string config, params TinyTensor[] tensors)
         MergePlanner.Plan(ModelDirectory.Open(@base), adapters.Select(a => new AdapterStep(AdapterDirectory.Open(a), 1)));
 
     /// <summary>What is written; of all tensors by default.</summary>
-    public static WritePlan WritePlan(MergePlan plan, TensorType? type = null, long shard = 5_000_000_000,
+    public static WritePlan WritePlan(MergePlan plan, TensorType? type = null, long? shard = UsualShard,
         OutputRequest? quantization = null, IEnumerable<LogicalTensor>? tensors = null) =>
         UnslothMerge.Planning.WritePlan.Create(plan, [.. tensors ?? plan.Tensors],
-            new WriteOptions(type, shard) { Quantization = quantization });
+            new WriteOptions(type, shard == UsualShard && KeepsShards ? null : shard) { Quantization = quantization });
 
     /// <summary>Saves a plan without flushing, with as much memory as it likes.</summary>
     public static IReadOnlyList<SavedShard> Save(WritePlan plan, string output, int workers = 2,

@@ -4,7 +4,7 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Execution;
 
 /// <summary>A tensor whose bytes are copied, by reads and writes: copy_file_range holds the output's lock while it reads, and a tensor
-/// seldom begins at a block that a file system could share.</summary>
+/// seldom begins at a block that a file system could share. In a clone there is nothing to do.</summary>
 internal sealed class CopyJob : CoreJob
 {
     // Several buffers, so that two workers seldom write adjacent ranges.
@@ -15,7 +15,7 @@ internal sealed class CopyJob : CoreJob
     private readonly IReadOnlyList<Part> _parts;
 
     public CopyJob(WriteTensor write, ShardOutput output, InputFiles files)
-        : this(write, output, files, [.. write.Verbatim!.SelectMany(Part.Of)])
+        : this(write, output, files, output.File.Has(write) ? [] : [.. write.Verbatim!.SelectMany(Part.Of)])
     {
     }
 

@@ -4,13 +4,17 @@ using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 
-/// <summary>A shard that is being written: its file, and the checksum of what was written, if one was asked for.</summary>
+/// <summary>A shard that is being written: its file, and the checksum of what was written, if one was asked for. A clone of its origin has
+/// the header and the tensors that stay from the start.</summary>
 internal sealed class ShardFile : IDisposable
 {
     private readonly IDisk _disk;
 
-    private ShardFile(IDisk disk, WriteShard shard, string path, SafeFileHandle handle, Checksum? checksum) =>
-        (_disk, Shard, Path, Handle, Checksum) = (disk, shard, path, handle, checksum);
+    private ShardFile(IDisk disk, WriteShard shard, string path, SafeFileHandle handle, bool summed)
+    {
+        (_disk, Shard, Path, Handle) = (disk, shard, path, handle);
+        Checksum = summed ? new Checksum(shard.Layout.FixedLength) : null;
+    }
 
     public WriteShard Shard { get; }
 
@@ -20,13 +24,30 @@ internal sealed class ShardFile : IDisposable
 
     public Checksum? Checksum { get; }
 
+    /// <summary>Why it is no clone; null if it is one.</summary>
+    public string? Obstacle { get; private init; }
+
+    /// <summary>The bytes that it shares with its origin.</summary>
+    public long Cloned => Obstacle is null ? Shard.OriginBytes : 0;
+
+    /// <summary>Makes the file as a clone of its origin; null, and why, if that cannot be.</summary>
+    public static ShardFile? TryClone(IDisk disk, string path, WriteShard shard, bool summed, out string? obstacle)
+    {
+        obstacle = shard.Origin is null ? "no file of the base has its header"
+            : shard.Origin.Remote is { IsDownloaded: false } ? "the base is read from the Hub"
+            : !shard.Origin.IsUnchanged ? "the base has changed"
+            : null;
+        return obstacle is null && disk.TryClone(shard.Origin!.Path, path, out obstacle) is { } handle
+            ? new ShardFile(disk, shard, path, handle, summed) : null;
+    }
+
     /// <summary>Makes the file, with its header. Preallocated: a full disk shows before the work, and writes need not look for
     /// space.</summary>
-    public static ShardFile Create(IDisk disk, string path, WriteShard shard, bool preallocated, bool summed)
+    public static ShardFile Create(IDisk disk, string path, WriteShard shard, bool preallocated, bool summed, string? obstacle)
     {
         var layout = shard.Layout;
         var handle = disk.Create(path, preallocated ? layout.FixedLength : 0);
-        var file = new ShardFile(disk, shard, path, handle, summed ? new Checksum(layout.FixedLength) : null);
+        var file = new ShardFile(disk, shard, path, handle, summed) { Obstacle = obstacle };
         try
         {
             disk.SetLength(handle, layout.FixedLength);
@@ -39,6 +60,9 @@ internal sealed class ShardFile : IDisposable
             throw;
         }
     }
+
+    /// <summary>True if a tensor is there already.</summary>
+    public bool Has(WriteTensor tensor) => Obstacle is null && Shard.IsInOrigin(tensor);
 
     /// <summary>Writes bytes, each once.</summary>
     public void Write(ReadOnlySpan<byte> bytes, long at)
@@ -53,7 +77,7 @@ internal sealed class ShardFile : IDisposable
         var layout = Shard.Layout;
         if (!layout.IsDeferred)
         {
-            return new FinishedShard(Shard.Name, layout.FixedLength, Checksum?.Value, results);
+            return new FinishedShard(Shard.Name, layout.FixedLength, Checksum?.Value, results) { Cloned = Cloned, Obstacle = Obstacle };
         }
 
         var contents = results.SelectMany(r => r.Written.Sink.Deferred.Zip(r.Deferred))
@@ -62,11 +86,19 @@ internal sealed class ShardFile : IDisposable
         _disk.Write(Handle, tail, layout.FixedLength);
         Checksum?.Add(0, layout.Header);
         Write(header, 0);
-        return new FinishedShard(Shard.Name, layout.FixedLength + tail.Length, Checksum?.With(tail), results);
+        return new FinishedShard(Shard.Name, layout.FixedLength + tail.Length, Checksum?.With(tail), results) { Obstacle = Obstacle };
     }
 
     public void Dispose() => Handle.Dispose();
 }
 
-/// <summary>A shard that was written whole: its length, its checksum if one was asked for, and the results of its tensors.</summary>
-internal sealed record FinishedShard(string Name, long Bytes, ulong? Checksum, IReadOnlyList<TensorResult> Tensors);
+/// <summary>A shard that was written whole: its length, the checksum of what was written if one was asked for, and the results of its
+/// tensors.</summary>
+internal sealed record FinishedShard(string Name, long Bytes, ulong? Checksum, IReadOnlyList<TensorResult> Tensors)
+{
+    /// <summary>The bytes that it shares with a file of the base, which its checksum takes for zeros.</summary>
+    public long Cloned { get; init; }
+
+    /// <summary>Why it shares none; null if it does, or an earlier save has written it.</summary>
+    public string? Obstacle { get; init; }
+}

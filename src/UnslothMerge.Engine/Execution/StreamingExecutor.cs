@@ -41,7 +41,7 @@ internal sealed class StreamingExecutor
         _device = device;
         _flush = flush;
         _finish = finish;
-        _bytes = plan.Write.Bytes - shards.Sum(s => s.File.Shard.Layout.Length);
+        _bytes = plan.Write.Bytes - shards.Sum(s => s.File.Shard.Layout.Length - s.File.Cloned);
         var batches = new DeviceBatches();
         var sets = plan.Write.Tensors.Where(t => t.Sink.SurveySet is not null).ToLookup(t => t.Sink.SurveySet!, StringComparer.Ordinal);
         var outputs = shards.SelectMany(s => s.File.Shard.Tensors.Select(t => (t, ShardOutput.Of(t, s.File, s.Writer))));

@@ -12,6 +12,10 @@ internal interface IDisk
     /// <summary>Makes a file that must not exist yet, with space for so many bytes.</summary>
     SafeFileHandle Create(string path, long preallocated = 0);
 
+    /// <summary>Makes a file that must not exist yet as a clone of another one: both have the same blocks, and each gets blocks of its
+    /// own where it is written to. Null, and why, if the system cannot; then there is no file.</summary>
+    SafeFileHandle? TryClone(string source, string path, out string? obstacle);
+
     void SetLength(SafeFileHandle file, long length);
 
     void Write(SafeFileHandle file, ReadOnlySpan<byte> bytes, long at);

@@ -22,6 +22,12 @@ internal static unsafe partial class SystemCalls
     /// <summary>RENAME_EXCHANGE of renameat2(2): both paths exist, and each gets what the other named.</summary>
     public const uint Exchange = 2;
 
+    /// <summary>FICLONERANGE of ioctl(2).</summary>
+    public const nuint CloneFileRange = 0x4020940D;
+
+    /// <summary>CLONE_NOOWNERCOPY of clonefile(2).</summary>
+    public const uint CloneNoOwner = 2;
+
     /// <summary>F_FULLFSYNC of macOS.</summary>
     public const int FullSync = 51;
 
@@ -68,6 +74,13 @@ internal static unsafe partial class SystemCalls
     [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
     public static partial int Control(SafeFileHandle file, int command);
 
+    [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
+    public static partial int Control(SafeFileHandle file, nuint request, CloneRange* argument);
+
+    /// <summary>clonefile(2) of macOS.</summary>
+    [LibraryImport("libc", EntryPoint = "clonefile", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
+    public static partial int CloneFile(string source, string path, uint flags);
+
     /// <summary>statx(2).</summary>
     [LibraryImport("libc", EntryPoint = "statx", StringMarshalling = StringMarshalling.Utf8)]
     public static partial int GetStatus(int directory, string path, int flags, uint mask, Status* status);
@@ -82,8 +95,11 @@ internal static unsafe partial class SystemCalls
         public const int Interrupted = 4;
         public const int TryAgain = 11;
         public const int NoMemory = 12;
+        public const int OtherDevice = 18;
         public const int Invalid = 22;
+        public const int NoControl = 25;
         public const int ReadOnlyFileSystem = 30;
+        public const int NotSupportedOnMac = 45;
         public const int NotSupported = 95;
     }
 
@@ -100,6 +116,16 @@ internal static unsafe partial class SystemCalls
         [FieldOffset(120)] public uint ModifiedNanoseconds;
         [FieldOffset(136)] public uint DeviceMajor;
         [FieldOffset(140)] public uint DeviceMinor;
+    }
+
+    /// <summary>struct file_clone_range of linux/fs.h.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct CloneRange
+    {
+        public long Source;
+        public ulong SourceOffset;
+        public ulong Length;
+        public ulong Offset;
     }
 
     /// <summary>struct iocb of linux/aio_abi.h, as little-endian machines have it.</summary>

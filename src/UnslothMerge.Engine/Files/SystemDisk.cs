@@ -17,6 +17,37 @@ internal sealed class SystemDisk : IDisk
     public SafeFileHandle Create(string path, long preallocated = 0) =>
         File.OpenHandle(path, FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, preallocated);
 
+    public SafeFileHandle? TryClone(string source, string path, out string? obstacle)
+    {
+        SafeFileHandle original;
+        try
+        {
+            original = RegularFile.Open(source);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            obstacle = e.Message;
+            return null;
+        }
+
+        using (original)
+        {
+            var clone = Create(path);
+            var error = OperatingSystem.IsLinux() ? FileClone.Share(original, clone)
+                : OperatingSystem.IsMacOS() ? FileClone.Replace(source, path, ref clone) : SystemCalls.ErrorNumber.NotSupported;
+            if (error == 0)
+            {
+                obstacle = null;
+                return clone;
+            }
+
+            clone.Dispose();
+            File.Delete(path);
+            obstacle = FileClone.Text(error);
+            return null;
+        }
+    }
+
     public void SetLength(SafeFileHandle file, long length)
     {
         try

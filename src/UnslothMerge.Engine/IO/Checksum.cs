@@ -31,20 +31,30 @@ internal sealed class Checksum(long length)
     }
 
     /// <summary>That of a whole file.</summary>
-    public static ulong Of(string path, CancellationToken cancellation)
+    public static ulong Of(string path, CancellationToken cancellation) => Of(path, [(0, long.MaxValue)], cancellation);
+
+    /// <summary>That of some ranges of a file; the others count as zeros.</summary>
+    public static ulong Of(string path, IEnumerable<(long Start, long Length)> ranges, CancellationToken cancellation)
     {
         using var file = Files.RegularFile.Open(path);
+        var all = new Checksum(RandomAccess.GetLength(file));
         var buffer = ArrayPool<byte>.Shared.Rent(ReadBytes);
         try
         {
-            var hash = new Crc64();
-            for (var at = 0L; RandomAccess.Read(file, buffer, at) is > 0 and var read; at += read)
+            foreach (var (start, length) in ranges)
             {
-                cancellation.ThrowIfCancellationRequested();
-                hash.Append(buffer.AsSpan(0, read));
+                var (hash, at) = (new Crc64(), start);
+                while (RandomAccess.Read(file, buffer.AsSpan(0, (int)Math.Min(buffer.Length, length - (at - start))), at) is > 0 and var read)
+                {
+                    cancellation.ThrowIfCancellationRequested();
+                    hash.Append(buffer.AsSpan(0, read));
+                    at += read;
+                }
+
+                all.Add(hash.GetCurrentHashAsUInt64(), at);
             }
 
-            return hash.GetCurrentHashAsUInt64();
+            return all.Value;
         }
         finally
         {
@@ -53,17 +63,19 @@ internal sealed class Checksum(long length)
     }
 
     /// <summary>Adds bytes at an offset. The same bytes, added a second time, are taken away.</summary>
-    public void Add(long at, ReadOnlySpan<byte> bytes)
+    public void Add(long at, ReadOnlySpan<byte> bytes) => Add(Crc64.HashToUInt64(bytes), at + bytes.Length);
+
+    /// <summary>That of the file with more bytes at its end.</summary>
+    public ulong With(ReadOnlySpan<byte> tail) => Shift(Value, tail.Length) ^ Crc64.HashToUInt64(tail);
+
+    private void Add(ulong checksum, long end)
     {
-        var part = Shift(Crc64.HashToUInt64(bytes), length - at - bytes.Length);
+        var part = Shift(checksum, length - end);
         lock (_gate)
         {
             _sum ^= part;
         }
     }
-
-    /// <summary>That of the file with more bytes at its end.</summary>
-    public ulong With(ReadOnlySpan<byte> tail) => Shift(Value, tail.Length) ^ Crc64.HashToUInt64(tail);
 
     private static ulong Shift(ulong checksum, long bytes)
     {

@@ -73,7 +73,7 @@ internal static unsafe class LinuxAio
         if (written < 0
             && -written is not (ErrorNumber.TryAgain or ErrorNumber.NoMemory or ErrorNumber.Invalid or ErrorNumber.NotSupported))
         {
-            throw new IOException(Marshal.GetPInvokeErrorMessage((int)-written));
+            throw new IOException(Marshal.GetPInvokeErrorMessage((int)-written), (int)-written);
         }
     }
 

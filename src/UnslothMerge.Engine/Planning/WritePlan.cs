@@ -19,11 +19,29 @@ internal sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, IReadO
 }
 
 /// <summary>A shard to be written: its file name, its header and offsets, its tensors in the order of their data.</summary>
-internal sealed record WriteShard(string Name, ShardLayout Layout, ImmutableArray<WriteTensor> Tensors);
+internal sealed record WriteShard(string Name, ShardLayout Layout, ImmutableArray<WriteTensor> Tensors)
+{
+    /// <summary>The file of the base that has the same header, so that the shard may begin as a clone of it; null if there is
+    /// none.</summary>
+    public StoredFile? Origin { get; init; }
+
+    /// <summary>True if the origin has a tensor's bytes where the shard has them.</summary>
+    public bool IsInOrigin(WriteTensor tensor) => Origin is { } origin && tensor.Verbatim is { } stored
+        && tensor.Sink.Outputs.Zip(stored).All(p =>
+            p.Second.File == origin && p.Second.Strides is null && p.Second.Offset == Layout.OffsetOf(p.First.Name));
+
+    /// <summary>The ranges that it has in common with its origin: the header, and tensors that stay as they are.</summary>
+    public IEnumerable<(long Start, long Length)> OriginRanges => Origin is null ? []
+        : Tensors.Where(IsInOrigin).SelectMany(t => t.Sink.Outputs).Select(o => (Layout.OffsetOf(o.Name), o.Bytes))
+            .Prepend((0, Layout.Header.Length));
+
+    /// <summary>The bytes that it has in common with its origin.</summary>
+    public long OriginBytes => OriginRanges.Sum(r => r.Length);
+}
 
 /// <summary>How the output is stored: the dtype of all floating-point tensors (null keeps them, see <see cref="WritePlan.Create"/>) and the
-/// largest shard.</summary>
-internal sealed record WriteOptions(TensorType? Type, long MaxShardBytes)
+/// largest shard; null keeps the base's shards.</summary>
+internal sealed record WriteOptions(TensorType? Type, long? MaxShardBytes)
 {
     /// <summary>How weights are quantized; null for a 16-bit (or 32-bit) output.</summary>
     public OutputRequest? Quantization { get; init; }
@@ -94,9 +112,7 @@ internal sealed class WritePlan
 
         var measured = (int)(written.Where(t => t.Sink.RoundsTrip).Sum(t => t.Tensor.View.Count) / MeasuredElements) + 1;
         written = written.ConvertAll(t => t with { MeasuredShare = measured });
-        var split = ShardSplitter.Split([.. written.Select(t => t.Bytes)], options.MaxShardBytes);
-        var shards = split.Select((indices, i) =>
-            Shard(ShardSplitter.FileName(i, split.Count, options.Variant), indices.Select(j => written[j]))).ToImmutableArray();
+        var shards = Split(written, merge.Base.Checkpoint.Tensors, options);
 
         var config = type is { } t && t != merge.Config.DType ? merge.Config.WithDType(t) : merge.Config;
         return new WritePlan(merge, shards, selection.Configure(config), options.Variant, selection.Layers);
@@ -114,7 +130,7 @@ internal sealed class WritePlan
     public WritePlan Of(IEnumerable<(LogicalTensor Tensor, TensorSink Sink)> tensors)
     {
         var written = tensors.Select(t => new WriteTensor(t.Tensor, t.Sink, null, Tiling.For(t.Tensor, t.Sink)));
-        return new WritePlan(Merge, [Shard(ShardSplitter.FileName(0, 1), written)], Config, null, null);
+        return new WritePlan(Merge, [Shard(ShardSplitter.FileName(0, 1), written, [])], Config, null, null);
     }
 
     private static WriteTensor Store(LogicalTensor tensor, TensorType? type, OutputSelection selection)
@@ -140,11 +156,28 @@ internal sealed class WritePlan
         return new WriteTensor(tensor, sink, verbatim, Tiling.For(tensor, sink));
     }
 
-    private static WriteShard Shard(string name, IEnumerable<WriteTensor> tensors)
+    private static ImmutableArray<WriteShard> Split(
+        List<WriteTensor> tensors, IReadOnlyList<StoredTensor> stored, WriteOptions options)
+    {
+        var split = options.MaxShardBytes is { } limit
+            ? ShardSplitter.Split([.. tensors.Select(t => t.Bytes)], limit).Select(s => (Stored: (IReadOnlyList<StoredTensor>)[], Indices: s))
+                .ToList()
+            : BaseShards.Split(tensors, stored);
+        return [.. split.Select((s, i) =>
+            Shard(ShardSplitter.FileName(i, split.Count, options.Variant), s.Indices.Select(j => tensors[j]), s.Stored))];
+    }
+
+    // A shard that holds what a file of the base holds keeps its header, however that was written.
+    private static WriteShard Shard(string name, IEnumerable<WriteTensor> tensors, IReadOnlyList<StoredTensor> stored)
     {
         var byName = tensors.ToDictionary(t => t.Tensor.Name, StringComparer.Ordinal);
-        var layout = new ShardLayout(byName.Values.SelectMany(t => t.Sink.Outputs), Metadata,
-            [.. byName.Values.SelectMany(t => t.Sink.Deferred)]);
-        return new WriteShard(name, layout, [.. byName.Values.OrderBy(t => layout.OffsetOf(t.Sink.Outputs[0].Name))]);
+        var outputs = byName.Values.SelectMany(t => t.Sink.Outputs).ToList();
+        var deferred = byName.Values.SelectMany(t => t.Sink.Deferred).ToList();
+        var kept = stored.Count > 0 && deferred.Count == 0 ? BaseShards.LayoutOf(stored, outputs) : null;
+        var layout = kept ?? new ShardLayout(outputs, Metadata, deferred);
+        return new WriteShard(name, layout, [.. byName.Values.OrderBy(t => layout.OffsetOf(t.Sink.Outputs[0].Name))])
+        {
+            Origin = kept is null ? BaseShards.WithHeader(layout, byName.Values) : stored[0].File,
+        };
     }
 }

@@ -40,6 +40,18 @@ internal sealed class ShardLayout
         FixedLength = offset;
     }
 
+    private ShardLayout(byte[] header, IReadOnlyList<StoredTensor> stored)
+    {
+        (_metadata, _deferred, Header) = (new Dictionary<string, string>(), [], header);
+        Tensors = [.. stored.OrderBy(t => t.Offset).Select(t => new TensorSpec(t.Name, t.Type, t.Shape))];
+        foreach (var tensor in stored)
+        {
+            _offsets.Add(tensor.Name, tensor.Offset);
+        }
+
+        FixedLength = stored.Max(t => t.Offset + t.Length);
+    }
+
     /// <summary>The tensors in the order of their data.</summary>
     public IReadOnlyList<TensorSpec> Tensors { get; }
 
@@ -59,6 +71,9 @@ internal sealed class ShardLayout
 
     /// <summary>The offset of a tensor's first byte in the file.</summary>
     public long OffsetOf(string name) => _offsets[name];
+
+    /// <summary>The layout of a file that exists, whose header is kept as it is.</summary>
+    public static ShardLayout Of(byte[] header, IReadOnlyList<StoredTensor> stored) => new(header, stored);
 
     /// <summary>Fills in the deferred tensors, by name. Gives the final header, as long as <see cref="Header"/>, and the bytes that follow
     /// at <see cref="FixedLength"/>.</summary>

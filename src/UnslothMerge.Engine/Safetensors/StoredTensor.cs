@@ -24,6 +24,8 @@ internal sealed record StoredFile(string Path, FileStatus Status)
 
     public string Name => System.IO.Path.GetFileName(Path);
 
+    public bool IsSafetensors => Path.EndsWith(".safetensors", StringComparison.Ordinal);
+
     /// <summary>The file as it is now.</summary>
     public static StoredFile Of(string path) =>
         new(System.IO.Path.GetFullPath(path), FileStatus.Of(path) ?? throw new FileNotFoundException($"Could not find file '{path}'."));

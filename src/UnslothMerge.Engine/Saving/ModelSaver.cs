@@ -7,7 +7,14 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Saving;
 
 /// <summary>A file of weights that was written, by its final path.</summary>
-internal sealed record SavedShard(string Path, long Bytes, ImmutableArray<TensorResult> Tensors);
+internal sealed record SavedShard(string Path, long Bytes, ImmutableArray<TensorResult> Tensors)
+{
+    /// <summary>The bytes that it shares with a file of the base.</summary>
+    public long Cloned { get; init; }
+
+    /// <summary>Why it shares none; null if it does, or an earlier save has written it.</summary>
+    public string? Obstacle { get; init; }
+}
 
 /// <summary>Saves a merged model: shards, index, config, the files carried over, and a card; all or nothing.</summary>
 internal static class ModelSaver
@@ -25,12 +32,12 @@ internal static class ModelSaver
             cancellation = stop.Token;
             var finished = save.Begin(cancellation);
             var plan = options.Plan.Write;
-            destination.RequireRoom(plan.Bytes - finished.Sum(s => s.Bytes) + DeltaSurvival.BytesFor(plan));
             var hashed = options.Verify ? KnownHashes.Compare(plan.Merge.InputFiles, options.Note, stop.Token) : Task.CompletedTask;
             using var stream = HubStream.Open(plan.Merge.InputFiles, cancellation);
             var written = stream is not null && save.Finished is { } journal
                 ? new VerifiedShards(stream, plan, journal).Add : save.Finished;
-            var shards = WriteShards(staging.Path, options, finished, written, progress, cancellation);
+            var shards = WriteShards(staging.Path, options, finished, written, progress, cancellation,
+                bytes => destination.RequireRoom(bytes + DeltaSurvival.BytesFor(plan)));
             extras.Write(staging.Path, options.Disk);
             WriteIndex(plan, shards.Sum(s => s.Bytes), staging.Path, options.Disk);
             var survival = DeltaSurvival.Measure(plan, staging.Path, options, cancellation);
@@ -44,7 +51,13 @@ internal static class ModelSaver
             cancellation.ThrowIfCancellationRequested();
             InputFiles.RequireUnchanged(plan.Merge.InputFiles);
             staging.Land(options.Sync);
-            return [.. shards.Select(s => new SavedShard(Path.Combine(destination.Path, s.Name), s.Bytes, Results(s, survival)))];
+            return
+            [
+                .. shards.Select(s => new SavedShard(Path.Combine(destination.Path, s.Name), s.Bytes, Results(s, survival))
+                {
+                    Cloned = s.Cloned, Obstacle = s.Obstacle,
+                }),
+            ];
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -67,23 +80,17 @@ internal static class ModelSaver
     }
 
     /// <summary>Writes those of a plan's shards that are not finished, and nothing beside them. Each is handed on once it is. Gives all, in
-    /// the order of the plan.</summary>
+    /// the order of the plan. The room that they need is told before it is taken.</summary>
     public static IReadOnlyList<FinishedShard> WriteShards(string directory, RunOptions options, IReadOnlyList<FinishedShard> finished,
-        Action<FinishedShard>? written, IProgress<MergeProgress>? progress, CancellationToken cancellation)
+        Action<FinishedShard>? written, IProgress<MergeProgress>? progress, CancellationToken cancellation,
+        Action<long>? requireRoom = null)
     {
         var shards = finished.ToDictionary(s => s.Name, StringComparer.Ordinal);
         var files = new List<ShardFile>();
-
-        // In memory, preallocating would be the work itself, on one thread.
-        var preallocated = !DiskSpace.IsMemory(directory);
         try
         {
-            foreach (var shard in options.Plan.Write.Shards.Where(s => !shards.ContainsKey(s.Name)))
-            {
-                files.Add(ShardFile.Create(
-                    options.Disk, Path.Combine(directory, shard.Name), shard, preallocated, summed: written is not null));
-            }
-
+            ShardFiles.Open([.. options.Plan.Write.Shards.Where(s => !shards.ContainsKey(s.Name))], directory, options.Disk,
+                summed: written is not null, requireRoom ?? (_ => { }), files);
             StreamingExecutor.Run(options.Plan, files, options, Finish, progress, cancellation);
             return [.. options.Plan.Write.Shards.Select(s => shards[s.Name])];
         }

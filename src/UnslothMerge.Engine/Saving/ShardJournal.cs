@@ -9,7 +9,7 @@ namespace UnslothMerge.Saving;
 
 /// <summary>
 /// The shards of a staging directory that are finished: the fingerprint of the save, and beside it one small file for each shard (length,
-/// checksum, the fingerprint again, what became of its tensors), written once the shard is on the disk. A later save with the same
+/// checksum of what was written, the fingerprint again, what became of its tensors), written once the shard is on the disk. A later save with the same
 /// fingerprint takes over every shard that is as its record says.
 /// </summary>
 internal sealed class ShardJournal(IDisk disk, string staging, Lazy<SaveFingerprint> fingerprint, bool sync)
@@ -38,6 +38,7 @@ internal sealed class ShardJournal(IDisk disk, string staging, Lazy<SaveFingerpr
             ["fingerprint"] = fingerprint.Value.Hash,
             ["bytes"] = shard.Bytes,
             ["crc64"] = $"{shard.Checksum!.Value:x16}",
+            ["cloned"] = shard.Cloned,
             ["tensors"] = new JsonObject(shard.Tensors.Select(t => KeyValuePair.Create(t.Tensor.Name, (JsonNode?)new JsonArray(
                 Number(t.RelativeChange), Number(t.RelativeError))))),
         }), sync);
@@ -71,9 +72,18 @@ internal sealed class ShardJournal(IDisk disk, string staging, Lazy<SaveFingerpr
             return null;
         }
 
-        var checksum = Checksum.Of(path, cancellation);
+        // The checksum of a clone is that of what was written into it: what it has of the base is read there.
+        var (cloned, checksum) = ((long?)record["cloned"] ?? 0, Checksum.Of(path, cancellation));
+        if (cloned > 0)
+        {
+            checksum ^= shard.Origin is null ? 0 : Checksum.Of(shard.Origin.Path, shard.OriginRanges, cancellation);
+        }
+
         return (string?)record["crc64"] != $"{checksum:x16}" ? null
-            : new FinishedShard(shard.Name, status.Length, checksum, [.. shard.Tensors.Select(t => Result(t, record["tensors"]!))]);
+            : new FinishedShard(shard.Name, status.Length, checksum, [.. shard.Tensors.Select(t => Result(t, record["tensors"]!))])
+            {
+                Cloned = cloned,
+            };
     }
 
     private static TensorResult Result(WriteTensor tensor, JsonNode tensors)

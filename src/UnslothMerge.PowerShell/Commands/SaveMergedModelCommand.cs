@@ -304,7 +304,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         foreach (var shard in saved)
         {
             WriteVerbose(
-                $"{shard.Name}: {Amount.Text(shard.Tensors.Length, "tensor")}, {shard.Changed} changed, {ByteSize.Text(shard.Bytes)}.");
+                $"{shard.Name}: {Amount.Text(shard.Tensors.Length, "tensor")}, {shard.Changed} changed, {ByteSize.Text(shard.Bytes)}; {shard.How}.");
         }
 
         var (files, bytes) = (Directory.GetFiles(target.Path, "*", SearchOption.AllDirectories).Length, saved.Sum(s => s.Bytes));
@@ -319,7 +319,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var why = Options.Write.Type is not null ? $"-DType {DType}"
             : write.Merge.Config.DType == write.Config.DType ? "as in the base"
             : "a float32 base becomes a 16-bit model; -DType float32 keeps it";
-        return $"Stored as {types} ({why}), in {Amount.Text(write.Shards.Length, "shard")} of at most {MaxShardSize}.";
+        return $"Stored as {types} ({why}), in {Amount.Text(write.Shards.Length, "shard")}, "
+            + (Options.Write.MaxShardBytes is null ? "those of the base." : $"each of at most {MaxShardSize}.");
     }
 
     private void WarnOfQuantization(List<SavedModelShard> shards)

@@ -75,7 +75,8 @@ public abstract class OutputCommand : EngineCommand
     [ValidateNotNullOrEmpty]
     public string[] Exclude { get; set; } = [];
 
-    /// <summary>The maximum size of a shard: 5GB (decimal), 4GiB (binary), or a number of bytes.</summary>
+    /// <summary>The maximum size of a shard: 5GB (decimal), 4GiB (binary), or a number of bytes; base keeps the base's shards, so that the
+    /// file system can share with it what does not change.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
     [ArgumentCompleter(typeof(ShardSizeCompleter))]
@@ -151,11 +152,11 @@ public abstract class OutputCommand : EngineCommand
         var doubleQuantization = IsGiven(nameof(DoubleQuantization)) ? (bool?)DoubleQuantization : null;
         var temporary = Unresolved(TemporaryLocation, nameof(TemporaryLocation));
         Options = Engine(() => OutputOptions.Parse(this, doubleQuantization, temporary));
-        if (Options.Write.MaxShardBytes < LeastShardBytes && MaxShardSize.All(char.IsAsciiDigit))
+        if (Options.Write.MaxShardBytes is < LeastShardBytes and var limit && MaxShardSize.All(char.IsAsciiDigit))
         {
             Warn(new MergeWarning(
                 MergeWarningId.SmallShards,
-                $"-MaxShardSize {MaxShardSize} means {Amount.Text(Options.Write.MaxShardBytes, "byte")}, so each tensor gets a file of its "
+                $"-MaxShardSize {MaxShardSize} means {Amount.Text(limit, "byte")}, so each tensor gets a file of its "
                 + $"own. Did you mean {MaxShardSize}GB?"));
         }
     }

@@ -10,6 +10,9 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
     /// <summary>The default largest shard, Unsloth's and the Hub's.</summary>
     public const string DefaultMaxShardSize = "5GB";
 
+    /// <summary>The size of a shard that keeps those of the base.</summary>
+    public const string BaseShards = "base";
+
     /// <summary>The dtype that leaves it to the model.</summary>
     public const string Auto = "auto";
 
@@ -21,11 +24,13 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
             : TensorTypes.FromTorchName(command.DType) is { } t && t != TensorType.F64 ? t
             : throw Bad(
                 nameof(command.DType), $"The dtype '{command.DType}' cannot be written.", "Use auto, bfloat16, float16 or float32.");
-        if (!ByteSize.TryParse(command.MaxShardSize, out var shard) || shard <= 0)
+        var keepsShards = command.MaxShardSize.Equals(BaseShards, StringComparison.OrdinalIgnoreCase);
+        var shard = 0L;
+        if (!keepsShards && (!ByteSize.TryParse(command.MaxShardSize, out shard) || shard <= 0))
         {
             throw Bad(
                 nameof(command.MaxShardSize), $"'{command.MaxShardSize}' is not a size of a shard.",
-                "Write it as 5GB, 500MB or 4GiB; digits alone are bytes.");
+                $"Write it as 5GB, 500MB or 4GiB; digits alone are bytes; '{BaseShards}' keeps the base's shards.");
         }
 
         if (!Directory.Exists(temporary))
@@ -37,7 +42,7 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
                 "Choose a -TemporaryLocation that exists.");
         }
 
-        var write = new WriteOptions(type, shard) { Quantization = Format(command, type, doubleQuantization) };
+        var write = new WriteOptions(type, keepsShards ? null : shard) { Quantization = Format(command, type, doubleQuantization) };
         return new OutputOptions(write, MemoryAmount.Parse(command.MaximumMemoryUsage), DeviceRequest.Parse(command.Device), temporary);
     }
 

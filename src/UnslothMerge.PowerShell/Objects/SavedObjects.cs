@@ -7,6 +7,8 @@ public sealed class SavedModelShard
     {
         Path = shard.Path;
         Bytes = shard.Bytes;
+        ClonedBytes = shard.Cloned;
+        Obstacle = shard.Obstacle;
         Tensors = [.. shard.Tensors.Select(t => new SavedTensor(t, Name))];
         Time = time;
     }
@@ -20,6 +22,12 @@ public sealed class SavedModelShard
     /// <summary>The length in bytes.</summary>
     public long Bytes { get; }
 
+    /// <summary>The bytes whose blocks on the disk are shared with the base: they were not written.</summary>
+    public long ClonedBytes { get; }
+
+    /// <summary>The bytes that were written.</summary>
+    public long WrittenBytes => Bytes - ClonedBytes;
+
     /// <summary>The number of tensors that an adapter changed.</summary>
     public int Changed => Tensors.Count(t => t.Action is "Merge" or "Replace" or "Add");
 
@@ -30,6 +38,13 @@ public sealed class SavedModelShard
 #pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     public SavedTensor[] Tensors { get; }
 #pragma warning restore CA1819
+
+    /// <summary>What -Verbose says of the way it was written.</summary>
+    internal string How => ClonedBytes == Bytes ? "cloned from the base"
+        : ClonedBytes > 0 ? $"cloned from the base, {ByteSize.Text(WrittenBytes)} written anew"
+        : Obstacle is null ? "written" : $"written, not cloned: {Obstacle}";
+
+    private string? Obstacle { get; }
 
     public override string ToString() => Path;
 }

@@ -1,9 +1,10 @@
 namespace UnslothMerge.Tests.Saving.Crashes;
 
 /// <summary>Lets every call of a save fail, and loses the power after every one.</summary>
-public sealed class CrashTests : FileTests
+public class CrashTests : FileTests
 {
     // What the destination holds is all that changes: the base lies elsewhere.
+    private readonly bool _clones;
     private readonly string _place;
     private readonly string _out;
     private readonly WritePlan _old;
@@ -13,11 +14,25 @@ public sealed class CrashTests : FileTests
     private readonly string _newModel;
 
     public CrashTests()
+        : this(clones: false)
     {
+    }
+
+    protected CrashTests(bool clones)
+    {
+        _clones = clones;
         _place = Directory.CreateDirectory(Temp["place"]).FullName;
         _out = Path.Combine(_place, "out");
         var tensors = Enumerable.Range(0, 2).Select(i => TinyTensor.Random($"w{i}.weight", [8, 8], i)).ToArray();
         _new = TinyModel.WritePlan(new TinyModel(tensors).WithLora(2, "w0").Plan(Temp), TensorType.F32, shard: 300);
+        if (clones)
+        {
+            // A base of two files: one is cloned and patched, one is a clone and nothing else.
+            TinyModel.SaveOn(new QuickDisk(), TinyModel.WritePlan(TinyModel.Plan(Temp["base"]), TensorType.F32, shard: 300), Temp["two"]);
+            _new = TinyModel.WritePlan(TinyModel.Plan(Temp["two"], Temp["adapter"]), TensorType.F32, shard: 300);
+            Assert.All(_new.Shards, s => Assert.NotNull(s.Origin));
+        }
+
         _old = TinyModel.WritePlan(TinyModel.Plan(Temp["base"]), TensorType.F32, shard: 600);
         _oldModel = Saved(_old);
         _firstModel = Saved(_new);
@@ -73,10 +88,11 @@ public sealed class CrashTests : FileTests
             state.WriteTo(_place);
             if (shards > 0 && state.Find($"{Home(way)}/fingerprint.json") is not null && !IsLanded(way))
             {
-                var disk = new RecordingDisk { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null };
+                var disk = new RecordingDisk { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = _clones };
                 TinyModel.SaveOn(disk, _new, _out, force: true);
                 Assert.Equal(_new.Shards.Length - shards,
-                    disk.Calls.OfType<DiskCall.Create>().Count(c => c.Path.EndsWith(".safetensors", StringComparison.Ordinal)));
+                    disk.Calls.Select(c => c is DiskCall.Create made ? made.Path : (c as DiskCall.Clone)?.Path)
+                        .Count(p => p?.EndsWith(".safetensors", StringComparison.Ordinal) == true));
                 AssertOnly(New(way), $"saved again after {calls} calls");
             }
         }
@@ -92,7 +108,7 @@ public sealed class CrashTests : FileTests
         {
             state.WriteTo(_place);
             var start = LostPower.Tree.Of(_place);
-            var disk = new RecordingDisk { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null };
+            var disk = new RecordingDisk { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = _clones };
             TinyModel.SaveOn(disk, _new, _out, force: true);
             foreach (var (more, again) in new LostPower(_place, disk.Calls, start).States(Unflushed.Empty))
             {
@@ -133,7 +149,7 @@ public sealed class CrashTests : FileTests
                 start.WriteTo(_place);
                 disk = new FailingDisk(call, forEver ? InUse : Full, forEver)
                 {
-                    Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null,
+                    Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = _clones,
                 };
                 var failure = Record.Exception(() => TinyModel.SaveOn(disk, _new, _out, force: true));
                 if (disk.Failed is null)
@@ -161,7 +177,7 @@ public sealed class CrashTests : FileTests
 
     private static bool HasNote(Way way, LostPower.Tree state) => state.Find($"{Home(way)}/swap.json") is not null;
 
-    private QuickDisk Disk(Way way) => new() { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null };
+    private QuickDisk Disk(Way way) => new() { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = _clones };
 
     private void Prepare(Way way)
     {
@@ -177,7 +193,7 @@ public sealed class CrashTests : FileTests
     {
         Prepare(way);
         var start = LostPower.Tree.Of(_place);
-        var disk = new RecordingDisk { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null };
+        var disk = new RecordingDisk { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = _clones };
         TinyModel.SaveOn(disk, _new, _out, force: true);
         AssertOnly(New(way), "saved");
         return new LostPower(_place, disk.Calls, start);
@@ -221,3 +237,6 @@ public sealed class CrashTests : FileTests
         public Ways() => AddRange(Enum.GetValues<Way>());
     }
 }
+
+/// <summary>The same where files are cloned.</summary>
+public sealed class CloneCrashTests() : CrashTests(clones: true);

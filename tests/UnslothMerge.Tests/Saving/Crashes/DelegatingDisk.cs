@@ -8,6 +8,9 @@ internal abstract class DelegatingDisk : IDisk
     /// <summary>True if directories can exchange their names, as on Linux.</summary>
     public bool Exchanges { get; init; } = true;
 
+    /// <summary>True if files can be cloned; where the system cannot, a copy is taken for one.</summary>
+    public bool Clones { get; init; }
+
     /// <summary>A directory that is the root of a file system.</summary>
     public string? MountPoint { get; init; }
 
@@ -18,6 +21,21 @@ internal abstract class DelegatingDisk : IDisk
         Before(new DiskCall.Create(path));
         var handle = SystemDisk.Instance.Create(path);
         Opened(handle, path);
+        return handle;
+    }
+
+    public SafeFileHandle? TryClone(string source, string path, out string? obstacle)
+    {
+        if (!Clones)
+        {
+            obstacle = "this disk has no clones";
+            return null;
+        }
+
+        Before(new DiskCall.Clone(source, path));
+        var handle = SystemDisk.Instance.TryClone(source, path, out obstacle) ?? Copied(source, path);
+        Opened(handle, path);
+        obstacle = null;
         return handle;
     }
 
@@ -79,6 +97,12 @@ internal abstract class DelegatingDisk : IDisk
     /// <summary>Sees a call before it is made; it fails if this throws.</summary>
     protected abstract void Before(DiskCall call);
 
+    private static SafeFileHandle Copied(string source, string path)
+    {
+        File.Copy(source, path);
+        return File.OpenHandle(path, FileMode.Open, FileAccess.Write, FileShare.Read);
+    }
+
     private readonly System.Collections.Concurrent.ConcurrentDictionary<SafeFileHandle, string> _paths = [];
 
     private void Opened(SafeFileHandle handle, string path) => _paths[handle] = path;
@@ -133,6 +157,8 @@ internal sealed class RecordingDisk : DelegatingDisk
 internal abstract record DiskCall
 {
     public sealed record Create(string Path) : DiskCall;
+
+    public sealed record Clone(string Source, string Path) : DiskCall;
 
     public sealed record SetLength(string Path, long Length) : DiskCall;
 

@@ -68,6 +68,7 @@ internal sealed class LostPower
     private static IEnumerable<string> Directories(DiskCall call) => (call switch
     {
         DiskCall.Create c => new[] { c.Path },
+        DiskCall.Clone c => [c.Path],
         DiskCall.CreateDirectory c => [c.Path],
         DiskCall.Delete c => [c.Path],
         DiskCall.Move c => [c.From, c.To],
@@ -155,9 +156,10 @@ internal sealed class LostPower
             switch (call)
             {
                 case DiskCall.Create create:
-                    var file = made?.Dequeue() ?? new Node(isDirectory: false);
-                    Created.Add(file);
-                    Put(relative(create.Path), file);
+                    Make(create.Path, () => new Node(isDirectory: false));
+                    break;
+                case DiskCall.Clone clone:
+                    Make(clone.Path, () => Node.CloneOf(clone.Source));
                     break;
                 case DiskCall.CreateDirectory create:
                     Put(relative(create.Path), new Node(isDirectory: true));
@@ -173,6 +175,13 @@ internal sealed class LostPower
                     Put(relative(exchange.One), other);
                     Put(relative(exchange.Other), one);
                     break;
+            }
+
+            void Make(string path, Func<Node> make)
+            {
+                var file = made?.Dequeue() ?? make();
+                Created.Add(file);
+                Put(relative(path), file);
             }
         }
 
@@ -211,6 +220,9 @@ internal sealed class LostPower
 
             return node;
         }
+
+        /// <summary>A file that has the blocks of another one, but not yet on the disk.</summary>
+        public static Node CloneOf(string path) => new(isDirectory: false) { _now = File.ReadAllBytes(path) };
 
         public void Write(long at, byte[] bytes)
         {

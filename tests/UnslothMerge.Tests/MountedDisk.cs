@@ -1,0 +1,78 @@
+using System.ComponentModel;
+
+namespace UnslothMerge.Tests;
+
+/// <summary>A file system in a file, mounted while a test runs; the test is skipped where that is not allowed.</summary>
+internal sealed class MountedDisk : IDisposable
+{
+    // mkfs.xfs makes none below 300 MB. The file is sparse.
+    private const long Bytes = 400_000_000;
+
+    private readonly TemporaryDirectory _directory = new();
+
+    /// <summary>Makes and mounts one: xfs or btrfs.</summary>
+    public MountedDisk(string kind)
+    {
+        var image = _directory["image"];
+        using (var file = File.Create(image))
+        {
+            file.SetLength(Bytes);
+        }
+
+        Path = Directory.CreateDirectory(_directory["disk"]).FullName;
+        if (!Environment.IsPrivilegedProcess || !Runs($"mkfs.{kind}", "-q", image) || !Runs("mount", "-o", "loop", image, Path))
+        {
+            _directory.Dispose();
+            Assert.Skip($"No {kind} can be made and mounted here.");
+        }
+    }
+
+    /// <summary>Where it is mounted.</summary>
+    public string Path { get; }
+
+    public string this[string name] => System.IO.Path.Combine(Path, name);
+
+    /// <summary>The bytes in use once all is on the disk.</summary>
+    public long Used
+    {
+        get
+        {
+            Assert.True(Runs("sync", "-f", Path));
+            var drive = new DriveInfo(Path);
+            return drive.TotalSize - drive.TotalFreeSpace;
+        }
+    }
+
+    /// <summary>Leaves no more than so many bytes free.</summary>
+    public void Fill(long free)
+    {
+        var drive = new DriveInfo(Path);
+        using var file = File.OpenHandle(this["filling"], FileMode.CreateNew, FileAccess.Write,
+            preallocationSize: drive.AvailableFreeSpace - free);
+    }
+
+    public void Dispose()
+    {
+        Assert.True(Runs("umount", Path));
+        _directory.Dispose();
+    }
+
+    private static bool Runs(string command, params string[] arguments)
+    {
+        try
+        {
+            using var process = Process.Start(new ProcessStartInfo(command, arguments)
+            {
+                RedirectStandardOutput = true, RedirectStandardError = true,
+            })!;
+            process.StandardOutput.ReadToEnd();
+            process.StandardError.ReadToEnd();
+            process.WaitForExit();
+            return process.ExitCode == 0;
+        }
+        catch (Win32Exception)
+        {
+            return false;
+        }
+    }
+}
