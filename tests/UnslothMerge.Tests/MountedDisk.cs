@@ -43,12 +43,23 @@ internal sealed class MountedDisk : IDisposable
         }
     }
 
-    /// <summary>Leaves no more than so many bytes free.</summary>
+    /// <summary>Leaves about so many bytes free; none, if that is none.</summary>
     public void Fill(long free)
     {
-        var drive = new DriveInfo(Path);
-        using var file = File.OpenHandle(this["filling"], FileMode.CreateNew, FileAccess.Write,
-            preallocationSize: drive.AvailableFreeSpace - free);
+        const int slack = 4_000_000;
+        var taken = new DriveInfo(Path).AvailableFreeSpace - Math.Max(free, slack);
+        using var file = File.OpenHandle(this["filling"], FileMode.CreateNew, FileAccess.Write, preallocationSize: taken);
+        try
+        {
+            for (var at = taken; free == 0; at += 4096)
+            {
+                RandomAccess.Write(file, new byte[4096], at);
+            }
+        }
+        catch (IOException)
+        {
+            // It is full.
+        }
     }
 
     public void Dispose()

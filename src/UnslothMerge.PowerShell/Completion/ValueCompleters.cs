@@ -24,6 +24,7 @@ public sealed class ShardSizeCompleter : ValueCompleter
     [
         ("5GB", "The default, of the Hub and of Unsloth"), ("2GB", "For slow or unreliable networks"), ("10GB", "Half as many files"),
         ("50GB", "One file for most models; the most that the Hub takes"), ("4GiB", "Binary units; below the limit of FAT32"),
+        ("base", "The base's shards: what does not change is shared with them, where the file system can"),
     ];
 }
 

@@ -1,10 +1,11 @@
 namespace UnslothMerge.Tests.Saving.Crashes;
 
 /// <summary>Lets every call of a save fail, and loses the power after every one.</summary>
-public class CrashTests : FileTests
+public sealed class CrashTests : FileTests
 {
+    private const string Cloned = "model-00001-of-00002.safetensors";
+
     // What the destination holds is all that changes: the base lies elsewhere.
-    private readonly bool _clones;
     private readonly string _place;
     private readonly string _out;
     private readonly WritePlan _old;
@@ -14,25 +15,15 @@ public class CrashTests : FileTests
     private readonly string _newModel;
 
     public CrashTests()
-        : this(clones: false)
     {
-    }
-
-    protected CrashTests(bool clones)
-    {
-        _clones = clones;
         _place = Directory.CreateDirectory(Temp["place"]).FullName;
         _out = Path.Combine(_place, "out");
         var tensors = Enumerable.Range(0, 2).Select(i => TinyTensor.Random($"w{i}.weight", [8, 8], i)).ToArray();
-        _new = TinyModel.WritePlan(new TinyModel(tensors).WithLora(2, "w0").Plan(Temp), TensorType.F32, shard: 300);
-        if (clones)
-        {
-            // A base of two files: one is cloned and patched, one is a clone and nothing else.
-            TinyModel.SaveOn(new QuickDisk(), TinyModel.WritePlan(TinyModel.Plan(Temp["base"]), TensorType.F32, shard: 300), Temp["two"]);
-            _new = TinyModel.WritePlan(TinyModel.Plan(Temp["two"], Temp["adapter"]), TensorType.F32, shard: 300);
-            Assert.All(_new.Shards, s => Assert.NotNull(s.Origin));
-        }
 
+        // The base has two files, of which one is cloned: what changes is written into the clone.
+        new TinyModel(tensors).WithLora(2, "w0").Write(Temp);
+        TinyModel.SaveOn(new QuickDisk(), TinyModel.WritePlan(TinyModel.Plan(Temp["base"]), TensorType.F32, shard: 300), Temp["two"]);
+        _new = TinyModel.WritePlan(TinyModel.Plan(Temp["two"], Temp["adapter"]), TensorType.F32, shard: 300);
         _old = TinyModel.WritePlan(TinyModel.Plan(Temp["base"]), TensorType.F32, shard: 600);
         _oldModel = Saved(_old);
         _firstModel = Saved(_new);
@@ -40,6 +31,8 @@ public class CrashTests : FileTests
         _newModel = Saved(_new);
         Assert.NotEqual(_oldModel, _newModel);
         Assert.Equal(2, _new.Shards.Length);
+        Assert.Equal(Cloned, _new.Shards[0].Name);
+        Assert.NotNull(_new.Shards[0].Origin);
     }
 
     /// <summary>The ways to the final name.</summary>
@@ -88,10 +81,10 @@ public class CrashTests : FileTests
             state.WriteTo(_place);
             if (shards > 0 && state.Find($"{Home(way)}/fingerprint.json") is not null && !IsLanded(way))
             {
-                var disk = new RecordingDisk { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = _clones };
+                var disk = new RecordingDisk { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = Cloned };
                 TinyModel.SaveOn(disk, _new, _out, force: true);
                 Assert.Equal(_new.Shards.Length - shards,
-                    disk.Calls.Select(c => c is DiskCall.Create made ? made.Path : (c as DiskCall.Clone)?.Path)
+                    disk.Calls.Select(c => c is DiskCall.Create made ? made.Path : (c as DiskCall.CloneFile)?.Path)
                         .Count(p => p?.EndsWith(".safetensors", StringComparison.Ordinal) == true));
                 AssertOnly(New(way), $"saved again after {calls} calls");
             }
@@ -108,7 +101,7 @@ public class CrashTests : FileTests
         {
             state.WriteTo(_place);
             var start = LostPower.Tree.Of(_place);
-            var disk = new RecordingDisk { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = _clones };
+            var disk = new RecordingDisk { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = Cloned };
             TinyModel.SaveOn(disk, _new, _out, force: true);
             foreach (var (more, again) in new LostPower(_place, disk.Calls, start).States(Unflushed.Empty))
             {
@@ -149,7 +142,7 @@ public class CrashTests : FileTests
                 start.WriteTo(_place);
                 disk = new FailingDisk(call, forEver ? InUse : Full, forEver)
                 {
-                    Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = _clones,
+                    Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = Cloned,
                 };
                 var failure = Record.Exception(() => TinyModel.SaveOn(disk, _new, _out, force: true));
                 if (disk.Failed is null)
@@ -177,7 +170,7 @@ public class CrashTests : FileTests
 
     private static bool HasNote(Way way, LostPower.Tree state) => state.Find($"{Home(way)}/swap.json") is not null;
 
-    private QuickDisk Disk(Way way) => new() { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = _clones };
+    private QuickDisk Disk(Way way) => new() { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = Cloned };
 
     private void Prepare(Way way)
     {
@@ -193,7 +186,7 @@ public class CrashTests : FileTests
     {
         Prepare(way);
         var start = LostPower.Tree.Of(_place);
-        var disk = new RecordingDisk { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = _clones };
+        var disk = new RecordingDisk { Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = Cloned };
         TinyModel.SaveOn(disk, _new, _out, force: true);
         AssertOnly(New(way), "saved");
         return new LostPower(_place, disk.Calls, start);
@@ -237,6 +230,3 @@ public class CrashTests : FileTests
         public Ways() => AddRange(Enum.GetValues<Way>());
     }
 }
-
-/// <summary>The same where files are cloned.</summary>
-public sealed class CloneCrashTests() : CrashTests(clones: true);

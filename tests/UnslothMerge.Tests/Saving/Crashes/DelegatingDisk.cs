@@ -8,8 +8,9 @@ internal abstract class DelegatingDisk : IDisk
     /// <summary>True if directories can exchange their names, as on Linux.</summary>
     public bool Exchanges { get; init; } = true;
 
-    /// <summary>True if files can be cloned; where the system cannot, a copy is taken for one.</summary>
-    public bool Clones { get; init; }
+    /// <summary>The end of the names of files that can be clones; null if none can. Where the system has none, a copy is taken for
+    /// one.</summary>
+    public string? Clones { get; init; }
 
     /// <summary>A directory that is the root of a file system.</summary>
     public string? MountPoint { get; init; }
@@ -26,13 +27,13 @@ internal abstract class DelegatingDisk : IDisk
 
     public SafeFileHandle? TryClone(string source, string path, out string? obstacle)
     {
-        if (!Clones)
+        if (Clones is null || !path.EndsWith(Clones, StringComparison.Ordinal))
         {
             obstacle = "this disk has no clones";
             return null;
         }
 
-        Before(new DiskCall.Clone(source, path));
+        Before(new DiskCall.CloneFile(source, path));
         var handle = SystemDisk.Instance.TryClone(source, path, out obstacle) ?? Copied(source, path);
         Opened(handle, path);
         obstacle = null;
@@ -158,7 +159,7 @@ internal abstract record DiskCall
 {
     public sealed record Create(string Path) : DiskCall;
 
-    public sealed record Clone(string Source, string Path) : DiskCall;
+    public sealed record CloneFile(string Source, string Path) : DiskCall;
 
     public sealed record SetLength(string Path, long Length) : DiskCall;
 

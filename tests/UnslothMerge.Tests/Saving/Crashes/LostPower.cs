@@ -68,7 +68,7 @@ internal sealed class LostPower
     private static IEnumerable<string> Directories(DiskCall call) => (call switch
     {
         DiskCall.Create c => new[] { c.Path },
-        DiskCall.Clone c => [c.Path],
+        DiskCall.CloneFile c => [c.Path],
         DiskCall.CreateDirectory c => [c.Path],
         DiskCall.Delete c => [c.Path],
         DiskCall.Move c => [c.From, c.To],
@@ -158,7 +158,7 @@ internal sealed class LostPower
                 case DiskCall.Create create:
                     Make(create.Path, () => new Node(isDirectory: false));
                     break;
-                case DiskCall.Clone clone:
+                case DiskCall.CloneFile clone:
                     Make(clone.Path, () => Node.CloneOf(clone.Source));
                     break;
                 case DiskCall.CreateDirectory create:
