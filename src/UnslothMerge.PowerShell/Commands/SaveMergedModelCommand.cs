@@ -319,8 +319,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
         var why = Options.Write.Type is not null ? $"-DType {DType}"
             : write.Merge.Config.DType == write.Config.DType ? "as in the base"
             : "a float32 base becomes a 16-bit model; -DType float32 keeps it";
-        return $"Stored as {types} ({why}), in {Amount.Text(write.Shards.Length, "shard")}, "
-            + (Options.Write.MaxShardBytes is null ? "those of the base." : $"each of at most {MaxShardSize}.");
+        return $"Stored as {types} ({why}), in {Amount.Text(write.Shards.Length, "shard")} "
+            + (Options.Write.MaxShardBytes is null ? "as in the base." : $"of at most {MaxShardSize}.");
     }
 
     private void WarnOfQuantization(List<SavedModelShard> shards)
