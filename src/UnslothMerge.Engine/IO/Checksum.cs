@@ -44,7 +44,8 @@ internal sealed class Checksum(long length)
             foreach (var (start, length) in ranges)
             {
                 var (hash, at) = (new Crc64(), start);
-                while (RandomAccess.Read(file, buffer.AsSpan(0, (int)Math.Min(buffer.Length, length - (at - start))), at) is > 0 and var read)
+                Span<byte> Part() => buffer.AsSpan(0, (int)Math.Min(buffer.Length, length - (at - start)));
+                while (RandomAccess.Read(file, Part(), at) is > 0 and var read)
                 {
                     cancellation.ThrowIfCancellationRequested();
                     hash.Append(buffer.AsSpan(0, read));

@@ -160,8 +160,7 @@ internal sealed class WritePlan
         List<WriteTensor> tensors, IReadOnlyList<StoredTensor> stored, WriteOptions options)
     {
         var split = options.MaxShardBytes is { } limit
-            ? ShardSplitter.Split([.. tensors.Select(t => t.Bytes)], limit).Select(s => (Stored: (IReadOnlyList<StoredTensor>)[], Indices: s))
-                .ToList()
+            ? [.. ShardSplitter.Split([.. tensors.Select(t => t.Bytes)], limit).Select(s => ((IReadOnlyList<StoredTensor>)[], s))]
             : BaseShards.Split(tensors, stored);
         return [.. split.Select((s, i) =>
             Shard(ShardSplitter.FileName(i, split.Count, options.Variant), s.Indices.Select(j => tensors[j]), s.Stored))];

@@ -304,7 +304,8 @@ public sealed class SaveMergedModelCommand : OutputCommand
         foreach (var shard in saved)
         {
             WriteVerbose(
-                $"{shard.Name}: {Amount.Text(shard.Tensors.Length, "tensor")}, {shard.Changed} changed, {ByteSize.Text(shard.Bytes)}; {shard.How}.");
+                $"{shard.Name}: {Amount.Text(shard.Tensors.Length, "tensor")}, {shard.Changed} changed, {ByteSize.Text(shard.Bytes)}; "
+                + $"{shard.How}.");
         }
 
         var (files, bytes) = (Directory.GetFiles(target.Path, "*", SearchOption.AllDirectories).Length, saved.Sum(s => s.Bytes));

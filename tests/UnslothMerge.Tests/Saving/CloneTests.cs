@@ -58,8 +58,8 @@ public sealed class CloneTests : FileTests
                 ["data_offsets"] = new JsonArray(t.Offset - header.Tensors[0].Offset, t.Offset - header.Tensors[0].Offset + t.Length),
             })).Append(KeyValuePair.Create("__metadata__", (JsonNode?)new JsonObject { ["made"] = "by hand" })));
             var text = Encoding.UTF8.GetBytes(json.ToJsonString() + "     ");
-            File.WriteAllBytes(
-                file, [.. BitConverter.GetBytes((long)text.Length), .. text, .. File.ReadAllBytes(file).Skip((int)header.Tensors[0].Offset)]);
+            var data = File.ReadAllBytes(file).Skip((int)header.Tensors[0].Offset);
+            File.WriteAllBytes(file, [.. BitConverter.GetBytes((long)text.Length), .. text, .. data]);
         }
 
         var shards = TinyModel.SaveOn(new QuickDisk { Clones = "" }, Plan(null), Temp["place/out"]);
@@ -107,7 +107,8 @@ public sealed class CloneTests : FileTests
         File.AppendAllText(Path.Combine(_base, plan.Shards[1].Name), " ");
         var disk = new RecordingDisk { Clones = "" };
         Errors.Expect(MergeError.FileChanged, () => TinyModel.SaveOn(disk, plan, Temp["place/out"]));
-        Assert.DoesNotContain(disk.Calls.OfType<DiskCall.CloneFile>(), c => c.Source.EndsWith(plan.Shards[1].Name, StringComparison.Ordinal));
+        Assert.DoesNotContain(
+            disk.Calls.OfType<DiskCall.CloneFile>(), c => c.Source.EndsWith(plan.Shards[1].Name, StringComparison.Ordinal));
         Assert.Empty(Directory.EnumerateFileSystemEntries(_place));
     }
 
@@ -119,7 +120,7 @@ public sealed class CloneTests : FileTests
     {
         protected override void Before(DiskCall call)
         {
-            if (call is DiskCall.Move { To: var path } && path.EndsWith("-00002-of-00004.safetensors.json", StringComparison.Ordinal))
+            if (call is DiskCall.Move { To: var to } && to.EndsWith("-00002-of-00004.safetensors.json", StringComparison.Ordinal))
             {
                 throw new IOException("No more.");
             }
