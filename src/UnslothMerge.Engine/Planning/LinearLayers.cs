@@ -212,6 +212,8 @@ internal sealed partial class LinearLayers
                 WeightKind.Conv1D when !_rules.Conv1D => "that are Conv1D and not nn.Linear",
                 WeightKind.Linear or WeightKind.Experts when layer.IsConverted && layer.Fused is null =>
                     "that transformers joins or cuts when it loads them",
+                WeightKind.Linear when layer.Experts.Count == 0 && !tensor.Name.EndsWith(".weight", StringComparison.Ordinal) =>
+                    "whose stored names do not end in .weight, so that readers do not find their scales",
                 WeightKind.Experts when !_rules.Experts && !Matches(_include, layer) => Experts,
                 _ => Matches(_include, layer) ? null : ReasonOfPlace(layer),
             };
@@ -242,7 +244,6 @@ internal sealed partial class LinearLayers
 
     [GeneratedRegex("vision|visual|audio|speech|image|projector|connector|resampler", RegexOptions.CultureInvariant)]
     private static partial Regex TowerPattern();
-
 
     private static string WithoutWeight(string name) =>
         name.EndsWith(".weight", StringComparison.Ordinal) ? TensorNames.ModuleOf(name) : name;

@@ -68,6 +68,21 @@ public sealed class LinearLayersTests
         }
     }
 
+    // Readers rename `down_weight`, but not the scales beside it.
+    [Fact]
+    public void A_matrix_whose_stored_name_does_not_end_in_weight_stays_in_16_bits()
+    {
+        using var directory = new TemporaryDirectory();
+        var @base = Write(directory["base"], "Inkling2LoopForCausalLM",
+            ("model.llm.layers.0.controllers.k.down_weight", [128, 128]), ("model.llm.layers.0.attn.wq_du.weight", [128, 128]));
+        foreach (var request in new[] { FourBit, Block, Channel })
+        {
+            var plan = Plan(@base, request);
+            Assert.Equal(["model.llm.layers.0.attn.wq_du"], Codes(plan));
+            Assert.Contains("model.layers.0.k_message_gate.down_proj", Skips(plan)!);
+        }
+    }
+
     [Theory]
     [InlineData(256, 128, 40, 256, "q k v gate up down")]
     [InlineData(256, 64, 64, 256, "gate up down")] // keys end within a block, and values begin there
