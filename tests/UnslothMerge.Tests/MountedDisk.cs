@@ -64,7 +64,14 @@ internal sealed class MountedDisk : IDisposable
 
     public void Dispose()
     {
-        Assert.True(Runs("umount", Path));
+        // A process that another test starts has this one's open files for a moment.
+        var deadline = Stopwatch.StartNew();
+        while (!Runs("umount", Path))
+        {
+            Assert.True(deadline.Elapsed < TimeSpan.FromMinutes(1), $"'{Path}' is still in use.");
+            Thread.Sleep(50);
+        }
+
         _directory.Dispose();
     }
 
