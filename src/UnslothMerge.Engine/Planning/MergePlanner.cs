@@ -46,8 +46,8 @@ internal static partial class MergePlanner
                 large.Name, "Download the model again; no model has such a tensor.");
         }
 
-        var names = new HashSet<string>(StringComparer.Ordinal);
-        return tensors.FirstOrDefault(t => !names.Add(t.Name)) is not { } twice ? tensors : throw new MergeException(
+        var names = new NameIndex(i => tensors[i].Name, tensors.Length);
+        return tensors.FirstOrDefault(_ => !names.TryAdd()) is not { } twice ? tensors : throw new MergeException(
             MergeError.InvalidModel, $"'{@base.Path}' has the tensor '{twice.Name}' twice, under the names of two wrappers.", twice.Name,
             "Save the model again without what wraps its modules.");
     }
