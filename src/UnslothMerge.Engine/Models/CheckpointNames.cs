@@ -157,8 +157,8 @@ internal sealed partial class CheckpointNames
 
     private bool IsAmong(string name, Func<Origin, string> spelling) => Named(name).Exists(o => spelling(o) == name);
 
-    // What a name stands for.
-    private List<Origin> Named(string name) => [.. _origins.Find(name).Select(OriginOf)];
+    /// <summary>What a name stands for, by itself.</summary>
+    internal List<Origin> Named(string name) => [.. _origins.Find(name).Select(OriginOf)];
 
     // What names stand for that are this one but for the containers before them; names in the order of their first tensors.
     private List<Origin> Alike(string name) =>
@@ -172,8 +172,8 @@ internal sealed partial class CheckpointNames
 
     private ReadOnlySpan<int> NumbersOf(int place) => FormOf(_names[place]).Numbers;
 
-    // Every name that a tensor has on its way to the running model, the checkpoint's first.
-    private List<(string Alias, Origin Origin)> Way(string name)
+    /// <summary>Every name that a tensor has on its way to the running model, the checkpoint's first; by its form.</summary>
+    internal List<(string Alias, Origin Origin)> Way(string name)
     {
         var of = FormOf(name);
         var way = new List<(string, Origin)>(of.Form.Steps.Count);
@@ -237,8 +237,8 @@ internal sealed partial class CheckpointNames
         int Slot(int number) => Array.IndexOf(samples, number) is >= 0 and var place ? ~place : number;
     }
 
-    // The rules, applied one after the other.
-    private List<(string Alias, Origin Origin)> Applied(string name)
+    /// <summary>The same by the rules themselves, applied one after the other.</summary>
+    internal List<(string Alias, Origin Origin)> Applied(string name)
     {
         var origin = new Origin(name, null, 0, 0, null);
         var way = new List<(string, Origin)> { (name, origin) };

@@ -92,8 +92,18 @@ internal sealed class ExecutionPlan
     public static ExecutionPlan For(WritePlan plan, MemoryLimit limit, int workers, DeviceNeed? device = null, long? baseline = null)
     {
         var needs = new TensorNeeds(plan, Tiling.PieceBytes);
-        var limits = new Limits(limit.Bytes, baseline ?? Environment.WorkingSet, device);
-        return new ExecutionPlan(needs, workers, needs.Resident(UsualResidentBytes, workers), needs.Shared(UsualSharedBytes), limits)
+        var made = Within(baseline ?? Environment.WorkingSet);
+        if (made.FitsMemory || baseline is not null)
+        {
+            return made;
+        }
+
+        // What planning has left over goes back to the system first.
+        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
+        return Within(Environment.WorkingSet);
+
+        ExecutionPlan Within(long held) => new ExecutionPlan(
+                needs, workers, needs.Resident(UsualResidentBytes, workers), needs.Shared(UsualSharedBytes), new(limit.Bytes, held, device))
             .WithFewerWorkers()
             .WithSmallerPieces()
             .WithoutShared();

@@ -19,7 +19,8 @@ internal sealed record DeferredSpec(string Name, int MaxBytes);
 internal sealed class ShardLayout
 {
     private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
-    private readonly Dictionary<string, long> _offsets = new(StringComparer.Ordinal);
+    private readonly NameIndex _names;
+    private readonly long[] _offsets;
     private readonly IReadOnlyList<DeferredSpec> _deferred;
     private readonly IReadOnlyDictionary<string, string> _metadata;
 
@@ -28,13 +29,16 @@ internal sealed class ShardLayout
     {
         _metadata = metadata;
         _deferred = [.. (deferred ?? []).OrderBy(d => d.Name, StringComparer.Ordinal)];
-        Tensors = [.. tensors.OrderByDescending(t => t.Type).ThenBy(t => t.Name, StringComparer.Ordinal)];
+        TensorSpec[] sorted = [.. tensors.OrderByDescending(t => t.Type).ThenBy(t => t.Name, StringComparer.Ordinal)];
+        (Tensors, _offsets) = (sorted, new long[sorted.Length]);
+        _names = new NameIndex(i => sorted[i].Name, sorted.Length);
         Header = WriteHeader(Tensors.Concat(_deferred.Select(d => Bytes(d.Name, d.MaxBytes))), 0);
         var offset = (long)Header.Length;
-        foreach (var tensor in Tensors)
+        foreach (var tensor in sorted)
         {
-            _offsets.Add(tensor.Name, offset);
-            offset += tensor.Bytes;
+            _offsets[_names.Count] = offset;
+            offset += _names.TryAdd() ? tensor.Bytes
+                : throw new ArgumentException($"Two tensors are called '{tensor.Name}'.", nameof(tensors));
         }
 
         FixedLength = offset;
@@ -70,7 +74,7 @@ internal sealed class ShardLayout
     public bool IsDeferred => _deferred.Count > 0;
 
     /// <summary>The offset of a tensor's first byte in the file.</summary>
-    public long OffsetOf(string name) => _offsets[name];
+    public long OffsetOf(string name) => _offsets[_names.Find(name)];
 
     /// <summary>The layout of a file that exists, whose header is kept as it is.</summary>
     public static ShardLayout Of(byte[] header, IReadOnlyList<StoredTensor> stored) => new(header, stored);
@@ -89,7 +93,7 @@ internal sealed class ShardLayout
 
     private byte[] WriteHeader(IEnumerable<TensorSpec> tensors, int length)
     {
-        using var stream = new MemoryStream();
+        using var stream = new MemoryStream(Math.Max(length, HeaderBytesOf(Tensors)));
         stream.Write(stackalloc byte[8]);
         using (var json = new Utf8JsonWriter(stream, Compact))
         {
@@ -110,10 +114,18 @@ internal sealed class ShardLayout
             {
                 json.WriteStartObject(tensor.Name);
                 json.WriteString("dtype", tensor.Type.ToString());
-                WriteNumbers(json, "shape", tensor.Shape);
-                WriteNumbers(json, "data_offsets", [begin, begin + tensor.Bytes]);
+                json.WriteStartArray("shape");
+                foreach (var dimension in tensor.Shape)
+                {
+                    json.WriteNumberValue(dimension);
+                }
+
+                json.WriteEndArray();
+                json.WriteStartArray("data_offsets");
+                json.WriteNumberValue(begin);
+                json.WriteNumberValue(begin += tensor.Bytes);
+                json.WriteEndArray();
                 json.WriteEndObject();
-                begin += tensor.Bytes;
             }
 
             json.WriteEndObject();
@@ -124,19 +136,12 @@ internal sealed class ShardLayout
             stream.WriteByte((byte)' ');
         }
 
-        var header = stream.ToArray();
+        var header = stream.Length == stream.Capacity ? stream.GetBuffer() : stream.ToArray();
         BinaryPrimitives.WriteInt64LittleEndian(header, header.Length - 8);
         return header;
     }
 
-    private static void WriteNumbers(Utf8JsonWriter json, string name, IReadOnlyList<long> numbers)
-    {
-        json.WriteStartArray(name);
-        foreach (var number in numbers)
-        {
-            json.WriteNumberValue(number);
-        }
-
-        json.WriteEndArray();
-    }
+    // About: a guess spares a long header its copies.
+    private static int HeaderBytesOf(IReadOnlyList<TensorSpec> tensors) => (int)Math.Min(
+        Limits.HeaderBytes, tensors.Sum(t => t.Name.Length + 90L));
 }
