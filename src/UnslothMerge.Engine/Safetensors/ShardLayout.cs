@@ -29,30 +29,26 @@ internal sealed class ShardLayout
     {
         _metadata = metadata;
         _deferred = [.. (deferred ?? []).OrderBy(d => d.Name, StringComparer.Ordinal)];
-        TensorSpec[] sorted = [.. tensors.OrderByDescending(t => t.Type).ThenBy(t => t.Name, StringComparer.Ordinal)];
-        (Tensors, _offsets) = (sorted, new long[sorted.Length]);
-        _names = new NameIndex(i => sorted[i].Name, sorted.Length);
+        Tensors = [.. tensors.OrderByDescending(t => t.Type).ThenBy(t => t.Name, StringComparer.Ordinal)];
         Header = WriteHeader(Tensors.Concat(_deferred.Select(d => Bytes(d.Name, d.MaxBytes))), 0);
-        var offset = (long)Header.Length;
-        foreach (var tensor in sorted)
+        _offsets = new long[Tensors.Count];
+        FixedLength = Header.Length;
+        for (var i = 0; i < _offsets.Length; i++)
         {
-            _offsets[_names.Count] = offset;
-            offset += _names.TryAdd() ? tensor.Bytes
-                : throw new ArgumentException($"Two tensors are called '{tensor.Name}'.", nameof(tensors));
+            _offsets[i] = FixedLength;
+            FixedLength += Tensors[i].Bytes;
         }
 
-        FixedLength = offset;
+        _names = Index();
     }
 
     private ShardLayout(byte[] header, IReadOnlyList<StoredTensor> stored)
     {
         (_metadata, _deferred, Header) = (new Dictionary<string, string>(), [], header);
-        Tensors = [.. stored.OrderBy(t => t.Offset).Select(t => new TensorSpec(t.Name, t.Type, t.Shape))];
-        foreach (var tensor in stored)
-        {
-            _offsets.Add(tensor.Name, tensor.Offset);
-        }
-
+        var ordered = stored.OrderBy(t => t.Offset).ToList();
+        Tensors = [.. ordered.Select(t => new TensorSpec(t.Name, t.Type, t.Shape))];
+        _offsets = [.. ordered.Select(t => t.Offset)];
+        _names = Index();
         FixedLength = stored.Max(t => t.Offset + t.Length);
     }
 
@@ -87,6 +83,20 @@ internal sealed class ShardLayout
         return header.Length == Header.Length
             ? (header, [.. _deferred.SelectMany(d => contents[d.Name])])
             : throw new InvalidOperationException("The header has outgrown the space reserved for it.");
+    }
+
+    private NameIndex Index()
+    {
+        var names = new NameIndex(i => Tensors[i].Name, Tensors.Count);
+        foreach (var tensor in Tensors)
+        {
+            if (!names.TryAdd())
+            {
+                throw new InvalidOperationException($"Two tensors are called '{tensor.Name}'.");
+            }
+        }
+
+        return names;
     }
 
     private static TensorSpec Bytes(string name, int length) => new(name, TensorType.U8, [length]);
