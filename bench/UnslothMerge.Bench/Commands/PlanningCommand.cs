@@ -36,7 +36,8 @@ internal static class PlanningCommand
                 Generate(name, model, adapter, cancellation);
                 var bytes = Directory.EnumerateFiles(model).Sum(f => new FileInfo(f).Length);
                 var plan = Plan(model, adapter);
-                var save = bytes > MaxSavedBytes ? ["", "", ""] : Save(model, adapter, Path.Combine(directory, "out"), parsed.GetValue(limit)!);
+                var save = bytes > MaxSavedBytes ? ["", "", ""]
+                    : Save(model, adapter, Path.Combine(directory, "out"), parsed.GetValue(limit)!);
                 Console.WriteLine($"| {name} | {string.Join(" | ", plan.Concat(save))} |");
                 Directory.Delete(model, recursive: true);
             }
@@ -75,7 +76,8 @@ internal static class PlanningCommand
 
     private static string[] Save(string model, string adapter, string output, string limit)
     {
-        var (@base, lora, destination) = (PowerShellProcess.Quote(model), PowerShellProcess.Quote(adapter), PowerShellProcess.Quote(output));
+        var (@base, lora) = (PowerShellProcess.Quote(model), PowerShellProcess.Quote(adapter));
+        var destination = PowerShellProcess.Quote(output);
         var figures = PowerShellProcess.Run($$"""
             $clock = [Diagnostics.Stopwatch]::StartNew()
             $planned = 0

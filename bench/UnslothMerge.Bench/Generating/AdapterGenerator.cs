@@ -27,7 +27,8 @@ internal static class AdapterGenerator
             ["lora_alpha"] = 2 * rank,
             ["peft_type"] = "LORA",
             ["r"] = rank,
-            ["target_modules"] = new JsonArray([.. linears.Select(l => l.Module.Split('.')[^1]).Distinct().Select(m => JsonValue.Create(m))]),
+            ["target_modules"] = new JsonArray(
+                [.. linears.Select(l => l.Module.Split('.')[^1]).Distinct().Select(m => JsonValue.Create(m))]),
             ["task_type"] = "CAUSAL_LM",
             ["use_dora"] = dora,
         };

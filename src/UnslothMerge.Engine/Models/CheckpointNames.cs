@@ -20,8 +20,8 @@ internal sealed record StackedTensor(string Parameter, Origin Origin);
 /// <summary>
 /// Finds the tensors of a checkpoint that a parameter of the running model stands for. Adapters name modules as they were called at run
 /// time, by whatever release, or as the checkpoint calls them. Each tensor is indexed under every name that it has on its way through
-/// transformers' rules (see <see cref="TransformersData"/>), by the form of that name (<see cref="NameForms"/>); a name that is not among them is sent through the rules too, and then
-/// compared without the containers around the model.
+/// transformers' rules (see <see cref="TransformersData"/>), by the form of that name (<see cref="NameForms"/>); a name that is not among
+/// them is sent through the rules too, and then compared without the containers around the model.
 /// Nothing is guessed: a name that fits two tensors is an error.
 /// </summary>
 internal sealed partial class CheckpointNames
@@ -146,13 +146,15 @@ internal sealed partial class CheckpointNames
         return [.. _names.SelectMany(n => Way(n).Select(w => (w.Alias, Name: n)))
             .Where(n => Math.Abs(n.Alias.Length - runtimeName.Length) <= limit)
             .Select(n => (n.Alias, n.Name, Distance: Distance(runtimeName, n.Alias)))
-            .Where(n => n.Distance <= limit).DistinctBy(n => n.Alias).OrderBy(n => n.Distance).Select(n => n.Name).Distinct().Take(count)];
+            .Where(n => n.Distance <= limit).DistinctBy(n => n.Alias).OrderBy(n => n.Distance).Select(n => n.Name).Distinct()
+            .Take(count)];
     }
 
     /// <summary>A name without what torch.compile, activation checkpointing and FSDP put around modules, and DDP around the whole
     /// model.</summary>
     public static string Unwrapped(string name) =>
-        name.Contains("_orig_mod.", StringComparison.Ordinal) || name.Contains("_wrapped_module.", StringComparison.Ordinal) || name.StartsWith("module.", StringComparison.Ordinal)
+        name.Contains("_orig_mod.", StringComparison.Ordinal) || name.Contains("_wrapped_module.", StringComparison.Ordinal)
+            || name.StartsWith("module.", StringComparison.Ordinal)
         ? WrapperPattern().Replace(name, "") : name;
 
     private bool IsAmong(string name, Func<Origin, string> spelling) => Named(name).Exists(o => spelling(o) == name);
@@ -213,7 +215,8 @@ internal sealed partial class CheckpointNames
         return new FormOfName(form, default);
     }
 
-    // The names of a tensor on its way, with a slot for each number; null if one of the samples that stand for numbers is not whole in one.
+    // The names of a tensor on its way, with a slot for each number; null if one of the samples that stand for numbers is not whole in
+    // one.
     private List<NameStep>? StepsOf(string name, int numbers)
     {
         var samples = _forms.Samples.AsSpan(0, numbers).ToArray();
@@ -334,7 +337,8 @@ internal sealed partial class CheckpointNames
             return found;
         }
 
-        var bare = way.SelectMany(index.Alike).Distinct().Select(n => (Name: n[..^1], Found: Found(n))).Where(n => n.Found.Count > 0).ToList();
+        var bare = way.SelectMany(index.Alike).Distinct().Select(n => (Name: n[..^1], Found: Found(n))).Where(n => n.Found.Count > 0)
+            .ToList();
         return bare.Count == 0 ? []
             : bare.TrueForAll(b => b.Found.SequenceEqual(bare[0].Found)) ? bare[0].Found
             : throw Ambiguous(module, bare.Select(b => b.Name));

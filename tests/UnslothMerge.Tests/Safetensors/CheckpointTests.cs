@@ -164,7 +164,8 @@ public sealed class CheckpointTests : FileTests
     [Fact]
     public void Entries_lie_across_the_parts_of_an_index()
     {
-        var map = Enumerable.Range(0, 3000).Append(100_000).ToDictionary(i => $"{i}{new string('é', i % 200 + (i / 1000))}", i => $"{i % 7}.x");
+        var map = Enumerable.Range(0, 3000).Append(100_000_000)
+            .ToDictionary(i => $"{i}{new string('é', (i % 200) + (i / 1000))}", i => $"{i % 7}.x");
         File.WriteAllText(Temp[ShardIndex.FileName], "\uFEFF" + ShardIndex.Write(map, 1, 1));
         Assert.Equal(map.OrderBy(e => e.Key, StringComparer.Ordinal), ShardIndex.Read(Temp[ShardIndex.FileName]));
     }
