@@ -51,7 +51,7 @@ internal static class PlanningCommand
         {
             var shape = ModelShape.Of(name);
             ModelGenerator.Generate(shape, model, TensorType.BF16, MaxShardBytes, sparse: true, cancellation);
-            AdapterGenerator.Generate(shape, 16, adapter, TensorType.F32, dora: false, sparse: true, cancellation);
+            AdapterGenerator.Generate(shape, 1, adapter, TensorType.BF16, dora: false, sparse: false, cancellation);
         }
         else
         {

@@ -53,7 +53,7 @@ internal sealed record ExpertShape(string Name, string ModelType, string Class, 
             ["hidden_size"] = Hidden, ["moe_intermediate_size"] = Width, ["num_hidden_layers"] = Layers, ["num_experts"] = Experts,
             ["tie_word_embeddings"] = false,
         }));
-        AdapterGenerator.Generate($"bench/{Name}", Adapted(), 4, adapter, TensorType.F32, dora: false, sparse: true, cancellation);
+        AdapterGenerator.Generate($"bench/{Name}", Adapted(), 4, adapter, TensorType.F32, dora: false, sparse: false, cancellation);
     }
 
     private IEnumerable<(string Module, int Out, int In)> Adapted()

@@ -40,7 +40,7 @@ internal sealed class Checkpoint
     public static Checkpoint Open(string directory, RemoteFiles? remote = null)
     {
         var files = new CheckpointFiles(directory, remote ?? RemoteFiles.None);
-        return WeightFiles.Choose(directory, files.Names) switch
+        var checkpoint = WeightFiles.Choose(directory, files.Names) switch
         {
             { Index: { } index } => OpenShards(files, index),
             { Files: [var single] } => new Checkpoint(directory, files.Read(single)),
@@ -48,6 +48,8 @@ internal sealed class Checkpoint
             null => throw NoWeights(
                 directory, files.Names, "has neither model.safetensors nor pytorch_model.bin, in one file or in shards"),
         };
+        Garbage.Release(checkpoint._tensors.Length);
+        return checkpoint;
     }
 
     /// <summary>The error for a directory without weights or config: what it holds in their place, and what to do.</summary>

@@ -64,7 +64,6 @@ internal static partial class MergePlanner
                 Source = found.Source,
                 Type = found.Source.Type,
                 Action = found.Source.Verbatim is null ? TensorAction.Decode : TensorAction.Copy,
-                SourceShard = found.Source.Inputs[0].File.Name,
                 IsCacheScale = isQuantized && CacheScale().IsMatch(found.Name),
             }),
         ];
@@ -100,7 +99,9 @@ internal static partial class MergePlanner
             draft.Warnings.AddRange(AdapterWarnings.Of(step.Adapter, draft));
         }
 
-        return draft.Finish();
+        var plan = draft.Finish();
+        Garbage.Release(plan.Tensors.Length);
+        return plan;
     }
 
     // Of compressed-tensors in the attention, of ModelOpt in its projections.

@@ -97,7 +97,6 @@ internal sealed class SavedModules(
                 Source = new PlainSource(tensor),
                 Action = TensorAction.Replace,
                 Replaced = current,
-                SourceShard = tensor.File.Name,
                 Adapters = current.AdaptersWith(step),
             };
             plan.Report(tensor, module, Kind, AdapterOutcome.Replaced, name);
@@ -156,7 +155,6 @@ internal sealed class SavedModules(
             Source = new PlainSource(tensor),
             Type = plan.Tensors.Where(t => t.Type.IsPlainFloat()).CountBy(t => t.Type).MaxBy(t => t.Value).Key,
             Action = TensorAction.Add,
-            SourceShard = tensor.File.Name,
             Adapters = [step.Adapter.Name],
         });
         plan.Report(tensor, module, Kind, AdapterOutcome.Added, name);

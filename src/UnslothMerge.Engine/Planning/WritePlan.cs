@@ -116,6 +116,7 @@ internal sealed class WritePlan
         var shards = Split(written, merge.Base.Checkpoint.Tensors, options);
 
         var config = type is { } t && t != merge.Config.DType ? merge.Config.WithDType(t) : merge.Config;
+        Garbage.Release(written.Count);
         return new WritePlan(merge, shards, selection.Configure(config), options.Variant, selection.Layers);
     }
 

@@ -18,6 +18,9 @@ internal sealed record DeferredSpec(string Name, int MaxBytes);
 /// data come last: the header has room for them, and <see cref="Complete"/> fills it in.</summary>
 internal sealed class ShardLayout
 {
+    // A writer keeps all that is not flushed.
+    private const int FlushedBytes = 64 * 1024;
+
     private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private readonly NameIndex _names;
     private readonly long[] _offsets;
@@ -103,55 +106,60 @@ internal sealed class ShardLayout
 
     private byte[] WriteHeader(IEnumerable<TensorSpec> tensors, int length)
     {
-        using var stream = new MemoryStream(Math.Max(length, HeaderBytesOf(Tensors)));
-        stream.Write(stackalloc byte[8]);
-        using (var json = new Utf8JsonWriter(stream, Compact))
+        // First to nowhere, so that a long header is made in its place.
+        var json = WriteJson(tensors, Stream.Null);
+        var header = new byte[Math.Max(length, 8 + ((json + 7) / 8 * 8))];
+        using (var stream = new MemoryStream(header, 8, header.Length - 8))
         {
-            json.WriteStartObject();
-            if (_metadata.Count > 0)
+            WriteJson(tensors, stream);
+        }
+
+        header.AsSpan(8 + (int)json).Fill((byte)' ');
+        BinaryPrimitives.WriteInt64LittleEndian(header, header.Length - 8);
+        return header;
+    }
+
+    // Gives the bytes that it has written.
+    private long WriteJson(IEnumerable<TensorSpec> tensors, Stream stream)
+    {
+        using var json = new Utf8JsonWriter(stream, Compact);
+        json.WriteStartObject();
+        if (_metadata.Count > 0)
+        {
+            json.WriteStartObject("__metadata__");
+            foreach (var (key, value) in _metadata)
             {
-                json.WriteStartObject("__metadata__");
-                foreach (var (key, value) in _metadata)
-                {
-                    json.WriteString(key, value);
-                }
-
-                json.WriteEndObject();
-            }
-
-            var begin = 0L;
-            foreach (var tensor in tensors)
-            {
-                json.WriteStartObject(tensor.Name);
-                json.WriteString("dtype", tensor.Type.ToString());
-                json.WriteStartArray("shape");
-                foreach (var dimension in tensor.Shape)
-                {
-                    json.WriteNumberValue(dimension);
-                }
-
-                json.WriteEndArray();
-                json.WriteStartArray("data_offsets");
-                json.WriteNumberValue(begin);
-                json.WriteNumberValue(begin += tensor.Bytes);
-                json.WriteEndArray();
-                json.WriteEndObject();
+                json.WriteString(key, value);
             }
 
             json.WriteEndObject();
         }
 
-        while (stream.Length % 8 != 0 || stream.Length < length)
+        var begin = 0L;
+        foreach (var tensor in tensors)
         {
-            stream.WriteByte((byte)' ');
+            json.WriteStartObject(tensor.Name);
+            json.WriteString("dtype", tensor.Type.ToString());
+            json.WriteStartArray("shape");
+            foreach (var dimension in tensor.Shape)
+            {
+                json.WriteNumberValue(dimension);
+            }
+
+            json.WriteEndArray();
+            json.WriteStartArray("data_offsets");
+            json.WriteNumberValue(begin);
+            json.WriteNumberValue(begin += tensor.Bytes);
+            json.WriteEndArray();
+            json.WriteEndObject();
+            if (json.BytesPending > FlushedBytes)
+            {
+                json.Flush();
+            }
         }
 
-        var header = stream.Length == stream.Capacity ? stream.GetBuffer() : stream.ToArray();
-        BinaryPrimitives.WriteInt64LittleEndian(header, header.Length - 8);
-        return header;
+        json.WriteEndObject();
+        json.Flush();
+        return json.BytesCommitted;
     }
-
-    // About: a guess spares a long header its copies.
-    private static int HeaderBytesOf(IReadOnlyList<TensorSpec> tensors) => (int)Math.Min(
-        Limits.HeaderBytes, tensors.Sum(t => t.Name.Length + 90L));
 }
