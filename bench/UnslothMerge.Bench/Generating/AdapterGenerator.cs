@@ -7,14 +7,28 @@ internal static class AdapterGenerator
     public static long Generate(
         ModelShape shape, int rank, string directory, TensorType type, bool dora, bool sparse, CancellationToken cancellation)
     {
+        var modules =
+            from layer in Enumerable.Range(0, shape.Layers)
+            from linear in shape.Linears
+            select ($"layers.{layer}.{linear.Module}", linear.Out, linear.In);
+        return Generate($"bench/{shape.Name}", modules, rank, directory, type, dora, sparse, cancellation);
+    }
+
+    /// <summary>Makes an adapter on some modules: names below the model, outputs, inputs.</summary>
+    public static long Generate(
+        string model, IEnumerable<(string Module, int Out, int In)> modules, int rank, string directory, TensorType type, bool dora,
+        bool sparse, CancellationToken cancellation)
+    {
         Directory.CreateDirectory(directory);
+        var linears = modules.ToList();
         var config = new JsonObject
         {
-            ["base_model_name_or_path"] = $"bench/{shape.Name}",
+            ["base_model_name_or_path"] = model,
             ["lora_alpha"] = 2 * rank,
             ["peft_type"] = "LORA",
             ["r"] = rank,
-            ["target_modules"] = new JsonArray([.. shape.Linears.Select(l => JsonValue.Create(l.Module.Split('.')[1]))]),
+            ["target_modules"] = new JsonArray(
+                [.. linears.Select(l => l.Module.Split('.')[^1]).Distinct().Select(m => JsonValue.Create(m))]),
             ["task_type"] = "CAUSAL_LM",
             ["use_dora"] = dora,
         };
@@ -23,23 +37,17 @@ internal static class AdapterGenerator
         // So small that even the sum over a large rank stays below the weights.
         var block = sparse ? null : new RandomBlock(type, 0.01, seed: 2 + rank);
         var file = Path.Combine(directory, "adapter_model.safetensors");
-        return TensorFiles.Write(file, Tensors(shape, rank, type, dora), block, cancellation);
+        return TensorFiles.Write(file, linears.SelectMany(l => Tensors(l.Module, l.Out, l.In, rank, type, dora)), block, cancellation);
     }
 
-    private static IEnumerable<TensorSpec> Tensors(ModelShape shape, int rank, TensorType type, bool dora)
+    private static IEnumerable<TensorSpec> Tensors(string module, int rows, int columns, int rank, TensorType type, bool dora)
     {
-        for (var layer = 0; layer < shape.Layers; layer++)
+        var prefix = $"base_model.model.model.{module}";
+        yield return new TensorSpec($"{prefix}.lora_A.weight", type, [rank, columns]);
+        yield return new TensorSpec($"{prefix}.lora_B.weight", type, [rows, rank]);
+        if (dora)
         {
-            foreach (var (module, rows, columns) in shape.Linears)
-            {
-                var prefix = $"base_model.model.model.layers.{layer}.{module}";
-                yield return new TensorSpec($"{prefix}.lora_A.weight", type, [rank, columns]);
-                yield return new TensorSpec($"{prefix}.lora_B.weight", type, [rows, rank]);
-                if (dora)
-                {
-                    yield return new TensorSpec($"{prefix}.lora_magnitude_vector", type, [rows]);
-                }
-            }
+            yield return new TensorSpec($"{prefix}.lora_magnitude_vector", type, [rows]);
         }
     }
 }

@@ -12,19 +12,22 @@ internal sealed class CopyJob : CoreJob
 
     private readonly ShardOutput _output;
     private readonly InputFiles _files;
-    private readonly IReadOnlyList<Part> _parts;
+    private readonly IReadOnlyList<StoredTensor> _stored;
 
     public CopyJob(WriteTensor write, ShardOutput output, InputFiles files)
-        : this(write, output, files, output.File.Has(write) ? [] : [.. write.Verbatim!.SelectMany(Part.Of)])
-    {
-    }
-
-    private CopyJob(WriteTensor write, ShardOutput output, InputFiles files, IReadOnlyList<Part> parts)
-        : base(write, output, parts.Count, residentBytes: 0) => (_output, _files, _parts) = (output, files, parts);
+        : base(write, output, output.File.Has(write) ? 0 : write.Verbatim!.Sum(PiecesOf), residentBytes: 0) =>
+        (_output, _files, _stored) = (output, files, write.Verbatim!);
 
     public override long Run(int piece, WorkerBuffers buffers, CancellationToken stop)
     {
-        var (stored, output, start, length) = _parts[piece];
+        var (output, first) = (0, (long)piece);
+        while (first >= PiecesOf(_stored[output]))
+        {
+            first -= PiecesOf(_stored[output++]);
+        }
+
+        var (stored, start) = (_stored[output], first * PieceBytes);
+        var length = Math.Min(PieceBytes, stored.Length - start);
         for (var end = start + length; start < end;)
         {
             var bytes = buffers.Copy[..(int)Math.Min(end - start, buffers.Copy.Length)];
@@ -37,15 +40,5 @@ internal sealed class CopyJob : CoreJob
         return length;
     }
 
-    /// <summary>A byte range of a stored tensor, and the index of the output that it is copied to.</summary>
-    private sealed record Part(StoredTensor Stored, int Output, long Start, long Length)
-    {
-        public static IEnumerable<Part> Of(StoredTensor stored, int output)
-        {
-            for (var start = 0L; start < stored.Length; start += PieceBytes)
-            {
-                yield return new Part(stored, output, start, Math.Min(PieceBytes, stored.Length - start));
-            }
-        }
-    }
+    private static long PiecesOf(StoredTensor stored) => (stored.Length + PieceBytes - 1) / PieceBytes;
 }

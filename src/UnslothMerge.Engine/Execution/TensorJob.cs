@@ -9,7 +9,7 @@ namespace UnslothMerge.Execution;
 /// then the deltas hold <see cref="ResidentBytes"/>.</summary>
 internal abstract class TensorJob(WriteTensor write, ShardOutput output, long pieces, long residentBytes) : IDisposable
 {
-    private readonly TileStatistics[] _statistics = new TileStatistics[write.Verbatim is null ? pieces : 0];
+    private readonly TileStatistics[] _statistics = write.Verbatim is null ? new TileStatistics[pieces] : [];
     private IReadOnlyList<byte[]> _deferred = [];
     private int _unfinished = checked((int)pieces);
     private bool _done;

@@ -37,6 +37,7 @@ internal readonly record struct MatrixView(long Rows, int Columns)
     {
         0 => new(1, 1),
         1 => new(1, checked((int)shape[0])),
+        2 => new(shape[1] == 0 ? 0 : shape[0], checked((int)shape[1])),
         _ when shape.Contains(0) => new(0, checked((int)shape[^1])),
         _ => new(shape.Take(shape.Count - 1).Aggregate(1L, (a, b) => checked(a * b)), checked((int)shape[^1])),
     };

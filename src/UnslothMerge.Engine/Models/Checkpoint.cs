@@ -1,4 +1,6 @@
+using System.Collections;
 using System.IO.Enumeration;
+using System.Runtime.ExceptionServices;
 
 namespace UnslothMerge.Models;
 
@@ -6,31 +8,48 @@ namespace UnslothMerge.Models;
 /// disk.</summary>
 internal sealed class Checkpoint
 {
-    private readonly Dictionary<string, StoredTensor> _byName;
+    // So many headers are read at a time: what takes long of each is the way to its disk or server.
+    private const int Readers = 8;
 
-    private Checkpoint(IEnumerable<StoredTensor> tensors)
+    private readonly StoredTensor[] _tensors;
+    private readonly NameIndex _names;
+
+    private Checkpoint(string directory, params IReadOnlyList<IReadOnlyList<StoredTensor>> files)
     {
-        Tensors = [.. tensors];
-        _byName = Tensors.ToDictionary(t => t.Name, StringComparer.Ordinal);
+        _tensors = files is [StoredTensor[] only] ? only : [.. files.SelectMany(f => f)];
+        _names = new NameIndex(i => _tensors[i].Name, _tensors.Length);
+        foreach (var tensor in _tensors)
+        {
+            if (!_names.TryAdd())
+            {
+                throw new MergeException(
+                    MergeError.InvalidModel,
+                    $"The tensor '{tensor.Name}' is in both '{Find(tensor.Name)!.File.Name}' and '{tensor.File.Name}' of '{directory}'.",
+                    directory,
+                    "Download the model again.");
+            }
+        }
     }
 
     /// <summary>The tensors, shard by shard, in the order of their data.</summary>
-    public IReadOnlyList<StoredTensor> Tensors { get; }
+    public IReadOnlyList<StoredTensor> Tensors => _tensors;
 
-    public StoredTensor? Find(string name) => _byName.GetValueOrDefault(name);
+    public StoredTensor? Find(string name) => _names.Find(name) is >= 0 and var place ? _tensors[place] : null;
 
     /// <summary>Reads the headers of a model directory, some of whose files may be on the Hub yet.</summary>
     public static Checkpoint Open(string directory, RemoteFiles? remote = null)
     {
         var files = new CheckpointFiles(directory, remote ?? RemoteFiles.None);
-        return WeightFiles.Choose(directory, files.Names) switch
+        var checkpoint = WeightFiles.Choose(directory, files.Names) switch
         {
             { Index: { } index } => OpenShards(files, index),
-            { Files: [var single] } => new Checkpoint(files.Read(single)),
-            { Files: var shards } => new Checkpoint(ReadShards(files, shards)),
+            { Files: [var single] } => new Checkpoint(directory, files.Read(single)),
+            { Files: var shards } => new Checkpoint(directory, ReadShards(files, shards)),
             null => throw NoWeights(
                 directory, files.Names, "has neither model.safetensors nor pytorch_model.bin, in one file or in shards"),
         };
+        Garbage.Release(checkpoint._tensors.Length);
+        return checkpoint;
     }
 
     /// <summary>The error for a directory without weights or config: what it holds in their place, and what to do.</summary>
@@ -64,7 +83,7 @@ internal sealed class Checkpoint
         JsonFile.Read(Path.Combine(adapter, "adapter_config.json"), MergeError.InvalidAdapter).String("base_model_name_or_path")
             is { Length: > 0 } name ? $", trained on '{name}'" : "";
 
-    private static List<StoredTensor> ReadShards(CheckpointFiles files, IReadOnlyList<string> names)
+    private static IReadOnlyList<StoredTensor>[] ReadShards(CheckpointFiles files, IReadOnlyList<string> names)
     {
         var directory = files.Directory;
         var missing = names.Except(files.Names).ToList();
@@ -77,26 +96,53 @@ internal sealed class Checkpoint
                 "Download the missing shards.") { Details = missing };
         }
 
-        var tensors = names.SelectMany(files.Read).ToList();
-        return tensors.GroupBy(t => t.Name, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1) is not { } twice
-            ? tensors
-            : throw new MergeException(
-                MergeError.InvalidModel,
-                $"The tensor '{twice.Key}' is in both '{twice.First().File.Name}' and '{twice.Last().File.Name}' of '{directory}'.",
-                directory,
-                "Download the model again.");
+        var read = new IReadOnlyList<StoredTensor>[names.Count];
+        var failures = new ExceptionDispatchInfo?[names.Count];
+        Parallel.For(0, names.Count, new ParallelOptions { MaxDegreeOfParallelism = Readers }, (i, state) =>
+        {
+            try
+            {
+                read[i] = files.Read(names[i]);
+            }
+            catch (Exception e) when (e is MergeException or IOException or OperationCanceledException)
+            {
+                failures[i] = ExceptionDispatchInfo.Capture(e);
+                state.Break();
+            }
+        });
+        Array.Find(failures, f => f is not null)?.Throw();
+        return read;
     }
 
+    // The index is read twice, and nothing of it is kept: which shards there are, and then whether each tensor is where it says.
     private static Checkpoint OpenShards(CheckpointFiles files, string name)
     {
         var index = Path.Combine(files.Directory, name);
-        var map = ShardIndex.Read(index);
-        var tensors = ReadShards(files, [.. map.Values.Distinct(StringComparer.Ordinal).Order(StringComparer.Ordinal)]);
-        var shards = tensors.ToDictionary(t => t.Name, t => t.File.Name, StringComparer.Ordinal);
-        var misplaced = map.Where(e => shards.GetValueOrDefault(e.Key) != e.Value).Select(e => $"{e.Key} (in {e.Value})").ToList();
+        var shards = new SortedSet<string>(StringComparer.Ordinal);
+        ShardIndex.Read(index, (_, shard) => shards.Add(shard));
+        var checkpoint = new Checkpoint(files.Directory, ReadShards(files, [.. shards]));
+
+        var seen = new BitArray(checkpoint._tensors.Length);
+        var misplaced = new List<string>();
+        ShardIndex.Read(index, (tensor, shard) =>
+        {
+            var place = checkpoint._names.Find(tensor);
+            if (place < 0 || checkpoint._tensors[place].File.Name != shard)
+            {
+                misplaced.Add($"{tensor} (in {shard})");
+            }
+            else if (seen[place])
+            {
+                throw new JsonException($"'{tensor}' occurs twice.");
+            }
+            else
+            {
+                seen[place] = true;
+            }
+        });
         var more = misplaced.Count > 5 ? $" and {misplaced.Count - 5} more" : "";
         return misplaced.Count == 0
-            ? new Checkpoint(tensors)
+            ? checkpoint
             : throw new MergeException(
                 MergeError.InvalidModel,
                 $"The index '{index}' does not agree with its shards: {string.Join(", ", misplaced.Take(5))}{more} are in other shards.",

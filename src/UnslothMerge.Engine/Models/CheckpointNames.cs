@@ -20,8 +20,8 @@ internal sealed record StackedTensor(string Parameter, Origin Origin);
 /// <summary>
 /// Finds the tensors of a checkpoint that a parameter of the running model stands for. Adapters name modules as they were called at run
 /// time, by whatever release, or as the checkpoint calls them. Each tensor is indexed under every name that it has on its way through
-/// transformers' rules (see <see cref="TransformersData"/>); a name that is not among them is sent through the rules too, and then
-/// compared without the containers around the model.
+/// transformers' rules (see <see cref="TransformersData"/>), by the form of that name (<see cref="NameForms"/>); a name that is not among
+/// them is sent through the rules too, and then compared without the containers around the model.
 /// Nothing is guessed: a name that fits two tensors is an error.
 /// </summary>
 internal sealed partial class CheckpointNames
@@ -33,14 +33,15 @@ internal sealed partial class CheckpointNames
     }.ToFrozenSet().GetAlternateLookup<ReadOnlySpan<char>>();
 
     private readonly ModelClass _class;
+    private readonly NameForms _forms;
+    private readonly Dictionary<string, TensorForm> _byForm = new(StringComparer.Ordinal);
     private readonly List<string> _names;
+    private readonly NameIndex _places;
     private readonly Dictionary<(Regex, string), bool> _present = [];
-    private readonly Dictionary<string, List<Origin>> _origins = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, List<ModuleTensor>> _parameters = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, List<ExpertTensor>> _experts = new(StringComparer.Ordinal);
-    private readonly Dictionary<string, List<StackedTensor>> _stacks = new(StringComparer.Ordinal);
-    private readonly Lazy<Dictionary<string, List<Origin>>> _bareOrigins;
-    private readonly Lazy<ILookup<string, string>> _bareModules;
+    private readonly FormIndex<string> _origins;
+    private readonly FormIndex<string> _parameters;
+    private readonly FormIndex<(int ExpertSlot, string Part)> _experts;
+    private readonly FormIndex<string> _stacks;
 
     private Lazy<bool> _prefersStored = new(false);
 
@@ -48,11 +49,16 @@ internal sealed partial class CheckpointNames
     public CheckpointNames(IEnumerable<string> names, ModelConfig config)
     {
         _class = ModelClass.Of(config);
+        _forms = new NameForms(_class.Rules);
         _names = [.. names];
-        _names.ForEach(Index);
-        _bareOrigins = new(BareOrigins);
-        _bareModules = new(() =>
-            _parameters.Keys.Concat(_experts.Keys).Concat(_stacks.Keys).Distinct().ToLookup(Bare, StringComparer.Ordinal));
+        _places = new NameIndex(i => _names[i], _names.Count + 1);
+        (_origins, _parameters, _experts, _stacks) = (New<string>(), New<string>(), New<(int, string)>(), New<string>());
+        for (var place = 0; place < _names.Count; place++)
+        {
+            Index(place);
+        }
+
+        FormIndex<T> New<T>() => new(_forms, PlaceOf, NumbersOf, Bare);
     }
 
     /// <summary>The class of the model.</summary>
@@ -72,8 +78,11 @@ internal sealed partial class CheckpointNames
     public void Add(string name)
     {
         _names.Add(name);
-        Index(name);
+        Index(_names.Count - 1);
     }
+
+    /// <summary>The place of a tensor in the checkpoint; -1 if it has none of that name.</summary>
+    public int PlaceOf(string name) => _places.Find(name);
 
     /// <summary>Where the rules come from, for whoever asks.</summary>
     public string Rules => _class.Description;
@@ -96,8 +105,7 @@ internal sealed partial class CheckpointNames
     internal IReadOnlyList<Origin> Origins(string runtimeName)
     {
         var way = Way(runtimeName).Where(w => w.Origin.Conversion is null).Select(w => w.Alias).ToList();
-        var found = way.Select(n => _origins.GetValueOrDefault(n)).FirstOrDefault(o => o is not null)
-            ?? way.Select(n => _bareOrigins.Value.GetValueOrDefault(Bare(n))).FirstOrDefault(o => o is not null) ?? [];
+        var found = way.Select(Named).FirstOrDefault(o => o.Count > 0) ?? way.Select(Alike).FirstOrDefault(o => o.Count > 0) ?? [];
         if (found.Count > 1 && found.Exists(o => o.Conversion is null))
         {
             var whole = found.Where(o => o.Conversion is null).ToList();
@@ -112,16 +120,19 @@ internal sealed partial class CheckpointNames
     /// <summary>The parameters that a module has itself, by their name in the module.</summary>
     public IReadOnlyList<ModuleTensor> Parameters(string module)
     {
-        var found = Below(module, _parameters);
+        var found = Below(module, _parameters, f => new ModuleTensor(f.Detail, _names[f.Place]));
         var twice = found.GroupBy(p => p.Parameter).FirstOrDefault(g => g.Count() > 1);
         return twice is null ? found : throw Ambiguous($"{module}.{twice.Key}", twice.Select(p => p.Name));
     }
 
     /// <summary>The tensors of a module's experts, where each has tensors of its own.</summary>
-    public IReadOnlyList<ExpertTensor> Experts(string module) => Below(module, _experts);
+    public IReadOnlyList<ExpertTensor> Experts(string module) => Below(
+        module, _experts,
+        f => new ExpertTensor(NameStep.Value(f.Detail.ExpertSlot, NumbersOf(f.Place)), f.Detail.Part, _names[f.Place]));
 
     /// <summary>The tensors that a module's stacks of experts' matrices are made from.</summary>
-    internal IReadOnlyList<StackedTensor> Stacks(string module) => Below(module, _stacks);
+    internal IReadOnlyList<StackedTensor> Stacks(string module) =>
+        Below(module, _stacks, f => new StackedTensor(f.Detail, OriginOf(f)));
 
     /// <summary>The names at run time of the parts that a tensor of the checkpoint is cut into.</summary>
     internal IReadOnlyList<string> Parts(Origin origin) =>
@@ -132,22 +143,105 @@ internal sealed partial class CheckpointNames
     public IReadOnlyList<string> Nearest(string runtimeName, int count = 3)
     {
         var limit = runtimeName.Length / 3;
-        return [.. _origins.Where(p => Math.Abs(p.Key.Length - runtimeName.Length) <= limit)
-            .Select(p => (p.Value[0].Name, Distance: Distance(runtimeName, p.Key)))
-            .Where(n => n.Distance <= limit).OrderBy(n => n.Distance).Select(n => n.Name).Distinct().Take(count)];
+        return [.. _names.SelectMany(n => Way(n).Select(w => (w.Alias, Name: n)))
+            .Where(n => Math.Abs(n.Alias.Length - runtimeName.Length) <= limit)
+            .Select(n => (n.Alias, n.Name, Distance: Distance(runtimeName, n.Alias)))
+            .Where(n => n.Distance <= limit).DistinctBy(n => n.Alias).OrderBy(n => n.Distance).Select(n => n.Name).Distinct()
+            .Take(count)];
     }
 
     /// <summary>A name without what torch.compile, activation checkpointing and FSDP put around modules, and DDP around the whole
     /// model.</summary>
     public static string Unwrapped(string name) =>
-        name.Contains('_', StringComparison.Ordinal) || name.StartsWith("module.", StringComparison.Ordinal)
+        name.Contains("_orig_mod.", StringComparison.Ordinal) || name.Contains("_wrapped_module.", StringComparison.Ordinal)
+            || name.StartsWith("module.", StringComparison.Ordinal)
         ? WrapperPattern().Replace(name, "") : name;
 
-    private bool IsAmong(string name, Func<Origin, string> spelling) =>
-        _origins.TryGetValue(name, out var found) && found.Exists(o => spelling(o) == name);
+    private bool IsAmong(string name, Func<Origin, string> spelling) => Named(name).Exists(o => spelling(o) == name);
 
-    // Every name that a tensor has on its way to the running model, the checkpoint's first.
-    private List<(string Alias, Origin Origin)> Way(string name)
+    /// <summary>What a name stands for, by itself.</summary>
+    internal List<Origin> Named(string name) => [.. _origins.Find(name).Select(OriginOf)];
+
+    // What names stand for that are this one but for the containers before them; names in the order of their first tensors.
+    private List<Origin> Alike(string name) =>
+    [
+        .. _origins.Alike(name).Select(_origins.Find).Where(f => f.Count > 0).OrderBy(f => f[0].Place).ThenBy(f => f[0].Step)
+            .SelectMany(f => f).Select(OriginOf).Distinct(),
+    ];
+
+    private Origin OriginOf(FoundStep<string> found) =>
+        found.Form.Steps[found.Step].Origin(_names[found.Place], NumbersOf(found.Place));
+
+    private ReadOnlySpan<int> NumbersOf(int place) => FormOf(_names[place]).Numbers;
+
+    /// <summary>Every name that a tensor has on its way to the running model, the checkpoint's first; by its form.</summary>
+    internal List<(string Alias, Origin Origin)> Way(string name)
+    {
+        var of = FormOf(name);
+        var way = new List<(string, Origin)>(of.Form.Steps.Count);
+        foreach (var step in of.Form.Steps)
+        {
+            way.Add((step.Alias(of.Numbers), step.Origin(name, of.Numbers)));
+        }
+
+        return way;
+    }
+
+    // The form of a name, with all that the rules make of it, and the name's numbers.
+    private FormOfName FormOf(string name)
+    {
+        var read = _forms.Read(name);
+        var byText = _byForm.GetAlternateLookup<ReadOnlySpan<char>>();
+        if (!byText.TryGetValue(read.Text, out var form))
+        {
+            var (text, count) = (read.Text.ToString(), read.Numbers.Length);
+            form = new TensorForm(text, count, StepsOf(NameForms.Fill(text, _forms.Samples.AsSpan(0, count)), count) ?? []);
+            _byForm.Add(text, form);
+            read = _forms.Read(name);
+        }
+
+        if (form.Steps.Count > 0)
+        {
+            return new FormOfName(form, read.Numbers);
+        }
+
+        // The rules put a number into a part of a name: each name is then a form of its own.
+        var whole = NameForms.Whole(name);
+        if (!_byForm.TryGetValue(whole, out form))
+        {
+            _byForm.Add(whole, form = new TensorForm(whole, 0, StepsOf(name, 0)!));
+        }
+
+        return new FormOfName(form, default);
+    }
+
+    // The names of a tensor on its way, with a slot for each number; null if one of the samples that stand for numbers is not whole in
+    // one.
+    private List<NameStep>? StepsOf(string name, int numbers)
+    {
+        var samples = _forms.Samples.AsSpan(0, numbers).ToArray();
+        var steps = new List<NameStep>();
+        foreach (var (alias, origin) in Applied(name))
+        {
+            var read = _forms.Read(alias);
+            var text = read.Text.ToString();
+            if (Array.Exists(samples, n => text.Contains(n.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal)))
+            {
+                return null;
+            }
+
+            steps.Add(new NameStep(
+                text, Array.ConvertAll(read.Numbers.ToArray(), Slot), origin.Conversion, origin.Source, origin.Target,
+                origin.Number is { } number ? Slot(number) : null));
+        }
+
+        return steps;
+
+        int Slot(int number) => Array.IndexOf(samples, number) is >= 0 and var place ? ~place : number;
+    }
+
+    /// <summary>The same by the rules themselves, applied one after the other.</summary>
+    internal List<(string Alias, Origin Origin)> Applied(string name)
     {
         var origin = new Origin(name, null, 0, 0, null);
         var way = new List<(string, Origin)> { (name, origin) };
@@ -178,65 +272,78 @@ internal sealed partial class CheckpointNames
         return way;
     }
 
-    private void Index(string name)
+    private void Index(int place)
     {
-        foreach (var (alias, origin) in Way(name))
+        _places.TryAdd();
+        var form = FormOf(_names[place]).Form;
+        if (form.Places.Count == 0)
         {
-            var origins = Into(_origins, alias);
-            if (!HasLately(origins, origin))
+            IndexForm(form);
+        }
+
+        form.Places.Add(place);
+    }
+
+    private void IndexForm(TensorForm form)
+    {
+        // Two steps may give one name.
+        var done = new HashSet<(string, Origin)>();
+        for (var i = 0; i < form.Steps.Count; i++)
+        {
+            var step = form.Steps[i];
+            var alias = step.Alias(_forms.Samples);
+            if (done.Add((alias, step.Origin("", _forms.Samples))))
             {
-                origins.Add(origin);
-                Index(alias, origin);
+                _origins.Add(step.Form, form, i, "");
+                IndexModule(form, i, alias);
             }
         }
     }
 
-    // A stack of experts may have a hundred thousand origins; those of one tensor follow each other.
-    private static bool HasLately(List<Origin> origins, Origin origin)
+    // Modules are found by their names and a dot, behind which a number counts as one.
+    private void IndexModule(TensorForm form, int index, string alias)
     {
-        var i = origins.Count - 1;
-        while (i >= 0 && origins[i].Name == origin.Name && origins[i] != origin)
-        {
-            i--;
-        }
-
-        return i >= 0 && origins[i] == origin;
-    }
-
-    private void Index(string alias, Origin origin)
-    {
-        var dot = alias.LastIndexOf('.');
-        var (module, parameter) = (alias[..Math.Max(dot, 0)], alias[(dot + 1)..]);
-        if (origin.Conversion is { } conversion)
+        var step = form.Steps[index];
+        var (module, parameter) = (KeyOf(alias.LastIndexOf('.')), alias[(alias.LastIndexOf('.') + 1)..]);
+        if (step.Conversion is { } conversion)
         {
             if (conversion.StacksExperts)
             {
-                Into(_stacks, module).Add(new StackedTensor(parameter, origin));
+                _stacks.Add(module, form, index, parameter);
             }
 
             return;
         }
 
-        Into(_parameters, module).Add(new ModuleTensor(parameter, origin.Name));
+        _parameters.Add(module, form, index, parameter);
         if (ExpertPattern().Match(alias) is { Success: true } match)
         {
             var expert = int.Parse(match.Groups["expert"].ValueSpan, CultureInfo.InvariantCulture);
-            Into(_experts, match.Groups["module"].Value).Add(new ExpertTensor(expert, match.Groups["part"].Value, origin.Name));
+            var sample = Array.IndexOf(_forms.Samples, expert, 0, form.Numbers);
+            _experts.Add(KeyOf(match.Groups["module"].Length), form, index,
+                (sample >= 0 ? ~sample : expert, match.Groups["part"].Value));
         }
+
+        string KeyOf(int length) => _forms.Read($"{alias[..Math.Max(length, 0)]}.").Text.ToString();
     }
 
     // The rules know the names of tensors: a module is looked up as if it had one without a name.
-    private List<T> Below<T>(string module, Dictionary<string, List<T>> index)
+    private List<TTensor> Below<TDetail, TTensor>(
+        string module, FormIndex<TDetail> index, Func<FoundStep<TDetail>, TTensor> tensorOf)
     {
-        var way = Way(module + ".").Select(w => w.Alias[..^1]).ToList();
-        if (way.Select(n => index.GetValueOrDefault(n)).FirstOrDefault(o => o is not null) is { } found)
+        var way = Way(module + ".").Select(w => w.Alias).ToList();
+        if (way.Select(Found).FirstOrDefault(o => o.Count > 0) is { } found)
         {
             return found;
         }
 
-        var bare = way.SelectMany(n => _bareModules.Value[Bare(n)]).Distinct().Where(index.ContainsKey).ToList();
-        var lists = bare.Select(n => index[n]).ToList();
-        return lists.Count == 0 ? [] : lists.TrueForAll(l => l.SequenceEqual(lists[0])) ? lists[0] : throw Ambiguous(module, bare);
+        var bare = way.SelectMany(index.Alike).Distinct().Select(n => (Name: n[..^1], Found: Found(n))).Where(n => n.Found.Count > 0)
+            .ToList();
+        return bare.Count == 0 ? []
+            : bare.TrueForAll(b => b.Found.SequenceEqual(bare[0].Found)) ? bare[0].Found
+            : throw Ambiguous(module, bare.Select(b => b.Name));
+
+        List<TTensor> Found(string key) => [.. index.Find(key).Select(tensorOf)];
     }
 
     private bool IsPresent(Regex pattern, string prefix)
@@ -263,36 +370,12 @@ internal sealed partial class CheckpointNames
         return name[start..];
     }
 
-    // Most bare names are those of one name, whose list they share: a million names need no second million lists.
-    private Dictionary<string, List<Origin>> BareOrigins()
-    {
-        var bare = new Dictionary<string, List<Origin>>(_origins.Count, StringComparer.Ordinal);
-        foreach (var (name, origins) in _origins)
-        {
-            var key = Bare(name);
-            bare[key] = bare.TryGetValue(key, out var others) ? [.. others.Union(origins)] : origins;
-        }
-
-        return bare;
-    }
-
     private static MergeException Ambiguous(string name, IEnumerable<string> found) => new(
         MergeError.AdapterDoesNotFit,
         $"The adapter's '{name}' is ambiguous: the base has {string.Join(" and ", found.Order(StringComparer.Ordinal))}, and it could " +
             "mean either.",
         name,
         "Use the base that the adapter was trained on, saved once and not twice under two names.");
-
-    private static List<T> Into<T>(Dictionary<string, List<T>> index, string key)
-    {
-        if (!index.TryGetValue(key, out var list))
-        {
-            // Nearly all lists have one element.
-            index.Add(key, list = new List<T>(1));
-        }
-
-        return list;
-    }
 
     // Levenshtein distance; two rows of the table are enough.
     private static int Distance(string a, string b)
@@ -321,4 +404,11 @@ internal sealed partial class CheckpointNames
 
     [GeneratedRegex(@"(?<=^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.|^(module\.)+", RegexOptions.ExplicitCapture)]
     private static partial Regex WrapperPattern();
+
+    private readonly ref struct FormOfName(TensorForm form, ReadOnlySpan<int> numbers)
+    {
+        public TensorForm Form { get; } = form;
+
+        public ReadOnlySpan<int> Numbers { get; } = numbers;
+    }
 }

@@ -43,6 +43,9 @@ internal sealed partial class NameRule
             .Select(p => (new Regex(p.Text, RegexOptions.CultureInvariant), p.Source))];
         _words = [.. from.Select(Word)];
         Sources = from.Length;
+        TakesAnyNumber = _kind != "LayerPairCollapse" && _offset == 0
+            && !from.Any(f => SomeNumbers().IsMatch(f.Replace(@"\d+", "", StringComparison.Ordinal)));
+        Numbers = [.. new[] { scope ?? "", prefix }.Concat(from).Concat(to).SelectMany(t => Digits().Matches(t)).Select(m => m.Value)];
     }
 
     /// <summary>What happens to the values, each with its <c>name</c> and <c>dim</c>; none for a rename.</summary>
@@ -56,6 +59,12 @@ internal sealed partial class NameRule
 
     /// <summary>True if the values are the same in both, or an expert's matrix lies the other way round, which its shape tells.</summary>
     public bool Keeps => Operations.All(o => (string?)o["name"] == "Transpose" && (int?)o["dim1"] == 2);
+
+    /// <summary>True if names that differ in numbers only, and in none of <see cref="Numbers"/>, are renamed alike.</summary>
+    public bool TakesAnyNumber { get; }
+
+    /// <summary>The numbers that the rule names.</summary>
+    public IReadOnlyList<string> Numbers { get; }
 
     /// <summary>True if one of the operations has a name.</summary>
     public bool Has(string operation) => Operations.Any(o => (string?)o["name"] == operation);
@@ -154,6 +163,12 @@ internal sealed partial class NameRule
 
     [GeneratedRegex(@"[()|\[\]?+{}]|\\[^.]")]
     private static partial Regex Special();
+
+    [GeneratedRegex(@"\\d|\{|\[[^\]]*\d")]
+    private static partial Regex SomeNumbers();
+
+    [GeneratedRegex(@"\d+")]
+    private static partial Regex Digits();
 
     [GeneratedRegex(@"layers\.(?<layer>\d+)\.(?<part>mixer|attn_alpha|mlp_alpha)(?=\.|$)")]
     private static partial Regex LayerPair();

@@ -51,8 +51,22 @@ internal static partial class TensorNames
 
     private static bool IsWeightOf(string name, string[] modules)
     {
-        var parts = name.Split('.');
-        return parts.Length >= 2 && parts[^1] is "weight" && modules.Contains(parts[^2], StringComparer.Ordinal);
+        if (!name.EndsWith(".weight", StringComparison.Ordinal))
+        {
+            return false;
+        }
+
+        var module = name.AsSpan(0, name.Length - ".weight".Length);
+        module = module[(module.LastIndexOf('.') + 1)..];
+        foreach (var one in modules)
+        {
+            if (module.SequenceEqual(one))
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     [GeneratedRegex(@"(^|\.)(layers|layer|h|blocks|block)\.(?<n>\d{1,6})\.", RegexOptions.ExplicitCapture)]

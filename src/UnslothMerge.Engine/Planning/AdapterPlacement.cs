@@ -14,8 +14,6 @@ internal sealed class AdapterPlacement
     private readonly AdapterStep _step;
     private readonly AdapterClaims _claims;
     private readonly BaseParameters _base;
-    private readonly Dictionary<string, int> _ordinals;
-
     private readonly Dictionary<string, long> _outputs = new(StringComparer.Ordinal);
 
     // What earlier adapters replaced must not be changed again, and what this one replaces takes its own deltas on top.
@@ -24,7 +22,6 @@ internal sealed class AdapterPlacement
     public AdapterPlacement(PlanDraft plan, AdapterStep step)
     {
         (_plan, _step, _claims) = (plan, step, new AdapterClaims(step.Adapter, plan));
-        _ordinals = plan.Tensors.ToDictionary(t => t.Name, t => t.Ordinal, StringComparer.Ordinal);
         _before = [.. plan.Tensors];
         _base = new BaseParameters(plan.Names, Target, plan.Config)
         {
@@ -59,7 +56,7 @@ internal sealed class AdapterPlacement
         _plan.Names.Expect([.. parsed[true].Select(p => $"{p.Name.Module}.weight").Distinct()]);
 
         // Saved modules first: deltas are added to what they bring.
-        var saved = new SavedModules(_plan, _step, _claims);
+        var saved = new SavedModules(_plan, _step, _claims, _before);
         var superseded = AdapterNames.Superseded(_step.Adapter.Weights.Tensors.Select(t => t.Name));
         foreach (var (name, tensor) in parsed[false])
         {
@@ -188,7 +185,7 @@ internal sealed class AdapterPlacement
 
     private void Change(TargetTensor tensor, DeltaTerm term, MatrixView? view)
     {
-        var ordinal = _ordinals[tensor.Name];
+        var ordinal = _plan.Names.PlaceOf(tensor.Name);
         var current = _plan.Tensors[ordinal];
         var before = _before[ordinal];
         var combines = before.Action is not (TensorAction.Replace or TensorAction.Add) && before.Terms.All(t => t.Term.CombinesWith(term));
@@ -232,7 +229,11 @@ internal sealed class AdapterPlacement
         };
     }
 
-    private TargetTensor Target(string name) => new(name, _plan.Tensors[_ordinals[name]].Shape, _plan.Tensors[_ordinals[name]].Source);
+    private TargetTensor Target(string name)
+    {
+        var tensor = _plan.Tensors[_plan.Names.PlaceOf(name)];
+        return new TargetTensor(name, tensor.Shape, tensor.Source);
+    }
 
     // Its norm is that of what this adapter alone makes of the base.
     private ImmutableArray<WeightedTerm> WithDora(LogicalTensor tensor, int others, MagnitudeTerm magnitude) =>

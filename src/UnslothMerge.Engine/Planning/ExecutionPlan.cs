@@ -36,7 +36,7 @@ internal sealed class ExecutionPlan
         _needs = needs;
         _limits = limits;
         (Workers, ResidentBytes, SharedBytes) = (workers, residentBytes, sharedBytes);
-        PeakHostBytes = limits.Baseline + RuntimeBytes + needs.HeaderBytes + residentBytes + sharedBytes + StreamBytes
+        PeakHostBytes = limits.Baseline + RuntimeBytes + needs.PlanBytes + residentBytes + sharedBytes + StreamBytes
             + (workers * ThreadBytes) + BufferBytes + (limits.Device?.HostBytes ?? 0);
     }
 
@@ -92,8 +92,19 @@ internal sealed class ExecutionPlan
     public static ExecutionPlan For(WritePlan plan, MemoryLimit limit, int workers, DeviceNeed? device = null, long? baseline = null)
     {
         var needs = new TensorNeeds(plan, Tiling.PieceBytes);
-        var limits = new Limits(limit.Bytes, baseline ?? Environment.WorkingSet, device);
-        return new ExecutionPlan(needs, workers, needs.Resident(UsualResidentBytes, workers), needs.Shared(UsualSharedBytes), limits)
+        Garbage.Release(plan.Shards.Sum(s => s.Tensors.Length));
+        var made = Within(baseline ?? Environment.WorkingSet);
+        if (made.FitsMemory || baseline is not null)
+        {
+            return made;
+        }
+
+        // What planning has left over goes back to the system first.
+        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
+        return Within(Environment.WorkingSet);
+
+        ExecutionPlan Within(long held) => new ExecutionPlan(
+                needs, workers, needs.Resident(UsualResidentBytes, workers), needs.Shared(UsualSharedBytes), new(limit.Bytes, held, device))
             .WithFewerWorkers()
             .WithSmallerPieces()
             .WithoutShared();
@@ -152,7 +163,7 @@ internal sealed class ExecutionPlan
         var copied = Write.Tensors.Where(t => t.Verbatim is not null).Sum(t => t.Bytes);
         var headers = Write.Shards.Sum(s => (long)s.Layout.Header.Length);
         var inputs = merged.SelectMany(t => t.Tensor.Terms).SelectMany(t => t.Term.Inputs).Distinct().Sum(i => i.Length);
-        yield return new MemoryStage("Plan", headers, headers, TensorNeeds.HeaderFactor * headers, 0, headers);
+        yield return new MemoryStage("Plan", headers, headers, _needs.PlanBytes, 0, headers);
         yield return new MemoryStage("Adapter", inputs, 0, ResidentBytes + SharedBytes, 0, 0);
         var written = merged.Sum(t => t.Bytes);
         var read = merged.Sum(t => t.Tensor.Source.Inputs.Sum(i => i.Length));

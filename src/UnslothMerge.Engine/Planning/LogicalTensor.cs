@@ -44,16 +44,31 @@ internal sealed record LogicalTensor
     public required TensorAction Action { get; init; }
 
     /// <summary>The file that its source lies in.</summary>
-    public required string SourceShard { get; init; }
+    public string SourceShard => (Source.Verbatim ?? Source.Inputs[0]).File.Name;
 
     /// <summary>The deltas to add.</summary>
-    internal ImmutableArray<WeightedTerm> Terms { get; init; } = [];
+    internal ImmutableArray<WeightedTerm> Terms
+    {
+        get => Changed.Terms;
+        init => Changed = Changed with { Terms = value };
+    }
 
     /// <summary>The adapters that change it.</summary>
-    public ImmutableArray<string> Adapters { get; init; } = [];
+    public ImmutableArray<string> Adapters
+    {
+        get => Changed.Adapters;
+        init => Changed = Changed with { Adapters = value };
+    }
 
     /// <summary>The tensor that an adapter replaced.</summary>
-    public LogicalTensor? Replaced { get; init; }
+    public LogicalTensor? Replaced
+    {
+        get => Changed.Replaced;
+        init => Changed = Changed with { Replaced = value };
+    }
+
+    // What most tensors of a large base do not have: they share one of nothing.
+    private Change Changed { get; init; } = Change.None;
 
     /// <summary>The tensor as it was without adapters; null if the model has it, or its shape, from an adapter.</summary>
     private LogicalTensor? Unchanged => Action switch
@@ -72,7 +87,11 @@ internal sealed record LogicalTensor
     public IReadOnlyList<long> Shape => Source.Shape;
 
     /// <summary>The matrix that tiles are cut from, where the deltas need another one than the usual.</summary>
-    public MatrixView? SpecialView { get; init; }
+    public MatrixView? SpecialView
+    {
+        get => Changed.View;
+        init => Changed = Changed with { View = value };
+    }
 
     /// <summary>The matrix that tiles are cut from.</summary>
     public MatrixView View => SpecialView ?? MatrixView.Of(Shape);
@@ -84,7 +103,11 @@ internal sealed record LogicalTensor
     public bool IsAdditive => Action is not (TensorAction.Replace or TensorAction.Add) && Terms.All(t => t.Term.IsAdditive);
 
     /// <summary>The factor that the caller put on what the last merge adds to it.</summary>
-    public double Strength { get; init; } = 1;
+    public double Strength
+    {
+        get => Changed.Strength;
+        init => Changed = Changed with { Strength = value };
+    }
 
     /// <summary>The largest rank among its deltas.</summary>
     public int? Rank => Terms.Max(t => t.Term.Rank);
@@ -116,5 +139,11 @@ internal sealed record LogicalTensor
                 Name,
                 "Leave its Strength at 1, or set it to 0 to leave the change out.")
             : this with { Terms = [.. Terms.Select(t => t with { Weight = t.Weight * strength })], Strength = strength };
+    }
+
+    private sealed record Change(
+        ImmutableArray<WeightedTerm> Terms, ImmutableArray<string> Adapters, LogicalTensor? Replaced, MatrixView? View, double Strength)
+    {
+        public static Change None { get; } = new([], [], null, null, 1);
     }
 }

@@ -46,8 +46,8 @@ internal static partial class MergePlanner
                 large.Name, "Download the model again; no model has such a tensor.");
         }
 
-        var names = new HashSet<string>(StringComparer.Ordinal);
-        return tensors.FirstOrDefault(t => !names.Add(t.Name)) is not { } twice ? tensors : throw new MergeException(
+        var names = new NameIndex(i => tensors[i].Name, tensors.Length);
+        return tensors.FirstOrDefault(_ => !names.TryAdd()) is not { } twice ? tensors : throw new MergeException(
             MergeError.InvalidModel, $"'{@base.Path}' has the tensor '{twice.Name}' twice, under the names of two wrappers.", twice.Name,
             "Save the model again without what wraps its modules.");
     }
@@ -64,7 +64,6 @@ internal static partial class MergePlanner
                 Source = found.Source,
                 Type = found.Source.Type,
                 Action = found.Source.Verbatim is null ? TensorAction.Decode : TensorAction.Copy,
-                SourceShard = found.Source.Inputs[0].File.Name,
                 IsCacheScale = isQuantized && CacheScale().IsMatch(found.Name),
             }),
         ];
@@ -101,7 +100,9 @@ internal static partial class MergePlanner
             draft.Warnings.AddRange(AdapterWarnings.Of(step.Adapter, draft));
         }
 
-        return draft.Finish();
+        var plan = draft.Finish();
+        Garbage.Release(plan.Tensors.Length);
+        return plan;
     }
 
     // Of compressed-tensors in the attention, of ModelOpt in its projections.

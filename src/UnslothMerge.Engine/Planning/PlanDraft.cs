@@ -138,7 +138,7 @@ internal sealed class PlanDraft
         }
 
         FollowVocabulary();
-        var tensors = Tensors.Select((t, ordinal) => t with { Ordinal = ordinal });
+        var tensors = Tensors.Select((t, ordinal) => t.Ordinal == ordinal ? t : t with { Ordinal = ordinal });
         return new MergePlan(Base, [.. Steps], [.. tensors], [.. Targets], [.. Warnings], Config)
         {
             NameRules = Names.Rules,

@@ -8,14 +8,14 @@ namespace UnslothMerge.Planning;
 /// Places the modules that an adapter saved whole (<c>modules_to_save</c>, resized embeddings, heads): each takes the place of the base's,
 /// unless it is a copy of it.
 /// </summary>
-internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClaims claims)
+internal sealed class SavedModules(
+    PlanDraft plan, AdapterStep step, AdapterClaims claims, ImmutableArray<LogicalTensor> before)
 {
     /// <summary>What users see as the kind.</summary>
     public const string Kind = "SavedModule";
 
     // As earlier adapters left the tensors; every tensor is still at its ordinal.
-    private readonly ImmutableArray<LogicalTensor> _before = [.. plan.Tensors];
-    private readonly Dictionary<string, int> _ordinals = plan.Tensors.ToDictionary(t => t.Name, t => t.Ordinal, StringComparer.Ordinal);
+    private readonly ImmutableArray<LogicalTensor> _before = before;
     private readonly HashSet<string> _replaced = new(StringComparer.Ordinal);
 
     /// <summary>Places what lies in a file beside the adapter. Only a head for multi-token prediction may be new to the base, and only as
@@ -61,7 +61,8 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
             return;
         }
 
-        var (before, current) = (_before[_ordinals[name]], plan.Tensors[_ordinals[name]]);
+        var ordinal = plan.Names.PlaceOf(name);
+        var (before, current) = (_before[ordinal], plan.Tensors[ordinal]);
         if (!SameOrResized(current, tensor))
         {
             claims.Problem(tensor, $"{tensor.Shape.Text()} does not fit {name} {current.Shape.Text()}");
@@ -96,7 +97,6 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
                 Source = new PlainSource(tensor),
                 Action = TensorAction.Replace,
                 Replaced = current,
-                SourceShard = tensor.File.Name,
                 Adapters = current.AdaptersWith(step),
             };
             plan.Report(tensor, module, Kind, AdapterOutcome.Replaced, name);
@@ -155,7 +155,6 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
             Source = new PlainSource(tensor),
             Type = plan.Tensors.Where(t => t.Type.IsPlainFloat()).CountBy(t => t.Type).MaxBy(t => t.Value).Key,
             Action = TensorAction.Add,
-            SourceShard = tensor.File.Name,
             Adapters = [step.Name],
         });
         plan.Report(tensor, module, Kind, AdapterOutcome.Added, name);

@@ -5,7 +5,8 @@ namespace UnslothMerge.Planning;
 /// <summary>What a plan's tensors need, cut into pieces of one size.</summary>
 internal sealed class TensorNeeds
 {
-    public const int HeaderFactor = 4;
+    // What a run adds for each tensor until its result is shown: its job, its place in the output, the result.
+    private const int TensorBytes = 800;
 
     // Tensors with deltas of some of their rows need the more the more workers there are; all others need the same.
     private readonly List<WriteTensor> _partial;
@@ -40,7 +41,8 @@ internal sealed class TensorNeeds
 
     public long WorkerBytes { get; }
 
-    public long HeaderBytes => HeaderFactor * Plan.Shards.Sum(s => (long)s.Layout.Header.Length);
+    /// <summary>What a run adds to the plan, which is made already.</summary>
+    public long PlanBytes => TensorBytes * Plan.Shards.Sum(s => (long)s.Tensors.Length);
 
     /// <summary>What factors may take: as much as all tensors need, or as is usual, but no less than the largest needs.</summary>
     public long Resident(long usual, int workers)

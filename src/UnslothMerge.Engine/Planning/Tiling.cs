@@ -23,6 +23,9 @@ internal sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQu
     private const int FusedRows = 64;
     private const int WholeRowValues = 16 * 1024;
 
+    /// <summary>That of a tensor whose bytes are copied as they are: in no pieces of its own.</summary>
+    public static Tiling None { get; } = new(1, 1, 1, 1, false, new PieceMemory(0, 0, 0, 0, 0, 0));
+
     /// <summary>A plane of a tile in fp32, in bytes.</summary>
     public long PlaneBytes => PlaneOf(TileRows, TileColumns);
 

@@ -98,9 +98,10 @@ internal sealed class WritePlan
         var narrow = options.Type ?? (all32 ? TensorType.BF16 : null);
         var selection = options.Quantization?.Choose(merge, narrow) ?? new PlainSelection();
         var type = selection.KeepsTypes ? options.Type : narrow;
-        var written = tensors.Where(t => selection.KeepsTypes || !t.IsCacheScale).Select(t => Store(t, type, selection)).ToList();
+        var tilings = new HashSet<Tiling>();
+        var written = tensors.Where(t => selection.KeepsTypes || !t.IsCacheScale).Select(t => Store(t, type, selection, tilings)).ToList();
         if (selection.Quantized is { } format && written.TrueForAll(t => !t.Sink.IsQuantized)
-            && merge.Tensors.All(t => !Store(t, type, selection).Sink.IsQuantized))
+            && merge.Tensors.All(t => !Store(t, type, selection, tilings).Sink.IsQuantized))
         {
             throw new MergeException(
                 MergeError.InvalidOption,
@@ -111,10 +112,11 @@ internal sealed class WritePlan
         }
 
         var measured = (int)(written.Where(t => t.Sink.RoundsTrip).Sum(t => t.Tensor.View.Count) / MeasuredElements) + 1;
-        written = written.ConvertAll(t => t with { MeasuredShare = measured });
+        written = measured == 1 ? written : written.ConvertAll(t => t with { MeasuredShare = measured });
         var shards = Split(written, merge.Base.Checkpoint.Tensors, options);
 
         var config = type is { } t && t != merge.Config.DType ? merge.Config.WithDType(t) : merge.Config;
+        Garbage.Release(written.Count);
         return new WritePlan(merge, shards, selection.Configure(config), options.Variant, selection.Layers);
     }
 
@@ -122,7 +124,11 @@ internal sealed class WritePlan
     public WritePlan WithPieces(int pieceBytes)
     {
         var shards = Shards.Select(s =>
-            s with { Tensors = [.. s.Tensors.Select(t => t with { Tiling = Tiling.For(t.Tensor, t.Sink, pieceBytes) })] });
+            s with
+            {
+                Tensors = [.. s.Tensors.Select(t =>
+                    t.Tiling == Tiling.None ? t : t with { Tiling = Tiling.For(t.Tensor, t.Sink, pieceBytes) })],
+            });
         return new WritePlan(Merge, [.. shards], Config, Variant, Layers);
     }
 
@@ -133,7 +139,8 @@ internal sealed class WritePlan
         return new WritePlan(Merge, [Shard(ShardSplitter.FileName(0, 1), written, [])], Config, null, null);
     }
 
-    private static WriteTensor Store(LogicalTensor tensor, TensorType? type, OutputSelection selection)
+    // Tensors that are cut alike share their tiling.
+    private static WriteTensor Store(LogicalTensor tensor, TensorType? type, OutputSelection selection, HashSet<Tiling> tilings)
     {
         if (tensor.Terms.Length > 0 && !tensor.Type.IsPlainFloat())
         {
@@ -153,7 +160,13 @@ internal sealed class WritePlan
                 [stored],
             _ => null,
         };
-        return new WriteTensor(tensor, sink, verbatim, Tiling.For(tensor, sink));
+        var tiling = verbatim is null ? Tiling.For(tensor, sink) : Tiling.None;
+        if (!tilings.TryGetValue(tiling, out var shared))
+        {
+            tilings.Add(shared = tiling);
+        }
+
+        return new WriteTensor(tensor, sink, verbatim, shared);
     }
 
     private static ImmutableArray<WriteShard> Split(
@@ -169,14 +182,14 @@ internal sealed class WritePlan
     // A shard that holds what a file of the base holds keeps its header, however that was written.
     private static WriteShard Shard(string name, IEnumerable<WriteTensor> tensors, IReadOnlyList<StoredTensor> stored)
     {
-        var byName = tensors.ToDictionary(t => t.Tensor.Name, StringComparer.Ordinal);
-        var outputs = byName.Values.SelectMany(t => t.Sink.Outputs).ToList();
-        var deferred = byName.Values.SelectMany(t => t.Sink.Deferred).ToList();
+        var all = tensors.ToList();
+        var outputs = all.SelectMany(t => t.Sink.Outputs).ToList();
+        var deferred = all.SelectMany(t => t.Sink.Deferred).ToList();
         var kept = stored.Count > 0 && deferred.Count == 0 ? BaseShards.LayoutOf(stored, outputs) : null;
         var layout = kept ?? new ShardLayout(outputs, Metadata, deferred);
-        return new WriteShard(name, layout, [.. byName.Values.OrderBy(t => layout.OffsetOf(t.Sink.Outputs[0].Name))])
+        return new WriteShard(name, layout, [.. all.OrderBy(t => layout.OffsetOf(t.Sink.Outputs[0].Name))])
         {
-            Origin = kept is null ? BaseShards.WithHeader(layout, byName.Values) : stored[0].File,
+            Origin = kept is null ? BaseShards.WithHeader(layout, all) : stored[0].File,
         };
     }
 }

@@ -1,20 +1,25 @@
 namespace UnslothMerge.Safetensors;
 
 /// <summary>One tensor's entry in a header, before it is checked. Offsets count from the end of the header.</summary>
-internal sealed record HeaderEntry(string Name, TensorType Type, ulong[] Shape, ulong Begin, ulong End);
+internal readonly record struct HeaderEntry(string Name, TensorType Type, ulong[] Shape, ulong Begin, ulong End);
 
 /// <summary>Reads the JSON of a header. Duplicate keys, which JSON parsers resolve in different ways, are errors.</summary>
 internal static class HeaderJson
 {
+    // A quantized model has some dozens of shapes.
+    private const int MaxShared = 64;
+
     public static (Dictionary<string, string> Metadata, List<HeaderEntry> Entries) Read(byte[] json, string path)
     {
         var metadata = new Dictionary<string, string>(StringComparer.Ordinal);
         var entries = new List<HeaderEntry>();
-        var names = new HashSet<string>(StringComparer.Ordinal);
+        var names = new NameIndex(i => entries[i].Name, 0);
+        var shapes = new ShapePool();
+        var hasMetadata = false;
         try
         {
             var reader = new Utf8JsonReader(json);
-            Expect(ref reader, JsonTokenType.StartObject, "the header");
+            Expect(ref reader, JsonTokenType.StartObject, "the header", "");
             while (Next(ref reader) != JsonTokenType.EndObject)
             {
                 var name = reader.GetString()!;
@@ -23,18 +28,21 @@ internal static class HeaderJson
                     throw new JsonException($"a name has {name.Length} characters; at most {Limits.NameLength} are read.");
                 }
 
-                if (!names.Add(name))
+                var isMetadata = name == "__metadata__";
+                if (isMetadata ? hasMetadata : names.Find(name) >= 0)
                 {
                     throw new JsonException($"'{name}' occurs twice.");
                 }
 
-                if (name == "__metadata__")
+                if (isMetadata)
                 {
+                    hasMetadata = true;
                     ReadMetadata(ref reader, metadata);
                 }
                 else
                 {
-                    entries.Add(ReadEntry(ref reader, name));
+                    entries.Add(ReadEntry(ref reader, name, shapes));
+                    names.TryAdd();
                 }
             }
 
@@ -54,11 +62,11 @@ internal static class HeaderJson
             return;
         }
 
-        Require(reader.TokenType == JsonTokenType.StartObject, JsonTokenType.StartObject, "__metadata__");
+        Require(reader.TokenType == JsonTokenType.StartObject, JsonTokenType.StartObject, "__metadata__", "");
         while (Next(ref reader) != JsonTokenType.EndObject)
         {
             var key = reader.GetString()!;
-            Expect(ref reader, JsonTokenType.String, $"__metadata__.{key}");
+            Expect(ref reader, JsonTokenType.String, "__metadata__.", key);
             if (!metadata.TryAdd(key, reader.GetString()!))
             {
                 throw new JsonException($"'{key}' occurs twice in __metadata__.");
@@ -66,25 +74,28 @@ internal static class HeaderJson
         }
     }
 
-    private static HeaderEntry ReadEntry(ref Utf8JsonReader reader, string name)
+    private static HeaderEntry ReadEntry(ref Utf8JsonReader reader, string name, ShapePool shapes)
     {
         string? type = null;
-        ulong[]? shape = null, offsets = null;
-        Expect(ref reader, JsonTokenType.StartObject, name);
+        ulong[]? shape = null;
+        (ulong Begin, ulong End)? offsets = null;
+        var numbers = shapes.Numbers;
+        Expect(ref reader, JsonTokenType.StartObject, name, "");
         while (Next(ref reader) != JsonTokenType.EndObject)
         {
             if (reader.ValueTextEquals("dtype"u8) && type is null)
             {
-                Expect(ref reader, JsonTokenType.String, $"{name}.dtype");
+                Expect(ref reader, JsonTokenType.String, name, ".dtype");
                 type = reader.GetString();
             }
             else if (reader.ValueTextEquals("shape"u8) && shape is null)
             {
-                shape = ReadNumbers(ref reader, $"{name}.shape");
+                shape = shapes.Shared(ReadNumbers(ref reader, name, ".shape", numbers));
             }
             else if (reader.ValueTextEquals("data_offsets"u8) && offsets is null)
             {
-                offsets = ReadNumbers(ref reader, $"{name}.data_offsets");
+                offsets = ReadNumbers(ref reader, name, ".data_offsets", numbers) is [var begin, var end]
+                    ? (begin, end) : throw new JsonException($"{name} has no pair of data_offsets.");
             }
             else
             {
@@ -100,36 +111,66 @@ internal static class HeaderJson
         return !TensorTypes.TryParse(type, out var parsed) ? throw new JsonException(
             $"{name} has the dtype '{type}', which the format does not know.")
             : shape is null ? throw new JsonException($"{name} has no shape.")
-            : offsets is not { Length: 2 } ? throw new JsonException($"{name} has no pair of data_offsets.")
-            : new HeaderEntry(name, parsed, shape, offsets[0], offsets[1]);
+            : offsets is not { } range ? throw new JsonException($"{name} has no pair of data_offsets.")
+            : new HeaderEntry(name, parsed, shape, range.Begin, range.End);
     }
 
-    private static ulong[] ReadNumbers(ref Utf8JsonReader reader, string what)
+    private static ReadOnlySpan<ulong> ReadNumbers(ref Utf8JsonReader reader, string name, string part, List<ulong> numbers)
     {
-        var numbers = new List<ulong>(4);
-        Expect(ref reader, JsonTokenType.StartArray, what);
+        numbers.Clear();
+        Expect(ref reader, JsonTokenType.StartArray, name, part);
         while (Next(ref reader) != JsonTokenType.EndArray)
         {
             numbers.Add(reader.TokenType == JsonTokenType.Number && reader.TryGetUInt64(out var number)
                 ? number
-                : throw new JsonException($"{what} holds something else than whole numbers from 0."));
+                : throw new JsonException($"{name}{part} holds something else than whole numbers from 0."));
         }
 
-        return [.. numbers];
+        return CollectionsMarshal.AsSpan(numbers);
     }
 
     private static JsonTokenType Next(ref Utf8JsonReader reader) =>
         reader.Read() ? reader.TokenType : throw new JsonException("The header ends too early.");
 
-    private static void Expect(ref Utf8JsonReader reader, JsonTokenType type, string what) =>
-        Require(Next(ref reader) == type, type, what);
+    private static void Expect(ref Utf8JsonReader reader, JsonTokenType type, string what, string part) =>
+        Require(Next(ref reader) == type, type, what, part);
 
-    private static void Require(bool holds, JsonTokenType type, string what)
+    // Nearly all hold: what they are about is put together for those that do not.
+    private static void Require(bool holds, JsonTokenType type, string what, string part)
     {
         if (!holds)
         {
             var expected = type == JsonTokenType.StartObject ? "an object" : type == JsonTokenType.StartArray ? "an array" : "a string";
-            throw new JsonException($"{what} is not {expected}.");
+            throw new JsonException($"{what}{part} is not {expected}.");
+        }
+    }
+
+    // Most tensors have one of a few shapes.
+    private sealed class ShapePool
+    {
+        private readonly List<ulong[]> _shapes = [];
+
+        // A list for all arrays of numbers.
+        public List<ulong> Numbers { get; } = new(4);
+
+        public ulong[] Shared(ReadOnlySpan<ulong> shape)
+        {
+            // The last ones first: layers repeat.
+            for (var i = _shapes.Count - 1; i >= 0; i--)
+            {
+                if (shape.SequenceEqual(_shapes[i]))
+                {
+                    return _shapes[i];
+                }
+            }
+
+            if (_shapes.Count == MaxShared)
+            {
+                _shapes.Clear();
+            }
+
+            _shapes.Add(shape.ToArray());
+            return _shapes[^1];
         }
     }
 }

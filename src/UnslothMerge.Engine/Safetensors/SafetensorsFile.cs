@@ -87,6 +87,7 @@ internal sealed class SafetensorsFile
 
         var (metadata, entries) = HeaderJson.Read(json, file.Path);
         entries.Sort((a, b) => (a.Begin, a.End).CompareTo((b.Begin, b.End)));
+        var shapes = new Dictionary<ulong[], long[]>();
 
         var dataStart = 8L + json.Length;
         var tensors = new StoredTensor[entries.Count];
@@ -109,7 +110,11 @@ internal sealed class SafetensorsFile
             }
 
             position = entry.End;
-            var shape = Array.ConvertAll(entry.Shape, d => (long)d);
+            if (!shapes.TryGetValue(entry.Shape, out var shape))
+            {
+                shapes.Add(entry.Shape, shape = Array.ConvertAll(entry.Shape, d => (long)d));
+            }
+
             tensors[i] = new StoredTensor(entry.Name, entry.Type, shape, file, dataStart + (long)entry.Begin, (long)bytes);
 
             SafetensorsException Invalid(SafetensorsError kind, string detail) => new(kind, file.Path, detail, entry.Name);

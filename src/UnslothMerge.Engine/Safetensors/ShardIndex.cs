@@ -13,50 +13,70 @@ internal static class ShardIndex
     public static string NameFor(string? variant) =>
         variant is null ? FileName : FileName.Replace(".json", $".{variant}.json", StringComparison.Ordinal);
 
-    private static readonly JsonSerializerOptions Indented =
-        new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+    private static readonly JsonWriterOptions Indented =
+        new() { Indented = true, NewLine = "\n", Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>Reads the weight map: tensor name → shard name.</summary>
     public static IReadOnlyDictionary<string, string> Read(string path)
     {
         var map = new Dictionary<string, string>(StringComparer.Ordinal);
+        Read(path, (name, shard) =>
+        {
+            if (!map.TryAdd(name, shard))
+            {
+                throw new JsonException($"'{name}' occurs twice.");
+            }
+        });
+        return map;
+    }
+
+    /// <summary>Reads the weight map, entry by entry: the index of a million tensors has a hundred megabytes.</summary>
+    public static void Read(string path, Action<string, string> entry)
+    {
         try
         {
-            var options = new JsonDocumentOptions { AllowDuplicateProperties = false };
-            using var document = JsonDocument.Parse(RegularFile.ReadText(path), options);
-            foreach (var entry in document.RootElement.GetProperty("weight_map").EnumerateObject())
+            using var stream = new FileStream(RegularFile.Open(path), FileAccess.Read, bufferSize: 0);
+            if (stream.Length > Limits.IndexBytes)
             {
-                var shard = entry.Value.GetString() ?? throw new JsonException($"'{entry.Name}' has no shard.");
-                map.Add(entry.Name, IsPlainName(shard) ? shard
-                    : throw new JsonException($"'{entry.Name}' lies in '{shard}', which is not the name of a file in the same directory."));
+                throw new IOException($"it has {stream.Length} bytes; at most {Limits.IndexBytes} are read of an index.");
+            }
+
+            if (!new WeightMapReader(entry, IsPlainName).Read(stream))
+            {
+                throw new JsonException("it has no weight_map.");
             }
         }
-        catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException or IOException
-            or UnauthorizedAccessException)
+        catch (Exception e) when (e is JsonException or InvalidOperationException or IOException or UnauthorizedAccessException)
         {
             throw FailedDownload.Find(path, MergeError.InvalidModel) ?? new MergeException(
                 MergeError.InvalidModel, $"'{path}' is not a valid index: {e.Message}", path, "Download the index again.", e);
         }
-
-        return map;
     }
 
     /// <summary>The text of an index (tensor name → shard name): sorted keys, indented by two, with a final newline. Totals are those of
     /// all tensors.</summary>
     public static string Write(IEnumerable<KeyValuePair<string, string>> weightMap, long totalBytes, long totalParameters)
     {
-        var map = new JsonObject();
-        foreach (var (name, shard) in weightMap.OrderBy(e => e.Key, StringComparer.Ordinal))
+        using var stream = new MemoryStream();
+        using (var json = new Utf8JsonWriter(stream, Indented))
         {
-            map.Add(name, shard);
+            json.WriteStartObject();
+            json.WriteStartObject("metadata");
+            json.WriteNumber("total_parameters", totalParameters);
+            json.WriteNumber("total_size", totalBytes);
+            json.WriteEndObject();
+            json.WriteStartObject("weight_map");
+            foreach (var (name, shard) in weightMap.OrderBy(e => e.Key, StringComparer.Ordinal))
+            {
+                json.WriteString(name, shard);
+            }
+
+            json.WriteEndObject();
+            json.WriteEndObject();
         }
 
-        var index = new JsonObject
-        {
-            ["metadata"] = new JsonObject { ["total_parameters"] = totalParameters, ["total_size"] = totalBytes },
-            ["weight_map"] = map,
-        };
-        return index.ToJsonString(Indented).ReplaceLineEndings("\n") + "\n";
+        stream.WriteByte((byte)'\n');
+        return Encoding.UTF8.GetString(stream.GetBuffer(), 0, (int)stream.Length);
     }
 
     // The index may be downloaded: shard names must not leave its directory.

@@ -18,8 +18,12 @@ internal sealed record DeferredSpec(string Name, int MaxBytes);
 /// data come last: the header has room for them, and <see cref="Complete"/> fills it in.</summary>
 internal sealed class ShardLayout
 {
+    // A writer keeps all that is not flushed.
+    private const int FlushedBytes = 64 * 1024;
+
     private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
-    private readonly Dictionary<string, long> _offsets = new(StringComparer.Ordinal);
+    private readonly NameIndex _names;
+    private readonly long[] _offsets;
     private readonly IReadOnlyList<DeferredSpec> _deferred;
     private readonly IReadOnlyDictionary<string, string> _metadata;
 
@@ -30,25 +34,24 @@ internal sealed class ShardLayout
         _deferred = [.. (deferred ?? []).OrderBy(d => d.Name, StringComparer.Ordinal)];
         Tensors = [.. tensors.OrderByDescending(t => t.Type).ThenBy(t => t.Name, StringComparer.Ordinal)];
         Header = WriteHeader(Tensors.Concat(_deferred.Select(d => Bytes(d.Name, d.MaxBytes))), 0);
-        var offset = (long)Header.Length;
-        foreach (var tensor in Tensors)
+        _offsets = new long[Tensors.Count];
+        FixedLength = Header.Length;
+        for (var i = 0; i < _offsets.Length; i++)
         {
-            _offsets.Add(tensor.Name, offset);
-            offset += tensor.Bytes;
+            _offsets[i] = FixedLength;
+            FixedLength += Tensors[i].Bytes;
         }
 
-        FixedLength = offset;
+        _names = Index();
     }
 
     private ShardLayout(byte[] header, IReadOnlyList<StoredTensor> stored)
     {
         (_metadata, _deferred, Header) = (new Dictionary<string, string>(), [], header);
-        Tensors = [.. stored.OrderBy(t => t.Offset).Select(t => new TensorSpec(t.Name, t.Type, t.Shape))];
-        foreach (var tensor in stored)
-        {
-            _offsets.Add(tensor.Name, tensor.Offset);
-        }
-
+        var ordered = stored.OrderBy(t => t.Offset).ToList();
+        Tensors = [.. ordered.Select(t => new TensorSpec(t.Name, t.Type, t.Shape))];
+        _offsets = [.. ordered.Select(t => t.Offset)];
+        _names = Index();
         FixedLength = stored.Max(t => t.Offset + t.Length);
     }
 
@@ -70,7 +73,7 @@ internal sealed class ShardLayout
     public bool IsDeferred => _deferred.Count > 0;
 
     /// <summary>The offset of a tensor's first byte in the file.</summary>
-    public long OffsetOf(string name) => _offsets[name];
+    public long OffsetOf(string name) => _offsets[_names.Find(name)];
 
     /// <summary>The layout of a file that exists, whose header is kept as it is.</summary>
     public static ShardLayout Of(byte[] header, IReadOnlyList<StoredTensor> stored) => new(header, stored);
@@ -85,58 +88,78 @@ internal sealed class ShardLayout
             : throw new InvalidOperationException("The header has outgrown the space reserved for it.");
     }
 
+    private NameIndex Index()
+    {
+        var names = new NameIndex(i => Tensors[i].Name, Tensors.Count);
+        foreach (var tensor in Tensors)
+        {
+            if (!names.TryAdd())
+            {
+                throw new InvalidOperationException($"Two tensors are called '{tensor.Name}'.");
+            }
+        }
+
+        return names;
+    }
+
     private static TensorSpec Bytes(string name, int length) => new(name, TensorType.U8, [length]);
 
     private byte[] WriteHeader(IEnumerable<TensorSpec> tensors, int length)
     {
-        using var stream = new MemoryStream();
-        stream.Write(stackalloc byte[8]);
-        using (var json = new Utf8JsonWriter(stream, Compact))
+        // First to nowhere, so that a long header is made in its place.
+        var json = WriteJson(tensors, Stream.Null);
+        var header = new byte[Math.Max(length, 8 + ((json + 7) / 8 * 8))];
+        using (var stream = new MemoryStream(header, 8, header.Length - 8))
         {
-            json.WriteStartObject();
-            if (_metadata.Count > 0)
-            {
-                json.WriteStartObject("__metadata__");
-                foreach (var (key, value) in _metadata)
-                {
-                    json.WriteString(key, value);
-                }
+            WriteJson(tensors, stream);
+        }
 
-                json.WriteEndObject();
-            }
+        header.AsSpan(8 + (int)json).Fill((byte)' ');
+        BinaryPrimitives.WriteInt64LittleEndian(header, header.Length - 8);
+        return header;
+    }
 
-            var begin = 0L;
-            foreach (var tensor in tensors)
+    // Gives the bytes that it has written.
+    private long WriteJson(IEnumerable<TensorSpec> tensors, Stream stream)
+    {
+        using var json = new Utf8JsonWriter(stream, Compact);
+        json.WriteStartObject();
+        if (_metadata.Count > 0)
+        {
+            json.WriteStartObject("__metadata__");
+            foreach (var (key, value) in _metadata)
             {
-                json.WriteStartObject(tensor.Name);
-                json.WriteString("dtype", tensor.Type.ToString());
-                WriteNumbers(json, "shape", tensor.Shape);
-                WriteNumbers(json, "data_offsets", [begin, begin + tensor.Bytes]);
-                json.WriteEndObject();
-                begin += tensor.Bytes;
+                json.WriteString(key, value);
             }
 
             json.WriteEndObject();
         }
 
-        while (stream.Length % 8 != 0 || stream.Length < length)
+        var begin = 0L;
+        foreach (var tensor in tensors)
         {
-            stream.WriteByte((byte)' ');
+            json.WriteStartObject(tensor.Name);
+            json.WriteString("dtype", tensor.Type.ToString());
+            json.WriteStartArray("shape");
+            foreach (var dimension in tensor.Shape)
+            {
+                json.WriteNumberValue(dimension);
+            }
+
+            json.WriteEndArray();
+            json.WriteStartArray("data_offsets");
+            json.WriteNumberValue(begin);
+            json.WriteNumberValue(begin += tensor.Bytes);
+            json.WriteEndArray();
+            json.WriteEndObject();
+            if (json.BytesPending > FlushedBytes)
+            {
+                json.Flush();
+            }
         }
 
-        var header = stream.ToArray();
-        BinaryPrimitives.WriteInt64LittleEndian(header, header.Length - 8);
-        return header;
-    }
-
-    private static void WriteNumbers(Utf8JsonWriter json, string name, IReadOnlyList<long> numbers)
-    {
-        json.WriteStartArray(name);
-        foreach (var number in numbers)
-        {
-            json.WriteNumberValue(number);
-        }
-
-        json.WriteEndArray();
+        json.WriteEndObject();
+        json.Flush();
+        return json.BytesCommitted;
     }
 }

@@ -22,7 +22,7 @@ internal sealed record StoredFile(string Path, FileStatus Status)
 
     public long Length => Status.Length;
 
-    public string Name => System.IO.Path.GetFileName(Path);
+    public string Name { get; } = System.IO.Path.GetFileName(Path);
 
     public bool IsSafetensors => Path.EndsWith(".safetensors", StringComparison.Ordinal);
 

@@ -6,7 +6,9 @@ namespace UnslothMerge.PowerShell.Common;
 /// <summary>The tensors of one merge, collected from the pipeline in any order.</summary>
 internal sealed class MergeInput
 {
-    private readonly Dictionary<int, MergeTensor> _tensors = [];
+    // Only those that adapters change have a strength to keep: a large base has few of them.
+    private readonly Dictionary<int, MergeTensor> _changed = [];
+    private bool[] _given = [];
 
     /// <summary>The merge that all of them belong to; null before the first.</summary>
     public MergePlan? Plan { get; private set; }
@@ -15,11 +17,11 @@ internal sealed class MergeInput
     public PlannedOutput? Output { get; private set; }
 
     /// <summary>The tensors in the plan's order.</summary>
-    public IEnumerable<MergeTensor> Tensors => _tensors.Values.OrderBy(t => t.Ordinal);
+    public IEnumerable<LogicalTensor> Tensors => (Plan?.Tensors ?? []).Where(t => _given[t.Ordinal]);
 
     /// <summary>The factors that the user gave, by ordinal.</summary>
     public IReadOnlyDictionary<int, double> Strengths =>
-        _tensors.Where(t => t.Value.Strength is not null).ToDictionary(t => t.Key, t => t.Value.Strength!.Value);
+        _changed.Where(t => t.Value.Strength is not null).ToDictionary(t => t.Key, t => t.Value.Strength!.Value);
 
     /// <summary>Takes one object from the pipeline.</summary>
     public void Add(object? item)
@@ -42,7 +44,11 @@ internal sealed class MergeInput
                     "Pipe the output of Merge-LoraModel here, filtered or changed but without converting the objects.");
         }
 
-        Plan ??= tensor.Plan;
+        if (Plan is null)
+        {
+            (Plan, _given) = (tensor.Plan, new bool[tensor.Plan.Tensors.Length]);
+        }
+
         Output ??= tensor.Output;
         if (Plan != tensor.Plan)
         {
@@ -53,17 +59,23 @@ internal sealed class MergeInput
                 "Save one merge at a time; to combine adapters use Merge-LoraModel … | Merge-LoraModel -Adapter ….");
         }
 
-        if (!_tensors.TryAdd(tensor.Ordinal, tensor))
+        if (_given[tensor.Ordinal])
         {
             throw new MergeException(MergeError.InvalidOption, $"'{tensor.Name}' is in the pipeline twice.", tensor.Name,
                 "Pipe every tensor once.");
+        }
+
+        _given[tensor.Ordinal] = true;
+        if (tensor.Strength is not null)
+        {
+            _changed.Add(tensor.Ordinal, tensor);
         }
     }
 
     /// <summary>The tensors to write, with their strengths.</summary>
     public IReadOnlyList<LogicalTensor> Select(bool allowPartial, string destination)
     {
-        var missing = Plan!.Tensors.Where(t => !_tensors.ContainsKey(t.Ordinal)).Select(t => t.Name).ToList();
+        var missing = Plan!.Tensors.Where(t => !_given[t.Ordinal]).Select(t => t.Name).ToList();
         if (missing.Count > 0 && !allowPartial)
         {
             throw new MergeException(
@@ -74,7 +86,7 @@ internal sealed class MergeInput
                 "To keep layers of the base, set their Strength to 0; to write a part of a model use -AllowPartial.") { Details = missing };
         }
 
-        return [.. Tensors.Select(t => Plan.Tensors[t.Ordinal].WithStrength(t.Strength ?? 1))];
+        return [.. Tensors.Select(t => t.WithStrength(_changed.TryGetValue(t.Ordinal, out var given) ? given.Strength ?? 1 : 1))];
     }
 
     /// <summary>The adapters with their weights: none (all 1), or one for each.</summary>

@@ -11,7 +11,6 @@ public sealed class MergeTensor
         Plan = plan;
         _tensor = tensor;
         _strength = tensor.IsChanged ? 1 : null;
-        Shape = new TensorShape(tensor.Shape);
     }
 
     /// <summary>The name in the merged checkpoint.</summary>
@@ -21,7 +20,7 @@ public sealed class MergeTensor
     public string Action => _tensor.Action.ToString();
 
     /// <summary>The shape.</summary>
-    public TensorShape Shape { get; }
+    public TensorShape Shape => field ??= new TensorShape(_tensor.Shape);
 
 #pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     /// <summary>The dimensions of the shape as numbers.</summary>

@@ -48,11 +48,13 @@ public sealed class SavedModelShard
 /// <summary>A saved tensor.</summary>
 public sealed class SavedTensor
 {
+    private readonly IReadOnlyList<long> _shape;
+
     internal SavedTensor(Execution.TensorResult result, string shard)
     {
         Name = result.Tensor.Name;
         Action = (result.Written.Verbatim is null ? result.Tensor.Action : Planning.TensorAction.Copy).ToString();
-        Shape = new TensorShape(result.Tensor.Shape);
+        _shape = result.Tensor.Shape;
         DType = result.Type.ToString();
         Bytes = result.Bytes;
         RelativeChange = result.RelativeChange;
@@ -68,7 +70,7 @@ public sealed class SavedTensor
     public string Action { get; }
 
     /// <summary>The shape.</summary>
-    public TensorShape Shape { get; }
+    public TensorShape Shape => field ??= new TensorShape(_shape);
 
 #pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     /// <summary>The dimensions of the shape as numbers.</summary>

@@ -95,6 +95,62 @@ public sealed class CheckpointNamesTests
         Assert.Equal(found.Select(i => stored[i]), asked.Select(names.Find));
     }
 
+    /// <summary>Names made from every rule that transformers has, with numbers that rules name and with others.</summary>
+    [Fact]
+    public void Forms_give_what_rules_give()
+    {
+        var types = TransformersData.Find("auto", "base")!.AsObject().Select(t => t.Key).ToList();
+        Assert.True(types.Count > 300);
+        foreach (var type in types)
+        {
+            string[] stored = [.. NamesOf(type)];
+            var names = Names(type, stored);
+            Assert.All(stored, n => Assert.Equal(names.Applied(n), names.Way(n)));
+        }
+    }
+
+    [Theory]
+    [InlineData("qwen3_moe", "mlp.experts.{0}.gate_proj", "mlp.experts.{0}.up_proj", "mlp.experts.{0}.down_proj", "mlp.gate")]
+    [InlineData("mixtral", "block_sparse_moe.experts.{0}.w1", "block_sparse_moe.experts.{0}.w2", "block_sparse_moe.experts.{0}.w3")]
+    [InlineData("phi3", "self_attn.qkv_proj", "mlp.gate_up_proj", "mlp.down_proj")]
+    [InlineData("dory", "mixer.in_proj", "attn_alpha")]
+    [InlineData("custom", "experts.gate_up_projs.{0}", "experts.down_projs.{0}", "{0}.5", "007.{0}.q")]
+    public void Every_name_on_the_way_finds_what_the_rules_lead_to_it(string modelType, params string[] modules)
+    {
+        string[] stored =
+        [
+            .. from layer in Enumerable.Range(0, 12)
+               from expert in Enumerable.Range(9, 3)
+               from module in modules
+               let name = string.Format(CultureInfo.InvariantCulture, module, expert)
+               select $"model.layers.{layer}.{name}.weight",
+            "model.embed_tokens.weight", "lm_head.weight", "3.weight",
+        ];
+        stored = [.. stored.Distinct()];
+        var names = Names(modelType, stored);
+        var ways = stored.SelectMany(names.Applied).Distinct().ToLookup(w => w.Alias, w => w.Origin);
+        Assert.All(ways, w => Assert.Equal(w, names.Named(w.Key)));
+        Assert.Empty(names.Named("model.layers.99.mlp.gate.weight"));
+    }
+
+    private static IEnumerable<string> NamesOf(string modelType)
+    {
+        var patterns = (TransformersData.Find("rules", modelType) as JsonArray ?? []).SelectMany(r => r!.AsObject().Strings("from"));
+        foreach (var pattern in patterns.Prepend("norm"))
+        {
+            foreach (var number in (string[])["0", "1", "12", "128", "05"])
+            {
+                var name = Regex.Replace(pattern, @"\(\?[^()]*(\([^()]*\))*\)|[\^$]", "")
+                    .Replace(@"(\d+)", number, StringComparison.Ordinal).Replace(@"\d+", number, StringComparison.Ordinal)
+                    .Replace("*", number, StringComparison.Ordinal).Replace(@"\.", ".", StringComparison.Ordinal).Trim('.');
+                yield return $"{name}.weight";
+                yield return $"model.layers.{number}.{name}.bias";
+                yield return $"vision_tower.{name}.{number}.weight";
+                yield return $"{name}.{number}";
+            }
+        }
+    }
+
     private static CheckpointNames Names(string modelType, params string[] stored) =>
         new(stored, new ModelConfig(new JsonObject { ["model_type"] = modelType }));
 }

@@ -137,6 +137,40 @@ public sealed class CheckpointTests : FileTests
     }
 
     [Fact]
+    public void Of_several_bad_shards_the_first_is_named()
+    {
+        string[] shards = [.. Enumerable.Range(1, 40).Select(i => $"{i:D2}.safetensors")];
+        Array.ForEach(shards, s => File.WriteAllText(Temp[s], "no header"));
+        File.WriteAllText(Temp[ShardIndex.FileName], ShardIndex.Write(shards.Select(s => KeyValuePair.Create(s, s)), 1, 1));
+        Errors.Expect(() => Checkpoint.Open(Temp.Path), "01.safetensors");
+    }
+
+    [Theory]
+    [InlineData("""{"weight_map":{"a":"1.safetensors","a":"1.safetensors"}}""", "'a' occurs twice")]
+    [InlineData("""{"weight_map":{"a":3}}""", "'a' has no shard")]
+    [InlineData("""{"weight_map":{"a":["1.safetensors"]}}""", "'a' has no shard")]
+    [InlineData("""{"weight_map":[]}""", "not one object")]
+    [InlineData("""[{"weight_map":{"a":"1.safetensors"}}]""", "not an object")]
+    [InlineData("""{"metadata":{"weight_map":{"a":"1.safetensors"}}}""", "no weight_map")]
+    [InlineData("""{"weight_map":{"a":"1.safetensors"}""", "not a valid index")]
+    public void An_index_that_is_none_is_refused(string json, string message)
+    {
+        TinyModel.WriteFile(Temp["1.safetensors"], A);
+        Index(Temp, json);
+        Errors.Expect(() => Checkpoint.Open(Temp.Path), message);
+    }
+
+    /// <summary>An index is read in parts of 64 KiB; a name may be longer.</summary>
+    [Fact]
+    public void Entries_lie_across_the_parts_of_an_index()
+    {
+        var map = Enumerable.Range(0, 3000).Append(100_000_000)
+            .ToDictionary(i => $"{i}{new string('é', (i % 200) + (i / 1000))}", i => $"{i % 7}.x");
+        File.WriteAllText(Temp[ShardIndex.FileName], "\uFEFF" + ShardIndex.Write(map, 1, 1));
+        Assert.Equal(map.OrderBy(e => e.Key, StringComparer.Ordinal), ShardIndex.Read(Temp[ShardIndex.FileName]));
+    }
+
+    [Fact]
     public void An_index_is_written_as_the_hub_writes_it()
     {
         var text = ShardIndex.Write([new("b", "2.safetensors"), new("a\"é", "1.safetensors")], 12, 3);
