@@ -51,14 +51,27 @@ internal static class DiskExtensions
     /// <summary>Copies a file to a new one, which gets the mode that the process gives new files.</summary>
     public static void Copy(this IDisk disk, string path, string target)
     {
-        using var source = RegularFile.Open(path);
+        using var source = Reading(path, () => disk.Open(path));
         using var copy = disk.Create(target);
         var buffer = new byte[1024 * 1024];
         var at = 0L;
-        while (RandomAccess.Read(source, buffer, at) is > 0 and var read)
+        while (Reading(path, () => disk.Read(source, buffer, at)) is > 0 and var read)
         {
             disk.Write(copy, buffer.AsSpan(0, read), at);
             at += read;
+        }
+    }
+
+    // An error of the source must not blame the target.
+    private static T Reading<T>(string path, Func<T> read)
+    {
+        try
+        {
+            return read();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw FileReads.Failed(path, path, e);
         }
     }
 

@@ -23,8 +23,8 @@ internal static class LayerReplication
         var sources = new List<int>();
         foreach (var range in ranges)
         {
-            if (range is not JsonArray { Count: 2 } pair || pair[0]!.GetValue<int>() is var start
-                && (start < 0 || pair[1]!.GetValue<int>() <= start || pair[1]!.GetValue<int>() > layers))
+            if (range is not JsonArray { Count: 2 } pair || pair[0] is not JsonValue from || pair[1] is not JsonValue to
+                || !from.TryGetValue(out int start) || !to.TryGetValue(out int end) || start < 0 || end <= start || end > layers)
             {
                 throw new MergeException(
                     MergeError.InvalidAdapter,
@@ -32,7 +32,7 @@ internal static class LayerReplication
                     "Pass the model that the adapter was trained on as the base.");
             }
 
-            sources.AddRange(Enumerable.Range(start, pair[1]!.GetValue<int>() - start));
+            sources.AddRange(Enumerable.Range(start, end - start));
         }
 
         return sources;

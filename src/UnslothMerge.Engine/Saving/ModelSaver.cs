@@ -63,7 +63,7 @@ internal static class ModelSaver
         {
             throw save.Interrupted(destination.NotWritten(e));
         }
-        catch (MergeException e) when (e.Error == MergeError.DoesNotFit)
+        catch (MergeException e) when (e.Error == MergeError.DoesNotFit || e.InnerException is IOException or UnauthorizedAccessException)
         {
             throw save.Interrupted(e);
         }

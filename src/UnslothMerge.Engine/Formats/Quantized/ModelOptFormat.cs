@@ -71,7 +71,7 @@ internal sealed class ModelOptFormat() : QuantizedFormat("modelopt")
     private static (long, int)? Block(IReadOnlyList<long> shape, StoredTensor scale) => scale.Shape switch
     {
         [> 0 and var rows, 1, > 0 and var columns, 1] => BlockSizes.Append((int)(shape[^1] / columns)).Append((int)(shape[^2] / rows))
-            .Where(b => (shape[^2] + b - 1) / b == rows && (shape[^1] + b - 1) / b == columns)
+            .Where(b => b > 0 && (shape[^2] + b - 1) / b == rows && (shape[^1] + b - 1) / b == columns)
             .Select(b => ((long, int)?)(b, b)).FirstOrDefault(),
         _ when scale.Type is TensorType.U8 or TensorType.F8_E8M0 => (1, 32),
         _ => null,
