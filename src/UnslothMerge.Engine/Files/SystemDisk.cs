@@ -40,7 +40,7 @@ internal sealed class SystemDisk : IDisk
         {
             var clone = Create(path);
             var error = OperatingSystem.IsLinux() ? FileClone.Share(original, clone)
-                : OperatingSystem.IsMacOS() ? FileClone.Replace(source, path, ref clone) : SystemCalls.ErrorNumber.NotSupported;
+                : OperatingSystem.IsMacOS() ? FileClone.Replace(source, path, ref clone) : ErrorNumber.NotSupported;
             if (error == 0)
             {
                 obstacle = null;
@@ -187,7 +187,7 @@ internal sealed class SystemDisk : IDisk
                     continue;
 
                 // Some file systems (network, FUSE) have no flush, and say so: then nothing more can be done.
-                case ErrorNumber.Invalid or ErrorNumber.NotSupported or ErrorNumber.ReadOnlyFileSystem:
+                case ErrorNumber.Invalid or ErrorNumber.NotSupported or ErrorNumber.NotSupportedOnMac or ErrorNumber.ReadOnlyFileSystem:
                     return;
                 default:
                     throw Failed($"'{path}' could not be flushed to the disk");

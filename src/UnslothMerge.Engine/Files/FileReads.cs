@@ -1,6 +1,4 @@
-using UnslothMerge.Files;
-
-namespace UnslothMerge;
+namespace UnslothMerge.Files;
 
 /// <summary>Reads that are not content with less.</summary>
 internal static class FileReads
