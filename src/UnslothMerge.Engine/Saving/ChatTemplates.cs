@@ -54,8 +54,7 @@ internal static class ChatTemplates
         directory is not null && file.Value == Path.Combine(directory, file.Key);
 
     private static JsonNode? Inline(KeyValuePair<string, string> file) =>
-        Configs.Contains(file.Key) && RegularFile.ReadText(file.Value).Contains($"\"{Key}\"", StringComparison.Ordinal)
-            ? JsonFile.Read(file.Value, MergeError.InvalidModel)[Key] : null;
+        Configs.Contains(file.Key) ? JsonFile.Read(file.Value, MergeError.InvalidModel)[Key] : null;
 
     // A text, or a list of templates with names.
     private static string? Default(JsonNode template) => template is JsonArray named
