@@ -47,5 +47,6 @@ internal static class WriteFailure
             || code == (OperatingSystem.IsMacOS() ? 69 : ErrorNumber.QuotaExceeded);
 
     // EROFS; ERROR_WRITE_PROTECT.
-    private static bool IsReadOnly(int code) => OperatingSystem.IsWindows() ? (code & 0xffff) == 19 : code == ErrorNumber.ReadOnlyFileSystem;
+    private static bool IsReadOnly(int code) =>
+        OperatingSystem.IsWindows() ? (code & 0xffff) == 19 : code == ErrorNumber.ReadOnlyFileSystem;
 }

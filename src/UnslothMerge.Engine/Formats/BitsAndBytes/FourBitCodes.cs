@@ -53,7 +53,8 @@ internal sealed class FourBitCodes
             : name == FP4.Name
             ? FP4
             : throw new MergeException(
-                MergeError.InvalidModel, $"The 4-bit code '{name}' is not known: there are nf4 and fp4.", name, "Download the model again.");
+                MergeError.InvalidModel, $"The 4-bit code '{name}' is not known: there are nf4 and fp4.", name,
+                "Download the model again.");
 
     private static float[] Floats(params uint[] bits) => Array.ConvertAll(bits, BitConverter.UInt32BitsToSingle);
 

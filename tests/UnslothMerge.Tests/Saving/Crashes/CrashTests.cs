@@ -195,7 +195,8 @@ public sealed class CrashTests : FileTests
 
     private sealed class ShortReads(int bytes) : DelegatingDisk
     {
-        public override int Read(SafeFileHandle file, Span<byte> into, long at) => base.Read(file, into[..Math.Min(bytes, into.Length)], at);
+        public override int Read(SafeFileHandle file, Span<byte> into, long at) =>
+            base.Read(file, into[..Math.Min(bytes, into.Length)], at);
 
         protected override void Before(DiskCall call)
         {
