@@ -14,10 +14,14 @@ internal static class LayerReplication
     /// <summary>The source of each new layer, in order; null if the adapter replicates none.</summary>
     public static IReadOnlyList<int>? Of(AdapterDirectory adapter, IReadOnlyList<LogicalTensor> tensors)
     {
-        if (adapter.Config.Json[Option] is not JsonArray { Count: > 0 } ranges)
+        if (adapter.Config.Json[Option] is null or JsonArray { Count: 0 })
         {
             return null;
         }
+
+        var ranges = adapter.Config.Json[Option] as JsonArray ?? throw new MergeException(
+            MergeError.InvalidAdapter, $"'{adapter.Path}': {Option} is {adapter.Config.Json[Option]!.ToJsonString()}, which is no list.",
+            adapter.Path, $"Write {Option} as a list of ranges.");
 
         var layers = Count(tensors);
         var sources = new List<int>();

@@ -21,7 +21,10 @@ internal sealed class ModelOptFormat() : QuantizedFormat("modelopt")
             return null;
         }
 
-        var second = checkpoint.Find($"{stem}weight_scale_2");
+        // Without it the scales of NVFP4, which are E4M3, are some thousand times too large.
+        var second = tensor.Type == TensorType.U8 && scale.Type == TensorType.F8_E4M3
+            ? Require(checkpoint, $"{stem}weight_scale_2", tensor.Name)
+            : checkpoint.Find($"{stem}weight_scale_2");
         var weight = tensor.Type != TensorType.U8 ? Codewise(tensor, scale)
             : scale.Type.IsPlainFloat() ? RowPairs(tensor, scale)
             : ScaledWeight.Fp4(tensor, scale, scale.Type == TensorType.F8_E4M3 ? 16 : 32) with
