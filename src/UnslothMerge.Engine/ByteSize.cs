@@ -40,17 +40,31 @@ internal static class ByteSize
     }
 
     /// <summary>A size as people read it: <c>2.47 GB</c>.</summary>
-    public static string Text(long bytes)
+    public static string Text(long bytes) => Text(bytes, moreDigits: 0);
+
+    /// <summary>Two sizes that are compared, with as many digits as it takes to tell them apart.</summary>
+    public static (string One, string Other) Distinct(long one, long other)
     {
-        var value = (double)bytes;
+        for (var digits = 0; ; digits++)
+        {
+            if ((Text(one, digits), Text(other, digits)) is var texts && (texts.Item1 != texts.Item2 || one == other))
+            {
+                return texts;
+            }
+        }
+    }
+
+    private static string Text(long bytes, int moreDigits)
+    {
+        var value = (decimal)bytes;
         var unit = 0;
-        while (Math.Abs(value) >= 999.5 && unit < DecimalUnits.Length - 1)
+        while (Math.Abs(value) >= 999.5m && unit < DecimalUnits.Length - 1)
         {
             value /= 1000;
             unit++;
         }
 
-        var format = unit == 0 || value >= 99.95 ? "F0" : value >= 9.995 ? "F1" : "F2";
-        return $"{value.ToString(format, CultureInfo.InvariantCulture)} {DecimalUnits[unit]}";
+        var digits = unit == 0 ? 0 : moreDigits + (value >= 99.95m ? 0 : value >= 9.995m ? 1 : 2);
+        return $"{value.ToString($"F{digits}", CultureInfo.InvariantCulture)} {DecimalUnits[unit]}";
     }
 }

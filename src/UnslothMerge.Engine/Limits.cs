@@ -9,6 +9,9 @@ internal static class Limits
     /// <summary>The bytes of an index, of which a part is read at a time.</summary>
     public const int IndexBytes = 512 * 1024 * 1024;
 
+    /// <summary>The bytes of a file that is copied beside the weights.</summary>
+    public const long CopiedBytes = 1L << 30;
+
     /// <summary>The bytes of a config: a tree of JSON nodes takes up to fifty times its text.</summary>
     public const int JsonBytes = 16 * 1024 * 1024;
 

@@ -52,6 +52,15 @@ public sealed class ByteSizeTests
     [InlineData(long.MaxValue, "9223 PB")]
     public void Sizes_are_printed_with_three_digits(long bytes, string text) => Assert.Equal(text, ByteSize.Text(bytes));
 
+    [Theory]
+    [InlineData(11_010_000, 11_020_000, "11.01 MB", "11.02 MB")]
+    [InlineData(11_000_000, 12_000_000, "11.0 MB", "12.0 MB")]
+    [InlineData(1_000_000_001, 1_000_000_000, "1.000000001 GB", "1.000000000 GB")]
+    [InlineData(5_000, 5_000, "5.00 kB", "5.00 kB")]
+    [InlineData(long.MaxValue, long.MaxValue - 1, "9223.372036854775807 PB", "9223.372036854775806 PB")]
+    public void Sizes_that_are_compared_look_different(long one, long other, string text, string otherText) =>
+        Assert.Equal((text, otherText), ByteSize.Distinct(one, other));
+
     [Fact]
     public void What_is_printed_can_be_read() => Gen.OneOf(Gen.Long[0, 5000], Gen.Long[0, long.MaxValue / 2]).Sample(bytes =>
     {

@@ -149,21 +149,33 @@ try {
 
     $strace = Get-Command strace -CommandType Application -ErrorAction Ignore
     if (-not $strace) { Write-Host 'Skipped: injected errors, there is no strace.' }
+    $write = 'EIO', 'ENOSPC', 'EDQUOT', 'EFBIG', 'EINTR'
+    $name = 'EIO', 'ENOSPC', 'EDQUOT', 'EACCES', 'EPERM', 'EROFS'
+    $errors = @{
+        pwrite64 = $write; fsync = $write; ftruncate = $write; fallocate = $write; pread64 = 'EIO', 'EINTR', 'ESTALE'
+        'rename,renameat2' = $name; mkdir = $name; unlink = $name; rmdir = $name
+        openat = $name + 'EMFILE', 'ENFILE', 'ESTALE', 'ENOMEM'; statx = 'EIO', 'EACCES', 'ESTALE'; getdents64 = 'EIO', 'ESTALE'
+        flock = 'ENOLCK', 'EINTR', 'EIO'; io_setup = 'ENOMEM', 'EAGAIN'; io_submit = 'EIO', 'EAGAIN', 'EBADF', 'EINVAL'
+        io_getevents = 'EIO', 'EINTR', 'EINVAL'
+    }
     for ($i = 1; $strace -and $i -le $Injections; $i++) {
-        $calls = 'pwrite64', 'fsync', 'ftruncate', 'fallocate', 'rename,renameat2', 'mkdir', 'unlink', 'rmdir', 'io_submit'
-        $call = $calls[$random.Next($calls.Count)]
-        $error_ = ('EIO', 'ENOSPC', 'EDQUOT', 'EACCES')[$random.Next(4)]
+        $call = @($errors.Keys)[$random.Next($errors.Count)]
+        $error_ = $errors[$call][$random.Next($errors[$call].Count)]
         $when = $random.Next(1, 40)
         # Only where the module writes: the runtime has files of its own.
         $below = 'strace', '-f', '-qq', '-o', '/dev/null', '-P', $place, '-P', $out, '-P', "$place/.out.unslothmerge",
-            '-P', "$place/.out.unslothmerge/model", '-e', "trace=$call", '-e', "inject=${call}:error=${error_}:when=$when"
+            '-P', "$place/.out.unslothmerge/model", '-P', "$place/.out.unslothmerge/lock", '-P', "$work/base/model.safetensors",
+            '-P', "$work/adapter/adapter_model.safetensors"
         foreach ($shard in 1..8) {
             $below += '-P', ('{0}/.out.unslothmerge/model/model-{1:d5}-of-00008.safetensors' -f $place, $shard)
         }
+        # These name no file, and the runtime does not use them.
+        if ($call -like 'io_*') { $below = $below[0..4] }
+        $below += '-e', "trace=$call", '-e', "inject=${call}:error=${error_}:when=$when"
         $end = Wait-Save (Start-Save $out $below)
         if ($end.Text -match 'ptrace') { Write-Host 'Skipped: injected errors, strace may not watch a process.'; break }
         Assert-Whole $out $old, $new "After $error_ from $call $when"
-        if ($end.ExitCode -and $end.Text -match '   at UnslothMerge') {
+        if ($end.ExitCode -and $end.Text -match '   at UnslothMerge|Unexpected error|it is a fault') {
             throw "$error_ from $call $when is a raw exception (seed $Seed): $($end.Text)"
         }
         if ($i % 4 -eq 0) { Assert-GoesOn $out $new "After $error_ from $call $when" }

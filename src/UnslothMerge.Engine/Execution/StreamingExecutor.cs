@@ -85,7 +85,7 @@ internal sealed class StreamingExecutor
         IProgress<MergeProgress>? progress,
         CancellationToken cancellation)
     {
-        using var files = new InputFiles(plan.SharedBytes);
+        using var files = new InputFiles(plan.SharedBytes, options.Disk);
         using var buffers = new PieceBuffers(plan.BufferCount, plan.PieceBytes);
         using var direct = options.Disk.AllowsDirectWrites ? DirectWrites.Prepare(buffers) : null;
         var writers = shards.Select(s => new ShardWriter(options.Disk, s.Handle, buffers, direct)).ToList();

@@ -3,6 +3,8 @@ namespace UnslothMerge.Files;
 /// <summary>What several calls of a disk do together.</summary>
 internal static class DiskExtensions
 {
+    private const UnixFileMode WritableByOthers = UnixFileMode.GroupWrite | UnixFileMode.OtherWrite;
+
     /// <summary>Makes a directory and the parents that it lacks; gives those that it made, the innermost first.</summary>
     public static IReadOnlyList<string> CreateTree(this IDisk disk, string path)
     {
@@ -48,17 +50,35 @@ internal static class DiskExtensions
         }
     }
 
-    /// <summary>Copies a file to a new one, which gets the mode that the process gives new files.</summary>
+    /// <summary>Copies a file to a new one, which gets the mode that the process gives new files, but nobody else may write it.</summary>
     public static void Copy(this IDisk disk, string path, string target)
     {
-        using var source = RegularFile.Open(path);
+        using var source = Reading(path, () => disk.Open(path));
         using var copy = disk.Create(target);
+        if (!OperatingSystem.IsWindows() && File.GetUnixFileMode(copy) is var mode && (mode & WritableByOthers) != 0)
+        {
+            File.SetUnixFileMode(copy, mode & ~WritableByOthers);
+        }
+
         var buffer = new byte[1024 * 1024];
         var at = 0L;
-        while (RandomAccess.Read(source, buffer, at) is > 0 and var read)
+        while (Reading(path, () => disk.Read(source, buffer, at)) is > 0 and var read)
         {
             disk.Write(copy, buffer.AsSpan(0, read), at);
             at += read;
+        }
+    }
+
+    // An error of the source must not blame the target.
+    private static T Reading<T>(string path, Func<T> read)
+    {
+        try
+        {
+            return read();
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw FileReads.Failed(path, path, e);
         }
     }
 

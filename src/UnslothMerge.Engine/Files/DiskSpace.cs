@@ -26,9 +26,10 @@ internal static class DiskSpace
     {
         if (At(location) is { } free && free < bytes)
         {
+            var (needed, left) = ByteSize.Distinct(bytes, free);
             throw new MergeException(
                 MergeError.DiskFull,
-                $"Two shards need {ByteSize.Text(bytes)}, but only {ByteSize.Text(free)} are free at '{location}'.",
+                $"Two shards need {needed}, but only {left} are free at '{location}'.",
                 "TemporaryLocation",
                 "Free some space, choose another -TemporaryLocation, or lower -MaxShardSize.");
         }

@@ -1,6 +1,7 @@
 namespace UnslothMerge.Files;
 
-/// <summary>All that a save changes on a disk, call by call: tests let each call fail, and replay what a loss of power leaves.</summary>
+/// <summary>All that a save changes on a disk, and the bytes that it reads, call by call: tests let each call fail, and replay what a loss
+/// of power leaves. An error of the disk is an <see cref="IOException"/> or an <see cref="UnauthorizedAccessException"/>.</summary>
 internal interface IDisk
 {
     /// <summary>True if shards may be written past the page cache as well, without <see cref="Write"/>.</summary>
@@ -8,6 +9,12 @@ internal interface IDisk
 
     /// <summary>True if a path is the root of a file system, whose name cannot be given to another directory.</summary>
     bool IsMountPoint(string path);
+
+    /// <summary>Opens a regular file for <see cref="Read"/>.</summary>
+    SafeFileHandle Open(string path);
+
+    /// <summary>Reads some bytes from an offset on, and none only at the end of the file; gives how many.</summary>
+    int Read(SafeFileHandle file, Span<byte> bytes, long at);
 
     /// <summary>Makes a file that must not exist yet, with space for so many bytes.</summary>
     SafeFileHandle Create(string path, long preallocated = 0);

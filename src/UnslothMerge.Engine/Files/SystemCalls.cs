@@ -92,15 +92,23 @@ internal static unsafe partial class SystemCalls
     /// <summary>Error numbers of errno.h, the same on every Linux.</summary>
     internal static class ErrorNumber
     {
+        public const int NotPermitted = 1;
         public const int Interrupted = 4;
         public const int TryAgain = 11;
         public const int NoMemory = 12;
+        public const int AccessDenied = 13;
         public const int OtherDevice = 18;
         public const int Invalid = 22;
+        public const int TooManyOpenInSystem = 23;
+        public const int TooManyOpen = 24;
         public const int NoControl = 25;
+        public const int FileTooLarge = 27;
+        public const int NoSpace = 28;
         public const int ReadOnlyFileSystem = 30;
+        public const int NoSuchCall = 38;
         public const int NotSupportedOnMac = 45;
         public const int NotSupported = 95;
+        public const int QuotaExceeded = 122;
     }
 
     /// <summary>The fields of struct statx that are used; it has 256 bytes.</summary>

@@ -1,3 +1,5 @@
+using static UnslothMerge.Files.SystemCalls;
+
 namespace UnslothMerge.Files;
 
 /// <summary>The disks of this machine.</summary>
@@ -13,6 +15,10 @@ internal sealed class SystemDisk : IDisk
 
     public bool IsMountPoint(string path) =>
         DriveInfo.GetDrives().Any(d => Path.TrimEndingDirectorySeparator(d.Name) == path);
+
+    public SafeFileHandle Open(string path) => RegularFile.Open(path);
+
+    public int Read(SafeFileHandle file, Span<byte> bytes, long at) => RandomAccess.Read(file, bytes, at);
 
     public SafeFileHandle Create(string path, long preallocated = 0) =>
         File.OpenHandle(path, FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, preallocated);
@@ -34,7 +40,7 @@ internal sealed class SystemDisk : IDisk
         {
             var clone = Create(path);
             var error = OperatingSystem.IsLinux() ? FileClone.Share(original, clone)
-                : OperatingSystem.IsMacOS() ? FileClone.Replace(source, path, ref clone) : SystemCalls.ErrorNumber.NotSupported;
+                : OperatingSystem.IsMacOS() ? FileClone.Replace(source, path, ref clone) : ErrorNumber.NotSupported;
             if (error == 0)
             {
                 obstacle = null;
@@ -54,14 +60,23 @@ internal sealed class SystemDisk : IDisk
         {
             RandomAccess.SetLength(file, length);
         }
-        catch (ArgumentOutOfRangeException e)
+        catch (ArgumentOutOfRangeException)
         {
-            // So .NET takes EFBIG.
-            throw new IOException($"a file of {ByteSize.Text(length)} is too large for the file system, or for this user.", e);
+            throw TooLarge(length);
         }
     }
 
-    public void Write(SafeFileHandle file, ReadOnlySpan<byte> bytes, long at) => RandomAccess.Write(file, bytes, at);
+    public void Write(SafeFileHandle file, ReadOnlySpan<byte> bytes, long at)
+    {
+        try
+        {
+            RandomAccess.Write(file, bytes, at);
+        }
+        catch (ArgumentOutOfRangeException)
+        {
+            throw TooLarge(at + bytes.Length);
+        }
+    }
 
     public void BeginFlush(SafeFileHandle file)
     {
@@ -82,18 +97,19 @@ internal sealed class SystemDisk : IDisk
         else if (!OperatingSystem.IsMacOS() || SystemCalls.Control(file, SystemCalls.FullSync) == -1)
         {
             // macOS: fsync(2) leaves the data in the drive's cache; file systems without F_FULLFSYNC have nothing better.
-            Require(SystemCalls.Sync(file) == 0, path);
+            Sync(file, path);
         }
     }
 
     // Windows journals directories.
     public void FlushDirectory(string path)
     {
-        // A directory that may be written but not read cannot be opened, and so not be flushed.
-        if (!OperatingSystem.IsWindows() && SystemCalls.Open(path, 0) is >= 0 and var descriptor)
+        if (!OperatingSystem.IsWindows() && OpenDirectory(path) is { } directory)
         {
-            using var handle = new SafeFileHandle(descriptor, ownsHandle: true);
-            Require(SystemCalls.Sync(handle) == 0, path);
+            using (directory)
+            {
+                Sync(directory, path);
+            }
         }
     }
 
@@ -111,20 +127,79 @@ internal sealed class SystemDisk : IDisk
         }
     }
 
-    public bool TryExchange(string one, string other) => OperatingSystem.IsLinux() && SystemCalls.Rename(
-        SystemCalls.CurrentDirectory, one, SystemCalls.CurrentDirectory, other, SystemCalls.Exchange) == 0;
+    public bool TryExchange(string one, string other)
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            return false;
+        }
+
+        while (SystemCalls.Rename(SystemCalls.CurrentDirectory, one, SystemCalls.CurrentDirectory, other, SystemCalls.Exchange) != 0)
+        {
+            switch (Marshal.GetLastPInvokeError())
+            {
+                case ErrorNumber.Interrupted:
+                    continue;
+
+                // The kernel or the file system has no such call.
+                case ErrorNumber.Invalid or ErrorNumber.NoSuchCall or ErrorNumber.NotSupported or ErrorNumber.NotPermitted:
+                    return false;
+
+                default:
+                    throw Failed($"'{one}' and '{other}' could not exchange their names");
+            }
+        }
+
+        return true;
+    }
 
     public void DeleteFile(string path) => File.Delete(path);
 
     public void DeleteDirectory(string path) => Directory.Delete(path);
 
-    // Some file systems (network, FUSE) have no flush, and say so: then nothing more can be done.
-    private static void Require(bool done, string path)
+    // A directory that may be written but not read cannot be opened, and so not be flushed: null.
+    private static SafeFileHandle? OpenDirectory(string path)
     {
-        if (!done && Marshal.GetLastPInvokeError() is not (
-            SystemCalls.ErrorNumber.Invalid or SystemCalls.ErrorNumber.NotSupported or SystemCalls.ErrorNumber.ReadOnlyFileSystem))
+        int descriptor;
+        while ((descriptor = SystemCalls.Open(path, OperatingSystem.IsLinux() ? SystemCalls.CloseOnExec : 0)) < 0)
         {
-            throw new IOException($"'{path}' could not be flushed to the disk: {Marshal.GetLastPInvokeErrorMessage()}.");
+            switch (Marshal.GetLastPInvokeError())
+            {
+                case ErrorNumber.Interrupted:
+                    continue;
+                case ErrorNumber.AccessDenied:
+                    return null;
+                default:
+                    throw Failed($"'{path}' could not be opened to flush it to the disk");
+            }
+        }
+
+        return new SafeFileHandle(descriptor, ownsHandle: true);
+    }
+
+    private static void Sync(SafeFileHandle file, string path)
+    {
+        while (SystemCalls.Sync(file) != 0)
+        {
+            switch (Marshal.GetLastPInvokeError())
+            {
+                case ErrorNumber.Interrupted:
+                    continue;
+
+                // Some file systems (network, FUSE) have no flush, and say so: then nothing more can be done.
+                case ErrorNumber.Invalid or ErrorNumber.NotSupported or ErrorNumber.NotSupportedOnMac or ErrorNumber.ReadOnlyFileSystem:
+                    return;
+                default:
+                    throw Failed($"'{path}' could not be flushed to the disk");
+            }
         }
     }
+
+    // With the number of the error, as the exceptions of .NET have it.
+    private static IOException Failed(string what) =>
+        new($"{what}: {Marshal.GetLastPInvokeErrorMessage()}.", Marshal.GetLastPInvokeError());
+
+    // .NET takes EFBIG for a mistake of the caller.
+    private static IOException TooLarge(long bytes) => new(
+        $"a file of {ByteSize.Text(bytes)} is larger than the file system, or a limit of this user, allows.", ErrorNumber.FileTooLarge);
 }

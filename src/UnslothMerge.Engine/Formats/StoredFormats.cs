@@ -73,12 +73,14 @@ internal static class StoredFormats
 
     // auto-round writes what other formats hold, and GPTQ's layout in two ways.
     private static string PackingOf(JsonObject quantization) =>
-        (quantization.String("packing_format") ?? quantization.String("backend") ?? "") switch
+        ((quantization["packing_format"] ?? quantization["backend"])?.ToString() ?? "") switch
         {
             var p when p.Contains("awq", StringComparison.Ordinal) => "awq",
             var p when p.Contains("llm_compressor", StringComparison.Ordinal) => "compressed-tensors",
             var p when p.Contains("fp8", StringComparison.Ordinal) => "fp8",
-            _ => "auto-round",
+            var p when p.Length == 0 || p.Contains("round", StringComparison.Ordinal) || p.Contains("gptq", StringComparison.Ordinal) =>
+                "auto-round",
+            var p => $"auto-round, packed as '{p}'",
         };
 
     private static void RefuseUnknownMethod(ModelDirectory model)

@@ -80,9 +80,18 @@ internal sealed class DirectWrites : IDisposable
     public void Dispose()
     {
         // The system reads the buffers until its writes are done, even after an error.
-        while (Array.Exists(_pending, p => p is not null))
+        try
         {
-            _pending[LinuxAio.Take(_context).Tag] = null;
+            while (Array.Exists(_pending, p => p is not null))
+            {
+                _pending[LinuxAio.Take(_context).Tag] = null;
+            }
+        }
+        catch (IOException)
+        {
+            // This waits, too.
+            LinuxAio.Destroy(_context);
+            return;
         }
 
         // Takes some milliseconds, so it runs on another thread.
@@ -136,7 +145,7 @@ internal sealed class DirectWrites : IDisposable
         {
             pending.File!.IsUsable = false;
             LinuxAio.ThrowIfFailed(done.Written);
-            RandomAccess.Write(pending.File.Ordinary, _buffers.Bytes(pending.Buffer, pending.Length), pending.At);
+            SystemDisk.Instance.Write(pending.File.Ordinary, _buffers.Bytes(pending.Buffer, pending.Length), pending.At);
         }
 
         _buffers.Return(pending.Buffer);

@@ -6,18 +6,19 @@ namespace UnslothMerge.IO;
 
 /// <summary>The files a run reads: opened once, read only, and refused if they have changed since the plan was made. Reads are positional,
 /// so that workers share only the handles.</summary>
-internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : IDisposable
+internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes, IDisk? disk = null) : IDisposable
 {
     /// <summary>The largest tensor that is worth holding whole.</summary>
     public const long SharedBytes = 256L * 1024 * 1024;
 
+    private readonly IDisk _disk = disk ?? SystemDisk.Instance;
     private readonly ConcurrentDictionary<string, Lazy<SafeFileHandle>> _handles = new(StringComparer.Ordinal);
 
     public SharedBuffers Shared { get; } = new(sharedBytes);
 
     /// <summary>The open file, refused if it has changed since the plan was made.</summary>
     public SafeFileHandle Open(StoredFile file) =>
-        _handles.GetOrAdd(file.Path, _ => new Lazy<SafeFileHandle>(() => OpenUnchanged(file))).Value;
+        _handles.GetOrAdd(file.Path, _ => new Lazy<SafeFileHandle>(() => OpenUnchanged(file, _disk))).Value;
 
     /// <summary>Reads a part of a tensor, from a byte counted from the tensor's first.</summary>
     public void Read(StoredTensor tensor, long start, Span<byte> destination)
@@ -38,14 +39,12 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
         try
         {
             isWhole = tensor.Strides is null
-                ? file.ReadFully(destination, tensor.Offset + start)
-                : StridedTensor.Read(file, tensor, start, destination);
+                ? file.ReadFully(destination, tensor.Offset + start, _disk)
+                : StridedTensor.Read(_disk, file, tensor, start, destination);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new MergeException(
-                MergeError.FileChanged, $"'{tensor.Name}' in '{tensor.File.Path}' cannot be read: {e.Message}", tensor.File.Path,
-                "Check the disk or the network share that it lies on, and copy or download the file again.", e);
+            throw FileReads.Failed($"{tensor.Name}' in '{tensor.File.Path}", tensor.File.Path, e);
         }
 
         if (!isWhole)
@@ -75,12 +74,12 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
         }
     }
 
-    private static SafeFileHandle OpenUnchanged(StoredFile file)
+    private static SafeFileHandle OpenUnchanged(StoredFile file, IDisk disk)
     {
         SafeFileHandle handle;
         try
         {
-            handle = RegularFile.Open(file.Path);
+            handle = disk.Open(file.Path);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -109,7 +108,7 @@ internal sealed class InputFiles(long sharedBytes = InputFiles.SharedBytes) : ID
     /// <summary>The SHA-256 of a file, in hexadecimal.</summary>
     public static string HashOf(StoredFile file, CancellationToken cancellation = default)
     {
-        using var handle = OpenUnchanged(file);
+        using var handle = OpenUnchanged(file, SystemDisk.Instance);
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         var buffer = new byte[1024 * 1024];
         for (long at = 0; RandomAccess.Read(handle, buffer, at) is var read and > 0; at += read)

@@ -1,4 +1,3 @@
-using System.ComponentModel;
 using UnslothMerge.Files;
 using static UnslothMerge.Files.SystemCalls;
 
@@ -86,7 +85,7 @@ internal static unsafe class LinuxAio
             var error = Marshal.GetLastPInvokeError();
             if (error != ErrorNumber.Interrupted)
             {
-                throw new Win32Exception(error);
+                throw new IOException(Marshal.GetPInvokeErrorMessage(error), error);
             }
         }
 

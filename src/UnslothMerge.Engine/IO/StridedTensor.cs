@@ -1,3 +1,5 @@
+using UnslothMerge.Files;
+
 namespace UnslothMerge.IO;
 
 /// <summary>Reads tensors whose elements do not lie side by side: transposed, every second row, some columns.</summary>
@@ -5,7 +7,7 @@ internal static class StridedTensor
 {
     /// <summary>Reads a part of such a tensor, in strips along the dimension of the smallest step.</summary>
     /// <returns>False if the file ends before.</returns>
-    public static bool Read(SafeFileHandle file, StoredTensor tensor, long start, Span<byte> destination)
+    public static bool Read(IDisk disk, SafeFileHandle file, StoredTensor tensor, long start, Span<byte> destination)
     {
         var (dimensions, width) = (tensor.Strides!, tensor.Type.Bits() / 8);
         var (first, end) = (start / width, (start + destination.Length) / width);
@@ -21,7 +23,7 @@ internal static class StridedTensor
                 var from = Math.Max(0, (first - head + inner - 1) / inner);
                 var to = Math.Min(count, (end - head + inner - 1) / inner);
                 if (from < to && !ReadStrip(
-                    file, tensor.Offset + ((Place(dimensions, head) + (from * step)) * width), (int)(to - from), (int)step * width,
+                    disk, file, tensor.Offset + ((Place(dimensions, head) + (from * step)) * width), (int)(to - from), (int)step * width,
                     destination[(int)((head + (from * inner) - first) * width)..], (int)inner * width, width))
                 {
                     return false;
@@ -33,16 +35,16 @@ internal static class StridedTensor
     }
 
     private static bool ReadStrip(
-        SafeFileHandle file, long offset, int count, int pitch, Span<byte> destination, int distance, int width)
+        IDisk disk, SafeFileHandle file, long offset, int count, int pitch, Span<byte> destination, int distance, int width)
     {
         if (pitch == width && distance == width)
         {
-            return file.ReadFully(destination[..(count * width)], offset);
+            return file.ReadFully(destination[..(count * width)], offset, disk);
         }
 
         var length = ((count - 1) * pitch) + width;
         var strip = ArrayPool<byte>.Shared.Rent(length);
-        var read = file.ReadFully(strip.AsSpan(0, length), offset);
+        var read = file.ReadFully(strip.AsSpan(0, length), offset, disk);
         for (var i = 0; i < count; i++)
         {
             strip.AsSpan(i * pitch, width).CopyTo(destination[(i * distance)..]);

@@ -25,10 +25,32 @@ internal sealed class ModelConfig
     /// <summary>Reads the config of a directory, with ModelOpt's <c>hf_quant_config.json</c>.</summary>
     public static ModelConfig Read(string directory)
     {
-        var json = JsonFile.Read(Path.Combine(directory, "config.json"), MergeError.InvalidModel);
+        var path = Path.Combine(directory, "config.json");
+        var json = JsonFile.Read(path, MergeError.InvalidModel);
+        RequireTypes(json, path);
         var beside = Path.Combine(directory, "hf_quant_config.json");
         var quantization = File.Exists(beside) ? JsonFile.Read(beside, MergeError.InvalidModel)["quantization"] as JsonObject : null;
         return new ModelConfig(json, quantization?.String("quant_algo") is null ? null : quantization);
+    }
+
+    // What is of another type would count as absent.
+    private static void RequireTypes(JsonObject json, string path)
+    {
+        foreach (var part in Parts(json))
+        {
+            Require("tie_word_embeddings", v => v.GetValueKind() is JsonValueKind.True or JsonValueKind.False, "true or false");
+            Require("quantization_config", v => v is JsonObject, "an object");
+
+            void Require(string key, Func<JsonNode, bool> isRight, string expected)
+            {
+                if (part[key] is { } value && !isRight(value))
+                {
+                    throw new MergeException(
+                        MergeError.InvalidModel, $"'{path}': {key} is {value.ToJsonString()}, which is not {expected}.", path,
+                        $"Write {key} as {expected}, or download the config again.");
+                }
+            }
+        }
     }
 
     /// <summary>The class names, for example <c>LlamaForCausalLM</c>.</summary>

@@ -146,10 +146,10 @@ internal sealed class ExecutionPlan
     {
         if (!FitsMemory)
         {
+            var (needed, limit) = ByteSize.Distinct(PeakHostBytes, LimitBytes);
             throw new MergeException(
                 MergeError.DoesNotFit,
-                $"The merge needs {ByteSize.Text(PeakHostBytes)} of memory with one worker and the smallest pieces, "
-                + $"but only {ByteSize.Text(LimitBytes)} may be used.",
+                $"The merge needs {needed} of memory with one worker and the smallest pieces, but only {limit} may be used.",
                 "MaximumMemoryUsage",
                 $"Raise -MaximumMemoryUsage to {ByteSize.Text(EnoughBytes)}, or free some memory.");
         }

@@ -38,7 +38,7 @@ internal sealed class Fp8Selection(MergePlan merge, Fp8Request request, Fp8Strat
     /// <summary>What shares a scale in a base.</summary>
     public static Fp8Strategy? StrategyOf(JsonObject quantization) => quantization["weight_block_size"] is JsonArray ? Fp8Strategy.Block
         : quantization["config_groups"] is JsonObject groups
-            && groups.All(g => g.Value?["weights"]?["strategy"]?.GetValue<string>() == "channel") ? Fp8Strategy.Channel
+            && groups.All(g => ((g.Value as JsonObject)?["weights"] as JsonObject)?.String("strategy") == "channel") ? Fp8Strategy.Channel
         : null;
 
     public override string Quantized => Format;

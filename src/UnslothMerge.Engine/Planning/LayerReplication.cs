@@ -14,17 +14,21 @@ internal static class LayerReplication
     /// <summary>The source of each new layer, in order; null if the adapter replicates none.</summary>
     public static IReadOnlyList<int>? Of(AdapterDirectory adapter, IReadOnlyList<LogicalTensor> tensors)
     {
-        if (adapter.Config.Json[Option] is not JsonArray { Count: > 0 } ranges)
+        if (adapter.Config.Json[Option] is null or JsonArray { Count: 0 })
         {
             return null;
         }
+
+        var ranges = adapter.Config.Json[Option] as JsonArray ?? throw new MergeException(
+            MergeError.InvalidAdapter, $"'{adapter.Path}': {Option} is {adapter.Config.Json[Option]!.ToJsonString()}, which is no list.",
+            adapter.Path, $"Write {Option} as a list of ranges.");
 
         var layers = Count(tensors);
         var sources = new List<int>();
         foreach (var range in ranges)
         {
-            if (range is not JsonArray { Count: 2 } pair || pair[0]!.GetValue<int>() is var start
-                && (start < 0 || pair[1]!.GetValue<int>() <= start || pair[1]!.GetValue<int>() > layers))
+            if (range is not JsonArray { Count: 2 } pair || pair[0] is not JsonValue from || pair[1] is not JsonValue to
+                || !from.TryGetValue(out int start) || !to.TryGetValue(out int end) || start < 0 || end <= start || end > layers)
             {
                 throw new MergeException(
                     MergeError.InvalidAdapter,
@@ -32,7 +36,7 @@ internal static class LayerReplication
                     "Pass the model that the adapter was trained on as the base.");
             }
 
-            sources.AddRange(Enumerable.Range(start, pair[1]!.GetValue<int>() - start));
+            sources.AddRange(Enumerable.Range(start, end - start));
         }
 
         return sources;

@@ -113,6 +113,7 @@ internal sealed class WritePlan
 
         var measured = (int)(written.Where(t => t.Sink.RoundsTrip).Sum(t => t.Tensor.View.Count) / MeasuredElements) + 1;
         written = measured == 1 ? written : written.ConvertAll(t => t with { MeasuredShare = measured });
+        RequireDistinctNames(written);
         var shards = Split(written, merge.Base.Checkpoint.Tensors, options);
 
         var config = type is { } t && t != merge.Config.DType ? merge.Config.WithDType(t) : merge.Config;
@@ -150,14 +151,17 @@ internal sealed class WritePlan
                 tensor.Name, "Use the 16-bit original of this model as the base.");
         }
 
+        var copied = tensor.Action == TensorAction.Copy ? tensor.Source.Verbatim : null;
         var output = !tensor.Type.IsPlainFloat() ? tensor.Type
-            : type ?? (tensor.Type == TensorType.F64 && tensor.Action != TensorAction.Copy ? TensorType.F32 : tensor.Type);
+            : type ?? (tensor.Type == TensorType.F64 && copied is null ? TensorType.F32 : tensor.Type);
         var sink = selection.For(tensor, output) ?? new PlainSink(tensor.Name, output, tensor.Shape);
         IReadOnlyList<StoredTensor>? verbatim = sink switch
         {
             CopySink copy => copy.Copied,
-            PlainSink when tensor.Action == TensorAction.Copy && output == tensor.Source.Type && tensor.Source.Verbatim is { } stored =>
-                [stored],
+            PlainSink when output == tensor.Source.Type && copied is not null => [copied],
+            PlainSink when !tensor.Type.IsPlainFloat() => throw new MergeException(
+                MergeError.UnsupportedFormat, $"'{tensor.Name}' is {tensor.Type}: such numbers are copied as they are, or not written.",
+                tensor.Name, "Use the 16-bit original of this model as the base."),
             _ => null,
         };
         var tiling = verbatim is null ? Tiling.For(tensor, sink) : Tiling.None;
@@ -167,6 +171,35 @@ internal sealed class WritePlan
         }
 
         return new WriteTensor(tensor, sink, verbatim, shared);
+    }
+
+    // What goes with codes (scales, a quantization state) has names that the base may have given to other tensors.
+    private static void RequireDistinctNames(List<WriteTensor> tensors)
+    {
+        var companions = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var tensor in tensors)
+        {
+            foreach (var name in tensor.Sink.Outputs.Select(o => o.Name).Concat(tensor.Sink.Deferred.Select(d => d.Name))
+                .Where(n => n != tensor.Tensor.Name))
+            {
+                Require(companions.TryAdd(name, tensor.Tensor.Name), name, tensor.Tensor.Name);
+            }
+        }
+
+        foreach (var tensor in companions.Count == 0 ? [] : tensors.Where(t => t.Sink.Outputs.Any(o => o.Name == t.Tensor.Name)))
+        {
+            Require(!companions.TryGetValue(tensor.Tensor.Name, out var owner), tensor.Tensor.Name, owner);
+        }
+
+        static void Require(bool isFree, string name, string? owner)
+        {
+            if (!isFree)
+            {
+                throw new MergeException(
+                    MergeError.InvalidModel, $"'{name}' would be written twice: for '{owner}', which it goes with, and for another tensor "
+                    + "of the base.", name, "Use merged_16bit, or a base without that tensor.");
+            }
+        }
     }
 
     private static ImmutableArray<WriteShard> Split(

@@ -114,7 +114,7 @@ internal static class AdapterSaver
     private static void Convert(
         List<StoredTensor> tensors, Dictionary<string, string> names, ShardLayout layout, string path, IDisk disk)
     {
-        using var files = new InputFiles();
+        using var files = new InputFiles(disk: disk);
         using var file = disk.Create(path, layout.Length);
         disk.Write(file, layout.Header, 0);
         var buffer = new byte[ExecutionPlan.CopyBytes];

@@ -113,7 +113,11 @@ internal static class CarriedFiles
         {
             try
             {
-                RegularFile.Open(path).Dispose();
+                using var file = RegularFile.Open(path);
+                if (RandomAccess.GetLength(file) is > Limits.CopiedBytes and var length)
+                {
+                    throw new IOException($"it has {length} bytes; at most {Limits.CopiedBytes} are copied of such a file.");
+                }
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {

@@ -54,8 +54,20 @@ internal static class ChatTemplates
         directory is not null && file.Value == Path.Combine(directory, file.Key);
 
     private static JsonNode? Inline(KeyValuePair<string, string> file) =>
-        Configs.Contains(file.Key) && RegularFile.ReadText(file.Value).Contains($"\"{Key}\"", StringComparison.Ordinal)
+        Configs.Contains(file.Key) && Text(file.Value).Contains($"\"{Key}\"", StringComparison.Ordinal)
             ? JsonFile.Read(file.Value, MergeError.InvalidModel)[Key] : null;
+
+    private static string Text(string path)
+    {
+        try
+        {
+            return RegularFile.ReadText(path, Limits.JsonBytes);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new MergeException(MergeError.InvalidModel, $"'{path}' cannot be read: {e.Message}", path, inner: e);
+        }
+    }
 
     // A text, or a list of templates with names.
     private static string? Default(JsonNode template) => template is JsonArray named

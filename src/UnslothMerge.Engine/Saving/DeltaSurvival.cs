@@ -46,7 +46,7 @@ internal static class DeltaSurvival
             var before = Sources(Save(plan.Of(sample.Select(t => (t.Tensor.WithStrength(0), t.Sink))), directory, "before", options,
                 cancellation));
             var after = Sources(ModelDirectory.Open(directory));
-            using var files = new InputFiles();
+            using var files = new InputFiles(disk: options.Disk);
             var parallel = new ParallelOptions { MaxDegreeOfParallelism = options.Plan.Workers, CancellationToken = cancellation };
             Parallel.ForEach(sample, parallel, t =>
             {

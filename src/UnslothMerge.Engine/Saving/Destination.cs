@@ -85,9 +85,10 @@ internal sealed class Destination
     {
         if (DiskSpace.At(Path) is { } free && free < bytes)
         {
+            var (needed, left) = ByteSize.Distinct(bytes, free);
             throw new MergeException(
                 MergeError.DiskFull,
-                $"The model needs {ByteSize.Text(bytes)}, but only {ByteSize.Text(free)} are free at '{Given}'.",
+                $"The model needs {needed}, but only {left} are free at '{Given}'.",
                 Given,
                 "Free some space, or choose a -Destination on another disk.");
         }

@@ -66,19 +66,29 @@ internal static class ModelSaver
         {
             throw save.Interrupted(destination.NotWritten(e));
         }
-        catch (MergeException e) when (e.Error == MergeError.DoesNotFit)
+        catch (MergeException e) when (e.Error == MergeError.DoesNotFit || e.InnerException is IOException or UnauthorizedAccessException)
         {
             throw save.Interrupted(e);
         }
-        catch (OperationCanceledException e) when (options.Ending.IsCancellationRequested)
+        catch (OperationCanceledException e)
         {
-            var stopped = save.Interrupted(new MergeException(MergeError.Stopped,
-                $"The save to '{destination.Given}' was stopped: the process was told to end.", destination.Given,
-                "Run the same command again.", e));
+            var (isEnding, error) = (options.Ending.IsCancellationRequested, new MergeException(MergeError.Stopped,
+                $"The save to '{destination.Given}' was stopped{(options.Ending.IsCancellationRequested ? ": the process was told to end"
+                    : "")}.", destination.Given, "Run the same command again.", e));
+            var stopped = save.Interrupted(error);
 
-            // Nobody may be left to show the error.
-            options.Note(new MergeWarning(MergeWarningId.InterruptedSave, $"{stopped.Message} {stopped.Advice}"));
-            throw stopped;
+            // Nobody may be left to show the error, and a user who stopped the command gets none.
+            if (isEnding || stopped != error)
+            {
+                options.Note(new MergeWarning(MergeWarningId.InterruptedSave, $"{stopped.Message} {stopped.Advice}"));
+            }
+
+            if (isEnding)
+            {
+                throw stopped;
+            }
+
+            throw;
         }
     }
 

@@ -120,8 +120,8 @@ internal sealed class ModelSwap(IDisk disk, string staging, string destination, 
     // A name that is still in the staging directory has not been moved.
     private void UndoSteps()
     {
-        var note = JsonNode.Parse(RegularFile.ReadText(_note))!;
-        if (note["old"] is not JsonArray old)
+        var (old, made) = ReadNote();
+        if (old is null || made is null)
         {
             if (!Path.Exists(_model) && Path.Exists(destination))
             {
@@ -138,7 +138,7 @@ internal sealed class ModelSwap(IDisk disk, string staging, string destination, 
         }
 
         disk.CreateTree(_model);
-        foreach (var name in note["new"]!.AsArray().Select(n => (string)n!).Where(n => !Path.Exists(Path.Combine(_model, n))))
+        foreach (var name in made.Where(n => !Path.Exists(Path.Combine(_model, n))))
         {
             disk.Move(Path.Combine(destination, name), Path.Combine(_model, name));
         }
@@ -146,12 +146,31 @@ internal sealed class ModelSwap(IDisk disk, string staging, string destination, 
         disk.FlushDirectory(_model);
         disk.FlushDirectory(destination);
 
-        foreach (var name in old.Select(n => (string)n!).Where(n => Path.Exists(Path.Combine(_old, n))))
+        foreach (var name in old.Where(n => Path.Exists(Path.Combine(_old, n))))
         {
             disk.Move(Path.Combine(_old, name), Path.Combine(destination, name));
         }
 
         disk.FlushDirectory(destination);
+    }
+
+    // Names only: what a note says must not lead elsewhere.
+    private (IReadOnlyList<string>? Old, IReadOnlyList<string>? New) ReadNote()
+    {
+        try
+        {
+            return JsonNode.Parse(RegularFile.ReadText(_note)) is JsonObject note ? (Names("old"), Names("new"))
+                : throw new JsonException("it is no object.");
+
+            IReadOnlyList<string>? Names(string key) => note[key] is null ? null
+                : [.. note[key]!.AsArray().Select(n => (string?)n is { Length: > 0 } name && Path.GetFileName(name) == name
+                    && name is not ("." or "..") ? name : throw new JsonException($"'{n}' is no name."))];
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException or ArgumentException)
+        {
+            throw new MergeException(MergeError.InvalidDestination, $"'{_note}' cannot be read: {e.Message}", _note,
+                $"Look at '{staging}' and '{destination}': one of them has the previous model. Then delete '{_note}'.", e);
+        }
     }
 
     private void MoveAll(JsonNode names, string from, string to)

@@ -66,21 +66,22 @@ internal sealed class ShardJournal(IDisk disk, string staging, Lazy<SaveFingerpr
     private FinishedShard? Find(WriteShard shard, CancellationToken cancellation)
     {
         var path = Path.Combine(_model, shard.Name);
-        if (Read(PathOf(shard.Name)) is not { } record || (string?)record["fingerprint"] != fingerprint.Value.Hash
-            || FileStatus.Of(path) is not { Kind: FileKind.Regular } status || status.Length != (long?)record["bytes"])
+        if (Read(PathOf(shard.Name)) is not { } record || record.String("fingerprint") != fingerprint.Value.Hash
+            || FileStatus.Of(path) is not { Kind: FileKind.Regular } status || status.Length != record.Number("bytes")
+            || record["tensors"] is not JsonObject tensors || !shard.Tensors.All(t => tensors[t.Tensor.Name] is JsonArray { Count: 2 }))
         {
             return null;
         }
 
         // The checksum of a clone is that of what was written into it: what it has of the base is read there.
-        var (cloned, checksum) = ((long?)record["cloned"] ?? 0, Checksum.Of(path, cancellation));
+        var (cloned, checksum) = ((long)(record.Number("cloned") ?? 0), Checksum.Of(path, cancellation));
         if (cloned > 0)
         {
             checksum ^= shard.Origin is null ? 0 : Checksum.Of(shard.Origin.Path, shard.OriginRanges, cancellation);
         }
 
-        return (string?)record["crc64"] != $"{checksum:x16}" ? null
-            : new FinishedShard(shard.Name, status.Length, checksum, [.. shard.Tensors.Select(t => Result(t, record["tensors"]!))])
+        return record.String("crc64") != $"{checksum:x16}" ? null
+            : new FinishedShard(shard.Name, status.Length, checksum, [.. shard.Tensors.Select(t => Result(t, tensors))])
             {
                 Cloned = cloned,
             };
@@ -99,7 +100,7 @@ internal sealed class ShardJournal(IDisk disk, string staging, Lazy<SaveFingerpr
         {
             return File.Exists(path) ? JsonNode.Parse(RegularFile.ReadText(path)) as JsonObject : null;
         }
-        catch (Exception e) when (e is JsonException or IOException)
+        catch (Exception e) when (e is JsonException or ArgumentException or IOException)
         {
             return null;
         }

@@ -40,7 +40,7 @@ internal sealed record SpeedProbe(double CopyRate, double DiskRate, double Kerne
             for (var i = 0; i < Pieces; i++)
             {
                 buffer.Bytes.Fill((byte)i);
-                RandomAccess.Write(file, buffer.Bytes, (long)i * PieceBytes);
+                SystemDisk.Instance.Write(file, buffer.Bytes, (long)i * PieceBytes);
             }
 
             for (var i = 0; i < Pieces; i++)

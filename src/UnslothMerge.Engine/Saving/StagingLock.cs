@@ -19,6 +19,11 @@ internal sealed class StagingLock : IDisposable
     public static StagingLock? TryTake(string directory)
     {
         var path = Path.Combine(directory, Name);
+        if (new FileInfo(path).LinkTarget is not null)
+        {
+            throw new IOException($"'{path}' is a link.");
+        }
+
         while (true)
         {
             SafeFileHandle handle;

@@ -1,3 +1,5 @@
+using static UnslothMerge.Files.SystemCalls;
+
 namespace UnslothMerge.Saving;
 
 /// <summary>The errors of a destination that the system does not write, by what a caller can do about them.</summary>
@@ -16,6 +18,11 @@ internal static class WriteFailure
                 (MergeError.AccessDenied, "Choose a -Destination on a disk that may be written."),
             IOException { HResult: var code } when IsFull(code) =>
                 (MergeError.DiskFull, "Free some space, or choose a -Destination on another disk."),
+            IOException { HResult: ErrorNumber.FileTooLarge } when !OperatingSystem.IsWindows() =>
+                (MergeError.WriteFailed, "Use a smaller -MaxShardSize, raise the limit (ulimit -f), or choose a -Destination on another "
+                    + "file system."),
+            IOException { HResult: ErrorNumber.TooManyOpen or ErrorNumber.TooManyOpenInSystem } when !OperatingSystem.IsWindows() =>
+                (MergeError.WriteFailed, "Raise the limit (ulimit -n), or use a larger -MaxShardSize."),
             _ => (MergeError.WriteFailed, "Check the disk or network share, or choose another -Destination."),
         };
         return new MergeException(error, $"'{path}' could not be written: {cause.Message}", path, advice, cause);
@@ -36,8 +43,10 @@ internal static class WriteFailure
 
     // ENOSPC, EDQUOT; ERROR_DISK_FULL, ERROR_HANDLE_DISK_FULL.
     private static bool IsFull(int code) =>
-        OperatingSystem.IsWindows() ? (code & 0xffff) is 112 or 39 : code is 28 || code == (OperatingSystem.IsMacOS() ? 69 : 122);
+        OperatingSystem.IsWindows() ? (code & 0xffff) is 112 or 39 : code is ErrorNumber.NoSpace
+            || code == (OperatingSystem.IsMacOS() ? 69 : ErrorNumber.QuotaExceeded);
 
     // EROFS; ERROR_WRITE_PROTECT.
-    private static bool IsReadOnly(int code) => OperatingSystem.IsWindows() ? (code & 0xffff) == 19 : code == 30;
+    private static bool IsReadOnly(int code) =>
+        OperatingSystem.IsWindows() ? (code & 0xffff) == 19 : code == ErrorNumber.ReadOnlyFileSystem;
 }

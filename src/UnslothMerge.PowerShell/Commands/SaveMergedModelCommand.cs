@@ -252,7 +252,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             using var signals = new EndingSignals();
             var run = new RunOptions(memory, !NoSync)
             {
-                Device = device, Restart = Restart, Verify = Verify, Note = w => Warn(w), Ending = signals.Ending, Finished = Describe,
+                Device = device, Restart = Restart, Verify = Verify, Note = Note, Ending = signals.Ending, Finished = Describe,
             };
             var shards = Engine(() => ModelSaver.Save(extras, target, run, progress, Stop));
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
@@ -267,6 +267,19 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
 
         Publish(plan, target, hub);
+    }
+
+    // A command that was stopped may write nothing more to the pipeline, but to the screen.
+    private void Note(MergeWarning warning)
+    {
+        if (Stopping)
+        {
+            Host.UI.WriteWarningLine(warning.Text);
+        }
+        else
+        {
+            Warn(warning);
+        }
     }
 
     // Each shard goes up and is deleted: there need not be room for the model.

@@ -328,6 +328,7 @@ public sealed class QuantizedBasesTests : FileTests
     public static TheoryData<string, string, string> Incomplete => new()
     {
         { "q-nvfp4", "weight_global_scale", "weight_global_scale' is missing" },
+        { "ba-mo-nvfp4", "weight_scale_2", "weight_scale_2' is missing" },
         { "q-nvfp4", "weight_packed", "' is there, but not the codes" },
         { "q-int4-asym", "weight_zero_point", "weight_zero_point' is missing" },
         { "q-gptq", "qweight", "' is there, but not the codes" },

@@ -36,6 +36,17 @@ public sealed class ModelConfigTests : FileTests
     [Fact]
     public void What_nobody_edits_stays_as_it_was_written() => Assert.Equal(Text, Edited(c => c));
 
+    [Theory]
+    [InlineData("tie_word_embeddings", "1", "which is not true or false")]
+    [InlineData("tie_word_embeddings", "\"true\"", "which is not true or false")]
+    [InlineData("quantization_config", "5", "which is not an object")]
+    [InlineData("quantization_config", "[]", "which is not an object")]
+    public void What_has_another_type_is_refused(string key, string value, string said)
+    {
+        File.WriteAllText(Temp["config.json"], $$$"""{"text_config": {"model_type": "x", "{{{key}}}": {{{value}}}}}""");
+        Errors.Expect(MergeError.InvalidModel, () => ModelConfig.Read(Temp.Path), $"{key} is {value}, {said}");
+    }
+
     [Fact]
     public void Another_dtype_changes_one_line() =>
         Assert.Equal(Text.Replace("\"float32\"", "\"bfloat16\"", StringComparison.Ordinal), Edited(c => c.WithDType(TensorType.BF16)));

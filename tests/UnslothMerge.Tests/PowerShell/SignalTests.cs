@@ -4,15 +4,49 @@ public sealed class SignalTests : FileTests
 {
     private string Staging => Temp[".out.unslothmerge"];
 
+    private string UntilShard => $"while ! ls '{Staging}'/shards/*.json; do sleep 0.05; done";
+
+    // Every flush takes a while, so that the signal comes between two shards.
+    private static string[] Slowly(int milliseconds) =>
+        ["strace", "-f", "-qq", "-o", "/dev/null", "-e", $"inject=fsync:delay_enter={milliseconds}000"];
+
     [Theory]
     [InlineData("TERM", 143)]
     [InlineData("HUP", 129)]
     public void A_process_that_is_told_to_end_keeps_what_is_finished(string signal, int exit)
     {
-        // Every flush takes a while, so that the signal comes between two shards.
-        var (code, output, _) = Run(Save("$env:OUT"), ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:delay_enter=200000"],
-            $"while ! ls '{Staging}'/shards/*.json; do sleep 0.05; done; kill -{signal} $(cat '{Temp["pid"]}')");
+        var (code, output, _) = Run(Save("$env:OUT"), Slowly(200), $"{UntilShard}; kill -{signal} $(cat '{Temp["pid"]}')");
         Assert.Equal(exit, code);
+        AssertGoesOn(output);
+    }
+
+    [Fact]
+    public void Ctrl_C_in_a_terminal_keeps_what_is_finished()
+    {
+        var (_, output, _) = RunInTerminal(Save(Temp["out"]), UntilShard + "; printf '\\003'; sleep 3");
+        AssertGoesOn(output);
+    }
+
+    [Fact]
+    public void A_broken_pipe_does_not_stop_a_save()
+    {
+        var (code, _, errors) = Run(Save("$env:OUT"), Slowly(100), $"{UntilShard}; kill -PIPE $(cat '{Temp["pid"]}')");
+        Assert.True(code == 0 && Directory.Exists(Temp["out"]), errors);
+        Assert.False(Directory.Exists(Staging));
+    }
+
+    [Fact]
+    public void A_reader_that_leaves_does_not_stop_a_save()
+    {
+        var result = PowerShellProcess.Start(["bash", "-c", "\"$@\" 2>&1 | true; exit ${PIPESTATUS[0]}", "bash", "dotnet",
+            .. PowerShellProcess.Arguments(
+                $"Import-Module '{Fixtures.Root}/UnslothMerge.psd1'; 1..1000; {Save(Temp["out"])} -Verbose; 1..1000")]);
+        Assert.True(Directory.Exists(Temp["out"]), result.Errors);
+        Assert.False(Directory.Exists(Staging));
+    }
+
+    private void AssertGoesOn(string output)
+    {
         Assert.Contains("finished and kept", output, StringComparison.Ordinal);
         Assert.False(Directory.Exists(Temp["out"]));
         Assert.NotEmpty(Directory.EnumerateFiles(Path.Combine(Staging, "model")));
@@ -28,9 +62,7 @@ public sealed class SignalTests : FileTests
     [Fact]
     public void A_process_that_ignores_the_end_of_its_terminal_goes_on()
     {
-        var (code, _, errors) = Run(Save("$env:OUT"), ["nohup", "strace", "-f", "-qq", "-o", "/dev/null", "-e",
-            "inject=fsync:delay_enter=100000"],
-            $"while ! ls '{Staging}'/shards/*.json; do sleep 0.05; done; kill -HUP $(cat '{Temp["pid"]}')");
+        var (code, _, errors) = Run(Save("$env:OUT"), ["nohup", .. Slowly(100)], $"{UntilShard}; kill -HUP $(cat '{Temp["pid"]}')");
         Assert.True(code == 0, errors);
         Assert.True(Directory.Exists(Temp["out"]));
     }
@@ -49,6 +81,19 @@ public sealed class SignalTests : FileTests
 
     private static string Save(string output) => $"Merge-LoraModel '{Fixtures.Base("llama-bf16")}' "
         + $"'{Fixtures.Adapter("lora-all-linear")}' | Save-MergedModel {output} -MaxShardSize 5kB -ErrorAction Stop";
+
+    // In a terminal whose keys another command presses.
+    private (int ExitCode, string Output, string Errors) RunInTerminal(string command, string keys)
+    {
+        File.WriteAllText(Temp["save.ps1"], $"Import-Module '{Fixtures.Root}/UnslothMerge.psd1'; {command}");
+        string[] program = [.. Slowly(200), "dotnet", PowerShellProcess.BuildPath("PowerShell"), "-NoProfile", Temp["save.ps1"]];
+        var line = string.Join(' ', program.Select(a => $"'{a}'"));
+        var result = PowerShellProcess.Start(["bash", "-c", $"({keys} 2>/dev/null) | script -qec \"{line}\" /dev/null"],
+            ("NO_COLOR", "1"), ("TERM", "dumb"));
+        Assert.SkipWhen(result.Errors.Contains("script", StringComparison.Ordinal)
+            || result.Output.Contains("strace: ", StringComparison.Ordinal), "There is no terminal to be had, or no strace.");
+        return (result.ExitCode, result.Output.ReplaceLineEndings(" "), result.Errors.ReplaceLineEndings(" "));
+    }
 
     // In a process of its own, below another program, beside a shell command.
     private (int ExitCode, string Output, string Errors) Run(string command, string[] below, string beside)

@@ -26,6 +26,19 @@ public sealed class CarriedFilesTests : FileTests
     }
 
     [Fact]
+    public void A_copy_has_a_limit()
+    {
+        Directory.CreateDirectory(Temp["model"]);
+        using (var file = File.OpenHandle(Temp["model/LICENSE"], FileMode.CreateNew, FileAccess.Write))
+        {
+            RandomAccess.SetLength(file, Limits.CopiedBytes + 1);
+        }
+
+        Errors.Expect(MergeError.InvalidModel, () => CarriedFiles.RequireReadable(CarriedFiles.ForModel(Temp["model"], [])),
+            "at most 1073741824 are copied");
+    }
+
+    [Fact]
     [UnsupportedOSPlatform("windows")]
     public void A_copy_has_the_mode_of_a_new_file()
     {

@@ -52,7 +52,9 @@ internal sealed class FourBitCodes
             ? NF4
             : name == FP4.Name
             ? FP4
-            : throw new ArgumentOutOfRangeException(nameof(name), name, "Only nf4 and fp4 are known.");
+            : throw new MergeException(
+                MergeError.InvalidModel, $"The 4-bit code '{name}' is not known: there are nf4 and fp4.", name,
+                "Download the model again.");
 
     private static float[] Floats(params uint[] bits) => Array.ConvertAll(bits, BitConverter.UInt32BitsToSingle);
 

@@ -27,7 +27,8 @@ internal sealed class MlxFormat() : QuantizedFormat("mlx")
 
         var options = quantization[module] as JsonObject ?? quantization;
         var (bits, mode) = (Whole(options, "bits") ?? Whole(quantization, "bits") ?? 4, options.String("mode") ?? "affine");
-        var group = Whole(options, "group_size") ?? Whole(quantization, "group_size") ?? 64;
+        var stated = Whole(options, "group_size") ?? Whole(quantization, "group_size");
+        var group = stated ?? 64;
         if (bits > 8)
         {
             throw Damaged(tensor.Name, $"the config says {bits} bits, and MLX packs at most 8");
@@ -35,6 +36,14 @@ internal sealed class MlxFormat() : QuantizedFormat("mlx")
 
         var bytes = tensor.Shape[1] * sizeof(uint);
         long[] shape = [tensor.Shape[0], bytes * 8 / bits];
+
+        // Codes of another width would still fill the row, with other columns.
+        if (stated is not null && !scales.Shape.SequenceEqual([shape[0], shape[1] / group]))
+        {
+            throw Damaged(tensor.Name, $"'{scales.Name}' {scales.Shape.Text()} does not fit {shape.Text()} of {bits} bits in groups of "
+                + $"{group}");
+        }
+
         var grid = ScaleGrid.Of(tensor.Name, scales, shape, (1, group)) with
         {
             Type = mode == "nvfp4" ? TensorType.F8_E4M3 : scales.Type,

@@ -21,7 +21,10 @@ internal sealed class ModelOptFormat() : QuantizedFormat("modelopt")
             return null;
         }
 
-        var second = checkpoint.Find($"{stem}weight_scale_2");
+        // Without it the scales of NVFP4, which are E4M3, are some thousand times too large.
+        var second = tensor.Type == TensorType.U8 && scale.Type == TensorType.F8_E4M3
+            ? Require(checkpoint, $"{stem}weight_scale_2", tensor.Name)
+            : checkpoint.Find($"{stem}weight_scale_2");
         var weight = tensor.Type != TensorType.U8 ? Codewise(tensor, scale)
             : scale.Type.IsPlainFloat() ? RowPairs(tensor, scale)
             : ScaledWeight.Fp4(tensor, scale, scale.Type == TensorType.F8_E4M3 ? 16 : 32) with
@@ -71,7 +74,7 @@ internal sealed class ModelOptFormat() : QuantizedFormat("modelopt")
     private static (long, int)? Block(IReadOnlyList<long> shape, StoredTensor scale) => scale.Shape switch
     {
         [> 0 and var rows, 1, > 0 and var columns, 1] => BlockSizes.Append((int)(shape[^1] / columns)).Append((int)(shape[^2] / rows))
-            .Where(b => (shape[^2] + b - 1) / b == rows && (shape[^1] + b - 1) / b == columns)
+            .Where(b => b > 0 && (shape[^2] + b - 1) / b == rows && (shape[^1] + b - 1) / b == columns)
             .Select(b => ((long, int)?)(b, b)).FirstOrDefault(),
         _ when scale.Type is TensorType.U8 or TensorType.F8_E8M0 => (1, 32),
         _ => null,

@@ -155,7 +155,7 @@ internal sealed class ScaledSource(ScaledWeight weight, TensorType type) : Tenso
     public override int RowQuantum => _weight.PairsRows ? 2 : 1;
 
     public override long BytesOf(MatrixView view, int rows) =>
-        CacheLine.Align(rows * _weight.RowBytes) + (_weight.Scales.BytesOf(rows) * (_weight.Biases is null ? 1 : 2));
+        CacheLine.Align(rows * _weight.RowBytes) + _weight.Scales.BytesOf(rows) + (_weight.Biases?.BytesOf(rows) ?? 0);
 
     public override TensorSink WrittenBack(string name)
     {

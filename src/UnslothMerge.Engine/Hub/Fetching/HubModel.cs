@@ -150,9 +150,10 @@ internal sealed class HubModel
         if (!HasRoomFor(files))
         {
             var (bytes, free) = (files.Where(f => !Has(f)).Sum(f => f.Size), DiskSpace.At(Cache.Root) ?? 0);
+            var (needed, left) = ByteSize.Distinct(bytes, free);
             throw new MergeException(
                 MergeError.DoesNotFit,
-                $"'{Reference.Id}' takes {ByteSize.Text(bytes)} more, but only {ByteSize.Text(free)} are free at the cache '{Cache.Root}'.",
+                $"'{Reference.Id}' takes {needed} more, but only {left} are free at the cache '{Cache.Root}'.",
                 Reference.Id,
                 "Free some space, choose another cache with HF_HUB_CACHE, or use -Stream to read the base without storing it.");
         }

@@ -1,3 +1,5 @@
+using UnslothMerge.Files;
+
 namespace UnslothMerge.Hub.Fetching;
 
 /// <summary>A file while it is downloaded, in segments side by side. How far each has come is written beside it after its bytes, so that
@@ -53,11 +55,11 @@ internal sealed class PartialFile : IDisposable
     /// <summary>Appends to a segment. A segment has one writer at a time.</summary>
     public void Write(int segment, ReadOnlySpan<byte> bytes)
     {
-        RandomAccess.Write(_data, bytes, Offset(segment));
+        SystemDisk.Instance.Write(_data, bytes, Offset(segment));
         _done[segment] += bytes.Length;
         Span<byte> number = stackalloc byte[sizeof(int)];
         MemoryMarshal.Write(number, _done[segment]);
-        RandomAccess.Write(_progress, number, (long)segment * sizeof(int));
+        SystemDisk.Instance.Write(_progress, number, (long)segment * sizeof(int));
     }
 
     /// <summary>Reads what is there.</summary>
@@ -73,16 +75,16 @@ internal sealed class PartialFile : IDisposable
     public void Restart()
     {
         Array.Clear(_done);
-        RandomAccess.SetLength(_progress, 0);
-        RandomAccess.Write(_progress, MemoryMarshal.AsBytes(_done.AsSpan()), 0);
-        RandomAccess.SetLength(_data, _length);
+        SystemDisk.Instance.SetLength(_progress, 0);
+        SystemDisk.Instance.Write(_progress, MemoryMarshal.AsBytes(_done.AsSpan()), 0);
+        SystemDisk.Instance.SetLength(_data, _length);
     }
 
     /// <summary>Closes the file, whose bytes are on the disk then: a name in the cache is trusted.</summary>
     public void Close()
     {
-        RandomAccess.FlushToDisk(_data);
         Dispose();
+        SystemDisk.Instance.Flush(_path);
     }
 
     /// <summary>Removes what is written beside the file, which has been taken away.</summary>

@@ -53,7 +53,8 @@ internal sealed partial class AdapterFile
         var alpha = (Config["alpha_pattern"] as JsonObject)?.FirstOrDefault(p => new ForeignPattern(
             $@"\A(.*\.)?({Regex.Replace(p.Key, @"\(\?P<", "(?<").Replace(@"\Z", @"\z", StringComparison.Ordinal)})\z",
             MergeError.InvalidAdapter, $"'{p.Key}' of alpha_pattern").IsMatch(name)).Value;
-        return ((double?)alpha ?? Config.Number("lora_alpha")) / (Config.Bool("use_rslora") == true ? Math.Sqrt(rank) : rank);
+        var isRoot = Config.Bool("use_rslora") == true || Config.Number("use_rslora") == 1;
+        return ((double?)alpha ?? Config.Number("lora_alpha")) / (isRoot ? Math.Sqrt(rank) : rank);
     }
 
     /// <summary>The release of PEFT that wrote the adapter; null before 0.18.</summary>

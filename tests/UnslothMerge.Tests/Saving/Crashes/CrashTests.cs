@@ -1,9 +1,16 @@
+using System.Runtime.InteropServices;
+
 namespace UnslothMerge.Tests.Saving.Crashes;
 
 /// <summary>Lets every call of a save fail, and loses the power after every one.</summary>
 public sealed class CrashTests : FileTests
 {
     private const string Cloned = "model-00001-of-00002.safetensors";
+
+    // EIO, EFBIG, EACCES; ENOSPC, EROFS, EMFILE, EPERM; EDQUOT, ESTALE, ENODEV.
+    private static readonly int[] Singly = [5, 27, 13];
+    private static readonly int[] Further = [28, 30, 24, 1];
+    private static readonly int[] Always = [122, 116, 19];
 
     // What the destination holds is all that changes: the base lies elsewhere.
     private readonly string _place;
@@ -134,13 +141,14 @@ public sealed class CrashTests : FileTests
     {
         Prepare(way);
         var start = LostPower.Tree.Of(_place);
-        foreach (var forEver in new[] { false, true })
+        foreach (var (errors, forEver) in new[] { (Singly, false), (Further, false), (Always, true) })
         {
             FailingDisk disk;
             for (var call = 1; ; call++)
             {
                 start.WriteTo(_place);
-                disk = new FailingDisk(call, forEver ? InUse : Full, forEver)
+                var number = errors[call % errors.Length];
+                disk = new FailingDisk(call, _ => Error(number), forEver)
                 {
                     Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = Cloned,
                 };
@@ -152,16 +160,47 @@ public sealed class CrashTests : FileTests
                 }
 
                 Assert.True(failure is MergeException or null, $"call {call}: {failure}");
+                Assert.True(failure is null || ((MergeException)failure).Error == ErrorOf(disk.Failed, number), $"{number}: {failure}");
                 Assert.True(failure is not null || IsLanded(way), $"call {call} failed without an error.");
                 AssertWhole(way, $"after call {call}, {disk.Failed}");
                 TinyModel.SaveOn(Disk(way), _new, _out, force: true);
                 AssertOnly(New(way), $"saved again after call {call}");
             }
         }
+    }
 
-        static IOException Full(string call) => new($"No space left on device: {call}");
+    [Theory]
+    [InlineData(1)]
+    [InlineData(7)]
+    public void Reads_that_give_less_than_they_could_change_nothing(int bytes)
+    {
+        Prepare(Way.New);
+        TinyModel.SaveOn(new ShortReads(bytes), _new, _out);
+        AssertOnly(_firstModel, $"saved with reads of {bytes} bytes");
+    }
 
-        static UnauthorizedAccessException InUse(string call) => new($"The process cannot access the file, because it is in use: {call}");
+    // As .NET has them: EPERM, EACCES and EBADF are no IOException.
+    private static Exception Error(int number) => number is 1 or 9 or 13
+        ? new UnauthorizedAccessException(Marshal.GetPInvokeErrorMessage(number))
+        : new IOException(Marshal.GetPInvokeErrorMessage(number), number);
+
+    private static MergeError ErrorOf(DiskCall call, int number) =>
+        call is DiskCall.Open or DiskCall.Read ? MergeError.FileChanged
+        : number switch
+        {
+            28 or 122 => MergeError.DiskFull,
+            1 or 9 or 13 or 30 => MergeError.AccessDenied,
+            _ => MergeError.WriteFailed,
+        };
+
+    private sealed class ShortReads(int bytes) : DelegatingDisk
+    {
+        public override int Read(SafeFileHandle file, Span<byte> into, long at) =>
+            base.Read(file, into[..Math.Min(bytes, into.Length)], at);
+
+        protected override void Before(DiskCall call)
+        {
+        }
     }
 
     private static bool IsMount(Way way) => way is Way.Mount or Way.EmptyMount;

@@ -17,6 +17,20 @@ internal abstract class DelegatingDisk : IDisk
 
     public bool IsMountPoint(string path) => path == MountPoint;
 
+    public SafeFileHandle Open(string path)
+    {
+        Before(new DiskCall.Open(path));
+        var handle = SystemDisk.Instance.Open(path);
+        Opened(handle, path);
+        return handle;
+    }
+
+    public virtual int Read(SafeFileHandle file, Span<byte> bytes, long at)
+    {
+        Before(new DiskCall.Read(PathOf(file), at));
+        return SystemDisk.Instance.Read(file, bytes, at);
+    }
+
     public virtual SafeFileHandle Create(string path, long preallocated = 0)
     {
         Before(new DiskCall.Create(path));
@@ -120,7 +134,7 @@ internal sealed class QuickDisk : DelegatingDisk
 }
 
 /// <summary>A disk whose Nth call fails.</summary>
-internal sealed class FailingDisk(int call, Func<string, Exception> error, bool forEver) : DelegatingDisk
+internal sealed class FailingDisk(int call, Func<DiskCall, Exception> error, bool forEver) : DelegatingDisk
 {
     private int _calls;
 
@@ -133,12 +147,12 @@ internal sealed class FailingDisk(int call, Func<string, Exception> error, bool 
         if (number == call || (forEver && number > call))
         {
             Failed ??= made;
-            throw error(made.ToString());
+            throw error(made);
         }
     }
 }
 
-/// <summary>A disk that keeps every call, in order.</summary>
+/// <summary>A disk that keeps every call that changes something, in order.</summary>
 internal sealed class RecordingDisk : DelegatingDisk
 {
     private readonly List<DiskCall> _calls = [];
@@ -147,16 +161,23 @@ internal sealed class RecordingDisk : DelegatingDisk
 
     protected override void Before(DiskCall call)
     {
-        lock (_calls)
+        if (call is not (DiskCall.Open or DiskCall.Read))
         {
-            _calls.Add(call);
+            lock (_calls)
+            {
+                _calls.Add(call);
+            }
         }
     }
 }
 
-/// <summary>A call of a disk that changes something, or makes it last.</summary>
+/// <summary>A call of a disk.</summary>
 internal abstract record DiskCall
 {
+    public sealed record Open(string Path) : DiskCall;
+
+    public sealed record Read(string Path, long At) : DiskCall;
+
     public sealed record Create(string Path) : DiskCall;
 
     public sealed record CloneFile(string Source, string Path) : DiskCall;
