@@ -22,6 +22,9 @@ internal sealed record RunOptions(ExecutionPlan Plan, bool Sync)
     /// <summary>Cancelled when the process is to end: the save stops, and leaves what is finished to the next.</summary>
     public CancellationToken Ending { get; init; }
 
+    /// <summary>Takes each shard once it is written, on the caller's thread.</summary>
+    public Action<FinishedShard> Finished { get; init; } = _ => { };
+
     /// <summary>Takes what the user should know: what becomes of an interrupted save.</summary>
     public Action<MergeWarning> Note { get; init; } = _ => { };
 }

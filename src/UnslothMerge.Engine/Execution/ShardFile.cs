@@ -101,4 +101,12 @@ internal sealed record FinishedShard(string Name, long Bytes, ulong? Checksum, I
 
     /// <summary>Why it shares none; null if it does, or an earlier save has written it.</summary>
     public string? Obstacle { get; init; }
+
+    /// <summary>From its first piece to its last; null if an earlier save wrote it.</summary>
+    public TimeSpan? Time { get; init; }
+
+    /// <summary>In words, how it was written.</summary>
+    public string How => Cloned == Bytes ? "cloned from the base"
+        : Cloned > 0 ? $"cloned from the base, {ByteSize.Text(Bytes - Cloned)} written anew"
+        : Obstacle is null ? "written" : $"written, not cloned: {Obstacle}";
 }

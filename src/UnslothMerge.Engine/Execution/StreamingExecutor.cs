@@ -20,7 +20,7 @@ internal sealed class StreamingExecutor
     private readonly JobQueue<CoreJob> _coreJobs;
     private readonly JobQueue<DeviceJob> _deviceJobs;
     private readonly Dictionary<ShardFile, OpenShard> _shards;
-    private readonly Action<ShardFile, IReadOnlyList<TensorResult>> _finish;
+    private readonly Action<ShardFile, IReadOnlyList<TensorResult>, TimeSpan> _finish;
     private readonly BlockingCollection<OpenShard> _written = [];
     private readonly Dictionary<string, SharedSurvey> _surveys = new(StringComparer.Ordinal);
     private readonly long _toSurvey;
@@ -35,7 +35,7 @@ internal sealed class StreamingExecutor
         InputFiles files,
         DeviceRun? device,
         bool flush,
-        Action<ShardFile, IReadOnlyList<TensorResult>> finish)
+        Action<ShardFile, IReadOnlyList<TensorResult>, TimeSpan> finish)
     {
         _plan = plan;
         _device = device;
@@ -75,13 +75,13 @@ internal sealed class StreamingExecutor
     }
 
     /// <summary>Writes the tensors of some of the plan's shards, to an open file each. Each shard that is written whole is handed on with
-    /// its results, in the order of its tensors, on another thread. Files that will be flushed are written to the disk meanwhile. Progress
+    /// its results, in the order of its tensors, and the time since its first piece was begun, on another thread. Files that will be flushed are written to the disk meanwhile. Progress
     /// is reported on this thread, about ten times a second.</summary>
     public static void Run(
         ExecutionPlan plan,
         IReadOnlyList<ShardFile> shards,
         RunOptions options,
-        Action<ShardFile, IReadOnlyList<TensorResult>> finish,
+        Action<ShardFile, IReadOnlyList<TensorResult>, TimeSpan> finish,
         IProgress<MergeProgress>? progress,
         CancellationToken cancellation)
     {
@@ -232,6 +232,11 @@ internal sealed class StreamingExecutor
         while (!stop.IsCancellationRequested && queue.Next(stop) is var (job, piece))
         {
             _current = job;
+            if (job is not SurveyJob)
+            {
+                _shards[job.File].Begin();
+            }
+
             var bytes = run(job, piece);
             var written = Interlocked.Add(ref job is SurveyJob ? ref _surveyed : ref _bytes, bytes);
             if (_flush && job is not SurveyJob && written / FlushBytes > (written - bytes) / FlushBytes)
@@ -255,7 +260,7 @@ internal sealed class StreamingExecutor
         foreach (var shard in _written.GetConsumingEnumerable(stop))
         {
             shard.Writer.Drain(stop);
-            _finish(shard.File, [.. shard.Jobs.Select(j => j.Result)]);
+            _finish(shard.File, [.. shard.Jobs.Select(j => j.Result)], shard.Elapsed);
         }
     }
 
@@ -264,6 +269,7 @@ internal sealed class StreamingExecutor
     {
         // Tensors without elements have no pieces.
         private int _left = jobs.Count(j => j.Pieces > 0);
+        private long _begun;
 
         public ShardFile File => file;
 
@@ -272,6 +278,18 @@ internal sealed class StreamingExecutor
         public ImmutableArray<TensorJob> Jobs => jobs;
 
         public bool IsWritten => _left == 0;
+
+        /// <summary>The time since its first piece was begun.</summary>
+        public TimeSpan Elapsed => _begun == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime(_begun);
+
+        /// <summary>Says that a piece is begun.</summary>
+        public void Begin()
+        {
+            if (Volatile.Read(ref _begun) == 0)
+            {
+                Interlocked.CompareExchange(ref _begun, Stopwatch.GetTimestamp(), 0);
+            }
+        }
 
         /// <summary>Counts a tensor as done; true for the last one.</summary>
         public bool EndJob() => Interlocked.Decrement(ref _left) == 0;

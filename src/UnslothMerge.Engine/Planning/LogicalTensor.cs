@@ -91,7 +91,7 @@ internal sealed record LogicalTensor
 
     /// <summary>The adapters that change it once this one does.</summary>
     internal ImmutableArray<string> AdaptersWith(AdapterStep step) =>
-        Adapters.Contains(step.Adapter.Name) ? Adapters : Adapters.Add(step.Adapter.Name);
+        Adapters.Contains(step.Name) ? Adapters : Adapters.Add(step.Name);
 
     /// <summary>The same tensor with a factor on everything that adapters add to it.</summary>
     public LogicalTensor WithStrength(double strength)

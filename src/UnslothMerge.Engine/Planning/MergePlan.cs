@@ -8,6 +8,22 @@ internal sealed record AdapterStep(AdapterDirectory Adapter, double Weight)
 {
     /// <summary>What else shapes its deltas; a plan sets it.</summary>
     public PlanOptions Options { get; init; } = new();
+
+    /// <summary>The adapter's name, with as much of its path as tells it from others of a plan; a plan sets it.</summary>
+    public string Name { get; init; } = Adapter.Name;
+
+    /// <summary>The step with a name that no other adapter has.</summary>
+    public AdapterStep NamedUnlike(IReadOnlyCollection<AdapterStep> others)
+    {
+        var parts = Adapter.Path.Split(Path.DirectorySeparatorChar, Path.AltDirectorySeparatorChar);
+        var name = Adapter.Name;
+        for (var count = 2; count <= parts.Length && others.Any(o => o.Name == name && o.Adapter.Path != Adapter.Path); count++)
+        {
+            name = string.Join('/', parts[^count..]);
+        }
+
+        return this with { Name = name };
+    }
 }
 
 /// <summary>A merge that another one was put on top of: the number of its adapters, and what its caller made of their deltas.</summary>

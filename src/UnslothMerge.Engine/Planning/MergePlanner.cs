@@ -89,6 +89,7 @@ internal static partial class MergePlanner
                 MergeRecord.RequireUnmerged(draft.Base, step.Adapter);
             }
 
+            step = step.NamedUnlike(draft.Steps);
             draft.Steps.Add(step);
             draft.Replicate(step.Adapter);
             if (NamedBase.Compare(draft.Base, step.Adapter) is { NeedsWarning: true, Text: var text })

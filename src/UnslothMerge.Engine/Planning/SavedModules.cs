@@ -156,7 +156,7 @@ internal sealed class SavedModules(PlanDraft plan, AdapterStep step, AdapterClai
             Type = plan.Tensors.Where(t => t.Type.IsPlainFloat()).CountBy(t => t.Type).MaxBy(t => t.Value).Key,
             Action = TensorAction.Add,
             SourceShard = tensor.File.Name,
-            Adapters = [step.Adapter.Name],
+            Adapters = [step.Name],
         });
         plan.Report(tensor, module, Kind, AdapterOutcome.Added, name);
     }

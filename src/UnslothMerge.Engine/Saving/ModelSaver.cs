@@ -12,8 +12,8 @@ internal sealed record SavedShard(string Path, long Bytes, ImmutableArray<Tensor
     /// <summary>The bytes that it shares with a file of the base.</summary>
     public long Cloned { get; init; }
 
-    /// <summary>Why it shares none; null if it does, or an earlier save has written it.</summary>
-    public string? Obstacle { get; init; }
+    /// <summary>From its first piece to its last; null if an earlier save wrote it.</summary>
+    public TimeSpan? Time { get; init; }
 }
 
 /// <summary>Saves a merged model: shards, index, config, the files carried over, and a card; all or nothing.</summary>
@@ -55,7 +55,7 @@ internal static class ModelSaver
             [
                 .. shards.Select(s => new SavedShard(Path.Combine(destination.Path, s.Name), s.Bytes, Results(s, survival))
                 {
-                    Cloned = s.Cloned, Obstacle = s.Obstacle,
+                    Cloned = s.Cloned, Time = s.Time,
                 }),
             ];
         }
@@ -87,11 +87,13 @@ internal static class ModelSaver
     {
         var shards = finished.ToDictionary(s => s.Name, StringComparer.Ordinal);
         var files = new List<ShardFile>();
+        var reports = new ShardReports(progress, options.Finished);
         try
         {
             ShardFiles.Open([.. options.Plan.Write.Shards.Where(s => !shards.ContainsKey(s.Name))], directory, options.Disk,
                 summed: written is not null, requireRoom ?? (_ => { }), files);
-            StreamingExecutor.Run(options.Plan, files, options, Finish, progress, cancellation);
+            StreamingExecutor.Run(options.Plan, files, options, Finish, reports, cancellation);
+            reports.Tell();
             return [.. options.Plan.Write.Shards.Select(s => shards[s.Name])];
         }
         finally
@@ -99,9 +101,9 @@ internal static class ModelSaver
             files.ForEach(f => f.Dispose());
         }
 
-        void Finish(ShardFile file, IReadOnlyList<TensorResult> results)
+        void Finish(ShardFile file, IReadOnlyList<TensorResult> results, TimeSpan time)
         {
-            var shard = shards[file.Shard.Name] = file.Finish(results);
+            var shard = shards[file.Shard.Name] = file.Finish(results) with { Time = time };
             file.Dispose();
             if (written is not null && options.Sync)
             {
@@ -110,6 +112,7 @@ internal static class ModelSaver
             }
 
             written?.Invoke(shard);
+            reports.Add(shard);
         }
     }
 

@@ -18,7 +18,8 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
     /// <summary>The tensors of Merge-LoraModel, with their strengths.</summary>
     [Parameter(Mandatory = true, ValueFromPipeline = true)]
     [AllowNull]
-    public PSObject? InputObject { get; set; }
+    [AllowEmptyCollection]
+    public PSObject?[]? InputObject { get; set; }
 
     /// <summary>The directory that the recipe saves the model to. Without it, Merge-LoraModel -Recipe emits tensors for
     /// Save-MergedModel.</summary>
@@ -51,7 +52,7 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
         }
     }
 
-    protected override void ProcessRecord() => Engine(() => _input.Add(InputObject));
+    protected override void ProcessRecord() => Engine(() => Array.ForEach(InputObject ?? [null], _input.Add));
 
     protected override void EndProcessing()
     {
@@ -70,15 +71,10 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
             var recipe = MergeRecipe.Of(file, plan, t => strengths.GetValueOrDefault(t.Ordinal, 1), d => NameIn(folder, d));
             return (recipe with { Output = Output(folder) }).Text();
         });
-        if (File.Exists(file) && !Force)
-        {
-            Engine(() => throw new MergeException(
-                MergeError.InvalidDestination, $"The file '{file}' is there already.", file, "Use -Force to replace it."));
-        }
-
+        RequireFree(file, Force);
         if (ShouldProcess(file, "Write a recipe"))
         {
-            Engine(() => File.WriteAllText(file, text));
+            WriteFile(file, () => text);
             WriteObject(new FileInfo(file));
         }
     }

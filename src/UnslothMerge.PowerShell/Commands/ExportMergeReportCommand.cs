@@ -31,7 +31,8 @@ public sealed class ExportMergeReportCommand : EngineCommand
     /// changes are measured: base and adapters, found by merge.json, are read once more.</summary>
     [Parameter(ValueFromPipeline = true)]
     [AllowNull]
-    public PSObject? InputObject { get; set; }
+    [AllowEmptyCollection]
+    public PSObject?[]? InputObject { get; set; }
 
     /// <summary>Replaces a file.</summary>
     [Parameter]
@@ -39,7 +40,15 @@ public sealed class ExportMergeReportCommand : EngineCommand
 
     protected override void ProcessRecord()
     {
-        switch (InputObject?.BaseObject)
+        if (MyInvocation.ExpectingInput || InputObject is not null)
+        {
+            Array.ForEach(InputObject ?? [null], Add);
+        }
+    }
+
+    private void Add(PSObject? item)
+    {
+        switch (item?.BaseObject)
         {
             case SavedModelShard shard:
                 _shards.Add(shard);
@@ -49,8 +58,6 @@ public sealed class ExportMergeReportCommand : EngineCommand
                 break;
             case MergeMemoryPlan plan:
                 _plan = plan;
-                break;
-            case null when !MyInvocation.ExpectingInput:
                 break;
             case var other:
                 Refuse(
@@ -74,15 +81,10 @@ public sealed class ExportMergeReportCommand : EngineCommand
 
         var model = given is null ? System.IO.Path.GetDirectoryName(saved)! : ResolveOne(given, nameof(Model), HubUse.Whole).Directory;
         var target = Unresolved(file, nameof(Path));
-        if (File.Exists(target) && !Force)
-        {
-            Engine(() => throw new MergeException(
-                MergeError.InvalidDestination, $"The file '{target}' is there already.", target, "Use -Force to replace it."));
-        }
-
+        RequireFree(target, Force);
         if (ShouldProcess(target, $"Write a report of '{model}'"))
         {
-            Engine(() => File.WriteAllText(target, ReportPage.Of(_shards.Count > 0 ? FromShards(model) : Measured(model))));
+            WriteFile(target, () => ReportPage.Of(_shards.Count > 0 ? FromShards(model) : Measured(model)));
             WriteObject(new FileInfo(target));
         }
     }

@@ -1,4 +1,3 @@
-using System.Security;
 using UnslothMerge.Hub;
 using UnslothMerge.Hub.Fetching;
 
@@ -8,7 +7,7 @@ namespace UnslothMerge.PowerShell.Commands;
 /// nothing.</summary>
 [Cmdlet(VerbsCommon.Get, "HubModel")]
 [OutputType(typeof(HubModelFile))]
-public sealed class GetHubModelCommand : EngineCommand
+public sealed class GetHubModelCommand : HubCommand
 {
     /// <summary>The names on the Hub: org/name, org/name/folder, org/name@revision, or addresses of pages.</summary>
     [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
@@ -19,17 +18,6 @@ public sealed class GetHubModelCommand : EngineCommand
     [Parameter]
     [ValidateNotNullOrEmpty]
     public string? Revision { get; set; }
-
-    /// <summary>Asks nothing of the Hub: lists what was listed before, or what is in the cache.</summary>
-    [Parameter]
-    public SwitchParameter Offline { get; set; }
-
-    /// <summary>An access token of the Hub; by default that of HF_TOKEN or of hf auth login.</summary>
-    [Parameter]
-    [PSDefaultValue(Help = "That of HF_TOKEN or of hf auth login")]
-    public SecureString? Token { get; set; }
-
-    protected override void BeginProcessing() => Hub = new HubOptions { Offline = Offline, Token = Token };
 
     protected override void ProcessRecord()
     {

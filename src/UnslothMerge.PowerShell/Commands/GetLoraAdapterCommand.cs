@@ -18,6 +18,7 @@ public sealed class GetLoraAdapterCommand : PathCommand
 
     protected override void BeginProcessing()
     {
+        base.BeginProcessing();
         if (Base is not null)
         {
             _base = Open(ResolveOne(Base, nameof(Base), HubUse.Base));

@@ -28,10 +28,17 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     /// <summary>The directories of the adapters, or their names on the Hub; several from the pipeline form one merge.</summary>
     [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [ValidateNotNullOrEmpty]
-    [Alias("Path", "PSPath")]
+    [Alias("Path")]
     [SupportsWildcards]
     [ArgumentCompleter(typeof(AdapterCompleter))]
     public string[]? Adapter { get; set; }
+
+    /// <summary>The directories of the adapters as they are written, without wildcards.</summary>
+    [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
+    [ValidateNotNullOrEmpty]
+    [Alias("PSPath", "LP")]
+    [ArgumentCompleter(typeof(AdapterCompleter))]
+    public string[]? LiteralPath { get; set; }
 
     /// <summary>One factor per adapter; 1 by default.</summary>
     [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
@@ -72,6 +79,8 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
 
     /// <summary>An access token of the Hub; by default that of HF_TOKEN or of hf auth login.</summary>
     [Parameter]
+    [TokenTransformation]
+    [ValidateNotNull]
     [PSDefaultValue(Help = "That of HF_TOKEN or of hf auth login")]
     public SecureString? Token { get; set; }
 
@@ -86,7 +95,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
         }
 
         Hub = new HubOptions { Offline = Offline, Token = Token, Revision = Revision, Subfolder = Subfolder };
-        _piped.Begin(MyInvocation, nameof(Base), nameof(Adapter), nameof(Weight));
+        Engine(() => _piped.Begin(MyInvocation));
     }
 
     protected override void ProcessRecord()
@@ -95,9 +104,9 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
         {
             Engine(() => Array.ForEach(InputObject ?? [], _input.Add));
         }
-        else if (!_piped.Collect(Adapter, Weight))
+        else if (!_piped.Collect(LiteralPath ?? Adapter, Weight))
         {
-            Plan(Adapter ?? [], Weight);
+            Plan(LiteralPath ?? Adapter ?? [], Weight);
         }
     }
 
@@ -125,7 +134,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
         var clock = Stopwatch.StartNew();
         var (name, names) = Engine(() => Hub.Complete(Base, given));
         var model = Open(ResolveBase(name!, Stream));
-        var adapters = ResolveSome(names, nameof(Adapter), HubUse.Adapter);
+        var adapters = ResolveSome(names, nameof(Adapter), HubUse.Adapter, LiteralPath is not null);
         var merge = Engine(() => MergePlanner.Plan(model, MergeInput.Steps(adapters, weights)));
         var planning = clock.Elapsed;
         Report(merge);

@@ -1,5 +1,4 @@
 using System.Collections;
-using System.Security;
 using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Recipes;
 using UnslothMerge.Simd;
@@ -37,10 +36,18 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     [Parameter(Position = 1, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     [Parameter(ParameterSetName = PipelineSet)]
     [ValidateNotNull]
-    [Alias("Path", "PSPath")]
+    [Alias("Path")]
     [SupportsWildcards]
     [ArgumentCompleter(typeof(AdapterCompleter))]
     public string[]? Adapter { get; set; }
+
+    /// <summary>The directories of the adapters as they are written, without wildcards.</summary>
+    [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
+    [Parameter(ParameterSetName = PipelineSet)]
+    [ValidateNotNullOrEmpty]
+    [Alias("PSPath", "LP")]
+    [ArgumentCompleter(typeof(AdapterCompleter))]
+    public string[]? LiteralPath { get; set; }
 
     /// <summary>One factor per adapter; 1 by default. Negative factors subtract.</summary>
     [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
@@ -60,6 +67,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     /// <summary>A YAML or JSON file that says base, adapters, strengths and output. Its paths are relative to it.</summary>
     [Parameter(Mandatory = true, ParameterSetName = RecipeSet)]
     [ValidateNotNullOrEmpty]
+    [SupportsWildcards]
     public string Recipe { get; set; } = "";
 
     /// <summary>The directory of the saved model. With it the merge is saved at once, as Save-MergedModel does; without it nothing is
@@ -107,19 +115,10 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     public SwitchParameter Stream { get; set; }
 
-    /// <summary>Asks nothing of the Hub: models that are named must be in the cache. HF_HUB_OFFLINE does the same.</summary>
-    [Parameter]
-    public SwitchParameter Offline { get; set; }
-
-    /// <summary>An access token of the Hub; by default that of HF_TOKEN or of hf auth login.</summary>
-    [Parameter]
-    [PSDefaultValue(Help = "That of HF_TOKEN or of hf auth login")]
-    public SecureString? Token { get; set; }
-
     protected override void BeginProcessing()
     {
         base.BeginProcessing();
-        Hub = new HubOptions { Offline = Offline, Token = Token, Revision = Revision, Subfolder = Subfolder };
+        Hub = Hub with { Revision = Revision, Subfolder = Subfolder };
         if (ParameterSetName == RecipeSet && DeltaParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
         {
             Refuse(parameter, $"-{parameter} belongs in the recipe.", $"Write it there as {RecipeOutput.Snake(parameter)}.");
@@ -137,7 +136,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
             Refuse(nameof(Force), "-Force would have no effect, as nothing is saved.", "Give -Destination, or -Force to Save-MergedModel.");
         }
 
-        _piped.Begin(MyInvocation, nameof(Base), nameof(Adapter), nameof(Weight));
+        Engine(() => _piped.Begin(MyInvocation));
         Kernels.Prepare();
 
         // A plan from the pipeline may have no adapters; a list that was given and turned out empty is a slip that would save the plain
@@ -160,16 +159,16 @@ public sealed class MergeLoraModelCommand : DeltaCommand
             case PlanSet:
                 RunPlan(Plan!);
                 break;
-            case PipelineSet when Adapter is null:
+            case PipelineSet when (LiteralPath ?? Adapter) is null:
                 Refuse(nameof(Adapter), "There is no adapter to merge on top of those tensors.", "Give -Adapter.");
                 break;
             case PipelineSet:
                 Engine(() => Array.ForEach(InputObject ?? [], _input.Add));
                 break;
             default:
-                if (!_piped.Collect(Adapter, Weight))
+                if (!_piped.Collect(LiteralPath ?? Adapter, Weight))
                 {
-                    Merge(Adapter ?? [], Weight);
+                    Merge(LiteralPath ?? Adapter ?? [], Weight);
                 }
 
                 break;
@@ -188,7 +187,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
             Merge(_piped.Adapters, _piped.Weights ?? Weight);
         }
 
-        if (_input.Plan is { } plan && Unless(() => Steps(Named(Adapter!).Adapters, Weight)) is { } steps)
+        if (_input.Plan is { } plan && Unless(() => Steps(Named((LiteralPath ?? Adapter)!).Adapters, Weight)) is { } steps)
         {
             // What was filtered out before stays out; what the new adapters add is new.
             var left = plan.Tensors.Select(t => t.Name).Except(_input.Tensors.Select(t => t.Name)).ToHashSet(StringComparer.Ordinal);
@@ -282,7 +281,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
 
     private IReadOnlyList<AdapterStep> Steps(IReadOnlyList<string> adapters, double[]? weights)
     {
-        var found = ResolveSome(adapters, nameof(Adapter), HubUse.Adapter);
+        var found = ResolveSome(adapters, nameof(Adapter), HubUse.Adapter, LiteralPath is not null);
         return Engine(() => MergeInput.Steps(found, weights));
     }
 

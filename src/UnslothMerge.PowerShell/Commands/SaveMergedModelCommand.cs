@@ -252,7 +252,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
             using var signals = new EndingSignals();
             var run = new RunOptions(memory, !NoSync)
             {
-                Device = device, Restart = Restart, Verify = Verify, Note = w => Warn(w), Ending = signals.Ending,
+                Device = device, Restart = Restart, Verify = Verify, Note = w => Warn(w), Ending = signals.Ending, Finished = Describe,
             };
             var shards = Engine(() => ModelSaver.Save(extras, target, run, progress, Stop));
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
@@ -273,7 +273,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
     private void Stream(ExecutionPlan memory, ModelExtras extras, string scratch, HubSession hub, Devices.DeviceRun? device)
     {
         var clock = Stopwatch.StartNew();
-        var run = new RunOptions(memory, Sync: false) { Device = device };
+        var run = new RunOptions(memory, Sync: false) { Device = device, Finished = Describe };
         var (published, shards) = Engine(() =>
         {
             DiskSpace.RequireScratch(StreamedSave.ScratchBytes(memory.Write), Options.TemporaryLocation);
@@ -299,19 +299,15 @@ public sealed class SaveMergedModelCommand : OutputCommand
         }
     }
 
+    private void Describe(FinishedShard shard) => WriteVerbose(
+        $"{shard.Name}: {Amount.Text(shard.Tensors.Count, "tensor")}, {shard.Tensors.Count(t => t.Tensor.IsChanged)} changed, "
+        + $"{Display.Rate(shard.Bytes, shard.Time ?? TimeSpan.Zero)}; {shard.How}.");
+
     private void Summarize(List<SavedModelShard> saved, Destination target, TimeSpan time)
     {
-        foreach (var shard in saved)
-        {
-            WriteVerbose(
-                $"{shard.Name}: {Amount.Text(shard.Tensors.Length, "tensor")}, {shard.Changed} changed, {ByteSize.Text(shard.Bytes)}; "
-                + $"{shard.How}.");
-        }
-
-        var (files, bytes) = (Directory.GetFiles(target.Path, "*", SearchOption.AllDirectories).Length, saved.Sum(s => s.Bytes));
+        var files = Directory.GetFiles(target.Path, "*", SearchOption.AllDirectories).Length;
         WriteVerbose(
-            $"Saved '{target.Path}': {Amount.Text(files, "file")}, {ByteSize.Text(bytes)} of weights in {Display.Time(time)}, "
-            + $"{ByteSize.Text((long)(bytes / Math.Max(time.TotalSeconds, 1e-3)))}/s.");
+            $"Saved '{target.Path}': {Amount.Text(files, "file")}, weights of {Display.Rate(saved.Sum(s => s.Bytes), time)}.");
     }
 
     private string Decision(WritePlan write)

@@ -15,16 +15,23 @@ public sealed class TestMergedModelCommand : DeltaCommand
 
     private readonly MergeInput _input = new();
     private readonly List<string> _models = [];
+    private bool _hasModels;
 
     /// <summary>The directories of saved models, or files in them.</summary>
-    [Parameter(Mandatory = true, Position = 0, ParameterSetName = PipelineSet, ValueFromPipelineByPropertyName = true)]
-    [Parameter(
-        Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
-    [Alias("PSPath", "Destination")]
+    [Parameter(Position = 0, ParameterSetName = PipelineSet, ValueFromPipelineByPropertyName = true)]
+    [Parameter(Position = 0, ParameterSetName = BaseSet, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
+    [Alias("Destination")]
     [ValidateNotNullOrEmpty]
     [SupportsWildcards]
     [ArgumentCompleter(typeof(ModelCompleter))]
-    public string[] Path { get; set; } = [];
+    public string[]? Path { get; set; }
+
+    /// <summary>The directories of saved models as they are written, without wildcards.</summary>
+    [Parameter(ValueFromPipelineByPropertyName = true)]
+    [Alias("PSPath", "LP")]
+    [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(ModelCompleter))]
+    public string[]? LiteralPath { get; set; }
 
     /// <summary>The tensors of Merge-LoraModel that the model should contain. Only these are checked. Without them, and without -Base, the
     /// merge is the one that merge.json of the model names.</summary>
@@ -70,16 +77,44 @@ public sealed class TestMergedModelCommand : DeltaCommand
     [ValidateRange(1, 1024)]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
 
+    protected override void BeginProcessing()
+    {
+        base.BeginProcessing();
+        var given = MyInvocation.BoundParameters;
+        _hasModels = given.ContainsKey(nameof(Path)) || given.ContainsKey(nameof(LiteralPath));
+        if (given.ContainsKey(nameof(Path)) && given.ContainsKey(nameof(LiteralPath)))
+        {
+            Refuse(nameof(LiteralPath), "-Path and -LiteralPath are two ways to say the same.", "Give one of them.");
+        }
+    }
+
     protected override void ProcessRecord()
     {
         if (ParameterSetName == PipelineSet && (MyInvocation.ExpectingInput || InputObject is not null))
         {
-            Engine(() => Array.ForEach(
-                Array.FindAll(InputObject ?? [null], i => i?.BaseObject is not SavedModelShard), _input.Add));
+            Array.ForEach(InputObject ?? [null], Take);
         }
 
-        // Every shard of a model leads to the same directory.
-        foreach (var path in ResolveSome(Path, nameof(Path), HubUse.Whole).Select(f => f.Directory))
+        AddModels(LiteralPath ?? Path ?? [], LiteralPath is not null);
+    }
+
+    // What comes from the pipeline is a tensor, or leads to a model.
+    private void Take(PSObject? item)
+    {
+        if (!_hasModels && item?.BaseObject is string path)
+        {
+            AddModels([path], literal: false);
+        }
+        else if (item?.BaseObject is not SavedModelShard && (_hasModels || (LiteralPath ?? Path) is null))
+        {
+            Engine(() => _input.Add(item));
+        }
+    }
+
+    // Every shard of a model leads to the same directory.
+    private void AddModels(string[] paths, bool literal)
+    {
+        foreach (var path in ResolveSome(paths, nameof(Path), HubUse.Whole, literal).Select(f => f.Directory))
         {
             var directory = File.Exists(path) ? System.IO.Path.GetDirectoryName(path)! : path;
             if (!_models.Contains(directory))
@@ -91,6 +126,11 @@ public sealed class TestMergedModelCommand : DeltaCommand
 
     protected override void EndProcessing()
     {
+        if (_models.Count == 0)
+        {
+            Refuse(nameof(Path), "There is no model to test.", "Give its directory: Test-MergedModel ./out");
+        }
+
         (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors)? merge =
             ParameterSetName == BaseSet ? FromBase() : _input.Plan is { } plan ? FromPipeline(plan) : null;
         var passed = true;
@@ -143,7 +183,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
     private (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors) FromPipeline(MergePlan plan)
     {
         RequireNoOptions("what comes from the pipeline is planned already");
-        return (plan, Engine(() => _input.Select(allowPartial: true, string.Join(", ", Path))));
+        return (plan, Engine(() => _input.Select(allowPartial: true, string.Join(", ", _models))));
     }
 
     private (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors) FromRecord(string model)

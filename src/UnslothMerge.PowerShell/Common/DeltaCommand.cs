@@ -1,7 +1,7 @@
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>The parameters of the deltas, for merging and testing.</summary>
-public abstract class DeltaCommand : EngineCommand
+public abstract class DeltaCommand : HubCommand
 {
     /// <summary>The names of the parameters.</summary>
     private protected static readonly string[] DeltaParameters =
@@ -48,7 +48,13 @@ public abstract class DeltaCommand : EngineCommand
     /// <summary>The parsed parameters.</summary>
     private protected PlanOptions Options { get; private set; } = null!;
 
-    protected override void BeginProcessing() => Options = Engine(() => new PlanOptions
+    protected override void BeginProcessing()
+    {
+        base.BeginProcessing();
+        Options = Engine(Parse);
+    }
+
+    private PlanOptions Parse() => new PlanOptions
     {
         Combination = Enum.Parse<Adapters.Combining.CombinationType>(
             CombinationType.ToString().Replace("_", "", StringComparison.Ordinal), ignoreCase: true),
@@ -59,5 +65,5 @@ public abstract class DeltaCommand : EngineCommand
         AllowMergedBase = AllowMergedBase,
         MoeOrientation = MoeOrientation is { } orientation ? Enum.Parse<Adapters.MoeOrientation>(orientation.ToString()) : null,
         MoeLoraLayout = MoeLoraLayout is { } layout ? Enum.Parse<Adapters.MoeLoraLayout>(layout.ToString()) : null,
-    }.Validated());
+    }.Validated();
 }

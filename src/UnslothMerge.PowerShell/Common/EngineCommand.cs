@@ -1,4 +1,5 @@
 using Microsoft.PowerShell.Commands;
+using UnslothMerge.Files;
 using UnslothMerge.Hub.Fetching;
 
 namespace UnslothMerge.PowerShell.Common;
@@ -71,6 +72,38 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
     /// <summary>The path of something that may not exist yet.</summary>
     private protected string Unresolved(string path, string parameter) => Engine(() => FileSystemPath(path, parameter));
 
+    /// <summary>Writes a file whole or not at all. One that is there is replaced only if it may be.</summary>
+    private protected void WriteFile(string file, Func<string> text) => Engine(() =>
+    {
+        var content = text();
+        try
+        {
+            SystemDisk.Instance.ReplaceText(file, content, sync: false);
+        }
+        catch (IOException e)
+        {
+            throw new MergeException(
+                MergeError.WriteFailed, $"'{file}' could not be written: {e.Message}", file,
+                "Check that its folder is there, and that the disk has room.", e);
+        }
+    });
+
+    /// <summary>Refuses a place of a file where something is that may not be replaced.</summary>
+    private protected void RequireFree(string file, bool force)
+    {
+        if (Directory.Exists(file))
+        {
+            Engine(() => throw new MergeException(
+                MergeError.InvalidDestination, $"'{file}' is a directory.", file, "Give the name of a file."));
+        }
+
+        if (File.Exists(file) && !force)
+        {
+            Engine(() => throw new MergeException(
+                MergeError.DestinationExists, $"The file '{file}' is there already.", file, "Use -Force to replace it."));
+        }
+    }
+
     /// <summary>Resolves a path, or a name of the Hub, to exactly one directory.</summary>
     private protected FetchedModel ResolveOne(string path, string parameter, HubUse use)
     {
@@ -88,12 +121,13 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
     }
 
     /// <summary>Resolves several paths; each must match at least one, so that nothing is left out silently.</summary>
-    private protected IReadOnlyList<FetchedModel> ResolveSome(IEnumerable<string> paths, string parameter, HubUse use) => Engine(() =>
+    private protected IReadOnlyList<FetchedModel> ResolveSome(
+        IEnumerable<string> paths, string parameter, HubUse use, bool literal = false) => Engine(() =>
     {
         var all = new List<FetchedModel>();
         foreach (var path in paths)
         {
-            var found = Resolve(path, parameter, use);
+            var found = Resolve(path, parameter, use, literal);
             if (found.Count == 0)
             {
                 throw new MergeException(

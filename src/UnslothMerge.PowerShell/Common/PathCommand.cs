@@ -3,7 +3,7 @@ using UnslothMerge.Hub.Fetching;
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>The base of commands that read several directories: an error in one does not stop the others.</summary>
-public abstract class PathCommand : EngineCommand
+public abstract class PathCommand : HubCommand
 {
     private const string PathSet = "Path";
     private const string LiteralPathSet = "LiteralPath";
@@ -18,7 +18,7 @@ public abstract class PathCommand : EngineCommand
 
     /// <summary>Directories, without wildcards.</summary>
     [Parameter(Mandatory = true, ParameterSetName = LiteralPathSet, ValueFromPipelineByPropertyName = true)]
-    [Alias("PSPath")]
+    [Alias("PSPath", "LP")]
     [ValidateNotNullOrEmpty]
     [ArgumentCompleter(typeof(PathCompleter))]
     public string[] LiteralPath { get; set; } = [];

@@ -18,11 +18,19 @@ internal sealed class PipedAdapters
     public bool IsEmpty => _collects && _adapters.Count == 0;
 
     /// <summary>Looks at what the command line gives: with a base and no adapter there, adapters are expected from the pipeline.</summary>
-    public void Begin(InvocationInfo invocation, string @base, string adapter, string weight)
+    /// <exception cref="MergeException">Adapters are given in two ways.</exception>
+    public void Begin(InvocationInfo invocation)
     {
         var given = invocation.BoundParameters;
-        _collects = invocation.ExpectingInput && given.ContainsKey(@base) && !given.ContainsKey(adapter);
-        _takesWeights = !given.ContainsKey(weight);
+        var isGiven = (given.ContainsKey("Adapter"), given.ContainsKey("LiteralPath"));
+        if (isGiven is (true, true))
+        {
+            throw new MergeException(
+                MergeError.InvalidOption, "-Adapter and -LiteralPath are two ways to say the same.", "LiteralPath", "Give one of them.");
+        }
+
+        _collects = invocation.ExpectingInput && given.ContainsKey("Base") && isGiven is (false, false);
+        _takesWeights = !given.ContainsKey("Weight");
     }
 
     /// <summary>Takes the adapters of one object; false if none are expected.</summary>

@@ -33,10 +33,14 @@ public static class Display
         throw new System.Diagnostics.UnreachableException();
     }
 
-    /// <summary>A duration: <c>1.0 s</c>.</summary>
-    public static string Time(TimeSpan time) => time.TotalSeconds < 60
-        ? $"{time.TotalSeconds.ToString("F1", CultureInfo.CurrentCulture)} s"
+    /// <summary>A duration: <c>1.0 s</c>; a dash for null.</summary>
+    public static string Time(TimeSpan? duration) => duration is not { } time ? "-"
+        : time.TotalSeconds < 60 ? $"{time.TotalSeconds.ToString("F1", CultureInfo.CurrentCulture)} s"
         : time.ToString(time.TotalHours < 1 ? @"m\:ss" : @"h\:mm\:ss", CultureInfo.CurrentCulture);
+
+    /// <summary>How much in which time, and how fast: <c>2.47 GB in 1.0 s, 2.47 GB/s</c>.</summary>
+    internal static string Rate(long bytes, TimeSpan time) =>
+        $"{ByteSize.Text(bytes)} in {Time(time)}, {ByteSize.Text((long)(bytes / Math.Max(time.TotalSeconds, 1e-3)))}/s";
 
     /// <summary>A ratio with three digits; empty for null.</summary>
     public static string Ratio(double? ratio) => ratio?.ToString("G3", CultureInfo.CurrentCulture) ?? "";

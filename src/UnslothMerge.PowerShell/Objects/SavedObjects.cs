@@ -3,14 +3,14 @@ namespace UnslothMerge.PowerShell;
 /// <summary>A saved shard.</summary>
 public sealed class SavedModelShard
 {
-    internal SavedModelShard(Saving.SavedShard shard, TimeSpan time)
+    internal SavedModelShard(Saving.SavedShard shard, TimeSpan whole)
     {
         Path = shard.Path;
         Bytes = shard.Bytes;
         ClonedBytes = shard.Cloned;
-        Obstacle = shard.Obstacle;
         Tensors = [.. shard.Tensors.Select(t => new SavedTensor(t, Name))];
-        Time = time;
+        Time = shard.Time;
+        WholeTime = whole;
     }
 
     /// <summary>The file's name.</summary>
@@ -31,20 +31,16 @@ public sealed class SavedModelShard
     /// <summary>The number of tensors that an adapter changed.</summary>
     public int Changed => Tensors.Count(t => t.Action is "Merge" or "Replace" or "Add");
 
-    /// <summary>The duration of the save.</summary>
-    public TimeSpan Time { get; }
+    /// <summary>From its first piece to its last; shards overlap. Null if an interrupted save had finished it.</summary>
+    public TimeSpan? Time { get; }
 
     /// <summary>Its tensors.</summary>
 #pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     public SavedTensor[] Tensors { get; }
 #pragma warning restore CA1819
 
-    /// <summary>What -Verbose says of the way it was written.</summary>
-    internal string How => ClonedBytes == Bytes ? "cloned from the base"
-        : ClonedBytes > 0 ? $"cloned from the base, {ByteSize.Text(WrittenBytes)} written anew"
-        : Obstacle is null ? "written" : $"written, not cloned: {Obstacle}";
-
-    private string? Obstacle { get; }
+    /// <summary>The duration of the save, all shards together.</summary>
+    internal TimeSpan WholeTime { get; }
 
     public override string ToString() => Path;
 }
