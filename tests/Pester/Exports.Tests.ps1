@@ -70,6 +70,15 @@ Describe 'Methods for vLLM' {
             Should -Throw $says -ErrorId 'InvalidOption,*'
     }
 
+    It 'says which group size a small model can have' {
+        $no = Join-Path $TestDrive 'no'
+        foreach ($says in @{ llama64 = '*Use -GroupSize 32,*'; 'llama-bf16' = '*merged_16bit*' }.GetEnumerator()) {
+            $small = Join-Path $PSScriptRoot ../Fixtures/bases $says.Key
+            $failure = { Merge-LoraModel $small | Save-MergedModel $no -Method w4a16 } | Should -Throw -ErrorId 'InvalidOption,*' -PassThru
+            "$failure" | Should -BeLike $says.Value
+        }
+    }
+
     It 'refuses options that a method does not have' {
         $save = { param($options) Merge-LoraModel $base | Save-MergedModel (Join-Path $TestDrive 'no') @options }
         { & $save @{ Method = 'int8'; GroupSize = 64 } } | Should -Throw '*GroupSize*' -ErrorId 'InvalidOption,*'

@@ -20,6 +20,17 @@ BeforeAll {
     function Get-WeightHash([string] $Folder) { (Get-FileHash "$Folder/model.safetensors").Hash }
 }
 
+Describe 'Adapters whose folders have one name' {
+    It 'are told apart' {
+        $both = 'x', 'y' | ForEach-Object { Copy-Folder $adapter "$_/adapter" }
+        $tensor = Merge-LoraModel $base $both | Where-Object Rank | Select-Object -First 1
+        $tensor.Adapters | Should -Be 'adapter', 'y/adapter'
+        $tensor = Merge-LoraModel $base $both[0] | Merge-LoraModel -Adapter $both[1] | Where-Object Rank | Select-Object -First 1
+        $tensor.Adapters | Should -Be 'adapter', 'y/adapter'
+        (Merge-LoraModel $base $both[0], $both[0] | Where-Object Rank | Select-Object -First 1).Adapters | Should -Be 'adapter'
+    }
+}
+
 Describe 'Merging and saving' {
     It 'saves <name>' -ForEach $merges {
         $out = Join-Path $TestDrive $name

@@ -59,6 +59,29 @@ Describe 'Paths' {
         (Get-MergeMemoryPlan "$folder/base-?" "$folder/style-*").Adapter | Should -HaveCount 2
     }
 
+    It 'are taken as they are written by -LiteralPath' {
+        $folder = Join-Path $TestDrive 'literal'
+        $null = Copy-Folder $base 'literal/base'
+        $null = Copy-Folder $adapter 'literal/run1'
+        $null = Copy-Folder $adapter 'literal/run[2]'
+        @(Merge-LoraModel "$folder/base" -LiteralPath "$folder/run[2]" | Save-MergedModel "$folder/out[1]") | Should -HaveCount 1
+        (Get-MergeMemoryPlan "$folder/base" -LiteralPath "$folder/run[2]", "$folder/run1").Adapter | Should -HaveCount 2
+        Test-MergedModel -LiteralPath "$folder/out[1]" -Base "$folder/base" -Adapter "$folder/run1" -Quiet | Should -BeTrue
+        { Merge-LoraModel "$folder/base" -LiteralPath "$folder/run[1]" } | Should -Throw '*run?1?*' -ErrorId 'PathNotFound,*'
+        { Test-MergedModel -LiteralPath "$folder/out?1?" -ErrorAction Stop } | Should -Throw -ErrorId 'PathNotFound,*'
+        { Merge-LoraModel "$folder/base" "$folder/run1" -LiteralPath x } | Should -Throw -ErrorId 'InvalidOption,*'
+        { Test-MergedModel "$folder/out" -LiteralPath x } | Should -Throw -ErrorId 'InvalidArgument,*'
+
+        # What Get-Item emits has both a name and a path.
+        @(Get-Item -LiteralPath "$folder/run[2]" | Merge-LoraModel "$folder/base") | Should -HaveCount 21
+        Push-Location $folder
+        try {
+            Get-ChildItem -Filter out* | Test-MergedModel -Quiet | Should -BeTrue
+            'out[1]' | Test-MergedModel -Quiet | Should -BeTrue
+        }
+        finally { Pop-Location }
+    }
+
     It 'must mean something, and one thing where one is wanted' {
         $folder = Join-Path $TestDrive 'wilder'
         $null = Copy-Folder $base 'wilder/base-1'

@@ -87,7 +87,7 @@ output:
             Should -Throw -ErrorId 'InvalidArgument,*' -ExpectedMessage '*belongs in the recipe*'
         { & $pipelines.plain | Where-Object Layer -EQ 0 | Export-MergeRecipe ./part.yml } |
             Should -Throw -ErrorId 'IncompleteModel,*'
-        { & $pipelines.plain | Export-MergeRecipe ./bad.yml } | Should -Throw -ErrorId 'InvalidDestination,*'
+        { & $pipelines.plain | Export-MergeRecipe ./bad.yml } | Should -Throw -ErrorId 'DestinationExists,*'
         { & $pipelines.plain | Export-MergeRecipe ./x.yml -Method merged } | Should -Throw -ErrorId 'InvalidArgument,*'
     }
 }

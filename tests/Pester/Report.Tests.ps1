@@ -56,8 +56,16 @@ Describe 'A report' {
         (Get-HeatMap ./half.html).Count | Should -Be 7
     }
 
+    It 'is replaced with -Force, and nothing is left beside it' {
+        'old' | Set-Content ./again.html
+        (Export-MergeReport -InputObject $shards -Model ./again.html -Force).Length | Should -BeGreaterThan 1000
+        Get-ChildItem -Filter again* | Should -HaveCount 1
+    }
+
     It 'refuses what it cannot do' {
-        { Export-MergeReport ./out ./piped.html } | Should -Throw -ErrorId 'InvalidDestination,*'
+        { Export-MergeReport ./out ./piped.html } | Should -Throw -ErrorId 'DestinationExists,*'
+        { Export-MergeReport ./out ./base -Force } | Should -Throw -ErrorId 'InvalidDestination,*'
+        { Export-MergeReport ./out ./nowhere/x.html } | Should -Throw -ErrorId 'PathNotFound,*'
         { Export-MergeReport ./out } | Should -Throw -ErrorId 'InvalidArgument,*' -ExpectedMessage '*no file*'
         { Get-Date | Export-MergeReport ./out ./date.html } | Should -Throw -ErrorId 'InvalidArgument,*'
         { Export-MergeReport ./base ./base.html } | Should -Throw -ErrorId 'SourceNotFound,*'

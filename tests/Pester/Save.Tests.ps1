@@ -151,6 +151,20 @@ Describe 'How a model is saved' {
         { Merge-LoraModel -Bse $base } | Should -Throw '*Bse*' -ErrorId 'NamedParameterNotFound,*'
     }
 
+    It 'with a line for each shard, and its own time' {
+        $out = Join-Path $TestDrive 'told'
+        $said = Merge-LoraModel $base $adapter | Save-MergedModel $out -MaxShardSize 5KB -Verbose 4>&1
+        $shards = @($said | Where-Object { $_ -isnot [Management.Automation.VerboseRecord] })
+        $lines = @($said | Where-Object { $_ -is [Management.Automation.VerboseRecord] -and "$_" -like 'model-*' })
+        $lines | Should -HaveCount $shards.Count
+        foreach ($shard in $shards) {
+            $shard.Time | Should -BeOfType ([timespan])
+            $counts = "$($shard.Name): $($shard.Tensors.Count) tensor*, $($shard.Changed) changed"
+            @($lines -like "$counts, * in * s, */s; written*.") | Should -HaveCount 1
+        }
+        @($said -like "Saved '$out': * files, weights of * in * s, */s.") | Should -HaveCount 1
+    }
+
     It 'knows Unsloth''s names for the parameters' {
         $out = Join-Path $TestDrive 'names'
         (Merge-LoraModel $base $adapter | Save-MergedModel -SaveDirectory $out -SaveMethod merged_16bit).Path | Should -Exist

@@ -37,6 +37,8 @@ internal sealed record ExportRequest(string Method, CompressedScheme Scheme) : O
 /// </summary>
 internal sealed class ExportSelection : OutputSelection
 {
+    private static readonly int[] GroupSizes = [128, 64, 32, 16];
+
     private readonly ExportRequest _request;
     private readonly ModelConfig _config;
 
@@ -52,6 +54,14 @@ internal sealed class ExportSelection : OutputSelection
     public override string Quantized => _request.Scheme.Name;
 
     public override LinearLayers Layers { get; }
+
+    // The largest that cuts some of the matrices which the scheme's own does not.
+    public override string Advice =>
+        _request.Scheme.Format == CompressedScheme.W4A16.Format
+            && Layers.All.Where(l => l.Kept is not null && l.Kept == WhyNotCut(l)).Select(ColumnsOf).ToList() is var columns
+            && Array.Find(GroupSizes, g => columns.Exists(c => c % g == 0)) is > 0 and var size
+            ? $"Use -GroupSize {size}, or the method merged_16bit."
+            : base.Advice;
 
     public override TensorSink? For(LogicalTensor tensor, TensorType type)
     {
@@ -86,9 +96,10 @@ internal sealed class ExportSelection : OutputSelection
 
     private string? WhyNotCut(Layer layer)
     {
-        var columns = layer.Fused?.Columns ?? layer.Tensor.Shape[^1];
         return layer.Fused is null && !layer.Tensor.Name.EndsWith(".weight", StringComparison.Ordinal) ? "that are no weight of a module"
-            : _request.Scheme.Group is { } group && columns % group != 0 ? $"whose columns are no whole groups of {group}"
+            : _request.Scheme.Group is { } group && ColumnsOf(layer) % group != 0 ? $"whose columns are no whole groups of {group}"
             : null;
     }
+
+    private static long ColumnsOf(Layer layer) => layer.Fused?.Columns ?? layer.Tensor.Shape[^1];
 }

@@ -30,6 +30,9 @@ internal abstract class OutputSelection
     /// <summary>Which matrices it quantizes; null if it quantizes nothing that the base has not.</summary>
     public virtual LinearLayers? Layers => null;
 
+    /// <summary>What to try if it quantizes nothing.</summary>
+    public virtual string Advice => "Use merged to keep the base's own format, or merged_16bit.";
+
     /// <summary>How a tensor is stored; null for plain numbers of the given dtype.</summary>
     public abstract TensorSink? For(LogicalTensor tensor, TensorType type);
 

@@ -107,7 +107,7 @@ internal sealed class WritePlan
                 $"None of the {merge.Tensors.Length} tensors would be {format}: the base '{merge.Base.Path}' has " +
                     (selection.Layers!.All.Count == 0 ? "no linear layers." : string.Join("; ", selection.Layers.Reasons) + "."),
                 "Method",
-                "Use merged to keep the base's own format, or merged_16bit.");
+                selection.Advice);
         }
 
         var measured = (int)(written.Where(t => t.Sink.RoundsTrip).Sum(t => t.Tensor.View.Count) / MeasuredElements) + 1;

@@ -12,6 +12,9 @@ internal sealed record SavedShard(string Path, long Bytes, ImmutableArray<Tensor
     /// <summary>The bytes that it shares with a file of the base.</summary>
     public long Cloned { get; init; }
 
+    /// <summary>Why it shares none; null if it does, or an earlier save has written it.</summary>
+    public string? Obstacle { get; init; }
+
     /// <summary>From its first piece to its last; null if an earlier save wrote it.</summary>
     public TimeSpan? Time { get; init; }
 }
@@ -55,7 +58,7 @@ internal static class ModelSaver
             [
                 .. shards.Select(s => new SavedShard(Path.Combine(destination.Path, s.Name), s.Bytes, Results(s, survival))
                 {
-                    Cloned = s.Cloned, Time = s.Time,
+                    Cloned = s.Cloned, Obstacle = s.Obstacle, Time = s.Time,
                 }),
             ];
         }

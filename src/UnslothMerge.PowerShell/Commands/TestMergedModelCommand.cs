@@ -140,6 +140,12 @@ public sealed class TestMergedModelCommand : DeltaCommand
             var tested = TryEngine(
                 () =>
                 {
+                    if (!Directory.Exists(model))
+                    {
+                        throw new MergeException(
+                            MergeError.PathNotFound, $"The model directory '{model}' does not exist.", model, "Check the path.");
+                    }
+
                     var (plan, tensors) = merge ?? FromRecord(model);
                     Download(plan);
                     return Test(plan, tensors, model);

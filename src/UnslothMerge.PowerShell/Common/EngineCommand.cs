@@ -84,7 +84,7 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
         {
             throw new MergeException(
                 MergeError.WriteFailed, $"'{file}' could not be written: {e.Message}", file,
-                "Check that its folder is there, and that the disk has room.", e);
+                "Check that its disk has room and can be reached.", e);
         }
     });
 
@@ -95,6 +95,12 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
         {
             Engine(() => throw new MergeException(
                 MergeError.InvalidDestination, $"'{file}' is a directory.", file, "Give the name of a file."));
+        }
+
+        if (!Directory.Exists(Path.GetDirectoryName(file)))
+        {
+            Engine(() => throw new MergeException(
+                MergeError.PathNotFound, $"The folder of '{file}' is not there.", file, "Make it first, or give another place."));
         }
 
         if (File.Exists(file) && !force)

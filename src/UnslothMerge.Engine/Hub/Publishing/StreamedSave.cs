@@ -39,7 +39,7 @@ internal static class StreamedSave
         var result = stream.Complete(plan, others, "Upload merged model", progress, cancellation);
         return (result, [.. results.Select(r => new SavedShard(
             $"{result.Url.Replace("/commit/", "/resolve/", StringComparison.Ordinal)}/{r.Name}", r.Bytes,
-            [.. r.Tensors.OrderBy(t => t.Tensor.Ordinal)]) { Cloned = r.Cloned, Time = r.Time })]);
+            [.. r.Tensors.OrderBy(t => t.Tensor.Ordinal)]) { Cloned = r.Cloned, Obstacle = r.Obstacle, Time = r.Time })]);
     }
 
     /// <summary>Writes one shard of a plan into the scratch: for the others, it counts as if they were finished.</summary>
