@@ -72,7 +72,7 @@ Describe 'Methods for vLLM' {
 
     It 'says which group size a small model can have' {
         $no = Join-Path $TestDrive 'no'
-        foreach ($says in @{ llama64 = '*Use -GroupSize 32,*'; 'llama-bf16' = '*merged_16bit*' }.GetEnumerator()) {
+        foreach ($says in @{ llama64 = '*Use -GroupSize 16,*'; 'llama-bf16' = '*merged_16bit*' }.GetEnumerator()) {
             $small = Join-Path $PSScriptRoot ../Fixtures/bases $says.Key
             $failure = { Merge-LoraModel $small | Save-MergedModel $no -Method w4a16 } | Should -Throw -ErrorId 'InvalidOption,*' -PassThru
             "$failure" | Should -BeLike $says.Value
