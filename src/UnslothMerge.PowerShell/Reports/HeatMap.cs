@@ -4,6 +4,8 @@ namespace UnslothMerge.PowerShell.Reports;
 /// sees no colours.</summary>
 internal static class HeatMap
 {
+    private const double LeastSpan = 4;
+
     /// <summary>One table for each part of the model; empty if no tensor has the ratio.</summary>
     public static string Of(IReadOnlyList<ReportTensor> tensors, Func<ReportTensor, double?> ratio)
     {
@@ -14,7 +16,9 @@ internal static class HeatMap
         }
 
         var positive = shown.Select(t => ratio(t)!.Value).Where(v => v > 0).DefaultIfEmpty(1).ToList();
-        var scale = new Scale(positive.Min(), positive.Max());
+
+        // Ratios that are nearly the same shall look so.
+        var scale = new Scale(Math.Min(positive.Min(), positive.Max() / LeastSpan), positive.Max());
         var parts = shown.Where(t => t.Layer is not null).GroupBy(t => t.Component).ToList();
         var maps = parts.Select(p => Map(parts.Count > 1 ? p.Key : "layer", [.. p], ratio, scale));
         var outside = shown.Where(t => t.Layer is null).OrderByDescending(ratio).Take(100)

@@ -12,12 +12,14 @@ internal static class Html
     public static string Section(string title, string content) =>
         content.Length == 0 ? "" : $"<section><h2>{Text(title)}</h2>\n{content}</section>\n";
 
-    /// <summary>A table. Columns whose title begins with # are numbers.</summary>
+    /// <summary>A table, without the columns that say nothing. Those whose title begins with # are numbers.</summary>
     public static string Table(IReadOnlyList<string> titles, IEnumerable<IReadOnlyList<string?>> rows)
     {
-        var body = string.Concat(rows.Select(r => $"<tr>{string.Concat(r.Select((c, i) => Cell("td", titles[i], Text(c))))}</tr>\n"));
+        var all = rows.ToList();
+        var shown = Enumerable.Range(0, titles.Count).Where(i => all.Exists(r => !string.IsNullOrEmpty(r[i]))).ToList();
+        var body = string.Concat(all.Select(r => $"<tr>{string.Concat(shown.Select(i => Cell("td", titles[i], Text(r[i]))))}</tr>\n"));
         return body.Length == 0 ? ""
-            : $"<table><thead><tr>{string.Concat(titles.Select(t => Cell("th", t, Text(t.TrimStart('#')))))}</tr></thead>"
+            : $"<table><thead><tr>{string.Concat(shown.Select(i => Cell("th", titles[i], Text(titles[i].TrimStart('#')))))}</tr></thead>"
                 + $"<tbody>\n{body}</tbody></table>\n";
 
         static string Cell(string tag, string title, string content) =>
@@ -30,5 +32,15 @@ internal static class Html
 
     /// <summary>A ratio, as a reader compares it: <c>0.012 %</c>.</summary>
     public static string Percent(double? ratio) => ratio is { } value
-        ? $"{(value * 100).ToString(value is 0 or >= 0.00001 ? "0.###" : "0.0e0", CultureInfo.InvariantCulture)} %" : "";
+        ? $"{(value * 100).ToString(value is 0 ? "0" : Digits(value * 100), CultureInfo.InvariantCulture)} %" : "";
+
+    // Three of them, below one part in a thousand of a percent as a power.
+    private static string Digits(double percent) => percent switch
+    {
+        >= 99.95 => "0",
+        >= 9.995 => "0.0",
+        >= 0.9995 => "0.00",
+        >= 0.001 => "0.000",
+        _ => "0.0e0",
+    };
 }
