@@ -34,7 +34,7 @@ internal static class HeatMap
         var columns = tensors.Select(t => t.Column).Distinct().ToList();
         var cells = tensors.ToLookup(t => (t.Layer, t.Column));
         var text = new StringBuilder($"<div class=wide><table class=map><thead><tr><th>{Html.Text(title)}</th>");
-        text.AppendJoin("", columns.Select(c => $"<th>{Html.Text(c)}</th>")).Append("</tr></thead><tbody>\n");
+        text.AppendJoin("", columns.Select(c => $"<th>{Broken(c)}</th>")).Append("</tr></thead><tbody>\n");
         foreach (var layer in tensors.Select(t => t.Layer).Distinct().Order())
         {
             text.Append(CultureInfo.InvariantCulture, $"<tr><th>{layer}</th>");
@@ -57,6 +57,9 @@ internal static class HeatMap
         return $"<td style=\"--v:{scale.Of(value).ToString("0.##", CultureInfo.InvariantCulture)}\" title=\"{Html.Text(largest.Name)}: "
             + $"{value.ToString("G6", CultureInfo.InvariantCulture)}{more}\">{Html.Percent(value)[..^2]}</td>";
     }
+
+    // Names may break where they are put together.
+    private static string Broken(string name) => Regex.Replace(Html.Text(name), "[._](?=.)", "$0<wbr>");
 
     private readonly record struct Scale(double Min, double Max)
     {

@@ -126,13 +126,13 @@ internal static class ReportPage
         h1{font-size:1.6rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}
         table{border-collapse:collapse;margin:.5rem 0;font-size:.85rem}
         th,td{padding:.15rem .5rem;border-bottom:1px solid var(--line);text-align:left;overflow-wrap:anywhere;vertical-align:top}
-        .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+        th{overflow-wrap:normal}.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
         .wide{overflow-x:auto}.map th{font-weight:normal}.map thead th{max-width:7rem;vertical-align:bottom}
         .map td{text-align:right;font-variant-numeric:tabular-nums;border:1px solid var(--paper);min-width:3rem}
         .map td[style]{background:color-mix(in oklab,var(--hot) calc(var(--v)*85%),var(--cold))}
         .scale span{display:inline-block;width:12rem;height:.8rem;background:linear-gradient(90deg,var(--cold),var(--hot))}
         summary{cursor:pointer}footer{margin-top:3rem;font-size:.8rem;border-top:1px solid var(--line)}
-        @media print{:root{--ink:#000;--paper:#fff;--line:#bbb;--cold:#fff;--hot:#fb923c}body{max-width:none;margin:0;font-size:10px}
+        @media print{:root{--ink:#000;--paper:#fff;--line:#bbb;--cold:#fff;--hot:#fb923c;font-size:11px}body{max-width:none;margin:0;font-size:11px}
         .map td[style]{print-color-adjust:exact;-webkit-print-color-adjust:exact}tr{break-inside:avoid}.wide{overflow:visible}}
         """;
 }
