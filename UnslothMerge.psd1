@@ -13,7 +13,7 @@
         'Merge-LoraModel', 'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
     )
     FormatsToProcess     = @('UnslothMerge.format.ps1xml')
-    TypesToProcess       = @('UnslothMerge.types.ps1xml')
+    NestedModules        = @('UnslothMerge.OneVersion.psm1', 'UnslothMerge.Types.psd1')
     FunctionsToExport    = @()
     AliasesToExport      = @()
     VariablesToExport    = @()

@@ -103,7 +103,8 @@ function Invoke-PackageTask {
         $null = dotnet build "$PSScriptRoot/src/UnslothMerge.PowerShell" -c Release --nologo '-p:CompileAhead=false'
     }
 
-    $files = @('bin', 'en-US', 'UnslothMerge.psd1', 'LICENSE', 'README.md') + $manifest.FormatsToProcess + $manifest.TypesToProcess
+    $files = @('bin', 'en-US', 'UnslothMerge.psd1', 'LICENSE', 'README.md') + $manifest.FormatsToProcess +
+        $manifest.NestedModules + 'UnslothMerge.types.ps1xml'
     $files | ForEach-Object { Copy-Item "$PSScriptRoot/$_" $module -Recurse }
 
     if (-not $NoBuild) {
