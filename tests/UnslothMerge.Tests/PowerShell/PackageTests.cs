@@ -21,7 +21,8 @@ public sealed class PackageTests : FileTests
             Assert.Superset(
                 new HashSet<string>
                 {
-                    "UnslothMerge.nuspec", "UnslothMerge.psd1", "UnslothMerge.format.ps1xml", "UnslothMerge.types.ps1xml", "signature",
+                    "UnslothMerge.nuspec", "UnslothMerge.psd1", "UnslothMerge.format.ps1xml", "UnslothMerge.types.ps1xml",
+                    "UnslothMerge.OneVersion.psm1", "UnslothMerge.Types.psd1", "signature",
                     "bin/UnslothMerge.PowerShell.dll", "bin/engine/UnslothMerge.Engine.dll",
                 },
                 names.ToHashSet());
