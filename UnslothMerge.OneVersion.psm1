@@ -4,5 +4,6 @@ if ($loaded -and $loaded.Assembly.Location -ne [IO.Path]::Join($PSScriptRoot, 'b
     $place = Split-Path (Split-Path $loaded.Assembly.Location)
     $message = "UnslothMerge $($loaded.Assembly.GetName().Version.ToString(3)) of '$place' was loaded in this session, and so the one of " +
         "'$PSScriptRoot' cannot be. Start a new session for it."
-    throw [Management.Automation.ErrorRecord]::new([InvalidOperationException]::new($message), 'OtherVersionLoaded', 'ResourceExists', $place)
+    throw [Management.Automation.ErrorRecord]::new(
+        [InvalidOperationException]::new($message), 'OtherVersionLoaded', 'ResourceExists', $place)
 }
