@@ -13,6 +13,14 @@ public sealed class SavedModelShard
         WholeTime = whole;
     }
 
+    internal SavedModelShard(Saving.ShardRecord shard, string directory, TimeSpan time)
+    {
+        Path = System.IO.Path.Combine(directory, shard.Name);
+        Bytes = shard.Bytes;
+        Tensors = [.. shard.Tensors.Select(t => new SavedTensor(t, Name))];
+        Time = time;
+    }
+
     /// <summary>The file's name.</summary>
     public string Name => System.IO.Path.GetFileName(Path);
 
@@ -49,15 +57,17 @@ public sealed class SavedModelShard
 public sealed class SavedTensor
 {
     internal SavedTensor(Execution.TensorResult result, string shard)
+        : this(Saving.TensorRecord.Of(result), shard) => Survival = result.Survival;
+
+    internal SavedTensor(Saving.TensorRecord tensor, string shard)
     {
-        Name = result.Tensor.Name;
-        Action = (result.Written.Verbatim is null ? result.Tensor.Action : Planning.TensorAction.Copy).ToString();
-        Shape = new TensorShape(result.Tensor.Shape);
-        DType = result.Type.ToString();
-        Bytes = result.Bytes;
-        RelativeChange = result.RelativeChange;
-        RelativeError = result.RelativeError;
-        Survival = result.Survival;
+        Name = tensor.Name;
+        Action = tensor.Action;
+        Shape = new TensorShape(tensor.Shape);
+        DType = tensor.Type;
+        Bytes = tensor.Bytes;
+        RelativeChange = tensor.RelativeChange;
+        RelativeError = tensor.RelativeError;
         Shard = shard;
     }
 
