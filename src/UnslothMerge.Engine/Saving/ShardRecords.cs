@@ -8,8 +8,6 @@ internal sealed class ShardRecords(string staging)
 {
     public const string FolderName = "shards";
 
-    private readonly string _model = Path.Combine(staging, ModelSwap.ModelName);
-
     /// <summary>Where they lie.</summary>
     public string Folder { get; } = Path.Combine(staging, FolderName);
 
@@ -29,27 +27,26 @@ internal sealed class ShardRecords(string staging)
         }
     }
 
-    /// <summary>Those of some shards that are as their records say; the others are null. Reads each of the shards once.</summary>
+    /// <summary>Those of some shards that are as their records say, in the staging directory or in a folder; the others are null. Reads each
+    /// of the shards once.</summary>
     public ShardRecord?[] Verify(IReadOnlyList<string> shards, string fingerprint, int workers, Action<long>? read, Action report,
-        CancellationToken cancellation)
+        CancellationToken cancellation, string? folder = null)
     {
         var found = new ShardRecord?[shards.Count];
         var next = -1;
+        folder ??= Path.Combine(staging, ModelSwap.ModelName);
         Workers.Run("verify", Math.Min(workers, shards.Count), (_, stop) =>
         {
             for (int i; (i = Interlocked.Increment(ref next)) < shards.Count;)
             {
-                found[i] = Verify(shards[i], fingerprint, stop);
+                found[i] = Verify(Path.Combine(folder, shards[i]), Read(shards[i], fingerprint), stop);
                 read?.Invoke(found[i]?.Bytes ?? 0);
             }
         }, report, cancellation);
         return found;
     }
 
-    private ShardRecord? Verify(string shard, string fingerprint, CancellationToken cancellation)
-    {
-        var path = Path.Combine(_model, shard);
-        return Read(shard, fingerprint) is { } record && FileStatus.Of(path) is { Kind: FileKind.Regular } status
-            && status.Length == record.Bytes && Checksum.Of(path, cancellation) == record.Checksum ? record : null;
-    }
+    private static ShardRecord? Verify(string path, ShardRecord? record, CancellationToken cancellation) =>
+        record is not null && FileStatus.Of(path) is { Kind: FileKind.Regular } status && status.Length == record.Bytes
+            && Checksum.Of(path, cancellation) == record.Checksum ? record : null;
 }

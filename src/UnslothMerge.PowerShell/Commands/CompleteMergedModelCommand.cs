@@ -1,6 +1,5 @@
 using UnslothMerge.Files;
 using UnslothMerge.Hub.Publishing;
-using UnslothMerge.Saving;
 using UnslothMerge.Saving.Parts;
 
 namespace UnslothMerge.PowerShell.Commands;
@@ -35,22 +34,22 @@ public sealed class CompleteMergedModelCommand : EngineCommand
 
     protected override void EndProcessing()
     {
-        var target = Engine(() => Saving.Destination.Check(Unresolved(Destination, nameof(Destination)), [], Force));
-        var model = Engine(() => ModelCompletion.Find(target));
-        if (!ShouldProcess(target.Given,
+        var path = Unresolved(Destination, nameof(Destination));
+        var model = Engine(() => ModelCompletion.Find(path, Force));
+        if (!ShouldProcess(path,
             $"Complete {model.Plan.Method}: {Amount.Text(model.Plan.Shards.Length, "shard")} of {Amount.Text(model.Plan.Parts, "part")}"))
         {
             return;
         }
 
-        var progress = new UploadProgressRecord(WriteProgress, $"Completing {target.Given}", () => { }, TimeProvider.System);
+        var progress = new UploadProgressRecord(WriteProgress, $"Completing {path}", () => { }, TimeProvider.System);
         var clock = Stopwatch.StartNew();
         try
         {
             using var signals = new EndingSignals();
             using var stop = CancellationTokenSource.CreateLinkedTokenSource(Stop, signals.Ending);
             var shards = Engine(() => model.Complete(SystemDisk.Instance, !NoSync, ThrottleLimit, Report, stop.Token));
-            WriteObject(shards.Select(s => new SavedModelShard(s, target.Path, clock.Elapsed)), enumerateCollection: true);
+            WriteObject(shards.Select(s => new SavedModelShard(s, model.Path, clock.Elapsed)), enumerateCollection: true);
         }
         finally
         {

@@ -17,7 +17,7 @@ internal sealed class PartStaging : IDisposable
     private readonly IDisk _disk;
     private readonly bool _sync;
     private readonly Destination _destination;
-    private readonly StagingLock _lock;
+    private readonly StagingLock? _lock;
     private string _hash = "";
 
     private PartStaging(Destination destination, IDisk disk, bool sync, string parent)
@@ -33,9 +33,13 @@ internal sealed class PartStaging : IDisposable
         var all = Path.Combine(Home, WorkName);
         disk.CreateTree(all);
         DeleteDead(all);
-        Work = Path.Combine(all, $"{Environment.MachineName}-{Guid.NewGuid():N}");
-        disk.CreateTree(Work);
-        _lock = StagingLock.TryTake(Work)!;
+        do
+        {
+            // Another worker may look in this moment whether it is dead.
+            Work = Path.Combine(all, $"{Environment.MachineName}-{Guid.NewGuid():N}");
+            disk.CreateTree(Work);
+        }
+        while ((_lock = TryLock(Work)) is null);
     }
 
     /// <summary>The hidden directory.</summary>
@@ -117,7 +121,7 @@ internal sealed class PartStaging : IDisposable
             throw obstacle;
         }
 
-        if (!Directory.Exists(Plan))
+        if (!HasPlan)
         {
             WritePlan(fingerprint, writePlan);
             if (Obstacle(fingerprint) is { } other)
@@ -148,7 +152,7 @@ internal sealed class PartStaging : IDisposable
             _disk.Move(own, Plan);
             Flush(Home);
         }
-        catch (IOException) when (Directory.Exists(Plan))
+        catch (IOException) when (HasPlan)
         {
             // Another worker was first.
         }
@@ -163,9 +167,11 @@ internal sealed class PartStaging : IDisposable
                 _destination.Given, "Run Complete-MergedModel again if it was interrupted.");
         }
 
-        if (!Directory.Exists(Plan))
+        // In this order: another worker may be writing the plan, and then its first shard.
+        var isOfOneMachine = IsOfOneMachine;
+        if (!HasPlan)
         {
-            return IsOfOneMachine ? new MergeException(
+            return isOfOneMachine ? new MergeException(
                 MergeError.InvalidDestination, $"'{Home}' belongs to a save without -Part that is under way, or was interrupted.",
                 _destination.Given, "Finish it with the same command; -Restart removes what an interrupted one left.") : null;
         }
@@ -188,6 +194,9 @@ internal sealed class PartStaging : IDisposable
         };
     }
 
+    // Listing asks the server of a share, where looking for a name may get an answer from before.
+    private bool HasPlan => Directory.EnumerateDirectories(Home, StagingDirectory.PlanName).Any();
+
     private bool IsOfOneMachine => File.Exists(Path.Combine(Home, ShardJournal.FingerprintName))
         || File.Exists(Path.Combine(Home, StagingLock.Name))
         || (Directory.Exists(Model) && Directory.EnumerateFileSystemEntries(Model).Any());
@@ -198,7 +207,7 @@ internal sealed class PartStaging : IDisposable
         using var alone = Patiently(() => StagingLock.TryTake(Home)) ?? throw new MergeException(
             MergeError.InvalidDestination, $"Another save to '{_destination.Given}' is under way.", _destination.Given,
             "Wait until it has ended, or choose another -Destination.");
-        if (Directory.Exists(Plan) && Obstacle(fingerprint) is null)
+        if (HasPlan && Obstacle(fingerprint) is null)
         {
             return;
         }
@@ -227,6 +236,18 @@ internal sealed class PartStaging : IDisposable
         return taken;
     }
 
+    private static StagingLock? TryLock(string folder)
+    {
+        try
+        {
+            return StagingLock.TryTake(folder);
+        }
+        catch (DirectoryNotFoundException)
+        {
+            return null;
+        }
+    }
+
     // Locks tell of processes of this machine, on any file system.
     private void DeleteDead(string all)
     {
@@ -234,7 +255,7 @@ internal sealed class PartStaging : IDisposable
         {
             Quietly(() =>
             {
-                if (StagingLock.TryTake(folder) is { } dead)
+                if (File.Exists(Path.Combine(folder, StagingLock.Name)) && TryLock(folder) is { } dead)
                 {
                     dead.Dispose();
                     _disk.DeleteTree(folder);

@@ -49,14 +49,9 @@ internal sealed record PartsPlan(string Method, int Parts, string? Variant, long
         }))),
     });
 
-    /// <summary>Writes the index of a model of several shards, which have so many bytes together.</summary>
-    public void WriteIndex(long shardBytes, string directory, IDisk disk)
-    {
-        if (Shards.Length > 1)
-        {
-            var map = Shards.SelectMany(s => s.Tensors.Select(t => KeyValuePair.Create(t, s.Name)));
-            disk.WriteText(Path.Combine(directory, ShardIndex.NameFor(Variant)),
-                ShardIndex.Write(map, shardBytes - Shards.Sum(s => s.HeaderBytes), Parameters));
-        }
-    }
+    /// <summary>The index, by its name, of a model of several shards that have so many bytes together; null if there is one.</summary>
+    public (string Name, string Text)? Index(long shardBytes) => Shards.Length == 1 ? null
+        : (ShardIndex.NameFor(Variant), ShardIndex.Write(
+            Shards.SelectMany(s => s.Tensors.Select(t => KeyValuePair.Create(t, s.Name))), shardBytes - Shards.Sum(s => s.HeaderBytes),
+            Parameters));
 }
