@@ -16,8 +16,9 @@ internal sealed record TensorRecord(
 /// <summary>What is noted of a shard that is finished: its length, its checksum, the fingerprint of its save, and its tensors.</summary>
 internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, ulong Checksum, ImmutableArray<TensorRecord> Tensors)
 {
-    public static ShardRecord Of(FinishedShard shard, string fingerprint) =>
-        new(shard.Name, fingerprint, shard.Bytes, shard.Checksum!.Value, [.. shard.Tensors.Select(TensorRecord.Of)]);
+    public static ShardRecord Of(FinishedShard shard, string fingerprint) => new(
+        shard.Name, fingerprint, shard.Bytes, shard.Checksum!.Value,
+        [.. shard.Tensors.OrderBy(t => t.Tensor.Ordinal).Select(TensorRecord.Of)]);
 
     public string ToJson() => JsonFile.Text(new JsonObject
     {

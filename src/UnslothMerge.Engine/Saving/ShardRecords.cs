@@ -27,8 +27,8 @@ internal sealed class ShardRecords(string staging)
         }
     }
 
-    /// <summary>Those of some shards that are as their records say, in the staging directory or in a folder; the others are null. Reads each
-    /// of the shards once.</summary>
+    /// <summary>Those of some shards that are as their records say, in the staging directory or in a folder; the others are null. Reads
+    /// each of the shards once.</summary>
     public ShardRecord?[] Verify(IReadOnlyList<string> shards, string fingerprint, int workers, Action<long>? read, Action report,
         CancellationToken cancellation, string? folder = null)
     {

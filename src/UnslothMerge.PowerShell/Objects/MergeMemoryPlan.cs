@@ -6,7 +6,8 @@ namespace UnslothMerge.PowerShell;
 public sealed class MergeMemoryPlan
 {
     internal MergeMemoryPlan(
-        MergePlan merge, ExecutionPlan memory, long copiedBytes, long diskBytes, long? freeDisk, long? freeTemporary, TimeSpan? time, string? obstacle)
+        MergePlan merge, ExecutionPlan memory, long copiedBytes, long diskBytes, long? freeDisk, long? freeTemporary, TimeSpan? time,
+        string? obstacle)
     {
         Merge = merge;
 

@@ -93,17 +93,21 @@ internal sealed class ModelCompletion
     // Null unless exactly this model is at the destination. Moves that are half done are undone first.
     private List<ShardRecord>? FindComplete(int workers, Action<long, long>? progress, CancellationToken cancellation)
     {
-        if (File.Exists(System.IO.Path.Combine(_home, ModelSwap.NoteName)) || !Files.All(f => System.IO.Path.Combine(Path, f.Key) is var file && File.Exists(file)
-            && RegularFile.ReadAllBytes(file).AsSpan().SequenceEqual(RegularFile.ReadAllBytes(f.Value))))
+        if (File.Exists(System.IO.Path.Combine(_home, ModelSwap.NoteName))
+            || !Files.All(f => HasBytes(f.Key, RegularFile.ReadAllBytes(f.Value))))
         {
             return null;
         }
 
         var found = Verify(Path, workers, progress, cancellation);
         var shards = found.OfType<ShardRecord>().ToList();
-        return shards.Count == found.Length && (Plan.Index(shards.Sum(s => s.Bytes)) is not var (name, index)
-            || (System.IO.Path.Combine(Path, name) is var file && File.Exists(file) && RegularFile.ReadText(file) == index)) ? shards : null;
+        var index = Plan.Index(shards.Sum(s => s.Bytes));
+        return shards.Count == found.Length && (index is not var (name, text) || HasBytes(name, Encoding.UTF8.GetBytes(text)))
+            ? shards : null;
     }
+
+    private bool HasBytes(string name, byte[] bytes) => System.IO.Path.Combine(Path, name) is var file && File.Exists(file)
+        && RegularFile.ReadAllBytes(file).AsSpan().SequenceEqual(bytes);
 
     private ShardRecord?[] Verify(string? folder, int workers, Action<long, long>? progress, CancellationToken cancellation)
     {
@@ -124,7 +128,7 @@ internal sealed class ModelCompletion
         var parts = missing.Select(s => $"{s.Part}/{Plan.Parts}").Distinct().ToList();
         throw new MergeException(
             MergeError.PartsMissing,
-            $"{missing.Count} of {Amount.Text(Plan.Shards.Length, "shard")} {(missing.Count == 1 ? "is" : "are")} not there, or not as their "
+            $"{missing.Count} of {Amount.Text(Plan.Shards.Length, "shard")} {(missing.Count == 1 ? "is" : "are")} not there, or not as the "
             + $"records say: {string.Join(", ", missing.Take(3).Select(s => $"{s.Name} (part {s.Part}/{Plan.Parts})"))}"
             + $"{(missing.Count > 3 ? ", …" : "")}.",
             _given,

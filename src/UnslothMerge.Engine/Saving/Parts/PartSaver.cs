@@ -53,7 +53,7 @@ internal static class PartSaver
             if (!finished.IsEmpty)
             {
                 options.Note(new MergeWarning(MergeWarningId.InterruptedSave,
-                    $"Part {part}: {finished.Count} of {Amount.Text(owned.Length, "shard")} {(finished.Count == 1 ? "is" : "are")} there already."));
+                    $"{Finished()} there already."));
             }
         }
 
@@ -93,7 +93,12 @@ internal static class PartSaver
         }
 
         MergeException Interrupted(MergeException error) => new(error.Error, error.Message, error.Target,
-            $"{error.Advice} {finished.Count} of {Amount.Text(owned.Length, "shard")} of part {part} {(finished.Count == 1 ? "is" : "are")} "
-            + "finished and kept: the same command goes on from there.", error.InnerException) { Details = error.Details };
+            $"{error.Advice} {Finished()} finished and kept: the same command goes on from there.", error.InnerException)
+        {
+            Details = error.Details,
+        };
+
+        string Finished() =>
+            $"{finished.Count} of {Amount.Text(owned.Length, "shard")} of part {part} {(finished.Count == 1 ? "is" : "are")}";
     }
 }

@@ -139,7 +139,8 @@ public sealed class PartSaverTests : FileTests
         Save(plan, 1, 4);
         if (change == "strength")
         {
-            plan = TinyModel.WritePlan(plan.Merge, TensorType.F32, shard: 1100, tensors: plan.Merge.Tensors.Select(t => t.WithStrength(0.5)));
+            var half = plan.Merge.Tensors.Select(t => t.WithStrength(0.5));
+            plan = TinyModel.WritePlan(plan.Merge, TensorType.F32, shard: 1100, tensors: half);
         }
         else if (change == "shards")
         {
