@@ -39,8 +39,8 @@ function Wait-Until([string] $What, [scriptblock] $Test) {
     Write-Host "$What"
 }
 
-# The id of each task of the array that is at work, and the process of PowerShell in it.
-function Get-Worker { Get-Process | Where-Object { $_.CommandLine -like "*$work*part.ps1*" -and $_.CommandLine -notlike '*bash*' } }
+# The PowerShells that are at work on parts.
+function Get-Worker { Get-Process dotnet, pwsh -ErrorAction Ignore | Where-Object CommandLine -Like "*part.ps1*$work*" }
 
 function Get-Finished { @(Get-ChildItem "$work/models/.out.unslothmerge/shards" -Filter *.json -ErrorAction Ignore).Count }
 
@@ -108,7 +108,6 @@ try {
         }
     }
 
-    Wait-Until 'two are queued again' { @(squeue -h -a -r -o %r | Where-Object { $_ -eq 'BeginTime' }).Count -ge 1 -or (Get-Finished) -ge 3 }
     scontrol update NodeName=localhost State=DRAIN Reason=test
     Wait-Until 'the node is drained' { (sinfo -h -o %T) -eq 'drained' }
     $pending = @(squeue -h -r -t PENDING -o %i).Count
@@ -121,7 +120,8 @@ try {
         "$import; `$null = Merge-LoraModel '$base' '$adapter' | Save-MergedModel '$work/whole/out' -MaxShardSize 2500"
     diff -r "$work/whole/out" "$work/models/out"
     if (Get-ChildItem "$work/models" -Force -Filter '.*') { throw 'Something is left beside the model.' }
-    "Slurm on one node: $(@(Get-ChildItem "$work/models/out/*.safetensors").Count) shards of 8 parts, two of them killed, are the bytes of one."
+    $shards = @(Get-ChildItem "$work/models/out/*.safetensors").Count
+    "Slurm on one node: 8 parts, $killed of them killed, made the $shards shards of one machine."
 }
 catch {
     Get-ChildItem "$work/*.log", "$work/*.err" | ForEach-Object { "--- $_"; Get-Content $_ -Tail 15 } | Write-Host

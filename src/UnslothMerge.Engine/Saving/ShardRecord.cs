@@ -16,15 +16,22 @@ internal sealed record TensorRecord(
 /// <summary>What is noted of a shard that is finished: its length, its checksum, the fingerprint of its save, and its tensors.</summary>
 internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, ulong Checksum, ImmutableArray<TensorRecord> Tensors)
 {
+    /// <summary>The bytes that it shares with a file of the base.</summary>
+    public long Cloned { get; init; }
+
     public static ShardRecord Of(FinishedShard shard, string fingerprint) => new(
         shard.Name, fingerprint, shard.Bytes, shard.Checksum!.Value,
-        [.. shard.Tensors.OrderBy(t => t.Tensor.Ordinal).Select(TensorRecord.Of)]);
+        [.. shard.Tensors.OrderBy(t => t.Tensor.Ordinal).Select(TensorRecord.Of)])
+    {
+        Cloned = shard.Cloned,
+    };
 
     public string ToJson() => JsonFile.Text(new JsonObject
     {
         ["fingerprint"] = Fingerprint,
         ["bytes"] = Bytes,
         ["crc64"] = $"{Checksum:x16}",
+        ["cloned"] = Cloned,
         ["tensors"] = new JsonObject(Tensors.Select(t => KeyValuePair.Create(t.Name, (JsonNode?)new JsonArray(
             Number(t.RelativeChange), Number(t.RelativeError), t.Action, t.Type, t.Bytes,
             new JsonArray([.. t.Shape.Select(d => (JsonNode?)d)]))))),
@@ -38,7 +45,10 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
             var json = JsonNode.Parse(text)!;
             return new ShardRecord(name, (string)json["fingerprint"]!, (long)json["bytes"]!,
                 ulong.Parse((string)json["crc64"]!, NumberStyles.HexNumber, CultureInfo.InvariantCulture),
-                [.. json["tensors"]!.AsObject().Select(t => Tensor(t.Key, t.Value!))]);
+                [.. json["tensors"]!.AsObject().Select(t => Tensor(t.Key, t.Value!))])
+            {
+                Cloned = (long)json["cloned"]!,
+            };
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException or OverflowException
             or ArgumentException or NullReferenceException)
@@ -55,7 +65,10 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
             t, t.Sink.Outputs[0].Type, t.Bytes, tensors[t.Tensor.Name].RelativeChange, [])
         {
             RelativeError = tensors[t.Tensor.Name].RelativeError,
-        })]);
+        })])
+        {
+            Cloned = Cloned,
+        };
     }
 
     private static TensorRecord Tensor(string name, JsonNode json) => new(name, (string)json[2]!, (string)json[3]!,

@@ -17,6 +17,7 @@ public sealed class SavedModelShard
     {
         Path = System.IO.Path.Combine(directory, shard.Name);
         Bytes = shard.Bytes;
+        ClonedBytes = shard.Cloned;
         Tensors = [.. shard.Tensors.Select(t => new SavedTensor(t, Name))];
         Time = time;
     }

@@ -31,7 +31,10 @@ internal static class PartSaver
 
             Write(staging, fingerprint.Hash);
             return owned.Select(s => finished[s.Name]).Select(s =>
-                new SavedShard(staging.PathOf(s.Name), s.Bytes, [.. s.Tensors.OrderBy(t => t.Tensor.Ordinal)])).ToList();
+                new SavedShard(staging.PathOf(s.Name), s.Bytes, [.. s.Tensors.OrderBy(t => t.Tensor.Ordinal)])
+                {
+                    Cloned = s.Cloned, Obstacle = s.Obstacle,
+                }).ToList();
         });
 
         void WritePlan(string folder)
@@ -65,7 +68,6 @@ internal static class PartSaver
                 return;
             }
 
-            destination.RequireRoom(missing.Sum(s => s.Layout.Length));
             var files = PartSplit.FilesOf(plan, missing);
             var hashed = options.Verify ? KnownHashes.Compare(files, options.Note, stop.Token) : Task.CompletedTask;
             using var stream = HubStream.Open(files, stop.Token);
@@ -79,7 +81,8 @@ internal static class PartSaver
 
             // A worker that is killed leaves what it had written, and not the space of all of its part; and shares may have no such call.
             ModelSaver.WriteShards(
-                staging.Work, options, rest, verified is null ? Publish : verified.Add, ofPart, stop.Token, preallocated: false);
+                staging.Work, options, rest, verified is null ? Publish : verified.Add, ofPart, stop.Token, destination.RequireRoom,
+                preallocated: false);
             hashed.GetAwaiter().GetResult();
             stream?.Complete();
             verified?.Complete();
@@ -87,7 +90,10 @@ internal static class PartSaver
             void Publish(FinishedShard shard)
             {
                 InputFiles.RequireUnchanged(files);
-                staging.Publish(ShardRecord.Of(shard, hash));
+
+                // Who verifies it may have no base: the checksum is of all that a clone holds.
+                var origin = shard.Cloned == 0 ? 0 : ShardJournal.OriginChecksum(owned.First(s => s.Name == shard.Name), stop.Token);
+                staging.Publish(ShardRecord.Of(shard with { Checksum = shard.Checksum ^ origin }, hash));
                 finished[shard.Name] = shard;
             }
         }

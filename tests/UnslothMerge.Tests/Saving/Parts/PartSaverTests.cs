@@ -84,6 +84,22 @@ public sealed class PartSaverTests : FileTests
     }
 
     [Fact]
+    public void Clones_of_the_bases_files_are_verified_without_the_base()
+    {
+        _ = PlanOf("plain");
+        TinyModel.SaveOn(SystemDisk.Instance, TinyModel.WritePlan(TinyModel.Plan(Temp["base"]), TensorType.F32, shard: 1100), Temp["many"]);
+        var plan = TinyModel.WritePlan(TinyModel.Plan(Temp["many"], Temp["adapter"]), TensorType.F32, shard: 1100);
+        TinyModel.SaveOn(SystemDisk.Instance, plan, Temp["whole/out"]);
+        Assert.Contains(Save(plan, 1, 2, new DyingDisk(int.MaxValue) { Clones = "" }), s => s.Cloned > 0 && s.Cloned < s.Bytes);
+        Save(plan, 2, 2);
+        Save(plan, 1, 2);
+        Assert.Contains("are there already", Assert.Single(_notes), StringComparison.Ordinal);
+        Directory.Delete(Temp["many"], recursive: true);
+        Complete();
+        Assert.Equal(TinyModel.Fingerprint(Temp["whole/out"]), TinyModel.Fingerprint(Temp["place/out"]));
+    }
+
+    [Fact]
     public void Shards_that_are_there_are_not_written_again()
     {
         var plan = PlanOf("plain");
