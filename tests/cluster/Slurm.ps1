@@ -114,7 +114,12 @@ try {
     Write-Host "$pending jobs wait, $(Get-Finished) shards are finished"
     if ($pending -lt 2) { throw 'Nothing waited while the node was drained.' }
     scontrol update NodeName=localhost State=RESUME
-    Wait-Until 'the model is complete' { -not (squeue -h -j $last) -and (Test-Path "$work/models/out") }
+    Wait-Until 'the model is complete' {
+        # What was queued again would wait for two minutes.
+        squeue -h -a -r -o '%i %r' | Where-Object { $_ -like '*BeginTime*' } | ForEach-Object {
+            scontrol update "JobId=$($_.Split()[0])" StartTime=now
+        }
+        -not (squeue -h -j $last) -and (Test-Path "$work/models/out") }
 
     & $pwsh @(if ($host_ -like '*pwsh.dll*') { "$PSHOME/pwsh.dll" }) -NoProfile -Command `
         "$import; `$null = Merge-LoraModel '$base' '$adapter' | Save-MergedModel '$work/whole/out' -MaxShardSize 2500"
