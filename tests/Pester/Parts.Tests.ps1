@@ -74,6 +74,12 @@ Describe 'A model that is saved in parts' {
         { Save-Part $TestDrive/many 1/8 } | Should -Throw '*at most 7 can be used*'
     }
 
+    It 'is published when it is complete' {
+        { Merge-LoraModel $base $adapter | Save-MergedModel $TestDrive/hub -Part 1/2 -PushToHub org/name -ErrorAction Stop } |
+            Should -Throw '*no model that could be published*'
+        "$($Error[0])" | Should -BeLike '*Publish-MergedModel*'
+    }
+
     It 'is no adapter' {
         { Merge-LoraModel $base $adapter | Save-MergedModel $TestDrive/lora -Method lora -Part 1/2 -ErrorAction Stop } |
             Should -Throw '*-Part would have no effect*'

@@ -23,11 +23,13 @@ public sealed partial class SaveMergedModelCommand
             return;
         }
 
-        _part = Engine(() => Planning.Part.Parse(Part, Environment.GetEnvironmentVariable));
-        if (Destination is null)
+        if (PushToHub is not null)
         {
-            Refuse(nameof(Destination), "Parts need a -Destination, which all workers see.", "Give one, also with -PushToHub.");
+            Refuse(nameof(PushToHub), "A part is no model that could be published.",
+                "Save the parts, run Complete-MergedModel, and then Publish-MergedModel.");
         }
+
+        _part = Engine(() => Planning.Part.Parse(Part, Environment.GetEnvironmentVariable));
 
         if (!IsGiven(nameof(Device)))
         {
