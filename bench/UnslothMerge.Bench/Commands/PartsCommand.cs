@@ -26,7 +26,7 @@ internal static class PartsCommand
             AllowMultipleArgumentsPerToken = true,
         };
         var parent = Options.Directory();
-        var command = new Command("parts", "Saves a model by several workers at once, whose disks are slow, and shows how much faster it is.")
+        var command = new Command("parts", "Saves a model by several workers at once, whose disks are slow, and compares.")
         {
             rate, counts, parent,
         };
