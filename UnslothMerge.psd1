@@ -9,8 +9,8 @@
     CompatiblePSEditions = @('Core')
     PowerShellVersion    = '7.6'
     CmdletsToExport      = @(
-        'Export-MergeRecipe', 'Export-MergeReport', 'Get-HubModel', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor',
-        'Merge-LoraModel', 'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
+        'Complete-MergedModel', 'Export-MergeRecipe', 'Export-MergeReport', 'Get-HubModel', 'Get-LoraAdapter', 'Get-MergeMemoryPlan',
+        'Get-ModelTensor', 'Merge-LoraModel', 'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
     )
     FormatsToProcess     = @('UnslothMerge.format.ps1xml')
     NestedModules        = @('UnslothMerge.OneVersion.psm1', 'UnslothMerge.Types.psd1')

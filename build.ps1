@@ -11,7 +11,7 @@
 [CmdletBinding()]
 param(
     [Parameter(Position = 0)]
-    [ValidateSet('Build', 'Test', 'Demo', 'Bench', 'Gpu', 'Arm64', 'Faults', 'Docs', 'Package')]
+    [ValidateSet('Build', 'Test', 'Demo', 'Bench', 'Gpu', 'Arm64', 'Faults', 'Cluster', 'Docs', 'Package')]
     [string] $Task = 'Build',
 
     # Gpu: makes out/unslothmerge-gpu.tar.gz, which checks the GPU of a Linux machine that has neither SDK nor network.
@@ -80,6 +80,9 @@ function Invoke-Arm64Task {
 
 # Kills saves, fills their disk, and lets their system calls fail, from outside: some minutes. See tests/faults.
 function Invoke-FaultsTask { Invoke-BuildTask; & "$PSScriptRoot/tests/faults/Faults.ps1" }
+
+# Runs the example for Slurm on a cluster of this machine.
+function Invoke-ClusterTask { Invoke-BuildTask; & "$PSScriptRoot/tests/cluster/Slurm.ps1" }
 
 # Copies the cmdlets' pages, which a build writes beside its other output, to docs/.
 function Invoke-DocsTask {

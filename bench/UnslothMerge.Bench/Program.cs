@@ -4,7 +4,7 @@ using UnslothMerge.Bench.Commands;
 var root = new RootCommand("Makes models and adapters of real shapes, and measures the merge against cp. Without a command: run.")
 {
     RunCommand.Create(), CompareCommand.Create(), SessionCommand.Create(), MemoryCommand.Create(), GenerateCommand.Create(),
-        AdapterCommand.Create(), PlanningCommand.Create(),
+        AdapterCommand.Create(), PlanningCommand.Create(), PartsCommand.Create(),
 };
 
 try

@@ -46,11 +46,20 @@ internal enum MergeError
     /// <summary>The set of tensors to save is not a complete model.</summary>
     IncompleteModel,
 
+    /// <summary>A worker would save another model than those whose parts are there.</summary>
+    PartsDiffer,
+
+    /// <summary>Parts of a model are not there yet.</summary>
+    PartsMissing,
+
     /// <summary>The destination cannot be one, or holds what may not be replaced.</summary>
     InvalidDestination,
 
     /// <summary>Something is at the destination already.</summary>
     DestinationExists,
+
+    /// <summary>A file cannot be read.</summary>
+    FileNotAccessible,
 
     /// <summary>The user may not read or write a file or directory.</summary>
     AccessDenied,
@@ -106,6 +115,11 @@ internal class MergeException : Exception
 
     /// <summary>What kind of trouble this is.</summary>
     public MergeError Error { get; }
+
+    /// <summary>True if the same command may succeed later, as after an error of a disk or of the network; false if what it was given must
+    /// change first.</summary>
+    public virtual bool IsTransient => Error is MergeError.FileNotAccessible or MergeError.DiskFull or MergeError.WriteFailed
+        or MergeError.FileChanged or MergeError.PartsMissing or MergeError.Stopped;
 
     /// <summary>The path or name concerned.</summary>
     public string? Target { get; }

@@ -1,6 +1,6 @@
 BeforeDiscovery {
-    $cmdlets = 'Export-MergeRecipe', 'Export-MergeReport', 'Get-HubModel', 'Get-LoraAdapter', 'Get-MergeMemoryPlan', 'Get-ModelTensor',
-        'Merge-LoraModel', 'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
+    $cmdlets = 'Complete-MergedModel', 'Export-MergeRecipe', 'Export-MergeReport', 'Get-HubModel', 'Get-LoraAdapter',
+        'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
 }
 
 BeforeAll {
@@ -42,8 +42,8 @@ Describe 'The module' {
     }
 
     It 'exports exactly its cmdlets' {
-        $names = 'Export-MergeRecipe', 'Export-MergeReport', 'Get-HubModel', 'Get-LoraAdapter', 'Get-MergeMemoryPlan',
-            'Get-ModelTensor', 'Merge-LoraModel', 'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
+        $names = 'Complete-MergedModel', 'Export-MergeRecipe', 'Export-MergeReport', 'Get-HubModel', 'Get-LoraAdapter',
+            'Get-MergeMemoryPlan', 'Get-ModelTensor', 'Merge-LoraModel', 'Publish-MergedModel', 'Save-MergedModel', 'Test-MergedModel'
         $module.ExportedCmdlets.Keys | Sort-Object | Should -Be $names
     }
 

@@ -9,10 +9,11 @@ internal static class ShardFiles
     /// <summary>Makes a file for each shard, and adds it to a list, in their order. Clones come first: only then is it known how much room
     /// the others and what changes need, which is told before any of it is taken.</summary>
     public static void Open(
-        IReadOnlyList<WriteShard> shards, string directory, IDisk disk, bool summed, Action<long> requireRoom, List<ShardFile> opened)
+        IReadOnlyList<WriteShard> shards, string directory, IDisk disk, bool summed, bool preallocated, Action<long> requireRoom,
+        List<ShardFile> opened)
     {
         // In memory, preallocating would be the work itself, on one thread.
-        var preallocated = !DiskSpace.IsMemory(directory);
+        preallocated &= !DiskSpace.IsMemory(directory);
         var obstacles = new Dictionary<string, string?>(StringComparer.Ordinal);
         foreach (var shard in shards)
         {

@@ -39,7 +39,7 @@ internal sealed class HubClient : IDisposable
         _retry = new ResiliencePipelineBuilder { TimeProvider = Clock }.AddRetry(new RetryStrategyOptions
         {
             MaxRetryAttempts = Tries,
-            ShouldHandle = e => ValueTask.FromResult(e.Outcome.Exception is HubException { IsTransient: true }),
+            ShouldHandle = e => ValueTask.FromResult(e.Outcome.Exception is HubException { MayRepeat: true }),
             DelayGenerator = e => ValueTask.FromResult<TimeSpan?>(
                 (e.Outcome.Exception as HubException)?.RetryAfter ?? TimeSpan.FromSeconds(Math.Min(8, 1 << e.AttemptNumber))),
             OnRetry = e =>

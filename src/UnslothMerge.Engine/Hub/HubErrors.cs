@@ -24,7 +24,7 @@ internal static partial class HubErrors
             Status = status,
             Code = code,
             RequestId = id,
-            IsTransient = IsTransient(status),
+            MayRepeat = MayRepeat(status),
             RetryAfter = RetryAfter(answer),
         };
     }
@@ -36,7 +36,7 @@ internal static partial class HubErrors
             call.Repository ?? settings.Endpoint.Authority,
             "Check the network, HF_ENDPOINT and the proxy variables, and repeat the command: it goes on where it was.", cause)
         {
-            IsTransient = true,
+            MayRepeat = true,
         };
 
     /// <summary>The error of a request that may not be made.</summary>
@@ -45,7 +45,7 @@ internal static partial class HubErrors
             "Remove HF_HUB_OFFLINE or -Offline, or use what is in the cache.");
 
     /// <summary>True for a status that may be another one later.</summary>
-    public static bool IsTransient(HttpStatusCode status) => (int)status is 408 or 429 or 500 or 502 or 503 or 504;
+    public static bool MayRepeat(HttpStatusCode status) => (int)status is 408 or 429 or 500 or 502 or 503 or 504;
 
     private static (MergeError Error, string What, string Advice) Explain(
         HttpStatusCode status, string? code, string said, HubCall call, HubSettings settings, HubToken? token)

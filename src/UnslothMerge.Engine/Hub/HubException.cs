@@ -16,7 +16,9 @@ internal sealed class HubException(MergeError error, string message, string? tar
     public string? RequestId { get; init; }
 
     /// <summary>True if the same request may succeed later.</summary>
-    public bool IsTransient { get; init; }
+    public bool MayRepeat { get; init; }
+
+    public override bool IsTransient => MayRepeat || Error == MergeError.HubConflict;
 
     /// <summary>How long the Hub asked to wait before the next request.</summary>
     public TimeSpan? RetryAfter { get; init; }

@@ -26,22 +26,46 @@ internal sealed class SaveFingerprint
     public static SaveFingerprint Of(WritePlan plan, JsonObject record, string device)
     {
         var merge = plan.Merge;
-        var files = merge.InputFiles.Concat(plan.Tensors.SelectMany(Inputs).Select(t => t.File)).Distinct()
+        var files = merge.InputFiles.Concat(plan.Tensors.SelectMany(t => t.Inputs).Select(t => t.File)).Distinct()
             .OrderBy(f => f.Path, StringComparer.Ordinal).ToList();
         return new SaveFingerprint(new(StringComparer.Ordinal)
         {
             ["version"] = (string)record["version"]!,
             ["base"] = HashOf(merge.Base.Checkpoint.Tensors.Select(Text).Concat(files.Select(f => HubCache.HashOf(f.Path) ?? ""))
                 .Prepend(record["base"]!.ToJsonString())),
-            ["adapters"] = HashOf(merge.Steps.Select(s => s.Adapter.Config.Json.ToJsonString())
-                .Concat(merge.Steps.SelectMany(s => s.Adapter.Tensors).Select(Text)).Prepend(record["adapters"]!.ToJsonString())),
+            ["adapters"] = Adapters(merge, record),
             ["tensors"] = HashOf(plan.Tensors.SelectMany(What)),
-            ["format"] = HashOf(plan.Shards.Select(s => s.Name + Convert.ToHexString(SHA256.HashData(s.Layout.Header)))
-                .Prepend(plan.Config.ToJson().ToJsonString())),
+            ["format"] = Format(plan),
             ["device"] = device,
             ["files"] = HashOf(files.Select(f =>
                 string.Create(CultureInfo.InvariantCulture, $"{f.Path} {f.Length} {f.Status.Modified:O} {f.Status.Changed:O}"))),
         });
+    }
+
+    /// <summary>That of a plan that several machines save, each with its own copies of the inputs or names for them: without paths and
+    /// times. The hashes of the files beside the weights are part of it, since any of the machines may be the one to write them.</summary>
+    public static SaveFingerprint Shared(
+        WritePlan plan, JsonObject record, string device, IEnumerable<KeyValuePair<string, string>> beside)
+    {
+        var (merge, @base) = (plan.Merge, record["base"]!);
+        var parts = new SortedDictionary<string, string>(StringComparer.Ordinal)
+        {
+            ["version"] = (string)record["version"]!,
+            ["name of the base"] = $"{@base["id"] ?? "none"} {@base["commit"] ?? "none"}",
+            ["headers of the base"] = HashOf(merge.Base.Checkpoint.Tensors.Select(Text)
+                .Concat(merge.Base.Checkpoint.Tensors.Select(t => t.File).Distinct().Select(f => $"{f.Name} {f.Length}"))),
+            ["values of the base"] = (string)@base["sample_sha256"]!,
+            ["adapters"] = Adapters(merge, record),
+            ["strengths and tensors"] = HashOf(plan.Tensors.SelectMany(What)),
+            ["format and shards"] = Format(plan),
+            ["device"] = device,
+        };
+        foreach (var (name, hash) in beside.Where(f => f.Key != MergeRecord.FileName))
+        {
+            parts[name] = hash;
+        }
+
+        return new SaveFingerprint(parts);
     }
 
     /// <summary>Reads what <see cref="ToJson"/> gave; null if that is damaged.</summary>
@@ -64,12 +88,29 @@ internal sealed class SaveFingerprint
     public IEnumerable<string> Differences(SaveFingerprint other) =>
         _parts.Keys.Union(other._parts.Keys).Where(k => _parts.GetValueOrDefault(k) != other._parts.GetValueOrDefault(k)).Order();
 
-    private static IEnumerable<StoredTensor> Inputs(WriteTensor tensor) =>
-        tensor.Tensor.Source.Inputs.Concat(tensor.Tensor.Terms.SelectMany(t => t.Term.Inputs));
+    /// <summary>What differs, with the values where a person can read them: here, and there.</summary>
+    public IEnumerable<string> Described(SaveFingerprint other) => Differences(other).Select(k =>
+        (_parts.GetValueOrDefault(k), other._parts.GetValueOrDefault(k)) switch
+        {
+            ({ } here, { } there) when IsText(here) && IsText(there) => $"{k} ('{here}' here, '{there}' there)",
+            (null, _) => $"{k} (only there)",
+            (_, null) => $"{k} (only here)",
+            _ => k,
+        });
+
+    private static bool IsText(string value) => value.Length != 2 * SHA256.HashSizeInBytes;
+
+    private static string Adapters(MergePlan merge, JsonObject record) =>
+        HashOf(merge.Steps.Select(s => s.Adapter.Config.Json.ToJsonString())
+            .Concat(merge.Steps.SelectMany(s => s.Adapter.Tensors).Select(Text)).Prepend(record["adapters"]!.ToJsonString()));
+
+    private static string Format(WritePlan plan) =>
+        HashOf(plan.Shards.Select(s => s.Name + Convert.ToHexString(SHA256.HashData(s.Layout.Header)))
+            .Prepend(plan.Config.ToJson().ToJsonString()));
 
     private static IEnumerable<string> What(WriteTensor tensor) => tensor.Tensor.Terms
         .Select(t => string.Create(CultureInfo.InvariantCulture, $"{t.Term.Kind} {t.Term.Scaling:R} {t.Weight:R} {t.Adapter}"))
-        .Concat(Inputs(tensor).Select(Text))
+        .Concat(tensor.Inputs.Select(Text))
         .Prepend($"{tensor.Tensor.Name} {tensor.Tensor.Action} {tensor.Sink.Format} {tensor.Verbatim is null}");
 
     private static string Text(StoredTensor tensor) =>

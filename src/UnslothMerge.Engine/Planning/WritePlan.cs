@@ -10,6 +10,9 @@ internal sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, IReadO
     /// <summary>The bytes of all its outputs.</summary>
     public long Bytes => Sink.Outputs.Sum(o => o.Bytes) + Sink.Deferred.Sum(d => d.MaxBytes);
 
+    /// <summary>The stored tensors that it is made of.</summary>
+    public IEnumerable<StoredTensor> Inputs => Tensor.Source.Inputs.Concat(Tensor.Terms.SelectMany(t => t.Term.Inputs));
+
     /// <summary>One of so many pieces is measured for what quantizing leaves of the deltas.</summary>
     public int MeasuredShare { get; init; } = 1;
 
@@ -132,6 +135,9 @@ internal sealed class WritePlan
             });
         return new WritePlan(Merge, [.. shards], Config, Variant, Layers);
     }
+
+    /// <summary>A plan of some of the shards.</summary>
+    public WritePlan Of(ImmutableArray<WriteShard> shards) => new(Merge, shards, Config, Variant, Layers);
 
     /// <summary>A plan of one file, of some of the tensors in other forms.</summary>
     public WritePlan Of(IEnumerable<(LogicalTensor Tensor, TensorSink Sink)> tensors)

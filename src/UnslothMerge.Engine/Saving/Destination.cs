@@ -37,8 +37,8 @@ internal sealed class Destination
         HalfReplaced is { } staging && System.IO.Path.Combine(staging, ModelSwap.OldName) is var old
             && File.Exists(System.IO.Path.Combine(old, file)) ? old : Path;
 
-    // Where that directory may be.
-    private IEnumerable<string> Stagings => new[] { System.IO.Path.GetDirectoryName(Path), Path }.OfType<string>()
+    /// <summary>Where that directory may be.</summary>
+    public IEnumerable<string> Stagings => new[] { System.IO.Path.GetDirectoryName(Path), Path }.OfType<string>()
         .Select(p => System.IO.Path.Combine(p, StagingName));
 
     private string? HalfReplaced => Stagings.FirstOrDefault(s => File.Exists(System.IO.Path.Combine(s, ModelSwap.NoteName)));

@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using UnslothMerge.Files;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
@@ -45,6 +46,21 @@ internal sealed class ModelExtras
         }
 
         return _written;
+    }
+
+    /// <summary>The SHA-256 of every file, by name.</summary>
+    public IEnumerable<KeyValuePair<string, string>> Hashes()
+    {
+        foreach (var (name, text) in Written())
+        {
+            yield return KeyValuePair.Create(name, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text))));
+        }
+
+        foreach (var (name, path) in _copied)
+        {
+            using var file = new FileStream(RegularFile.Open(path), FileAccess.Read);
+            yield return KeyValuePair.Create(name, Convert.ToHexStringLower(SHA256.HashData(file)));
+        }
     }
 
     /// <summary>What the user should know.</summary>

@@ -28,9 +28,9 @@ internal static class ModelSaver
         IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation, options.Ending);
-        using var staging = StagingDirectory.Create(destination, options.Disk);
+        using var staging = StagingDirectory.Create(destination, options.Disk, takesParts: options.Restart);
         var save = new ResumableSave(extras, staging, options);
-        try
+        return Guard(destination, options, save.Interrupted, () =>
         {
             cancellation = stop.Token;
             var finished = save.Begin(cancellation);
@@ -54,28 +54,34 @@ internal static class ModelSaver
             cancellation.ThrowIfCancellationRequested();
             InputFiles.RequireUnchanged(plan.Merge.InputFiles);
             staging.Land(options.Sync);
-            return
-            [
-                .. shards.Select(s => new SavedShard(Path.Combine(destination.Path, s.Name), s.Bytes, Results(s, survival))
-                {
-                    Cloned = s.Cloned, Obstacle = s.Obstacle, Time = s.Time,
-                }),
-            ];
+            return shards.Select(s => new SavedShard(Path.Combine(destination.Path, s.Name), s.Bytes, Results(s, survival))
+            {
+                Cloned = s.Cloned, Obstacle = s.Obstacle, Time = s.Time,
+            }).ToList();
+        });
+    }
+
+    /// <summary>Saves something. What the next try can go on from is kept and mentioned by errors that say nothing against it.</summary>
+    public static T Guard<T>(Destination destination, RunOptions options, Func<MergeException, MergeException> interrupted, Func<T> save)
+    {
+        try
+        {
+            return save();
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw save.Interrupted(destination.NotWritten(e));
+            throw interrupted(destination.NotWritten(e));
         }
         catch (MergeException e) when (e.Error == MergeError.DoesNotFit || e.InnerException is IOException or UnauthorizedAccessException)
         {
-            throw save.Interrupted(e);
+            throw interrupted(e);
         }
         catch (OperationCanceledException e)
         {
             var (isEnding, error) = (options.Ending.IsCancellationRequested, new MergeException(MergeError.Stopped,
                 $"The save to '{destination.Given}' was stopped{(options.Ending.IsCancellationRequested ? ": the process was told to end"
                     : "")}.", destination.Given, "Run the same command again.", e));
-            var stopped = save.Interrupted(error);
+            var stopped = interrupted(error);
 
             // Nobody may be left to show the error, and a user who stopped the command gets none.
             if (isEnding || stopped != error)
@@ -96,7 +102,7 @@ internal static class ModelSaver
     /// the order of the plan. The room that they need is told before it is taken.</summary>
     public static IReadOnlyList<FinishedShard> WriteShards(string directory, RunOptions options, IReadOnlyList<FinishedShard> finished,
         Action<FinishedShard>? written, IProgress<MergeProgress>? progress, CancellationToken cancellation,
-        Action<long>? requireRoom = null)
+        Action<long>? requireRoom = null, bool preallocated = true)
     {
         var shards = finished.ToDictionary(s => s.Name, StringComparer.Ordinal);
         var files = new List<ShardFile>();
@@ -104,7 +110,7 @@ internal static class ModelSaver
         try
         {
             ShardFiles.Open([.. options.Plan.Write.Shards.Where(s => !shards.ContainsKey(s.Name))], directory, options.Disk,
-                summed: written is not null, requireRoom ?? (_ => { }), files);
+                summed: written is not null, preallocated, requireRoom ?? (_ => { }), files);
             StreamingExecutor.Run(options.Plan, files, options, Finish, reports, cancellation);
             reports.Tell();
             return [.. options.Plan.Write.Shards.Select(s => shards[s.Name])];

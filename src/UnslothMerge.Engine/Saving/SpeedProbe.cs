@@ -28,6 +28,9 @@ internal sealed record SpeedProbe(double CopyRate, double DiskRate, double Kerne
         return TimeSpan.FromSeconds(Math.Max(((bytes / CopyRate) + (work / KernelRate)) / threads, bytes / DiskRate));
     }
 
+    /// <summary>How long it takes to read all shards once, about.</summary>
+    public TimeSpan Reading(WritePlan plan) => TimeSpan.FromSeconds(plan.Bytes / DiskRate);
+
     private static SpeedProbe? Measure(string directory)
     {
         try

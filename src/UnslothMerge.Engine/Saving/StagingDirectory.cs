@@ -10,6 +10,9 @@ namespace UnslothMerge.Saving;
 /// </summary>
 internal sealed class StagingDirectory : IDisposable
 {
+    /// <summary>The folder by which a staging directory is known that several workers write to.</summary>
+    public const string PlanName = "plan";
+
     private readonly Destination _destination;
     private readonly IDisk _disk;
     private readonly ModelSwap _swap;
@@ -20,7 +23,7 @@ internal sealed class StagingDirectory : IDisposable
     private bool _kept;
     private IReadOnlySet<string>? _keptFiles;
 
-    private StagingDirectory(Destination destination, IDisk disk, string parent)
+    private StagingDirectory(Destination destination, IDisk disk, string parent, bool takesParts)
     {
         _destination = destination;
         _disk = disk;
@@ -38,6 +41,13 @@ internal sealed class StagingDirectory : IDisposable
         _swap = new ModelSwap(disk, Home, destination.Path, inside: parent == destination.Path);
         try
         {
+            if (!takesParts && Directory.Exists(System.IO.Path.Combine(Home, PlanName)))
+            {
+                throw new MergeException(
+                    MergeError.InvalidDestination, $"'{Home}' holds parts of a model that several workers save.", destination.Given,
+                    "Complete-MergedModel finishes it; Save-MergedModel -Restart removes it.");
+            }
+
             if (_swap.IsHalfDone)
             {
                 _swap.Undo();
@@ -49,7 +59,7 @@ internal sealed class StagingDirectory : IDisposable
         }
         catch
         {
-            _kept = Directory.Exists(Path);
+            _kept = Directory.Exists(Path) || Directory.Exists(System.IO.Path.Combine(Home, PlanName));
             Dispose();
             throw;
         }
@@ -62,30 +72,36 @@ internal sealed class StagingDirectory : IDisposable
     public string Home { get; }
 
     /// <summary>Makes a staging directory on the destination's file system, or takes over what a killed process left there. Moves that it
-    /// left half done are undone.</summary>
-    public static StagingDirectory Create(Destination destination, IDisk disk)
+    /// left half done are undone. One that several workers write to is taken over only if that is said.</summary>
+    public static StagingDirectory Create(Destination destination, IDisk disk, bool takesParts = false)
     {
-        var parent = System.IO.Path.GetDirectoryName(destination.Path);
         try
         {
-            if (!destination.Exists || (parent is not null && !disk.IsMountPoint(destination.Path)))
-            {
-                try
-                {
-                    return new StagingDirectory(destination, disk, parent!);
-                }
-                catch (UnauthorizedAccessException) when (destination.Exists)
-                {
-                    // The parent is not ours; the destination may be.
-                }
-            }
-
-            return new StagingDirectory(destination, disk, destination.Path);
+            return Beside(destination, disk, parent => new StagingDirectory(destination, disk, parent, takesParts));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw destination.NotWritten(e);
         }
+    }
+
+    /// <summary>Does something in the directory that a staging directory belongs in.</summary>
+    public static T Beside<T>(Destination destination, IDisk disk, Func<string, T> make)
+    {
+        var parent = System.IO.Path.GetDirectoryName(destination.Path);
+        if (!destination.Exists || (parent is not null && !disk.IsMountPoint(destination.Path)))
+        {
+            try
+            {
+                return make(parent!);
+            }
+            catch (UnauthorizedAccessException) when (destination.Exists)
+            {
+                // The parent is not ours; the destination may be.
+            }
+        }
+
+        return make(destination.Path);
     }
 
     /// <summary>True if no save has written to it.</summary>
@@ -121,17 +137,21 @@ internal sealed class StagingDirectory : IDisposable
         catch
         {
             // If this fails, too, the next save does it.
+            var kept = _kept;
             _kept = true;
             _swap.Undo();
-            _kept = false;
+            _kept = kept;
             throw;
         }
 
-        _landed = true;
+        (_landed, _kept) = (true, false);
     }
 
     /// <summary>Leaves the directory, with some files of the model, to a later save.</summary>
     public void Keep(IReadOnlySet<string> files) => (_kept, _keptFiles) = (true, files);
+
+    /// <summary>Leaves everything to a later save, unless the model gets its name.</summary>
+    public void KeepAll() => _kept = true;
 
     public void Dispose()
     {

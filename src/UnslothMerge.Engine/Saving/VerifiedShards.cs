@@ -21,7 +21,13 @@ internal sealed class VerifiedShards(HubStream stream, WritePlan plan, Action<Fi
         }
     }
 
+    /// <summary>Hands on what waits, once the stream is complete, and all of it right.</summary>
+    public void Complete()
+    {
+        _waiting.ForEach(written);
+        _waiting.Clear();
+    }
+
     private IEnumerable<StoredFile> Inputs(FinishedShard shard) =>
-        plan.Shards.First(s => s.Name == shard.Name).Tensors.Select(t => t.Tensor)
-            .SelectMany(t => t.Source.Inputs.Concat(t.Terms.SelectMany(d => d.Term.Inputs))).Select(i => i.File).Distinct();
+        plan.Shards.First(s => s.Name == shard.Name).Tensors.SelectMany(t => t.Inputs).Select(i => i.File).Distinct();
 }

@@ -17,6 +17,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     private const string PipelineSet = "Pipeline";
     private readonly MergeInput _input = new();
     private readonly PipedAdapters _piped = new();
+    private Part? _part;
 
     /// <summary>The directory of the base model, or its name on the Hub.</summary>
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
@@ -58,6 +59,16 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     [ArgumentCompleter(typeof(FolderCompleter))]
     public string Destination { get; set; } = ".";
 
+    /// <summary>Plans one part of a merge that several workers save: 3/16, or env in a job of an array.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? Part { get; set; }
+
+    /// <summary>Plans each part of a merge that so many workers save.</summary>
+    [Parameter]
+    [ValidateRange(1, int.MaxValue)]
+    public int PartCount { get; set; }
+
     /// <summary>The revision of the model on the Hub, if only one has none in its name: a branch, a tag, a commit, or refs/pr/1.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
@@ -87,6 +98,12 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     protected override void BeginProcessing()
     {
         base.BeginProcessing();
+        _part = Part is null ? null : Engine(() => Planning.Part.Parse(Part, Environment.GetEnvironmentVariable));
+        if (Part is not null && IsGiven(nameof(PartCount)))
+        {
+            Refuse(nameof(PartCount), "-PartCount plans all parts, and -Part one of them.", "Leave one of them out.");
+        }
+
         if (ParameterSetName == PipelineSet && !MyInvocation.ExpectingInput && InputObject is null)
         {
             Refuse(
@@ -150,28 +167,46 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
         // The method lora copies the adapter's files and touches no tensor of the model.
         var write = Engine(() => WritePlan.Create(merge, Method == SaveMethod.lora ? [] : tensors, Options.Write));
         var copied = Method == SaveMethod.lora ? merge.Steps.Sum(s => new FileInfo(s.Adapter.Weights.Path).Length) : 0;
-        using var device = OpenDevice(write);
-        WriteObject(Engine(() =>
+        if (Method == SaveMethod.lora && (_part is not null || PartCount > 0))
         {
-            var memory = ExecutionPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
+            Refuse(nameof(Part), "The method lora saves an adapter as it is: there are no parts.", "Leave it out.");
+        }
+
+        using var device = OpenDevice(write);
+        Engine(() =>
+        {
+            var parts = Parts(write).Select(
+                p => (p.Part, Memory: ExecutionPlan.For(p.Write, Options.Memory.OfHost(), ThrottleLimit, device?.Need))).ToList();
             planning += clock.Elapsed;
             var (speed, obstacle) = Probe(destination, merge);
+            var times = parts.ConvertAll(p => speed?.Estimate(p.Memory, device?.Plan) + planning);
             var download = PendingDownloads.Of(merge.InputFiles).SelectMany(d => d.Files).ToList();
             var remote = download.Concat(PendingDownloads.Of(merge.InputFiles, streamed: true).SelectMany(d => d.Files)).ToList();
-            return new MergeMemoryPlan(
-                merge, memory, copied, DiskSpace.At(destination), DiskSpace.At(Options.TemporaryLocation),
-                speed?.Estimate(memory, device?.Plan) + planning, obstacle)
+            var downloading = PendingDownloads.Estimate(remote, Stop);
+            foreach (var ((part, memory), time) in parts.Zip(times))
             {
-                Method = Method,
-                MaxShardSize = MaxShardSize,
-                Tensors = [.. tensors.Select(t => merge.Tensors[t.Ordinal])],
-                Strengths = _input.Strengths,
-                Planned = Planned,
-                DownloadBytes = download.Sum(f => f.Length),
-                DownloadTime = PendingDownloads.Estimate(remote, Stop),
-            };
-        }));
+                WriteObject(new MergeMemoryPlan(
+                    merge, memory, copied, write.Bytes + copied, DiskSpace.At(destination), DiskSpace.At(Options.TemporaryLocation), time,
+                    obstacle)
+                {
+                    Part = part?.ToString(),
+                    WallTime = PartCount > 0 ? times.Max() + speed?.Reading(write) : time,
+                    Method = Method,
+                    MaxShardSize = MaxShardSize,
+                    Tensors = [.. tensors.Select(t => merge.Tensors[t.Ordinal])],
+                    Strengths = _input.Strengths,
+                    Planned = Planned,
+                    DownloadBytes = download.Sum(f => f.Length),
+                    DownloadTime = downloading,
+                });
+            }
+        });
     }
+
+    private IEnumerable<(Part? Part, WritePlan Write)> Parts(WritePlan write) =>
+        _part is null && PartCount == 0 ? [(null, write)]
+            : (_part is not null ? [_part] : Enumerable.Range(1, PartCount).Select(i => new Part(i, PartCount)))
+                .Select(p => ((Part?)p, write.Of(PartSplit.ShardsOf(write, p))));
 
     // A model is written beside its destination. What Save-MergedModel would refuse is refused here in words, and nothing is written there.
     private (SpeedProbe? Speed, string? Obstacle) Probe(string destination, MergePlan merge)

@@ -10,7 +10,7 @@ namespace UnslothMerge.PowerShell.Commands;
 /// <summary>Saves the tensors of a merge as a model. The destination gets the complete model or nothing.</summary>
 [Cmdlet(VerbsData.Save, "MergedModel", SupportsShouldProcess = true, DefaultParameterSetName = LocalSet)]
 [OutputType(typeof(SavedModelShard), typeof(PublishedModel))]
-public sealed class SaveMergedModelCommand : OutputCommand
+public sealed partial class SaveMergedModelCommand : OutputCommand
 {
     private const string LocalSet = "Local";
     private const string HubSet = "Hub";
@@ -19,7 +19,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         [
             nameof(DType), nameof(MaxShardSize), nameof(Variant), nameof(Strategy), nameof(QuantType), nameof(DoubleQuantization),
             nameof(BlockSize), nameof(ComputeDType), nameof(GroupSize), nameof(Asymmetric), nameof(Include), nameof(Exclude),
-            nameof(Restart), nameof(Verify)];
+            nameof(Restart), nameof(Verify), nameof(Part)];
 
     private readonly MergeInput _input = new();
 
@@ -124,6 +124,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
     protected override void BeginProcessing()
     {
         RequireEffect();
+        BeginPart();
         base.BeginProcessing();
     }
 
@@ -221,24 +222,19 @@ public sealed class SaveMergedModelCommand : OutputCommand
         using var device = OpenDevice(write);
         var memory = ExecutionPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
         Engine(memory.RequireFit);
+        if (_part is not null)
+        {
+            SavePart(memory, target, extras, device);
+            return;
+        }
+
         var description = Engine(() => SaveDescription.OfModel(write, Method, extras));
         if (!Confirm(description, target, plan, extras, hub))
         {
             return;
         }
 
-        Engine(() => Download(plan));
-        WriteVerbose(Decision(write));
-        if (write.Layers is { } layers)
-        {
-            WriteVerbose($"What readers swap for quantized layers is known by {layers.Source}.");
-            if (layers.Warning is { } warning)
-            {
-                Warn(new MergeWarning(MergeWarningId.ExpertsNotQuantized, warning));
-            }
-        }
-
-        WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory.");
+        Prepare(memory);
         if (Destination is null)
         {
             Stream(memory, extras, target.Path, hub!, device);
@@ -250,10 +246,7 @@ public sealed class SaveMergedModelCommand : OutputCommand
         try
         {
             using var signals = new EndingSignals();
-            var run = new RunOptions(memory, !NoSync)
-            {
-                Device = device, Restart = Restart, Verify = Verify, Note = Note, Ending = signals.Ending, Finished = Describe,
-            };
+            var run = Run(memory, device, signals);
             var shards = Engine(() => ModelSaver.Save(extras, target, run, progress, Stop));
             var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
             WriteObject(saved, enumerateCollection: true);
@@ -280,6 +273,29 @@ public sealed class SaveMergedModelCommand : OutputCommand
         {
             Warn(warning);
         }
+    }
+
+    private RunOptions Run(ExecutionPlan memory, Devices.DeviceRun? device, EndingSignals signals) => new(memory, !NoSync)
+    {
+        Device = device, Restart = Restart, Verify = Verify, Note = Note, Ending = signals.Ending, Finished = Describe,
+    };
+
+    // Downloads what is to be downloaded, and says what will be done.
+    private void Prepare(ExecutionPlan memory)
+    {
+        var write = memory.Write;
+        Engine(() => Download(write.Merge));
+        WriteVerbose(Decision(write));
+        if (write.Layers is { } layers)
+        {
+            WriteVerbose($"What readers swap for quantized layers is known by {layers.Source}.");
+            if (layers.Warning is { } warning)
+            {
+                Warn(new MergeWarning(MergeWarningId.ExpertsNotQuantized, warning));
+            }
+        }
+
+        WriteVerbose($"{memory.Workers} workers, at most {ByteSize.Text(memory.PeakHostBytes)} of memory.");
     }
 
     // Each shard goes up and is deleted: there need not be room for the model.

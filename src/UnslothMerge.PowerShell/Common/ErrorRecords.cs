@@ -14,11 +14,13 @@ internal static class ErrorRecords
                 e.Details.Count > 10 ? " All of them: $Error[0].Exception.Details." : ""),
         UnauthorizedAccessException e =>
             Make(
-                e, nameof(MergeError.AccessDenied), ErrorCategory.PermissionDenied, null,
+                new MergeException(MergeError.AccessDenied, e.Message, inner: e), nameof(MergeError.AccessDenied),
+                ErrorCategory.PermissionDenied, null,
                 "Run as a user who may read that file or folder, or change its permissions."),
         IOException e =>
             Make(
-                e, "FileNotAccessible", ErrorCategory.ReadError, null,
+                new MergeException(MergeError.FileNotAccessible, e.Message, inner: e), nameof(MergeError.FileNotAccessible),
+                ErrorCategory.ReadError, null,
                 "Check that the file is there and that its disk or network share can be reached."),
 
         // A drive, provider or item that the session does not know: PowerShell's own record says it best.
@@ -54,8 +56,10 @@ internal static class ErrorRecords
         MergeError.UnsupportedAdapter or MergeError.UnsupportedFormat => ErrorCategory.NotImplemented,
         MergeError.SourceNotFound => ErrorCategory.ObjectNotFound,
         MergeError.AdapterDoesNotFit => ErrorCategory.InvalidData,
-        MergeError.MergedBase or MergeError.InvalidArgument or MergeError.InvalidOption or MergeError.IncompleteModel =>
-            ErrorCategory.InvalidArgument,
+        MergeError.MergedBase or MergeError.InvalidArgument or MergeError.InvalidOption or MergeError.IncompleteModel
+            or MergeError.PartsDiffer => ErrorCategory.InvalidArgument,
+        MergeError.PartsMissing => ErrorCategory.ResourceUnavailable,
+        MergeError.FileNotAccessible => ErrorCategory.ReadError,
         MergeError.PathNotFound or MergeError.TensorNotFound => ErrorCategory.ObjectNotFound,
         MergeError.InvalidDestination => ErrorCategory.InvalidArgument,
         MergeError.DestinationExists => ErrorCategory.ResourceExists,

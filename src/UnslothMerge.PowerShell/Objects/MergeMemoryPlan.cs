@@ -6,7 +6,8 @@ namespace UnslothMerge.PowerShell;
 public sealed class MergeMemoryPlan
 {
     internal MergeMemoryPlan(
-        MergePlan merge, ExecutionPlan memory, long copiedBytes, long? freeDisk, long? freeTemporary, TimeSpan? time, string? obstacle)
+        MergePlan merge, ExecutionPlan memory, long copiedBytes, long diskBytes, long? freeDisk, long? freeTemporary, TimeSpan? time,
+        string? obstacle)
     {
         Merge = merge;
 
@@ -53,9 +54,10 @@ public sealed class MergeMemoryPlan
             advice.Add($"raise -MaximumMemoryUsage to {ByteSize.Text(memory.EnoughBytes)}");
         }
 
-        if (freeDisk < OutputBytes)
+        // All parts lie on one disk.
+        if (freeDisk < diskBytes)
         {
-            missing.Add($"{ByteSize.Text(OutputBytes - freeDisk.Value)} more disk space");
+            missing.Add($"{ByteSize.Text(diskBytes - freeDisk.Value)} more disk space");
             advice.Add("free some space or choose a -Destination on another disk");
         }
 
@@ -158,6 +160,13 @@ public sealed class MergeMemoryPlan
     /// <summary>The approximate duration of planning and saving, from a short measurement of the cores and the disk of the destination.
     /// Reading a base from a slow disk takes longer. Null if nothing can be written at the destination.</summary>
     public TimeSpan? EstimatedTime { get; }
+
+    /// <summary>The part, such as 3/16; null for the whole merge.</summary>
+    public string? Part { get; internal init; }
+
+    /// <summary>The approximate duration of the whole merge: with -PartCount that of the slowest part, if all workers are as fast as this
+    /// machine and the disk has room for all of them, and of verifying the shards at the end; else EstimatedTime.</summary>
+    public TimeSpan? WallTime { get; internal init; }
 
     /// <summary>True if the weights of the base are read from the Hub while they are merged, and not kept.</summary>
     public bool Stream { get; }

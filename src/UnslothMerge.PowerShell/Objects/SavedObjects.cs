@@ -13,6 +13,15 @@ public sealed class SavedModelShard
         WholeTime = whole;
     }
 
+    internal SavedModelShard(Saving.ShardRecord shard, string directory, TimeSpan whole)
+    {
+        Path = System.IO.Path.Combine(directory, shard.Name);
+        Bytes = shard.Bytes;
+        ClonedBytes = shard.Cloned;
+        Tensors = [.. shard.Tensors.Select(t => new SavedTensor(t, Name))];
+        WholeTime = whole;
+    }
+
     /// <summary>The file's name.</summary>
     public string Name => System.IO.Path.GetFileName(Path);
 
@@ -51,15 +60,17 @@ public sealed class SavedTensor
     private readonly IReadOnlyList<long> _shape;
 
     internal SavedTensor(Execution.TensorResult result, string shard)
+        : this(Saving.TensorRecord.Of(result), shard) => Survival = result.Survival;
+
+    internal SavedTensor(Saving.TensorRecord tensor, string shard)
     {
-        Name = result.Tensor.Name;
-        Action = (result.Written.Verbatim is null ? result.Tensor.Action : Planning.TensorAction.Copy).ToString();
-        _shape = result.Tensor.Shape;
-        DType = result.Type.ToString();
-        Bytes = result.Bytes;
-        RelativeChange = result.RelativeChange;
-        RelativeError = result.RelativeError;
-        Survival = result.Survival;
+        Name = tensor.Name;
+        Action = tensor.Action;
+        _shape = tensor.Shape;
+        DType = tensor.Type;
+        Bytes = tensor.Bytes;
+        RelativeChange = tensor.RelativeChange;
+        RelativeError = tensor.RelativeError;
         Shard = shard;
     }
 

@@ -60,6 +60,24 @@ public sealed class SignalTests : FileTests
     }
 
     [Fact]
+    public void A_worker_that_is_told_to_end_keeps_what_is_finished()
+    {
+        var (code, output, _) = Run($"{Save("$env:OUT")} -Part 1/1",
+            ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=fsync:delay_enter=200000"],
+            $"while ! ls '{Staging}'/shards/*.json; do sleep 0.05; done; kill -TERM $(cat '{Temp["pid"]}')");
+        Assert.Equal(143, code);
+        Assert.Contains("of part 1/1", output, StringComparison.Ordinal);
+        Assert.Empty(Directory.EnumerateFileSystemEntries(Path.Combine(Staging, "work")));
+        Assert.True(Directory.EnumerateFiles(Path.Combine(Staging, "model")).Count() is > 0 and < 4);
+
+        var lines = PowerShellProcess.RunWithModule(
+            $"{Save(Temp["out"])} -Part 1/1 3>&1; $null = Complete-MergedModel '{Temp["out"]}'; {Save(Temp["whole/out"])}");
+        Assert.Contains(lines, l => l.Contains("there already", StringComparison.Ordinal));
+        Assert.Equal(TinyModel.Fingerprint(Temp["whole/out"]), TinyModel.Fingerprint(Temp["out"]));
+        Assert.False(Directory.Exists(Staging));
+    }
+
+    [Fact]
     public void A_process_that_ignores_the_end_of_its_terminal_goes_on()
     {
         var (code, _, errors) = Run(Save("$env:OUT"), ["nohup", .. Slowly(100)], $"{UntilShard}; kill -HUP $(cat '{Temp["pid"]}')");

@@ -36,7 +36,7 @@ internal sealed class HubContent(HubClient client, string id, string commit, Rep
                     client.Say($"A slow connection for '{file.Path}' of '{id}' is replaced.");
                 }
             }
-            catch (HubException e) when (e.IsTransient || IsExpired(e))
+            catch (HubException e) when (e.MayRepeat || IsExpired(e))
             {
                 (failures, refusals) = range.Position > start ? (0, 0) : (failures, refusals);
                 (failures, refusals) = IsExpired(e) ? (failures, refusals + 1) : (failures + 1, refusals);
@@ -172,7 +172,7 @@ internal sealed class HubContent(HubClient client, string id, string commit, Rep
 
         answer.Dispose();
         throw new HubException(MergeError.HubUnavailable, $"{call.What} failed: the answer {what}.", id,
-            "Check HF_ENDPOINT and the proxy variables.") { IsTransient = true };
+            "Check HF_ENDPOINT and the proxy variables.") { MayRepeat = true };
     }
 
     private HubCall Call(string what) =>

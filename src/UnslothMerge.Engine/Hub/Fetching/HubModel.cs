@@ -193,7 +193,7 @@ internal sealed class HubModel
         {
             answer = client.Json(call, cancellation);
         }
-        catch (HubException e) when (e.IsTransient && !isCached && !IsAway(e))
+        catch (HubException e) when (e.MayRepeat && !isCached && !IsAway(e))
         {
             answer = client.Json(call with { Retry = HubRetry.Standard }, cancellation);
         }

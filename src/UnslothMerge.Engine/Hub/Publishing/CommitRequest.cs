@@ -53,7 +53,7 @@ internal sealed class CommitRequest(HubClient client, RemoteRepository remote, P
 
                 return Done(body, remote.Commit(body, cancellation));
             }
-            catch (HubException e) when (e.IsTransient && i < Tries)
+            catch (HubException e) when (e.MayRepeat && i < Tries)
             {
                 client.Say($"{e.Message} Looking whether the commit was made.");
                 client.Wait(e.RetryAfter ?? TimeSpan.FromSeconds(Math.Min(8, 1 << i)), cancellation);

@@ -215,7 +215,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
             me = client.Json(new HubCall(HttpMethod.Get, "/api/whoami-v2", "Asking whose token it is") { Retry = HubRetry.Never },
                 cancellation);
         }
-        catch (HubException e) when (e.IsTransient || e.Status == System.Net.HttpStatusCode.NotFound)
+        catch (HubException e) when (e.MayRepeat || e.Status == System.Net.HttpStatusCode.NotFound)
         {
             client.Say($"{e.Message} Whether '{target.Repository}' may be created shows when it is.");
             return;

@@ -48,13 +48,7 @@ internal static class StreamedSave
     {
         var rest = options.Plan.Write.Shards.Where(s => s.Name != shard.Name)
             .Select(s => new FinishedShard(s.Name, s.Layout.Length, null, [])).ToList();
-        var ofShard = progress is null ? null : new ShardProgress(progress, rest.Sum(s => s.Bytes), shard.Layout.Length);
+        var ofShard = progress is null ? null : new PartialProgress(progress, rest.Sum(s => s.Bytes), shard.Layout.Length);
         return ModelSaver.WriteShards(scratch, options, rest, null, ofShard, cancellation).First(s => s.Name == shard.Name);
-    }
-
-    /// <summary>The progress of one shard, where the others count as written.</summary>
-    private sealed class ShardProgress(IProgress<MergeProgress> progress, long rest, long bytes) : IProgress<MergeProgress>
-    {
-        public void Report(MergeProgress value) => progress.Report(value with { Written = value.Written - rest, Total = bytes });
     }
 }

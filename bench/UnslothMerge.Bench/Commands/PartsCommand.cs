@@ -1,0 +1,72 @@
+using UnslothMerge.Adapters;
+using UnslothMerge.Execution;
+using UnslothMerge.Files;
+using UnslothMerge.Models;
+using UnslothMerge.Planning;
+using UnslothMerge.Saving;
+using UnslothMerge.Saving.Parts;
+
+namespace UnslothMerge.Bench.Commands;
+
+/// <summary><c>parts</c>: one model by one worker, and by several at once, each with a disk of the same speed.</summary>
+internal static class PartsCommand
+{
+    // Layers of about 7 MB, and no tensor that one worker would be busy with for long.
+    private static readonly ModelShape Shape = new("even", 512, 2048, 16, 8, 2, 64, 512, true, 8);
+
+    private const long MaxShardBytes = 1_900_000;
+
+    public static Command Create()
+    {
+        var rate = new Option<double>("--rate") { Description = "Megabytes per second of a worker.", DefaultValueFactory = _ => 2 };
+        var counts = new Option<int[]>("--parts")
+        {
+            Description = "Numbers of workers.",
+            DefaultValueFactory = _ => [1, 4, 16],
+            AllowMultipleArgumentsPerToken = true,
+        };
+        var parent = Options.Directory();
+        var command = new Command("parts", "Saves a model by several workers at once, whose disks are slow, and compares.")
+        {
+            rate, counts, parent,
+        };
+        command.SetAction((parsed, cancellation) => Options.Within(parsed.GetValue(parent)!, directory =>
+        {
+            var (model, adapter) = (Path.Combine(directory, Shape.Name), Path.Combine(directory, "lora"));
+            ModelGenerator.Generate(Shape, model, TensorType.BF16, MaxShardBytes, sparse: true, cancellation);
+            AdapterGenerator.Generate(Shape, 16, adapter, TensorType.F32, dora: false, sparse: true, cancellation);
+            Console.WriteLine("| workers | slowest, s | times faster | completing, s |\n|---:|---:|---:|---:|");
+            var one = 0.0;
+            foreach (var count in parsed.GetValue(counts)!)
+            {
+                var output = Path.Combine(directory, $"out{count}");
+                var workers = Enumerable.Range(1, count).Select(n => Task.Factory.StartNew(
+                    () => Work(model, adapter, output, new Part(n, count), parsed.GetValue(rate) * 1e6, cancellation),
+                    cancellation, TaskCreationOptions.LongRunning, TaskScheduler.Default)).ToArray();
+                var slowest = Task.WhenAll(workers).GetAwaiter().GetResult().Max();
+                one = one == 0 ? slowest : one;
+                var clock = Stopwatch.StartNew();
+                ModelCompletion.Find(output, force: false).Complete(SystemDisk.Instance, sync: false, 2, null, cancellation);
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                    $"| {count} | {slowest:F2} | {one / slowest:F1} | {clock.Elapsed.TotalSeconds:F2} |"));
+            }
+        }));
+        return command;
+    }
+
+    // From the headers to the last record, as each worker does it.
+    private static double Work(string model, string adapter, string output, Part part, double rate, CancellationToken cancellation)
+    {
+        var clock = Stopwatch.StartNew();
+        var merge = MergePlanner.Plan(ModelDirectory.Open(model), [new AdapterStep(AdapterDirectory.Open(adapter), 1)]);
+        var plan = WritePlan.Create(merge, merge.Tensors, new WriteOptions(null, MaxShardBytes));
+        var destination = Destination.Check(output, [("base", model)], force: false);
+        var extras = ModelExtras.For(plan, destination, "merged_16bit", new ExtrasOptions());
+        var run = new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers: 1), Sync: false)
+        {
+            Disk = new SlowDisk(rate),
+        };
+        PartSaver.Save(extras, destination, "merged_16bit", part, run, null, cancellation);
+        return clock.Elapsed.TotalSeconds;
+    }
+}

@@ -1,0 +1,33 @@
+<#
+.SYNOPSIS
+    Saves one part of a merged model, in a job of an array; complete.ps1 makes the model of all parts.
+.DESCRIPTION
+    Exits with 0 when the part is there, with 75 when the same command may succeed later (errors of the disk or the network), and with 65
+    when what it was given must change first. Run again, it writes only what is missing.
+#>
+[CmdletBinding()]
+param(
+    [Parameter(Mandatory)] [string] $Base,
+    [Parameter(Mandatory)] [string[]] $Adapter,
+
+    # The directory of the model; beside it lies what is finished. All runs must see the same one.
+    [Parameter(Mandatory)] [string] $Out,
+
+    # 3/16, or what the engine says.
+    [string] $Part = 'env',
+
+    # The same for all parts. There are no more parts than shards.
+    [string] $MaxShardSize = '5GB',
+
+    [string] $Method = 'merged_16bit'
+)
+
+$ErrorActionPreference = 'Stop'
+try {
+    if (-not (Get-Module UnslothMerge)) { Import-Module UnslothMerge }
+    Merge-LoraModel $Base $Adapter | Save-MergedModel $Out -Part $Part -Method $Method -MaxShardSize $MaxShardSize
+}
+catch {
+    [Console]::Error.WriteLine("$_")
+    exit ($_.Exception.IsTransient ? 75 : 65)
+}

@@ -1,0 +1,83 @@
+using UnslothMerge.Execution;
+using UnslothMerge.Models;
+using UnslothMerge.Planning;
+
+namespace UnslothMerge.Saving;
+
+/// <summary>What is noted of a tensor that was written.</summary>
+internal sealed record TensorRecord(
+    string Name, string Action, string Type, IReadOnlyList<long> Shape, long Bytes, double? RelativeChange, double? RelativeError)
+{
+    public static TensorRecord Of(TensorResult result) => new(
+        result.Tensor.Name, (result.Written.Verbatim is null ? result.Tensor.Action : TensorAction.Copy).ToString(),
+        result.Type.ToString(), result.Tensor.Shape, result.Bytes, result.RelativeChange, result.RelativeError);
+}
+
+/// <summary>What is noted of a shard that is finished: its length, its checksum, the fingerprint of its save, and its tensors.</summary>
+internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, ulong Checksum, ImmutableArray<TensorRecord> Tensors)
+{
+    /// <summary>The bytes that it shares with a file of the base.</summary>
+    public long Cloned { get; init; }
+
+    public static ShardRecord Of(FinishedShard shard, string fingerprint) => new(
+        shard.Name, fingerprint, shard.Bytes, shard.Checksum!.Value,
+        [.. shard.Tensors.OrderBy(t => t.Tensor.Ordinal).Select(TensorRecord.Of)])
+    {
+        Cloned = shard.Cloned,
+    };
+
+    public string ToJson() => JsonFile.Text(new JsonObject
+    {
+        ["fingerprint"] = Fingerprint,
+        ["bytes"] = Bytes,
+        ["crc64"] = $"{Checksum:x16}",
+        ["cloned"] = Cloned,
+        ["tensors"] = new JsonObject(Tensors.Select(t => KeyValuePair.Create(t.Name, (JsonNode?)new JsonArray(
+            Number(t.RelativeChange), Number(t.RelativeError), t.Action, t.Type, t.Bytes,
+            new JsonArray([.. t.Shape.Select(d => (JsonNode?)d)]))))),
+    });
+
+    /// <summary>Reads what <see cref="ToJson"/> gave; null if that is damaged.</summary>
+    public static ShardRecord? Read(string name, string text)
+    {
+        try
+        {
+            var json = JsonNode.Parse(text)!;
+            return new ShardRecord(name, (string)json["fingerprint"]!, (long)json["bytes"]!,
+                ulong.Parse((string)json["crc64"]!, NumberStyles.HexNumber, CultureInfo.InvariantCulture),
+                [.. json["tensors"]!.AsObject().Select(t => Tensor(t.Key, t.Value!))])
+            {
+                Cloned = (long)json["cloned"]!,
+            };
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException or OverflowException
+            or ArgumentException or NullReferenceException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>The shard again, with the tensors of the plan that it is of; null if it has others.</summary>
+    public FinishedShard? ToFinished(WriteShard shard)
+    {
+        var tensors = Tensors.ToDictionary(t => t.Name, StringComparer.Ordinal);
+        return !shard.Tensors.All(t => tensors.ContainsKey(t.Tensor.Name)) ? null : new FinishedShard(Name, Bytes, Checksum, [.. shard.Tensors.Select(t => new TensorResult(
+            t, t.Sink.Outputs[0].Type, t.Bytes, tensors[t.Tensor.Name].RelativeChange, [])
+        {
+            RelativeError = tensors[t.Tensor.Name].RelativeError,
+        })])
+        {
+            Cloned = Cloned,
+        };
+    }
+
+    private static TensorRecord Tensor(string name, JsonNode json) => new(name, (string)json[2]!, (string)json[3]!,
+        [.. json[5]!.AsArray().Select(d => (long)d!)], (long)json[4]!, Number(json[0]), Number(json[1]));
+
+    // A change of a tensor of zeros is infinite, which JSON has no number for.
+    private static JsonNode? Number(double? value) => value is null || double.IsFinite(value.Value) ? value
+        : value.Value.ToString(CultureInfo.InvariantCulture);
+
+    private static double? Number(JsonNode? value) => value is null ? null
+        : value.GetValueKind() == JsonValueKind.String ? double.Parse((string)value!, CultureInfo.InvariantCulture) : (double)value;
+}
