@@ -4,7 +4,7 @@ public sealed class ErrorIdTests
 {
     [Fact]
     public void Every_error_id_is_documented() =>
-        Assert.Equal([.. Enum.GetNames<MergeError>(), "UnexpectedError"], Rows("Errors"));
+        Assert.Equal([.. Enum.GetNames<MergeError>(), "OtherVersionLoaded", "UnexpectedError"], Rows("Errors"));
 
     [Fact]
     public void Every_warning_id_is_documented() => Assert.Equal(Enum.GetNames<MergeWarningId>(), Rows("Warnings"));

@@ -47,7 +47,11 @@ internal sealed class MountedDisk : IDisposable
     public void Fill(long free)
     {
         const int slack = 4_000_000;
-        var taken = new DriveInfo(Path).AvailableFreeSpace - Math.Max(free, slack);
+        var taken = -1L;
+
+        // XFS gives back what was deleted a moment later.
+        SpinWait.SpinUntil(
+            () => (taken = new DriveInfo(Path).AvailableFreeSpace - Math.Max(free, slack)) >= 0, TimeSpan.FromSeconds(30));
         using var file = File.OpenHandle(this["filling"], FileMode.CreateNew, FileAccess.Write, preallocationSize: taken);
         try
         {

@@ -75,8 +75,8 @@ internal sealed class StreamingExecutor
     }
 
     /// <summary>Writes the tensors of some of the plan's shards, to an open file each. Each shard that is written whole is handed on with
-    /// its results, in the order of its tensors, and the time since its first piece was begun, on another thread. Files that will be flushed are written to the disk meanwhile. Progress
-    /// is reported on this thread, about ten times a second.</summary>
+    /// its results, in the order of its tensors, and the time since its first piece was begun, on another thread. Files that will be
+    /// flushed are written to the disk meanwhile. Progress is reported on this thread, about ten times a second.</summary>
     public static void Run(
         ExecutionPlan plan,
         IReadOnlyList<ShardFile> shards,

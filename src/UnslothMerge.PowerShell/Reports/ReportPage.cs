@@ -132,7 +132,8 @@ internal static class ReportPage
         .map td[style]{background:color-mix(in oklab,var(--hot) calc(var(--v)*85%),var(--cold))}
         .scale span{display:inline-block;width:12rem;height:.8rem;background:linear-gradient(90deg,var(--cold),var(--hot))}
         summary{cursor:pointer}footer{margin-top:3rem;font-size:.8rem;border-top:1px solid var(--line)}
-        @media print{:root{--ink:#000;--paper:#fff;--line:#bbb;--cold:#fff;--hot:#fb923c;font-size:11px}body{max-width:none;margin:0;font-size:11px}
+        @media print{:root{--ink:#000;--paper:#fff;--line:#bbb;--cold:#fff;--hot:#fb923c;font-size:11px}
+        body{max-width:none;margin:0;font-size:1em}
         .map td[style]{print-color-adjust:exact;-webkit-print-color-adjust:exact}tr{break-inside:avoid}.wide{overflow:visible}}
         """;
 }
