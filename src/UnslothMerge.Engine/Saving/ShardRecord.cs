@@ -61,7 +61,12 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
     public FinishedShard? ToFinished(WriteShard shard)
     {
         var tensors = Tensors.ToDictionary(t => t.Name, StringComparer.Ordinal);
-        return !shard.Tensors.All(t => tensors.ContainsKey(t.Tensor.Name)) ? null : new FinishedShard(Name, Bytes, Checksum, [.. shard.Tensors.Select(t => new TensorResult(
+        if (!shard.Tensors.All(t => tensors.ContainsKey(t.Tensor.Name)))
+        {
+            return null;
+        }
+
+        return new FinishedShard(Name, Bytes, Checksum, [.. shard.Tensors.Select(t => new TensorResult(
             t, t.Sink.Outputs[0].Type, t.Bytes, tensors[t.Tensor.Name].RelativeChange, [])
         {
             RelativeError = tensors[t.Tensor.Name].RelativeError,
