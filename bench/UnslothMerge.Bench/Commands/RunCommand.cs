@@ -20,16 +20,28 @@ internal static class RunCommand
         {
             Description = "With the first rank also each scheme of compressed-tensors.",
         };
+        var shared = new Option<string?>("--shared")
+        {
+            Description = "A directory on a file system that shares blocks (XFS, btrfs): measures a LoRA on q and v there, with the first "
+                + "rank, and nothing else.",
+        };
         var parent = Options.Directory();
 
         var command = new Command("run", "Makes a model and adapters, measures merges against cp -r, deletes everything.")
         {
-            shape, ranks, kinds, exports, parent,
+            shape, ranks, kinds, exports, shared, parent,
         };
         Options.Measuring.ToList().ForEach(command.Add);
-        command.SetAction((parsed, cancellation) => Options.Within(parsed.GetValue(parent)!, directory =>
+        command.SetAction((parsed, cancellation) => Options.Within(parsed.GetValue(shared) ?? parsed.GetValue(parent)!, directory =>
         {
             var size = ModelShape.Of(parsed.GetValue(shape)!);
+            if (parsed.GetValue(shared) is not null)
+            {
+                var (first, rounds) = (parsed.GetValue(ranks)![0], parsed.GetValue(Options.Rounds));
+                SharedRun.Measure(size, first, MaxShardBytes, directory, rounds, cancellation);
+                return;
+            }
+
             var model = Path.Combine(directory, size.Name);
             var bytes = ModelGenerator.Generate(size, model, TensorType.BF16, MaxShardBytes, sparse: false, cancellation);
             string Adapter(int rank, bool dora)

@@ -1,17 +1,19 @@
 namespace UnslothMerge.Bench.Generating;
 
-/// <summary>Makes a LoRA adapter on all linear layers, as PEFT's <c>save_pretrained</c> writes it.</summary>
+/// <summary>Makes a LoRA adapter on all linear layers, or on some modules of each, as PEFT's <c>save_pretrained</c> writes it.</summary>
 internal static class AdapterGenerator
 {
     /// <summary>Makes an adapter and gives the bytes of its tensors' file; a sparse one has no data.</summary>
     public static long Generate(
-        ModelShape shape, int rank, string directory, TensorType type, bool dora, bool sparse, CancellationToken cancellation)
+        ModelShape shape, int rank, string directory, TensorType type, bool dora, bool sparse, CancellationToken cancellation,
+        IReadOnlyList<string>? modules = null)
     {
-        var modules =
+        var all =
             from layer in Enumerable.Range(0, shape.Layers)
             from linear in shape.Linears
+            where modules?.Contains(linear.Module.Split('.')[1]) != false
             select ($"layers.{layer}.{linear.Module}", linear.Out, linear.In);
-        return Generate($"bench/{shape.Name}", modules, rank, directory, type, dora, sparse, cancellation);
+        return Generate($"bench/{shape.Name}", all, rank, directory, type, dora, sparse, cancellation);
     }
 
     /// <summary>Makes an adapter on some modules: names below the model, outputs, inputs.</summary>

@@ -19,12 +19,12 @@ internal sealed record SpeedProbe(double CopyRate, double DiskRate, double Kerne
     public static SpeedProbe? At(string path) => Measured.GetOrAdd(DiskSpace.Existing(path), Measure);
 
     /// <summary>How long a merge takes, about, if the base is in the page cache. What a device computes costs no time beside the
-    /// copies.</summary>
-    public TimeSpan Estimate(ExecutionPlan plan, DevicePlan? device = null)
+    /// copies, and what is shared with the base is not copied.</summary>
+    public TimeSpan Estimate(ExecutionPlan plan, DevicePlan? device = null, long shared = 0)
     {
         var threads = Math.Min(plan.Workers, Environment.ProcessorCount);
         var work = plan.Write.Tensors.Where(t => device?.RowsOf(t) is null).Sum(t => DeviceCost.FlopsOf(t.Tensor, rankOfOthers: 0));
-        var bytes = (double)plan.Write.Bytes;
+        var bytes = (double)(plan.Write.Bytes - shared);
         return TimeSpan.FromSeconds(Math.Max(((bytes / CopyRate) + (work / KernelRate)) / threads, bytes / DiskRate));
     }
 

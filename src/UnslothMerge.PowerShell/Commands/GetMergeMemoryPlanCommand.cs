@@ -178,15 +178,17 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
             var parts = Parts(write).Select(
                 p => (p.Part, Memory: ExecutionPlan.For(p.Write, Options.Memory.OfHost(), ThrottleLimit, device?.Need))).ToList();
             planning += clock.Elapsed;
-            var (speed, obstacle) = Probe(destination, merge);
-            var times = parts.ConvertAll(p => speed?.Estimate(p.Memory, device?.Plan) + planning);
+            var (speed, obstacle, beside) = Probe(destination, merge);
+            var shared = beside is null ? [] : SharedBlocks.Find(write, beside);
+            var disk = write.Bytes + copied + DeltaSurvival.BytesFor(write) - shared.Sum(s => s.OriginBytes);
+            var times = parts.ConvertAll(p => speed?.Estimate(p.Memory, device?.Plan, Of(p.Memory).Sum(s => s.OriginBytes)) + planning);
             var download = PendingDownloads.Of(merge.InputFiles).SelectMany(d => d.Files).ToList();
             var remote = download.Concat(PendingDownloads.Of(merge.InputFiles, streamed: true).SelectMany(d => d.Files)).ToList();
             var downloading = PendingDownloads.Estimate(remote, Stop);
             foreach (var ((part, memory), time) in parts.Zip(times))
             {
                 WriteObject(new MergeMemoryPlan(
-                    merge, memory, copied, write.Bytes + copied, DiskSpace.At(destination), DiskSpace.At(Options.TemporaryLocation), time,
+                    merge, memory, copied, Of(memory), disk, DiskSpace.At(destination), DiskSpace.At(Options.TemporaryLocation), time,
                     obstacle)
                 {
                     Part = part?.ToString(),
@@ -198,7 +200,9 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
                     Planned = Planned,
                     DownloadBytes = download.Sum(f => f.Length),
                     DownloadTime = downloading,
-                });
+        
+            List<WriteShard> Of(ExecutionPlan part) => [.. shared.Where(s => part.Write.Shards.Any(w => w.Name == s.Name))];
+        });
             }
         });
     }
@@ -209,7 +213,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
                 .Select(p => ((Part?)p, write.Of(PartSplit.ShardsOf(write, p))));
 
     // A model is written beside its destination. What Save-MergedModel would refuse is refused here in words, and nothing is written there.
-    private (SpeedProbe? Speed, string? Obstacle) Probe(string destination, MergePlan merge)
+    private (SpeedProbe? Speed, string? Obstacle, string? Beside) Probe(string destination, MergePlan merge)
     {
         var beside = destination;
         if (MyInvocation.BoundParameters.ContainsKey(nameof(Destination)))
@@ -221,14 +225,14 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
             }
             catch (MergeException e) when (e.Error == MergeError.InvalidDestination)
             {
-                return (null, e.Message);
+                return (null, e.Message, null);
             }
 
             beside = Path.GetDirectoryName(destination) ?? destination;
         }
 
-        return RealPath.IsWithin(RealPath.Of(DiskSpace.Existing(beside)), RealPath.Of(merge.Base.Path)) ? (null, null)
-            : SpeedProbe.At(beside) is { } speed ? (speed, null)
-            : (null, $"'{DiskSpace.Existing(beside)}' cannot be written");
+        return RealPath.IsWithin(RealPath.Of(DiskSpace.Existing(beside)), RealPath.Of(merge.Base.Path)) ? (null, null, null)
+            : SpeedProbe.At(beside) is { } speed ? (speed, null, beside)
+            : (null, $"'{DiskSpace.Existing(beside)}' cannot be written", null);
     }
 }

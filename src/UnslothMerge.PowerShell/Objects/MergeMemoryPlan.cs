@@ -6,8 +6,8 @@ namespace UnslothMerge.PowerShell;
 public sealed class MergeMemoryPlan
 {
     internal MergeMemoryPlan(
-        MergePlan merge, ExecutionPlan memory, long copiedBytes, long diskBytes, long? freeDisk, long? freeTemporary, TimeSpan? time,
-        string? obstacle)
+        MergePlan merge, ExecutionPlan memory, long copiedBytes, IReadOnlyList<WriteShard> cloned, long diskBytes, long? freeDisk,
+        long? freeTemporary, TimeSpan? time, string? obstacle)
     {
         Merge = merge;
 
@@ -27,11 +27,18 @@ public sealed class MergeMemoryPlan
         var tilings = memory.Write.Tensors.Where(t => t.Verbatim is null).Select(t => t.Tiling).ToList();
         TileRows = tilings.Select(t => t.TileRows).DefaultIfEmpty().Max();
         TileColumns = tilings.Select(t => t.TileColumns).DefaultIfEmpty().Max();
+        ClonedBytes = cloned.Sum(s => s.OriginBytes);
+        var headers = cloned.Sum(s => (long)s.Layout.Header.Length);
+        CopiedBytes = memory.Stages.First(s => s.Name == "Copy").Written + copiedBytes - (ClonedBytes - headers);
         var stages = memory.Stages
             .Select(s =>
-                s.Name == "Copy"
-                ? s with { Read = s.Read + copiedBytes, Written = s.Written + copiedBytes, Disk = s.Disk + copiedBytes } : s)
+                s.Name == "Copy" ? s with { Read = CopiedBytes, Written = CopiedBytes, Disk = CopiedBytes }
+                : s.Name == "Plan" ? s with { Written = s.Written - headers, Disk = s.Disk - headers } : s)
             .ToList();
+        if (Saving.DeltaSurvival.BytesFor(memory.Write) is > 0 and var measured)
+        {
+            stages.Add(new MemoryStage("Measure", measured, measured, 0, 0, measured));
+        }
 
         // What the process holds anyway, so that the stages add up.
         stages.Add(new MemoryStage("Process", 0, 0, memory.PeakHostBytes - stages.Sum(s => s.Host), 0, 0));
@@ -41,6 +48,7 @@ public sealed class MergeMemoryPlan
         PeakHostBytes = memory.PeakHostBytes;
         PeakDeviceBytes = memory.Stages.Sum(s => s.Device);
         OutputBytes = memory.Write.Bytes + copiedBytes;
+        DiskBytes = diskBytes;
         LimitBytes = memory.LimitBytes;
         FreeHostBytes = HostMemory.Available;
         FreeDiskBytes = freeDisk;
@@ -55,9 +63,9 @@ public sealed class MergeMemoryPlan
         }
 
         // All parts lie on one disk.
-        if (freeDisk < diskBytes)
+        if (freeDisk < DiskBytes)
         {
-            missing.Add($"{ByteSize.Text(diskBytes - freeDisk.Value)} more disk space");
+            missing.Add($"{ByteSize.Text(DiskBytes - freeDisk.Value)} more disk space");
             advice.Add("free some space or choose a -Destination on another disk");
         }
 
@@ -118,6 +126,19 @@ public sealed class MergeMemoryPlan
 
     /// <summary>The size of the output's weights in bytes.</summary>
     public long OutputBytes { get; }
+
+    /// <summary>The bytes of the output whose blocks on the disk are shared with the base, as far as the destination allows it: they are
+    /// neither read nor written.</summary>
+    public long ClonedBytes { get; }
+
+    /// <summary>The bytes of the output that are written.</summary>
+    public long WrittenBytes => OutputBytes - ClonedBytes;
+
+    /// <summary>Those of them that are copied from the base.</summary>
+    public long CopiedBytes { get; }
+
+    /// <summary>The bytes that the disk of the destination must have free, for all parts.</summary>
+    public long DiskBytes { get; }
 
     /// <summary>The memory limit of the process.</summary>
     public long LimitBytes { get; }
@@ -196,7 +217,8 @@ public sealed class MergeMemoryStage
         Disk = stage.Disk;
     }
 
-    /// <summary>The stage: Plan, Adapter, Merge, Copy, Process (what runs anyway) or Total.</summary>
+    /// <summary>The stage: Plan, Adapter, Merge, Copy, Measure (for a while, what quantizing loses), Process (what
+    /// runs anyway) or Total.</summary>
     public string Stage { get; }
 
     /// <summary>Read from the base and the adapters.</summary>
