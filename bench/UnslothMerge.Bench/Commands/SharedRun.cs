@@ -5,6 +5,7 @@ namespace UnslothMerge.Bench.Commands;
 internal static class SharedRun
 {
     private static readonly string[] Modules = ["q_proj", "v_proj"];
+    private static readonly bool[] Syncs = [false, true];
 
     /// <summary>Makes a model and an adapter in a directory, measures and prints.</summary>
     public static void Measure(ModelShape shape, int rank, long maxShardBytes, string directory, int rounds, CancellationToken cancellation)
@@ -18,7 +19,7 @@ internal static class SharedRun
             + $"{ByteSize.Text(changed)}; {Environment.ProcessorCount} processors; {rounds} rounds\n");
 
         var merge = new Merge($"r={rank}, -MaxShardSize base", model, adapter, "-MaxShardSize base");
-        Contender[] contenders = [.. new[] { false, true }.SelectMany(synced => new Contender[]
+        Contender[] contenders = [.. Syncs.SelectMany(synced => new Contender[]
         {
             new CopyContender(model, synced) { Name = "cp -r --reflink=never", Options = ["--reflink=never"] },
             new MergeContender(merge, synced),

@@ -1,3 +1,4 @@
+using UnslothMerge.Tests.PowerShell;
 using UnslothMerge.Tests.Saving.Crashes;
 
 namespace UnslothMerge.Tests.Saving;
@@ -58,6 +59,29 @@ public sealed class SharedBlocksTests : FileTests
         disk.Fill(free: 6 * TensorBytes);
         TinyModel.SaveOn(SystemDisk.Instance, plan, disk["out"]);
         Assert.Equal(original, TinyModel.Fingerprint(disk["base"]));
+    }
+
+    [Theory]
+    [InlineData("xfs")]
+    public void A_memory_plan_tells_what_will_be_written_and_so_does_a_save(string kind)
+    {
+        using var disk = new MountedDisk(kind);
+        var plan = Plan(disk["base"]);
+        var planned = SharedBlocks.Find(plan, disk["not/there/yet"]);
+        Assert.Equal(plan.Bytes - TensorBytes, planned.Sum(s => s.OriginBytes));
+        Assert.Empty(SharedBlocks.Find(plan, Temp.Path));
+        Assert.Equal([disk["base"]], Directory.GetFileSystemEntries(disk.Path));
+
+        var lines = PowerShellProcess.RunWithModule(
+            $$"""
+            $plan = Get-MergeMemoryPlan '{{disk["base"]}}' '{{Temp["adapter"]}}' -Destination '{{disk["out"]}}' -DType F32 -MaxShardSize base
+            $shards = $plan | Merge-LoraModel | Save-MergedModel '{{disk["out"]}}'
+            foreach ($size in 'OutputBytes', 'WrittenBytes', 'CopiedBytes', 'ClonedBytes', 'DiskBytes') { $plan.$size }
+            ($shards | Measure-Object WrittenBytes -Sum).Sum
+            ($shards | Measure-Object ClonedBytes -Sum).Sum
+            """);
+        long[] expected = [plan.Bytes, TensorBytes, 0, plan.Bytes - TensorBytes, TensorBytes, TensorBytes, plan.Bytes - TensorBytes];
+        Assert.Equal(expected, lines.Select(l => long.Parse(l, CultureInfo.InvariantCulture)));
     }
 
     [Theory]
