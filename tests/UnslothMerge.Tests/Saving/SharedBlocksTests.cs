@@ -74,7 +74,8 @@ public sealed class SharedBlocksTests : FileTests
 
         var lines = PowerShellProcess.RunWithModule(
             $$"""
-            $plan = Get-MergeMemoryPlan '{{disk["base"]}}' '{{Temp["adapter"]}}' -Destination '{{disk["out"]}}' -DType F32 -MaxShardSize base
+            $options = @{ DType = "F32"; MaxShardSize = "base" }
+            $plan = Get-MergeMemoryPlan '{{disk["base"]}}' '{{Temp["adapter"]}}' -Destination '{{disk["out"]}}' @options
             $shards = $plan | Merge-LoraModel | Save-MergedModel '{{disk["out"]}}'
             foreach ($size in 'OutputBytes', 'WrittenBytes', 'CopiedBytes', 'ClonedBytes', 'DiskBytes') { $plan.$size }
             ($shards | Measure-Object WrittenBytes -Sum).Sum
