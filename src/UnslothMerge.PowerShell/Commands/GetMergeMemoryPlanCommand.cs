@@ -200,10 +200,10 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
                     Planned = Planned,
                     DownloadBytes = download.Sum(f => f.Length),
                     DownloadTime = downloading,
-        
-            List<WriteShard> Of(ExecutionPlan part) => [.. shared.Where(s => part.Write.Shards.Any(w => w.Name == s.Name))];
-        });
+                });
             }
+
+            List<WriteShard> Of(ExecutionPlan part) => [.. shared.Where(s => part.Write.Shards.Any(w => w.Name == s.Name))];
         });
     }
 
