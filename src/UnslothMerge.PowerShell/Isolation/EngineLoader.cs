@@ -12,7 +12,13 @@ public sealed class EngineLoader : IModuleAssemblyInitializer, IModuleAssemblyCl
     private static readonly Lazy<EngineContext> Context =
         new(() => new EngineContext(Path.Combine(Path.GetDirectoryName(typeof(EngineLoader).Assembly.Location)!, "engine")));
 
-    public void OnImport() => AssemblyLoadContext.Default.Resolving += Resolve;
+    public void OnImport()
+    {
+        AssemblyLoadContext.Default.Resolving += Resolve;
+
+        // UnslothMerge.OneVersion.psm1 reads it.
+        AppDomain.CurrentDomain.SetData("UnslothMerge", typeof(EngineLoader).Assembly);
+    }
 
     public void OnRemove(PSModuleInfo psModuleInfo) => AssemblyLoadContext.Default.Resolving -= Resolve;
 
