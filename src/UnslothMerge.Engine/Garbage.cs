@@ -6,12 +6,15 @@ internal static class Garbage
     // A collection takes a tenth of a second for each hundred megabytes that are kept.
     private const int Many = 50_000;
 
-    /// <summary>Gives it back to the system, if there were many.</summary>
-    public static void Release(int tensors)
+    /// <summary>Gives it back to the system, if there were many; gives the number of those whose garbage is still there.</summary>
+    public static int Release(int tensors)
     {
-        if (tensors >= Many)
+        if (tensors < Many)
         {
-            GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
+            return tensors;
         }
+
+        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive);
+        return 0;
     }
 }

@@ -44,7 +44,7 @@ internal sealed record ExpertShape(string Name, string ModelType, string Class, 
 
         if (Shards > 1)
         {
-            File.WriteAllText(Path.Combine(model, ShardIndex.FileName), ShardIndex.Write(map, tensors.Sum(t => t.Bytes), 0));
+            File.WriteAllText(Path.Combine(model, ShardIndex.FileName), ShardIndex.Text(map, tensors.Sum(t => t.Bytes), 0));
         }
 
         File.WriteAllText(Path.Combine(model, "config.json"), JsonFile.Text(new JsonObject

@@ -25,7 +25,7 @@ internal static class ModelGenerator
 
         if (split.Count > 1)
         {
-            var index = ShardIndex.Write(weightMap, tensors.Sum(t => t.Bytes), tensors.Sum(t => t.Shape.Count()));
+            var index = ShardIndex.Text(weightMap, tensors.Sum(t => t.Bytes), tensors.Sum(t => t.Shape.Count()));
             File.WriteAllText(Path.Combine(directory, ShardIndex.FileName), index);
         }
 

@@ -46,11 +46,13 @@ internal sealed class StreamingExecutor
         var sets = plan.Write.Tensors.Where(t => t.Sink.SurveySet is not null).ToLookup(t => t.Sink.SurveySet!, StringComparer.Ordinal);
         var outputs = shards.SelectMany(s => s.File.Shard.Tensors.Select(t => (t, ShardOutput.Of(t, s.File, s.Writer))));
         _jobs = [.. InReadingOrder(outputs).SelectMany(o => JobsOf(o.Tensor, o.Output))];
+        Garbage.Release(_jobs.Length);
         _toSurvey = sets.Where(s => _surveys.ContainsKey(s.Key)).SelectMany(s => s).Sum(t => t.Bytes);
         var written = _jobs.Where(j => j is not SurveyJob).ToLookup(j => j.File);
         _shards = shards.ToDictionary(s => s.File, s => new OpenShard(s.File, s.Writer, [.. written[s.File]]));
         _coreJobs = new JobQueue<CoreJob>([.. _jobs.OfType<CoreJob>()], plan.ResidentBytes);
         _deviceJobs = new JobQueue<DeviceJob>([.. _jobs.OfType<DeviceJob>()], device?.Plan.ResidentBytes ?? 0);
+        Garbage.Release(_jobs.Length);
 
         // Before the first tensor of a set all of it is surveyed, wherever it is written, or was by an earlier save.
         IEnumerable<TensorJob> JobsOf(WriteTensor tensor, ShardOutput output)

@@ -1,3 +1,5 @@
+using System.Buffers;
+
 namespace UnslothMerge.Files;
 
 /// <summary>What several calls of a disk do together.</summary>
@@ -32,12 +34,20 @@ internal static class DiskExtensions
     /// <summary>Writes a new text in UTF-8.</summary>
     public static void WriteText(this IDisk disk, string path, string text) => disk.WriteFile(path, Encoding.UTF8.GetBytes(text));
 
+    /// <summary>Writes a text to a file that is there whole or not at all, or as it was before.</summary>
+    public static void ReplaceText(this IDisk disk, string path, string text, bool sync) =>
+        disk.Replace(path, output => output.Write(Encoding.UTF8.GetBytes(text)), sync);
+
     /// <summary>Writes a file that is there whole or not at all, or as it was before.</summary>
-    public static void ReplaceText(this IDisk disk, string path, string text, bool sync)
+    public static void Replace(this IDisk disk, string path, Action<IBufferWriter<byte>> write, bool sync)
     {
         var temporary = path + ".part";
         disk.DeleteIfThere(temporary);
-        disk.WriteText(temporary, text);
+        using (var file = disk.Create(temporary))
+        {
+            write(new DiskWriter(disk, file));
+        }
+
         if (sync)
         {
             disk.Flush(temporary);

@@ -6,7 +6,7 @@ namespace UnslothMerge.Planning;
 internal sealed class TensorNeeds
 {
     // What a run adds for each tensor until its result is shown: its job, its place in the output, the result.
-    private const int TensorBytes = 800;
+    private const int TensorBytes = 450;
 
     // Tensors with deltas of some of their rows need the more the more workers there are; all others need the same.
     private readonly List<WriteTensor> _partial;

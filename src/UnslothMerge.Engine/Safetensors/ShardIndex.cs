@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text.Encodings.Web;
 using UnslothMerge.Files;
 
@@ -53,12 +54,12 @@ internal static class ShardIndex
         }
     }
 
-    /// <summary>The text of an index (tensor name → shard name): sorted keys, indented by two, with a final newline. Totals are those of
-    /// all tensors.</summary>
-    public static string Write(IEnumerable<KeyValuePair<string, string>> weightMap, long totalBytes, long totalParameters)
+    /// <summary>Writes an index (tensor name → shard name): sorted keys, indented by two, with a final newline. Totals are those of all
+    /// tensors.</summary>
+    public static void Write(
+        IBufferWriter<byte> output, IEnumerable<KeyValuePair<string, string>> weightMap, long totalBytes, long totalParameters)
     {
-        using var stream = new MemoryStream();
-        using (var json = new Utf8JsonWriter(stream, Indented))
+        using (var json = new Utf8JsonWriter(output, Indented))
         {
             json.WriteStartObject();
             json.WriteStartObject("metadata");
@@ -75,8 +76,15 @@ internal static class ShardIndex
             json.WriteEndObject();
         }
 
-        stream.WriteByte((byte)'\n');
-        return Encoding.UTF8.GetString(stream.GetBuffer(), 0, (int)stream.Length);
+        output.Write("\n"u8);
+    }
+
+    /// <summary>The text of an index.</summary>
+    public static string Text(IEnumerable<KeyValuePair<string, string>> weightMap, long totalBytes, long totalParameters)
+    {
+        var output = new ArrayBufferWriter<byte>();
+        Write(output, weightMap, totalBytes, totalParameters);
+        return Encoding.UTF8.GetString(output.WrittenSpan);
     }
 
     // The index may be downloaded: shard names must not leave its directory.

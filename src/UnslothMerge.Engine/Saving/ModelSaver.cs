@@ -43,6 +43,7 @@ internal static class ModelSaver
                 bytes => destination.RequireRoom(bytes + DeltaSurvival.BytesFor(plan)));
             extras.Write(staging.Path, options.Disk);
             WriteIndex(plan, shards.Sum(s => s.Bytes), staging.Path, options.Disk);
+            Garbage.Release(plan.Shards.Sum(s => s.Tensors.Length));
             var survival = DeltaSurvival.Measure(plan, staging.Path, options, cancellation);
             if (options.Sync)
             {
@@ -107,6 +108,7 @@ internal static class ModelSaver
         var shards = finished.ToDictionary(s => s.Name, StringComparer.Ordinal);
         var files = new List<ShardFile>();
         var reports = new ShardReports(progress, options.Finished);
+        var since = 0;
         try
         {
             ShardFiles.Open([.. options.Plan.Write.Shards.Where(s => !shards.ContainsKey(s.Name))], directory, options.Disk,
@@ -132,6 +134,7 @@ internal static class ModelSaver
 
             written?.Invoke(shard);
             reports.Add(shard);
+            since = Garbage.Release(since + results.Count);
         }
     }
 
@@ -149,8 +152,8 @@ internal static class ModelSaver
         {
             var map = plan.Shards.SelectMany(s => s.Layout.Names.Select(n => KeyValuePair.Create(n, s.Name)));
             var bytes = shardBytes - plan.Shards.Sum(s => (long)s.Layout.Header.Length);
-            disk.WriteText(Path.Combine(directory, ShardIndex.NameFor(plan.Variant)),
-                ShardIndex.Write(map, bytes, plan.Tensors.Sum(t => t.Tensor.View.Count)));
+            using var file = disk.Create(Path.Combine(directory, ShardIndex.NameFor(plan.Variant)));
+            ShardIndex.Write(new DiskWriter(disk, file), map, bytes, plan.Tensors.Sum(t => t.Tensor.View.Count));
         }
     }
 }

@@ -29,7 +29,7 @@ internal sealed class ShardJournal(IDisk disk, string staging, Lazy<SaveFingerpr
             disk.CreateTree(_records.Folder);
         }
 
-        disk.ReplaceText(_records.PathOf(shard.Name), ShardRecord.Of(shard, fingerprint.Value.Hash).ToJson(), sync);
+        disk.Replace(_records.PathOf(shard.Name), ShardRecord.Of(shard, fingerprint.Value.Hash).Write, sync);
     }
 
     /// <summary>Finds the plan's shards that are finished, in its order, and reads each of them once.</summary>

@@ -1,5 +1,5 @@
+using System.Buffers;
 using UnslothMerge.Execution;
-using UnslothMerge.Models;
 using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
@@ -26,18 +26,39 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
         Cloned = shard.Cloned,
     };
 
-    public string ToJson() => JsonFile.Text(new JsonObject
+    // A tree of JSON nodes of many tensors would take more than the plan of them.
+    public void Write(IBufferWriter<byte> output)
     {
-        ["fingerprint"] = Fingerprint,
-        ["bytes"] = Bytes,
-        ["crc64"] = $"{Checksum:x16}",
-        ["cloned"] = Cloned,
-        ["tensors"] = new JsonObject(Tensors.Select(t => KeyValuePair.Create(t.Name, (JsonNode?)new JsonArray(
-            Number(t.RelativeChange), Number(t.RelativeError), t.Action, t.Type, t.Bytes,
-            new JsonArray([.. t.Shape.Select(d => (JsonNode?)d)]))))),
-    });
+        using var json = new Utf8JsonWriter(output);
+        json.WriteStartObject();
+        json.WriteString("fingerprint", Fingerprint);
+        json.WriteNumber("bytes", Bytes);
+        json.WriteString("crc64", $"{Checksum:x16}");
+        json.WriteNumber("cloned", Cloned);
+        json.WriteStartObject("tensors");
+        foreach (var tensor in Tensors)
+        {
+            json.WriteStartArray(tensor.Name);
+            Write(json, tensor.RelativeChange);
+            Write(json, tensor.RelativeError);
+            json.WriteStringValue(tensor.Action);
+            json.WriteStringValue(tensor.Type);
+            json.WriteNumberValue(tensor.Bytes);
+            json.WriteStartArray();
+            foreach (var dimension in tensor.Shape)
+            {
+                json.WriteNumberValue(dimension);
+            }
 
-    /// <summary>Reads what <see cref="ToJson"/> gave; null if that is damaged.</summary>
+            json.WriteEndArray();
+            json.WriteEndArray();
+        }
+
+        json.WriteEndObject();
+        json.WriteEndObject();
+    }
+
+    /// <summary>Reads what <see cref="Write"/> gave; null if that is damaged.</summary>
     public static ShardRecord? Read(string name, string text)
     {
         try
@@ -80,8 +101,21 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
         [.. json[5]!.AsArray().Select(d => (long)d!)], (long)json[4]!, Number(json[0]), Number(json[1]));
 
     // A change of a tensor of zeros is infinite, which JSON has no number for.
-    private static JsonNode? Number(double? value) => value is null || double.IsFinite(value.Value) ? value
-        : value.Value.ToString(CultureInfo.InvariantCulture);
+    private static void Write(Utf8JsonWriter json, double? value)
+    {
+        if (value is null)
+        {
+            json.WriteNullValue();
+        }
+        else if (double.IsFinite(value.Value))
+        {
+            json.WriteNumberValue(value.Value);
+        }
+        else
+        {
+            json.WriteStringValue(value.Value.ToString(CultureInfo.InvariantCulture));
+        }
+    }
 
     private static double? Number(JsonNode? value) => value is null ? null
         : value.GetValueKind() == JsonValueKind.String ? double.Parse((string)value!, CultureInfo.InvariantCulture) : (double)value;

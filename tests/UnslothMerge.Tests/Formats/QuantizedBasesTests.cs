@@ -440,7 +440,7 @@ public sealed class QuantizedBasesTests : FileTests
             TinyModel.WriteFile(Temp["base/model-00002-of-00002.safetensors"], secondShard);
             var map = tensors.Select(t => KeyValuePair.Create(t.Name, "model-00001-of-00002.safetensors"))
                 .Concat(secondShard.Select(t => KeyValuePair.Create(t.Name, "model-00002-of-00002.safetensors")));
-            File.WriteAllText(Temp["base/model.safetensors.index.json"], ShardIndex.Write(map, 1, 1));
+            File.WriteAllText(Temp["base/model.safetensors.index.json"], ShardIndex.Text(map, 1, 1));
         }
 
         TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(Temp["base"]), TensorType.F32), Temp["out"]);

@@ -141,7 +141,7 @@ public sealed class CheckpointTests : FileTests
     {
         string[] shards = [.. Enumerable.Range(1, 40).Select(i => $"{i:D2}.safetensors")];
         Array.ForEach(shards, s => File.WriteAllText(Temp[s], "no header"));
-        File.WriteAllText(Temp[ShardIndex.FileName], ShardIndex.Write(shards.Select(s => KeyValuePair.Create(s, s)), 1, 1));
+        File.WriteAllText(Temp[ShardIndex.FileName], ShardIndex.Text(shards.Select(s => KeyValuePair.Create(s, s)), 1, 1));
         Errors.Expect(() => Checkpoint.Open(Temp.Path), "01.safetensors");
     }
 
@@ -166,14 +166,14 @@ public sealed class CheckpointTests : FileTests
     {
         var map = Enumerable.Range(0, 3000).Append(100_000_000)
             .ToDictionary(i => $"{i}{new string('é', (i % 200) + (i / 1000))}", i => $"{i % 7}.x");
-        File.WriteAllText(Temp[ShardIndex.FileName], "\uFEFF" + ShardIndex.Write(map, 1, 1));
+        File.WriteAllText(Temp[ShardIndex.FileName], "\uFEFF" + ShardIndex.Text(map, 1, 1));
         Assert.Equal(map.OrderBy(e => e.Key, StringComparer.Ordinal), ShardIndex.Read(Temp[ShardIndex.FileName]));
     }
 
     [Fact]
     public void An_index_is_written_as_the_hub_writes_it()
     {
-        var text = ShardIndex.Write([new("b", "2.safetensors"), new("a\"é", "1.safetensors")], 12, 3);
+        var text = ShardIndex.Text([new("b", "2.safetensors"), new("a\"é", "1.safetensors")], 12, 3);
         Assert.Equal(
             "{\n  \"metadata\": {\n    \"total_parameters\": 3,\n    \"total_size\": 12\n  },\n  \"weight_map\": {\n    \"a\\\"é\": " +
             "\"1.safetensors\",\n    \"b\": \"2.safetensors\"\n  }\n}\n", text);

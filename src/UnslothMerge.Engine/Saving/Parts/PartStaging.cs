@@ -89,7 +89,11 @@ internal sealed class PartStaging : IDisposable
     {
         var temporary = Path.Combine(Work, record.Name + ".json");
         _disk.DeleteIfThere(temporary);
-        _disk.WriteText(temporary, record.ToJson());
+        using (var file = _disk.Create(temporary))
+        {
+            record.Write(new DiskWriter(_disk, file));
+        }
+
         if (_sync)
         {
             _disk.Flush(temporary);

@@ -51,7 +51,7 @@ internal sealed record PartsPlan(string Method, int Parts, string? Variant, long
 
     /// <summary>The index, by its name, of a model of several shards that have so many bytes together; null if there is one.</summary>
     public (string Name, string Text)? Index(long shardBytes) => Shards.Length == 1 ? null
-        : (ShardIndex.NameFor(Variant), ShardIndex.Write(
+        : (ShardIndex.NameFor(Variant), ShardIndex.Text(
             Shards.SelectMany(s => s.Tensors.Select(t => KeyValuePair.Create(t, s.Name))), shardBytes - Shards.Sum(s => s.HeaderBytes),
             Parameters));
 }
