@@ -38,16 +38,20 @@ internal static class DiskExtensions
     public static void ReplaceText(this IDisk disk, string path, string text, bool sync) =>
         disk.Replace(path, output => output.Write(Encoding.UTF8.GetBytes(text)), sync);
 
-    /// <summary>Writes a file that is there whole or not at all, or as it was before.</summary>
-    public static void Replace(this IDisk disk, string path, Action<IBufferWriter<byte>> write, bool sync)
+    /// <summary>Writes a new file, a buffer at a time.</summary>
+    public static void WriteFile(this IDisk disk, string path, Action<IBufferWriter<byte>> write)
     {
-        var temporary = path + ".part";
-        disk.DeleteIfThere(temporary);
-        using (var file = disk.Create(temporary))
-        {
-            write(new DiskWriter(disk, file));
-        }
+        using var file = disk.Create(path);
+        write(new DiskWriter(disk, file));
+    }
 
+    /// <summary>Writes a file that is there whole or not at all, or as it was before; until then it has a temporary name.</summary>
+    public static void Replace(
+        this IDisk disk, string path, Action<IBufferWriter<byte>> write, bool sync, string? temporary = null)
+    {
+        temporary ??= path + ".part";
+        disk.DeleteIfThere(temporary);
+        disk.WriteFile(temporary, write);
         if (sync)
         {
             disk.Flush(temporary);

@@ -9,6 +9,13 @@ namespace UnslothMerge.Saving;
 /// <summary>A file of weights that was written, by its final path.</summary>
 internal sealed record SavedShard(string Path, long Bytes, ImmutableArray<TensorResult> Tensors)
 {
+    /// <summary>A finished shard at its path, with its tensors in the order of the model.</summary>
+    public static SavedShard Of(FinishedShard shard, string path) =>
+        new(path, shard.Bytes, [.. shard.Tensors.OrderBy(t => t.Tensor.Ordinal)])
+        {
+            Cloned = shard.Cloned, Obstacle = shard.Obstacle, Time = shard.Time,
+        };
+
     /// <summary>The bytes that it shares with a file of the base.</summary>
     public long Cloned { get; init; }
 
@@ -55,10 +62,7 @@ internal static class ModelSaver
             cancellation.ThrowIfCancellationRequested();
             InputFiles.RequireUnchanged(plan.Merge.InputFiles);
             staging.Land(options.Sync);
-            return shards.Select(s => new SavedShard(Path.Combine(destination.Path, s.Name), s.Bytes, Results(s, survival))
-            {
-                Cloned = s.Cloned, Obstacle = s.Obstacle, Time = s.Time,
-            }).ToList();
+            return shards.Select(s => With(survival, SavedShard.Of(s, Path.Combine(destination.Path, s.Name)))).ToList();
         });
     }
 
@@ -138,12 +142,11 @@ internal static class ModelSaver
         }
     }
 
-    private static ImmutableArray<TensorResult> Results(
-        FinishedShard shard, IReadOnlyDictionary<string, (double Kept, double Whole)> survival) =>
-    [
-        .. shard.Tensors.OrderBy(t => t.Tensor.Ordinal)
-            .Select(t => survival.TryGetValue(t.Tensor.Name, out var sums) ? t with { Survival = sums } : t),
-    ];
+    private static SavedShard With(IReadOnlyDictionary<string, (double Kept, double Whole)> survival, SavedShard shard) =>
+        survival.Count == 0 ? shard : shard with
+        {
+            Tensors = [.. shard.Tensors.Select(t => survival.TryGetValue(t.Tensor.Name, out var sums) ? t with { Survival = sums } : t)],
+        };
 
     /// <summary>Writes the index of a model of several shards, which have so many bytes together.</summary>
     public static void WriteIndex(WritePlan plan, long shardBytes, string directory, IDisk disk)
@@ -152,8 +155,8 @@ internal static class ModelSaver
         {
             var map = plan.Shards.SelectMany(s => s.Layout.Names.Select(n => KeyValuePair.Create(n, s.Name)));
             var bytes = shardBytes - plan.Shards.Sum(s => (long)s.Layout.Header.Length);
-            using var file = disk.Create(Path.Combine(directory, ShardIndex.NameFor(plan.Variant)));
-            ShardIndex.Write(new DiskWriter(disk, file), map, bytes, plan.Tensors.Sum(t => t.Tensor.View.Count));
+            disk.WriteFile(Path.Combine(directory, ShardIndex.NameFor(plan.Variant)),
+                output => ShardIndex.Write(output, map, bytes, plan.Tensors.Sum(t => t.Tensor.View.Count)));
         }
     }
 }

@@ -37,9 +37,8 @@ internal static class StreamedSave
         extras.Write(scratch, SystemDisk.Instance);
         ModelSaver.WriteIndex(write, results.Sum(r => r.Bytes), scratch, SystemDisk.Instance);
         var result = stream.Complete(plan, others, "Upload merged model", progress, cancellation);
-        return (result, [.. results.Select(r => new SavedShard(
-            $"{result.Url.Replace("/commit/", "/resolve/", StringComparison.Ordinal)}/{r.Name}", r.Bytes,
-            [.. r.Tensors.OrderBy(t => t.Tensor.Ordinal)]) { Cloned = r.Cloned, Obstacle = r.Obstacle, Time = r.Time })]);
+        return (result, [.. results.Select(r => SavedShard.Of(
+            r, $"{result.Url.Replace("/commit/", "/resolve/", StringComparison.Ordinal)}/{r.Name}"))]);
     }
 
     /// <summary>Writes one shard of a plan into the scratch: for the others, it counts as if they were finished.</summary>

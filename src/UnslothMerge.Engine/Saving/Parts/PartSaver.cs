@@ -30,11 +30,7 @@ internal static class PartSaver
             }
 
             Write(staging, fingerprint.Hash);
-            return owned.Select(s => finished[s.Name]).Select(s =>
-                new SavedShard(staging.PathOf(s.Name), s.Bytes, [.. s.Tensors.OrderBy(t => t.Tensor.Ordinal)])
-                {
-                    Cloned = s.Cloned, Obstacle = s.Obstacle, Time = s.Time,
-                }).ToList();
+            return owned.Select(s => SavedShard.Of(finished[s.Name], staging.PathOf(s.Name))).ToList();
         });
 
         void WritePlan(string folder)

@@ -85,23 +85,8 @@ internal sealed class PartStaging : IDisposable
     }
 
     /// <summary>Notes a shard that is where it belongs.</summary>
-    public void Note(ShardRecord record)
-    {
-        var temporary = Path.Combine(Work, record.Name + ".json");
-        _disk.DeleteIfThere(temporary);
-        using (var file = _disk.Create(temporary))
-        {
-            record.Write(new DiskWriter(_disk, file));
-        }
-
-        if (_sync)
-        {
-            _disk.Flush(temporary);
-        }
-
-        _disk.Move(temporary, Records.PathOf(record.Name));
-        Flush(Records.Folder);
-    }
+    public void Note(ShardRecord record) => _disk.Replace(
+        Records.PathOf(record.Name), record.Write, _sync, temporary: Path.Combine(Work, record.Name + ".json"));
 
     /// <summary>Where a finished shard lies.</summary>
     public string PathOf(string shard) => Path.Combine(Model, shard);
