@@ -136,17 +136,18 @@ internal sealed class QuickDisk : DelegatingDisk
 /// <summary>A disk whose Nth call fails.</summary>
 internal sealed class FailingDisk(int call, Func<DiskCall, Exception> error, bool forEver) : DelegatingDisk
 {
+    private readonly System.Collections.Concurrent.ConcurrentQueue<DiskCall> _failed = [];
     private int _calls;
 
-    /// <summary>The call that failed, if the save came so far.</summary>
-    public DiskCall? Failed { get; private set; }
+    /// <summary>The calls that failed, if the save came so far. Threads that fail together may report any of them.</summary>
+    public IReadOnlyCollection<DiskCall> Failed => _failed;
 
     protected override void Before(DiskCall made)
     {
         var number = Interlocked.Increment(ref _calls);
         if (number == call || (forEver && number > call))
         {
-            Failed ??= made;
+            _failed.Enqueue(made);
             throw error(made);
         }
     }
