@@ -77,7 +77,7 @@ internal sealed class TinyModel(string config, params TinyTensor[] tensors)
         var layout = new ShardLayout(tensors.Select(t => new TensorSpec(t.Name, t.Type, t.Shape)),
             new Dictionary<string, string> { ["format"] = "pt" });
         using var stream = File.Create(path);
-        stream.Write(layout.Header);
+        stream.Write(layout.Header.ToArray());
         foreach (var tensor in layout.Tensors.Select(s => tensors.Single(t => t.Name == s.Name)))
         {
             stream.Write(tensor.Bytes);

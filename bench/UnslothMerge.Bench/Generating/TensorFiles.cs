@@ -10,7 +10,7 @@ internal static class TensorFiles
     {
         var layout = new ShardLayout(tensors, Metadata);
         using var file = File.OpenHandle(path, FileMode.Create, FileAccess.Write);
-        RandomAccess.Write(file, layout.Header, 0);
+        RandomAccess.Write(file, layout.Header.ToArray(), 0);
         for (var offset = (long)layout.Header.Length; block is not null && offset < layout.Length;)
         {
             cancellation.ThrowIfCancellationRequested();

@@ -4,7 +4,7 @@ using UnslothMerge.Planning;
 namespace UnslothMerge.Execution;
 
 /// <summary>A tensor whose bytes are copied, by reads and writes: copy_file_range holds the output's lock while it reads, and a tensor
-/// seldom begins at a block that a file system could share. In a clone there is nothing to do.</summary>
+/// seldom begins at a block that a file system could share.</summary>
 internal sealed class CopyJob : CoreJob
 {
     // Several buffers, so that two workers seldom write adjacent ranges.
@@ -14,9 +14,9 @@ internal sealed class CopyJob : CoreJob
     private readonly InputFiles _files;
     private readonly IReadOnlyList<StoredTensor> _stored;
 
-    public CopyJob(WriteTensor write, ShardOutput output, InputFiles files)
-        : base(write, output, output.File.Has(write) ? 0 : write.Verbatim!.Sum(PiecesOf), residentBytes: 0) =>
-        (_output, _files, _stored) = (output, files, write.Verbatim!);
+    public CopyJob(WriteTensor write, OpenShard shard, InputFiles files)
+        : base(write, shard, write.Verbatim!.Sum(PiecesOf), residentBytes: 0) =>
+        (_output, _files, _stored) = (shard.OutputOf(write), files, write.Verbatim!);
 
     public override long Run(int piece, WorkerBuffers buffers, CancellationToken stop)
     {

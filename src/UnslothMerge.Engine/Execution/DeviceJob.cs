@@ -19,13 +19,13 @@ internal sealed class DeviceJob : TensorJob
     private readonly Func<Opened> _open;
     private Opened? _opened;
 
-    public DeviceJob(WriteTensor write, ShardOutput output, InputFiles files, IMergeDevice device, DeviceBatches batches, int rows)
-        : base(write, output, (write.Tensor.View.Rows + rows - 1) / rows, DeviceSupport.ResidentBytes(write))
+    public DeviceJob(WriteTensor write, OpenShard shard, InputFiles files, IMergeDevice device, DeviceBatches batches, int rows)
+        : base(write, shard, (write.Tensor.View.Rows + rows - 1) / rows, DeviceSupport.ResidentBytes(write))
     {
         _write = write;
         _batches = batches;
         _rows = rows;
-        _open = () => new Opened(device.Open(write, files), write.Sink.Open(files, write.Tensor.View, Output));
+        _open = () => new Opened(device.Open(write, files), write.Sink.Open(files, write.Tensor.View, shard.OutputOf(write)));
     }
 
     /// <summary>Processes one piece and returns the bytes written. If no other worker holds memory of the device (<paramref

@@ -1,15 +1,18 @@
 namespace UnslothMerge.Execution;
 
 /// <summary>Returns the pieces of some tensors in the order of the output, so that writes are sequential. A tensor whose factors do not fit
-/// into <paramref name="residentBytes"/> beside those already loaded waits until an earlier tensor is done.</summary>
-internal sealed class JobQueue<T>(ImmutableArray<T> jobs, long residentBytes)
+/// into <paramref name="residentBytes"/> beside those already loaded waits until an earlier tensor is done. Jobs are made as they are
+/// reached, and released once they are done.</summary>
+internal sealed class JobQueue<T>(IEnumerable<T> jobs, long residentBytes) : IDisposable
     where T : TensorJob
 {
     private static readonly TimeSpan PollInterval = TimeSpan.FromMilliseconds(100);
 
     private readonly object _gate = new();
+    private readonly IEnumerator<T> _jobs = jobs.GetEnumerator();
+    private readonly HashSet<T> _open = [];
     private readonly Stack<(T Job, int Piece)> _returned = [];
-    private int _nextJob;
+    private T? _current;
     private int _nextPiece;
     private long _resident;
 
@@ -19,7 +22,7 @@ internal sealed class JobQueue<T>(ImmutableArray<T> jobs, long residentBytes)
         {
             lock (_gate)
             {
-                return _returned.Count == 0 && jobs.Skip(_nextJob).Sum(j => (long)j.Pieces) <= _nextPiece;
+                return _returned.Count == 0 && Current() is null;
             }
         }
     }
@@ -29,34 +32,30 @@ internal sealed class JobQueue<T>(ImmutableArray<T> jobs, long residentBytes)
     {
         lock (_gate)
         {
-            while (_returned.Count > 0 || _nextJob < jobs.Length)
+            while (true)
             {
                 if (_returned.TryPop(out var returned))
                 {
                     return returned;
                 }
 
-                var job = jobs[_nextJob];
-                if (_nextPiece == job.Pieces)
+                if (Current() is not { } job)
                 {
-                    (_nextJob, _nextPiece) = (_nextJob + 1, 0);
+                    return null;
                 }
-                else if (_nextPiece == 0 && _resident > 0 && _resident + job.ResidentBytes > residentBytes)
-                {
-                    Monitor.Wait(_gate, PollInterval);
-                    if (stop.IsCancellationRequested)
-                    {
-                        return null;
-                    }
-                }
-                else
+
+                if (_nextPiece > 0 || _resident == 0 || _resident + job.ResidentBytes <= residentBytes)
                 {
                     _resident += _nextPiece == 0 ? job.ResidentBytes : 0;
                     return (job, _nextPiece++);
                 }
-            }
 
-            return null;
+                Monitor.Wait(_gate, PollInterval);
+                if (stop.IsCancellationRequested)
+                {
+                    return null;
+                }
+            }
         }
     }
 
@@ -70,13 +69,41 @@ internal sealed class JobQueue<T>(ImmutableArray<T> jobs, long residentBytes)
         }
     }
 
-    /// <summary>Releases the resident bytes of a tensor that is done.</summary>
+    /// <summary>Releases a tensor that is done.</summary>
     public void Release(T job)
     {
         lock (_gate)
         {
+            _open.Remove(job);
             _resident -= job.ResidentBytes;
             Monitor.PulseAll(_gate);
         }
+    }
+
+    /// <summary>Disposes of the jobs that are not done.</summary>
+    public void Dispose()
+    {
+        _jobs.Dispose();
+        foreach (var job in _open)
+        {
+            job.Dispose();
+        }
+    }
+
+    // The job that has the next piece.
+    private T? Current()
+    {
+        while (_current is null || _nextPiece == _current.Pieces)
+        {
+            if (!_jobs.MoveNext())
+            {
+                return null;
+            }
+
+            (_current, _nextPiece) = (_jobs.Current, 0);
+            _open.Add(_current);
+        }
+
+        return _current;
     }
 }

@@ -13,11 +13,11 @@ internal sealed class MergeJob : CoreJob
     private readonly Lock _gate = new();
     private SharedSurvey? _shared;
 
-    public MergeJob(WriteTensor write, ShardOutput output, InputFiles files, SharedSurvey? shared, int workers)
-        : base(write, output, OpenedTensor.PiecesOf(write) * (write.Sink.NeedsSurvey ? 2 : 1), TensorNeeds.ResidentOf(write, workers))
+    public MergeJob(WriteTensor write, OpenShard shard, InputFiles files, SharedSurvey? shared, int workers)
+        : base(write, shard, OpenedTensor.PiecesOf(write) * (write.Sink.NeedsSurvey ? 2 : 1), TensorNeeds.ResidentOf(write, workers))
     {
         (_write, _shared) = (write, shared);
-        _opened = new Lazy<OpenedTensor>(() => new OpenedTensor(write, files, output, workers));
+        _opened = new Lazy<OpenedTensor>(() => new OpenedTensor(write, files, shard.OutputOf(write), workers));
         _surveys = new CountdownEvent(write.Sink.NeedsSurvey ? OpenedTensor.PiecesOf(write) : 0);
     }
 

@@ -51,7 +51,7 @@ internal sealed class ShardFile : IDisposable
         try
         {
             disk.SetLength(handle, layout.FixedLength);
-            file.Write(layout.Header, 0);
+            layout.Header.Write(file.Write);
             return file;
         }
         catch
@@ -84,8 +84,8 @@ internal sealed class ShardFile : IDisposable
             .ToDictionary(d => d.First.Name, d => d.Second, StringComparer.Ordinal);
         var (header, tail) = layout.Complete(contents);
         _disk.Write(Handle, tail, layout.FixedLength);
-        Checksum?.Add(0, layout.Header);
-        Write(header, 0);
+        layout.Header.Write((bytes, at) => Checksum?.Add(at, bytes));
+        header.Write(Write);
         return new FinishedShard(Shard.Name, layout.FixedLength + tail.Length, Checksum?.With(tail), results) { Obstacle = Obstacle };
     }
 

@@ -1,14 +1,10 @@
 using UnslothMerge.Formats;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 
 /// <summary>Writes the outputs of one tensor to their offsets in a shard.</summary>
 internal sealed record ShardOutput(ShardWriter Writer, ShardFile File, long[] Offsets) : IOutput
 {
-    public static ShardOutput Of(WriteTensor write, ShardFile file, ShardWriter writer) =>
-        new(writer, file, [.. write.Sink.Outputs.Select(o => file.Shard.Layout.OffsetOf(o.Name))]);
-
     public void Write(int output, long start, ReadOnlySpan<byte> bytes)
     {
         File.Checksum?.Add(Offsets[output] + start, bytes);

@@ -8,7 +8,7 @@ namespace UnslothMerge.Execution;
 /// <summary>Writes the tensors of a plan into open shards. Each worker takes one piece after the other, with reads, memory and writes of
 /// its own; workers share only the factors of a tensor. Device workers do the same with the tensors that the device merges. One more thread
 /// finishes shards that are written. The caller's thread waits, reports progress and can cancel.</summary>
-internal sealed class StreamingExecutor
+internal sealed class StreamingExecutor : IDisposable
 {
     // Large enough for few calls, small enough for the disk to write while the next bytes are computed.
     private const long FlushBytes = 32 * 1024 * 1024;
@@ -16,13 +16,14 @@ internal sealed class StreamingExecutor
     private readonly ExecutionPlan _plan;
     private readonly DeviceRun? _device;
     private readonly bool _flush;
-    private readonly ImmutableArray<TensorJob> _jobs;
+    private readonly InputFiles _files;
     private readonly JobQueue<CoreJob> _coreJobs;
     private readonly JobQueue<DeviceJob> _deviceJobs;
-    private readonly Dictionary<ShardFile, OpenShard> _shards;
+    private readonly List<OpenShard> _shards;
     private readonly Action<ShardFile, IReadOnlyList<TensorResult>, TimeSpan> _finish;
     private readonly BlockingCollection<OpenShard> _written = [];
     private readonly Dictionary<string, SharedSurvey> _surveys = new(StringComparer.Ordinal);
+    private readonly ILookup<string, WriteTensor> _sets;
     private readonly long _toSurvey;
     private long _bytes;
     private long _surveyed;
@@ -38,46 +39,21 @@ internal sealed class StreamingExecutor
         Action<ShardFile, IReadOnlyList<TensorResult>, TimeSpan> finish)
     {
         _plan = plan;
+        _files = files;
         _device = device;
         _flush = flush;
         _finish = finish;
         _bytes = plan.Write.Bytes - shards.Sum(s => s.File.Shard.Layout.Length - s.File.Cloned);
-        var batches = new DeviceBatches();
-        var sets = plan.Write.Tensors.Where(t => t.Sink.SurveySet is not null).ToLookup(t => t.Sink.SurveySet!, StringComparer.Ordinal);
-        var outputs = shards.SelectMany(s => s.File.Shard.Tensors.Select(t => (t, ShardOutput.Of(t, s.File, s.Writer))));
-        _jobs = [.. InReadingOrder(outputs).SelectMany(o => JobsOf(o.Tensor, o.Output))];
-        Garbage.Release(_jobs.Length);
-        _toSurvey = sets.Where(s => _surveys.ContainsKey(s.Key)).SelectMany(s => s).Sum(t => t.Bytes);
-        var written = _jobs.Where(j => j is not SurveyJob).ToLookup(j => j.File);
-        _shards = shards.ToDictionary(s => s.File, s => new OpenShard(s.File, s.Writer, [.. written[s.File]]));
-        _coreJobs = new JobQueue<CoreJob>([.. _jobs.OfType<CoreJob>()], plan.ResidentBytes);
-        _deviceJobs = new JobQueue<DeviceJob>([.. _jobs.OfType<DeviceJob>()], device?.Plan.ResidentBytes ?? 0);
-        Garbage.Release(_jobs.Length);
-
-        // Before the first tensor of a set all of it is surveyed, wherever it is written, or was by an earlier save.
-        IEnumerable<TensorJob> JobsOf(WriteTensor tensor, ShardOutput output)
-        {
-            if (tensor.Sink.SurveySet is { } set && !_surveys.ContainsKey(set))
-            {
-                var survey = _surveys[set] = new SharedSurvey(sets[set].Count());
-                foreach (var member in sets[set])
-                {
-                    yield return new SurveyJob(member, output, files, survey, plan.Workers);
-                }
-            }
-
-            yield return JobOf(tensor, output);
-        }
-
-        TensorJob JobOf(WriteTensor tensor, ShardOutput output) =>
-            device?.Plan.RowsOf(tensor) is { } rows ? new DeviceJob(tensor, output, files, device.Device, batches, rows)
-            : tensor.Verbatim is not null ? new CopyJob(tensor, output, files)
-            : new MergeJob(
-                tensor, output, files, tensor.Sink.SurveySet is { } set ? _surveys[set] : null, plan.Workers);
+        _sets = plan.Write.Tensors.Where(t => t.Sink.SurveySet is not null).ToLookup(t => t.Sink.SurveySet!, StringComparer.Ordinal);
+        _toSurvey = shards.SelectMany(s => s.File.Shard.Tensors).Select(t => t.Sink.SurveySet).OfType<string>().Distinct()
+            .SelectMany(s => _sets[s]).Sum(t => t.Bytes);
+        _shards = [.. shards.Select(s => new OpenShard(s.File, s.Writer))];
+        _coreJobs = new JobQueue<CoreJob>(WithPieces(CoreJobs()), plan.ResidentBytes);
+        _deviceJobs = new JobQueue<DeviceJob>(WithPieces(DeviceJobs()), device?.Plan.ResidentBytes ?? 0);
     }
 
     /// <summary>Writes the tensors of some of the plan's shards, to an open file each. Each shard that is written whole is handed on with
-    /// its results, in the order of its tensors, and the time since its first piece was begun, on another thread. Files that will be
+    /// its results, in the order of the model, and the time since its first piece was begun, on another thread. Files that will be
     /// flushed are written to the disk meanwhile. Progress is reported on this thread, about ten times a second.</summary>
     public static void Run(
         ExecutionPlan plan,
@@ -91,43 +67,98 @@ internal sealed class StreamingExecutor
         using var buffers = new PieceBuffers(plan.BufferCount, plan.PieceBytes);
         using var direct = options.Disk.AllowsDirectWrites ? DirectWrites.Prepare(buffers) : null;
         var writers = shards.Select(s => new ShardWriter(options.Disk, s.Handle, buffers, direct)).ToList();
-        var executor = new StreamingExecutor(plan, [.. shards.Zip(writers)], files, options.Device, options.Sync, finish);
         try
         {
+            using var executor = new StreamingExecutor(plan, [.. shards.Zip(writers)], files, options.Device, options.Sync, finish);
             executor.Run(progress, cancellation);
         }
         finally
         {
-            executor._written.Dispose();
-            foreach (var job in executor._jobs)
-            {
-                job.Dispose();
-            }
-
-            foreach (var survey in executor._surveys.Values)
-            {
-                survey.Dispose();
-            }
-
             // Direct writes in progress keep their file open.
             writers.ForEach(w => w.Dispose());
         }
     }
 
-    // What is on the Hub yet comes in the order of its files; what lies here is read as it is written.
-    private IEnumerable<(WriteTensor Tensor, ShardOutput Output)> InReadingOrder(
-        IEnumerable<(WriteTensor Tensor, ShardOutput Output)> outputs)
+    public void Dispose()
     {
+        _written.Dispose();
+        _coreJobs.Dispose();
+        _deviceJobs.Dispose();
+        foreach (var survey in _surveys.Values)
+        {
+            survey.Dispose();
+        }
+    }
+
+    // Before the first tensor of a set all of it is surveyed, wherever it is written, or was by an earlier save.
+    private IEnumerable<CoreJob> CoreJobs()
+    {
+        foreach (var (tensor, shard) in InReadingOrder())
+        {
+            if (tensor.Sink.SurveySet is { } set && !_surveys.ContainsKey(set))
+            {
+                var survey = _surveys[set] = new SharedSurvey(_sets[set].Count());
+                foreach (var member in _sets[set])
+                {
+                    yield return new SurveyJob(member, shard, _files, survey, _plan.Workers);
+                }
+            }
+
+            if (tensor.Verbatim is not null)
+            {
+                yield return new CopyJob(tensor, shard, _files);
+            }
+            else if (_device?.Plan.RowsOf(tensor) is null)
+            {
+                var survey = tensor.Sink.SurveySet is { } own ? _surveys[own] : null;
+                yield return new MergeJob(tensor, shard, _files, survey, _plan.Workers);
+            }
+        }
+    }
+
+    private IEnumerable<DeviceJob> DeviceJobs()
+    {
+        var batches = new DeviceBatches();
+        foreach (var (tensor, shard) in _device is null ? [] : InReadingOrder())
+        {
+            if (_device!.Plan.RowsOf(tensor) is { } rows)
+            {
+                yield return new DeviceJob(tensor, shard, _files, _device.Device, batches, rows);
+            }
+        }
+    }
+
+    // What is on the Hub yet comes in the order of its files; what lies here is read as it is written.
+    private IEnumerable<(WriteTensor Tensor, OpenShard Shard)> InReadingOrder()
+    {
+        var all = _shards.SelectMany(s => s.File.Shard.Tensors.Where(t => !s.File.Has(t)).Select(t => (Tensor: t, Shard: s)));
         var files = _plan.Write.Merge.InputFiles.Where(f => f.Remote is { IsDownloaded: false }).Select((f, i) => (f, i))
             .ToDictionary(f => f.f, f => f.i);
-        return files.Count == 0 ? outputs : outputs.Select(o => (Output: o, Input: o.Tensor.Tensor.Source.Inputs[0]))
+        return files.Count == 0 ? all : all.Select(o => (Output: o, Input: o.Tensor.Tensor.Source.Inputs[0]))
             .OrderBy(o => files.GetValueOrDefault(o.Input.File, -1)).ThenBy(o => o.Input.Offset).Select(o => o.Output);
+    }
+
+    // Tensors without elements are done when they are reached.
+    private IEnumerable<T> WithPieces<T>(IEnumerable<T> jobs)
+        where T : TensorJob
+    {
+        foreach (var job in jobs)
+        {
+            if (job.Pieces > 0)
+            {
+                yield return job;
+            }
+            else
+            {
+                End(job);
+            }
+        }
     }
 
     private void Run(IProgress<MergeProgress>? progress, CancellationToken cancellation)
     {
         var deviceWorkers = _deviceWorkers = _device?.Plan.Workers ?? 0;
-        foreach (var shard in _shards.Values.Where(s => s.IsWritten))
+        foreach (var shard in _shards.Where(s => s.BeginWithClone()))
         {
             _written.Add(shard, cancellation);
         }
@@ -170,7 +201,7 @@ internal sealed class StreamingExecutor
     {
         if (progress is not null && _current is { } job)
         {
-            progress.Report(new MergeProgress(Interlocked.Read(ref _bytes), _plan.Write.Bytes, job.Tensor.Name, job.File.Shard.Name)
+            progress.Report(new MergeProgress(Interlocked.Read(ref _bytes), _plan.Write.Bytes, job.Tensor.Name, job.Shard.File.Shard.Name)
             {
                 Surveyed = Interlocked.Read(ref _surveyed),
                 ToSurvey = _toSurvey,
@@ -234,26 +265,32 @@ internal sealed class StreamingExecutor
         while (!stop.IsCancellationRequested && queue.Next(stop) is var (job, piece))
         {
             _current = job;
-            if (job is not SurveyJob)
+            var writes = job is not SurveyJob;
+            if (writes)
             {
-                _shards[job.File].Begin();
+                job.Shard.Begin();
             }
 
             var bytes = run(job, piece);
-            var written = Interlocked.Add(ref job is SurveyJob ? ref _surveyed : ref _bytes, bytes);
-            if (_flush && job is not SurveyJob && written / FlushBytes > (written - bytes) / FlushBytes)
+            var written = Interlocked.Add(ref writes ? ref _bytes : ref _surveyed, bytes);
+            if (_flush && writes && written / FlushBytes > (written - bytes) / FlushBytes)
             {
-                job.BeginFlush();
+                job.Shard.Writer.BeginFlush();
             }
 
             if (job.TryEnd())
             {
                 queue.Release(job);
-                if (job is not SurveyJob && _shards[job.File].EndJob())
-                {
-                    _written.Add(_shards[job.File], stop);
-                }
+                End(job);
             }
+        }
+    }
+
+    private void End(TensorJob job)
+    {
+        if (job is not SurveyJob && job.Shard.End(job.Result))
+        {
+            _written.Add(job.Shard);
         }
     }
 
@@ -262,38 +299,7 @@ internal sealed class StreamingExecutor
         foreach (var shard in _written.GetConsumingEnumerable(stop))
         {
             shard.Writer.Drain(stop);
-            _finish(shard.File, [.. shard.Jobs.Select(j => j.Result)], shard.Elapsed);
+            _finish(shard.File, shard.Results, shard.Elapsed);
         }
-    }
-
-    /// <summary>A shard in work.</summary>
-    private sealed class OpenShard(ShardFile file, ShardWriter writer, ImmutableArray<TensorJob> jobs)
-    {
-        // Tensors without elements have no pieces.
-        private int _left = jobs.Count(j => j.Pieces > 0);
-        private long _begun;
-
-        public ShardFile File => file;
-
-        public ShardWriter Writer => writer;
-
-        public ImmutableArray<TensorJob> Jobs => jobs;
-
-        public bool IsWritten => _left == 0;
-
-        /// <summary>The time since its first piece was begun.</summary>
-        public TimeSpan Elapsed => _begun == 0 ? TimeSpan.Zero : Stopwatch.GetElapsedTime(_begun);
-
-        /// <summary>Says that a piece is begun.</summary>
-        public void Begin()
-        {
-            if (Volatile.Read(ref _begun) == 0)
-            {
-                Interlocked.CompareExchange(ref _begun, Stopwatch.GetTimestamp(), 0);
-            }
-        }
-
-        /// <summary>Counts a tensor as done; true for the last one.</summary>
-        public bool EndJob() => Interlocked.Decrement(ref _left) == 0;
     }
 }

@@ -11,11 +11,11 @@ internal sealed class SurveyJob : CoreJob
     private readonly SharedSurvey _survey;
     private readonly Lazy<OpenedTensor> _opened;
 
-    public SurveyJob(WriteTensor write, ShardOutput output, InputFiles files, SharedSurvey survey, int workers)
-        : base(write, output, OpenedTensor.PiecesOf(write), TensorNeeds.ResidentOf(write, workers))
+    public SurveyJob(WriteTensor write, OpenShard shard, InputFiles files, SharedSurvey survey, int workers)
+        : base(write, shard, OpenedTensor.PiecesOf(write), TensorNeeds.ResidentOf(write, workers))
     {
         (_write, _survey) = (write, survey);
-        _opened = new Lazy<OpenedTensor>(() => new OpenedTensor(write, files, output, workers));
+        _opened = new Lazy<OpenedTensor>(() => new OpenedTensor(write, files, new NoOutput(), workers));
     }
 
     public override long Run(int piece, WorkerBuffers buffers, CancellationToken stop)
@@ -40,6 +40,13 @@ internal sealed class SurveyJob : CoreJob
         {
             _opened.Value.Dispose();
         }
+    }
+
+    // The tensor may be written into another shard, or have been.
+    private sealed class NoOutput : IOutput
+    {
+        public void Write(int output, long start, ReadOnlySpan<byte> bytes) =>
+            throw new InvalidOperationException("A survey writes nothing.");
     }
 }
 

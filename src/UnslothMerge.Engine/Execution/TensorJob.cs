@@ -7,7 +7,7 @@ namespace UnslothMerge.Execution;
 
 /// <summary>The processing of one tensor, in pieces that threads take in any order. What they share is released after the last piece; until
 /// then the deltas hold <see cref="ResidentBytes"/>.</summary>
-internal abstract class TensorJob(WriteTensor write, ShardOutput output, long pieces, long residentBytes) : IDisposable
+internal abstract class TensorJob(WriteTensor write, OpenShard shard, long pieces, long residentBytes) : IDisposable
 {
     private readonly TileStatistics[] _statistics = write.Verbatim is null ? new TileStatistics[pieces] : [];
     private IReadOnlyList<byte[]> _deferred = [];
@@ -18,7 +18,8 @@ internal abstract class TensorJob(WriteTensor write, ShardOutput output, long pi
 
     public LogicalTensor Tensor => write.Tensor;
 
-    public ShardFile File => output.File;
+    /// <summary>The shard that it is written into.</summary>
+    public OpenShard Shard => shard;
 
     public int Pieces { get; } = checked((int)pieces);
 
@@ -29,6 +30,11 @@ internal abstract class TensorJob(WriteTensor write, ShardOutput output, long pi
     {
         get
         {
+            if (write.Verbatim is not null)
+            {
+                return new TensorResult(write);
+            }
+
             // Summed in the order of the pieces, so that the result does not depend on the threads.
             var all = default(TileStatistics);
             foreach (var piece in _statistics)
@@ -37,21 +43,18 @@ internal abstract class TensorJob(WriteTensor write, ShardOutput output, long pi
             }
 
             var changed = write.Tensor.Terms.Length > 0;
-            return new TensorResult(write, write.Sink.Outputs[0].Type, write.Bytes,
-                changed ? Ratio(all.DeltaSquares, all.WeightSquares) : null, _deferred)
+            return new TensorResult(write)
             {
-                RelativeError = write.Sink.IsQuantized && write.Verbatim is null ? Ratio(all.ErrorSquares, all.ValueSquares) : null,
-                Survival = all.MeasuredDelta > 0 ? (all.KeptDelta, all.MeasuredDelta) : null,
+                Deferred = _deferred,
+                Figures = new TensorFigures(
+                    changed ? Ratio(all.DeltaSquares, all.WeightSquares) : null,
+                    write.Sink.IsQuantized ? Ratio(all.ErrorSquares, all.ValueSquares) : null,
+                    all.MeasuredDelta > 0 ? (all.KeptDelta, all.MeasuredDelta) : null),
             };
 
             static double Ratio(double part, double whole) => part == 0 ? 0 : Math.Sqrt(part / whole);
         }
     }
-
-    protected ShardOutput Output => output;
-
-    /// <summary>Starts writing the shard's bytes from the page cache to the disk.</summary>
-    public void BeginFlush() => Output.Writer.BeginFlush();
 
     /// <summary>True once: at the first call after every piece is done, and what follows them.</summary>
     public bool TryEnd() => Volatile.Read(ref _done) && Interlocked.Exchange(ref _ended, 1) == 0;

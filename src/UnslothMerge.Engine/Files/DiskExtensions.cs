@@ -42,7 +42,7 @@ internal static class DiskExtensions
     public static void WriteFile(this IDisk disk, string path, Action<IBufferWriter<byte>> write)
     {
         using var file = disk.Create(path);
-        write(new DiskWriter(disk, file));
+        PieceWriter.Write(write, (bytes, at) => disk.Write(file, bytes, at));
     }
 
     /// <summary>Writes a file that is there whole or not at all, or as it was before; until then it has a temporary name.</summary>

@@ -1,3 +1,4 @@
+using System.Security.Cryptography;
 using UnslothMerge.Files;
 
 namespace UnslothMerge.Planning;
@@ -5,6 +6,8 @@ namespace UnslothMerge.Planning;
 /// <summary>The files of a base as shards of the merged model: a shard with the header of one of them can share its blocks.</summary>
 internal static class BaseShards
 {
+    private const int ReadBytes = 1024 * 1024;
+
     /// <summary>Splits tensors as the base does: what each of its files holds, and the indices of the tensors that come from there. A
     /// tensor that comes from none follows the tensor before it.</summary>
     public static IReadOnlyList<(IReadOnlyList<StoredTensor> Stored, IReadOnlyList<int> Indices)> Split(
@@ -40,7 +43,7 @@ internal static class BaseShards
     public static StoredFile? WithHeader(ShardLayout layout, IEnumerable<WriteTensor> tensors)
     {
         var file = tensors.Select(FileOf).FirstOrDefault(f => f is { IsSafetensors: true } && f.Length == layout.FixedLength);
-        return file is not null && !layout.IsDeferred && HeaderOf(file, layout.Header.Length).AsSpan().SequenceEqual(layout.Header)
+        return file is not null && !layout.IsDeferred && HashOf(file, layout.Header.Length).AsSpan().SequenceEqual(layout.Header.Hash)
             ? file : null;
     }
 
@@ -49,14 +52,32 @@ internal static class BaseShards
     private static byte[] HeaderOf(StoredFile file, long length)
     {
         var header = new byte[length];
-        if (file.Remote is { IsDownloaded: false } remote)
-        {
-            remote.Read(0, header);
-            return header;
-        }
+        Read(file, (bytes, at) => bytes.CopyTo(header.AsSpan((int)at)), length);
+        return header;
+    }
 
-        using var handle = RegularFile.Open(file.Path);
-        return handle.ReadFully(header, 0) ? header
-            : throw new SafetensorsException(SafetensorsError.InvalidHeaderLength, file.Path, "the file ends inside its header.");
+    private static byte[] HashOf(StoredFile file, long length)
+    {
+        using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        Read(file, (bytes, _) => hash.AppendData(bytes), length);
+        return hash.GetHashAndReset();
+    }
+
+    private static void Read(StoredFile file, Action<ReadOnlySpan<byte>, long> take, long length)
+    {
+        var remote = file.Remote is { IsDownloaded: false } there ? there : null;
+        using var handle = remote is null ? RegularFile.Open(file.Path) : null;
+        var buffer = new byte[Math.Min(length, ReadBytes)];
+        for (var at = 0L; at < length; at += buffer.Length)
+        {
+            var bytes = buffer.AsSpan(0, (int)Math.Min(buffer.Length, length - at));
+            remote?.Read(at, bytes);
+            if (handle?.ReadFully(bytes, at) == false)
+            {
+                throw new SafetensorsException(SafetensorsError.InvalidHeaderLength, file.Path, "the file ends inside its header.");
+            }
+
+            take(bytes, at);
+        }
     }
 }

@@ -105,7 +105,7 @@ internal sealed class SaveFingerprint
             .Concat(merge.Steps.SelectMany(s => s.Adapter.Tensors).Select(Text)).Prepend(record["adapters"]!.ToJsonString()));
 
     private static string Format(WritePlan plan) =>
-        HashOf(plan.Shards.Select(s => s.Name + Convert.ToHexString(SHA256.HashData(s.Layout.Header)))
+        HashOf(plan.Shards.Select(s => s.Name + Convert.ToHexString(s.Layout.Header.Hash))
             .Prepend(plan.Config.ToJson().ToJsonString()));
 
     private static IEnumerable<string> What(WriteTensor tensor) => tensor.Tensor.Terms

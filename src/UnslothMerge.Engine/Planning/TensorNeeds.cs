@@ -5,8 +5,8 @@ namespace UnslothMerge.Planning;
 /// <summary>What a plan's tensors need, cut into pieces of one size.</summary>
 internal sealed class TensorNeeds
 {
-    // What a run adds for each tensor until its result is shown: its job, its place in the output, the result.
-    private const int TensorBytes = 450;
+    // What a run adds for each tensor until it is shown: its result, its record, the object that shows it.
+    private const int TensorBytes = 220;
 
     // Tensors with deltas of some of their rows need the more the more workers there are; all others need the same.
     private readonly List<WriteTensor> _partial;

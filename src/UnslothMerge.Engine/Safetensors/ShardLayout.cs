@@ -1,5 +1,3 @@
-using System.Text.Encodings.Web;
-
 namespace UnslothMerge.Safetensors;
 
 /// <summary>A tensor to be written.</summary>
@@ -18,10 +16,6 @@ internal sealed record DeferredSpec(string Name, int MaxBytes);
 /// data come last: the header has room for them, and <see cref="Complete"/> fills it in.</summary>
 internal sealed class ShardLayout
 {
-    // A writer keeps all that is not flushed.
-    private const int FlushedBytes = 64 * 1024;
-
-    private static readonly JsonWriterOptions Compact = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private readonly NameIndex _names;
     private readonly long[] _offsets;
     private readonly IReadOnlyList<DeferredSpec> _deferred;
@@ -33,7 +27,7 @@ internal sealed class ShardLayout
         _metadata = metadata;
         _deferred = [.. (deferred ?? []).OrderBy(d => d.Name, StringComparer.Ordinal)];
         Tensors = [.. tensors.OrderByDescending(t => t.Type).ThenBy(t => t.Name, StringComparer.Ordinal)];
-        Header = WriteHeader(Tensors.Concat(_deferred.Select(d => Bytes(d.Name, d.MaxBytes))), 0);
+        Header = new ShardHeader(Tensors.Concat(_deferred.Select(d => Bytes(d.Name, d.MaxBytes))), metadata, 0);
         _offsets = new long[Tensors.Count];
         FixedLength = Header.Length;
         for (var i = 0; i < _offsets.Length; i++)
@@ -47,7 +41,7 @@ internal sealed class ShardLayout
 
     private ShardLayout(byte[] header, IReadOnlyList<StoredTensor> stored)
     {
-        (_metadata, _deferred, Header) = (new Dictionary<string, string>(), [], header);
+        (_metadata, _deferred, Header) = (new Dictionary<string, string>(), [], new ShardHeader(header));
         var ordered = stored.OrderBy(t => t.Offset).ToList();
         Tensors = [.. ordered.Select(t => new TensorSpec(t.Name, t.Type, t.Shape))];
         _offsets = [.. ordered.Select(t => t.Offset)];
@@ -61,8 +55,7 @@ internal sealed class ShardLayout
     /// <summary>The names of all tensors, deferred ones included.</summary>
     public IEnumerable<string> Names => Tensors.Select(t => t.Name).Concat(_deferred.Select(d => d.Name));
 
-    /// <summary>The first bytes of the file: the header's length, the header and its padding.</summary>
-    public byte[] Header { get; }
+    public ShardHeader Header { get; }
 
     /// <summary>The length of the file in bytes without deferred tensors.</summary>
     public long FixedLength { get; }
@@ -80,9 +73,10 @@ internal sealed class ShardLayout
 
     /// <summary>Fills in the deferred tensors, by name. Gives the final header, as long as <see cref="Header"/>, and the bytes that follow
     /// at <see cref="FixedLength"/>.</summary>
-    public (byte[] Header, byte[] Tail) Complete(IReadOnlyDictionary<string, byte[]> contents)
+    public (ShardHeader Header, byte[] Tail) Complete(IReadOnlyDictionary<string, byte[]> contents)
     {
-        var header = WriteHeader(Tensors.Concat(_deferred.Select(d => Bytes(d.Name, contents[d.Name].Length))), Header.Length);
+        var header = new ShardHeader(
+            Tensors.Concat(_deferred.Select(d => Bytes(d.Name, contents[d.Name].Length))), _metadata, Header.Length);
         return header.Length == Header.Length
             ? (header, [.. _deferred.SelectMany(d => contents[d.Name])])
             : throw new InvalidOperationException("The header has outgrown the space reserved for it.");
@@ -103,63 +97,4 @@ internal sealed class ShardLayout
     }
 
     private static TensorSpec Bytes(string name, int length) => new(name, TensorType.U8, [length]);
-
-    private byte[] WriteHeader(IEnumerable<TensorSpec> tensors, int length)
-    {
-        // First to nowhere, so that a long header is made in its place.
-        var json = WriteJson(tensors, Stream.Null);
-        var header = new byte[Math.Max(length, 8 + ((json + 7) / 8 * 8))];
-        using (var stream = new MemoryStream(header, 8, header.Length - 8))
-        {
-            WriteJson(tensors, stream);
-        }
-
-        header.AsSpan(8 + (int)json).Fill((byte)' ');
-        BinaryPrimitives.WriteInt64LittleEndian(header, header.Length - 8);
-        return header;
-    }
-
-    // Gives the bytes that it has written.
-    private long WriteJson(IEnumerable<TensorSpec> tensors, Stream stream)
-    {
-        using var json = new Utf8JsonWriter(stream, Compact);
-        json.WriteStartObject();
-        if (_metadata.Count > 0)
-        {
-            json.WriteStartObject("__metadata__");
-            foreach (var (key, value) in _metadata)
-            {
-                json.WriteString(key, value);
-            }
-
-            json.WriteEndObject();
-        }
-
-        var begin = 0L;
-        foreach (var tensor in tensors)
-        {
-            json.WriteStartObject(tensor.Name);
-            json.WriteString("dtype", tensor.Type.ToString());
-            json.WriteStartArray("shape");
-            foreach (var dimension in tensor.Shape)
-            {
-                json.WriteNumberValue(dimension);
-            }
-
-            json.WriteEndArray();
-            json.WriteStartArray("data_offsets");
-            json.WriteNumberValue(begin);
-            json.WriteNumberValue(begin += tensor.Bytes);
-            json.WriteEndArray();
-            json.WriteEndObject();
-            if (json.BytesPending > FlushedBytes)
-            {
-                json.Flush();
-            }
-        }
-
-        json.WriteEndObject();
-        json.Flush();
-        return json.BytesCommitted;
-    }
 }

@@ -116,7 +116,7 @@ internal static class AdapterSaver
     {
         using var files = new InputFiles(disk: disk);
         using var file = disk.Create(path, layout.Length);
-        disk.Write(file, layout.Header, 0);
+        layout.Header.Write((bytes, at) => disk.Write(file, bytes, at));
         var buffer = new byte[ExecutionPlan.CopyBytes];
         foreach (var tensor in tensors)
         {

@@ -11,7 +11,7 @@ internal sealed record SavedShard(string Path, long Bytes, ImmutableArray<Tensor
 {
     /// <summary>A finished shard at its path, with its tensors in the order of the model.</summary>
     public static SavedShard Of(FinishedShard shard, string path) =>
-        new(path, shard.Bytes, [.. shard.Tensors.OrderBy(t => t.Tensor.Ordinal)])
+        new(path, shard.Bytes, [.. shard.Tensors])
         {
             Cloned = shard.Cloned, Obstacle = shard.Obstacle, Time = shard.Time,
         };
@@ -145,7 +145,8 @@ internal static class ModelSaver
     private static SavedShard With(IReadOnlyDictionary<string, (double Kept, double Whole)> survival, SavedShard shard) =>
         survival.Count == 0 ? shard : shard with
         {
-            Tensors = [.. shard.Tensors.Select(t => survival.TryGetValue(t.Tensor.Name, out var sums) ? t with { Survival = sums } : t)],
+            Tensors = [.. shard.Tensors.Select(t => survival.TryGetValue(t.Tensor.Name, out var sums) 
+                ? t with { Figures = t.Figures with { Survival = sums } } : t)],
         };
 
     /// <summary>Writes the index of a model of several shards, which have so many bytes together.</summary>

@@ -6,11 +6,11 @@ namespace UnslothMerge.Saving;
 
 /// <summary>What is noted of a tensor that was written.</summary>
 internal sealed record TensorRecord(
-    string Name, string Action, string Type, IReadOnlyList<long> Shape, long Bytes, double? RelativeChange, double? RelativeError)
+    string Name, string Action, string Type, IReadOnlyList<long> Shape, long Bytes, TensorFigures Figures)
 {
     public static TensorRecord Of(TensorResult result) => new(
         result.Tensor.Name, (result.Written.Verbatim is null ? result.Tensor.Action : TensorAction.Copy).ToString(),
-        result.Type.ToString(), result.Tensor.Shape, result.Bytes, result.RelativeChange, result.RelativeError);
+        result.Written.Sink.Outputs[0].Type.ToString(), result.Tensor.Shape, result.Written.Bytes, result.Figures);
 }
 
 /// <summary>What is noted of a shard that is finished: its length, its checksum, the fingerprint of its save, and its tensors.</summary>
@@ -21,7 +21,7 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
 
     public static ShardRecord Of(FinishedShard shard, string fingerprint) => new(
         shard.Name, fingerprint, shard.Bytes, shard.Checksum!.Value,
-        [.. shard.Tensors.OrderBy(t => t.Tensor.Ordinal).Select(TensorRecord.Of)])
+        [.. shard.Tensors.Select(TensorRecord.Of)])
     {
         Cloned = shard.Cloned,
     };
@@ -39,8 +39,8 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
         foreach (var tensor in Tensors)
         {
             json.WriteStartArray(tensor.Name);
-            Write(json, tensor.RelativeChange);
-            Write(json, tensor.RelativeError);
+            Write(json, tensor.Figures.RelativeChange);
+            Write(json, tensor.Figures.RelativeError);
             json.WriteStringValue(tensor.Action);
             json.WriteStringValue(tensor.Type);
             json.WriteNumberValue(tensor.Bytes);
@@ -87,18 +87,16 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
             return null;
         }
 
-        return new FinishedShard(Name, Bytes, Checksum, [.. shard.Tensors.Select(t => new TensorResult(
-            t, t.Sink.Outputs[0].Type, t.Bytes, tensors[t.Tensor.Name].RelativeChange, [])
-        {
-            RelativeError = tensors[t.Tensor.Name].RelativeError,
-        })])
+        return new FinishedShard(Name, Bytes, Checksum,
+            [.. shard.Tensors.OrderBy(t => t.Tensor.Ordinal)
+                .Select(t => new TensorResult(t) { Figures = tensors[t.Tensor.Name].Figures })])
         {
             Cloned = Cloned,
         };
     }
 
     private static TensorRecord Tensor(string name, JsonNode json) => new(name, (string)json[2]!, (string)json[3]!,
-        [.. json[5]!.AsArray().Select(d => (long)d!)], (long)json[4]!, Number(json[0]), Number(json[1]));
+        [.. json[5]!.AsArray().Select(d => (long)d!)], (long)json[4]!, TensorFigures.Of(Number(json[0]), Number(json[1])));
 
     // A change of a tensor of zeros is infinite, which JSON has no number for.
     private static void Write(Utf8JsonWriter json, double? value)

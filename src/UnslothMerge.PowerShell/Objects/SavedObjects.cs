@@ -8,7 +8,7 @@ public sealed class SavedModelShard
         Path = shard.Path;
         Bytes = shard.Bytes;
         ClonedBytes = shard.Cloned;
-        Tensors = [.. shard.Tensors.Select(t => new SavedTensor(t, Name))];
+        Tensors = [.. shard.Tensors.Select(t => new SavedTensor(Saving.TensorRecord.Of(t), Name))];
         Time = shard.Time;
         WholeTime = whole;
     }
@@ -57,31 +57,18 @@ public sealed class SavedModelShard
 /// <summary>A saved tensor.</summary>
 public sealed class SavedTensor
 {
-    private readonly IReadOnlyList<long> _shape;
+    private readonly Saving.TensorRecord _tensor;
 
-    internal SavedTensor(Execution.TensorResult result, string shard)
-        : this(Saving.TensorRecord.Of(result), shard) => Survival = result.Survival;
-
-    internal SavedTensor(Saving.TensorRecord tensor, string shard)
-    {
-        Name = tensor.Name;
-        Action = tensor.Action;
-        _shape = tensor.Shape;
-        DType = tensor.Type;
-        Bytes = tensor.Bytes;
-        RelativeChange = tensor.RelativeChange;
-        RelativeError = tensor.RelativeError;
-        Shard = shard;
-    }
+    internal SavedTensor(Saving.TensorRecord tensor, string shard) => (_tensor, Shard) = (tensor, shard);
 
     /// <summary>The name.</summary>
-    public string Name { get; }
+    public string Name => _tensor.Name;
 
     /// <summary>What happened to it: Copy, Decode, Merge, Replace or Add.</summary>
-    public string Action { get; }
+    public string Action => _tensor.Action;
 
     /// <summary>The shape.</summary>
-    public TensorShape Shape => field ??= new TensorShape(_shape);
+    public TensorShape Shape => field ??= new TensorShape(_tensor.Shape);
 
 #pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     /// <summary>The dimensions of the shape as numbers.</summary>
@@ -89,22 +76,22 @@ public sealed class SavedTensor
 #pragma warning restore CA1819
 
     /// <summary>The dtype in the output.</summary>
-    public string DType { get; }
+    public string DType => _tensor.Type;
 
     /// <summary>The length in bytes.</summary>
-    public long Bytes { get; }
+    public long Bytes => _tensor.Bytes;
 
     /// <summary>‖Δ‖ / ‖W‖, Frobenius norms; null without deltas.</summary>
-    public double? RelativeChange { get; }
+    public double? RelativeChange => _tensor.Figures.RelativeChange;
 
     /// <summary>‖Q(W) − W‖ / ‖W‖, Frobenius norms; null if the output is not quantized.</summary>
-    public double? RelativeError { get; }
+    public double? RelativeError => _tensor.Figures.RelativeError;
 
     /// <summary>The share of the delta that quantizing left: ⟨Q(W+Δ) − Q(W), Δ⟩ / ‖Δ‖². Null if the output is not quantized, or the tensor
     /// is not one of the sample that is measured in a large model.</summary>
     public double? DeltaSurvival => Survival is var (kept, whole) && whole > 0 ? kept / whole : null;
 
-    internal (double Kept, double Whole)? Survival { get; }
+    internal (double Kept, double Whole)? Survival => _tensor.Figures.Survival;
 
     /// <summary>The file that holds it.</summary>
     public string Shard { get; }

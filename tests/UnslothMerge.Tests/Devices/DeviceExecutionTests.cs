@@ -29,8 +29,8 @@ public sealed class DeviceExecutionTests : FileTests
 
         var m = shards[0].Tensors.Single(t => t.Tensor.Name == "m.weight");
         var norm = Math.Sqrt(files.ReadAll<float>(before.Find("m.weight")!).Sum(v => (double)v * v));
-        Assert.Equal(Math.Sqrt(700 * 900) / norm, m.RelativeChange!.Value, 1e-6);
-        Assert.Null(shards[0].Tensors.Single(t => t.Tensor.Name == "copied.weight").RelativeChange);
+        Assert.Equal(Math.Sqrt(700 * 900) / norm, m.Figures.RelativeChange!.Value, 1e-6);
+        Assert.Null(shards[0].Tensors.Single(t => t.Tensor.Name == "copied.weight").Figures.RelativeChange);
     }
 
     [Fact]

@@ -14,7 +14,7 @@ public sealed class ExecutorTests : FileTests
         foreach (var (name, workers) in new[] { ("one", 1), ("two", 2), ("many", 64), ("again", 2) })
         {
             var shards = TinyModel.Save(plan, Temp[$"{name}/out"], workers);
-            results.Add([.. shards.SelectMany(s => s.Tensors).Select(t => t.RelativeChange)]);
+            results.Add([.. shards.SelectMany(s => s.Tensors).Select(t => t.Figures.RelativeChange)]);
         }
 
         var first = TinyModel.Fingerprint(Temp["one"]);
@@ -133,7 +133,7 @@ public sealed class ExecutorTests : FileTests
     {
         var model = new TinyModel(TinyTensor.F32("m.weight", [1, 2], 0, 0)).WithLora("m", [1, 1], [0]);
         var shards = TinyModel.Save(TinyModel.WritePlan(model.Plan(Temp)), Temp["out"]);
-        Assert.Equal(0, shards[0].Tensors[0].RelativeChange);
+        Assert.Equal(0, shards[0].Tensors[0].Figures.RelativeChange);
     }
 
     private MergePlan Large() => new TinyModel(

@@ -60,7 +60,7 @@ public sealed class Fp8OutputTests : FileTests
                 }
             }
 
-            Assert.Equal(all == 0 ? 0 : Math.Sqrt(lost / all), result.RelativeError!.Value, 1e-3);
+            Assert.Equal(all == 0 ? 0 : Math.Sqrt(lost / all), result.Figures.RelativeError!.Value, 1e-3);
         },
         iter: 8, threads: 1);
 

@@ -52,7 +52,7 @@ public sealed class RequantizationTests : FileTests
             var wanted = before.Select((v, i) => v + ((double)b[i / columns] * a[i % columns])).ToArray();
             var error = Math.Sqrt(wanted.Zip(after, (w, v) => Math.Pow(w - v, 2)).Sum() / wanted.Sum(w => w * w));
             Assert.InRange(error, 0, most);
-            Assert.Equal(error, result.RelativeError!.Value, 1e-3);
+            Assert.Equal(error, result.Figures.RelativeError!.Value, 1e-3);
             var (zeros, kept) = (TinyModel.Stored(directory["base"]), TinyModel.Stored(directory["out"]));
             Assert.All(zeros.Keys.Where(n =>
                 n.Contains("zero", StringComparison.Ordinal) || n.EndsWith("g_idx", StringComparison.Ordinal)), n =>

@@ -23,7 +23,7 @@ public sealed class BaseFormatTests : FileTests
             ModelDirectory.Open(Temp["out"]).Config.Quantization));
         var untouched = results.Where(r => !r.Tensor.IsChanged).SelectMany(r => r.Tensor.Source.Inputs).Select(t => t.Name);
         Assert.All(untouched, n => Assert.Equal(before[n], after[n]));
-        Assert.All(results, r => Assert.Equal(r.Tensor.IsChanged && r.Written.Sink.IsQuantized, r.RelativeError is not null));
+        Assert.All(results, r => Assert.Equal(r.Tensor.IsChanged && r.Written.Sink.IsQuantized, r.Figures.RelativeError is not null));
 
         var actual = TinyModel.Values(Temp["out"]);
         foreach (var truth in SafetensorsFile.Open(Path.Combine(@case.Folder, "truth.safetensors")).Tensors)
@@ -33,7 +33,7 @@ public sealed class BaseFormatTests : FileTests
             var error = Math.Sqrt(wanted.Zip(actual[truth.Name], (w, v) => Math.Pow(v - w, 2)).Sum() / wanted.Sum(w => Math.Pow(w, 2)));
 
             // What was rounded to 16 bits on the way there or back differs by that; AWQ's error is counted before columns are scaled.
-            Assert.Equal(result.RelativeError ?? 0, error, result.Tensor.Source.Format == "INT4" ? 0.02 : 0.004);
+            Assert.Equal(result.Figures.RelativeError ?? 0, error, result.Tensor.Source.Format == "INT4" ? 0.02 : 0.004);
             Assert.InRange(error, 0,
                 result.Tensor.Source.Format switch { "FP8" => 0.04, "INT8" or "GPTQ" when error < 0.02 => 0.02, _ => 0.2 });
         }

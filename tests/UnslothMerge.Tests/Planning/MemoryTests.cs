@@ -203,7 +203,7 @@ public sealed class MemoryTests : FileTests
             var specs = tensors.Select(t => new TensorSpec(t.Name, TensorType.F32, t.Shape));
             var layout = new ShardLayout(specs, new Dictionary<string, string>());
             using var file = File.Create(Temp[path]);
-            file.Write(layout.Header);
+            file.Write(layout.Header.ToArray());
             file.SetLength(layout.Length);
         }
     }

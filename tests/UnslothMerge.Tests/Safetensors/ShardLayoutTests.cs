@@ -22,7 +22,7 @@ public sealed class ShardLayoutTests : FileTests
             specs =>
             {
                 var layout = new ShardLayout(specs, new Dictionary<string, string> { ["format"] = "pt" });
-                File.WriteAllBytes(path, [.. layout.Header, .. new byte[layout.Length - layout.Header.Length]]);
+                File.WriteAllBytes(path, [.. layout.Header.ToArray(), .. new byte[layout.Length - layout.Header.Length]]);
 
                 var file = SafetensorsFile.Open(path);
                 Assert.Equal(specs.Length, file.Tensors.Count);
@@ -45,7 +45,7 @@ public sealed class ShardLayoutTests : FileTests
     public void The_header_is_the_reference_writers() =>
         Spec.Array[0, 12].Select(specs => specs.DistinctBy(s => s.Name).ToArray()).Sample(specs =>
     {
-        var header = new ShardLayout(specs, new Dictionary<string, string> { ["format"] = "pt" }).Header;
+        var header = new ShardLayout(specs, new Dictionary<string, string> { ["format"] = "pt" }).Header.ToArray();
         Assert.Equal(header.Length - 8, BinaryPrimitives.ReadInt64LittleEndian(header));
         Assert.Equal(0, header.Length % 8);
 
@@ -64,7 +64,7 @@ public sealed class ShardLayoutTests : FileTests
     public void A_header_is_compact_and_padded_with_spaces()
     {
         var header = new ShardLayout([new TensorSpec("b", TensorType.BF16, [2, 3]), new TensorSpec("a", TensorType.F32, [])],
-            new Dictionary<string, string>()).Header;
+            new Dictionary<string, string>()).Header.ToArray();
         const string json =
             """{"a":{"dtype":"F32","shape":[],"data_offsets":[0,4]},"b":{"dtype":"BF16","shape":[2,3],"data_offsets":[4,16]}}""";
         Assert.Equal(json.PadRight((json.Length + 7) / 8 * 8), System.Text.Encoding.UTF8.GetString(header, 8, header.Length - 8));

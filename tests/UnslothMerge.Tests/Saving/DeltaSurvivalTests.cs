@@ -13,7 +13,7 @@ public sealed class DeltaSurvivalTests : FileTests
             .With("""{"r": 8, "lora_alpha": 8}""", TinyTensor.Lora("model.layers.0.mlp.up_proj",
                 random.Scaled(1, 8, 64), random.Scaled(size, 64, 8))).Plan(Temp);
         var write = TinyModel.WritePlan(plan, TensorType.BF16, quantization: new FourBitRequest(null, false, null, null));
-        var (kept, whole) = Assert.Single(Assert.Single(TinyModel.Save(write, Temp["out"])).Tensors).Survival!.Value;
+        var (kept, whole) = Assert.Single(Assert.Single(TinyModel.Save(write, Temp["out"])).Tensors).Figures.Survival!.Value;
         Assert.InRange(kept / whole, low, high);
         Assert.Empty(Directory.EnumerateDirectories(Temp["out"]));
     }
@@ -22,6 +22,6 @@ public sealed class DeltaSurvivalTests : FileTests
     public void Nothing_is_measured_in_16_bits()
     {
         var plan = new TinyModel(("a.weight", Numbers.Of([1, 1], (int _) => 1))).WithLora("a", [1], [1]).Plan(Temp);
-        Assert.Null(Assert.Single(Assert.Single(TinyModel.Save(TinyModel.WritePlan(plan), Temp["out"])).Tensors).Survival);
+        Assert.Null(Assert.Single(Assert.Single(TinyModel.Save(TinyModel.WritePlan(plan), Temp["out"])).Tensors).Figures.Survival);
     }
 }

@@ -26,7 +26,7 @@ public sealed class ResumeTests : FileTests
         Assert.Contains("2 of 4 shards are taken over", Assert.Single(_notes), StringComparison.Ordinal);
         Assert.Equal(TinyModel.Fingerprint(Temp["place/whole/out"]), TinyModel.Fingerprint(Temp["place/out"]));
         Assert.Equal(["w0.weight", "w1.weight"],
-            shards.SelectMany(s => s.Tensors).Where(t => t.RelativeChange > 0).Select(t => t.Tensor.Name));
+            shards.SelectMany(s => s.Tensors).Where(t => t.Figures.RelativeChange > 0).Select(t => t.Tensor.Name));
         Assert.False(Directory.Exists(_home));
     }
 
