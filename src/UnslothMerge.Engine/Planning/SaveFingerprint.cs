@@ -43,9 +43,10 @@ internal sealed class SaveFingerprint
     }
 
     /// <summary>That of a plan that several machines save, each with its own copies of the inputs or names for them: without paths and
-    /// times. The hashes of the files beside the weights are part of it, since any of the machines may be the one to write them.</summary>
+    /// times. The hashes of the files beside the weights are part of it, since any of the machines may be the one to write them; and the
+    /// repository that shards are sent to.</summary>
     public static SaveFingerprint Shared(
-        WritePlan plan, JsonObject record, string device, IEnumerable<KeyValuePair<string, string>> beside)
+        WritePlan plan, JsonObject record, string device, IEnumerable<KeyValuePair<string, string>> beside, string? repository)
     {
         var (merge, @base) = (plan.Merge, record["base"]!);
         var parts = new SortedDictionary<string, string>(StringComparer.Ordinal)
@@ -60,6 +61,11 @@ internal sealed class SaveFingerprint
             ["format and shards"] = Format(plan),
             ["device"] = device,
         };
+        if (repository is not null)
+        {
+            parts["repository on the Hub"] = repository;
+        }
+
         foreach (var (name, hash) in beside.Where(f => f.Key != MergeRecord.FileName))
         {
             parts[name] = hash;

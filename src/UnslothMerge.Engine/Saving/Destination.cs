@@ -48,6 +48,21 @@ internal sealed class Destination
     public static Destination Check(
         string path, IEnumerable<(string Role, string Path)> inputs, bool force, bool isAdapter = false)
     {
+        var destination = Beside(path, inputs, force, isAdapter);
+
+        // What is there while a model was half replaced says nothing: the next save puts it right first.
+        if (destination.HalfReplaced is null)
+        {
+            destination.RequireReplaceable();
+        }
+
+        return destination;
+    }
+
+    /// <summary>Checks one that no model is written to, and only what is found beside it by its name.</summary>
+    public static Destination Beside(
+        string path, IEnumerable<(string Role, string Path)> inputs, bool force = false, bool isAdapter = false)
+    {
         var destination = new Destination(path, force, isAdapter, inputs.Select(i => i.Path));
         WriteFailure.RequireNames(path, destination.Path);
         foreach (var (role, input) in inputs)
@@ -68,12 +83,6 @@ internal sealed class Destination
         {
             throw new MergeException(MergeError.InvalidDestination, $"The destination '{path}' is a file.", path,
                 "Choose another -Destination.");
-        }
-
-        // What is there while a model was half replaced says nothing: the next save puts it right first.
-        if (destination.HalfReplaced is null)
-        {
-            destination.RequireReplaceable();
         }
 
         return destination;

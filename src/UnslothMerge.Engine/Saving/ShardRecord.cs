@@ -19,6 +19,9 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
     /// <summary>The bytes that it shares with a file of the base.</summary>
     public long Cloned { get; init; }
 
+    /// <summary>The SHA-256 by which the Hub has it; null if it lies on the disk.</summary>
+    public string? Sha256 { get; init; }
+
     public static ShardRecord Of(FinishedShard shard, string fingerprint) => new(
         shard.Name, fingerprint, shard.Bytes, shard.Checksum!.Value,
         [.. shard.Tensors.Select(TensorRecord.Of)])
@@ -35,6 +38,11 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
         json.WriteNumber("bytes", Bytes);
         json.WriteString("crc64", $"{Checksum:x16}");
         json.WriteNumber("cloned", Cloned);
+        if (Sha256 is not null)
+        {
+            json.WriteString("sha256", Sha256);
+        }
+
         json.WriteStartObject("tensors");
         foreach (var tensor in Tensors)
         {
@@ -69,6 +77,7 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
                 [.. json["tensors"]!.AsObject().Select(t => Tensor(t.Key, t.Value!))])
             {
                 Cloned = (long)json["cloned"]!,
+                Sha256 = (string?)json["sha256"],
             };
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException or OverflowException

@@ -1,14 +1,19 @@
+using System.Security;
 using UnslothMerge.Files;
 using UnslothMerge.Hub.Publishing;
+using UnslothMerge.Saving;
 using UnslothMerge.Saving.Parts;
 
 namespace UnslothMerge.PowerShell.Commands;
 
 /// <summary>Makes a model of the parts that Save-MergedModel -Part has saved.</summary>
-[Cmdlet(VerbsLifecycle.Complete, "MergedModel", SupportsShouldProcess = true)]
-[OutputType(typeof(SavedModelShard))]
+[Cmdlet(VerbsLifecycle.Complete, "MergedModel", SupportsShouldProcess = true, DefaultParameterSetName = LocalSet)]
+[OutputType(typeof(SavedModelShard), typeof(PublishedModel))]
 public sealed class CompleteMergedModelCommand : EngineCommand
 {
+    private const string LocalSet = "Local";
+    private const string HubSet = "Hub";
+
     /// <summary>The destination that the parts were saved to.</summary>
     [Parameter(Mandatory = true, Position = 0)]
     [Alias("SaveDirectory", "OutputPath")]
@@ -19,6 +24,45 @@ public sealed class CompleteMergedModelCommand : EngineCommand
     /// <summary>Replaces a model at the destination. The previous model stays until the new one is complete.</summary>
     [Parameter]
     public SwitchParameter Force { get; set; }
+
+    /// <summary>Publishes the model: the repository on the Hub (org/name) that gets it as one commit. Parts that were sent there are
+    /// committed, and no model comes to the destination; others are completed there first.</summary>
+    [Parameter(Mandatory = true, ParameterSetName = HubSet)]
+    [Alias("RepoId")]
+    [ValidateNotNullOrEmpty]
+    public string? PushToHub { get; set; }
+
+    /// <summary>Makes a new repository private, and refuses an existing one that is public.</summary>
+    [Parameter(ParameterSetName = HubSet)]
+    public SwitchParameter Private { get; set; }
+
+    /// <summary>The branch on the Hub, made if it is not there; or a pull request that exists, such as refs/pr/7.</summary>
+    [Parameter(ParameterSetName = HubSet)]
+    [ValidateNotNullOrEmpty]
+    [PSDefaultValue(Help = "main")]
+    public string? Revision { get; set; }
+
+    /// <summary>Makes the commit a new pull request. The right to read is enough.</summary>
+    [Parameter(ParameterSetName = HubSet)]
+    [Alias("CreatePr")]
+    public SwitchParameter CreatePullRequest { get; set; }
+
+    /// <summary>The first line of the commit.</summary>
+    [Parameter(ParameterSetName = HubSet)]
+    [ValidateNotNullOrEmpty]
+    [PSDefaultValue(Help = "Upload merged model")]
+    public string? CommitMessage { get; set; }
+
+    /// <summary>What else the commit says.</summary>
+    [Parameter(ParameterSetName = HubSet)]
+    [ValidateNotNullOrEmpty]
+    public string? CommitDescription { get; set; }
+
+    /// <summary>The access token; by default HF_TOKEN, or that of 'hf auth login'.</summary>
+    [Parameter(ParameterSetName = HubSet)]
+    [TokenTransformation]
+    [ValidateNotNull]
+    public SecureString? Token { get; set; }
 
     /// <summary>Does not wait until the files are on the disk. A loss of power soon after can then leave neither the new model nor, with
     /// -Force, the previous one.</summary>
@@ -35,27 +79,95 @@ public sealed class CompleteMergedModelCommand : EngineCommand
     protected override void EndProcessing()
     {
         var path = Unresolved(Destination, nameof(Destination));
-        var model = Engine(() => ModelCompletion.Find(path, Force));
-        if (!ShouldProcess(path,
-            $"Complete {model.Plan.Method}: {Amount.Text(model.Plan.Shards.Length, "shard")} of {Amount.Text(model.Plan.Parts, "part")}"))
+        var parts = Engine(() => SavedParts.Find(path));
+        var target = PushToHub is null ? null : Engine(() => HubSession.Target(
+            PushToHub, nameof(PushToHub), Revision, CreatePullRequest, Private, CommitMessage, CommitDescription));
+        if (parts.Plan.Repository is { } repository && target?.Repository != repository)
+        {
+            Refuse(nameof(PushToHub), $"The parts for '{Destination}' were sent to '{repository}'.", $"Give -PushToHub {repository}.");
+        }
+
+        using var hub = target is null ? null : Engine(() => new HubSession(this, Token, target));
+        if (parts.Plan.Repository is null)
+        {
+            Complete(parts, hub);
+        }
+        else
+        {
+            Commit(parts, hub!);
+        }
+    }
+
+    private void Complete(SavedParts parts, HubSession? hub)
+    {
+        var model = Engine(() => new ModelCompletion(parts, Force));
+        var what = $"Complete {What(parts)}";
+        var baseId = PublishedFiles.BaseOf(parts.FilesFolder);
+        if (hub is not null)
+        {
+            var others = Engine(() => PublishedFiles.Open(parts.FilesFolder, baseId, [], []));
+            what += $"\n{Plan(parts, others, baseId, hub)}";
+        }
+
+        if (!ShouldProcess(parts.Given, what))
         {
             return;
         }
 
-        var progress = new UploadProgressRecord(WriteProgress, $"Completing {path}", () => { }, TimeProvider.System);
+        var progress = new UploadProgressRecord(WriteProgress, $"Completing {parts.Given}", () => { }, TimeProvider.System);
         var clock = Stopwatch.StartNew();
         try
         {
             using var signals = new EndingSignals();
             using var stop = CancellationTokenSource.CreateLinkedTokenSource(Stop, signals.Ending);
-            var shards = Engine(() => model.Complete(SystemDisk.Instance, !NoSync, ThrottleLimit, Report, stop.Token));
-            WriteObject(shards.Select(s => new SavedModelShard(s, model.Path, clock.Elapsed)), enumerateCollection: true);
+            Emit(Engine(() => model.Complete(SystemDisk.Instance, !NoSync, ThrottleLimit, Report, stop.Token)), model.Path, clock);
         }
         finally
         {
             progress.Complete();
         }
 
+        if (hub is not null)
+        {
+            var warnings = new List<string>();
+            var files = Engine(() => PublishedFiles.Open(model.Path, baseId, [], warnings));
+            warnings.ForEach(WriteWarning);
+            WriteObject(Engine(() => hub.Publish(files, isAdapter: false, Stop)));
+        }
+
         void Report(long done, long total) => progress.Report(new UploadProgress("Verifying", done, total));
     }
+
+    private void Commit(SavedParts parts, HubSession hub)
+    {
+        var commit = Engine(() => new PartsCommit(parts));
+        var summary = Plan(parts, commit.Others, commit.BaseId, hub);
+        if (!ShouldProcess(parts.Given, $"Commit {What(parts)}\n{summary}"))
+        {
+            return;
+        }
+
+        var clock = Stopwatch.StartNew();
+        using var signals = new EndingSignals();
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(Stop, signals.Ending);
+        var result = Engine(() => hub.Run((publisher, plan, progress) =>
+            commit.Run(publisher, plan, SystemDisk.Instance, progress, stop.Token)));
+        Emit(commit.Shards, result.Url.Replace("/commit/", "/resolve/", StringComparison.Ordinal) + '/', clock);
+        WriteObject(new PublishedModel(result, clock.Elapsed));
+    }
+
+    // Finds what the Hub would refuse, and says what will happen there.
+    private string Plan(SavedParts parts, List<UploadFile> others, string? baseId, HubSession hub)
+    {
+        Engine(() => hub.Plan([.. parts.Names, .. others.Select(f => f.Name)],
+            [.. others.OrderByDescending(f => f.Name == CardText.FileName).Take(1)], baseId, Stop));
+        var bytes = others.Sum(f => f.Size) + parts.Names.Sum(n => parts.Records.Read(n, parts.Fingerprint)?.Bytes ?? 0);
+        return hub.Summary(parts.Names.Count + others.Count, bytes) + hub.Deleted();
+    }
+
+    private void Emit(IReadOnlyList<ShardRecord> shards, string place, Stopwatch clock) =>
+        WriteObject(shards.Select(s => new SavedModelShard(s, place, clock.Elapsed)), enumerateCollection: true);
+
+    private static string What(SavedParts parts) => $"{parts.Plan.Method}: {Amount.Text(parts.Plan.Shards.Length, "shard")} of "
+        + Amount.Text(parts.Plan.Parts, "part");
 }

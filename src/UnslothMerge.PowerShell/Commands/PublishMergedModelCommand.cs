@@ -62,7 +62,7 @@ public sealed class PublishMergedModelCommand : EngineCommand
             Repository, nameof(Repository), Revision, CreatePullRequest, Private, CommitMessage, CommitDescription)));
         var files = Engine(() => Files(directory));
         Engine(() => hub.Plan([.. files.Select(f => f.Name)],
-            [.. files.OrderByDescending(f => f.Name == CardText.FileName).Take(1)], BaseOf(directory), Stop));
+            [.. files.OrderByDescending(f => f.Name == CardText.FileName).Take(1)], PublishedFiles.BaseOf(directory), Stop));
         var summary = hub.Summary(files.Count, files.Sum(f => f.Size));
         var lines = string.Concat(files.Select(f => $"\n  {f.Name}  {ByteSize.Text(f.Size)}"));
         if (ShouldProcess($"{summary}.{lines}{hub.Deleted()}", $"{summary}?{hub.Deleted()}", "Publish-MergedModel"))
@@ -86,10 +86,8 @@ public sealed class PublishMergedModelCommand : EngineCommand
         }
 
         var warnings = new List<string>();
-        var files = PublishedFiles.Open(directory, BaseOf(directory), [], warnings);
+        var files = PublishedFiles.Open(directory, PublishedFiles.BaseOf(directory), [], warnings);
         warnings.ForEach(WriteWarning);
         return files;
     }
-
-    private static string? BaseOf(string directory) => CardText.Read(directory)?.Facts.Values("base_model").FirstOrDefault(HubName.IsOne);
 }

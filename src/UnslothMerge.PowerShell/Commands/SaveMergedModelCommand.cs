@@ -148,7 +148,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
         RequireEffect();
         var hubTarget = PushToHub is null ? null : Engine(() => HubSession.Target(
             PushToHub, nameof(PushToHub), Revision, CreatePullRequest, Private, CommitMessage, CommitDescription));
-        using var scratch = Destination is null ? new Scratch(Options.TemporaryLocation, hubTarget!.Repository) : null;
+        using var scratch = Destination is null || (_part is not null && hubTarget is not null) ? new Scratch(Options.TemporaryLocation, hubTarget!.Repository) : null;
         var path = scratch?.Path ?? Unresolved(Destination!, nameof(Destination));
         var directory = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer), HubUse.Tokenizer).Directory;
         var extras = new ExtrasOptions { Tokenizer = directory, Tags = Tag, Datasets = Dataset };
@@ -224,7 +224,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
         Engine(memory.RequireFit);
         if (_part is not null)
         {
-            SavePart(memory, target, extras, device);
+            SavePart(memory, target, extras, device, hub);
             return;
         }
 
@@ -303,16 +303,16 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
     {
         var clock = Stopwatch.StartNew();
         var run = new RunOptions(memory, Sync: false) { Device = device, Finished = Describe };
-        var (published, shards) = Engine(() =>
+        var (result, shards) = Engine(() =>
         {
-            DiskSpace.RequireScratch(StreamedSave.ScratchBytes(memory.Write), Options.TemporaryLocation);
-            Directory.CreateDirectory(scratch);
-            return hub.Stream(memory.Write, extras, scratch, Merge, () => Published(memory.Write.Merge, scratch), Stop);
+            OpenScratch(scratch, memory.Write.Shards);
+            return hub.Run((publisher, plan, progress) => StreamedSave.Run(publisher, plan, memory.Write, extras, scratch, Merge,
+                () => Published(memory.Write.Merge, scratch), progress, Stop));
         });
         var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
         WriteObject(saved, enumerateCollection: true);
         WarnOfQuantization(saved);
-        WriteObject(published);
+        WriteObject(new PublishedModel(result, clock.Elapsed));
 
         FinishedShard Merge(WriteShard shard, CancellationToken stop)
         {
@@ -326,6 +326,12 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
                 progress.Complete();
             }
         }
+    }
+
+    private void OpenScratch(string scratch, IEnumerable<WriteShard> shards)
+    {
+        DiskSpace.RequireScratch(StreamedSave.ScratchBytes(shards), Options.TemporaryLocation);
+        Directory.CreateDirectory(scratch);
     }
 
     private void Describe(FinishedShard shard) => WriteVerbose(
@@ -389,13 +395,19 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
         var published = "";
         if (hub is not null)
         {
-            var card = extras.Written().Where(f => f.Key == CardText.FileName).Select(f => UploadFile.Of(
-                System.Text.Encoding.UTF8.GetBytes(PublishedFiles.Clean(f.Value, f.Key, plan.Base.HubId, Inputs(plan), [])), f.Key));
-            Engine(() => hub.Plan([.. description.Files.Select(f => f.Name)], [.. card], plan.Base.HubId, Stop));
+            PlanPublication(description, plan, extras, hub);
             published = $"\n{hub.Summary(description.Files.Count, description.Files.Sum(f => f.Bytes ?? 0))}.{hub.Deleted()}";
         }
 
         return ShouldProcess(description.Text(target) + published, description.Question(target) + published, "Save-MergedModel");
+    }
+
+    private void PlanPublication(SaveDescription description, MergePlan plan, ModelExtras extras, HubSession hub)
+    {
+        var card = extras.Written().Where(f => f.Key == CardText.FileName).Select(f => UploadFile.Of(
+            System.Text.Encoding.UTF8.GetBytes(
+                PublishedFiles.Clean(f.Value, f.Key, plan.Base.HubId, PublishedFiles.InputsOf(plan), [])), f.Key));
+        Engine(() => hub.Plan([.. description.Files.Select(f => f.Name)], [.. card], plan.Base.HubId, Stop));
     }
 
     private void Publish(MergePlan plan, Destination target, HubSession? hub)
@@ -409,12 +421,10 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
     private List<UploadFile> Published(MergePlan plan, string directory)
     {
         var warnings = new List<string>();
-        var files = PublishedFiles.Open(directory, plan.Base.HubId, Inputs(plan), warnings);
+        var files = PublishedFiles.Open(directory, plan.Base.HubId, PublishedFiles.InputsOf(plan), warnings);
         warnings.ForEach(WriteWarning);
         return files;
     }
-
-    private static IEnumerable<string> Inputs(MergePlan plan) => plan.Steps.Select(s => s.Adapter.Path).Prepend(plan.Base.Path);
 
     private ModelExtras Prepared(Func<ModelExtras> prepare)
     {

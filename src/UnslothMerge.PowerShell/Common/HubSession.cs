@@ -1,9 +1,7 @@
 using System.Net;
 using System.Security;
-using UnslothMerge.Execution;
 using UnslothMerge.Hub;
 using UnslothMerge.Hub.Publishing;
-using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Common;
 
@@ -73,32 +71,22 @@ internal sealed class HubSession : IDisposable
     public string Deleted() => string.Concat(_plan!.Deleted.Select(d => $"\n  deletes there, as the new model replaces it: {d}"));
 
     /// <summary>Publishes, with progress.</summary>
-    public PublishedModel Publish(IReadOnlyList<UploadFile> files, bool isAdapter, CancellationToken stop) => WithProgress(progress =>
+    public PublishedModel Publish(IReadOnlyList<UploadFile> files, bool isAdapter, CancellationToken stop)
     {
         var clock = Stopwatch.StartNew();
-        var summary = isAdapter ? "Upload adapter" : "Upload merged model";
-        return new PublishedModel(_publisher.Run(_plan!, files, summary, progress, stop), clock.Elapsed);
-    });
+        var summary = isAdapter ? "Upload adapter" : Publisher.ModelSummary;
+        return new PublishedModel(
+            Run((publisher, plan, progress) => publisher.Run(plan, files, summary, progress, stop)), clock.Elapsed);
+    }
 
-    /// <summary>Merges and publishes shard by shard, with progress.</summary>
-    public (PublishedModel Model, IReadOnlyList<SavedShard> Shards) Stream(WritePlan write, ModelExtras extras, string scratch,
-        Func<WriteShard, CancellationToken, FinishedShard> merge, Func<List<UploadFile>> others, CancellationToken stop) =>
-        WithProgress(progress =>
-        {
-            var clock = Stopwatch.StartNew();
-            var (result, shards) = StreamedSave.Run(_publisher, _plan!, write, extras, scratch, merge, others, progress, stop);
-            return (new PublishedModel(result, clock.Elapsed), shards);
-        });
-
-    public void Dispose() => _client.Dispose();
-
-    private T WithProgress<T>(Func<IProgress<UploadProgress>, T> work)
+    /// <summary>Does something of the publication, with progress.</summary>
+    public T Run<T>(Func<Publisher, PublishPlan, IProgress<UploadProgress>, T> work)
     {
         var progress = new UploadProgressRecord(_client.Settings.ShowsProgress ? _command.WriteProgress : _ => { },
             $"Publishing {_plan!.Target}", ShowNotices, TimeProvider.System);
         try
         {
-            return work(progress);
+            return work(_publisher, _plan!, progress);
         }
         finally
         {
@@ -106,6 +94,8 @@ internal sealed class HubSession : IDisposable
             progress.Complete();
         }
     }
+
+    public void Dispose() => _client.Dispose();
 
     private void ShowNotices()
     {

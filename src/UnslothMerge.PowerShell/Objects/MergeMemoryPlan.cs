@@ -52,7 +52,7 @@ public sealed class MergeMemoryPlan
         LimitBytes = memory.LimitBytes;
         FreeHostBytes = HostMemory.Available;
         FreeDiskBytes = freeDisk;
-        TemporaryBytes = Hub.Publishing.StreamedSave.ScratchBytes(memory.Write);
+        TemporaryBytes = Hub.Publishing.StreamedSave.ScratchBytes(memory.Write.Shards);
         FreeTemporaryBytes = freeTemporary;
         EstimatedTime = time;
         var (missing, advice) = (new List<string>(), new List<string>());

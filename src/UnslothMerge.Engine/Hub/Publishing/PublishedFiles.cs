@@ -1,6 +1,7 @@
 using UnslothMerge.Hub.Cache;
 using UnslothMerge.IO;
 using UnslothMerge.Models;
+using UnslothMerge.Planning;
 
 namespace UnslothMerge.Hub.Publishing;
 
@@ -15,6 +16,12 @@ internal static partial class PublishedFiles
     /// own.</summary>
     public static List<UploadFile> Open(string directory, string? baseId, IEnumerable<string> inputs, ICollection<string> warnings) =>
         [.. List(directory).Select(f => Open(f.Value, f.Key, baseId, inputs.Append(Path.GetFullPath(directory)), warnings))];
+
+    /// <summary>The base that a model's card names, if that is a model on the Hub.</summary>
+    public static string? BaseOf(string directory) => CardText.Read(directory)?.Facts.Values("base_model").FirstOrDefault(HubName.IsOne);
+
+    /// <summary>The directories that a merge reads.</summary>
+    public static IEnumerable<string> InputsOf(MergePlan merge) => merge.Steps.Select(s => s.Adapter.Path).Prepend(merge.Base.Path);
 
     /// <summary>Lists them, by their paths in the repository. A link that leads out of the directory is refused.</summary>
     private static Dictionary<string, string> List(string directory)

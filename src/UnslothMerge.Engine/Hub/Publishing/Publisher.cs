@@ -8,6 +8,9 @@ internal sealed class Publisher
     // Enough for a fast line; each holds a buffer of a mebibyte.
     private const int Threads = 8;
 
+    /// <summary>The first line of a model's commit, unless the user gives one.</summary>
+    public const string ModelSummary = "Upload merged model";
+
     private readonly HubClient _client;
     private readonly PublishTarget _target;
     private readonly RemoteRepository _remote;
@@ -21,6 +24,13 @@ internal sealed class Publisher
         _remote = new RemoteRepository(client, target);
         _journal = new UploadJournal(client, target.Repository);
     }
+
+    /// <summary>Tells the user of something.</summary>
+    public void Warn(string text) => _client.Say(text, isWarning: true);
+
+    /// <summary>The address that a file has, or will have, at a revision.</summary>
+    public string AddressOf(string file, string revision) =>
+        $"{_client.Settings.Endpoint.ToString().TrimEnd('/')}/{_target.Repository}/resolve/{revision}/{file}";
 
     /// <summary>Looks at the target and finds what the Hub would refuse: rights, names, the card. Nothing is changed. The names are of all
     /// files; those that are known already are given, too.</summary>
@@ -97,18 +107,25 @@ internal sealed class Publisher
     public bool Announce(Publication publication, PublishPlan plan, IReadOnlyList<UploadFile> files, Action<UploadFile>? arrived,
         CancellationToken cancellation)
     {
+        var missing = Missing(publication, plan, files, cancellation);
+        foreach (var (file, ticket) in missing)
+        {
+            publication.Sent.Add(file.Sha256!);
+            publication.Uploader.Add(file, ticket, arrived);
+        }
+
+        return missing.Count > 0;
+    }
+
+    /// <summary>Finds the files that the Hub neither has nor can copy, one of each content, and where they go.</summary>
+    public IReadOnlyList<(UploadFile File, UploadTicket Ticket)> Missing(
+        Publication publication, PublishPlan plan, IReadOnlyList<UploadFile> files, CancellationToken cancellation)
+    {
         var tickets = publication.Uploader.Ask(files, cancellation);
         var missing = files.Where(f => tickets.ContainsKey(f.Sha256!) && !publication.Sent.Contains(f.Sha256!)).DistinctBy(f => f.Sha256)
             .ToList();
         publication.Copied.UnionWith(CopyOnServer(plan, missing, cancellation));
-        var sent = missing.Where(f => !publication.Copied.Contains(f.Sha256!)).ToList();
-        foreach (var file in sent)
-        {
-            publication.Sent.Add(file.Sha256!);
-            publication.Uploader.Add(file, tickets[file.Sha256!], arrived);
-        }
-
-        return sent.Count > 0;
+        return [.. missing.Where(f => !publication.Copied.Contains(f.Sha256!)).Select(f => (f, tickets[f.Sha256!]))];
     }
 
     /// <summary>Makes the repository and the branch if they are to be made.</summary>

@@ -2,8 +2,8 @@ using System.Collections.Concurrent;
 
 namespace UnslothMerge.Hub.Publishing;
 
-/// <summary>Publishes the shards of a model as they are written: each is sent and deleted while the next one is merged, so that at most
-/// two are on the disk.</summary>
+/// <summary>Sends the shards of a model as they are written: each is sent and deleted while the next one is merged, so that at most two
+/// are on the disk. They are visible once they are committed.</summary>
 internal sealed class ShardStream : IDisposable
 {
     /// <summary>The most shards on the disk at the same time.</summary>
@@ -17,13 +17,17 @@ internal sealed class ShardStream : IDisposable
     private readonly List<(UploadFile File, Preupload Mode)> _shards = [];
     private readonly Workers _workers;
     private readonly Action _report;
+    private readonly Action<UploadFile>? _arrived;
     private int _present;
 
-    /// <summary>Begins to publish. What is reported is on the caller's thread, while it waits.</summary>
-    public ShardStream(Publisher publisher, PublishPlan plan, IProgress<UploadProgress>? progress, CancellationToken cancellation)
+    /// <summary>Begins to send. What is reported is on the caller's thread, while it waits; what is done when a shard is there is on
+    /// another.</summary>
+    public ShardStream(Publisher publisher, Publication publication, PublishPlan plan, Action<UploadFile>? arrived,
+        IProgress<UploadProgress>? progress, CancellationToken cancellation)
     {
         _publisher = publisher;
-        _publication = publisher.Begin(plan, cancellation);
+        _publication = publication;
+        _arrived = arrived;
         _report = () => progress?.Report(new UploadProgress("Sending", _publication.Uploader.Done, _publication.Uploader.Total));
         _workers = Workers.Start("upload", Threads + 1, (i, stop) =>
         {
@@ -58,18 +62,12 @@ internal sealed class ShardStream : IDisposable
         }
     }
 
-    /// <summary>Waits until all shards are there, sends the other files, and commits.</summary>
-    public PublishResult Complete(PublishPlan plan, Func<IReadOnlyList<UploadFile>> others, string summary,
-        IProgress<UploadProgress>? progress, CancellationToken cancellation)
+    /// <summary>Waits until all shards are there.</summary>
+    public IReadOnlyList<(UploadFile File, Preupload Mode)> Wait()
     {
         _written.CompleteAdding();
         _workers.Wait(_report);
-        foreach (var (file, mode) in _shards)
-        {
-            _publication.Add(file, isLarge: true, mode.Oid);
-        }
-
-        return _publisher.Finish(_publication, plan, others(), summary, progress, cancellation);
+        return _shards;
     }
 
     public void Dispose()
@@ -97,6 +95,7 @@ internal sealed class ShardStream : IDisposable
                 sent.RequireUnchanged();
                 File.Delete(path);
                 Interlocked.Decrement(ref _present);
+                _arrived?.Invoke(sent);
             }
         }
 

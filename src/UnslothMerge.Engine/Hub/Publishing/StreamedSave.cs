@@ -11,8 +11,8 @@ namespace UnslothMerge.Hub.Publishing;
 internal static class StreamedSave
 {
     /// <summary>The most that shards take on the disk.</summary>
-    public static long ScratchBytes(WritePlan plan) =>
-        plan.Shards.Select(s => s.Layout.Length).OrderDescending().Take(ShardStream.MaxShards).Sum();
+    public static long ScratchBytes(IEnumerable<WriteShard> shards) =>
+        shards.Select(s => s.Layout.Length).OrderDescending().Take(ShardStream.MaxShards).Sum();
 
     /// <summary>Merges, sends and commits. The scratch is empty, and only small files are left in it.</summary>
     public static (PublishResult Result, IReadOnlyList<SavedShard> Shards) Run(Publisher publisher, PublishPlan plan, WritePlan write,
@@ -21,7 +21,8 @@ internal static class StreamedSave
     {
         var results = new List<FinishedShard>();
         using var inputs = HubStream.Open(write.Merge.InputFiles, cancellation);
-        using var stream = new ShardStream(publisher, plan, progress, cancellation);
+        var publication = publisher.Begin(plan, cancellation);
+        using var stream = new ShardStream(publisher, publication, plan, null, progress, cancellation);
         foreach (var shard in write.Shards)
         {
             stream.Add(stop =>
@@ -36,18 +37,25 @@ internal static class StreamedSave
         InputFiles.RequireUnchanged(write.Merge.InputFiles);
         extras.Write(scratch, SystemDisk.Instance);
         ModelSaver.WriteIndex(write, results.Sum(r => r.Bytes), scratch, SystemDisk.Instance);
-        var result = stream.Complete(plan, others, "Upload merged model", progress, cancellation);
+        foreach (var (file, mode) in stream.Wait())
+        {
+            publication.Add(file, isLarge: true, mode.Oid);
+        }
+
+        var result = publisher.Finish(publication, plan, others(), Publisher.ModelSummary, progress, cancellation);
         return (result, [.. results.Select(r => SavedShard.Of(
             r, $"{result.Url.Replace("/commit/", "/resolve/", StringComparison.Ordinal)}/{r.Name}"))]);
     }
 
-    /// <summary>Writes one shard of a plan into the scratch: for the others, it counts as if they were finished.</summary>
+    /// <summary>Writes one shard of a plan into the scratch, perhaps with a checksum: for the others, it counts as if they were
+    /// finished.</summary>
     public static FinishedShard Merge(WriteShard shard, string scratch, RunOptions options, IProgress<MergeProgress>? progress,
-        CancellationToken cancellation)
+        CancellationToken cancellation, bool summed = false)
     {
         var rest = options.Plan.Write.Shards.Where(s => s.Name != shard.Name)
             .Select(s => new FinishedShard(s.Name, s.Layout.Length, null, [])).ToList();
         var ofShard = progress is null ? null : new PartialProgress(progress, rest.Sum(s => s.Bytes), shard.Layout.Length);
-        return ModelSaver.WriteShards(scratch, options, rest, null, ofShard, cancellation).First(s => s.Name == shard.Name);
+        return ModelSaver.WriteShards(scratch, options, rest, summed ? _ => { } : null, ofShard, cancellation)
+            .First(s => s.Name == shard.Name);
     }
 }

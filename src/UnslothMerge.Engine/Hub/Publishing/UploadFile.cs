@@ -3,7 +3,7 @@ using UnslothMerge.Files;
 
 namespace UnslothMerge.Hub.Publishing;
 
-/// <summary>A file on its way to a repository: on the disk, or in memory.</summary>
+/// <summary>A file on its way to a repository: on the disk, in memory, or there already.</summary>
 internal sealed class UploadFile
 {
     private const int BufferBytes = 1024 * 1024;
@@ -22,17 +22,25 @@ internal sealed class UploadFile
             "Check the files of the model.");
     }
 
+    private UploadFile(string name, long size, string sha256) => (Name, Size, Sha256) = (name, size, sha256);
+
     /// <summary>The path in the repository.</summary>
     public string Name { get; }
 
     /// <summary>The length in bytes.</summary>
     public long Size { get; }
 
+    /// <summary>True if it is not as it is on the disk, but as it is published.</summary>
+    public bool IsInMemory => _content is not null;
+
     /// <summary>The SHA-256, once it has been asked for.</summary>
     public string? Sha256 { get; private set; }
 
     /// <summary>A file on the disk.</summary>
     public static UploadFile At(string path, string name) => new(name, null, path);
+
+    /// <summary>A file that was sent by another worker: only its commit is missing.</summary>
+    public static UploadFile There(string name, long size, string sha256) => new(name, size, sha256);
 
     /// <summary>A file in memory.</summary>
     public static UploadFile Of(byte[] content, string name) => new(name, content, null);

@@ -18,6 +18,9 @@ internal sealed record PartsPlan(string Method, int Parts, string? Variant, long
     public const string FingerprintName = "fingerprint.json";
     public const string FilesName = "files";
 
+    /// <summary>The repository that the shards are sent to; null if they lie on the disk.</summary>
+    public string? Repository { get; init; }
+
     /// <summary>That of a plan of the merge.</summary>
     public static PartsPlan Of(WritePlan plan, string method, int parts) => new(
         method, parts, plan.Variant, plan.Tensors.Sum(t => t.Tensor.View.Count),
@@ -32,7 +35,10 @@ internal sealed record PartsPlan(string Method, int Parts, string? Variant, long
         [
             .. json["shards"]!.AsObject().Select(s => new PartsShard(s.Key, (int)s.Value!["part"]!, (long)s.Value["header"]!,
                 [.. s.Value["tensors"]!.AsArray().Select(t => (string)t!)])),
-        ]);
+        ])
+        {
+            Repository = (string?)json["repository"],
+        };
     }
 
     public string ToJson() => JsonFile.Text(new JsonObject
@@ -41,6 +47,7 @@ internal sealed record PartsPlan(string Method, int Parts, string? Variant, long
         ["parts"] = Parts,
         ["variant"] = Variant,
         ["parameters"] = Parameters,
+        ["repository"] = Repository,
         ["shards"] = new JsonObject(Shards.Select(s => KeyValuePair.Create(s.Name, (JsonNode?)new JsonObject
         {
             ["part"] = s.Part,

@@ -312,11 +312,11 @@ public sealed class PartSaverTests : FileTests
             Note = w => _notes.Add(w.Text),
         };
         var extras = ModelExtras.For(plan, destination, "merged_16bit", new ExtrasOptions());
-        return PartSaver.Save(extras, destination, "merged_16bit", new Part(number, count), run, null, CancellationToken.None);
+        return new PartOnDisk(extras, destination, "merged_16bit", new Part(number, count), run).Save(null, CancellationToken.None);
     }
 
     private IReadOnlyList<ShardRecord> Complete(IDisk? disk = null, bool force = false) =>
-        ModelCompletion.Find(Temp["place/out"], force)
+        new ModelCompletion(SavedParts.Find(Temp["place/out"]), force)
             .Complete(disk ?? SystemDisk.Instance, sync: disk is not null, workers: 2, null, CancellationToken.None);
 
     /// <summary>A disk that is gone once the model has its name.</summary>
