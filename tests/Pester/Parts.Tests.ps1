@@ -74,10 +74,10 @@ Describe 'A model that is saved in parts' {
         { Save-Part $TestDrive/many 1/8 } | Should -Throw '*at most 7 can be used*'
     }
 
-    It 'is published when it is complete' {
-        { Merge-LoraModel $base $adapter | Save-MergedModel $TestDrive/hub -Part 1/2 -PushToHub org/name -ErrorAction Stop } |
-            Should -Throw '*no model that could be published*'
-        "$($Error[0])" | Should -BeLike '*Publish-MergedModel*'
+    It 'needs a place for its records where its shards are sent to the Hub' {
+        { Merge-LoraModel $base $adapter | Save-MergedModel -Part 1/2 -PushToHub org/name -ErrorAction Stop } |
+            Should -Throw '*place for their records*'
+        "$($Error[0])" | Should -BeLike '*Give -Destination*'
     }
 
     It 'is no adapter' {

@@ -103,13 +103,8 @@ public sealed class CompleteMergedModelCommand : EngineCommand
         var model = Engine(() => new ModelCompletion(parts, Force));
         var what = $"Complete {What(parts)}";
         var baseId = PublishedFiles.BaseOf(parts.FilesFolder);
-        if (hub is not null)
-        {
-            var others = Engine(() => PublishedFiles.Open(parts.FilesFolder, baseId, [], []));
-            what += $"\n{Plan(parts, others, baseId, hub)}";
-        }
-
-        if (!ShouldProcess(parts.Given, what))
+        if (hub is null ? !ShouldProcess(parts.Given, what)
+            : !Confirm(what, parts, Engine(() => PublishedFiles.Open(parts.FilesFolder, baseId, [], [])), baseId, hub))
         {
             return;
         }
@@ -141,8 +136,7 @@ public sealed class CompleteMergedModelCommand : EngineCommand
     private void Commit(SavedParts parts, HubSession hub)
     {
         var commit = Engine(() => new PartsCommit(parts));
-        var summary = Plan(parts, commit.Others, commit.BaseId, hub);
-        if (!ShouldProcess(parts.Given, $"Commit {What(parts)}\n{summary}"))
+        if (!Confirm($"Commit {What(parts)}", parts, commit.Others, commit.BaseId, hub))
         {
             return;
         }
@@ -156,13 +150,15 @@ public sealed class CompleteMergedModelCommand : EngineCommand
         WriteObject(new PublishedModel(result, clock.Elapsed));
     }
 
-    // Finds what the Hub would refuse, and says what will happen there.
-    private string Plan(SavedParts parts, List<UploadFile> others, string? baseId, HubSession hub)
+    // Finds what the Hub would refuse before the question.
+    private bool Confirm(string what, SavedParts parts, List<UploadFile> others, string? baseId, HubSession hub)
     {
         Engine(() => hub.Plan([.. parts.Names, .. others.Select(f => f.Name)],
             [.. others.OrderByDescending(f => f.Name == CardText.FileName).Take(1)], baseId, Stop));
         var bytes = others.Sum(f => f.Size) + parts.Names.Sum(n => parts.Records.Read(n, parts.Fingerprint)?.Bytes ?? 0);
-        return hub.Summary(parts.Names.Count + others.Count, bytes) + hub.Deleted();
+        var summary = hub.Summary(parts.Names.Count + others.Count, bytes);
+        return ShouldProcess(
+            $"{what}. {summary}.{hub.Deleted()}", $"{what}? {summary}.{hub.Deleted()}", "Complete-MergedModel");
     }
 
     private void Emit(IReadOnlyList<ShardRecord> shards, string place, Stopwatch clock) =>

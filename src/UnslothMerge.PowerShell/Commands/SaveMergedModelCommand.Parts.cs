@@ -85,7 +85,7 @@ public sealed partial class SaveMergedModelCommand
                     ? new PartOnDisk(extras, shared, Method.ToString(), _part!, run).Save(progress, Stop)
                     : hub.Run((publisher, plan, sending) =>
                     {
-                        OpenScratch(target.Path, shards);
+                        OpenScratch(shards);
                         return new PartOnHub(publisher, plan, target.Path, sending, extras, shared, Method.ToString(), _part!, run)
                             .Save(progress, Stop);
                     }))

@@ -22,6 +22,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
             nameof(Restart), nameof(Verify), nameof(Part)];
 
     private readonly MergeInput _input = new();
+    private Scratch? _scratch;
 
     /// <summary>The directory of the saved model. With -PushToHub it may be left out: each shard is then sent and deleted while the next
     /// one is merged, and -TemporaryLocation needs room for two.</summary>
@@ -148,7 +149,8 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
         RequireEffect();
         var hubTarget = PushToHub is null ? null : Engine(() => HubSession.Target(
             PushToHub, nameof(PushToHub), Revision, CreatePullRequest, Private, CommitMessage, CommitDescription));
-        using var scratch = Destination is null || (_part is not null && hubTarget is not null) ? new Scratch(Options.TemporaryLocation, hubTarget!.Repository) : null;
+        using var scratch = _scratch = hubTarget is not null && (Destination is null || _part is not null)
+            ? new Scratch(Options.TemporaryLocation, hubTarget.Repository) : null;
         var path = scratch?.Path ?? Unresolved(Destination!, nameof(Destination));
         var directory = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer), HubUse.Tokenizer).Directory;
         var extras = new ExtrasOptions { Tokenizer = directory, Tags = Tag, Datasets = Dataset };
@@ -305,7 +307,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
         var run = new RunOptions(memory, Sync: false) { Device = device, Finished = Describe };
         var (result, shards) = Engine(() =>
         {
-            OpenScratch(scratch, memory.Write.Shards);
+            OpenScratch(memory.Write.Shards);
             return hub.Run((publisher, plan, progress) => StreamedSave.Run(publisher, plan, memory.Write, extras, scratch, Merge,
                 () => Published(memory.Write.Merge, scratch), progress, Stop));
         });
@@ -328,10 +330,10 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
         }
     }
 
-    private void OpenScratch(string scratch, IEnumerable<WriteShard> shards)
+    private void OpenScratch(IEnumerable<WriteShard> shards)
     {
         DiskSpace.RequireScratch(StreamedSave.ScratchBytes(shards), Options.TemporaryLocation);
-        Directory.CreateDirectory(scratch);
+        _scratch!.Open();
     }
 
     private void Describe(FinishedShard shard) => WriteVerbose(

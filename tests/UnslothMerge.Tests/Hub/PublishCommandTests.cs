@@ -85,5 +85,58 @@ public sealed class PublishCommandTests : HubTests
             Encoding.UTF8.GetString(Server.Read("org/lora", f)), StringComparison.Ordinal));
     }
 
+    /// <summary>No part has the base on its disk, nor its shards on the shared one.</summary>
+    [Fact]
+    public void Parts_are_sent_and_committed_together()
+    {
+        Server.Add("org/base", [.. Directory.EnumerateFiles(Fixtures.Base("llama-bf16"))
+            .Select(f => (Path.GetFileName(f), File.ReadAllBytes(f)))]);
+        Server.Add("other/out");
+        var (temporary, place) = (Directory.CreateDirectory(Temp["temporary"]).FullName, Directory.CreateDirectory(Temp["place"]).FullName);
+        var lines = Run($$"""
+            $WarningPreference = 'SilentlyContinue'
+            function Told([scriptblock] $do) {
+                try { $null = & $do; 'no error' } catch { "$($_.FullyQualifiedErrorId) $_".ReplaceLineEndings(' ') }
+            }
+            $merge = { Merge-LoraModel org/base '{{Fixtures.Adapter("lora-all-linear")}}' -Stream }
+            $save = @{ MaxShardSize = '3kB'; TemporaryLocation = '{{temporary}}' }
+            $null = & $merge | Save-MergedModel -PushToHub other/out @save
+            Told { & $merge | Save-MergedModel -PushToHub org/out -Part 1/3 @save }
+            Told { & $merge | Save-MergedModel '{{place}}/out' -PushToHub org/out -Part 1/3 -CommitMessage Early @save }
+            & $merge | Save-MergedModel '{{place}}/out' -PushToHub org/out -Part 1/3 -WhatIf @save
+            "nothing $(@(Get-ChildItem '{{place}}' -Force).Count)"
+            $parts = 3, 1, 2 | ForEach-Object { & $merge | Save-MergedModel '{{place}}/out' -PushToHub org/out -Private -Part "$_/3" @save }
+            "parts $($parts.Count) $($parts[0].Path)"
+            Told { Complete-MergedModel '{{place}}/out' }
+            Told { Complete-MergedModel '{{place}}/out' -PushToHub org/other }
+            Complete-MergedModel '{{place}}/out' -PushToHub org/out -WhatIf
+            $done = Complete-MergedModel '{{place}}/out' -PushToHub org/out -CommitMessage Together
+            "done $($done.Count) $($done[-1].Repository) $($done[-1].BytesSent) $($done[0].Path -match '/org/out/resolve/[0-9a-f]{40}/model-')"
+            $null = 1, 2 | ForEach-Object { & $merge | Save-MergedModel '{{place}}/local/out' -Part "$_/2" -MaxShardSize 3kB }
+            $local = Complete-MergedModel '{{place}}/local/out' -PushToHub org/local
+            "local $($local.Count) $($local[-1].IsNew)"
+            """);
+        var text = string.Join('\n', lines);
+        Assert.Matches("^InvalidArgument,.*place for their records", lines[0]);
+        Assert.Matches("^InvalidArgument,.*-CommitMessage would have no effect.*Complete-MergedModel", lines[1]);
+        Assert.Matches("What if: .*part 1/3 of merged_16bit.*sent to 'org/out' without a commit", text);
+        Assert.Contains("nothing 0", lines);
+        Assert.Contains($"parts 7 {Server.Endpoint}org/out/resolve/main/model-00006-of-00007.safetensors", lines);
+        Assert.Equal(2, lines.Count(l => Regex.IsMatch(l, "^InvalidArgument,.*were sent to 'org/out'.*-PushToHub org/out")));
+        Assert.Matches(
+            @"What if: Commit merged_16bit: 7 shards of 3 parts\. Publish \d+ files, .* to 'org/out' in one commit", text);
+        Assert.Contains("done 8 org/out 0 True", lines);
+        Assert.Contains("local 8 True", lines);
+
+        var (whole, repository) = (Server.Repositories["other/out"].Head, Server.Repositories["org/out"]);
+        Assert.True(repository.IsPrivate);
+        Assert.Equal(["initial commit", "Together"], repository.Commits.Select(c => c.Title));
+        Assert.Equal(whole.Files.Keys, repository.Head.Files.Keys);
+        Assert.All(["org/out", "org/local"], id => Assert.All(whole.Files.Keys, f =>
+            Assert.Equal(Server.Read("other/out", f), Server.Read(id, f))));
+        Assert.Empty(Directory.EnumerateFileSystemEntries(temporary));
+        Assert.Equal([Path.Combine(place, "local")], Directory.EnumerateFileSystemEntries(place));
+    }
+
     private IReadOnlyList<string> Run(string command) => PowerShellProcess.RunWithModule(command, Server.Environment(Temp["home"]));
 }

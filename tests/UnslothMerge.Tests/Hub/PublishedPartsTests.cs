@@ -172,17 +172,17 @@ public sealed class PublishedPartsTests : HubTests
     public void Parts_of_one_model_go_to_one_repository()
     {
         var plan = PlanOf("plain");
+        TinyModel.Save(plan, Temp["whole/out"]);
+        TinyModel.Save(plan, Temp["place/out"]);
         Send(plan, 1, 3);
         Errors.Expect(MergeError.PartsDiffer, () => Send(plan, 2, 3, new PublishTarget("org/other")),
             "repository on the Hub ('org/other' here, 'org/out' there)", "-Restart");
         Assert.DoesNotContain("org/other", Server.Repositories.Keys);
-        var destination = Destination.Check(Temp["place/out"], [("base", plan.Merge.Base.Path)], force: false);
+        var destination = Destination.Check(Temp["place/out"], [("base", plan.Merge.Base.Path)], force: true);
         Errors.Expect(MergeError.PartsDiffer, () => new PartOnDisk(Extras(plan, destination), destination, "merged_16bit", new Part(2, 3),
             Run(plan)).Save(null, Stop), "repository on the Hub (only there)");
 
         // A model at the destination is in nobody's way, and stays.
-        TinyModel.Save(plan, Temp["whole/out"]);
-        TinyModel.Save(plan, Temp["place/out"]);
         SendAll(plan);
         Complete();
         AssertPublished();
@@ -372,7 +372,7 @@ public sealed class PublishedPartsTests : HubTests
         var extras = Extras(plan, Destination.Check(scratch.Path, [("base", plan.Merge.Base.Path)], force: false));
         string[] names = [.. plan.Shards.Select(s => s.Name), .. extras.Written().Keys];
         var hub = publisher.Plan(names, [Card(extras)], source, Stop);
-        Directory.CreateDirectory(scratch.Path);
+        scratch.Open();
         return new PartOnHub(publisher, hub, scratch.Path, null, extras, Destination.Beside(place, [("base", plan.Merge.Base.Path)]),
             "merged_16bit", new Part(number, count), Run(plan, disk, restart, notes)).Save(null, Stop);
     }

@@ -16,12 +16,36 @@ internal static class PowerShellProcess
         return output.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
     }
 
+    /// <summary>Runs commands that have the module, and kills the process when something is done.</summary>
+    public static void KillWithModule(string command, Task when, params (string Name, string Value)[] environment)
+    {
+        command = $"$ErrorActionPreference = 'Stop'; Import-Module '{Path.Combine(Fixtures.Root, "UnslothMerge.psd1")}'; {command}";
+        using var process = Process.Start(Info(["dotnet", .. Arguments(command)], environment))!;
+        process.StandardInput.Close();
+        var (output, errors) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
+        var ended = process.WaitForExitAsync();
+        Assert.True(Task.WhenAny(when, ended).GetAwaiter().GetResult() == when, "It ended before it could be killed.");
+        process.Kill();
+        ended.GetAwaiter().GetResult();
+        Assert.True(process.ExitCode != 0, $"{output.Result}\n{errors.Result}");
+    }
+
     /// <summary>The arguments of dotnet that run commands.</summary>
     public static string[] Arguments(string command) =>
         [BuildPath("PowerShell"), "-NoProfile", "-NonInteractive", "-Command", command];
 
     /// <summary>Runs a program with its arguments, and gives its exit code and what it wrote.</summary>
     public static (int ExitCode, string Output, string Errors) Start(string[] command, params (string Name, string Value)[] environment)
+    {
+        using var process = Process.Start(Info(command, environment))!;
+        process.StandardInput.Close();
+        var errors = process.StandardError.ReadToEndAsync();
+        var output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        return (process.ExitCode, output, errors.Result);
+    }
+
+    private static ProcessStartInfo Info(string[] command, (string Name, string Value)[] environment)
     {
         var start = new ProcessStartInfo(command[0], command[1..])
         {
@@ -34,12 +58,7 @@ internal static class PowerShellProcess
             start.Environment[name] = value;
         }
 
-        using var process = Process.Start(start)!;
-        process.StandardInput.Close();
-        var errors = process.StandardError.ReadToEndAsync();
-        var output = process.StandardOutput.ReadToEnd();
-        process.WaitForExit();
-        return (process.ExitCode, output, errors.Result);
+        return start;
     }
 
     /// <summary>A path that the build handed on.</summary>
