@@ -8,13 +8,17 @@
 [CmdletBinding()]
 param(
     # The directory of the model.
-    [Parameter(Mandatory)] [string] $Out
+    [Parameter(Mandatory)] [string] $Out,
+
+    # The repository on the Hub that the parts were sent to, or that a model on the disk is sent to.
+    [string] $Repository
 )
 
 $ErrorActionPreference = 'Stop'
 try {
     if (-not (Get-Module UnslothMerge)) { Import-Module UnslothMerge }
-    Complete-MergedModel $Out
+    $hub = $Repository ? @{ PushToHub = $Repository } : @{}
+    Complete-MergedModel $Out @hub
 }
 catch {
     [Console]::Error.WriteLine("$_")

@@ -13,6 +13,12 @@ param(
     # The directory of the model; beside it lies what is finished. All runs must see the same one.
     [Parameter(Mandatory)] [string] $Out,
 
+    # A repository on the Hub (org/name) that the part is sent to: then only records lie beside the directory.
+    [string] $Repository,
+
+    # Reads a base on the Hub while it is merged, and keeps nothing of it.
+    [switch] $Stream,
+
     # 3/16, or what the engine says.
     [string] $Part = 'env',
 
@@ -25,7 +31,9 @@ param(
 $ErrorActionPreference = 'Stop'
 try {
     if (-not (Get-Module UnslothMerge)) { Import-Module UnslothMerge }
-    Merge-LoraModel $Base $Adapter | Save-MergedModel $Out -Part $Part -Method $Method -MaxShardSize $MaxShardSize
+    $hub = $Repository ? @{ PushToHub = $Repository } : @{}
+    Merge-LoraModel $Base $Adapter -Stream:$Stream |
+        Save-MergedModel $Out -Part $Part -Method $Method -MaxShardSize $MaxShardSize @hub
 }
 catch {
     [Console]::Error.WriteLine("$_")

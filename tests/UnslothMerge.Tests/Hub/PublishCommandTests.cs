@@ -92,6 +92,7 @@ public sealed class PublishCommandTests : HubTests
         Server.Add("org/base", [.. Directory.EnumerateFiles(Fixtures.Base("llama-bf16"))
             .Select(f => (Path.GetFileName(f), File.ReadAllBytes(f)))]);
         Server.Add("other/out");
+        Server.Add("third/out");
         var (temporary, place) = (Directory.CreateDirectory(Temp["temporary"]).FullName, Directory.CreateDirectory(Temp["place"]).FullName);
         var lines = Run($$"""
             $WarningPreference = 'SilentlyContinue'
@@ -115,6 +116,9 @@ public sealed class PublishCommandTests : HubTests
             $null = 1, 2 | ForEach-Object { & $merge | Save-MergedModel '{{place}}/local/out' -Part "$_/2" -MaxShardSize 3kB }
             $local = Complete-MergedModel '{{place}}/local/out' -PushToHub org/local
             "local $($local.Count) $($local[-1].IsNew)"
+            $run = @{ Base = 'org/base'; Adapter = '{{Fixtures.Adapter("lora-all-linear")}}'; Out = '{{place}}/out'; Repository = 'third/out' }
+            $null = 2, 1 | ForEach-Object { & '{{Fixtures.Root}}/examples/part.ps1' @run -Part "$_/2" -Stream -MaxShardSize 3kB }
+            $null = & '{{Fixtures.Root}}/examples/complete.ps1' '{{place}}/out' third/out
             """);
         var text = string.Join('\n', lines);
         Assert.Matches("^InvalidArgument,.*place for their records", lines[0]);
@@ -132,7 +136,7 @@ public sealed class PublishCommandTests : HubTests
         Assert.True(repository.IsPrivate);
         Assert.Equal(["initial commit", "Together"], repository.Commits.Select(c => c.Title));
         Assert.Equal(whole.Files.Keys, repository.Head.Files.Keys);
-        Assert.All(["org/out", "org/local"], id => Assert.All(whole.Files.Keys, f =>
+        Assert.All(["org/out", "org/local", "third/out"], id => Assert.All(whole.Files.Keys, f =>
             Assert.Equal(Server.Read("other/out", f), Server.Read(id, f))));
         Assert.Empty(Directory.EnumerateFileSystemEntries(temporary));
         Assert.Equal([Path.Combine(place, "local")], Directory.EnumerateFileSystemEntries(place));
