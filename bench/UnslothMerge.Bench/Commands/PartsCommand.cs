@@ -46,7 +46,8 @@ internal static class PartsCommand
                 var slowest = Task.WhenAll(workers).GetAwaiter().GetResult().Max();
                 one = one == 0 ? slowest : one;
                 var clock = Stopwatch.StartNew();
-                new ModelCompletion(SavedParts.Find(output), force: false).Complete(SystemDisk.Instance, sync: false, 2, null, cancellation);
+                new ModelCompletion(SavedParts.Find(output), force: false)
+                    .Complete(SystemDisk.Instance, sync: false, 2, null, cancellation);
                 Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
                     $"| {count} | {slowest:F2} | {one / slowest:F1} | {clock.Elapsed.TotalSeconds:F2} |"));
             }

@@ -112,11 +112,13 @@ public sealed class PublishCommandTests : HubTests
             Told { Complete-MergedModel '{{place}}/out' -PushToHub org/other }
             Complete-MergedModel '{{place}}/out' -PushToHub org/out -WhatIf
             $done = Complete-MergedModel '{{place}}/out' -PushToHub org/out -CommitMessage Together
-            "done $($done.Count) $($done[-1].Repository) $($done[-1].BytesSent) $($done[0].Path -match '/org/out/resolve/[0-9a-f]{40}/model-')"
+            $isThere = $done[0].Path -match '/org/out/resolve/[0-9a-f]{40}/model-'
+            "done $($done.Count) $($done[-1].Repository) $($done[-1].BytesSent) $isThere"
             $null = 1, 2 | ForEach-Object { & $merge | Save-MergedModel '{{place}}/local/out' -Part "$_/2" -MaxShardSize 3kB }
             $local = Complete-MergedModel '{{place}}/local/out' -PushToHub org/local
             "local $($local.Count) $($local[-1].IsNew)"
-            $run = @{ Base = 'org/base'; Adapter = '{{Fixtures.Adapter("lora-all-linear")}}'; Out = '{{place}}/out'; Repository = 'third/out' }
+            $run = @{ Base = 'org/base'; Adapter = '{{Fixtures.Adapter("lora-all-linear")}}'; Out = '{{place}}/out' }
+            $run.Repository = 'third/out'
             $null = 2, 1 | ForEach-Object { & '{{Fixtures.Root}}/examples/part.ps1' @run -Part "$_/2" -Stream -MaxShardSize 3kB }
             $null = & '{{Fixtures.Root}}/examples/complete.ps1' '{{place}}/out' third/out
             """);

@@ -86,7 +86,7 @@ public sealed class PublishedPartsTests : HubTests
         else
         {
             Server.ForgetLog();
-            Server.Fail(new HubFault(FaultKind.Status, "PUT", "/objects/", Skip: 2, Times: 100) { Status = 403, Message = "Storage limit" });
+            Server.Fail(new HubFault(FaultKind.Status, "PUT", "/objects/", Skip: 2, Times: 99) { Status = 403, Message = "Storage limit" });
             Errors.Expect(MergeError.HubRefused, () => Send(plan, 1, 3), "storage");
             Server.Forgive();
             Send(plan, 1, 3);
