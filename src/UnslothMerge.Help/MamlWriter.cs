@@ -1,3 +1,4 @@
+using System.ComponentModel;
 using System.Management.Automation;
 using System.Reflection;
 using System.Xml.Linq;
@@ -89,12 +90,11 @@ internal sealed class MamlWriter(XmlComments comments, IReadOnlyList<CmdletInfo>
             new XElement(Dev + "defaultValue", property is null ? "False" : Default(property, defaults)));
     }
 
-    // What an enum's values are, or a set's.
-    private IEnumerable<string> Values(PropertyInfo property) =>
-        (Nullable.GetUnderlyingType(property.PropertyType) ?? property.PropertyType) is { IsEnum: true } type
-            ? type.GetFields(BindingFlags.Public | BindingFlags.Static).Select(f => $"- {f.Name}: {comments.Of(f)}")
-        : property.GetCustomAttribute<ValidateSetAttribute>() is { } set ? [$"One of: {string.Join(", ", set.ValidValues)}."]
-        : [];
+    // The values of the enum that a parameter takes, with the descriptions that Tab shows.
+    private static IEnumerable<string> Values(PropertyInfo property) => property.GetCustomAttributes<ArgumentCompleterAttribute>()
+        .SelectMany(c => c.Type.GetGenericArguments()).Where(t => t.IsEnum)
+        .SelectMany(t => t.GetFields(BindingFlags.Public | BindingFlags.Static))
+        .Select(f => $"- {f.Name}: {f.GetCustomAttribute<DescriptionAttribute>()!.Description.TrimEnd('.')}.");
 
     private IEnumerable<XElement> Inputs(List<CommandParameterInfo> parameters, CmdletInfo cmdlet)
     {

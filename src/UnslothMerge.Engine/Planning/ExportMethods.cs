@@ -48,23 +48,24 @@ internal static class ExportMethods
     public static string? Find(string spelling) =>
         Table.FirstOrDefault(r => r.Aliases.Append(r.Name).Any(a => Plain(a) == Plain(spelling))).Name;
 
-    /// <summary>The number of the reason why a method is refused that Unsloth has; null if it is none of those.</summary>
-    public static int? RefusedRow(string spelling) =>
-        Array.FindIndex(Refusals, r => r.Is(Plain(spelling))) is var row and >= 0 ? row : null;
+    /// <summary>True for a method that Unsloth has, and that is refused with a reason.</summary>
+    public static bool IsRefused(string spelling) => Reason(spelling) is not null;
 
-    /// <summary>The error of a method that is refused, with the next step.</summary>
-    public static MergeException Refused(int row) => Bad(
-        "Method", Refusals[row].Reason, "Get-Help Save-MergedModel -Parameter Method lists the methods.");
+    /// <summary>Refuses such a method.</summary>
+    /// <exception cref="MergeException">It is one of those.</exception>
+    public static void Require(string method)
+    {
+        if (Reason(method) is { } reason)
+        {
+            throw Bad("Method", reason, "Get-Help Save-MergedModel -Parameter Method lists the methods.");
+        }
+    }
 
     /// <summary>The request for a method, by its name.</summary>
     /// <exception cref="MergeException">It is refused, or has no such option.</exception>
     public static ExportRequest Parse(string method, int? groupSize, bool asymmetric)
     {
-        if (RefusedRow(method) is { } row)
-        {
-            throw Refused(row);
-        }
-
+        Require(method);
         var name = Find(method) ?? throw Bad(
             "Method", $"The method {method} is not known.", $"Use one of {string.Join(", ", Table.Select(r => r.Name))}.");
         var scheme = Array.Find(Table, r => r.Name == name).Scheme;
@@ -90,6 +91,8 @@ internal static class ExportMethods
         scheme = asymmetric ? CompressedScheme.W4A16Asymmetric : scheme;
         return new ExportRequest(name, groupSize is { } columns ? scheme.WithGroup(columns) : scheme);
     }
+
+    private static string? Reason(string spelling) => Array.Find(Refusals, r => r.Is(Plain(spelling))).Reason;
 
     // gguf, q8_0, q4_k_m, iq2_xxs, tq1_0, and Unsloth's names of its presets.
     private static bool IsGguf(string name) =>

@@ -6,11 +6,11 @@ namespace UnslothMerge.Saving;
 
 /// <summary>What is noted of a tensor that was written.</summary>
 internal sealed record TensorRecord(
-    string Name, string Action, string Type, IReadOnlyList<long> Shape, long Bytes, TensorFigures Figures)
+    string Name, string Action, string Type, string Format, IReadOnlyList<long> Shape, long Bytes, TensorFigures Figures)
 {
     public static TensorRecord Of(TensorResult result) => new(
         result.Tensor.Name, (result.Written.Verbatim is null ? result.Tensor.Action : TensorAction.Copy).ToString(),
-        result.Written.Sink.Outputs[0].Type.ToString(), result.Tensor.Shape, result.Written.Bytes, result.Figures);
+        result.Written.Sink.Outputs[0].Type.ToString(), result.Written.Sink.Format, result.Tensor.Shape, result.Written.Bytes, result.Figures);
 }
 
 /// <summary>What is noted of a shard that is finished: its length, its checksum, the fingerprint of its save, and its tensors.</summary>
@@ -59,6 +59,7 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
             }
 
             json.WriteEndArray();
+            json.WriteStringValue(tensor.Format);
             json.WriteEndArray();
         }
 
@@ -104,7 +105,7 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
         };
     }
 
-    private static TensorRecord Tensor(string name, JsonNode json) => new(name, (string)json[2]!, (string)json[3]!,
+    private static TensorRecord Tensor(string name, JsonNode json) => new(name, (string)json[2]!, (string)json[3]!, (string)json[6]!,
         [.. json[5]!.AsArray().Select(d => (long)d!)], (long)json[4]!, TensorFigures.Of(Number(json[0]), Number(json[1])));
 
     // A change of a tensor of zeros is infinite, which JSON has no number for.

@@ -76,7 +76,7 @@ public sealed class CompleteMergedModelCommand : EngineCommand
     [PSDefaultValue(Help = "The number of processors")]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
 
-    protected override void EndProcessing()
+    private protected override void End()
     {
         var path = Unresolved(Destination, nameof(Destination));
         var parts = Engine(() => SavedParts.Find(path));

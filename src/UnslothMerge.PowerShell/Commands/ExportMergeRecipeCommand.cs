@@ -32,7 +32,9 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
     [Parameter]
     [Alias("SaveMethod")]
     [SaveMethodSpelling]
-    public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
+    [ArgumentCompleter(typeof(ChoiceCompleter<SaveMethod>))]
+    [ValidateNotNullOrEmpty]
+    public string Method { get; set; } = nameof(SaveMethod.merged_16bit);
 
     /// <summary>The maximum size of a shard that the recipe saves.</summary>
     [Parameter]
@@ -43,8 +45,9 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
     [Parameter]
     public SwitchParameter Force { get; set; }
 
-    protected override void BeginProcessing()
+    private protected override void Begin()
     {
+        Engine(() => ExportMethods.Require(Method));
         if (Destination is null
             && new[] { nameof(Method), nameof(MaxShardSize) }.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
         {
@@ -52,9 +55,9 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
         }
     }
 
-    protected override void ProcessRecord() => Engine(() => Array.ForEach(InputObject ?? [null], _input.Add));
+    private protected override void Process() => Engine(() => Array.ForEach(InputObject ?? [null], _input.Add));
 
-    protected override void EndProcessing()
+    private protected override void End()
     {
         if (_input.Plan is not { } plan)
         {
@@ -89,7 +92,7 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
         var output = new JsonObject
         {
             ["path"] = NameIn(folder, Unresolved(Destination, nameof(Destination))),
-            [RecipeOutput.Snake(nameof(Method))] = Method.ToString(),
+            [RecipeOutput.Snake(nameof(Method))] = Method,
         };
         if (MyInvocation.BoundParameters.ContainsKey(nameof(MaxShardSize)))
         {

@@ -38,7 +38,7 @@ public sealed class ExportMergeReportCommand : EngineCommand
     [Parameter]
     public SwitchParameter Force { get; set; }
 
-    protected override void ProcessRecord()
+    private protected override void Process()
     {
         if (MyInvocation.ExpectingInput || InputObject is not null)
         {
@@ -67,7 +67,7 @@ public sealed class ExportMergeReportCommand : EngineCommand
         }
     }
 
-    protected override void EndProcessing()
+    private protected override void End()
     {
         var saved = _shards.Select(s => s.Path).Concat(_checks.Select(c => System.IO.Path.Combine(c.Path, "."))).FirstOrDefault();
         var (given, file) = Path is null && saved is not null ? (null, Model) : (Model, Path);

@@ -19,7 +19,7 @@ public sealed class GetHubModelCommand : HubCommand
     [ValidateNotNullOrEmpty]
     public string? Revision { get; set; }
 
-    protected override void ProcessRecord()
+    private protected override void Process()
     {
         foreach (var name in Name)
         {

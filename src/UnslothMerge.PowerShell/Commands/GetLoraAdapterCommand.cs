@@ -16,9 +16,9 @@ public sealed class GetLoraAdapterCommand : PathCommand
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string? Base { get; set; }
 
-    protected override void BeginProcessing()
+    private protected override void Begin()
     {
-        base.BeginProcessing();
+        base.Begin();
         if (Base is not null)
         {
             _base = Open(ResolveOne(Base, nameof(Base), HubUse.Base));

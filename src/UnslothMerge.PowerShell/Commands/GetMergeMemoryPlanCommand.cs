@@ -95,9 +95,9 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     [PSDefaultValue(Help = "That of HF_TOKEN or of hf auth login")]
     public SecureString? Token { get; set; }
 
-    protected override void BeginProcessing()
+    private protected override void Begin()
     {
-        base.BeginProcessing();
+        base.Begin();
         _part = Part is null ? null : Engine(() => Planning.Part.Parse(Part, Environment.GetEnvironmentVariable));
         if (Part is not null && IsGiven(nameof(PartCount)))
         {
@@ -115,7 +115,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
         Engine(() => _piped.Begin(MyInvocation));
     }
 
-    protected override void ProcessRecord()
+    private protected override void Process()
     {
         if (ParameterSetName == PipelineSet)
         {
@@ -127,7 +127,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
         }
     }
 
-    protected override void EndProcessing()
+    private protected override void End()
     {
         if (_piped.IsEmpty)
         {
@@ -165,9 +165,9 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
         var destination = Unresolved(Destination, nameof(Destination));
 
         // The method lora copies the adapter's files and touches no tensor of the model.
-        var write = Engine(() => WritePlan.Create(merge, Method == SaveMethod.lora ? [] : tensors, Options.Write));
-        var copied = Method == SaveMethod.lora ? merge.Steps.Sum(s => new FileInfo(s.Adapter.Weights.Path).Length) : 0;
-        if (Method == SaveMethod.lora && (_part is not null || PartCount > 0))
+        var write = Engine(() => WritePlan.Create(merge, Method == nameof(SaveMethod.lora) ? [] : tensors, Options.Write));
+        var copied = Method == nameof(SaveMethod.lora) ? merge.Steps.Sum(s => new FileInfo(s.Adapter.Weights.Path).Length) : 0;
+        if (Method == nameof(SaveMethod.lora) && (_part is not null || PartCount > 0))
         {
             Refuse(nameof(Part), "The method lora saves an adapter as it is: there are no parts.", "Leave it out.");
         }
@@ -193,7 +193,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
                 {
                     Part = part?.ToString(),
                     WallTime = PartCount > 0 ? times.Max() + speed?.Reading(write) : time,
-                    Method = Method,
+                    Method = Enum.Parse<SaveMethod>(Method),
                     MaxShardSize = MaxShardSize,
                     Tensors = [.. tensors.Select(t => merge.Tensors[t.Ordinal])],
                     Strengths = _input.Strengths,
@@ -221,7 +221,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
             try
             {
                 var inputs = merge.Steps.Select(s => ("adapter", s.Adapter.Path)).Prepend(("base", merge.Base.Path));
-                _ = Saving.Destination.Check(destination, inputs, force: true, Method == SaveMethod.lora);
+                _ = Saving.Destination.Check(destination, inputs, force: true, Method == nameof(SaveMethod.lora));
             }
             catch (MergeException e) when (e.Error == MergeError.InvalidDestination)
             {

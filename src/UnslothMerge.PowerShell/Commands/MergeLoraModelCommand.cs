@@ -85,7 +85,9 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     [Parameter(ParameterSetName = PipelineSet)]
     [Alias("SaveMethod")]
     [SaveMethodSpelling]
-    public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
+    [ArgumentCompleter(typeof(ChoiceCompleter<SaveMethod>))]
+    [ValidateNotNullOrEmpty]
+    public string Method { get; set; } = nameof(SaveMethod.merged_16bit);
 
     /// <summary>The maximum size of a shard, now or for Save-MergedModel: 5GB (decimal), 4GiB (binary), or a number of bytes.</summary>
     [Parameter(ParameterSetName = BaseSet)]
@@ -115,9 +117,9 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     [Parameter(ParameterSetName = BaseSet, ValueFromPipelineByPropertyName = true)]
     public SwitchParameter Stream { get; set; }
 
-    protected override void BeginProcessing()
+    private protected override void Begin()
     {
-        base.BeginProcessing();
+        base.Begin();
         Hub = Hub with { Revision = Revision, Subfolder = Subfolder };
         if (ParameterSetName == RecipeSet && DeltaParameters.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
         {
@@ -149,7 +151,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         }
     }
 
-    protected override void ProcessRecord()
+    private protected override void Process()
     {
         switch (ParameterSetName)
         {
@@ -175,7 +177,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         }
     }
 
-    protected override void EndProcessing()
+    private protected override void End()
     {
         if (_piped.IsEmpty)
         {

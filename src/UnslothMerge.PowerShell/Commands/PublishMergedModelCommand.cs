@@ -55,7 +55,7 @@ public sealed class PublishMergedModelCommand : EngineCommand
     [ValidateNotNull]
     public SecureString? Token { get; set; }
 
-    protected override void EndProcessing()
+    private protected override void End()
     {
         var directory = ResolveOne(Path, nameof(Path), HubUse.Whole).Directory;
         using var hub = Engine(() => new HubSession(this, Token, HubSession.Target(

@@ -82,11 +82,11 @@ public sealed partial class SaveMergedModelCommand
             using var signals = new EndingSignals();
             var run = Run(memory, device, signals);
             var saved = Engine(() => hub is null
-                    ? new PartOnDisk(extras, shared, Method.ToString(), _part!, run).Save(progress, Stop)
+                    ? new PartOnDisk(extras, shared, Method, _part!, run).Save(progress, Stop)
                     : hub.Run((publisher, plan, sending) =>
                     {
                         OpenScratch(shards);
-                        return new PartOnHub(publisher, plan, target.Path, sending, extras, shared, Method.ToString(), _part!, run)
+                        return new PartOnHub(publisher, plan, target.Path, sending, extras, shared, Method, _part!, run)
                             .Save(progress, Stop);
                     }))
                 .Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();

@@ -122,14 +122,14 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
     [Parameter]
     public SwitchParameter NoSync { get; set; }
 
-    protected override void BeginProcessing()
+    private protected override void Begin()
     {
         RequireEffect();
         BeginPart();
-        base.BeginProcessing();
+        base.Begin();
     }
 
-    protected override void ProcessRecord()
+    private protected override void Process()
     {
         if (MyInvocation.ExpectingInput || InputObject is not null)
         {
@@ -137,7 +137,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
         }
     }
 
-    protected override void EndProcessing()
+    private protected override void End()
     {
         if (_input.Plan is not { } plan)
         {
@@ -160,9 +160,9 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
             inputs = inputs.Append(("tokenizer", tokenizer));
         }
 
-        var target = Engine(() => Saving.Destination.Check(path, inputs, Force, Method == SaveMethod.lora));
+        var target = Engine(() => Saving.Destination.Check(path, inputs, Force, Method == nameof(SaveMethod.lora)));
         using var hub = hubTarget is null ? null : Engine(() => new HubSession(this, Token, hubTarget));
-        if (Method == SaveMethod.lora)
+        if (Method == nameof(SaveMethod.lora))
         {
             SaveAdapter(plan, target, extras, hub);
         }
@@ -174,7 +174,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
 
     private void RequireEffect()
     {
-        if (Method == SaveMethod.lora && ModelParameters.FirstOrDefault(IsGiven) is { } parameter)
+        if (Method == nameof(SaveMethod.lora) && ModelParameters.FirstOrDefault(IsGiven) is { } parameter)
         {
             Refuse(
                 parameter, $"The method lora saves an adapter as it is, so -{parameter} would have no effect.",
@@ -220,7 +220,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
         var tensors = Engine(() => _input.Select(AllowPartial, PushToHub is null ? target.Given : PushToHub));
         var write = Engine(() => WritePlan.Create(plan, tensors, Options.Write with { Variant = Variant }));
         StreamWithoutRoom(plan);
-        var extras = Prepared(() => ModelExtras.For(write, target, Method.ToString(), options));
+        var extras = Prepared(() => ModelExtras.For(write, target, Method, options));
         using var device = OpenDevice(write);
         var memory = ExecutionPlan.For(write, Options.Memory.OfHost(), ThrottleLimit, device?.Need);
         Engine(memory.RequireFit);
@@ -365,8 +365,8 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
         {
             var what = Method switch
             {
-                SaveMethod.merged_4bit => "Merging into 4 bits",
-                SaveMethod.merged_fp8 => "Merging into FP8",
+                nameof(SaveMethod.merged_4bit) => "Merging into 4 bits",
+                nameof(SaveMethod.merged_fp8) => "Merging into FP8",
                 _ when Options.Write.Quantization is ExportRequest export => $"Quantizing to {export.Scheme.Name}",
                 _ => "Quantizing again what adapters changed",
             };
@@ -416,7 +416,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
     {
         if (hub is not null)
         {
-            WriteObject(Engine(() => hub.Publish(Published(plan, target.Path), Method == SaveMethod.lora, Stop)));
+            WriteObject(Engine(() => hub.Publish(Published(plan, target.Path), Method == nameof(SaveMethod.lora), Stop)));
         }
     }
 

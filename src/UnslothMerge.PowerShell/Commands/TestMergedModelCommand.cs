@@ -77,9 +77,9 @@ public sealed class TestMergedModelCommand : DeltaCommand
     [ValidateRange(1, 1024)]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
 
-    protected override void BeginProcessing()
+    private protected override void Begin()
     {
-        base.BeginProcessing();
+        base.Begin();
         var given = MyInvocation.BoundParameters;
         _hasModels = given.ContainsKey(nameof(Path)) || given.ContainsKey(nameof(LiteralPath));
         if (given.ContainsKey(nameof(Path)) && given.ContainsKey(nameof(LiteralPath)))
@@ -88,7 +88,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
         }
     }
 
-    protected override void ProcessRecord()
+    private protected override void Process()
     {
         if (ParameterSetName == PipelineSet && (MyInvocation.ExpectingInput || InputObject is not null))
         {
@@ -124,7 +124,7 @@ public sealed class TestMergedModelCommand : DeltaCommand
         }
     }
 
-    protected override void EndProcessing()
+    private protected override void End()
     {
         if (_models.Count == 0)
         {

@@ -11,7 +11,10 @@ public abstract class DeltaCommand : HubCommand
 
     /// <summary>How the deltas of several adapters of a tensor are combined.</summary>
     [Parameter]
-    public CombinationType CombinationType { get; set; } = CombinationType.sum;
+    [Choice<CombinationType>]
+    [ArgumentCompleter(typeof(ChoiceCompleter<CombinationType>))]
+    [ValidateNotNullOrEmpty]
+    public string CombinationType { get; set; } = nameof(PowerShell.CombinationType.sum);
 
     /// <summary>The share of elements of each delta to keep (0 &lt; x ≤ 1), for every combination except sum.</summary>
     [Parameter]
@@ -39,31 +42,35 @@ public abstract class DeltaCommand : HubCommand
 
     /// <summary>Which dimension of square expert parameters is the input of A, if nothing else determines it.</summary>
     [Parameter]
-    public MoeOrientation? MoeOrientation { get; set; }
+    [Choice<MoeOrientation>]
+    [ArgumentCompleter(typeof(ChoiceCompleter<MoeOrientation>))]
+    public string? MoeOrientation { get; set; }
 
     /// <summary>The column order of B of fused expert adapters, if adapter_config.json does not state it.</summary>
     [Parameter]
-    public MoeLoraLayout? MoeLoraLayout { get; set; }
+    [Choice<MoeLoraLayout>]
+    [ArgumentCompleter(typeof(ChoiceCompleter<MoeLoraLayout>))]
+    public string? MoeLoraLayout { get; set; }
 
     /// <summary>The parsed parameters.</summary>
     private protected PlanOptions Options { get; private set; } = null!;
 
-    protected override void BeginProcessing()
+    private protected override void Begin()
     {
-        base.BeginProcessing();
+        base.Begin();
         Options = Engine(Parse);
     }
 
     private PlanOptions Parse() => new PlanOptions
     {
         Combination = Enum.Parse<Adapters.Combining.CombinationType>(
-            CombinationType.ToString().Replace("_", "", StringComparison.Ordinal), ignoreCase: true),
+            CombinationType.Replace("_", "", StringComparison.Ordinal), ignoreCase: true),
         Density = MyInvocation.BoundParameters.ContainsKey(nameof(Density)) ? Density : null,
         Seed = Seed,
         KeepTied = KeepTied,
         BaseIsResidual = BaseIsResidual,
         AllowMergedBase = AllowMergedBase,
-        MoeOrientation = MoeOrientation is { } orientation ? Enum.Parse<Adapters.MoeOrientation>(orientation.ToString()) : null,
-        MoeLoraLayout = MoeLoraLayout is { } layout ? Enum.Parse<Adapters.MoeLoraLayout>(layout.ToString()) : null,
+        MoeOrientation = MoeOrientation is { Length: > 0 } orientation ? Enum.Parse<Adapters.MoeOrientation>(orientation) : null,
+        MoeLoraLayout = MoeLoraLayout is { Length: > 0 } layout ? Enum.Parse<Adapters.MoeLoraLayout>(layout) : null,
     }.Validated();
 }

@@ -8,6 +8,7 @@ namespace UnslothMerge.PowerShell.Common;
 public abstract partial class EngineCommand : PSCmdlet, IDisposable
 {
     private readonly CancellationTokenSource _stop = new();
+    private bool _failed;
 
     /// <summary>Cancelled when the user presses Ctrl+C.</summary>
     private protected CancellationToken Stop => _stop.Token;
@@ -18,7 +19,28 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
         GC.SuppressFinalize(this);
     }
 
+    protected sealed override void BeginProcessing() => Run(Begin);
+
+    protected sealed override void ProcessRecord() => Run(Process);
+
+    protected sealed override void EndProcessing() => Run(End);
+
     protected override void StopProcessing() => _stop.Cancel();
+
+    /// <summary>What is done before the first input.</summary>
+    private protected virtual void Begin()
+    {
+    }
+
+    /// <summary>What is done with each input.</summary>
+    private protected virtual void Process()
+    {
+    }
+
+    /// <summary>What is done after the last input.</summary>
+    private protected virtual void End()
+    {
+    }
 
     /// <summary>Runs engine code; its errors end the command.</summary>
     private protected T Engine<T>(Func<T> work)
@@ -33,7 +55,7 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
         }
         catch (Exception e) when (ErrorRecords.From(e) is { } record)
         {
-            ThrowTerminatingError(record);
+            Fail(record);
             throw;
         }
     }
@@ -167,6 +189,37 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
         return [.. matches.Order(StringComparer.Ordinal).Select(FetchedModel.Local)];
     }
 
+    private void Run(Action step)
+    {
+        if (_failed)
+        {
+            return;
+        }
+
+        try
+        {
+            step();
+        }
+        catch (CommandFailedException)
+        {
+            _failed = true;
+        }
+    }
+
+    // Ends the command by an error that try catches. PowerShell shows such an error whatever -ErrorAction says; where it says that nobody
+    // wants to see it, the command ends without.
+    private void Fail(ErrorRecord record)
+    {
+        if (MyInvocation.BoundParameters.TryGetValue("ErrorAction", out var action)
+            && action is ActionPreference.SilentlyContinue or ActionPreference.Ignore)
+        {
+            WriteError(record);
+            throw new CommandFailedException();
+        }
+
+        ThrowTerminatingError(record);
+    }
+
     private string FileSystemPath(string path, string parameter)
     {
         if (string.IsNullOrWhiteSpace(path))
@@ -183,3 +236,6 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
                 $"Give -{parameter} a directory.");
     }
 }
+
+/// <summary>The command has failed, and has written why.</summary>
+internal sealed class CommandFailedException : RuntimeException;

@@ -16,5 +16,5 @@ public abstract class HubCommand : EngineCommand
     [PSDefaultValue(Help = "That of HF_TOKEN or of hf auth login")]
     public SecureString? Token { get; set; }
 
-    protected override void BeginProcessing() => Hub = new HubOptions { Offline = Offline, Token = Token };
+    private protected override void Begin() => Hub = new HubOptions { Offline = Offline, Token = Token };
 }

@@ -23,17 +23,23 @@ public abstract class OutputCommand : EngineCommand
     [Parameter]
     [Alias("SaveMethod")]
     [SaveMethodSpelling]
-    public SaveMethod Method { get; set; } = SaveMethod.merged_16bit;
+    [ArgumentCompleter(typeof(ChoiceCompleter<SaveMethod>))]
+    [ValidateNotNullOrEmpty]
+    public string Method { get; set; } = nameof(SaveMethod.merged_16bit);
 
     /// <summary>The dtype of floating-point tensors. auto keeps the dtypes of a 16-bit model and converts float32 to bfloat16.</summary>
     [Parameter]
-    [ValidateSet("auto", "bfloat16", "float16", "float32", "BF16", "F16", "F32")]
+    [Choice<OutputDType>]
+    [ArgumentCompleter(typeof(ChoiceCompleter<OutputDType>))]
+    [ValidateNotNullOrEmpty]
     public string DType { get; set; } = OutputOptions.Auto;
 
     /// <summary>The FP8 scales: per block of 128 × 128 (DeepSeek, transformers) or per channel (compressed-tensors). As in an FP8 base,
     /// else block.</summary>
     [Parameter]
-    [ValidateSet("block", "channel")]
+    [Choice<Fp8Scales>]
+    [ArgumentCompleter(typeof(ChoiceCompleter<Fp8Scales>))]
+    [ValidateNotNullOrEmpty]
     public string? Strategy { get; set; }
 
     /// <summary>The columns that share a scale, for w4a16 and w8a16: 128 by default. vLLM reads 32, 64 and 128.</summary>
@@ -47,7 +53,9 @@ public abstract class OutputCommand : EngineCommand
 
     /// <summary>The code book of a 4-bit output: as in a 4-bit base, else nf4.</summary>
     [Parameter]
-    [ValidateSet("nf4", "fp4")]
+    [Choice<QuantType>]
+    [ArgumentCompleter(typeof(ChoiceCompleter<QuantType>))]
+    [ValidateNotNullOrEmpty]
     public string? QuantType { get; set; }
 
     /// <summary>Quantizes the absmax values of a 4-bit output: as in a 4-bit base, else yes. -DoubleQuantization:$false does not.</summary>
@@ -61,7 +69,9 @@ public abstract class OutputCommand : EngineCommand
 
     /// <summary>The compute dtype of a 4-bit output: as in a 4-bit base, else the dtype of the model.</summary>
     [Parameter]
-    [ValidateSet("bfloat16", "float16", "float32", "BF16", "F16", "F32")]
+    [Choice<ComputeDType>]
+    [ArgumentCompleter(typeof(ChoiceCompleter<ComputeDType>))]
+    [ValidateNotNullOrEmpty]
     public string? ComputeDType { get; set; }
 
     /// <summary>Modules that a quantized output quantizes although they would stay in 16 bits, as far as readers can load them: names,
@@ -116,7 +126,7 @@ public abstract class OutputCommand : EngineCommand
     /// <summary>The parameters that shape the output, as far as they are given.</summary>
     private protected PlannedOutput Planned => new(Shaping.Where(p => IsGiven(p.Name)).ToDictionary(p => p.Name, p => p.GetValue(this)));
 
-    protected override void BeginProcessing() => Parse();
+    private protected override void Begin() => Parse();
 
     /// <summary>True if a parameter is given here, or was where the merge was planned.</summary>
     private protected bool IsGiven(string parameter) =>

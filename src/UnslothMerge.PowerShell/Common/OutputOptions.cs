@@ -48,12 +48,8 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
 
     private static OutputRequest? Format(OutputCommand command, TensorType? type, bool? doubleQuantization)
     {
-        var method = command.Method;
-        if (method < 0)
-        {
-            throw ExportMethods.Refused(-1 - (int)method);
-        }
-
+        ExportMethods.Require(command.Method);
+        var method = Enum.Parse<SaveMethod>(command.Method);
         var isExport = ExportMethods.Find(method.ToString()) is not null;
         if (!isExport && (command.GroupSize is not null || command.Asymmetric))
         {

@@ -23,7 +23,7 @@ public abstract class PathCommand : HubCommand
     [ArgumentCompleter(typeof(PathCompleter))]
     public string[] LiteralPath { get; set; } = [];
 
-    protected override void ProcessRecord()
+    private protected override void Process()
     {
         var literal = ParameterSetName == LiteralPathSet;
         foreach (var path in literal ? LiteralPath : Path)

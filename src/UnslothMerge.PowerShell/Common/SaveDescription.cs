@@ -14,7 +14,7 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
     private string Downloads { get; init; } = "";
 
     /// <summary>Describes a model.</summary>
-    public static SaveDescription OfModel(WritePlan plan, SaveMethod method, ModelExtras extras)
+    public static SaveDescription OfModel(WritePlan plan, string method, ModelExtras extras)
     {
         var tensors = plan.Tensors.ToList();
         var files = plan.Shards.Select(s =>

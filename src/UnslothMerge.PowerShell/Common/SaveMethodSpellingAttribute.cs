@@ -1,23 +1,17 @@
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>Accepts Unsloth's other names of a method, in any case, with spaces, hyphens or underscores. What is refused with a reason
-/// becomes a negative number.</summary>
+/// passes; <see cref="ExportMethods.Require"/> refuses it.</summary>
 /// <remarks>They are no values of the enum, which would be offered for completion under its first name several times.</remarks>
 [AttributeUsage(AttributeTargets.Property)]
-public sealed class SaveMethodSpellingAttribute : ArgumentTransformationAttribute
+internal sealed class SaveMethodSpellingAttribute : ChoiceAttribute<SaveMethod>
 {
-    public override object Transform(EngineIntrinsics engineIntrinsics, object inputData)
+    private protected override string Spelling(string text)
     {
-        if (inputData is not string text)
-        {
-            return inputData;
-        }
-
         var plain = ExportMethods.Plain(text);
-        return plain is "merged4bitforced" or "forcedmerged4bit" ? SaveMethod.merged_4bit
-            : Enum.GetNames<SaveMethod>().FirstOrDefault(n => ExportMethods.Plain(n) == plain) is { } name ? name
-            : ExportMethods.Find(text) is { } method ? method
-            : ExportMethods.RefusedRow(text) is { } row ? (SaveMethod)(-1 - row)
-            : text;
+        return plain is "merged4bitforced" or "forcedmerged4bit" ? nameof(SaveMethod.merged_4bit)
+            : Enum.GetNames<SaveMethod>().FirstOrDefault(n => ExportMethods.Plain(n) == plain) ?? ExportMethods.Find(text) ?? text;
     }
+
+    private protected override bool IsChecked(object given) => given is not string text || !ExportMethods.IsRefused(text);
 }

@@ -1,23 +1,26 @@
+using System.ComponentModel;
+
 namespace UnslothMerge.PowerShell;
 
 /// <summary>How the deltas of several adapters of a tensor are combined, by PEFT's names.</summary>
 #pragma warning disable CA1707 // PEFT's spellings
 public enum CombinationType
 {
-    /// <summary>The weighted sum.</summary>
+    [Description("The weighted sum.")]
     sum,
 
-    /// <summary>TIES: keeps the largest elements of each delta, elects a sign per element, and averages the values with that
-    /// sign.</summary>
+    [Description(
+        "TIES: keeps the largest elements of each delta, elects a sign per element, and averages the values "
+        + "with that sign.")]
     ties,
 
-    /// <summary>DARE: drops random elements, rescales the others, and sums.</summary>
+    [Description("DARE: drops random elements, rescales the others, and sums.")]
     dare_linear,
 
-    /// <summary>Drops random elements, elects a sign per element, and sums the values with that sign.</summary>
+    [Description("Drops random elements, elects a sign per element, and sums the values with that sign.")]
     dare_ties,
 
-    /// <summary>Keeps the largest elements of each delta, and sums.</summary>
+    [Description("Keeps the largest elements of each delta, and sums.")]
     magnitude_prune,
 }
 #pragma warning restore CA1707
@@ -25,19 +28,19 @@ public enum CombinationType
 /// <summary>Which dimension of an expert parameter [experts, first, last] is the input of A.</summary>
 public enum MoeOrientation
 {
-    /// <summary>The first: PEFT up to 0.18.</summary>
+    [Description("The first: PEFT up to 0.18.")]
     InFirst,
 
-    /// <summary>The last: PEFT from 0.19.1.</summary>
+    [Description("The last: PEFT from 0.19.1.")]
     InLast,
 }
 
 /// <summary>The order of the columns of B [out, rank · experts] of a fused expert adapter.</summary>
 public enum MoeLoraLayout
 {
-    /// <summary>Rank by rank: PEFT.</summary>
+    [Description("Rank by rank: PEFT.")]
     RankMajor,
 
-    /// <summary>Expert by expert: older Unsloth.</summary>
+    [Description("Expert by expert: older Unsloth.")]
     Grouped,
 }

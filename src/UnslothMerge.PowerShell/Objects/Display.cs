@@ -1,3 +1,5 @@
+using System.Management.Automation.Host;
+
 namespace UnslothMerge.PowerShell;
 
 /// <summary>Formats numbers for the views of UnslothMerge.format.ps1xml.</summary>
@@ -42,6 +44,28 @@ public static class Display
     internal static string Rate(long bytes, TimeSpan time) =>
         $"{ByteSize.Text(bytes)} in {Time(time)}, {ByteSize.Text((long)(bytes / Math.Max(time.TotalSeconds, 1e-3)))}/s";
 
+    /// <summary>A text in lines that end at words, for the last column of a table, which PowerShell would break anywhere. The columns
+    /// before it take <paramref name="left"/>.</summary>
+    public static string Wrap(string? text, PSHost? host, int left)
+    {
+        var width = WidthOf(host) - left;
+        return text is null || width < 20 ? text ?? ""
+            : Regex.Replace(text, $"(.{{1,{width}}})(?: +|$)", "$1\n").TrimEnd('\n');
+    }
+
     /// <summary>A ratio with three digits; empty for null.</summary>
     public static string Ratio(double? ratio) => ratio?.ToString("G3", CultureInfo.CurrentCulture) ?? "";
+
+    // 0 where there is no window.
+    private static int WidthOf(PSHost? host)
+    {
+        try
+        {
+            return host?.UI?.RawUI?.WindowSize.Width ?? 0;
+        }
+        catch (Exception e) when (e is HostException or NotImplementedException or IOException)
+        {
+            return 0;
+        }
+    }
 }

@@ -182,6 +182,9 @@ public sealed class MergeMemoryPlan
     /// Reading a base from a slow disk takes longer. Null if nothing can be written at the destination.</summary>
     public TimeSpan? EstimatedTime { get; }
 
+    /// <summary>The same in seconds, for tables and sums.</summary>
+    public double? EstimatedSeconds => EstimatedTime?.TotalSeconds;
+
     /// <summary>The part, such as 3/16; null for the whole merge.</summary>
     public string? Part { get; internal init; }
 

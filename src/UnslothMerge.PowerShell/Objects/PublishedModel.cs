@@ -48,6 +48,9 @@ public sealed class PublishedModel
     /// <summary>The duration.</summary>
     public TimeSpan Time { get; }
 
+    /// <summary>The same in seconds, for tables and sums.</summary>
+    public double Seconds => Time.TotalSeconds;
+
     /// <summary>Its files, and those that it replaced.</summary>
 #pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     public PublishedModelFile[] Files { get; }

@@ -43,6 +43,9 @@ public sealed class SavedModelShard
     /// <summary>From its first piece to its last; shards overlap. Null if an interrupted save had finished it.</summary>
     public TimeSpan? Time { get; }
 
+    /// <summary>The same in seconds, for tables and sums.</summary>
+    public double? Seconds => Time?.TotalSeconds;
+
     /// <summary>Its tensors.</summary>
 #pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     public SavedTensor[] Tensors { get; }
@@ -75,8 +78,11 @@ public sealed class SavedTensor
     public long[] Dimensions => [.. Shape.Dimensions];
 #pragma warning restore CA1819
 
-    /// <summary>The dtype in the output.</summary>
+    /// <summary>The dtype in the output; of a quantized tensor, that of its codes.</summary>
     public string DType => _tensor.Type;
+
+    /// <summary>The format in the output: the dtype, or a quantized format such as NF4.</summary>
+    public string Format => _tensor.Format;
 
     /// <summary>The length in bytes.</summary>
     public long Bytes => _tensor.Bytes;

@@ -2,11 +2,11 @@ namespace UnslothMerge.PowerShell.Reports;
 
 /// <summary>A tensor of a report.</summary>
 internal sealed record ReportTensor(
-    string Name, string Action, string Shape, string DType, long Bytes, double? RelativeChange, double? RelativeError)
+    string Name, string Action, string Shape, string Format, long Bytes, double? RelativeChange, double? RelativeError)
 {
     /// <summary>A tensor as it was saved.</summary>
     public static ReportTensor Of(SavedTensor tensor) => new(
-        tensor.Name, tensor.Action, tensor.Shape.ToString(), tensor.DType, tensor.Bytes, tensor.RelativeChange, tensor.RelativeError);
+        tensor.Name, tensor.Action, tensor.Shape.ToString(), tensor.Format, tensor.Bytes, tensor.RelativeChange, tensor.RelativeError);
 
     /// <summary>True if an adapter changed it.</summary>
     public bool IsChanged => Action is "Merge" or "Replace" or "Add";

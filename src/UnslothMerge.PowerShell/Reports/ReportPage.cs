@@ -88,9 +88,9 @@ internal static class ReportPage
     private static string Tensors(IEnumerable<ReportTensor> tensors, int limit)
     {
         var shown = tensors.Where(t => t.RelativeChange is not null || t.IsChanged).ToList();
-        var table = Html.Table(["tensor", "action", "#shape", "dtype", "#change", "#error"], shown.Take(limit).Select(t =>
+        var table = Html.Table(["tensor", "action", "#shape", "format", "#change", "#error"], shown.Take(limit).Select(t =>
             (IReadOnlyList<string?>)
-            [t.Name, t.Action, t.Shape, t.DType, Html.Percent(t.RelativeChange), Html.Percent(t.RelativeError)]));
+            [t.Name, t.Action, t.Shape, t.Format, Html.Percent(t.RelativeChange), Html.Percent(t.RelativeError)]));
         return table + (shown.Count > limit && limit == MaxRows ? $"<p>… and {shown.Count - limit} more.</p>\n" : "");
     }
 
