@@ -26,7 +26,10 @@ BeforeDiscovery {
         @{ line = 'Get-ModelTensor org/tiny lm_'; offers = 'lm_head.weight' }
         @{ line = 'Get-ModelTensor ./runs -Name x'; offers = @() }
         @{ line = 'Save-MergedModel out -Method merged_4'; offers = 'merged_4bit' }
-        @{ line = 'Save-MergedModel out -DType bf'; offers = 'BF16', 'bfloat16' }
+        @{ line = 'Save-MergedModel out -DType bf'; offers = 'bfloat16', 'BF16' }
+        @{ line = 'Get-MergeMemoryPlan x y -Strategy '; offers = 'block', 'channel' }
+        @{ line = 'Save-MergedModel out -GroupSize '; offers = '128', '64', '32' }
+        @{ line = 'Test-MergedModel x y z -MoeOrientation '; offers = 'InFirst', 'InLast' }
         @{ line = 'Merge-LoraModel -CombinationType dare'; offers = 'dare_linear', 'dare_ties' }
     )
 }
@@ -65,6 +68,20 @@ Describe 'A tip' {
     It 'of a value says what it means' {
         $line = 'Save-MergedModel x -MaxShardSize 5G'
         (TabExpansion2 $line $line.Length).CompletionMatches[0].ToolTip | Should -BeLike 'The default*'
+    }
+
+    It 'of each value of a parameter is its description: <_>' -ForEach @(
+        'Merge-LoraModel x y -CombinationType ', 'Merge-LoraModel x y -MoeOrientation ', 'Merge-LoraModel x y -MoeLoraLayout '
+        'Save-MergedModel x -Method ', 'Merge-LoraModel x y -SaveMethod ', 'Export-MergeRecipe x -Method ', 'Save-MergedModel x -DType '
+        'Save-MergedModel x -ComputeDType ', 'Save-MergedModel x -QuantType ', 'Get-MergeMemoryPlan x -Strategy '
+        'Save-MergedModel x -Device ', 'Save-MergedModel x -ThrottleLimit ', 'Save-MergedModel x -GroupSize '
+    ) {
+        $offers = (TabExpansion2 $_ $_.Length).CompletionMatches
+        $offers.Count | Should -BeGreaterThan 1
+        foreach ($offer in $offers) { $offer.ToolTip | Should -Not -Be $offer.CompletionText -Because 'a tip says more than the value' }
+        $help = Get-Help ($_ -split ' ')[0] -Parameter ($_ -split '-')[-1].Trim().Replace('SaveMethod', 'Method')
+        $described = @($help.description.Text.Trim()) -match '^- ' -replace '^- '
+        if ($described) { $described | Should -Be $offers.ForEach({ "$($_.CompletionText): $($_.ToolTip.TrimEnd('.'))." }) }
     }
 
     It 'of a directory is its path, and it can be gone into' {

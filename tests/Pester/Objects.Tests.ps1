@@ -22,6 +22,16 @@ Describe 'A shape' {
     }
 }
 
+Describe 'A duration' {
+    It 'is a number of seconds, too' {
+        $shard.Seconds | Should -Be $shard.Time.TotalSeconds
+        ($shard | ConvertTo-Json -Depth 1 -WarningAction Ignore | ConvertFrom-Json).Seconds | Should -Be $shard.Seconds
+        ($shard | Measure-Object Seconds -Sum).Sum | Should -Be $shard.Seconds
+        $plan = Get-MergeMemoryPlan $base $adapter
+        $plan.EstimatedSeconds | Should -Be $plan.EstimatedTime.TotalSeconds
+    }
+}
+
 Describe 'An object that was serialized' {
     BeforeAll {
         $job = Start-Job {

@@ -142,10 +142,33 @@ Describe 'How a model is saved' {
         $out | Should -Exist
     }
 
+    It 'takes a method by name in any spelling, as the value itself, and no other' {
+        $tensors = Merge-LoraModel $base $adapter
+        $path = Join-Path $TestDrive 'named'
+        foreach ($method in 'merged_4bit', 'Merged 4-bit', 'forced_merged_4bit', [UnslothMerge.PowerShell.SaveMethod]::merged_4bit) {
+            $null = $tensors | Save-MergedModel $path -Method $method -Force 3> $null
+            (Read-Json "$path/config.json").quantization_config.load_in_4bit | Should -BeTrue -Because $method
+        }
+        { $tensors | Save-MergedModel $path -Method merged_5bit -Force } |
+            Should -Throw '*merged_5bit*merged_16bit, merged*lora*' -ErrorId 'ParameterArgumentTransformationError,*'
+        { $tensors | Save-MergedModel $path -Method $null -Force } | Should -Throw -ErrorId 'ParameterArgumentValidationError,*'
+        { Merge-LoraModel $base $adapter -CombinationType tise } |
+            Should -Throw '*tise*sum, ties*' -ErrorId 'ParameterArgumentTransformationError,*'
+        Merge-LoraModel $base $adapter -CombinationType ties -Density 0.5 -MoeOrientation $null | Should -HaveCount 21
+    }
+
+    It 'says in which format each tensor is' {
+        $shard = Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/formats" -Method merged_4bit 3> $null
+        $shard.Tensors | Group-Object Format, DType -NoElement | ForEach-Object { "$($_.Count) $($_.Name)" } |
+            Should -Be '7 BF16, BF16', '14 NF4, U8'
+        $shard.Tensors | Out-String -Width 80 | Should -Match '(?s)Format.*Merge\s+20x26\s+NF4'
+    }
+
     It 'refuses what a parameter does not take' {
         $out = Join-Path $TestDrive 'never'
         { Merge-LoraModel $base | Save-MergedModel $out -Method gguf } | Should -Throw '*llama.cpp*' -ErrorId 'InvalidOption,*'
-        { Merge-LoraModel $base | Save-MergedModel $out -DType int4 } | Should -Throw -ErrorId 'ParameterArgumentValidationError,*'
+        { Merge-LoraModel $base | Save-MergedModel $out -DType int4 } |
+            Should -Throw '*int4*auto, bfloat16, float16*' -ErrorId 'ParameterArgumentTransformationError,*'
         { Merge-LoraModel $base | Save-MergedModel $out -ThrottleLimit 0 } | Should -Throw -ErrorId 'ParameterArgumentValidationError,*'
         { Merge-LoraModel $base | Save-MergedModel $out -Destinatoin x } | Should -Throw '*Destinatoin*' -ErrorId 'NamedParameterNotFound,*'
         { Merge-LoraModel -Bse $base } | Should -Throw '*Bse*' -ErrorId 'NamedParameterNotFound,*'

@@ -53,4 +53,24 @@ Describe 'An error' {
         $ended.FullyQualifiedErrorId | Should -BeLike 'PathNotFound,*'
         $global:Error.Count | Should -BeGreaterThan $count
     }
+
+    It 'that ends a command is hidden by -ErrorAction, and ends it all the same' {
+        $failing = { Merge-LoraModel /nowhere $adapter @args; $? }, { Merge-LoraModel $base $adapter $base @args; $? },
+            { Merge-LoraModel $base $adapter | Save-MergedModel $base @args; $? }, { Test-MergedModel @args; $? },
+            { Get-MergeMemoryPlan $base /nowhere @args; $? }, { Export-MergeReport @args; $? }, { Complete-MergedModel /nowhere @args; $? }
+        foreach ($action in 'SilentlyContinue', 'Ignore') {
+            foreach ($command in $failing) {
+                & $command -ErrorAction $action 2>&1 3> $null | Should -Be $false -Because "$command"
+            }
+        }
+        Merge-LoraModel /nowhere $adapter -ErrorAction SilentlyContinue -ErrorVariable failed
+        $failed.FullyQualifiedErrorId | Should -BeLike 'PathNotFound,*'
+        foreach ($command in $failing) { { & $command -ErrorAction Stop 3> $null } | Should -Throw -Because "$command" }
+    }
+
+    It 'that ends a command is caught where it is' {
+        $ErrorActionPreference = 'Continue'
+        try { $null = Merge-LoraModel /nowhere $adapter | Save-MergedModel "$TestDrive/none" } catch { $ended = $_ }
+        $ended.FullyQualifiedErrorId | Should -BeLike 'PathNotFound,*MergeLoraModelCommand'
+    }
 }

@@ -45,21 +45,23 @@ internal static class AdapterWarnings
         .. Table.Where(r => r.Holds(adapter, plan)).Select(
             r => new MergeWarning(MergeWarningId.TrainedOtherwise, $"The adapter '{adapter.Path}' {r.Text}")),
         .. Listed(
-            MergeWarningId.UnusedPattern, UnusedKeys(adapter),
-            "{0} of '{1}' match no module of the adapter: {2}. Their ranks or alphas have no effect."),
+            MergeWarningId.UnusedPattern, UnusedKeys(adapter), ("matches", "match"),
+            "{0} of '{1}' {3} no module of the adapter: {2}. Their ranks or alphas have no effect."),
         .. Listed(
-            MergeWarningId.UnknownOption, UnknownOptions(adapter),
-            "{0} of '{1}' are true, but not known: {2}. If they change the deltas, the merge is wrong."),
+            MergeWarningId.UnknownOption, UnknownOptions(adapter), ("is", "are"),
+            "{0} of '{1}' {3} true, but not known: {2}. If they change the deltas, the merge is wrong."),
         .. Listed(
-            MergeWarningId.ZeroFactor, ZeroFactors(adapter),
-            "{0} of '{1}' hold zeros only: {2}. These modules stay as they are in the base."),
+            MergeWarningId.ZeroFactor, ZeroFactors(adapter), ("holds", "hold"),
+            "{0} of '{1}' {3} zeros only: {2}. These modules stay as they are in the base."),
     ];
 
     private static IEnumerable<MergeWarning> Listed(
-        MergeWarningId id, (string What, AdapterDirectory Adapter, List<string> Names) found, string text) =>
+        MergeWarningId id, (string What, AdapterDirectory Adapter, List<string> Names) found, (string One, string Many) verb,
+        string text) =>
         found.Names.Count == 0 ? []
         : [new MergeWarning(id, string.Format(CultureInfo.InvariantCulture, text, Amount.Text(found.Names.Count, found.What),
-            found.Adapter.Path, string.Join(", ", found.Names.Take(3)) + (found.Names.Count > 3 ? ", …" : "")))];
+            found.Adapter.Path, string.Join(", ", found.Names.Take(3)) + (found.Names.Count > 3 ? ", …" : ""),
+            found.Names.Count == 1 ? verb.One : verb.Many))];
 
     private static (string, AdapterDirectory, List<string>) UnusedKeys(AdapterDirectory adapter)
     {

@@ -26,6 +26,7 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
     [Parameter]
     [Alias("SaveDirectory", "OutputPath")]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(FolderCompleter))]
     public string? Destination { get; set; }
 
     /// <summary>What the recipe saves.</summary>
@@ -39,6 +40,7 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
     /// <summary>The maximum size of a shard that the recipe saves.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(ShardSizeCompleter))]
     public string MaxShardSize { get; set; } = OutputOptions.DefaultMaxShardSize;
 
     /// <summary>Replaces a file.</summary>
@@ -78,7 +80,6 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
         if (ShouldProcess(file, "Write a recipe"))
         {
             WriteFile(file, () => text);
-            WriteObject(new FileInfo(file));
         }
     }
 

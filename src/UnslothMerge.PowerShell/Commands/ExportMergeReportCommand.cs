@@ -85,7 +85,6 @@ public sealed class ExportMergeReportCommand : EngineCommand
         if (ShouldProcess(target, $"Write a report of '{model}'"))
         {
             WriteFile(target, () => ReportPage.Of(_shards.Count > 0 ? FromShards(model) : Measured(model)));
-            WriteObject(new FileInfo(target));
         }
     }
 

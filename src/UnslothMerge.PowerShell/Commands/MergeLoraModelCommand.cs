@@ -248,7 +248,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     {
         if (path.Contains("://", StringComparison.Ordinal))
         {
-            return FromHub(path, use) ?? FetchedModel.Local(path);
+            return FromHub(path, use) ?? throw NoModel(path);
         }
 
         var (given, isRelative) = BesideRecipe(file, path);

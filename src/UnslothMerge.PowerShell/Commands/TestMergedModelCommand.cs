@@ -75,6 +75,8 @@ public sealed class TestMergedModelCommand : DeltaCommand
     /// <summary>The maximum number of threads; the number of processors by default.</summary>
     [Parameter]
     [ValidateRange(1, 1024)]
+    [ArgumentCompleter(typeof(ThreadsCompleter))]
+    [PSDefaultValue(Help = "The number of processors")]
     public int ThrottleLimit { get; set; } = Environment.ProcessorCount;
 
     private protected override void Begin()

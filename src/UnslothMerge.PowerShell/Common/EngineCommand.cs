@@ -94,10 +94,15 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
     /// <summary>The path of something that may not exist yet.</summary>
     private protected string Unresolved(string path, string parameter) => Engine(() => FileSystemPath(path, parameter));
 
-    /// <summary>Writes a file whole or not at all. One that is there is replaced only if it may be.</summary>
-    private protected void WriteFile(string file, Func<string> text) => Engine(() =>
+    /// <summary>Writes a file whole or not at all, and emits it as Get-Item does. One that is there is replaced.</summary>
+    private protected void WriteFile(string file, Func<string> text)
     {
-        var content = text();
+        Engine(() => ReplaceFile(file, text()));
+        WriteObject(InvokeProvider.Item.Get([file], force: true, literalPath: true), enumerateCollection: true);
+    }
+
+    private static void ReplaceFile(string file, string content)
+    {
         try
         {
             SystemDisk.Instance.ReplaceText(file, content, sync: false);
@@ -108,7 +113,7 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
                 MergeError.WriteFailed, $"'{file}' could not be written: {e.Message}", file,
                 "Check that its disk has room and can be reached.", e);
         }
-    });
+    }
 
     /// <summary>Refuses a place of a file where something is that may not be replaced.</summary>
     private protected void RequireFree(string file, bool force)
@@ -182,12 +187,17 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
 
         if (!WildcardPattern.ContainsWildcardCharacters(path))
         {
-            return [FromHub(path, use) ?? FetchedModel.Local(itself)];
+            return [FromHub(path, use) ?? (isAddress ? throw NoModel(path) : FetchedModel.Local(itself))];
         }
 
         var matches = SessionState.Path.GetResolvedProviderPathFromPSPath(path, out _);
         return [.. matches.Order(StringComparer.Ordinal).Select(FetchedModel.Local)];
     }
+
+    /// <summary>The error of an address that leads to no model.</summary>
+    private protected static MergeException NoModel(string address) => new(
+        MergeError.InvalidArgument, $"'{address}' is no address of a model on the Hub.", address,
+        "Give the address of the model's page, its name, org/name, or a local directory.");
 
     private void Run(Action step)
     {

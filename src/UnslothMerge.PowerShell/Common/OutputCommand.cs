@@ -44,6 +44,7 @@ public abstract class OutputCommand : EngineCommand
 
     /// <summary>The columns that share a scale, for w4a16 and w8a16: 128 by default. vLLM reads 32, 64 and 128.</summary>
     [Parameter]
+    [ArgumentCompleter(typeof(GroupSizeCompleter))]
     [PSDefaultValue(Help = "128")]
     public int? GroupSize { get; set; }
 

@@ -58,7 +58,7 @@ public abstract class DirectoryCompleter : IArgumentCompleter
         for (var depth = 0; depth < Depth && level.Count > 0; depth++)
         {
             var next = new List<string>();
-            foreach (var directory in level.SelectMany(d => Directory.EnumerateDirectories(d, "*", Readable)))
+            foreach (var directory in level.SelectMany(d => Directory.GetDirectories(d, "*", Readable).Order(StringComparer.OrdinalIgnoreCase)))
             {
                 if (clock.Elapsed > Patience)
                 {

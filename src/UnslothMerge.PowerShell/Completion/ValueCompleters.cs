@@ -67,6 +67,13 @@ public sealed class BlockSizeCompleter : ValueCompleter
     ];
 }
 
+/// <summary>Completes -GroupSize.</summary>
+public sealed class GroupSizeCompleter : ValueCompleter
+{
+    private protected override IEnumerable<(string Text, string Tip)> Values(IDictionary parameters) =>
+        [("128", "The default: a scale for 128 columns"), ("64", "Twice as many scales"), ("32", "The finest that vLLM reads")];
+}
+
 /// <summary>Completes -ThrottleLimit.</summary>
 public sealed class ThreadsCompleter : ValueCompleter
 {

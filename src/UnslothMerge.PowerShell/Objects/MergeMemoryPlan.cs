@@ -62,8 +62,8 @@ public sealed class MergeMemoryPlan
             advice.Add($"raise -MaximumMemoryUsage to {ByteSize.Text(memory.EnoughBytes)}");
         }
 
-        // All parts lie on one disk.
-        if (freeDisk < DiskBytes)
+        // All parts lie on one disk, if there is one.
+        if (obstacle is null && freeDisk < DiskBytes)
         {
             missing.Add($"{ByteSize.Text(DiskBytes - freeDisk.Value)} more disk space");
             advice.Add("free some space or choose a -Destination on another disk");
