@@ -10,7 +10,8 @@ internal sealed record TensorRecord(
 {
     public static TensorRecord Of(TensorResult result) => new(
         result.Tensor.Name, (result.Written.Verbatim is null ? result.Tensor.Action : TensorAction.Copy).ToString(),
-        result.Written.Sink.Outputs[0].Type.ToString(), result.Written.Sink.Format, result.Tensor.Shape, result.Written.Bytes, result.Figures);
+        result.Written.Sink.Outputs[0].Type.ToString(), result.Written.Sink.Format, result.Tensor.Shape,
+        result.Written.Bytes, result.Figures);
 }
 
 /// <summary>What is noted of a shard that is finished: its length, its checksum, the fingerprint of its save, and its tensors.</summary>

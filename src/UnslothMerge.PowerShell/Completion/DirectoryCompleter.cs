@@ -58,7 +58,7 @@ public abstract class DirectoryCompleter : IArgumentCompleter
         for (var depth = 0; depth < Depth && level.Count > 0; depth++)
         {
             var next = new List<string>();
-            foreach (var directory in level.SelectMany(d => Directory.GetDirectories(d, "*", Readable).Order(StringComparer.OrdinalIgnoreCase)))
+            foreach (var directory in level.SelectMany(Children))
             {
                 if (clock.Elapsed > Patience)
                 {
@@ -76,6 +76,9 @@ public abstract class DirectoryCompleter : IArgumentCompleter
             level = next;
         }
     }
+
+    private static IOrderedEnumerable<string> Children(string directory) =>
+        Directory.GetDirectories(directory, "*", Readable).Order(StringComparer.OrdinalIgnoreCase);
 
     // By the beginning of the path or of its last part.
     private static bool Matches(string path, string word) =>
