@@ -309,7 +309,11 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         });
         if (save is null)
         {
-            WriteObject(emitted, enumerateCollection: true);
+            // One after the other: PowerShell would make all objects of a collection before it hands on the first.
+            foreach (var tensor in emitted)
+            {
+                WriteObject(tensor);
+            }
         }
         else
         {
