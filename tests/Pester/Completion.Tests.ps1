@@ -23,6 +23,8 @@ BeforeDiscovery {
             line   = 'Get-ModelTensor ./models/llama -Name q_'
             offers = '*.self_attn.q_proj.*', 'model.layers.0.self_attn.q_proj.weight', 'model.layers.1.self_attn.q_proj.weight'
         }
+        @{ line = 'Get-HubModel '; offers = 'me/style', 'org/tiny' }
+        @{ line = 'Get-HubModel tin'; offers = 'org/tiny' }
         @{ line = 'Get-ModelTensor org/tiny lm_'; offers = 'lm_head.weight' }
         @{ line = 'Get-ModelTensor ./runs -Name x'; offers = @() }
         @{ line = 'Save-MergedModel out -Method merged_4'; offers = 'merged_4bit' }

@@ -36,6 +36,7 @@ Describe 'A report' {
         @($plan) + $four + (Test-MergedModel ./four) | Export-MergeReport ./four ./four.html | Out-Null
         $page = Get-Content ./four.html -Raw
         $page | Should -Match 'Error of quantization'
+        $page | Should -Match ([regex]::Escape("<td>$(Convert-Path ./base)</td>"))
         $page | Should -Match '<td>planned</td>'
         $page | Should -Match '<td>Untouched</td>'
         $page | Should -Match (Read-Json ./four/merge.json).adapters[0].sha256

@@ -91,7 +91,11 @@ public sealed class ExportMergeReportCommand : EngineCommand
     private MergeReport FromShards(string model)
     {
         using var process = System.Diagnostics.Process.GetCurrentProcess();
-        return Report(model, [.. _shards.SelectMany(s => s.Tensors).Select(ReportTensor.Of)]) with { PeakBytes = process.PeakWorkingSet64 };
+        return Report(model, [.. _shards.SelectMany(s => s.Tensors).Select(ReportTensor.Of)]) with
+        {
+            PeakBytes = process.PeakWorkingSet64,
+            Sources = _plan is null ? [] : [_plan.Base, .. _plan.Adapter],
+        };
     }
 
     private MergeReport Measured(string model)

@@ -12,6 +12,7 @@ public sealed class GetHubModelCommand : HubCommand
     /// <summary>The names on the Hub: org/name, org/name/folder, org/name@revision, or addresses of pages.</summary>
     [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
     [ValidateNotNullOrEmpty]
+    [ArgumentCompleter(typeof(HubNameCompleter))]
     public string[] Name { get; set; } = [];
 
     /// <summary>The revision, if the name has none: a branch, a tag, a commit, or refs/pr/1.</summary>
