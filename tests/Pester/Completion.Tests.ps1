@@ -86,6 +86,18 @@ Describe 'A tip' {
         if ($described) { $described | Should -Be $offers.ForEach({ "$($_.CompletionText): $($_.ToolTip.TrimEnd('.'))." }) }
     }
 
+    It 'of a model or an adapter says what lies there, as far as that can be read' {
+        (TabExpansion2 'Merge-LoraModel ./models/ll' 27).CompletionMatches[0].ToolTip |
+            Should -Be "LlamaForCausalLM: $(Join-Path $TestDrive models llama)"
+        (TabExpansion2 'Get-HubModel me' 15).CompletionMatches[0].ToolTip |
+            Should -Be "LORA, rank 5, trained on org/llama-bf16: $style"
+        $broken = New-Item "$TestDrive/broken/adapter_config.json" -Value '{ "r": ' -Force
+        try {
+            (TabExpansion2 'Get-LoraAdapter bro' 19).CompletionMatches[0].ToolTip | Should -Be $broken.DirectoryName
+        }
+        finally { $broken.Directory.Delete($true) }
+    }
+
     It 'of a directory is its path, and it can be gone into' {
         $match = (TabExpansion2 'Save-MergedModel mod' 20).CompletionMatches[0]
         $match.ToolTip | Should -Be (Join-Path $TestDrive 'models')

@@ -57,6 +57,8 @@ Describe 'Paths' {
         $null = Copy-Folder $adapter 'wild/style-b'
         @(Merge-LoraModel "$folder/base-*" "$folder/style-a*") | Should -HaveCount 21
         (Get-MergeMemoryPlan "$folder/base-?" "$folder/style-*").Adapter | Should -HaveCount 2
+        $file = New-Item "$folder/style-notes.txt"
+        try { (Get-MergeMemoryPlan "$folder/base-?" "$folder/style-*").Adapter | Should -HaveCount 2 } finally { $file.Delete() }
     }
 
     It 'are taken as they are written by -LiteralPath' {

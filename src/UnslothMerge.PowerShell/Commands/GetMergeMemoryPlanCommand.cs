@@ -193,7 +193,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
                 {
                     Part = part?.ToString(),
                     WallTime = PartCount > 0 ? times.Max() + speed?.Reading(write) : time,
-                    Method = Enum.Parse<SaveMethod>(Method),
+                    Method = Method,
                     MaxShardSize = MaxShardSize,
                     Tensors = [.. tensors.Select(t => merge.Tensors[t.Ordinal])],
                     Strengths = _input.Strengths,

@@ -190,8 +190,10 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
             return [FromHub(path, use) ?? (isAddress ? throw NoModel(path) : FetchedModel.Local(itself))];
         }
 
+        // A pattern means directories; files only where it matches nothing else.
         var matches = SessionState.Path.GetResolvedProviderPathFromPSPath(path, out _);
-        return [.. matches.Order(StringComparer.Ordinal).Select(FetchedModel.Local)];
+        var directories = matches.Where(Directory.Exists).ToList();
+        return [.. (directories.Count > 0 ? directories : [.. matches]).Order(StringComparer.Ordinal).Select(FetchedModel.Local)];
     }
 
     /// <summary>The error of an address that leads to no model.</summary>

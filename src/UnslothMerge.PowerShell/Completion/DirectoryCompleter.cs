@@ -24,12 +24,12 @@ public abstract class DirectoryCompleter : IArgumentCompleter
         foreach (var (relative, path) in Below(root, rest).Where(d => Is(d.Path, commandName)))
         {
             found.Add(path);
-            yield return CompletionText.Result(prefix + relative, path);
+            yield return CompletionText.Result(prefix + relative, DirectoryTip.Of(path));
         }
 
         foreach (var (name, snapshot) in HubCache.Entries().Where(e => Matches(e.Name, word) && Is(e.Snapshot, commandName)))
         {
-            yield return CompletionText.Result(name, snapshot);
+            yield return CompletionText.Result(name, DirectoryTip.Of(snapshot));
         }
 
         foreach (var (name, path) in CompletionText.Directories(root, rest).Where(d => !found.Contains(d.Path)))

@@ -12,6 +12,6 @@ public sealed class HubNameCompleter : IArgumentCompleter
     {
         var word = CompletionText.Unquote(wordToComplete);
         return HubCache.Entries().Where(e => e.Name.Contains(word, StringComparison.OrdinalIgnoreCase))
-            .Select(e => CompletionText.Result(e.Name, e.Snapshot));
+            .Select(e => CompletionText.Result(e.Name, DirectoryTip.Of(e.Snapshot)));
     }
 }

@@ -156,7 +156,7 @@ public sealed class MergeMemoryPlan
     public long? FreeTemporaryBytes { get; }
 
     /// <summary>What is saved.</summary>
-    public SaveMethod Method { get; init; }
+    public string Method { get; init; } = nameof(SaveMethod.merged_16bit);
 
     /// <summary>The maximum size of a shard.</summary>
     public string MaxShardSize { get; init; } = "";
