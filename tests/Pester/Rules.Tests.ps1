@@ -93,7 +93,10 @@ Describe 'What is emitted' {
         @{ name = 'Export-MergeRecipe'; run = { Merge-LoraModel $base $adapter | Export-MergeRecipe "$TestDrive/two.yml" } }
         @{
             name = 'Complete-MergedModel'
-            run  = { $null = Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/3" -Part 1/1; Complete-MergedModel "$TestDrive/3" }
+            run  = {
+                $null = Merge-LoraModel $base $adapter | Save-MergedModel "$TestDrive/3" -Part 1/1
+                Complete-MergedModel "$TestDrive/3"
+            }
         }
     ) {
         $declared = (Get-Command $name).OutputType.Name

@@ -197,6 +197,9 @@ Describe 'How a model is saved' {
         $out = Join-Path $TestDrive 'lora'
         $saved = Merge-LoraModel $base $adapter | Save-MergedModel $out -Method lora
         $saved.Name | Should -Be 'adapter_model.safetensors'
+        $saved.Bytes | Should -Be (Get-Item "$out/adapter_model.safetensors").Length
+        $saved.Tensors.Name | Sort-Object | Should -Be ((Get-LoraAdapter $out).Targets.Inputs | Sort-Object)
+        $saved.Changed | Should -Be 0
         foreach ($file in 'adapter_model.safetensors', 'adapter_config.json') {
             (Get-FileHash "$out/$file").Hash | Should -Be (Get-FileHash "$adapter/$file").Hash
         }

@@ -15,7 +15,9 @@ internal static class AdapterSaver
 
     /// <summary>Writes a plan's one adapter: its tensors in every bit, under the names that PEFT gives them today, and its config with
     /// every key.</summary>
-    public static SavedShard Save(MergePlan plan, ModelExtras extras, Destination destination, bool sync, IDisk? disk = null)
+    /// <returns>What the file holds.</returns>
+    public static IReadOnlyList<TensorRecord> Save(MergePlan plan, ModelExtras extras, Destination destination, bool sync,
+        IDisk? disk = null)
     {
         try
         {
@@ -48,7 +50,7 @@ internal static class AdapterSaver
         }
     }
 
-    private static SavedShard Write(AdapterDirectory adapter, ModelExtras extras, Destination destination, bool sync, IDisk disk)
+    private static TensorRecord[] Write(AdapterDirectory adapter, ModelExtras extras, Destination destination, bool sync, IDisk disk)
     {
         // A file that has the names of today is copied as it is; a raw dump, or a pickle, becomes one.
         var weights = adapter.Weights;
@@ -95,7 +97,8 @@ internal static class AdapterSaver
 
         InputFiles.RequireUnchanged(adapter.Weights.Tensors.Select(t => t.File).Distinct());
         staging.Land(sync);
-        return new SavedShard(Path.Combine(destination.Path, AdapterDirectory.WeightsName), bytes, []);
+        return [.. tensors.Select(t => new TensorRecord(
+            names[t.Name], nameof(TensorAction.Copy), t.Type.ToString(), t.Type.ToString(), t.Shape, t.Length, TensorFigures.None))];
     }
 
     private static Dictionary<string, string> Names(AdapterDirectory adapter)

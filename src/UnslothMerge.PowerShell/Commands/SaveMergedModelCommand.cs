@@ -205,7 +205,8 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
         var extras = Prepared(() => ModelExtras.ForAdapter(plan, target, options));
         if (Confirm(Engine(() => SaveDescription.OfAdapter(plan, extras)), target, plan, extras, hub))
         {
-            var saved = new SavedModelShard(Engine(() => AdapterSaver.Save(plan, extras, target, !NoSync)), TimeSpan.Zero);
+            var saved = Engine(() => new SavedModelShard(
+                Path.Combine(target.Path, Adapters.AdapterDirectory.WeightsName), AdapterSaver.Save(plan, extras, target, !NoSync)));
             if (Destination is not null)
             {
                 WriteObject(saved);

@@ -22,6 +22,13 @@ public sealed class SavedModelShard
         WholeTime = whole;
     }
 
+    internal SavedModelShard(string path, IEnumerable<Saving.TensorRecord> tensors)
+    {
+        Path = path;
+        Bytes = new FileInfo(path).Length;
+        Tensors = [.. tensors.Select(t => new SavedTensor(t, Name))];
+    }
+
     /// <summary>The file's name.</summary>
     public string Name => System.IO.Path.GetFileName(Path);
 
