@@ -13,7 +13,7 @@ Describe 'Merge-LoraModel with a destination' {
         $shard.Changed | Should -Be 14
         (Get-FileHash $shard.Path).Hash | Should -Be (Get-FileHash $other.Path).Hash
         { Merge-LoraModel $base $adapter "$TestDrive/one" } |
-            Should -Throw '*exists already*' -ErrorId 'DestinationExists,*'
+            Should -Throw '*exists already*' -ErrorId 'DestinationExists,*MergeLoraModelCommand'
         @(Merge-LoraModel $base $adapter "$TestDrive/one" -Force -MaxShardSize 5kB).Count | Should -BeGreaterThan 1
         Merge-LoraModel $base $adapter "$TestDrive/three" -WhatIf
         "$TestDrive/three" | Should -Not -Exist

@@ -27,13 +27,21 @@ internal static class SavePipeline
 
         using var save = ScriptBlock.Create("param($command, $parameters) & $command @parameters")
             .GetSteppablePipeline(CommandOrigin.Internal, [Save(command), all]);
-        save.Begin(true, (EngineIntrinsics)command.GetVariableValue("ExecutionContext"));
-        foreach (var tensor in tensors)
+        try
         {
-            save.Process(tensor);
-        }
+            save.Begin(true, (EngineIntrinsics)command.GetVariableValue("ExecutionContext"));
+            foreach (var tensor in tensors)
+            {
+                save.Process(tensor);
+            }
 
-        save.End();
+            save.End();
+        }
+        catch (RuntimeException e) when (e.ErrorRecord.Exception is MergeException error)
+        {
+            // The command that was typed is the one that fails.
+            throw error;
+        }
     }
 
     private static CmdletInfo Save(PSCmdlet command) =>
