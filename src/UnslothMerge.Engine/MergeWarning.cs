@@ -66,6 +66,9 @@ internal enum MergeWarningId
     /// <summary>A save was interrupted: what is taken over, kept or removed.</summary>
     InterruptedSave,
 
+    /// <summary>The model that is replaced was saved with -NoSync, and a loss of power left its files empty, short or zeroed.</summary>
+    LostFiles,
+
     /// <summary>No input has a hash that is known.</summary>
     NothingVerified,
 }

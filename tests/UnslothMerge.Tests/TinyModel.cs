@@ -118,12 +118,13 @@ internal sealed class TinyModel(string config, params TinyTensor[] tensors)
         return ModelSaver.Save(extras, destination, run, progress, stop ?? CancellationToken.None);
     }
 
-    /// <summary>Saves a plan, flushed, on a disk, with or without force.</summary>
+    /// <summary>Saves a plan on a disk, flushed if nothing else is said, with or without force.</summary>
     public static IReadOnlyList<SavedShard> SaveOn(IDisk disk, WritePlan plan, string output, bool force = false, bool restart = false,
-        Action<string>? note = null, int workers = 1, CancellationToken? stop = null, bool verify = false)
+        Action<string>? note = null, int workers = 1, CancellationToken? stop = null, bool verify = false,
+        bool sync = true)
     {
         var destination = Destination.Check(output, [("base", plan.Merge.Base.Path)], force);
-        var run = new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers), Sync: true)
+        var run = new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(long.MaxValue), workers), sync)
         {
             Disk = disk,
             Restart = restart,

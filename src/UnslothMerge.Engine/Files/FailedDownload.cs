@@ -11,7 +11,10 @@ internal static class FailedDownload
         using var file = new FileStream(RegularFile.Open(path), FileAccess.Read);
         var start = new byte[Math.Min(file.Length, MaxErrorLength)];
         file.ReadExactly(start);
-        return start.Length == 0 ? Error("is empty: it has 0 bytes", "Download or copy it again.")
+        return start.Length == 0 ? Error("is empty: it has 0 bytes", "Download, copy or save it again.")
+            : start.AsSpan().IndexOfAnyExcept((byte)0) < 0 ? Error(
+                "holds zeros in place of its data, as a loss of power leaves a file that was not yet on the disk",
+                "Download, copy or save it again.")
             : start.AsSpan().StartsWith("version https://git-lfs"u8) ? Error(
                 "is a Git LFS pointer, not the file itself: run git lfs pull", $"Run git lfs pull in '{Path.GetDirectoryName(path)}'.")
             : start.AsSpan().StartsWith("GGUF"u8) ? Error(

@@ -51,6 +51,11 @@ internal sealed partial class CardText
         }
     }
 
+    /// <summary>Reads the card of a directory; null if it has none, or a loss of power has left nothing of it, or zeros.</summary>
+    public static CardText? ReadUnlessLost(string directory) => Path.Combine(directory, FileName) is var path
+        && FileStatus.Of(path) is { Kind: FileKind.Regular } status
+        && (status.Length == 0 || ZeroedFile.Begins(path) || ZeroedFile.Ends(path)) ? null : Read(directory);
+
     /// <summary>Puts a section between marks that a reader does not see: in place of the one that an earlier save wrote, else at the
     /// end.</summary>
     public void SetSection(string markdown)

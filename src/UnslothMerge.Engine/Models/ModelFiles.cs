@@ -61,27 +61,27 @@ internal static class ModelFiles
     ];
 
     /// <summary>The tokenizer files of a directory, by relative path.</summary>
-    public static IReadOnlyList<string> Tokenizer(string directory) => [.. Files(directory).Where(f => Matches(f, TokenizerPatterns))];
+    public static IReadOnlyList<string> Tokenizer(string directory) => [.. All(directory).Where(f => Matches(f, TokenizerPatterns))];
 
     /// <summary>The tokenizer files of a directory: relative path → file.</summary>
     public static IReadOnlyDictionary<string, string> TokenizerPaths(string directory) =>
         Tokenizer(directory).ToDictionary(f => f, f => Path.Combine(directory, f), StringComparer.Ordinal);
 
     /// <summary>True if a directory has a whole tokenizer, not only a template or a config.</summary>
-    public static bool HasTokenizer(string directory) => Files(directory).Any(f => Matches(f, VocabularyPatterns));
+    public static bool HasTokenizer(string directory) => All(directory).Any(f => Matches(f, VocabularyPatterns));
 
     /// <summary>The files of a directory that hold a vocabulary in an older form than <c>tokenizer.json</c>.</summary>
     public static IReadOnlyList<string> OlderVocabulary(string directory) =>
-        [.. Files(directory).Where(f => Matches(f, OlderVocabularyPatterns))];
+        [.. All(directory).Where(f => Matches(f, OlderVocabularyPatterns))];
 
     /// <summary>The processor files of a directory, by relative path.</summary>
-    public static IReadOnlyList<string> Processor(string directory) => [.. Files(directory).Where(f => Matches(f, ProcessorPatterns))];
+    public static IReadOnlyList<string> Processor(string directory) => [.. All(directory).Where(f => Matches(f, ProcessorPatterns))];
 
     /// <summary>The files that a merged model takes over from its base beside the tokenizer, by relative path.</summary>
     public static IReadOnlyList<string> Carried(string directory)
     {
         string[] patterns = [.. CarriedPatterns, .. ProcessorPatterns, .. ModuleFolders(directory)];
-        return [.. Files(directory).Where(f => Matches(f, patterns) && !Matches(f, TokenizerPatterns) && !Matches(f, LeftBehindPatterns))];
+        return [.. All(directory).Where(f => Matches(f, patterns) && !Matches(f, TokenizerPatterns) && !Matches(f, LeftBehindPatterns))];
     }
 
     /// <summary>True for a file that a merge reads of a base or takes over from it, beside the weights and the modules of
@@ -102,7 +102,7 @@ internal static class ModelFiles
     /// <summary>True if a directory holds a model (or an adapter): its config and weights.</summary>
     public static bool Is(string directory, bool isAdapter)
     {
-        var files = Files(directory).Where(f => Matches(f, isAdapter ? AdapterPatterns : ModelPatterns)).ToList();
+        var files = All(directory).Where(f => Matches(f, isAdapter ? AdapterPatterns : ModelPatterns)).ToList();
         return files.Any(f => f.EndsWith("config.json", StringComparison.Ordinal))
             && files.Any(f => !f.EndsWith(".json", StringComparison.Ordinal));
     }
@@ -111,7 +111,7 @@ internal static class ModelFiles
     /// directories. What a save takes over from its inputs under the same name is no foreign file.</summary>
     public static IReadOnlyList<string> Foreign(string directory, bool isAdapter, IEnumerable<string> inputs)
     {
-        string[] patterns = [.. isAdapter ? AdapterPatterns : ModelPatterns, .. ReplacedPatterns, .. ModuleFolders(directory)];
+        string[] patterns = [.. isAdapter ? AdapterPatterns : ModelPatterns, .. ReplacedPatterns, .. ReadableModuleFolders(directory)];
         var carried = inputs.Where(Directory.Exists).SelectMany(i => Tokenizer(i).Concat(Carried(i))).ToHashSet(StringComparer.Ordinal);
         return [.. Entries(directory).Where(f => !carried.Contains(f) && !Matches(f, patterns))];
     }
@@ -127,7 +127,21 @@ internal static class ModelFiles
             : [];
     }
 
-    private static IEnumerable<string> Files(string directory) =>
+    // What is to be replaced may be damaged: then the folders of its modules are unknown.
+    private static IEnumerable<string> ReadableModuleFolders(string directory)
+    {
+        try
+        {
+            return [.. ModuleFolders(directory)];
+        }
+        catch (MergeException)
+        {
+            return [];
+        }
+    }
+
+    /// <summary>The files of a directory and those below it, by relative path. Links to directories are not followed.</summary>
+    public static IEnumerable<string> All(string directory) =>
         Entries(directory).Where(e => !e.EndsWith('/') && !Directory.Exists(Path.Combine(directory, e)));
 
     // Files, links to directories, and empty directories, which end in a slash. Links to directories are not followed: they may lead

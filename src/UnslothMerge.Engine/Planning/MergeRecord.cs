@@ -15,6 +15,9 @@ internal static class MergeRecord
     /// <summary>The name of the file.</summary>
     public const string FileName = "merge.json";
 
+    /// <summary>What a save says that did not wait for the disk: no part of the merge.</summary>
+    public const string UnsyncedKey = "unsynced";
+
     // torchtune saves its epochs so: the adapter in its own names beside the merged model.
     private const string TorchtuneName = "adapter_model.pt";
 
@@ -138,7 +141,14 @@ internal static class MergeRecord
     public static JsonObject? Read(string directory)
     {
         var path = Path.Combine(directory, FileName);
-        return File.Exists(path) ? JsonFile.Read(path, MergeError.InvalidModel) : null;
+        if (!File.Exists(path))
+        {
+            return null;
+        }
+
+        var record = JsonFile.Read(path, MergeError.InvalidModel);
+        record.Remove(UnsyncedKey);
+        return record;
     }
 
     private static bool HasAdapter(string directory, AdapterDirectory adapter)

@@ -103,6 +103,18 @@ internal sealed class Destination
         }
     }
 
+    /// <summary>Says what a loss of power has left of the model that will be replaced, if that was saved without waiting for the
+    /// disk.</summary>
+    public void NoteLost(Action<MergeWarning> note)
+    {
+        if (Exists && UnsyncedFiles.Lost(Path) is { Count: > 0 } lost)
+        {
+            note(new MergeWarning(MergeWarningId.LostFiles,
+                $"Of the model at '{Given}' files were lost, as after a loss of power: {string.Join(", ", lost.Take(5))}"
+                + $"{(lost.Count > 5 ? $" and {lost.Count - 5} more" : "")}. It is replaced."));
+        }
+    }
+
     /// <summary>The error of a save that the system did not let finish.</summary>
     internal MergeException NotWritten(Exception cause) => WriteFailure.At(Given, cause);
 

@@ -20,7 +20,7 @@ internal static class ModelCard
     public static string Merged(WritePlan plan, string directory, string method, ExtrasOptions options, ICollection<MergeWarning> warnings)
     {
         var steps = plan.Merge.Steps;
-        var card = CardText.Read(directory) ?? CardText.New(Path.GetFileName(directory));
+        var card = CardText.ReadUnlessLost(directory) ?? CardText.New(Path.GetFileName(directory));
         var baseId = BaseId(plan.Merge);
         var isOfBase = baseId is null || card.Facts.Values("base_model").DefaultIfEmpty(baseId).First() == baseId;
         if (baseId is not null)
@@ -57,7 +57,7 @@ internal static class ModelCard
     {
         var step = plan.Steps[0];
         var baseId = BaseId(plan);
-        var card = CardText.Read(directory) ?? CardText.Read(step.Adapter.Path)
+        var card = CardText.ReadUnlessLost(directory) ?? CardText.Read(step.Adapter.Path)
             ?? CardText.New(Path.GetFileName(directory), $"A {step.Adapter.Config.PeftType} adapter for {baseId ?? plan.Base.Name}.");
         if (baseId is not null && !card.Facts.Values("base_model").Any(HubName.IsOne))
         {

@@ -40,6 +40,7 @@ internal static class ModelSaver
         return Guard(destination, options, save.Interrupted, () =>
         {
             cancellation = stop.Token;
+            destination.NoteLost(options.Note);
             var finished = save.Begin(cancellation);
             var plan = options.Plan.Write;
             var hashed = options.Verify ? KnownHashes.Compare(plan.Merge.InputFiles, options.Note, stop.Token) : Task.CompletedTask;
@@ -50,6 +51,11 @@ internal static class ModelSaver
                 bytes => destination.RequireRoom(bytes + DeltaSurvival.BytesFor(plan)));
             extras.Write(staging.Path, options.Disk);
             WriteIndex(plan, shards.Sum(s => s.Bytes), staging.Path, options.Disk);
+            if (!options.Sync)
+            {
+                UnsyncedFiles.Note(options.Disk, staging.Path);
+            }
+
             Garbage.Release(plan.Shards.Sum(s => s.Tensors.Length));
             var survival = DeltaSurvival.Measure(plan, staging.Path, options, cancellation);
             if (options.Sync)

@@ -163,9 +163,19 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
             : [head ? "there is a head that should be the embedding" : "the head is missing"];
     }
 
-    private IEnumerable<VerificationResult> Record() => File.Exists(Path.Combine(output.Path, MergeRecord.FileName))
-        ? [Result("Record", MergeRecord.Differences(output.Path, plan), $"{MergeRecord.FileName} names this base and these adapters")]
-        : [];
+    private IEnumerable<VerificationResult> Record()
+    {
+        try
+        {
+            return File.Exists(Path.Combine(output.Path, MergeRecord.FileName))
+                ? [Result("Record", MergeRecord.Differences(output.Path, plan), $"{MergeRecord.FileName} names this base and these adapters")]
+                : [];
+        }
+        catch (MergeException e)
+        {
+            return [new VerificationResult("Record", false, e.Message)];
+        }
+    }
 
     private long? EmbeddingRows() => output.Sources.Where(s => TensorNames.IsInputEmbedding(s.Key)).Select(s => s.Value.Shape)
         .Where(shape => shape.Count == 2).Select(shape => (long?)shape[0]).FirstOrDefault();

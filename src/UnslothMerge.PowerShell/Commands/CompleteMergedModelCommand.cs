@@ -64,8 +64,8 @@ public sealed class CompleteMergedModelCommand : EngineCommand
     [ValidateNotNull]
     public SecureString? Token { get; set; }
 
-    /// <summary>Does not wait until the files are on the disk. A loss of power soon after can then leave neither the new model nor, with
-    /// -Force, the previous one.</summary>
+    /// <summary>Does not wait until the files are on the disk. A loss of power within the next minute can then leave neither the new model
+    /// nor, with -Force, the previous one: files that are empty, short or full of zeros. Test-MergedModel names them.</summary>
     [Parameter]
     public SwitchParameter NoSync { get; set; }
 

@@ -117,8 +117,9 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
     [ValidateNotNull]
     public SecureString? Token { get; set; }
 
-    /// <summary>Does not wait until the files are on the disk, as cp does not. A loss of power soon after can then leave neither the new
-    /// model nor, with -Force, the previous one.</summary>
+    /// <summary>Does not wait until the files are on the disk, as cp does not. A loss of power within the next minute can then leave
+    /// neither the new model nor, with -Force, the previous one: files that are empty, short or full of zeros. Test-MergedModel and the
+    /// next save to the same place name them.</summary>
     [Parameter]
     public SwitchParameter NoSync { get; set; }
 

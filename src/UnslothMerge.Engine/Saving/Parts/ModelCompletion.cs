@@ -1,4 +1,5 @@
 using UnslothMerge.Files;
+using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving.Parts;
 
@@ -37,6 +38,10 @@ internal sealed class ModelCompletion(SavedParts parts, bool force)
             {
                 disk.FlushTree(staging.Path);
             }
+            else
+            {
+                UnsyncedFiles.Note(disk, staging.Path);
+            }
 
             cancellation.ThrowIfCancellationRequested();
             staging.Land(sync);
@@ -52,7 +57,7 @@ internal sealed class ModelCompletion(SavedParts parts, bool force)
     private List<ShardRecord>? FindComplete(int workers, Action<long, long>? progress, CancellationToken cancellation)
     {
         if (File.Exists(System.IO.Path.Combine(parts.Home, ModelSwap.NoteName))
-            || !parts.Files.All(f => HasBytes(f.Key, RegularFile.ReadAllBytes(f.Value))))
+            || !parts.Files.All(f => HasBytes(f.Key, RegularFile.ReadAllBytes(f.Value)) || IsUnsyncedRecord(f.Key, f.Value)))
         {
             return null;
         }
@@ -63,6 +68,9 @@ internal sealed class ModelCompletion(SavedParts parts, bool force)
         return shards.Count == found.Length && (index is not var (name, text) || HasBytes(name, Encoding.UTF8.GetBytes(text)))
             ? shards : null;
     }
+
+    private bool IsUnsyncedRecord(string name, string file) => name == MergeRecord.FileName && Directory.Exists(Path)
+        && HasBytes(name, Encoding.UTF8.GetBytes(UnsyncedFiles.Text(RegularFile.ReadText(file), Path)));
 
     private bool HasBytes(string name, byte[] bytes) => System.IO.Path.Combine(Path, name) is var file && File.Exists(file)
         && RegularFile.ReadAllBytes(file).AsSpan().SequenceEqual(bytes);

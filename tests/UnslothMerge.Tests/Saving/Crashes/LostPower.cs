@@ -13,6 +13,9 @@ public enum Unflushed
 
     /// <summary>The file has its length and holds zeros.</summary>
     Zeros,
+
+    /// <summary>The file has the first half of what was written.</summary>
+    Half,
 }
 
 /// <summary>
@@ -244,6 +247,7 @@ internal sealed class LostPower
                 {
                     Unflushed.Kept => _now,
                     Unflushed.Empty => _flushed,
+                    Unflushed.Half => [.. _now.Take(_now.Length / 2)],
                     _ => [.. _flushed.Take(_now.Length), .. new byte[Math.Max(0, _now.Length - _flushed.Length)]],
                 };
             }
