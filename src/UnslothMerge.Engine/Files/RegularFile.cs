@@ -17,7 +17,14 @@ internal static class RegularFile
     /// <exception cref="IOException">It is no regular file, is longer, or cannot be read.</exception>
     public static byte[] ReadAllBytes(string path, int limit = Limits.TextBytes)
     {
-        using var stream = new FileStream(Open(path), FileAccess.Read, bufferSize: 0);
+        using var file = Open(path);
+        return ReadAllBytes(file, limit);
+    }
+
+    /// <summary>Reads an open file.</summary>
+    public static byte[] ReadAllBytes(SafeFileHandle file, int limit)
+    {
+        using var stream = new FileStream(file, FileAccess.Read, bufferSize: 0);
         if (stream.Length > limit)
         {
             throw new IOException($"it has {stream.Length} bytes; at most {limit} are read of such a file.");
@@ -30,11 +37,15 @@ internal static class RegularFile
 
     /// <summary>Reads a whole text in UTF-8, with or without a byte order mark.</summary>
     /// <exception cref="IOException">It is no regular file, is longer, is not UTF-8, or cannot be read.</exception>
-    public static string ReadText(string path, int limit = Limits.TextBytes)
+    public static string ReadText(string path, int limit = Limits.TextBytes) => Text(ReadAllBytes(path, limit));
+
+    /// <summary>A text in UTF-8, with or without a byte order mark.</summary>
+    /// <exception cref="IOException">It is not UTF-8.</exception>
+    public static string Text(byte[] bytes)
     {
         try
         {
-            return StrictUtf8.GetString(ReadAllBytes(path, limit)).TrimStart('\uFEFF');
+            return StrictUtf8.GetString(bytes).TrimStart('\uFEFF');
         }
         catch (DecoderFallbackException e)
         {
@@ -43,9 +54,12 @@ internal static class RegularFile
     }
 
     /// <summary>The lines of a text, as <see cref="ReadText"/> reads it.</summary>
-    public static IEnumerable<string> ReadLines(string path)
+    public static IEnumerable<string> ReadLines(string path) => Lines(ReadText(path));
+
+    /// <summary>The lines of a text.</summary>
+    public static IEnumerable<string> Lines(string text)
     {
-        using var reader = new StringReader(ReadText(path));
+        using var reader = new StringReader(text);
         while (reader.ReadLine() is { } line)
         {
             yield return line;

@@ -39,7 +39,7 @@ internal sealed partial class CardText
 
         try
         {
-            var text = Utf8.GetString(RegularFile.ReadAllBytes(path, Limits.CardBytes)).TrimStart('\uFEFF');
+            var text = Utf8.GetString(FolderFile.ReadAllBytes(path, Limits.CardBytes)).TrimStart('\uFEFF');
             var block = Block().Match(text);
             return new CardText(block.Success ? new FrontMatter(block.Groups["yaml"].Value) : new FrontMatter(), text[block.Length..]);
         }

@@ -26,7 +26,7 @@ internal static partial class JsonFile
     {
         try
         {
-            var node = Parse(HidePythonNumbers(RegularFile.ReadText(path, Limits.JsonBytes))) as T
+            var node = Parse(HidePythonNumbers(FolderFile.ReadText(path, Limits.JsonBytes))) as T
                 ?? throw new JsonException($"it is not a JSON {(typeof(T) == typeof(JsonArray) ? "array" : "object")}.");
             return node is JsonObject json && json.ContainsKey("error") && FailedDownload.Find(path, error) is { } failed
                 ? throw failed
@@ -38,6 +38,9 @@ internal static partial class JsonFile
                 ?? new MergeException(error, $"'{path}' cannot be read: {e.Message}", path, inner: e);
         }
     }
+
+    /// <summary>Reads what <see cref="Text"/> gave.</summary>
+    public static JsonObject OfText(string text) => Parse(HidePythonNumbers(text))!.AsObject();
 
     private static JsonNode? Parse(string json)
     {

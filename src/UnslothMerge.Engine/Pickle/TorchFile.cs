@@ -19,7 +19,7 @@ internal static class TorchFile
         try
         {
             var file = StoredFile.Of(path);
-            using var handle = RegularFile.Open(path);
+            using var handle = FolderFile.Open(path);
             Span<byte> magic = stackalloc byte[LegacyMagic.Length];
             return handle.ReadFully(magic, 0) && magic.SequenceEqual(LegacyMagic)
                 ? ReadLegacy(handle, file)

@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using UnslothMerge.Files;
 using UnslothMerge.Hub.Cache;
 using UnslothMerge.Models;
 
@@ -74,15 +75,16 @@ internal sealed class SaveFingerprint
         return new SaveFingerprint(parts);
     }
 
-    /// <summary>Reads what <see cref="ToJson"/> gave; null if that is damaged.</summary>
-    public static SaveFingerprint? Read(string text)
+    /// <summary>Reads a file with what <see cref="ToJson"/> gave; null if it is not there, or damaged.</summary>
+    public static SaveFingerprint? Read(string path)
     {
         try
         {
-            var parts = JsonSerializer.Deserialize<Dictionary<string, string>>(text);
-            return parts is null ? null : new SaveFingerprint(new(parts, StringComparer.Ordinal));
+            var parts = JsonSerializer.Deserialize<Dictionary<string, string?>>(RegularFile.ReadText(path));
+            return parts is null || parts.ContainsValue(null) ? null
+                : new SaveFingerprint(new(parts.ToDictionary(p => p.Key, p => p.Value!), StringComparer.Ordinal));
         }
-        catch (JsonException)
+        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
         {
             return null;
         }

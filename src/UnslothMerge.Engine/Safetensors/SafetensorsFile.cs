@@ -25,7 +25,7 @@ internal sealed class SafetensorsFile
     {
         try
         {
-            using var handle = RegularFile.Open(path);
+            using var handle = FolderFile.Open(path);
             return Read(StoredFile.Of(path), (offset, bytes) => handle.ReadFully(bytes, offset));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

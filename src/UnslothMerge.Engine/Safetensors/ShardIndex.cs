@@ -36,7 +36,7 @@ internal static class ShardIndex
     {
         try
         {
-            using var stream = new FileStream(RegularFile.Open(path), FileAccess.Read, bufferSize: 0);
+            using var stream = new FileStream(FolderFile.Open(path), FileAccess.Read, bufferSize: 0);
             if (stream.Length > Limits.IndexBytes)
             {
                 throw new IOException($"it has {stream.Length} bytes; at most {Limits.IndexBytes} are read of an index.");
@@ -88,7 +88,8 @@ internal static class ShardIndex
     }
 
     // The index may be downloaded: shard names must not leave its directory.
-    private static bool IsPlainName(string shard) =>
+    /// <summary>True for the name of a file, without a folder.</summary>
+    public static bool IsPlainName(string shard) =>
         shard.Length > 0 && shard is not ("." or "..") && shard.AsSpan().IndexOfAny('/', '\\', ':') < 0
             && !shard.Contains('\0', StringComparison.Ordinal);
 }

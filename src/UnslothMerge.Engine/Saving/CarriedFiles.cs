@@ -1,6 +1,4 @@
 using UnslothMerge.Files;
-using UnslothMerge.Hub.Cache;
-using UnslothMerge.IO;
 using UnslothMerge.Models;
 
 namespace UnslothMerge.Saving;
@@ -84,7 +82,7 @@ internal static class CarriedFiles
 
         static JsonElement? Vocabulary(string path)
         {
-            using var json = JsonDocument.Parse(RegularFile.ReadAllBytes(path));
+            using var json = JsonDocument.Parse(FolderFile.ReadAllBytes(path));
             return json.RootElement.TryGetProperty("model", out var model) && model.TryGetProperty("vocab", out var vocabulary)
                 ? vocabulary.Clone() : null;
         }
@@ -114,6 +112,8 @@ internal static class CarriedFiles
             try
             {
                 using var file = RegularFile.Open(path);
+                FolderFile.RequireWithin(
+                    path, path.EndsWith(name, StringComparison.Ordinal) ? path[..^name.Length] : Path.GetDirectoryName(path)!);
                 if (RandomAccess.GetLength(file) is > Limits.CopiedBytes and var length)
                 {
                     throw new IOException($"it has {length} bytes; at most {Limits.CopiedBytes} are copied of such a file.");
@@ -124,15 +124,6 @@ internal static class CarriedFiles
                 throw new MergeException(MergeError.InvalidModel,
                     $"'{path}' cannot be read, and would be missing in the saved model: {e.Message}", path,
                     "Download it again, or remove it if it is a broken link.", e);
-            }
-
-            var folder = path.EndsWith(name, StringComparison.Ordinal) ? path[..^name.Length] : Path.GetDirectoryName(path)!;
-            var target = RealPath.OfFile(path);
-            if (!RealPath.IsWithin(target, RealPath.Of(folder))
-                && !(HubCache.BlobsOf(folder) is { } blobs && RealPath.IsWithin(target, RealPath.Of(blobs))))
-            {
-                throw new MergeException(MergeError.InvalidModel, $"'{path}' is a link to '{target}', outside of its folder.", path,
-                    "Put the file itself there, or remove the link.");
             }
         }
     }

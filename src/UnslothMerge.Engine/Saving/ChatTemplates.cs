@@ -61,7 +61,7 @@ internal static class ChatTemplates
     {
         try
         {
-            return RegularFile.ReadText(path, Limits.JsonBytes);
+            return FolderFile.ReadText(path, Limits.JsonBytes);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -1,5 +1,4 @@
 using UnslothMerge.Files;
-using UnslothMerge.IO;
 using UnslothMerge.Models;
 
 namespace UnslothMerge.Saving;

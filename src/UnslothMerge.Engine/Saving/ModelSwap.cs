@@ -138,7 +138,8 @@ internal sealed class ModelSwap(IDisk disk, string staging, string destination, 
         }
 
         disk.CreateTree(_model);
-        foreach (var name in made.Where(n => !Path.Exists(Path.Combine(_model, n))))
+        foreach (var name in made.Where(
+            n => !Path.Exists(Path.Combine(_model, n)) && Path.Exists(Path.Combine(destination, n))))
         {
             disk.Move(Path.Combine(destination, name), Path.Combine(_model, name));
         }
@@ -166,7 +167,8 @@ internal sealed class ModelSwap(IDisk disk, string staging, string destination, 
                 : [.. note[key]!.AsArray().Select(n => (string?)n is { Length: > 0 } name && Path.GetFileName(name) == name
                     && name is not ("." or "..") ? name : throw new JsonException($"'{n}' is no name."))];
         }
-        catch (Exception e) when (e is JsonException or InvalidOperationException or ArgumentException)
+        catch (Exception e) when (e is JsonException or InvalidOperationException or ArgumentException
+            or IOException or UnauthorizedAccessException)
         {
             throw new MergeException(MergeError.InvalidDestination, $"'{_note}' cannot be read: {e.Message}", _note,
                 $"Look at '{staging}' and '{destination}': one of them has the previous model. Then delete '{_note}'.", e);

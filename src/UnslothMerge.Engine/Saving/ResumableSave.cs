@@ -1,4 +1,5 @@
 using UnslothMerge.Execution;
+using UnslothMerge.Models;
 using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
@@ -21,7 +22,7 @@ internal sealed class ResumableSave
 
         // Adapters are hashed beside the merge: they are not waited for before there is something to compare or to note.
         _fingerprint = new Lazy<SaveFingerprint>(() => SaveFingerprint.Of(
-            Plan, JsonNode.Parse(extras.Written()[MergeRecord.FileName])!.AsObject(), options.Device?.Device.Name ?? "cpu"));
+            Plan, JsonFile.OfText(extras.Written()[MergeRecord.FileName]), options.Device?.Device.Name ?? "cpu"));
         _journal = Plan.Shards.Length > 1 ? new ShardJournal(options.Disk, staging.Home, _fingerprint, options.Sync) : null;
     }
 

@@ -16,9 +16,8 @@ internal sealed class ShardJournal(IDisk disk, string staging, Lazy<SaveFingerpr
 
     private readonly ShardRecords _records = new(staging);
 
-    /// <summary>The fingerprint that a staging directory's journal was begun with; null if there is none.</summary>
-    public static SaveFingerprint? FingerprintOf(string staging) =>
-        Path.Combine(staging, FingerprintName) is var path && File.Exists(path) ? SaveFingerprint.Read(RegularFile.ReadText(path)) : null;
+    /// <summary>The fingerprint that a staging directory's journal was begun with; null if there is none that can be read.</summary>
+    public static SaveFingerprint? FingerprintOf(string staging) => SaveFingerprint.Read(Path.Combine(staging, FingerprintName));
 
     /// <summary>Notes a shard that is complete, and on the disk.</summary>
     public void Add(FinishedShard shard)

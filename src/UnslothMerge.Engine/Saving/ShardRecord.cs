@@ -74,13 +74,14 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
         try
         {
             var json = JsonNode.Parse(text)!;
-            return new ShardRecord(name, (string)json["fingerprint"]!, (long)json["bytes"]!,
+            var record = new ShardRecord(name, (string)json["fingerprint"]!, (long)json["bytes"]!,
                 ulong.Parse((string)json["crc64"]!, NumberStyles.HexNumber, CultureInfo.InvariantCulture),
                 [.. json["tensors"]!.AsObject().Select(t => Tensor(t.Key, t.Value!))])
             {
                 Cloned = (long)json["cloned"]!,
                 Sha256 = (string?)json["sha256"],
             };
+            return record.Cloned >= 0 && record.Cloned <= record.Bytes ? record : null;
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException or OverflowException
             or ArgumentException or NullReferenceException)

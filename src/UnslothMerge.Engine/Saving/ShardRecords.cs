@@ -21,7 +21,7 @@ internal sealed class ShardRecords(string staging)
             return File.Exists(PathOf(shard)) && ShardRecord.Read(shard, RegularFile.ReadText(PathOf(shard))) is { } record
                 && record.Fingerprint == fingerprint ? record : null;
         }
-        catch (IOException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return null;
         }

@@ -13,6 +13,9 @@ internal static class UnsyncedFiles
     // Their last tensors may be zeros.
     private static readonly string[] Weights = [".safetensors", ".bin"];
 
+    // The record has no length before the note is in it, and the card's author may make that shorter.
+    private static readonly string[] OwnTexts = [MergeRecord.FileName, ModelCard.FileName];
+
     /// <summary>Adds the note to the record of a model that is complete otherwise.</summary>
     public static void Note(IDisk disk, string directory)
     {
@@ -23,8 +26,8 @@ internal static class UnsyncedFiles
     /// <summary>A record with the note.</summary>
     public static string Text(string record, string directory)
     {
-        var json = JsonNode.Parse(record)!.AsObject();
-        json[MergeRecord.UnsyncedKey] = new JsonObject(ModelFiles.All(directory).Where(f => f != MergeRecord.FileName)
+        var json = JsonFile.OfText(record);
+        json[MergeRecord.UnsyncedKey] = new JsonObject(ModelFiles.All(directory).Where(f => !OwnTexts.Contains(f))
             .Select(f => KeyValuePair.Create(f, (JsonNode?)new FileInfo(Path.Combine(directory, f)).Length)));
         return JsonFile.Text(json);
     }
@@ -40,9 +43,8 @@ internal static class UnsyncedFiles
                 .Select(f => Trouble(directory, f, 0)).OfType<string>()];
         }
 
-        // The card's author may have made it shorter.
-        return lengths is null ? null
-            : [.. lengths.Select(f => Trouble(directory, f.Key, f.Key == ModelCard.FileName ? 0 : f.Value)).OfType<string>()];
+        return lengths is null ? null : [.. lengths.Append(KeyValuePair.Create(ModelCard.FileName, 0L))
+            .Select(f => Trouble(directory, f.Key, f.Value)).OfType<string>()];
     }
 
     private static string? Unreadable(string directory, out IReadOnlyList<KeyValuePair<string, long>>? lengths)

@@ -50,7 +50,7 @@ internal static partial class RoundTrip
                 case "tokenizer.json" when pairs.HasMerges && !pairs.HasAffixes:
                     return RunPairs(pairs, pairs.IsByteLevel, rows);
                 case "vocab.json" when files.TryGetValue("merges.txt", out var merges):
-                    var lines = RegularFile.ReadLines(merges)
+                    var lines = FolderFile.ReadLines(merges)
                         .Where(l => l.Length > 0 && !l.StartsWith("#version", StringComparison.Ordinal));
                     foreach (var line in lines)
                     {
@@ -108,7 +108,7 @@ internal static partial class RoundTrip
 
     private static RoundTripResult RunSentencePiece(string path, long? rows)
     {
-        using var stream = new MemoryStream(RegularFile.ReadAllBytes(path));
+        using var stream = new MemoryStream(FolderFile.ReadAllBytes(path));
         var tokenizer = SentencePieceTokenizer.Create(stream, addBeginningOfSentence: false, addEndOfSentence: false);
         return tokenizer.EncodeToIds(PlainSample).Contains(tokenizer.UnknownId)
             ? new RoundTripResult(null, "the vocabulary does not have every character of the sample")

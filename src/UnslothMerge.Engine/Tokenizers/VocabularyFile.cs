@@ -40,7 +40,7 @@ internal sealed record VocabularyFile(string Name, string Path)
     // The file of the tokenizers library: model.vocab is an object, or for Unigram a list of pieces with scores, whose places are the ids.
     private static void ReadTokenizerJson(string path, Vocabulary vocabulary)
     {
-        var reader = new Utf8JsonReader(RegularFile.ReadAllBytes(path));
+        var reader = new Utf8JsonReader(FolderFile.ReadAllBytes(path));
         Require(ref reader, JsonTokenType.StartObject);
         while (reader.Read() && reader.TokenType == JsonTokenType.PropertyName)
         {
@@ -131,7 +131,7 @@ internal sealed record VocabularyFile(string Name, string Path)
 
     private static void ReadVocabularyJson(string path, Vocabulary vocabulary)
     {
-        var reader = new Utf8JsonReader(RegularFile.ReadAllBytes(path));
+        var reader = new Utf8JsonReader(FolderFile.ReadAllBytes(path));
         Require(ref reader, JsonTokenType.StartObject);
         ReadVocabulary(ref reader, vocabulary);
     }
@@ -174,7 +174,7 @@ internal sealed record VocabularyFile(string Name, string Path)
 
     private static void ReadLines(string path, Vocabulary vocabulary)
     {
-        foreach (var (id, token) in RegularFile.ReadLines(path).Index())
+        foreach (var (id, token) in FolderFile.ReadLines(path).Index())
         {
             vocabulary.Add(token, id);
         }
@@ -183,7 +183,7 @@ internal sealed record VocabularyFile(string Name, string Path)
     // tiktoken: the token's bytes in base64, a space, its rank.
     private static void ReadRanks(string path, Vocabulary vocabulary)
     {
-        foreach (var line in RegularFile.ReadLines(path).Where(l => l.Length > 0))
+        foreach (var line in FolderFile.ReadLines(path).Where(l => l.Length > 0))
         {
             vocabulary.Add(long.Parse(line.AsSpan(line.IndexOf(' ', StringComparison.Ordinal) + 1), CultureInfo.InvariantCulture));
         }
@@ -194,7 +194,7 @@ internal sealed record VocabularyFile(string Name, string Path)
     private static void ReadSentencePiece(string path, Vocabulary vocabulary)
     {
         const uint pieces = (1 << 3) | 2;
-        using var model = new CodedInputStream(RegularFile.ReadAllBytes(path));
+        using var model = new CodedInputStream(FolderFile.ReadAllBytes(path));
         var id = 0;
         while (model.ReadTag() is var tag and not 0)
         {
@@ -213,7 +213,7 @@ internal sealed record VocabularyFile(string Name, string Path)
     // Mistral's: as many tokens as the config says, of which the last of the list may be left out.
     private static void ReadTekken(string path, Vocabulary vocabulary)
     {
-        using var json = JsonDocument.Parse(RegularFile.ReadAllBytes(path));
+        using var json = JsonDocument.Parse(FolderFile.ReadAllBytes(path));
         var count = json.RootElement.GetProperty("config").GetProperty("default_vocab_size").GetInt64();
         if (count > Limits.Tokens)
         {

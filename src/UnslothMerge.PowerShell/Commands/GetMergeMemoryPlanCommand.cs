@@ -1,7 +1,6 @@
 using System.Security;
 using UnslothMerge.Files;
 using UnslothMerge.Hub.Fetching;
-using UnslothMerge.IO;
 using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Commands;

@@ -246,11 +246,13 @@ public sealed class PublishTests : HubTests
     {
         var model = Model();
         File.WriteAllText(Path.Combine(model, "config.json"), $$"""{"model_type": "tiny", "_name_or_path": "{{Temp["base"]}}"}""");
+        File.WriteAllText(Path.Combine(model, "merge.json"), """{"version": "1", "unsynced": {"config.json": 500}}""");
         var warnings = new List<string>();
         PublishedFiles.Open(model, "org/base", [], warnings);
         Assert.Contains("org/base", Assert.Single(warnings), StringComparison.Ordinal);
         Publish(model);
         Assert.Equal("""{"model_type":"tiny"}""", JsonNode.Parse(Server.Read(Id, "config.json"))!.ToJsonString());
+        Assert.Equal("""{"version":"1"}""", JsonNode.Parse(Server.Read(Id, "merge.json"))!.ToJsonString());
 
         File.WriteAllText(Path.Combine(model, "README.md"), $"Merged from {Temp["base"]}\n");
         Errors.Expect(MergeError.InvalidModel, () => PublishedFiles.Open(model, null, [Temp["base"]], []), "README.md", "line 1");

@@ -14,7 +14,7 @@ public sealed class StreamedSaveTests : HubTests
     public void The_same_bytes_come_out_in_one_commit_with_two_shards_on_the_disk()
     {
         var plan = Plan();
-        TinyModel.Save(plan, Temp["local/out"]);
+        TinyModel.SaveOn(new Saving.Crashes.QuickDisk(), plan, Temp["local/out"]);
         Server.Add(Id, ("model.safetensors", [1]), ("model.safetensors.index.json", [2]));
         var (result, shards, most) = Run(plan, Temp["scratch/out"]);
 
@@ -46,7 +46,7 @@ public sealed class StreamedSaveTests : HubTests
     public void A_base_that_is_read_from_the_Hub_is_verified_before_the_commit()
     {
         var local = Plan();
-        TinyModel.Save(local, Temp["local/out"]);
+        TinyModel.SaveOn(new Saving.Crashes.QuickDisk(), local, Temp["local/out"]);
         Server.Add("org/base", [.. Directory.EnumerateFiles(Temp["base"]).Select(f => (Path.GetFileName(f), File.ReadAllBytes(f)))]);
         using var client = Client();
         Server.Fail(new HubFault(FaultKind.FlippedBit, "GET", "/objects/", Skip: 1) { At = 2000 });

@@ -109,12 +109,102 @@ public sealed class ResumeTests : FileTests
     [InlineData("fingerprint.json", "{")]
     [InlineData("fingerprint.json", "")]
     [InlineData("shards/model-00001-of-00004.safetensors.json", "")]
+    [InlineData("fingerprint.json", "5")]
+    [InlineData("fingerprint.json", "null")]
+    [InlineData("fingerprint.json", """{"version": 5}""")]
+    [InlineData("fingerprint.json", """{"version": null}""")]
+    [InlineData("fingerprint.json", "\uD800")]
     [InlineData("shards/model-00001-of-00004.safetensors.json", "[1]")]
+    [InlineData("shards/model-00001-of-00004.safetensors.json", "null")]
+    [InlineData("shards/model-00001-of-00004.safetensors.json", "\uD800")]
     public void A_damaged_journal_is_no_reason_to_fail(string file, string text)
     {
         Interrupt();
-        File.WriteAllText(Path.Combine(_home, file), text);
+        File.WriteAllText(Path.Combine(_home, file), text, Encoding.Latin1);
         TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/out"]);
+        TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/whole/out"]);
+        Assert.Equal(TinyModel.Fingerprint(Temp["place/whole/out"]), TinyModel.Fingerprint(Temp["place/out"]));
+    }
+
+    [Theory]
+    [InlineData("fingerprint", "5")]
+    [InlineData("fingerprint", "null")]
+    [InlineData("bytes", "1.5")]
+    [InlineData("bytes", "1e400")]
+    [InlineData("bytes", "-1")]
+    [InlineData("crc64", "5")]
+    [InlineData("crc64", "\"xyz\"")]
+    [InlineData("crc64", "\"0123456789abcdef0\"")]
+    [InlineData("cloned", "null")]
+    [InlineData("cloned", "-1")]
+    [InlineData("cloned", "1000000000000")]
+    [InlineData("tensors", "null")]
+    [InlineData("tensors", "[]")]
+    [InlineData("tensors", "{}")]
+    [InlineData("tensors", """{"w0.weight": null}""")]
+    [InlineData("tensors", """{"w0.weight": []}""")]
+    [InlineData("tensors", """{"w0.weight": ["x", null, "Copy", "F32", 1, []]}""")]
+    [InlineData("tensors", """{"w0.weight": [null, null, 1, 2, "x", [0.5]]}""")]
+    [InlineData("tensors", """{"w0.weight": [0, 0, "a", "b", 1, []], "w0.weight": [0, 0, "a", "b", 1, []]}""")]
+    [InlineData("tensors", """{"../../w": [0, 0, "a", "b", 1, []]}""")]
+    [InlineData("tensors", "\"\\ud800\"")]
+    public void A_shard_whose_record_is_odd_is_written_again(string key, string value)
+    {
+        Interrupt();
+        var path = Path.Combine(_home, "shards/model-00001-of-00004.safetensors.json");
+        var record = JsonNode.Parse(File.ReadAllText(path))!.AsObject();
+        record[key] = "here";
+        File.WriteAllText(path, record.ToJsonString().Replace("\"here\"", value, StringComparison.Ordinal));
+        TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/out"], note: _notes.Add);
+        Assert.Contains("1 of 4 shards are taken over", Assert.Single(_notes), StringComparison.Ordinal);
+        TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/whole/out"]);
+        Assert.Equal(TinyModel.Fingerprint(Temp["place/whole/out"]), TinyModel.Fingerprint(Temp["place/out"]));
+    }
+
+    [Fact]
+    public void A_record_that_was_written_by_half_is_none()
+    {
+        var path = Path.Combine(_home, "shards/model-00002-of-00004.safetensors.json");
+        Interrupt();
+        var record = File.ReadAllBytes(path);
+        foreach (var length in Enumerable.Range(0, record.Length))
+        {
+            Assert.Null(ShardRecord.Read("x", Encoding.UTF8.GetString(record, 0, length)));
+        }
+
+        Assert.NotNull(ShardRecord.Read("x", Encoding.UTF8.GetString(record)));
+    }
+
+    [Theory]
+    [InlineData("""{"old": ["../../x"], "new": []}""", "'../../x' is no name")]
+    [InlineData("""{"old": ["/etc/passwd"], "new": []}""", "is no name")]
+    [InlineData("""{"old": [".."], "new": []}""", "is no name")]
+    [InlineData("""{"old": [5], "new": []}""", "cannot be read")]
+    [InlineData("""{"old": [null], "new": []}""", "is no name")]
+    [InlineData("""{"old": 5, "new": []}""", "cannot be read")]
+    [InlineData("""{"old": [], "new": {}}""", "cannot be read")]
+    [InlineData("5", "it is no object")]
+    [InlineData("""{"old": [""", "cannot be read")]
+    [InlineData("\u00FF", "not UTF-8")]
+    public void An_odd_note_of_moves_moves_nothing(string note, string said)
+    {
+        Interrupt();
+        TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/whole/out"]);
+        Directory.Move(Temp["place/whole/out"], Temp["place/out"]);
+        File.WriteAllText(Path.Combine(_home, "swap.json"), note, Encoding.Latin1);
+        var before = TinyModel.Fingerprint(Temp.Path, "lock");
+        Errors.Expect(MergeError.InvalidDestination,
+            () => TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/out"], force: true), "swap.json", said);
+        Assert.Equal(before, TinyModel.Fingerprint(Temp.Path, "lock"));
+    }
+
+    [Fact]
+    public void A_note_of_files_that_are_nowhere_moves_nothing()
+    {
+        Interrupt();
+        Directory.CreateDirectory(Temp["place/out"]);
+        File.WriteAllText(Path.Combine(_home, "swap.json"), """{"old": ["x"], "new": ["y"]}""");
+        TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/out"], force: true);
         TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/whole/out"]);
         Assert.Equal(TinyModel.Fingerprint(Temp["place/whole/out"]), TinyModel.Fingerprint(Temp["place/out"]));
     }

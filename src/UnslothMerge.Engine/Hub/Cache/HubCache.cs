@@ -5,7 +5,7 @@ namespace UnslothMerge.Hub.Cache;
 /// <summary>The local cache of the Hugging Face Hub, as its own tools fill it, seen from the directories in it.</summary>
 internal static partial class HubCache
 {
-    private const string Prefix = "models--";
+    private const string Prefix = CacheSnapshot.Prefix;
 
     /// <summary>Where the cache is.</summary>
     public static string Location => HubSettings.Read().Cache;
@@ -29,7 +29,7 @@ internal static partial class HubCache
 
     /// <summary>The name of what lies in a snapshot's directory, or in a folder of it; null for any other directory.</summary>
     public static string? NameOf(string directory) =>
-        Snapshot(directory) is { } snapshot ? IdOf(Path.GetFileName(snapshot.Repository)) : null;
+        CacheSnapshot.Of(directory) is { } snapshot ? IdOf(Path.GetFileName(snapshot.Repository)) : null;
 
     /// <summary>The directory itself, or the snapshot that is meant where it is a whole repository of the cache.</summary>
     public static string Resolve(string directory) =>
@@ -42,7 +42,7 @@ internal static partial class HubCache
     public static string? CommitOf(string directory)
     {
         var metadata = Path.Combine(directory, ".cache", "huggingface", "download");
-        return Snapshot(directory) is { } snapshot ? snapshot.Commit
+        return CacheSnapshot.Of(directory) is { } snapshot ? snapshot.Commit
             : !Directory.Exists(metadata) ? null
             : Directory.EnumerateFiles(metadata, "config.json.metadata").Select(f => RegularFile.ReadLines(f).FirstOrDefault())
                 .FirstOrDefault();
@@ -50,24 +50,9 @@ internal static partial class HubCache
 
     /// <summary>The directory with the files that a snapshot's links lead to; null if a directory is no snapshot.</summary>
     public static string? BlobsOf(string directory) =>
-        Snapshot(Path.TrimEndingDirectorySeparator(directory)) is { } snapshot ? Path.Combine(snapshot.Repository, "blobs") : null;
+        CacheSnapshot.Of(directory)?.Blobs;
 
     private static string IdOf(string folder) => folder[Prefix.Length..].Replace("--", "/", StringComparison.Ordinal);
-
-    // models--org--name/snapshots/commit[/folder]
-    private static (string Repository, string Commit)? Snapshot(string directory)
-    {
-        for (var folder = directory; Path.GetDirectoryName(folder) is { } parent; folder = parent)
-        {
-            if (Path.GetFileName(parent) == "snapshots" && Path.GetDirectoryName(parent) is { } repository
-                && Path.GetFileName(repository).StartsWith(Prefix, StringComparison.Ordinal))
-            {
-                return (repository, Path.GetFileName(folder));
-            }
-        }
-
-        return null;
-    }
 
     /// <summary>The sha256 of a file in the cache, which is the name of the file that the snapshot's link leads to; null if it is not
     /// known.</summary>

@@ -1,5 +1,5 @@
+using UnslothMerge.Files;
 using UnslothMerge.Hub.Cache;
-using UnslothMerge.IO;
 using UnslothMerge.Models;
 using UnslothMerge.Planning;
 
@@ -69,6 +69,11 @@ internal static partial class PublishedFiles
             text = WithoutPaths(text, name, baseId, warnings);
         }
 
+        if (name == MergeRecord.FileName && text.Contains($"\"{MergeRecord.UnsyncedKey}\"", StringComparison.Ordinal))
+        {
+            text = WithoutLengths(text);
+        }
+
         if (Token().Match(text) is { Success: true } token)
         {
             throw Private(name, "something that looks like an access token", LineOf(text, token.Index));
@@ -112,6 +117,20 @@ internal static partial class PublishedFiles
         }
 
         return changed ? JsonFile.Text(json) : text;
+    }
+
+    // They are of this disk: what is published may be longer or shorter.
+    private static string WithoutLengths(string text)
+    {
+        try
+        {
+            var json = JsonFile.OfText(text);
+            return json.Remove(MergeRecord.UnsyncedKey) ? JsonFile.Text(json) : text;
+        }
+        catch (JsonException)
+        {
+            return text;
+        }
     }
 
     private static bool IsLocal(string name) => name.Length > 0

@@ -28,6 +28,7 @@ internal sealed class ModelCompletion(SavedParts parts, bool force)
             staging.KeepAll();
             var shards = RequireAll(Verify(null, workers, progress, cancellation));
             staging.RemoveAllBut(parts.Names.ToHashSet(StringComparer.Ordinal));
+            CarriedFiles.RequireReadable(parts.Files);
             CarriedFiles.Copy(parts.Files, staging.Path, disk);
             if (parts.Plan.Index(shards.Sum(s => s.Bytes)) is var (name, index))
             {

@@ -3,6 +3,7 @@ using UnslothMerge.Execution;
 using UnslothMerge.Files;
 using UnslothMerge.Hub.Fetching;
 using UnslothMerge.IO;
+using UnslothMerge.Models;
 using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving.Parts;
@@ -30,7 +31,7 @@ internal abstract class PartSaver(ModelExtras extras, Destination destination, s
         var plan = options.Plan.Write;
         return ModelSaver.Guard(destination, options, Interrupted, () =>
         {
-            var record = JsonNode.Parse(extras.Written()[MergeRecord.FileName])!.AsObject();
+            var record = JsonFile.OfText(extras.Written()[MergeRecord.FileName]);
             var fingerprint = SaveFingerprint.Shared(
                 plan, record, options.Device?.Device.Name ?? "cpu", extras.Hashes(), Repository);
             using var staging = PartStaging.Open(destination, options.Disk, options.Sync, fingerprint, options.Restart, WritePlan);

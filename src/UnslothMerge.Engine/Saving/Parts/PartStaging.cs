@@ -165,7 +165,7 @@ internal sealed class PartStaging : IDisposable
                 _destination.Given, "Finish it with the same command; -Restart removes what an interrupted one left.") : null;
         }
 
-        var there = SaveFingerprint.Read(RegularFile.ReadText(Path.Combine(Plan, PartsPlan.FingerprintName)));
+        var there = SaveFingerprint.Read(Path.Combine(Plan, PartsPlan.FingerprintName));
         if (there?.Hash == _hash)
         {
             return null;

@@ -30,7 +30,25 @@ internal sealed record PartsPlan(string Method, int Parts, string? Variant, long
     /// <summary>Reads what <see cref="ToJson"/> gave.</summary>
     public static PartsPlan Read(string path)
     {
-        var json = JsonNode.Parse(RegularFile.ReadText(path))!;
+        try
+        {
+            var plan = Parse(RegularFile.ReadText(path));
+
+            // Names only: what a plan says must not lead elsewhere.
+            return plan.Shards.Select(s => s.Name).Append(plan.Variant ?? "-").FirstOrDefault(n => !ShardIndex.IsPlainName(n)) is { } odd
+                ? throw new JsonException($"'{odd}' is no name.") : plan;
+        }
+        catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException or OverflowException
+            or ArgumentException or NullReferenceException or IOException or UnauthorizedAccessException)
+        {
+            throw new MergeException(MergeError.InvalidDestination, $"The plan of the parts, '{path}', cannot be read: {e.Message}", path,
+                "Save-MergedModel -Restart removes the parts that are there, and begins anew.", e);
+        }
+    }
+
+    private static PartsPlan Parse(string text)
+    {
+        var json = JsonNode.Parse(text)!;
         return new PartsPlan((string)json["method"]!, (int)json["parts"]!, (string?)json["variant"], (long)json["parameters"]!,
         [
             .. json["shards"]!.AsObject().Select(s => new PartsShard(s.Key, (int)s.Value!["part"]!, (long)s.Value["header"]!,

@@ -12,7 +12,7 @@ internal sealed class SavedParts
     {
         (Given, Home, _folder) = (given, home, PartStaging.PlanOf(home));
         Plan = PartsPlan.Read(Path.Combine(_folder, PartsPlan.FileName));
-        Fingerprint = SaveFingerprint.Read(RegularFile.ReadText(Path.Combine(_folder, PartsPlan.FingerprintName)))?.Hash ?? "";
+        Fingerprint = SaveFingerprint.Read(Path.Combine(_folder, PartsPlan.FingerprintName))?.Hash ?? "";
         Records = new ShardRecords(home);
     }
 

@@ -132,7 +132,7 @@ internal static class EntryFormulas
         return shape.Count == 2 && target?.Shape.Count is null or 1 or 2 && shape[0] != shape[1] ? shape[0] == 1
             : module.Config["feedforward_modules"] switch
             {
-                JsonArray list => list.Any(name => module.Name.EndsWith((string)name!, StringComparison.Ordinal)),
+                JsonArray => module.Texts("feedforward_modules").Any(n => module.Name.EndsWith(n, StringComparison.Ordinal)),
                 JsonValue pattern => new ForeignPattern($@"\A(?:{pattern})\z", MergeError.InvalidAdapter, "feedforward_modules")
                     .IsMatch(module.Name),
                 _ => false,

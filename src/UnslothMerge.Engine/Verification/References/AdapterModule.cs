@@ -41,6 +41,9 @@ internal sealed class AdapterModule(InputFiles files, AdapterTensors tensors, st
     /// <summary>adapter_config.json.</summary>
     public JsonObject Config => tensors.Adapter.Config.Json;
 
+    /// <summary>The texts of a list in the config, or of one text.</summary>
+    public IReadOnlyList<string> Texts(string option) => Config.Strings(option);
+
     /// <summary>True for an option that Python takes for true.</summary>
     public bool IsSet(string option) => Config[option] switch
     {

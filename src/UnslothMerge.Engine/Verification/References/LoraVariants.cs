@@ -1,4 +1,5 @@
 using MathNet.Numerics.LinearAlgebra;
+using UnslothMerge.Models;
 using UnslothMerge.Verification.Kinds;
 
 namespace UnslothMerge.Verification.References;
@@ -77,12 +78,12 @@ internal static class LoraVariants
     {
         var stored = module.Matrix(part);
         var config = module.Config["use_bdlora"] as JsonObject;
-        if ((config?[option] as JsonArray)?.Any(name => module.Name.Contains((string)name!, StringComparison.Ordinal)) != true)
+        if (config?.Strings(option).Any(name => module.Name.Contains(name, StringComparison.Ordinal)) != true)
         {
             return stored;
         }
 
-        var (blocks, width) = ((int)config!["nblocks"]!, stored.ColumnCount);
+        var (blocks, width) = (Math.Max(1, (int)(config.Number("nblocks") ?? 1)), stored.ColumnCount);
         var height = stored.RowCount / blocks;
         return Matrix<double>.Build.Dense(
             stored.RowCount, width * blocks, (i, j) => j / width == i / height ? stored[i, j % width] : 0);

@@ -35,6 +35,44 @@ public sealed class PartSaverTests : FileTests
         Assert.False(Directory.Exists(_home));
     }
 
+    [Theory]
+    [InlineData("{", "cannot be read")]
+    [InlineData("null", "cannot be read")]
+    [InlineData("""{"method": 5}""", "cannot be read")]
+    [InlineData("""{"method": "x", "parts": 1.5, "parameters": 1, "shards": {}}""", "cannot be read")]
+    [InlineData("""{"method": "x", "parts": 1, "parameters": 1, "shards": {"a": null}}""", "cannot be read")]
+    [InlineData("""{"method": "x", "parts": 1, "parameters": 1, "shards": {"../../a": {"part": 1, "header": 1, "tensors": []}}}""",
+        "'../../a' is no name")]
+    [InlineData("""{"method": "x", "parts": 1, "parameters": 1, "variant": "../a", "shards": {}}""", "'../a' is no name")]
+    [InlineData("\u00FF", "not UTF-8")]
+    public void An_odd_plan_is_refused(string text, string said)
+    {
+        var plan = PlanOf("plain");
+        Save(plan, 1, 2);
+        File.WriteAllText(Path.Combine(_home, "plan/plan.json"), text, Encoding.Latin1);
+        Errors.Expect(MergeError.InvalidDestination, () => Complete(), "plan.json", said);
+    }
+
+    [Theory]
+    [InlineData("5")]
+    [InlineData("""{"a": null}""")]
+    [InlineData("\u00FF")]
+    [InlineData(null)]
+    public void An_odd_fingerprint_of_parts_is_another_one(string? text)
+    {
+        var plan = PlanOf("plain");
+        Save(plan, 1, 2);
+        var path = Path.Combine(_home, "plan/fingerprint.json");
+        File.Delete(path);
+        if (text is not null)
+        {
+            File.WriteAllText(path, text, Encoding.Latin1);
+        }
+
+        Errors.Expect(MergeError.PartsDiffer, () => Save(plan, 2, 2), "its fingerprint, which is damaged");
+        Errors.Expect(MergeError.PartsMissing, () => Complete());
+    }
+
     [Fact]
     public void Killed_workers_leave_nothing_that_counts_and_what_they_had_finished()
     {
@@ -317,7 +355,7 @@ public sealed class PartSaverTests : FileTests
 
     private IReadOnlyList<ShardRecord> Complete(IDisk? disk = null, bool force = false) =>
         new ModelCompletion(SavedParts.Find(Temp["place/out"]), force)
-            .Complete(disk ?? SystemDisk.Instance, sync: disk is not null, workers: 2, null, CancellationToken.None);
+            .Complete(disk ?? new Crashes.QuickDisk(), sync: true, workers: 2, null, CancellationToken.None);
 
     /// <summary>A disk that is gone once the model has its name.</summary>
     private sealed class NoUndo(string path) : Crashes.DelegatingDisk

@@ -1,8 +1,11 @@
-namespace UnslothMerge.IO;
+namespace UnslothMerge.Files;
 
 /// <summary>Paths with every symbolic link followed, so that two names of one directory compare equal.</summary>
 internal static class RealPath
 {
+    // As many as Linux follows.
+    private const int MaxLinks = 40;
+
     /// <summary>The real path; parts that do not exist yet are kept as they are.</summary>
     public static string Of(string path)
     {
@@ -18,10 +21,22 @@ internal static class RealPath
     }
 
     /// <summary>The real path of a file.</summary>
+    /// <exception cref="IOException">Links lead around.</exception>
     public static string OfFile(string path)
     {
-        var full = File.ResolveLinkTarget(path, returnFinalTarget: true)?.FullName ?? Path.GetFullPath(path);
-        return Path.Combine(Of(Path.GetDirectoryName(full)!), Path.GetFileName(full));
+        // A link that is relative starts at the real folder.
+        for (var links = 0; links < MaxLinks; links++)
+        {
+            var here = Path.Combine(Of(Path.GetDirectoryName(Path.GetFullPath(path))!), Path.GetFileName(path));
+            if (File.ResolveLinkTarget(here, returnFinalTarget: false) is not { } target)
+            {
+                return here;
+            }
+
+            path = target.FullName;
+        }
+
+        throw new IOException($"'{path}' is one of more than {MaxLinks} links that lead to each other.");
     }
 
     /// <summary>True if one real path is the other or lies below it.</summary>
