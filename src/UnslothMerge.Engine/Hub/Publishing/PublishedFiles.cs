@@ -55,7 +55,7 @@ internal static partial class PublishedFiles
             return UploadFile.At(path, name);
         }
 
-        var text = File.ReadAllText(path);
+        var text = Encoding.UTF8.GetString(RegularFile.ReadAllBytes(path)).TrimStart('\uFEFF');
         var clean = Clean(text, name, baseId, inputs, warnings);
         return ReferenceEquals(text, clean) ? UploadFile.At(path, name) : UploadFile.Of(Encoding.UTF8.GetBytes(clean), name);
     }
