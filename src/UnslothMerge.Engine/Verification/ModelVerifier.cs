@@ -42,7 +42,8 @@ internal static class ModelVerifier
         var placement = new PlacementChecks(plan, output, files);
         List<VerificationResult> structure =
         [
-            .. LostFilesCheck.Run(output.Path), .. new StructureChecks(plan, tensors, output).Run(), .. placement.Run(), TokenizerCheck.Run(plan, output, carried.Keys),
+            .. LostFilesCheck.Run(output.Path), .. new StructureChecks(plan, tensors, output).Run(), .. placement.Run(),
+            TokenizerCheck.Run(plan, output, carried.Keys),
             CarriedCheck.Run(carried, output.Path),
             .. ReaderCheck.Run(output, plan.Base) is { } reader ? [reader] : (VerificationResult[])[],
         ];

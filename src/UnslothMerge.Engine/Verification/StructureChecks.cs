@@ -167,9 +167,9 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
     {
         try
         {
+            const string correct = $"{MergeRecord.FileName} names this base and these adapters";
             return File.Exists(Path.Combine(output.Path, MergeRecord.FileName))
-                ? [Result("Record", MergeRecord.Differences(output.Path, plan), $"{MergeRecord.FileName} names this base and these adapters")]
-                : [];
+                ? [Result("Record", MergeRecord.Differences(output.Path, plan), correct)] : [];
         }
         catch (MergeException e)
         {

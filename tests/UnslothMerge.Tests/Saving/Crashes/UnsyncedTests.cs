@@ -50,7 +50,8 @@ public sealed class UnsyncedTests : FileTests
             TinyModel.SaveOn(new QuickDisk { Exchanges = exchanges }, _plan, _out, force: true, note: _notes.Add);
 
             // While names are half moved the previous model comes back first.
-            Assert.True(state.Find(".out.unslothmerge/swap.json") is not null || _notes.Exists(n => n.Contains("loss of power", StringComparison.Ordinal)));
+            Assert.True(state.Find(".out.unslothmerge/swap.json") is not null
+                || _notes.Exists(n => n.Contains("loss of power", StringComparison.Ordinal)));
             Assert.All(Verify(), v => Assert.True(v.Passed, $"{v.Check} after {calls} calls: {v.Detail}"));
             Assert.DoesNotContain(Verify(), v => v.Check == "OnDisk");
         }
