@@ -54,6 +54,12 @@ internal static class Limits
     /// <summary>The patterns of a list of modules: each is matched with every module.</summary>
     public const int Patterns = 256;
 
+    /// <summary>The keys of rank_pattern or alpha_pattern: one for each module of the largest models.</summary>
+    public const int ModuleKeys = 1 << 17;
+
+    /// <summary>Those keys that are regular expressions, each of which is matched with every module.</summary>
+    public const int KeyPatterns = 1024;
+
     /// <summary>The files and folders of a model's directory.</summary>
     public const int Files = 1_000_000;
 

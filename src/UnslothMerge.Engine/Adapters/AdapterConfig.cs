@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
@@ -8,7 +9,7 @@ internal sealed partial class AdapterConfig
 {
     private readonly JsonObject _json;
     private readonly string _path;
-    private readonly Dictionary<string, ForeignPattern> _keys = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, ModuleKeys> _keys = new(StringComparer.Ordinal);
 
     public AdapterConfig(JsonObject json, string path)
     {
@@ -126,30 +127,16 @@ internal sealed partial class AdapterConfig
             return _json[option] is { } other ? throw NotA(option, "an object", other) : null;
         }
 
-        foreach (var (key, value) in patterns)
-        {
-            if (Matches(option, key, module))
-            {
-                return value is JsonValue number && NumberOf(number) is { } result ? result
-                    : throw NotA($"{option}['{key}']", "a number", value);
-            }
-        }
-
-        return null;
+        var place = KeysOf(option)!.Find(module);
+        return place < 0 ? null
+            : patterns.GetAt(place) is var (key, value) && value is JsonValue number && NumberOf(number) is { } result ? result
+            : throw NotA($"{option}['{key}']", "a number", value);
     }
 
-    /// <summary>True if a key of a pattern matches a module.</summary>
-    public bool Matches(string pattern, string key, string module)
-    {
-        if (!_keys.TryGetValue(key, out var regex))
-        {
-            regex = new ForeignPattern(
-                $@"\A(.*\.)?({FromPython(key)})\z", MergeError.InvalidAdapter, $"'{_path}': the key '{key}' of {pattern}", _path);
-            _keys.Add(key, regex);
-        }
-
-        return regex.IsMatch(module);
-    }
+    /// <summary>The keys of a pattern; null if the config has none.</summary>
+    public ModuleKeys? KeysOf(string pattern) => _json[pattern] is not JsonObject patterns ? null
+        : _keys.GetOrAdd(pattern, _ => new ModuleKeys(patterns.Select(p => p.Key), FromPython, MergeError.InvalidAdapter,
+            key => $"'{_path}': the key '{key}' of {pattern}", _path));
 
     // What .NET spells otherwise: a named group, a reference to one, the end.
     internal static string FromPython(string pattern) => NamedReference().Replace(pattern, @"\k<$1>")

@@ -65,15 +65,17 @@ internal static class AdapterWarnings
 
     private static (string, AdapterDirectory, List<string>) UnusedKeys(AdapterDirectory adapter)
     {
-        var keys = Patterns.SelectMany(p => (adapter.Config.Json[p] as JsonObject ?? []).Select(k => (Pattern: p, k.Key))).ToList();
+        var keys = Patterns.Select(adapter.Config.KeysOf).OfType<ModuleKeys>().ToList();
         var modules = keys.Count == 0 ? [] : adapter.Tensors.Select(t => AdapterNames.Parse(t.Name).Module).Distinct().ToList();
 
         // A parameter of experts is matched with its own name.
-        string[] parameters = ["gate_up_proj", "down_proj", .. adapter.Config.TargetParameters.Select(p => p[(p.LastIndexOf('.') + 1)..])];
+        string[] parameters = ["gate_up_proj", "down_proj", .. TargetsOf(adapter)];
         List<string> names = [.. modules, .. modules.SelectMany(m => parameters.Select(p => $"{m}.{p}"))];
-        var unused = keys.Where(k => !names.Exists(n => adapter.Config.Matches(k.Pattern, k.Key, n)));
-        return ("pattern key", adapter, [.. unused.Select(k => k.Key)]);
+        return ("pattern key", adapter, [.. keys.SelectMany(k => k.Unused(names))]);
     }
+
+    private static IEnumerable<string> TargetsOf(AdapterDirectory adapter) =>
+        adapter.Config.TargetParameters.Select(p => p[(p.LastIndexOf('.') + 1)..]).Distinct().Take(Limits.Patterns);
 
     private static (string, AdapterDirectory, List<string>) UnknownOptions(AdapterDirectory adapter) => ("option", adapter,
         adapter.Config.PeftType != "LORA" ? []

@@ -12,6 +12,8 @@ internal sealed record AdapterPart(string Module, string Part, int Depth, Stored
 /// <summary>What an adapter's tensors belong to, read from their names as PEFT's <c>save_pretrained</c> and raw dumps write them.</summary>
 internal sealed partial class AdapterFile
 {
+    private readonly ModuleKeys? _alphas;
+
     /// <summary>Reads an adapter.</summary>
     /// <param name="config">adapter_config.json.</param>
     /// <param name="tensors">Its tensors.</param>
@@ -19,6 +21,11 @@ internal sealed partial class AdapterFile
     public AdapterFile(JsonObject config, IReadOnlyList<StoredTensor> tensors, RunningModel model)
     {
         Config = config;
+
+        // Python names groups by (?P<…>, and calls the end \Z.
+        _alphas = (config["alpha_pattern"] as JsonObject)?.Select(p => p.Key) is not { } keys ? null : new ModuleKeys(
+            keys, k => Regex.Replace(k, @"\(\?P<", "(?<").Replace(@"\Z", @"\z", StringComparison.Ordinal), MergeError.InvalidAdapter,
+            k => $"'{k}' of alpha_pattern", target: null);
         Parts = [.. tensors.Where(t => !IsShared(t.Name)).Select(t => Read(t, model))];
         Modules = Parts.ToLookup(p => p.Module);
         ModuleOf = Parts.DistinctBy(p => p.Tensor.Name).ToDictionary(p => p.Tensor.Name, p => p.Module, StringComparer.Ordinal);
@@ -49,10 +56,7 @@ internal sealed partial class AdapterFile
     /// <param name="rank">The rank of the tensors.</param>
     public double? Scale(string name, long rank)
     {
-        // Python names groups by (?P<…>, and calls the end \Z.
-        var alpha = (Config["alpha_pattern"] as JsonObject)?.FirstOrDefault(p => new ForeignPattern(
-            $@"\A(.*\.)?({Regex.Replace(p.Key, @"\(\?P<", "(?<").Replace(@"\Z", @"\z", StringComparison.Ordinal)})\z",
-            MergeError.InvalidAdapter, $"'{p.Key}' of alpha_pattern").IsMatch(name)).Value;
+        var alpha = _alphas?.Find(name) is >= 0 and var place ? Config["alpha_pattern"]!.AsObject().GetAt(place).Value : null;
         var isRoot = Config.Bool("use_rslora") == true || Config.Number("use_rslora") == 1;
         return ((double?)alpha ?? Config.Number("lora_alpha")) / (isRoot ? Math.Sqrt(rank) : rank);
     }

@@ -76,10 +76,8 @@ internal sealed class AdapterModule(InputFiles files, AdapterTensors tensors, st
 
     /// <summary>A number of the config that a pattern may replace for some modules. Source: PEFT 0.21, <c>get_pattern_key</c>.</summary>
     public double Number(string option, string pattern) =>
-        (double?)(Config[pattern] as JsonObject)?
-            .FirstOrDefault(p => new ForeignPattern(
-                $@"\A(.*\.)?({AdapterConfig.FromPython(p.Key)})\z", MergeError.InvalidAdapter, $"'{p.Key}' of {pattern}")
-                .IsMatch(name)).Value
+        (tensors.Adapter.Config.KeysOf(pattern)?.Find(name) is >= 0 and var place
+            ? (double?)Config[pattern]!.AsObject().GetAt(place).Value : null)
         ?? Number(option) ?? throw Missing($"adapter_config.json of '{tensors.Adapter.Path}' has no {option}.");
 
     private StoredTensor Find(string part) =>
