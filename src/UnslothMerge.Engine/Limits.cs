@@ -39,6 +39,9 @@ internal static class Limits
     /// <summary>The open marks of a pickle: a state dict needs three.</summary>
     public const int PickleMarks = 16;
 
+    /// <summary>The bytes of a tensor that repeats the values of its storage: some hundred bytes may describe any number of them.</summary>
+    public const long RepeatedBytes = 1 << 28;
+
     /// <summary>The bytes of a zip archive's directory: about a million tensors.</summary>
     public const int ArchiveDirectoryBytes = 100_000_000;
 

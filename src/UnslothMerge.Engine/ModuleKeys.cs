@@ -17,14 +17,22 @@ internal sealed class ModuleKeys
     /// Python as .NET spells it.</summary>
     public ModuleKeys(IEnumerable<string> keys, Func<string, string> translate, MergeError error, Func<string, string> what, string? target)
     {
-        _keys = [.. keys.Select(k => (k, IsName(k) ? null : new ForeignPattern($@"\A(.*\.)?({translate(k)})\z", error, what(k), target)))
-            .Take(Limits.ModuleKeys + 1)];
-        if (_keys.Length > Limits.ModuleKeys || _keys.Count(k => k.Pattern is not null) > Limits.KeyPatterns)
+        var (all, patterns) = (new List<(string, ForeignPattern?)>(), 0);
+        foreach (var key in keys)
         {
-            throw new MergeException(error,
-                $"{what(_keys[^1].Key)} is one too many: at most {Limits.ModuleKeys} keys are read, {Limits.KeyPatterns} of them regular "
-                + "expressions.", target, "Write fewer keys: one may match many modules.");
+            var isName = IsName(key);
+            patterns += isName ? 0 : 1;
+            if (all.Count == Limits.ModuleKeys || patterns > Limits.KeyPatterns)
+            {
+                throw new MergeException(error,
+                    $"{what(key)} is one too many: at most {Limits.ModuleKeys} keys are read, {Limits.KeyPatterns} of them regular "
+                    + "expressions.", target, "Write fewer keys: one may match many modules.");
+            }
+
+            all.Add((key, isName ? null : new ForeignPattern($@"\A(.*\.)?({translate(key)})\z", error, what(key), target)));
         }
+
+        _keys = [.. all];
     }
 
     /// <summary>The place of the first key that matches a module; -1 if none does.</summary>

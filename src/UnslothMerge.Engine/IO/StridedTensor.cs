@@ -5,6 +5,8 @@ namespace UnslothMerge.IO;
 /// <summary>Reads tensors whose elements do not lie side by side: transposed, every second row, some columns.</summary>
 internal static class StridedTensor
 {
+    private const int StripBytes = 1 << 20;
+
     /// <summary>Reads a part of such a tensor, in strips along the dimension of the smallest step.</summary>
     /// <returns>False if the file ends before.</returns>
     public static bool Read(IDisk disk, SafeFileHandle file, StoredTensor tensor, long start, Span<byte> destination)
@@ -23,8 +25,8 @@ internal static class StridedTensor
                 var from = Math.Max(0, (first - head + inner - 1) / inner);
                 var to = Math.Min(count, (end - head + inner - 1) / inner);
                 if (from < to && !ReadStrip(
-                    disk, file, tensor.Offset + ((Place(dimensions, head) + (from * step)) * width), (int)(to - from), (int)step * width,
-                    destination[(int)((head + (from * inner) - first) * width)..], (int)inner * width, width))
+                    disk, file, tensor.Offset + ((Place(dimensions, head) + (from * step)) * width), to - from, step * width,
+                    destination[(int)((head + (from * inner) - first) * width)..], inner * width, width))
                 {
                     return false;
                 }
@@ -34,20 +36,26 @@ internal static class StridedTensor
         return true;
     }
 
+    // Elements that lie far apart are read one by one.
     private static bool ReadStrip(
-        IDisk disk, SafeFileHandle file, long offset, int count, int pitch, Span<byte> destination, int distance, int width)
+        IDisk disk, SafeFileHandle file, long offset, long count, long pitch, Span<byte> destination, long distance, int width)
     {
         if (pitch == width && distance == width)
         {
-            return file.ReadFully(destination[..(count * width)], offset, disk);
+            return file.ReadFully(destination[..(int)(count * width)], offset, disk);
         }
 
-        var length = ((count - 1) * pitch) + width;
-        var strip = ArrayPool<byte>.Shared.Rent(length);
-        var read = file.ReadFully(strip.AsSpan(0, length), offset, disk);
-        for (var i = 0; i < count; i++)
+        var most = pitch == 0 ? count : Math.Max(1, StripBytes / pitch);
+        var strip = ArrayPool<byte>.Shared.Rent((int)(((Math.Min(most, count) - 1) * pitch) + width));
+        var read = true;
+        for (var done = 0L; done < count && read; done += most)
         {
-            strip.AsSpan(i * pitch, width).CopyTo(destination[(i * distance)..]);
+            var now = Math.Min(most, count - done);
+            read = file.ReadFully(strip.AsSpan(0, (int)(((now - 1) * pitch) + width)), offset + (done * pitch), disk);
+            for (var i = 0L; i < now; i++)
+            {
+                strip.AsSpan((int)(i * pitch), width).CopyTo(destination[(int)((done + i) * distance)..]);
+            }
         }
 
         ArrayPool<byte>.Shared.Return(strip);

@@ -122,7 +122,11 @@ internal static class TorchFile
                 file.Path, $"'{name}' {tensor.Shape.Text()} from {tensor.Offset} on reaches beyond its storage of {storage.Count} values.");
         }
 
-        return new StoredTensor(name, storage.Type, tensor.Shape, file, start + (tensor.Offset * width), (long)count * width)
+        return count * (uint)width > UInt128.Max((UInt128)length, Limits.RepeatedBytes)
+            ? throw new PickleException(
+                file.Path, $"'{name}' {tensor.Shape.Text()} repeats the {storage.Count} values of its storage; at most "
+                + $"{ByteSize.Text(Limits.RepeatedBytes)} are read of such a tensor.", "Save it with contiguous().")
+            : new StoredTensor(name, storage.Type, tensor.Shape, file, start + (tensor.Offset * width), (long)count * width)
         {
             Strides = tensor.IsContiguous() ? null : [.. tensor.Shape.Zip(tensor.Strides)],
         };

@@ -65,6 +65,8 @@ public sealed class TorchFileTests : FileTests
     [InlineData("beyond its storage", 6, long.MaxValue, new long[] { 2, 3 }, new long[] { 3, 1 })]
     [InlineData("beyond its storage", 6, 0, new long[] { 1L << 62, 1L << 62, 4 }, new long[] { 4, 4, 1 })]
     [InlineData("beyond its storage", 6, 0, new long[] { 1L << 32, 1L << 32 }, new long[] { 1L << 32, 1 })]
+    [InlineData("repeats the 6 values", 6, 0, new long[] { 1L << 20, 1L << 20 }, new long[] { 0, 0 })]
+    [InlineData("repeats the 6 values", 6, 0, new long[] { 1L << 26, 6 }, new long[] { 0, 1 })]
     [InlineData("24 bytes", 7, 0, new long[] { 2, 3 }, new long[] { 3, 1 })]
     [InlineData("24 bytes", 1L << 62, 0, new long[] { 2, 3 }, new long[] { 3, 1 })]
     public void RefusesTensorsThatAreNotThere(string reason, long count, long offset, long[] shape, long[] strides)

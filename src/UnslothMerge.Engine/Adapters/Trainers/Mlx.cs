@@ -23,7 +23,8 @@ internal sealed partial class Mlx : AdapterLayout
         var config = new JsonObject { ["peft_type"] = "LORA", ["base_model_name_or_path"] = mlx.String("model") };
         if (tensors.FirstOrDefault(t => t.Name.EndsWith(".lora_b", StringComparison.Ordinal)) is { } factor)
         {
-            var rank = factor.Shape[factor.Shape.Count == 2 ? 0 : ^1];
+            var rank = factor.Shape.Count > 0 ? factor.Shape[factor.Shape.Count == 2 ? 0 : ^1] : throw new MergeException(
+                MergeError.InvalidAdapter, $"'{factor.Name}' of '{path}' is one number, not a factor.", path, "Save the adapter again.");
             config["r"] = (double)rank;
             config["lora_alpha"] = rank * ((mlx["lora_parameters"] as JsonObject)?.Number("scale") ?? throw new MergeException(
                 MergeError.InvalidAdapter, $"The adapter_config.json of '{directory}' has no lora_parameters.scale.", directory));

@@ -69,7 +69,7 @@ internal static class ProductFormulas
         var scale = module.Number("alpha", "alpha_pattern") / module.Shape("hada_w1_b")[0];
         var first = Tucker(module, "hada_w1_a", "hada_w1_b", "hada_t1");
         var delta = scale * first.PointwiseMultiply(Tucker(module, "hada_w2_a", "hada_w2_b", "hada_t2"));
-        return target.Add((rows, _) => delta.Pick(rows));
+        return target.Add((rows, _) => delta.Reshape(target.Outputs, target.Inputs).Pick(rows));
     }
 
     /// <summary>LoKr: W + alpha/r·kron(w1, w2), as torch.kron reads tensors of unequal dimensions (arXiv 2309.14859; PEFT 0.21).</summary>

@@ -9,6 +9,12 @@ internal static class Matrices
     public static Matrix<double> Pick(this Matrix<double> matrix, IReadOnlyList<long> rows) =>
         Matrix<double>.Build.Dense(rows.Count, matrix.ColumnCount, (i, j) => matrix[checked((int)rows[i]), j]);
 
+    /// <summary>The values in their order as a matrix of another shape; the matrix itself if that has as many rows, or other values.
+    /// </summary>
+    public static Matrix<double> Reshape(this Matrix<double> matrix, int rows, int columns) =>
+        rows == matrix.RowCount || (long)rows * columns != (long)matrix.RowCount * matrix.ColumnCount ? matrix
+            : Matrix<double>.Build.DenseOfRowMajor(rows, columns, matrix.ToRowMajorArray());
+
     /// <summary>matrix·diag(factors).</summary>
     public static Matrix<double> TimesColumns(this Matrix<double> matrix, Vector<double> factors) =>
         matrix.MapEntries((i, j) => matrix[i, j] * factors[j]);
