@@ -108,12 +108,16 @@ internal sealed class TinyModel(string config, params TinyTensor[] tensors)
         UnslothMerge.Planning.WritePlan.Create(plan, [.. tensors ?? plan.Tensors],
             new WriteOptions(type, shard == UsualShard && KeepsShards ? null : shard) { Quantization = quantization });
 
-    /// <summary>Saves a plan without flushing, with as much memory as it likes.</summary>
+    /// <summary>Saves a plan as if it was flushed, with as much memory as it likes.</summary>
     public static IReadOnlyList<SavedShard> Save(WritePlan plan, string output, int workers = 2,
         IProgress<MergeProgress>? progress = null, CancellationToken? stop = null, DeviceRun? device = null, long memory = long.MaxValue)
     {
         var destination = Destination.Check(output, [("base", plan.Merge.Base.Path)], force: false);
-        var run = new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(memory), workers, device?.Need), Sync: false) { Device = device };
+        var run = new RunOptions(ExecutionPlan.For(plan, new MemoryLimit(memory), workers, device?.Need), Sync: true)
+        {
+            Device = device,
+            Disk = new Saving.Crashes.QuickDisk { AllowsDirectWrites = true },
+        };
         var extras = ModelExtras.For(plan, destination, "merged_16bit", new ExtrasOptions());
         return ModelSaver.Save(extras, destination, run, progress, stop ?? CancellationToken.None);
     }

@@ -3,7 +3,7 @@ namespace UnslothMerge.Tests.Saving.Crashes;
 /// <summary>A disk whose every call can be watched, or fail. It never flushes for real: what is tested does not lose power.</summary>
 internal abstract class DelegatingDisk : IDisk
 {
-    public bool AllowsDirectWrites => false;
+    public bool AllowsDirectWrites { get; init; }
 
     /// <summary>True if directories can exchange their names, as on Linux.</summary>
     public bool Exchanges { get; init; } = true;
