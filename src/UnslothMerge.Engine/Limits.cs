@@ -15,8 +15,14 @@ internal static class Limits
     /// <summary>The bytes of a config: a tree of JSON nodes takes up to fifty times its text.</summary>
     public const int JsonBytes = 16 * 1024 * 1024;
 
+    /// <summary>The numbers of a config that JSON does not have (NaN, Infinity): each is kept as a text.</summary>
+    public const int PythonNumbers = 1 << 16;
+
     /// <summary>The bytes of a model card.</summary>
     public const int CardBytes = 4 * 1024 * 1024;
+
+    /// <summary>The characters of a card's YAML: its reader takes a second for a mebibyte.</summary>
+    public const int YamlLength = 1024 * 1024;
 
     /// <summary>How deep the lists and mappings of a card's YAML may be nested: its reader calls itself.</summary>
     public const int YamlDepth = 64;
@@ -32,6 +38,9 @@ internal static class Limits
 
     /// <summary>The opcodes of a pickle: enough for 400,000 tensors.</summary>
     public const int PickleOpcodes = 1 << 24;
+
+    /// <summary>The values that a pickle may come back to: torch.save names every one, some ten for a tensor.</summary>
+    public const int PickleMemo = 1 << 22;
 
     /// <summary>The values on the stack of a pickle: torch.save sets a dict's items a thousand at a time.</summary>
     public const int PickleStack = 1 << 16;

@@ -15,6 +15,46 @@ public sealed class LimitTests : FileTests
     }
 
     [Fact]
+    public void The_yaml_of_a_card_has_a_length()
+    {
+        File.WriteAllText(Temp["README.md"], $"---\n{string.Concat(Enumerable.Range(0, 120_000).Select(i => $"k{i}: v\n"))}---\n");
+        Errors.Expect(MergeError.InvalidModel, () => CardText.Read(Temp.Path), "its YAML has ", "at most 1048576");
+    }
+
+    [Fact]
+    public void Few_numbers_of_a_config_are_none_of_Json()
+    {
+        File.WriteAllText(Temp["config.json"], $$"""{"a": [{{string.Concat(Enumerable.Repeat("NaN, ", 70_000))}}1]}""");
+        Errors.Expect(MergeError.InvalidModel, () => JsonFile.Read(Temp["config.json"], MergeError.InvalidModel),
+            "more than 65536 numbers that JSON does not have");
+    }
+
+    [Fact]
+    public void A_base_whose_record_is_too_long_for_another_one_is_refused()
+    {
+        TinyModel.Base(Temp["base"], TinyTensor.Random("a.weight", [2, 2], 1));
+        File.WriteAllText(Temp["base/merge.json"], $$"""{"a": [{{string.Concat(Enumerable.Repeat("1,", 500_000))}}1]}""");
+        Errors.Expect(MergeError.InvalidModel,
+            () => TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(Temp["base"])), Temp["out"]), "merge.json", "at most 8388608");
+        Assert.False(Directory.Exists(Temp["out"]));
+    }
+
+    [Theory]
+    [InlineData("m{0}", 1 << 17)]
+    [InlineData("m{0}$", 1024)]
+    public void Patterns_for_modules_have_a_number(string key, int most)
+    {
+        ModuleKeys Read(int count) => new(Enumerable.Range(0, count).Select(i => string.Format(null, key, i)), k => k,
+            MergeError.InvalidAdapter, k => $"the key '{k}'", null);
+        Assert.Equal(most - 1, Read(most).Find($"x.m{most - 1}"));
+        Errors.Expect(MergeError.InvalidAdapter, () => Read(most + 1), $"the key 'm{most}", "is one too many", $"{most}");
+    }
+
+    [Fact]
+    public void A_buffer_beyond_what_can_be_had_is_refused() =>
+        Errors.Expect(MergeError.DoesNotFit, () => new NativeBuffer(1L << 31).Dispose(), "in one piece", "rank");
+
+    [Fact]
     public void Ids_are_numbers()
     {
         var texts = string.Join(", ", Enumerable.Range(0, 100_000).Select(i => $"\"{i}\": \"{i}\""));

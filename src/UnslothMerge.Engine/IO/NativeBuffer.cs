@@ -10,7 +10,13 @@ internal sealed unsafe class NativeBuffer : IDisposable
     public NativeBuffer(long length, int alignment = CacheLine.Size)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(length);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, int.MaxValue);
+        if (length > int.MaxValue)
+        {
+            throw new MergeException(MergeError.DoesNotFit,
+                $"The merge needs {ByteSize.Text(length)} in one piece, as for a factor of a very high rank; at most "
+                + $"{ByteSize.Text(int.MaxValue)} can be had.", "MaximumMemoryUsage", "Check the ranks of the adapters.");
+        }
+
         Length = (int)length;
         _pointer = NativeMemory.AlignedAlloc((nuint)Math.Max(length, 1), (nuint)alignment);
     }

@@ -41,6 +41,11 @@ internal sealed partial class CardText
         {
             var text = Utf8.GetString(FolderFile.ReadAllBytes(path, Limits.CardBytes)).TrimStart('\uFEFF');
             var block = Block().Match(text);
+            if (block.Groups["yaml"].Length > Limits.YamlLength)
+            {
+                throw new IOException($"its YAML has {block.Groups["yaml"].Length} characters; at most {Limits.YamlLength} are read.");
+            }
+
             return new CardText(block.Success ? new FrontMatter(block.Groups["yaml"].Value) : new FrontMatter(), text[block.Length..]);
         }
         catch (Exception e) when (e is YamlException or IOException or UnauthorizedAccessException or DecoderFallbackException)

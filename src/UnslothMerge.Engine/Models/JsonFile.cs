@@ -109,7 +109,7 @@ internal static partial class JsonFile
     // Python writes NaN, Infinity and -Infinity, which JSON does not have, and some configs hold them (time_step_limit of Mamba 2).
     private static string HidePythonNumbers(string json)
     {
-        var (hidden, done) = (new StringBuilder(), 0);
+        var (hidden, done, count) = (new StringBuilder(), 0, 0);
         for (var i = 0; i < json.Length; i++)
         {
             if (json[i] == '"')
@@ -122,6 +122,11 @@ internal static partial class JsonFile
             else if (json[i] is '-' or 'I' or 'N'
                 && PythonNumbers.FirstOrDefault(n => string.CompareOrdinal(json, i, n, 0, n.Length) == 0) is { } number)
             {
+                if (++count > Limits.PythonNumbers)
+                {
+                    throw new JsonException($"it has more than {Limits.PythonNumbers} numbers that JSON does not have, such as {number}.");
+                }
+
                 hidden.Append(json, done, i - done).Append('"').Append(NumberMark).Append(number).Append('"');
                 done = i + number.Length;
                 i = done - 1;

@@ -94,9 +94,9 @@ internal sealed class Unpickler(byte[] pickle, string path)
                 case 't': Push(TakeMarked()); break; // TUPLE
                 case 's': SetItems(Take(2)); break; // SETITEM
                 case 'u': SetItems(TakeMarked()); break; // SETITEMS
-                case 'q': _memo[Bytes(1)[0]] = Peek(); break; // BINPUT
-                case 'r': _memo[BinaryPrimitives.ReadUInt32LittleEndian(Bytes(4))] = Peek(); break; // LONG_BINPUT
-                case '\x94': _memo[(uint)_memo.Count] = Peek(); break; // MEMOIZE
+                case 'q': Put(Bytes(1)[0]); break; // BINPUT
+                case 'r': Put(BinaryPrimitives.ReadUInt32LittleEndian(Bytes(4))); break; // LONG_BINPUT
+                case '\x94': Put((uint)_memo.Count); break; // MEMOIZE
                 case 'h': Push(Memo(Bytes(1)[0])); break; // BINGET
                 case 'j': Push(Memo(BinaryPrimitives.ReadUInt32LittleEndian(Bytes(4)))); break; // LONG_BINGET
                 case 'c': Push(Global(Line(), Line())); break; // GLOBAL
@@ -218,6 +218,15 @@ internal sealed class Unpickler(byte[] pickle, string path)
 
     private object?[] TakeMarked() =>
         _marks.TryPop(out var mark) ? Take(_stack.Count - mark) : throw Invalid("its pickle ends a sequence that it did not begin.");
+
+    private void Put(uint index)
+    {
+        _memo[index] = Peek();
+        if (_memo.Count > Limits.PickleMemo)
+        {
+            throw Invalid($"its pickle puts more than {Limits.PickleMemo} values into its memo.");
+        }
+    }
 
     private object? Memo(uint index) =>
         _memo.TryGetValue(index, out var value) ? value : throw Invalid($"its pickle gets the memo {index}, which it never put.");

@@ -61,6 +61,16 @@ internal static class MergeRecord
         return json;
     }
 
+    /// <summary>The text of the file for a merge.</summary>
+    /// <exception cref="MergeException">No later merge, and no test, would read one of its length.</exception>
+    public static string Text(WritePlan plan, string method)
+    {
+        var text = JsonFile.Text(Of(plan, method));
+        return text.Length <= Limits.JsonBytes / 2 ? text : throw new MergeException(MergeError.InvalidModel,
+            $"With that of its base, the {FileName} of the saved model would have {text.Length} characters; at most "
+            + $"{Limits.JsonBytes / 2} are written.", Path.Combine(plan.Merge.Base.Path, FileName), "Move that file away.");
+    }
+
     /// <summary>What a model's record says of its base and adapters otherwise than a merge; empty if it has no record.</summary>
     public static IEnumerable<string> Differences(string directory, MergePlan merge)
     {

@@ -93,7 +93,7 @@ internal sealed class ModelExtras
 
         extras.FitTemplates(CarriedFiles.Precedence(@base, adapters, options.Tokenizer));
         extras.NameCode();
-        extras._record = Task.Run(() => JsonFile.Text(MergeRecord.Of(plan, method)));
+        extras._record = Task.Run(() => MergeRecord.Text(plan, method));
         var card = destination.DirectoryOf(ModelCard.FileName);
         extras._written[ModelCard.FileName] = ModelCard.Merged(plan, card, method, options, extras._warnings);
         return extras;

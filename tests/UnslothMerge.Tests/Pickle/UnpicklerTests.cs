@@ -89,6 +89,8 @@ public sealed class UnpicklerTests
         { "truncated", [] },
         { "a number of 9 bytes", new PickleBuilder().Proto().Raw(0x8a, 9, 0, 0, 0, 0, 0, 0, 0, 0, 1).Bytes },
         { "values on the stack", new PickleBuilder().Proto().Raw([.. Enumerable.Repeat((byte)'N', 70_000)]).Bytes },
+        { "more than 4194304 values into its memo", new PickleBuilder().Proto().Op("}").Raw([.. Enumerable.Range(0, (1 << 22) + 1)
+            .SelectMany(i => new[] { (byte)'r', (byte)i, (byte)(i >> 8), (byte)(i >> 16), (byte)0 })]).Bytes },
         { "nests deeper", new PickleBuilder().Proto().Raw([.. Enumerable.Repeat((byte)'(', 70_000)]).Bytes },
     };
 
