@@ -33,7 +33,7 @@ public sealed class LimitTests : FileTests
     public void A_base_whose_record_is_too_long_for_another_one_is_refused()
     {
         TinyModel.Base(Temp["base"], TinyTensor.Random("a.weight", [2, 2], 1));
-        File.WriteAllText(Temp["base/merge.json"], $$"""{"a": [{{string.Concat(Enumerable.Repeat("1,", 500_000))}}1]}""");
+        File.WriteAllText(Temp["base/merge.json"], $$"""{"a": [{{string.Concat(Enumerable.Repeat("1,", 900_000))}}1]}""");
         Errors.Expect(MergeError.InvalidModel,
             () => TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(Temp["base"])), Temp["out"]), "merge.json", "at most 8388608");
         Assert.False(Directory.Exists(Temp["out"]));
