@@ -1,8 +1,8 @@
 using SharpFuzz;
 using UnslothMerge;
 
-// afl-fuzz (Debian: afl++) or libfuzzer-dotnet changes the bytes that a reader gets, and keeps what reaches new code. Whatever they are, the
-// reader must end with data or a MergeException.
+// afl-fuzz (Debian: afl++) or libfuzzer-dotnet changes the bytes that a reader gets, and keeps what reaches new code. Whatever they are,
+// the reader must end with data or a MergeException.
 //
 //   dotnet build tests/UnslothMerge.Fuzz && cd artifacts/bin/UnslothMerge.Fuzz/debug
 //   dotnet tool install SharpFuzz.CommandLine --tool-path . && ./sharpfuzz UnslothMerge.Engine.dll
