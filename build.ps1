@@ -67,9 +67,13 @@ function Invoke-GpuTask {
 function Invoke-Arm64Task {
     $qemu = Get-Command qemu-aarch64, qemu-aarch64-static -ErrorAction Ignore | Select-Object -First 1
     if (-not $qemu) { return Write-Warning 'Arm64 is skipped: qemu-aarch64 is not installed (Debian: qemu-user).' }
+    $env:QEMU_LD_PREFIX ??= '/usr/aarch64-linux-gnu'
+    if (-not (Get-ChildItem $env:QEMU_LD_PREFIX -Recurse -Filter 'libssl.so*' -ErrorAction Ignore)) {
+        return Write-Warning "Arm64 is skipped: '$env:QEMU_LD_PREFIX' has no OpenSSL for arm64 (Debian: libssl3:arm64)."
+    }
+
     $folder = "$PSScriptRoot/artifacts/arm64"
     dotnet publish "$PSScriptRoot/tests/UnslothMerge.Tests" -r linux-arm64 --self-contained -p:CompileAhead=false -o $folder --nologo
-    $env:QEMU_LD_PREFIX ??= '/usr/aarch64-linux-gnu'
 
     # What qemu cannot do: pages that are written and executed under two addresses, and code that changes while it runs.
     $env:DOTNET_EnableWriteXorExecute = $env:DOTNET_gcConcurrent = $env:DOTNET_TieredCompilation = '0'
