@@ -44,7 +44,9 @@ internal static class ModelSaver
             var finished = save.Begin(cancellation);
             var plan = options.Plan.Write;
             var hashed = options.Verify ? KnownHashes.Compare(plan.Merge.InputFiles, options.Note, stop.Token) : Task.CompletedTask;
-            using var stream = HubStream.Open(plan.Merge.InputFiles, cancellation);
+            var taken = finished.Select(s => s.Name).ToHashSet();
+            using var stream = HubStream.Open(
+                PartSplit.FilesOf(plan, [.. plan.Shards.Where(s => !taken.Contains(s.Name))]), cancellation);
             var written = stream is not null && save.Finished is { } journal
                 ? new VerifiedShards(stream, plan, journal).Add : save.Finished;
             var shards = WriteShards(staging.Path, options, finished, written, progress, cancellation,

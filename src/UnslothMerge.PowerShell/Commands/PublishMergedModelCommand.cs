@@ -10,15 +10,17 @@ namespace UnslothMerge.PowerShell.Commands;
 [OutputType(typeof(PublishedModel))]
 public sealed class PublishMergedModelCommand : EngineCommand
 {
+    private readonly List<(string Path, string Repository)> _given = [];
+
     /// <summary>The directory of the model or adapter.</summary>
-    [Parameter(Mandatory = true, Position = 0, ValueFromPipelineByPropertyName = true)]
+    [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true, ValueFromPipelineByPropertyName = true)]
     [Alias("PSPath", "Destination", "SaveDirectory")]
     [ValidateNotNullOrEmpty]
     [ArgumentCompleter(typeof(ModelCompleter))]
     public string Path { get; set; } = "";
 
     /// <summary>The repository: org/name, or its address.</summary>
-    [Parameter(Mandatory = true, Position = 1)]
+    [Parameter(Mandatory = true, Position = 1, ValueFromPipelineByPropertyName = true)]
     [Alias("PushToHub", "RepoId")]
     [ValidateNotNullOrEmpty]
     public string Repository { get; set; } = "";
@@ -55,11 +57,32 @@ public sealed class PublishMergedModelCommand : EngineCommand
     [ValidateNotNull]
     public SecureString? Token { get; set; }
 
+    private protected override void Process() => _given.Add((Path, Repository));
+
+    // What comes through the pipeline is known as a whole before anything is sent.
     private protected override void End()
     {
-        var directory = ResolveOne(Path, nameof(Path), HubUse.Whole).Directory;
-        using var hub = Engine(() => new HubSession(this, Token, HubSession.Target(
-            Repository, nameof(Repository), Revision, CreatePullRequest, Private, CommitMessage, CommitDescription)));
+        if (_given.Count == 0)
+        {
+            Refuse(nameof(Path), "No model came through the pipeline.", "Check what stands before Publish-MergedModel.");
+        }
+
+        var models = _given.Select(g => (g.Path, Target: Engine(() => HubSession.Target(g.Repository, nameof(Repository), Revision,
+            CreatePullRequest, Private, CommitMessage, CommitDescription)))).ToList();
+        if (models.GroupBy(m => m.Target.Repository, StringComparer.OrdinalIgnoreCase).FirstOrDefault(m => m.Count() > 1) is { } several)
+        {
+            Refuse(nameof(Path), $"{several.Count()} models would be published to '{several.Key}', each in the place of the one before: "
+                + $"{string.Join(", ", several.Take(3).Select(m => $"'{m.Path}'"))}{(several.Count() > 3 ? ", …" : "")}.",
+                "Pipe one model, or objects that have a Path and a Repository each.");
+        }
+
+        models.ForEach(m => Publish(m.Path, m.Target));
+    }
+
+    private void Publish(string path, PublishTarget target)
+    {
+        var directory = ResolveOne(path, nameof(Path), HubUse.Whole).Directory;
+        using var hub = Engine(() => new HubSession(this, Token, target));
         var files = Engine(() => Files(directory));
         Engine(() => hub.Plan([.. files.Select(f => f.Name)],
             [.. files.OrderByDescending(f => f.Name == CardText.FileName).Take(1)], PublishedFiles.BaseOf(directory), Stop));

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using UnslothMerge.Tests.PowerShell;
 
 namespace UnslothMerge.Tests.Hub;
@@ -24,7 +25,7 @@ public sealed class KilledProcessTests : HubTests
         string Save(int part) => $"{merge} | Save-MergedModel '{place}/out' -PushToHub org/out -Part {part}/2 -MaxShardSize 3kB "
             + $"-TemporaryLocation '{temporary}' 3>&1";
         HoldAfter(2, "PUT", "/objects/");
-        Kill(Save(1));
+        Kill(Save(1), _isHeld.Task);
         var records = Directory.EnumerateFiles($"{place}/.out.unslothmerge/shards").Count();
         Assert.InRange(records, 1, 2);
         Assert.NotEmpty(Directory.EnumerateFileSystemEntries(temporary));
@@ -43,13 +44,123 @@ public sealed class KilledProcessTests : HubTests
         Assert.InRange(Server.Log.Count(l => l.StartsWith("PUT ", StringComparison.Ordinal)), 7, 7 + 2);
     }
 
+    [Fact]
+    public void A_publication_sends_only_the_parts_of_a_file_that_are_missing()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows kills otherwise.");
+        const int threads = 8, before = 20, partSize = 20_000;
+        var model = Model(1);
+        Server.Objects.PartSize = partSize;
+        var parts = (int)((new FileInfo(Path.Combine(model, "model.safetensors")).Length + partSize - 1) / partSize);
+        Assert.True(parts > before + threads);
+        HoldAfter(before, "PUT", "/uploads/");
+        Kill($"Publish-MergedModel '{model}' org/out", _isHeld.Task);
+        Assert.Equal([".gitattributes"], Server.Repositories["org/out"].Head.Files.Keys);
+        Release();
+        Run($"Publish-MergedModel '{model}' org/out");
+        Assert.Equal(2, Server.Repositories["org/out"].Commits.Count);
+        Assert.All(Directory.EnumerateFiles(model), f => Assert.Equal(File.ReadAllBytes(f), Server.Read("org/out", Path.GetFileName(f))));
+        Assert.InRange(Server.Log.Count(l => l.StartsWith("PUT /uploads/", StringComparison.Ordinal)), parts, parts + threads);
+    }
+
+    [Fact]
+    public void A_download_goes_on_from_its_offset()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows kills otherwise.");
+        var model = Model(1);
+        Add("org/base", model);
+        const int after = 400_000;
+        Server.Stall = Stalled(_ => true, after);
+        var save = $"Merge-LoraModel org/base | Save-MergedModel '{Temp["saved"]}' -DType float32";
+        Kill(save, Until(() => Directory.EnumerateFiles(Temp["home"], "*.progress", SearchOption.AllDirectories)
+            .Any(f => File.ReadAllBytes(f) is { Length: 4 } bytes && BitConverter.ToInt32(bytes) > 0)));
+        Server.Stall = null;
+        var ranges = new List<string>();
+        Server.Hold = request =>
+        {
+            lock (ranges)
+            {
+                ranges.AddRange(request.Path.StartsWith("/objects/", StringComparison.Ordinal)
+                    ? [request.Context.Request.Headers.Range.ToString()] : []);
+            }
+
+            return Task.CompletedTask;
+        };
+        Run(save);
+
+        // The plan reads the header; the rest is the download.
+        var starts = ranges.Select(r => long.Parse(r["bytes=".Length..r.IndexOf('-', StringComparison.Ordinal)],
+            CultureInfo.InvariantCulture)).ToList();
+        Assert.Contains(starts, s => s is > 0 and <= after);
+        Assert.DoesNotContain(ranges, r => r == $"bytes=0-{new FileInfo(Path.Combine(model, "model.safetensors")).Length - 1}");
+        Assert.Equal(TinyModel.Stored(model), TinyModel.Stored(Temp["saved"]));
+    }
+
+    [Fact]
+    public void A_merge_of_a_base_that_is_not_kept_goes_on_with_the_shards_that_are_right()
+    {
+        Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows kills otherwise.");
+        var model = Model(6);
+        Add("org/base", model);
+        var last = Server.Repositories["org/base"].Head.Files.Last(f => f.Key.EndsWith(".safetensors", StringComparison.Ordinal)).Value;
+        Server.Stall = Stalled(r => r.Path.EndsWith(last.Lfs!, StringComparison.Ordinal), 150_000);
+        var save = $"Merge-LoraModel org/base -Stream | Save-MergedModel '{Temp["saved"]}' -DType float32 -MaxShardSize base 3>&1";
+        var records = Temp[".saved.unslothmerge/shards"];
+        Kill(save, Until(() => Directory.Exists(records) && Directory.EnumerateFiles(records, "*.json").Count() >= 3));
+        Server.Stall = null;
+        var bytes = new ConcurrentDictionary<string, long>();
+        Server.Hold = request =>
+        {
+            if (request.IsStorage && Regex.Match(request.Context.Request.Headers.Range.ToString(), @"^bytes=(\d+)-(\d+)$") is var range)
+            {
+                var (from, to) = (long.Parse(range.Groups[1].Value, CultureInfo.InvariantCulture),
+                    long.Parse(range.Groups[2].Value, CultureInfo.InvariantCulture));
+                bytes.AddOrUpdate(request.Path, to - from + 1, (_, sum) => sum + to - from + 1);
+            }
+
+            return Task.CompletedTask;
+        };
+        var lines = Run(save);
+        Assert.Contains(lines, l => Regex.IsMatch(l, "[345] of 6 shards are taken over"));
+        Assert.Equal(TinyModel.Stored(model), TinyModel.Stored(Temp["saved"]));
+
+        // Of the files that what is taken over was made of, headers and samples are read, and no more.
+        Assert.InRange(bytes.Values.Count(b => b >= last.Size), 1, 3);
+        Assert.Empty(Directory.EnumerateFiles(Temp["home"], "*.safetensors", SearchOption.AllDirectories));
+    }
+
+    // A model of so many files of about a megabyte, or a quarter of it.
+    private string Model(int files)
+    {
+        var tensors = Enumerable.Range(0, files == 1 ? 4 : files).Select(i => TinyTensor.Random($"w{i}", [256, 256], i)).ToArray();
+        var plan = TinyModel.Plan(TinyModel.Base(Temp["source"], tensors));
+        TinyModel.Save(TinyModel.WritePlan(plan, TensorType.F32, shard: files == 1 ? 10_000_000 : 270_000), Temp["model"]);
+        Assert.Equal(files, Directory.EnumerateFiles(Temp["model"], "*.safetensors").Count());
+        return Temp["model"];
+    }
+
+    private void Add(string id, string directory) =>
+        Server.Add(id, [.. Directory.EnumerateFiles(directory).Select(f => (Path.GetFileName(f), File.ReadAllBytes(f)))]);
+
+    private Func<StandIn.HubRequest, (int, Task)?> Stalled(Func<StandIn.HubRequest, bool> which, int after) =>
+        request => request.IsStorage && which(request) ? (after, _released.Task) : null;
+
+    private static async Task Until(Func<bool> isSo)
+    {
+        while (!isSo())
+        {
+            await Task.Delay(50, Stop);
+        }
+    }
+
     // Requests of a kind wait once so many of them were answered.
     private void HoldAfter(int count, string method, string path)
     {
         var seen = 0;
-        Server.Hold = (m, p) =>
+        Server.Hold = request =>
         {
-            if (m != method || !p.StartsWith(path, StringComparison.Ordinal) || Interlocked.Increment(ref seen) <= count)
+            if (request.Method != method || !request.Path.StartsWith(path, StringComparison.Ordinal)
+                || Interlocked.Increment(ref seen) <= count)
             {
                 return Task.CompletedTask;
             }
@@ -65,10 +176,10 @@ public sealed class KilledProcessTests : HubTests
         _released.TrySetResult();
     }
 
-    private void Kill(string command)
+    private void Kill(string command, Task when)
     {
         // A little later, so that what was answered is noted.
-        var later = _isHeld.Task.ContinueWith(_ => Task.Delay(300), TaskScheduler.Default).Unwrap();
+        var later = when.ContinueWith(_ => Task.Delay(300), TaskScheduler.Default).Unwrap();
         PowerShellProcess.KillWithModule(command, later, Server.Environment(Temp["home"]));
     }
 

@@ -25,6 +25,11 @@ public sealed class PublishCommandTests : HubTests
             "replaced $($replaced.PullRequest) $($replaced.Files.Where{ $_.Outcome -eq 'Deleted' })"
             $replaced | Format-Table | Out-String -Width 200
             try { Publish-MergedModel '{{@out}}' org/new -Token hf_wrongWrongWrongWrong -Verbose } catch { "$($_.FullyQualifiedErrorId)" }
+            try { './a', '{{@out}}' | Publish-MergedModel -Repository org/new } catch { "several $($_.FullyQualifiedErrorId) $_" }
+            $two = 'org/two', 'org/three' | ForEach-Object { [pscustomobject]@{ Path = '{{@out}}'; Repository = $_ } } |
+                Publish-MergedModel
+            "piped $($two.Repository) $(('{{@out}}' | Publish-MergedModel -Repository org/four).Repository)"
+            try { @() | Publish-MergedModel -Repository org/new } catch { "$_" }
             try { Publish-MergedModel '{{@out}}' not/a/name } catch { "$($_.FullyQualifiedErrorId)" }
             $Error | ForEach-Object { "$_ $($_.Exception)" }
             """);
@@ -38,6 +43,11 @@ public sealed class PublishCommandTests : HubTests
         Assert.Contains($"replaced {Server.Endpoint}org/old/discussions/1 pytorch_model.bin", lines);
         Assert.Contains("HubAccessDenied,UnslothMerge.PowerShell.Commands.PublishMergedModelCommand", lines);
         Assert.Contains("InvalidArgument,UnslothMerge.PowerShell.Commands.PublishMergedModelCommand", lines);
+        Assert.Contains(lines, l => l.StartsWith(
+            $"several InvalidArgument,UnslothMerge.PowerShell.Commands.PublishMergedModelCommand 2 models would be published to 'org/new', "
+            + $"each in the place of the one before: './a', '{@out}'.", StringComparison.Ordinal));
+        Assert.Contains("piped org/two org/three org/four", lines);
+        Assert.Contains("No model came through the pipeline.", text, StringComparison.Ordinal);
         Assert.DoesNotContain("hf_", text, StringComparison.Ordinal);
 
         var repository = Server.Repositories["org/new"];

@@ -28,6 +28,15 @@ public sealed class HubStreamTests : FetchTests
     }
 
     [Fact]
+    public void A_base_in_another_form_is_refused()
+    {
+        Server.Add(Base, ("config.json", "{}"u8.ToArray()), ("pytorch_model.bin", [1, 2, 3]));
+        using var client = Client();
+        Errors.Expect(MergeError.InvalidOption, () => Streamed(client), "'pytorch_model.bin' of 'org/base'", "Only safetensors can");
+        Assert.DoesNotContain(Server.Log, l => l.Contains("/objects/", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void It_takes_memory_that_the_plan_knows()
     {
         Publish(Base, Fixtures.Base("llama-bf16"));

@@ -70,7 +70,7 @@ internal sealed partial class HubDownloads(HubServer server)
             ?? throw new HubRefusal(404, "Entry not found", "EntryNotFound") { Commit = commit.Id });
     }
 
-    private static async Task Send(HubRequest request, byte[] content)
+    private async Task Send(HubRequest request, byte[] content)
     {
         var part = content.AsMemory();
         request.Response.Headers.AcceptRanges = "bytes";
@@ -95,6 +95,14 @@ internal sealed partial class HubDownloads(HubServer server)
         request.Response.ContentLength = part.Length;
         if (request.Method != "HEAD")
         {
+            if (server.Stall?.Invoke(request) is var (after, until) && part.Length > after)
+            {
+                await request.Response.Body.WriteAsync(part[..after]);
+                await request.Response.Body.FlushAsync();
+                await until;
+                part = part[after..];
+            }
+
             await request.Response.Body.WriteAsync(part);
         }
     }

@@ -58,8 +58,11 @@ internal sealed class HubServer : IDisposable
     /// <summary>What is sent to the user with every answer.</summary>
     public string? Warning { get; set; }
 
-    /// <summary>What a request, by its method and path, waits for before it is done.</summary>
-    public Func<string, string, Task>? Hold { get; set; }
+    /// <summary>What a request waits for before it is done.</summary>
+    public Func<HubRequest, Task>? Hold { get; set; }
+
+    /// <summary>What the body of an answer waits for after so many bytes, if it is longer.</summary>
+    public Func<HubRequest, (int After, Task Until)?>? Stall { get; set; }
 
     /// <summary>The environment that leads to this Hub, for a process or for <see cref="HubSettings.Read"/>.</summary>
     public (string Name, string Value)[] Environment(string home, string? token = WriteToken) =>
@@ -160,7 +163,7 @@ internal sealed class HubServer : IDisposable
             _log.Add($"{request.Method} {request.Path}{request.Query} {body.Length}");
         }
 
-        await (Hold?.Invoke(request.Method, request.Path) ?? Task.CompletedTask);
+        await (Hold?.Invoke(request) ?? Task.CompletedTask);
         request.Response.Headers["X-Request-Id"] = $"request-{Log.Count}";
         if (Warning is not null)
         {
