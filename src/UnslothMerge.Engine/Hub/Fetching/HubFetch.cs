@@ -50,6 +50,11 @@ internal static class HubFetch
 
         var wanted = Wanted(model, use);
         var missing = wanted with { Now = [.. wanted.Now.Where(f => !model.Has(f))], Later = [.. wanted.Later.Where(f => !model.Has(f))] };
+        if (model.Streams && use == HubUse.Base)
+        {
+            RequireRanges(model, missing.Now.Where(f => TrainedFiles.HoldsTensors(model.RelativePath(f))));
+        }
+
         if (model.Client.Settings.Offline)
         {
             RequireCached(missing);
@@ -68,11 +73,9 @@ internal static class HubFetch
 
         Download(model, Modules(model), progress, cancellation);
         var weights = Weights(model);
-        if (model.Streams && weights.Find(f => !CanWait(f) && !model.Has(f)) is { } file)
+        if (model.Streams)
         {
-            throw new MergeException(
-                MergeError.InvalidOption, $"'{file.Path}' of '{model.Reference}' cannot be read from the Hub by ranges.", "Stream",
-                "Only safetensors can. Leave -Stream out.");
+            RequireRanges(model, weights.Where(f => !model.Has(f)));
         }
 
         Download(model, [.. weights.Where(f => model.Has(f) || !CanWait(f))], progress, cancellation);
@@ -115,6 +118,16 @@ internal static class HubFetch
     }
 
     private static bool CanWait(RepositoryFile file) => file.Path.EndsWith(".safetensors", StringComparison.Ordinal);
+
+    private static void RequireRanges(HubModel model, IEnumerable<RepositoryFile> weights)
+    {
+        if (weights.FirstOrDefault(f => !CanWait(f)) is { } file)
+        {
+            throw new MergeException(
+                MergeError.InvalidOption, $"'{file.Path}' of '{model.Reference}' cannot be read from the Hub by ranges.", "Stream",
+                "Only safetensors can. Leave -Stream out.");
+        }
+    }
 
     private static bool IsAtTop(string name) => !name.Contains('/', StringComparison.Ordinal);
 

@@ -9,7 +9,7 @@ public sealed class RateBoardTests : FetchTests
     [Theory]
     [InlineData(100, 100, 100, 19, true)]
     [InlineData(100, 100, 100, 21, false)]
-    [InlineData(100, 1000, 10, 19, true)]
+    [InlineData(100, 300, 100, 19, true)]
     [InlineData(100, 100, 0, 1, true)]
     [InlineData(100, 0, 0, 1, false)]
     public void A_connection_is_too_slow_that_stays_far_behind_two_others(int first, int second, int third, int mine, bool isTooSlow)
