@@ -26,7 +26,8 @@ internal static class KnownHashes
                     if (InputFiles.HashOf(file, cancellation) is var found && found != hash)
                     {
                         throw new MergeException(MergeError.InvalidModel,
-                            $"'{file.Path}' is damaged: its SHA-256 is {found}, not {hash}.", file.Path, "Download it again.");
+                            $"'{file.Path}' is damaged: its SHA-256 is {found}, not {hash}.", file.Path,
+                            $"Delete '{RealPath.OfFile(file.Path)}': the next merge downloads it again.");
                     }
                 }
             },

@@ -310,8 +310,16 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
         var (result, shards) = Engine(() =>
         {
             OpenScratch(memory.Write.Shards);
-            return hub.Run((publisher, plan, progress) => StreamedSave.Run(publisher, plan, memory.Write, extras, scratch, Merge,
-                () => Published(memory.Write.Merge, scratch), progress, Stop));
+            var hashed = Verify ? KnownHashes.Compare(memory.Write.Merge.InputFiles, Note, Stop) : Task.CompletedTask;
+            return hub.Run((publisher, plan, progress) => StreamedSave.Run(publisher, plan, memory.Write, extras, scratch, Merge, Others,
+                progress, Stop));
+
+            // The last thing before the commit.
+            List<UploadFile> Others()
+            {
+                hashed.GetAwaiter().GetResult();
+                return Published(memory.Write.Merge, scratch);
+            }
         });
         var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
         WriteObject(saved, enumerateCollection: true);

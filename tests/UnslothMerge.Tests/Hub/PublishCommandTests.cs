@@ -78,6 +78,28 @@ public sealed class PublishCommandTests : HubTests
     }
 
     [Fact]
+    public void A_damaged_base_is_found_before_the_commit_and_downloaded_again_once_it_is_deleted()
+    {
+        Server.Add("org/base", [.. Directory.EnumerateFiles(Fixtures.Base("llama-bf16"))
+            .Select(f => (Path.GetFileName(f), File.ReadAllBytes(f)))]);
+        var lines = Run($$"""
+            $save = { Merge-LoraModel org/base | Save-MergedModel -PushToHub org/out -TemporaryLocation '{{Temp.Path}}' -Verify }
+            $null = Merge-LoraModel org/base | Save-MergedModel '{{Temp["local"]}}'
+            $blob = (Get-Item '{{Temp["home/hub"]}}/models--org--base/snapshots/*/model.safetensors').ResolvedTarget
+            $bytes = [IO.File]::ReadAllBytes($blob)
+            $bytes[-1] = $bytes[-1] -bxor 1
+            [IO.File]::WriteAllBytes($blob, $bytes)
+            try { & $save } catch { "$_".ReplaceLineEndings(' ') }
+            Remove-Item $blob
+            "again $((& $save)[-1].IsNew)"
+            """);
+        Assert.Contains(lines, l => Regex.IsMatch(l, "model.safetensors' is damaged: .* Delete '.*/blobs/[0-9a-f]{64}'"));
+        Assert.Contains("again True", lines);
+        Assert.Equal(2, Server.Repositories["org/out"].Commits.Count);
+        Assert.Equal(File.ReadAllBytes(Temp["local/model.safetensors"]), Server.Read("org/out", "model.safetensors"));
+    }
+
+    [Fact]
     public void An_adapter_is_published_without_the_path_of_its_base()
     {
         var lines = Run($$"""
