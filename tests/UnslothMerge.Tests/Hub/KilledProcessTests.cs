@@ -25,9 +25,9 @@ public sealed class KilledProcessTests : HubTests
         string Save(int part) => $"{merge} | Save-MergedModel '{place}/out' -PushToHub org/out -Part {part}/2 -MaxShardSize 3kB "
             + $"-TemporaryLocation '{temporary}' 3>&1";
         HoldAfter(2, "PUT", "/objects/");
-        Kill(Save(1), _isHeld.Task);
-        var records = Directory.EnumerateFiles($"{place}/.out.unslothmerge/shards").Count();
-        Assert.InRange(records, 1, 2);
+        var records = $"{place}/.out.unslothmerge/shards";
+        Kill(Save(1), Until(() => _isHeld.Task.IsCompleted && Directory.EnumerateFiles(records).Any()));
+        Assert.InRange(Directory.EnumerateFiles(records).Count(), 1, 2);
         Assert.NotEmpty(Directory.EnumerateFileSystemEntries(temporary));
         Assert.Equal([".gitattributes"], Server.Repositories["org/out"].Head.Files.Keys);
         Release();
