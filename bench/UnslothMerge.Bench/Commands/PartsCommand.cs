@@ -15,7 +15,8 @@ internal static class PartsCommand
     // to each other, and the table says what the sizes allow.
     private static readonly ModelShape Shape = new("even", 512, 2048, 16, 8, 2, 64, 64, true, 8);
 
-    private const long MaxShardBytes = 1_900_000;
+    // No tensor is larger: one would get a shard of its own, and the others would not end where layers do.
+    private const long MaxShardBytes = 2_200_000;
 
     public static Command Create()
     {

@@ -27,10 +27,13 @@ internal static class KnownHashes
                     {
                         throw new MergeException(MergeError.InvalidModel,
                             $"'{file.Path}' is damaged: its SHA-256 is {found}, not {hash}.", file.Path,
-                            $"Delete '{RealPath.OfFile(file.Path)}': the next merge downloads it again.");
+                            $"Delete '{BlobOf(file, hash!)}': the next merge downloads it again.");
                     }
                 }
             },
             cancellation);
     }
+
+    private static string BlobOf(StoredFile file, string hash) =>
+        Path.Combine(HubCache.BlobsOf(Path.GetDirectoryName(file.Path)!)!, hash);
 }
