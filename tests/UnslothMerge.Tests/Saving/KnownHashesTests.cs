@@ -26,7 +26,8 @@ public sealed class KnownHashesTests : FileTests
         if (damaged)
         {
             Errors.Expect(MergeError.InvalidModel,
-                () => TinyModel.SaveOn(SystemDisk.Instance, plan, Temp["out/model"], verify: true), "is damaged", "model.safetensors", $"Delete '{blob}'");
+                () => TinyModel.SaveOn(SystemDisk.Instance, plan, Temp["out/model"], verify: true), "is damaged", "model.safetensors",
+                $"Delete '{blob}'");
             Assert.False(Directory.Exists(Temp["out"]));
         }
 
