@@ -26,4 +26,19 @@ public sealed class ScratchTests : FileTests
 
         Assert.Equal(2, Directory.EnumerateDirectories(Temp.Path).Count());
     }
+
+    [Fact]
+    public void Processes_that_begin_at_once_keep_what_they_have_opened()
+    {
+        Parallel.For(0, 400, new ParallelOptions { MaxDegreeOfParallelism = 8 }, _ =>
+        {
+            using var scratch = new Scratch(Temp.Path, "org/name");
+            scratch.Open();
+            File.WriteAllText(Path.Combine(scratch.Path, "shard"), "x");
+            Thread.Yield();
+            Assert.Equal("x", File.ReadAllText(Path.Combine(scratch.Path, "shard")));
+        });
+
+        Assert.Empty(Directory.EnumerateDirectories(Temp.Path));
+    }
 }

@@ -32,7 +32,7 @@ internal sealed class Scratch : IDisposable
             // Another process may look in this moment whether it is dead.
             Directory.CreateDirectory(Path);
         }
-        while ((_lock = TryLock(_parent)) is null);
+        while ((_lock = TryLock(_parent)) is null || !Directory.Exists(Path));
     }
 
     public void Dispose()
@@ -55,8 +55,14 @@ internal sealed class Scratch : IDisposable
             {
                 if (File.Exists(System.IO.Path.Combine(folder, StagingLock.Name)) && TryLock(folder) is { } dead)
                 {
-                    dead.Dispose();
-                    Directory.Delete(folder, recursive: true);
+                    // First another name: its process may be alive and about to lock it.
+                    var aside = $"{folder}-";
+                    using (dead)
+                    {
+                        Directory.Move(folder, aside);
+                    }
+
+                    Directory.Delete(aside, recursive: true);
                 }
             });
         }
