@@ -206,6 +206,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
         var extras = Prepared(() => ModelExtras.ForAdapter(plan, target, options));
         if (Confirm(Engine(() => SaveDescription.OfAdapter(plan, extras)), target, plan, extras, hub))
         {
+            Engine(() => _scratch?.Open());
             var saved = Engine(() => new SavedModelShard(
                 Path.Combine(target.Path, Adapters.AdapterDirectory.WeightsName), AdapterSaver.Save(plan, extras, target, !NoSync)));
             if (Destination is not null)

@@ -17,7 +17,7 @@ internal sealed class PartStaging : IDisposable
     private readonly IDisk _disk;
     private readonly bool _sync;
     private readonly Destination _destination;
-    private readonly StagingLock? _lock;
+    private readonly ProcessFolder _folder;
     private string _hash = "";
 
     private PartStaging(Destination destination, IDisk disk, bool sync, string parent)
@@ -30,23 +30,16 @@ internal sealed class PartStaging : IDisposable
         }
 
         Records = new ShardRecords(Home);
-        var all = Path.Combine(Home, WorkName);
-        disk.CreateTree(all);
-        DeleteDead(all);
-        do
-        {
-            // Another worker may look in this moment whether it is dead.
-            Work = Path.Combine(all, $"{Environment.MachineName}-{Guid.NewGuid():N}");
-            disk.CreateTree(Work);
-        }
-        while ((_lock = TryLock(Work)) is null);
+        // Locks tell of processes of this machine, on any file system.
+        var own = $"{Environment.MachineName}-";
+        _folder = ProcessFolder.Open(disk, Path.Combine(Home, WorkName, $"{own}{Guid.NewGuid():N}"), own + "*");
     }
 
     /// <summary>The hidden directory.</summary>
     public string Home { get; }
 
     /// <summary>The folder of this worker.</summary>
-    public string Work { get; }
+    public string Work => _folder.Path;
 
     /// <summary>The records of all finished shards.</summary>
     public ShardRecords Records { get; }
@@ -91,11 +84,7 @@ internal sealed class PartStaging : IDisposable
     /// <summary>Where a finished shard lies.</summary>
     public string PathOf(string shard) => Path.Combine(Model, shard);
 
-    public void Dispose()
-    {
-        _lock?.Dispose();
-        Quietly(() => _disk.DeleteTree(Work));
-    }
+    public void Dispose() => _folder.Dispose();
 
     private void Join(SaveFingerprint fingerprint, bool restart, Action<string> writePlan)
     {
@@ -225,51 +214,11 @@ internal sealed class PartStaging : IDisposable
         return taken;
     }
 
-    private static StagingLock? TryLock(string folder)
-    {
-        try
-        {
-            return StagingLock.TryTake(folder);
-        }
-        catch (DirectoryNotFoundException)
-        {
-            return null;
-        }
-    }
-
-    // Locks tell of processes of this machine, on any file system.
-    private void DeleteDead(string all)
-    {
-        foreach (var folder in Directory.EnumerateDirectories(all, $"{Environment.MachineName}-*").ToList())
-        {
-            Quietly(() =>
-            {
-                if (File.Exists(Path.Combine(folder, StagingLock.Name)) && TryLock(folder) is { } dead)
-                {
-                    dead.Dispose();
-                    _disk.DeleteTree(folder);
-                }
-            });
-        }
-    }
-
     private void Flush(string directory)
     {
         if (_sync)
         {
             _disk.FlushDirectory(directory);
-        }
-    }
-
-    // Failing to tidy up must not hide why the save failed, nor make a failure of a save that succeeded.
-    private static void Quietly(Action tidy)
-    {
-        try
-        {
-            tidy();
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
         }
     }
 }
