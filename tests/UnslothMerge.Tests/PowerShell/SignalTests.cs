@@ -23,7 +23,7 @@ public sealed class SignalTests : FileTests
     [Fact]
     public void Ctrl_C_in_a_terminal_keeps_what_is_finished()
     {
-        var (_, output, _) = RunInTerminal(Save(Temp["out"]), UntilShard + "; printf '\\003'; sleep 3");
+        var (_, output, _) = RunInTerminal(Save(Temp["out"]), UntilShard + "; printf '\\003'; sleep 10");
         AssertGoesOn(output);
     }
 
