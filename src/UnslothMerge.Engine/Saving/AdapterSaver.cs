@@ -21,6 +21,7 @@ internal static class AdapterSaver
     {
         try
         {
+            KnownHashes.Require(plan, extras.Copied.Values);
             return Write(plan.Steps[0].Adapter, extras, destination, sync, disk ?? SystemDisk.Instance);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)

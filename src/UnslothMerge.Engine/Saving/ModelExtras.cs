@@ -79,6 +79,7 @@ internal sealed class ModelExtras
             extras._copied[file] = Path.Combine(@base, file);
         }
 
+        string[] carried = [.. extras._copied.Values];
         var configs = new Dictionary<string, JsonObject> { [TokenIds.ModelConfigName] = plan.Config.ToJson() };
         if (extras._copied.TryGetValue(TokenIds.GenerationConfigName, out var path))
         {
@@ -93,7 +94,11 @@ internal sealed class ModelExtras
 
         extras.FitTemplates(CarriedFiles.Precedence(@base, adapters, options.Tokenizer));
         extras.NameCode();
-        extras._record = Task.Run(() => MergeRecord.Text(plan, method));
+        extras._record = Task.Run(() =>
+        {
+            KnownHashes.Require(plan.Merge, carried);
+            return MergeRecord.Text(plan, method);
+        });
         var card = destination.DirectoryOf(ModelCard.FileName);
         extras._written[ModelCard.FileName] = ModelCard.Merged(plan, card, method, options, extras._warnings);
         return extras;

@@ -70,8 +70,8 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
     [Parameter]
     public SwitchParameter Force { get; set; }
 
-    /// <summary>Compares the inputs that lie in the Hub's cache with their SHA-256, while they are merged. Takes a core and reads each
-    /// file once more.</summary>
+    /// <summary>Compares the base's weights, too, with the hash by which the Hub's cache names them, while they are merged. Takes a core
+    /// and reads each file once more.</summary>
     [Parameter]
     public SwitchParameter Verify { get; set; }
 

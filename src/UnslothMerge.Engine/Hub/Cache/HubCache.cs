@@ -54,12 +54,12 @@ internal static partial class HubCache
 
     private static string IdOf(string folder) => folder[Prefix.Length..].Replace("--", "/", StringComparison.Ordinal);
 
-    /// <summary>The sha256 of a file in the cache, which is the name of the file that the snapshot's link leads to; null if it is not
+    /// <summary>The hash of a file in the cache, which is the name of the file that the snapshot's link leads to; null if it is not
     /// known.</summary>
     public static string? HashOf(string path)
     {
         var name = BlobsOf(Path.GetDirectoryName(path)!) is null ? null : Path.GetFileName(new FileInfo(path).LinkTarget);
-        return name is not null && Sha256().IsMatch(name) ? name : null;
+        return name is not null && Hash().IsMatch(name) ? name : null;
     }
 
     private static string? SnapshotIn(string repository)
@@ -82,6 +82,7 @@ internal static partial class HubCache
         return all.Length == 1 ? all[0] : null;
     }
 
-    [GeneratedRegex("^[0-9a-f]{64}$")]
-    private static partial Regex Sha256();
+    // SHA-256 of large files, git's SHA-1 of the others.
+    [GeneratedRegex("^([0-9a-f]{64}|[0-9a-f]{40})$")]
+    private static partial Regex Hash();
 }
