@@ -125,7 +125,10 @@ internal class MergeException : Exception
     public string? Target { get; }
 
     /// <summary>What the user can do about it.</summary>
-    public string? Advice { get; }
+    public string? Advice { get; private set; }
+
+    /// <summary>Says more of what the user can do.</summary>
+    public void AddAdvice(string more) => Advice = Advice is null ? more : $"{Advice}\n{more}";
 
     /// <summary>Every single offender, where the message can only show the first of many.</summary>
     public IReadOnlyList<string> Details { get; init; } = [];

@@ -1,4 +1,3 @@
-using System.Security;
 using UnslothMerge.Files;
 using UnslothMerge.Hub.Publishing;
 using UnslothMerge.Saving;
@@ -9,10 +8,9 @@ namespace UnslothMerge.PowerShell.Commands;
 /// <summary>Makes a model of the parts that Save-MergedModel -Part has saved.</summary>
 [Cmdlet(VerbsLifecycle.Complete, "MergedModel", SupportsShouldProcess = true, DefaultParameterSetName = LocalSet)]
 [OutputType(typeof(SavedModelShard), typeof(PublishedModel))]
-public sealed class CompleteMergedModelCommand : EngineCommand
+public sealed class CompleteMergedModelCommand : PublishingCommand
 {
     private const string LocalSet = "Local";
-    private const string HubSet = "Hub";
 
     /// <summary>The destination that the parts were saved to.</summary>
     [Parameter(Mandatory = true, Position = 0)]
@@ -32,38 +30,6 @@ public sealed class CompleteMergedModelCommand : EngineCommand
     [ValidateNotNullOrEmpty]
     public string? PushToHub { get; set; }
 
-    /// <summary>Makes a new repository private, and refuses an existing one that is public.</summary>
-    [Parameter(ParameterSetName = HubSet)]
-    public SwitchParameter Private { get; set; }
-
-    /// <summary>The branch on the Hub, made if it is not there; or a pull request that exists, such as refs/pr/7.</summary>
-    [Parameter(ParameterSetName = HubSet)]
-    [ValidateNotNullOrEmpty]
-    [PSDefaultValue(Help = "main")]
-    public string? Revision { get; set; }
-
-    /// <summary>Makes the commit a new pull request. The right to read is enough.</summary>
-    [Parameter(ParameterSetName = HubSet)]
-    [Alias("CreatePr")]
-    public SwitchParameter CreatePullRequest { get; set; }
-
-    /// <summary>The first line of the commit.</summary>
-    [Parameter(ParameterSetName = HubSet)]
-    [ValidateNotNullOrEmpty]
-    [PSDefaultValue(Help = "Upload merged model")]
-    public string? CommitMessage { get; set; }
-
-    /// <summary>What else the commit says.</summary>
-    [Parameter(ParameterSetName = HubSet)]
-    [ValidateNotNullOrEmpty]
-    public string? CommitDescription { get; set; }
-
-    /// <summary>The access token; by default HF_TOKEN, or that of 'hf auth login'.</summary>
-    [Parameter(ParameterSetName = HubSet)]
-    [TokenTransformation]
-    [ValidateNotNull]
-    public SecureString? Token { get; set; }
-
     /// <summary>Does not wait until the files are on the disk. A loss of power within the next minute can then leave neither the new model
     /// nor, with -Force, the previous one: files that are empty, short or full of zeros. Test-MergedModel names them.</summary>
     [Parameter]
@@ -80,8 +46,7 @@ public sealed class CompleteMergedModelCommand : EngineCommand
     {
         var path = Unresolved(Destination, nameof(Destination));
         var parts = Engine(() => SavedParts.Find(path));
-        var target = PushToHub is null ? null : Engine(() => HubSession.Target(
-            PushToHub, nameof(PushToHub), Revision, CreatePullRequest, Private, CommitMessage, CommitDescription));
+        var target = PushToHub is null ? null : Engine(() => HubSession.Target(PushToHub, nameof(PushToHub), this));
         if (parts.Plan.Repository is { } repository && target?.Repository != repository)
         {
             Refuse(nameof(PushToHub), $"The parts for '{Destination}' were sent to '{repository}'.", $"Give -PushToHub {repository}.");
@@ -124,10 +89,8 @@ public sealed class CompleteMergedModelCommand : EngineCommand
 
         if (hub is not null)
         {
-            var warnings = new List<string>();
-            var files = Engine(() => PublishedFiles.Open(model.Path, baseId, [], warnings));
-            warnings.ForEach(WriteWarning);
-            WriteObject(Engine(() => hub.Publish(files, isAdapter: false, Stop)));
+            WriteObject(Engine(() => hub.PublishSaved(
+                parts.Given, () => hub.Files(model.Path, baseId, []), isAdapter: false, Stop)));
         }
 
         void Report(long done, long total) => progress.Report(new UploadProgress("Verifying", done, total));

@@ -1,4 +1,3 @@
-using System.Security;
 using UnslothMerge.Hub;
 using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Hub.Publishing;
@@ -6,9 +5,9 @@ using UnslothMerge.Hub.Publishing;
 namespace UnslothMerge.PowerShell.Commands;
 
 /// <summary>Publishes a saved model on the Hugging Face Hub as one commit.</summary>
-[Cmdlet(VerbsData.Publish, "MergedModel", SupportsShouldProcess = true)]
+[Cmdlet(VerbsData.Publish, "MergedModel", SupportsShouldProcess = true, DefaultParameterSetName = HubSet)]
 [OutputType(typeof(PublishedModel))]
-public sealed class PublishMergedModelCommand : EngineCommand
+public sealed class PublishMergedModelCommand : PublishingCommand
 {
     private readonly List<(string Path, string Repository)> _given = [];
 
@@ -25,38 +24,6 @@ public sealed class PublishMergedModelCommand : EngineCommand
     [ValidateNotNullOrEmpty]
     public string Repository { get; set; } = "";
 
-    /// <summary>Makes a new repository private, and refuses an existing one that is public.</summary>
-    [Parameter]
-    public SwitchParameter Private { get; set; }
-
-    /// <summary>The branch, made if it is not there; or a pull request that exists, such as refs/pr/7.</summary>
-    [Parameter]
-    [ValidateNotNullOrEmpty]
-    [PSDefaultValue(Help = "main")]
-    public string? Revision { get; set; }
-
-    /// <summary>Makes the commit a new pull request. The right to read is enough.</summary>
-    [Parameter]
-    [Alias("CreatePr")]
-    public SwitchParameter CreatePullRequest { get; set; }
-
-    /// <summary>The first line of the commit.</summary>
-    [Parameter]
-    [ValidateNotNullOrEmpty]
-    [PSDefaultValue(Help = "Upload merged model, or Upload adapter")]
-    public string? CommitMessage { get; set; }
-
-    /// <summary>What else the commit says.</summary>
-    [Parameter]
-    [ValidateNotNullOrEmpty]
-    public string? CommitDescription { get; set; }
-
-    /// <summary>The access token; by default HF_TOKEN, or that of 'hf auth login'.</summary>
-    [Parameter]
-    [TokenTransformation]
-    [ValidateNotNull]
-    public SecureString? Token { get; set; }
-
     private protected override void Process() => _given.Add((Path, Repository));
 
     // What comes through the pipeline is known as a whole before anything is sent.
@@ -67,8 +34,8 @@ public sealed class PublishMergedModelCommand : EngineCommand
             Refuse(nameof(Path), "No model came through the pipeline.", "Check what stands before Publish-MergedModel.");
         }
 
-        var models = _given.Select(g => (g.Path, Target: Engine(() => HubSession.Target(g.Repository, nameof(Repository), Revision,
-            CreatePullRequest, Private, CommitMessage, CommitDescription)))).ToList();
+        var models = _given.Select(g => (g.Path, Target: Engine(() => HubSession.Target(g.Repository, nameof(Repository), this))))
+            .ToList();
         if (models.GroupBy(m => m.Target.Repository, StringComparer.OrdinalIgnoreCase).FirstOrDefault(m => m.Count() > 1) is { } several)
         {
             Refuse(nameof(Path), $"{several.Count()} models would be published to '{several.Key}', each in the place of the one before: "
@@ -83,9 +50,14 @@ public sealed class PublishMergedModelCommand : EngineCommand
     {
         var directory = ResolveOne(path, nameof(Path), HubUse.Whole).Directory;
         using var hub = Engine(() => new HubSession(this, Token, target));
-        var files = Engine(() => Files(directory));
+        var baseId = PublishedFiles.BaseOf(directory);
+        var files = Engine(() =>
+        {
+            RequireModel(directory);
+            return hub.Files(directory, baseId, []);
+        });
         Engine(() => hub.Plan([.. files.Select(f => f.Name)],
-            [.. files.OrderByDescending(f => f.Name == CardText.FileName).Take(1)], PublishedFiles.BaseOf(directory), Stop));
+            [.. files.OrderByDescending(f => f.Name == CardText.FileName).Take(1)], baseId, Stop));
         var summary = hub.Summary(files.Count, files.Sum(f => f.Size));
         var lines = string.Concat(files.Select(f => $"\n  {f.Name}  {ByteSize.Text(f.Size)}"));
         if (ShouldProcess($"{summary}.{lines}{hub.Deleted()}", $"{summary}?{hub.Deleted()}", "Publish-MergedModel"))
@@ -94,7 +66,7 @@ public sealed class PublishMergedModelCommand : EngineCommand
         }
     }
 
-    private List<UploadFile> Files(string directory)
+    private static void RequireModel(string directory)
     {
         if (!Directory.Exists(directory))
         {
@@ -107,10 +79,5 @@ public sealed class PublishMergedModelCommand : EngineCommand
             throw new MergeException(MergeError.InvalidModel, $"'{directory}' holds no model and no adapter.", directory,
                 "Give the directory of a saved model: its config and weights.");
         }
-
-        var warnings = new List<string>();
-        var files = PublishedFiles.Open(directory, PublishedFiles.BaseOf(directory), [], warnings);
-        warnings.ForEach(WriteWarning);
-        return files;
     }
 }

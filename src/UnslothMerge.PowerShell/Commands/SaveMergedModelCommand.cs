@@ -10,10 +10,10 @@ namespace UnslothMerge.PowerShell.Commands;
 /// <summary>Saves the tensors of a merge as a model. The destination gets the complete model or nothing.</summary>
 [Cmdlet(VerbsData.Save, "MergedModel", SupportsShouldProcess = true, DefaultParameterSetName = LocalSet)]
 [OutputType(typeof(SavedModelShard), typeof(PublishedModel))]
-public sealed partial class SaveMergedModelCommand : OutputCommand
+public sealed partial class SaveMergedModelCommand : OutputCommand, IPublishing
 {
     private const string LocalSet = "Local";
-    private const string HubSet = "Hub";
+    private const string HubSet = PublishingCommand.HubSet;
 
     private static readonly string[] ModelParameters =
         [
@@ -103,7 +103,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
     /// <summary>The first line of the commit.</summary>
     [Parameter(ParameterSetName = HubSet)]
     [ValidateNotNullOrEmpty]
-    [PSDefaultValue(Help = "Upload merged model, or Upload adapter")]
+    [PSDefaultValue(Help = "Upload merged model; of an adapter, Upload adapter")]
     public string? CommitMessage { get; set; }
 
     /// <summary>What else the commit says.</summary>
@@ -148,8 +148,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
 
         Adopt(_input.Output);
         RequireEffect();
-        var hubTarget = PushToHub is null ? null : Engine(() => HubSession.Target(
-            PushToHub, nameof(PushToHub), Revision, CreatePullRequest, Private, CommitMessage, CommitDescription));
+        var hubTarget = PushToHub is null ? null : Engine(() => HubSession.Target(PushToHub, nameof(PushToHub), this));
         using var scratch = _scratch = hubTarget is not null && (Destination is null || _part is not null)
             ? new Scratch(Options.TemporaryLocation, hubTarget.Repository) : null;
         var path = scratch?.Path ?? Unresolved(Destination!, nameof(Destination));
@@ -319,7 +318,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
             List<UploadFile> Others()
             {
                 hashed.GetAwaiter().GetResult();
-                return Published(memory.Write.Merge, scratch);
+                return hub.Files(scratch, memory.Write.Merge.Base.HubId, PublishedFiles.InputsOf(memory.Write.Merge));
             }
         });
         var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
@@ -427,16 +426,12 @@ public sealed partial class SaveMergedModelCommand : OutputCommand
     {
         if (hub is not null)
         {
-            WriteObject(Engine(() => hub.Publish(Published(plan, target.Path), Method == nameof(SaveMethod.lora), Stop)));
+            var isAdapter = Method == nameof(SaveMethod.lora);
+            WriteObject(Engine(() => Destination is null ? hub.Publish(Files(), isAdapter, Stop)
+                : hub.PublishSaved(Destination, Files, isAdapter, Stop)));
         }
-    }
 
-    private List<UploadFile> Published(MergePlan plan, string directory)
-    {
-        var warnings = new List<string>();
-        var files = PublishedFiles.Open(directory, plan.Base.HubId, PublishedFiles.InputsOf(plan), warnings);
-        warnings.ForEach(WriteWarning);
-        return files;
+        List<UploadFile> Files() => hub.Files(target.Path, plan.Base.HubId, PublishedFiles.InputsOf(plan));
     }
 
     private ModelExtras Prepared(Func<ModelExtras> prepare)

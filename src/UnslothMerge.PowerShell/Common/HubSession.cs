@@ -1,3 +1,4 @@
+using System.Management.Automation.Language;
 using System.Net;
 using System.Security;
 using UnslothMerge.Hub;
@@ -10,21 +11,21 @@ namespace UnslothMerge.PowerShell.Common;
 internal sealed class HubSession : IDisposable
 {
     private readonly HubClient _client;
-    private readonly Cmdlet _command;
+    private readonly PSCmdlet _command;
+    private readonly bool _hasOwnToken;
     private readonly Publisher _publisher;
     private PublishPlan? _plan;
 
-    public HubSession(Cmdlet command, SecureString? token, PublishTarget target)
+    public HubSession(PSCmdlet command, SecureString? token, PublishTarget target)
     {
-        _command = command;
+        (_command, _hasOwnToken) = (command, token is not null);
         _client = new HubClient(HubSettings.Read(),
             token is null ? null : new HubToken(new NetworkCredential("", token).Password, "-Token"));
         _publisher = new Publisher(_client, target);
     }
 
     /// <summary>Where a model goes, as the parameters say. The repository is a name, or an address copied from a browser.</summary>
-    public static PublishTarget Target(
-        string repository, string parameter, string? revision, bool createPullRequest, bool isPrivate, string? message, string? description)
+    public static PublishTarget Target(string repository, string parameter, IPublishing command)
     {
         var reference = HubReference.Parse(repository, HubSettings.Read().Endpoint) is { Folder: null } found && HubName.IsOne(found.Id)
             ? found
@@ -32,11 +33,11 @@ internal sealed class HubSession : IDisposable
                 "Write it as org/name: letters, digits, '-', '_' and '.', at most 96 on each side.");
         return new PublishTarget(reference.Id)
         {
-            Revision = revision ?? reference.Revision ?? "main",
-            CreatePullRequest = createPullRequest,
-            Private = isPrivate,
-            Message = message,
-            Description = description,
+            Revision = command.Revision ?? reference.Revision ?? "main",
+            CreatePullRequest = command.CreatePullRequest,
+            Private = command.Private,
+            Message = command.CommitMessage,
+            Description = command.CommitDescription,
         };
     }
 
@@ -79,6 +80,35 @@ internal sealed class HubSession : IDisposable
             Run((publisher, plan, progress) => publisher.Run(plan, files, summary, progress, stop)), clock.Elapsed);
     }
 
+    /// <summary>Publishes what the command has saved. If that fails, the model is there, and another command goes on.</summary>
+    public PublishedModel PublishSaved(string directory, Func<IReadOnlyList<UploadFile>> files, bool isAdapter, CancellationToken stop)
+    {
+        try
+        {
+            return Publish(files(), isAdapter, stop);
+        }
+        catch (MergeException e)
+        {
+            e.AddAdvice(GoOn(directory));
+            throw;
+        }
+        catch (OperationCanceledException)
+        {
+            // A command that was stopped may write nothing more to the pipeline, but to the screen.
+            _command.Host.UI.WriteWarningLine(GoOn(directory));
+            throw;
+        }
+    }
+
+    /// <summary>The files of a directory as they are published, with warnings of what is changed in them.</summary>
+    public List<UploadFile> Files(string directory, string? baseId, IEnumerable<string> inputs)
+    {
+        var warnings = new List<string>();
+        var files = PublishedFiles.Open(directory, baseId, inputs, warnings);
+        warnings.ForEach(_command.WriteWarning);
+        return files;
+    }
+
     /// <summary>Does something of the publication, with progress.</summary>
     public T Run<T>(Func<Publisher, PublishPlan, IProgress<UploadProgress>, T> work)
     {
@@ -96,6 +126,18 @@ internal sealed class HubSession : IDisposable
     }
 
     public void Dispose() => _client.Dispose();
+
+    private string GoOn(string directory)
+    {
+        var target = _plan!.Target;
+        return $"The model is saved. Go on without merging again: Publish-MergedModel {Quote(directory)} {target.Repository}"
+            + (target.Private ? " -Private" : "") + (target.CreatePullRequest ? " -CreatePullRequest" : "")
+            + Given("Revision", target.Revision == "main" ? null : target.Revision) + Given("CommitMessage", target.Message)
+            + Given("CommitDescription", target.Description) + (_hasOwnToken ? " -Token (Read-Host -MaskInput)" : "");
+
+        static string Given(string parameter, string? value) => value is null ? "" : $" -{parameter} {Quote(value)}";
+        static string Quote(string text) => $"'{CodeGeneration.EscapeSingleQuotedStringContent(text)}'";
+    }
 
     private void ShowNotices()
     {

@@ -61,7 +61,8 @@ public sealed class FuzzTests : FileTests
         return clock.Elapsed > Limit ? $"it took {clock.Elapsed}" : bytes > 1 << 30 ? $"it took {bytes} bytes" : null;
     }
 
-    private static (int First, int Count) ReadSeeds(string text) =>
+    /// <summary>Reads <c>10000</c>, for seeds from any one on, or <c>123:1</c>.</summary>
+    internal static (int First, int Count) ReadSeeds(string text) =>
         text.Split(':') is [var first, var count] ? (Number(first), Number(count)) : (Environment.TickCount & 0xFFFFFF, Number(text));
 
     private static int Number(string text) => int.Parse(text, CultureInfo.InvariantCulture);

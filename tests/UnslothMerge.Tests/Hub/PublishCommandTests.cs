@@ -99,6 +99,36 @@ public sealed class PublishCommandTests : HubTests
         Assert.Equal(File.ReadAllBytes(Temp["local/model.safetensors"]), Server.Read("org/out", "model.safetensors"));
     }
 
+    /// <summary>The command that goes on is the one that the error names, as it stands there.</summary>
+    [Fact]
+    public void What_is_saved_but_not_published_is_gone_on_with()
+    {
+        foreach (var repository in new[] { "org/it", "org/parts" })
+        {
+            Server.Fail(new HubFault(FaultKind.Status, "POST", $"/{repository}.git/") { Status = 403, Message = "Storage limit reached" });
+        }
+
+        var lines = Run($$"""
+            $merge = { Merge-LoraModel '{{Fixtures.Base("llama-bf16")}}' '{{Fixtures.Adapter("lora-all-linear")}}' }
+            function Repeat([scriptblock] $do) {
+                try { $null = & $do; 'no error' } catch { $told = "$_"; "$($_.FullyQualifiedErrorId) $told".ReplaceLineEndings(' ') }
+                (Invoke-Expression ([regex]::Match($told, 'Publish-MergedModel .*').Value)).Repository
+            }
+            $commit = @{ Private = $true; Revision = 'dev'; CommitMessage = "It's here" }
+            Repeat { & $merge | Save-MergedModel '{{Temp["it"]}}' -PushToHub org/it @commit }
+            $null = 1, 2 | ForEach-Object { & $merge | Save-MergedModel '{{Temp["parts"]}}' -Part "$_/2" -MaxShardSize 3kB }
+            Repeat { Complete-MergedModel '{{Temp["parts"]}}' -PushToHub org/parts }
+            """);
+        Assert.Matches("^HubRefused,.*no storage left.*Go on without merging again: Publish-MergedModel .* org/it -Private", lines[0]);
+        Assert.Equal("org/it", lines[1]);
+        Assert.Matches("^HubRefused,.*Go on without merging again: Publish-MergedModel .* org/parts$", lines[2]);
+        Assert.Equal("org/parts", lines[3]);
+        Assert.True(Server.Repositories["org/it"].IsPrivate);
+        Assert.Equal("It's here", Server.Repositories["org/it"].Find("dev")!.Title);
+        Assert.All(Directory.EnumerateFiles(Temp["it"]), f =>
+            Assert.Equal(File.ReadAllBytes(f), Server.Read("org/it", Path.GetFileName(f), "dev")));
+    }
+
     [Fact]
     public void An_adapter_is_published_without_the_path_of_its_base()
     {

@@ -17,17 +17,27 @@ internal static class PowerShellProcess
     }
 
     /// <summary>Runs commands that have the module, and kills the process when something is done.</summary>
-    public static void KillWithModule(string command, Task when, params (string Name, string Value)[] environment)
+    public static void KillWithModule(string command, Task when, params (string Name, string Value)[] environment) =>
+        Assert.True(TryKillWithModule(command, when, environment) is null, "It ended before it could be killed.");
+
+    /// <summary>Runs commands that have the module, and kills the process when something is done. If it ends before, gives its exit code and
+    /// what it wrote.</summary>
+    public static (int ExitCode, string Output)? TryKillWithModule(
+        string command, Task when, params (string Name, string Value)[] environment)
     {
         command = $"$ErrorActionPreference = 'Stop'; Import-Module '{Path.Combine(Fixtures.Root, "UnslothMerge.psd1")}'; {command}";
         using var process = Process.Start(Info(["dotnet", .. Arguments(command)], environment))!;
         process.StandardInput.Close();
         var (output, errors) = (process.StandardOutput.ReadToEndAsync(), process.StandardError.ReadToEndAsync());
         var ended = process.WaitForExitAsync();
-        Assert.True(Task.WhenAny(when, ended).GetAwaiter().GetResult() == when, "It ended before it could be killed.");
+        if (Task.WhenAny(when, ended).GetAwaiter().GetResult() == ended)
+        {
+            return (process.ExitCode, $"{output.Result}\n{errors.Result}");
+        }
+
         process.Kill();
         ended.GetAwaiter().GetResult();
-        Assert.True(process.ExitCode != 0, $"{output.Result}\n{errors.Result}");
+        return null;
     }
 
     /// <summary>The arguments of dotnet that run commands.</summary>

@@ -136,7 +136,7 @@ internal sealed class LfsUploader(HubClient client, string repository, string? r
                     upload.Arrived?.Invoke(upload.File);
                 }
             }
-            catch (HubException e) when (e.Error != MergeError.HubRefused ? e.Status is not HttpStatusCode.Unauthorized : IsGone(e))
+            catch (HubException e) when (MayReplace(e, upload))
             {
                 Restart(upload, round, e, cancellation);
             }
@@ -148,8 +148,12 @@ internal sealed class LfsUploader(HubClient client, string repository, string? r
         }
     }
 
-    // An address that was signed for an upload that is over.
-    private static bool IsGone(HubException e) => e.Status is HttpStatusCode.BadRequest or HttpStatusCode.Gone;
+    // An address that is refused, or that was signed for an upload that is over. What was sent in parts outlasts a storage that fails: the
+    // next run goes on with it, unless its address leads nowhere.
+    private static bool MayReplace(HubException e, Upload upload) =>
+        e.Error == MergeError.HubRefused ? e.Status is HttpStatusCode.BadRequest or HttpStatusCode.Gone
+        : e.MayRepeat && upload.Ticket.IsMultipart ? e.Status is null && !upload.HasProgress
+        : e.Status is not HttpStatusCode.Unauthorized;
 
     private (Upload Upload, int Part, int Round, UploadTicket Ticket)? Next(CancellationToken cancellation)
     {
@@ -308,11 +312,14 @@ internal sealed class LfsUploader(HubClient client, string repository, string? r
 
         public int Restarts { get; private set; }
 
+        /// <summary>True if its address has taken a part.</summary>
+        public bool HasProgress { get; private set; }
+
         public void Begin(UploadTicket ticket, string?[] etags)
         {
             lock (_gate)
             {
-                (Ticket, _etags) = (ticket, etags);
+                (Ticket, _etags, HasProgress) = (ticket, etags, false);
                 var missing = Enumerable.Range(0, ticket.Count).Where(p => etags[p] is null).ToList();
 
                 // With all parts there, what is left is to join them.
@@ -344,6 +351,7 @@ internal sealed class LfsUploader(HubClient client, string repository, string? r
                     return null;
                 }
 
+                HasProgress = true;
                 if (part >= 0 && Ticket.IsMultipart)
                 {
                     _etags[part] = etag;

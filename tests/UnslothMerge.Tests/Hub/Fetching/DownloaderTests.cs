@@ -115,53 +115,6 @@ public sealed class DownloaderTests : FetchTests
         Assert.True(asked > 0);
     }
 
-    /// <summary>Every download meets faults and is killed again and again, as far as its files on the disk can tell.</summary>
-    [Fact]
-    public void What_is_under_a_final_name_is_right_whatever_happens()
-    {
-        var random = new Random(20261127);
-        using var client = Client();
-        for (var run = 0; run < 60; run++)
-        {
-            var id = $"org/model-{run}";
-            Server.Add(id, [.. Enumerable.Range(0, 3).Select(i => ($"file-{i}.{(i == 2 ? "json" : "safetensors")}",
-                Bytes(random.Next(0, 5 * SegmentBytes), random.Next())))]);
-            for (var i = random.Next(1, 5); i > 0; i--)
-            {
-                Server.Fail(new HubFault((FaultKind)random.Next(0, 5), "GET",
-                    random.Next(2) == 0 ? "/objects/" : id, Skip: random.Next(0, 8), Times: random.Next(1, 3))
-                {
-                    At = random.Next(0, SegmentBytes),
-                    Status = random.Next(2) == 0 ? 503 : 429,
-                });
-            }
-
-            for (var attempt = 0; ; attempt++)
-            {
-                try
-                {
-                    using var stop = CancellationTokenSource.CreateLinkedTokenSource(Stop);
-                    var limit = random.Next(0, 12) * SegmentBytes;
-                    var model = Find(client, id);
-                    Downloader.Run(client, model.Cache, model.Commit, model.All!, now =>
-                    {
-                        if (attempt < 3 && now.Done > limit)
-                        {
-                            stop.Cancel();
-                        }
-                    }, stop.Token, SegmentBytes);
-                    break;
-                }
-                catch (Exception e) when (attempt < 10 && e is OperationCanceledException or MergeException)
-                {
-                    RequireNothingWrong(id);
-                }
-            }
-
-            RequireRight(id);
-        }
-    }
-
     private void Download(HubClient client, HubModel? model = null)
     {
         model ??= Find(client, Base);
@@ -186,12 +139,4 @@ public sealed class DownloaderTests : FetchTests
 
     private void RequireRight(string id = Base) => Assert.All(Server.Repositories[id].Head.Files.Keys, f =>
         Assert.Equal(Server.Read(id, f), File.ReadAllBytes(Path.Combine(Snapshot(id), f))));
-
-    private void RequireNothingWrong(string id)
-    {
-        if (Directory.Exists(Snapshot(id)))
-        {
-            Assert.All(Content(Snapshot(id)), f => Assert.Equal(Server.Read(id, f.Key), f.Value));
-        }
-    }
 }

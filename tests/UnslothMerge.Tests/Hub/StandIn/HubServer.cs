@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Net;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
@@ -109,6 +110,9 @@ internal sealed class HubServer : IDisposable
             _faults.Add((fault, 0));
         }
     }
+
+    /// <summary>The faults that requests have met, with the paths of these.</summary>
+    public ConcurrentQueue<(HubFault Fault, string Path)> Met { get; } = [];
 
     /// <summary>Lets requests meet no faults any more.</summary>
     public void Forgive()
@@ -295,6 +299,11 @@ internal sealed class HubServer : IDisposable
                     met ??= seen >= fault.Skip && seen < fault.Skip + fault.Times ? fault : null;
                 }
             }
+        }
+
+        if (met is not null)
+        {
+            Met.Enqueue((met, context.Request.Path));
         }
 
         return met;

@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Security.Cryptography;
 
 namespace UnslothMerge.Tests.Hub.StandIn;
@@ -15,6 +16,9 @@ internal sealed class HubStorage
     public HashSet<string> HideFromBatch { get; } = new(StringComparer.Ordinal);
 
     public Dictionary<string, byte[]> Objects { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>How often each object, or part of one, was taken.</summary>
+    public ConcurrentDictionary<string, int> Taken { get; } = new(StringComparer.Ordinal);
 
     /// <summary>Uploads in parts that are not complete: the object's hash, and its parts.</summary>
     public Dictionary<string, (string Oid, SortedDictionary<int, byte[]> Parts)> Uploads { get; } = [];

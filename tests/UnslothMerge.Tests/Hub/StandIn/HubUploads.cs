@@ -112,6 +112,7 @@ internal sealed class HubUploads(HubServer server)
         RequireSigned(request);
         Require(Convert.ToHexStringLower(SHA256.HashData(request.Body)) == request["oid"], "BadDigest");
         server.Objects.Put(request.Body);
+        Count(request["oid"]);
         return Task.CompletedTask;
     }
 
@@ -120,12 +121,16 @@ internal sealed class HubUploads(HubServer server)
         RequireSigned(request);
         lock (server.Objects.Uploads)
         {
-            Upload(request).Parts[int.Parse(request["part"], CultureInfo.InvariantCulture)] = request.Body;
+            var upload = Upload(request);
+            upload.Parts[int.Parse(request["part"], CultureInfo.InvariantCulture)] = request.Body;
+            Count($"{upload.Oid} {request["part"]}");
         }
 
         request.Response.Headers.ETag = EtagOf(request.Body);
         return Task.CompletedTask;
     }
+
+    private void Count(string what) => server.Objects.Taken.AddOrUpdate(what, 1, (_, times) => times + 1);
 
     private (string Oid, SortedDictionary<int, byte[]> Parts) Upload(HubRequest request) =>
         server.Objects.Uploads.TryGetValue(request["upload"], out var upload) ? upload : throw new HubRefusal(404, "NoSuchUpload");
