@@ -22,7 +22,7 @@ public sealed class HubFaultTests : FetchTests
     private static readonly string? Given = Environment.GetEnvironmentVariable("UNSLOTHMERGE_HUB_FAULTS");
 
     [Fact]
-    public void A_publication_is_whole_or_nothing() => Each("0:30", (seed, random) =>
+    public void A_publication_is_whole_or_nothing() => Each("0:20", (seed, random) =>
     {
         var model = Model(seed, random.Next(1, 3), rows: 40);
         using var server = Disturbed(random, "/preupload", "/batch", "PUT", "PUT", "/uploads", "/verify", "/commit/", "/tree", "/revision",
@@ -85,7 +85,7 @@ public sealed class HubFaultTests : FetchTests
     });
 
     [Fact]
-    public void What_is_under_a_final_name_is_right() => Each("0:40", (seed, random) =>
+    public void What_is_under_a_final_name_is_right() => Each("0:20", (seed, random) =>
     {
         using var server = Disturbed(random, "GET /objects/", "GET /api/resolve-cache", "GET /org/base/resolve");
         server.Add(Base, [.. Enumerable.Range(0, 3).Select(i => ($"file-{i}.{(i == 2 ? "json" : "safetensors")}",
