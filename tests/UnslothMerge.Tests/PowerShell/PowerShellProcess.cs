@@ -20,8 +20,8 @@ internal static class PowerShellProcess
     public static void KillWithModule(string command, Task when, params (string Name, string Value)[] environment) =>
         Assert.True(TryKillWithModule(command, when, environment) is null, "It ended before it could be killed.");
 
-    /// <summary>Runs commands that have the module, and kills the process when something is done. If it ends before, gives its exit code and
-    /// what it wrote.</summary>
+    /// <summary>Runs commands that have the module, and kills the process when something is done. If it ends before, gives its exit code
+    /// and what it wrote.</summary>
     public static (int ExitCode, string Output)? TryKillWithModule(
         string command, Task when, params (string Name, string Value)[] environment)
     {
