@@ -5,6 +5,7 @@ var root = new RootCommand("Makes models and adapters of real shapes, and measur
 {
     RunCommand.Create(), CompareCommand.Create(), SessionCommand.Create(), MemoryCommand.Create(), GenerateCommand.Create(),
         AdapterCommand.Create(), PlanningCommand.Create(), PartsCommand.Create(),
+        HubCommand.Create(),
 };
 
 try

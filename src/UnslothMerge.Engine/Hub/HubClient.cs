@@ -245,8 +245,7 @@ internal sealed class HubClient : IDisposable
         }
         catch (JsonException e)
         {
-            throw new HubException(MergeError.HubUnavailable, $"{call.What} was answered by something that is no Hub: {e.Message}",
-                call.Repository, "Check HF_ENDPOINT, and whether a proxy or a sign-in page answers in its place.", e);
+            throw HubErrors.NoHub(call, e);
         }
     }
 }

@@ -44,6 +44,11 @@ internal static partial class HubErrors
         new(MergeError.HubUnavailable, $"{call.What} needs the Hub, but HF_HUB_OFFLINE is set or -Offline is given.", call.Repository,
             "Remove HF_HUB_OFFLINE or -Offline, or use what is in the cache.");
 
+    /// <summary>The error of an answer that is none of a Hub.</summary>
+    public static HubException NoHub(HubCall call, Exception? cause = null) => new(
+        MergeError.HubUnavailable, $"{call.What} was answered by something that is no Hub{(cause is null ? "." : $": {cause.Message}")}",
+        call.Repository, "Check HF_ENDPOINT, and whether a proxy or a sign-in page answers in its place.", cause);
+
     /// <summary>True for a status that may be another one later.</summary>
     public static bool MayRepeat(HttpStatusCode status) => (int)status is 408 or 429 or 500 or 502 or 503 or 504;
 
@@ -72,7 +77,7 @@ internal static partial class HubErrors
         switch ((int)status)
         {
             case 401 when said.Contains("Invalid credentials", StringComparison.OrdinalIgnoreCase):
-                return (MergeError.HubAccessDenied, $"The Hub does not accept the token{(token is null ? "" : $" from {token.Source}")}.",
+                return (MergeError.HubAccessDenied, $"The Hub does not accept the token{(token is null ? "" : $" from {token.Source}")} for {repository}.",
                     "It may be revoked or have expired: log in again with 'hf auth login', or give another -Token.");
             case 401:
                 return NotFound();
@@ -87,7 +92,7 @@ internal static partial class HubErrors
                 return (MergeError.HubConflict, $"{call.What} met another change of {repository}.",
                     "Someone has committed meanwhile. Look at the repository, and repeat the command.");
             case 429:
-                return (MergeError.HubUnavailable, $"{call.What} failed: the Hub asks for fewer requests.",
+                return (MergeError.HubUnavailable, $"{call.What} failed: the Hub asks for fewer requests about {repository}.",
                     "Wait some minutes and repeat the command: it goes on where it was. A token raises the limit.");
             case >= 500 or 408:
                 return (MergeError.HubUnavailable, $"{call.What} failed: the Hub answered {(int)status} for {repository}.",

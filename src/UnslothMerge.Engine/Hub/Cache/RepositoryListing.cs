@@ -31,6 +31,22 @@ internal static class RepositoryListing
         }
     }
 
+    /// <summary>Asks the Hub for the files of a revision.</summary>
+    public static IReadOnlyList<RepositoryFile> Ask(HubClient client, string repository, string revision, CancellationToken cancellation)
+    {
+        var files = new List<RepositoryFile>();
+        var call = new HubCall(HttpMethod.Get, $"/api/models/{repository}/tree/{HubCall.Escape(revision)}?recursive=true&expand=false",
+            $"Listing the files of '{repository}'") { Repository = repository, Revision = revision };
+        for (string? next = call.Path; next is not null;)
+        {
+            (var page, next) = client.Page(call with { Path = next }, cancellation);
+            files.AddRange((page as JsonArray ?? throw HubErrors.NoHub(call)).OfType<JsonObject>()
+                .Where(e => (string?)e["type"] == "file").Select(e => Entry(e, call)));
+        }
+
+        return files;
+    }
+
     /// <summary>The text of a listing.</summary>
     public static string Text(IEnumerable<RepositoryFile> files)
     {
@@ -53,5 +69,18 @@ internal static class RepositoryListing
         }
 
         return new JsonObject { ["format_version"] = Version, ["files"] = entries }.ToJsonString(Indented);
+    }
+
+    private static RepositoryFile Entry(JsonObject entry, HubCall call)
+    {
+        try
+        {
+            return new RepositoryFile((string)entry["path"]!, (long)entry["size"]!, (string)entry["oid"]!,
+                (string?)entry["lfs"]?["oid"], (string?)entry["xetHash"]);
+        }
+        catch (Exception e) when (e is InvalidOperationException or ArgumentNullException or FormatException)
+        {
+            throw HubErrors.NoHub(call, e);
+        }
     }
 }

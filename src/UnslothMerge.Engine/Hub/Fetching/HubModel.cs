@@ -198,7 +198,7 @@ internal sealed class HubModel
             answer = client.Json(call with { Retry = HubRetry.Standard }, cancellation);
         }
 
-        return answer?["sha"]?.ToString() is { } sha && HubReference.IsCommit(sha) ? sha : throw NoHub(call);
+        return answer?["sha"]?.ToString() is { } sha && HubReference.IsCommit(sha) ? sha : throw HubErrors.NoHub(call);
     }
 
     // What is no directory here may be a slip, which should not take half a minute to say.
@@ -206,44 +206,13 @@ internal sealed class HubModel
         e.InnerException is HttpRequestException { HttpRequestError: var why }
             && why is HttpRequestError.NameResolutionError or HttpRequestError.ConnectionError;
 
-    private static List<RepositoryFile> List(HubClient client, HubReference reference, string commit, CancellationToken cancellation)
+    // Names and hashes become names of files here.
+    private static IReadOnlyList<RepositoryFile> List(
+        HubClient client, HubReference reference, string commit, CancellationToken cancellation)
     {
-        var files = new List<RepositoryFile>();
-        var call = new HubCall(
-            HttpMethod.Get, $"/api/models/{reference.Id}/tree/{commit}?recursive=true&expand=false", $"Listing '{reference}'")
-        {
-            Repository = reference.Id,
-            Revision = commit,
-        };
-        for (string? next = call.Path; next is not null;)
-        {
-            (var page, next) = client.Page(call with { Path = next }, cancellation);
-            files.AddRange((page as JsonArray ?? throw NoHub(call)).OfType<JsonObject>()
-                .Where(e => (string?)e["type"] == "file").Select(e => Entry(e, reference, call)));
-        }
-
-        return files;
-    }
-
-    private static RepositoryFile Entry(JsonObject entry, HubReference reference, HubCall call)
-    {
-        RepositoryFile file;
-        try
-        {
-            file = new RepositoryFile((string)entry["path"]!, (long)entry["size"]!, (string)entry["oid"]!,
-                (string?)entry["lfs"]?["oid"], (string?)entry["xetHash"]);
-        }
-        catch (Exception e) when (e is InvalidOperationException or ArgumentNullException or FormatException)
-        {
-            throw NoHub(call);
-        }
-
-        return file.IsSafe ? file : throw new HubException(
+        var files = RepositoryListing.Ask(client, reference.Id, commit, cancellation);
+        return files.FirstOrDefault(f => !f.IsSafe) is not { } file ? files : throw new HubException(
             MergeError.HubRefused, $"'{reference.Id}' has a file '{file.Path}', which cannot be kept under that name.", reference.Id,
             "Ask the repository's owner to rename it.");
     }
-
-    private static HubException NoHub(HubCall call) =>
-        new(MergeError.HubUnavailable, $"{call.What} was answered by something that is no Hub.", call.Repository,
-            "Check HF_ENDPOINT, and whether a proxy or a sign-in page answers in its place.");
 }

@@ -1,5 +1,6 @@
 using System.Net;
 using System.Security.Cryptography;
+using UnslothMerge.Hub.Cache;
 
 namespace UnslothMerge.Hub.Publishing;
 
@@ -112,8 +113,8 @@ internal sealed class CommitRequest(HubClient client, RemoteRepository remote, P
 
     private bool IsMade(string commit, CancellationToken cancellation)
     {
-        var files = TreeEntry.List(client, target.Repository, commit, cancellation);
-        return _expected.All(e => files.GetValueOrDefault(e.Key)?.ContentHash == e.Value);
+        var files = RepositoryListing.Ask(client, target.Repository, commit, cancellation).ToDictionary(f => f.Path, f => f.ETag);
+        return _expected.All(e => files.GetValueOrDefault(e.Key) == e.Value);
     }
 
     private void Line(string key, string? hash, JsonObject value)

@@ -42,7 +42,7 @@ internal sealed class PartsCommit
             $"not in the storage of '{plan.Target.Repository}' any more, which keeps files without a commit for a while only");
         foreach (var shard in Shards)
         {
-            publication.Add(FileOf(shard), isLarge: true, plan.State.Files.GetValueOrDefault(shard.Name)?.ContentHash);
+            publication.Add(FileOf(shard), isLarge: true, plan.State.Files.GetValueOrDefault(shard.Name)?.ETag);
         }
 
         return publisher.Finish(publication, plan, Others, Publisher.ModelSummary, progress, cancellation);

@@ -1,3 +1,4 @@
+using UnslothMerge.Hub.Cache;
 using UnslothMerge.Models;
 
 namespace UnslothMerge.Hub.Publishing;
@@ -180,8 +181,8 @@ internal sealed class Publisher
 
         try
         {
-            var there = TreeEntry.List(_client, source, "main", cancellation).Values.Where(f => f.Xet is not null && f.Lfs is not null)
-                .DistinctBy(f => f.Lfs).ToDictionary(f => f.Lfs!);
+            var there = RepositoryListing.Ask(_client, source, "main", cancellation)
+                .Where(f => f.XetHash is not null && f.Sha256 is not null).DistinctBy(f => f.Sha256).ToDictionary(f => f.Sha256!);
             var both = files.Where(f => there.ContainsKey(f.Sha256!)).Select(f => there[f.Sha256!] with { Path = f.Name }).ToList();
             return both.Count == 0 ? [] : _remote.Duplicate(source, both, cancellation);
         }

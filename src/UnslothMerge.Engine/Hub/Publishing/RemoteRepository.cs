@@ -1,10 +1,12 @@
+using UnslothMerge.Hub.Cache;
+
 namespace UnslothMerge.Hub.Publishing;
 
 /// <summary>What a target is before a commit. Without a commit the repository is not there yet.</summary>
-internal sealed record RemoteState(string? Commit, bool HasBranch, bool IsPrivate, IReadOnlyDictionary<string, TreeEntry> Files)
+internal sealed record RemoteState(string? Commit, bool HasBranch, bool IsPrivate, IReadOnlyDictionary<string, RepositoryFile> Files)
 {
     /// <summary>That of a repository that is not there.</summary>
-    public static RemoteState Missing { get; } = new(null, false, false, new Dictionary<string, TreeEntry>());
+    public static RemoteState Missing { get; } = new(null, false, false, new Dictionary<string, RepositoryFile>());
 }
 
 /// <summary>The calls about one repository that is published to.</summary>
@@ -47,7 +49,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
         }
 
         return new RemoteState(commit, hasBranch, (bool?)info?["private"] == true,
-            TreeEntry.List(client, target.Repository, commit!, cancellation));
+            RepositoryListing.Ask(client, target.Repository, commit!, cancellation).ToDictionary(f => f.Path));
     }
 
     /// <summary>The commit of a revision; null if the repository has no such revision.</summary>
@@ -143,7 +145,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
     }
 
     /// <summary>Copies large files from another repository on the server; gives the hashes of those that it copied.</summary>
-    public HashSet<string> Duplicate(string source, IReadOnlyList<TreeEntry> files, CancellationToken cancellation)
+    public HashSet<string> Duplicate(string source, IReadOnlyList<RepositoryFile> files, CancellationToken cancellation)
     {
         var copied = new HashSet<string>(StringComparer.Ordinal);
         foreach (var some in files.Chunk(500))
@@ -153,7 +155,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
                 ["target"] = new JsonObject { ["type"] = "model", ["name"] = target.Repository },
                 ["files"] = new JsonArray([.. some.Select(f => new JsonObject
                 {
-                    ["xetHash"] = f.Xet, ["sha256"] = f.Lfs, ["filename"] = f.Path,
+                    ["xetHash"] = f.XetHash, ["sha256"] = f.Sha256, ["filename"] = f.Path,
                 })]),
             };
             var answer = client.Json(HubCall.Post($"/api/models/{source}/lfs-files/duplicate", "Copying files on the Hub", body) with
@@ -162,7 +164,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
             }, cancellation);
             var failed = (answer?["failed"] as JsonArray ?? []).Select(f => f is JsonObject o ? (string?)o["sha256"] : (string?)f)
                 .ToHashSet();
-            copied.UnionWith(some.Select(f => f.Lfs!).Where(oid => !failed.Contains(oid)));
+            copied.UnionWith(some.Select(f => f.Sha256!).Where(oid => !failed.Contains(oid)));
         }
 
         return copied;

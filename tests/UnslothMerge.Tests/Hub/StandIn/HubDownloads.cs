@@ -103,7 +103,7 @@ internal sealed partial class HubDownloads(HubServer server)
                 part = part[after..];
             }
 
-            await request.Response.Body.WriteAsync(part);
+            await (server.Line?.Send(request.Response.Body, part) ?? request.Response.Body.WriteAsync(part).AsTask());
         }
     }
 

@@ -53,8 +53,14 @@ internal sealed class HubServer : IDisposable
 
     public Dictionary<string, HubRepository> Repositories { get; } = new(StringComparer.Ordinal);
 
+    /// <summary>Repositories that have another name now: old → new.</summary>
+    public Dictionary<string, string> Renamed { get; } = new(StringComparer.Ordinal);
+
     /// <summary>How many entries a page of a listing has.</summary>
     public int PageSize { get; set; } = 1000;
+
+    /// <summary>How fast the bytes of files come and go; null for as fast as they can.</summary>
+    public HubLine? Line { get; set; }
 
     /// <summary>What is sent to the user with every answer.</summary>
     public string? Warning { get; set; }
@@ -193,6 +199,13 @@ internal sealed class HubServer : IDisposable
 
     private async Task Answer(HubRequest request, HubFault? fault)
     {
+        if (Renamed.FirstOrDefault(r => request.Path.Contains($"/{r.Key}", StringComparison.Ordinal)) is { Key: { } old, Value: var now })
+        {
+            request.Response.StatusCode = 307;
+            request.Response.Headers.Location = (request.Path + request.Query).Replace($"/{old}", $"/{now}", StringComparison.Ordinal);
+            return;
+        }
+
         var stream = request.Response.Body;
         using var answer = new MemoryStream();
         if (fault is not null)
@@ -267,13 +280,14 @@ internal sealed class HubServer : IDisposable
     }
 
     // Null if the connection is to be reset while the body comes.
-    private static async Task<byte[]?> ReadBody(HttpContext context, HubFault? fault)
+    private async Task<byte[]?> ReadBody(HttpContext context, HubFault? fault)
     {
-        using var body = new MemoryStream();
+        using var body = new MemoryStream((int)(context.Request.ContentLength ?? 0));
         var buffer = new byte[64 * 1024];
         int read;
         while ((read = await context.Request.Body.ReadAsync(buffer)) > 0)
         {
+            await (Line?.Receive(read) ?? Task.CompletedTask);
             body.Write(buffer, 0, read);
             if (fault?.Kind == FaultKind.Reset && body.Length > fault.At)
             {

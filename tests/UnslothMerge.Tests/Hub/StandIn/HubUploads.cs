@@ -143,8 +143,9 @@ internal sealed class HubUploads(HubServer server)
             var upload = Upload(request);
             Require(request.Json["parts"]!.AsArray().Select(p => ((int)p!["partNumber"]!, (string)p["etag"]!))
                 .SequenceEqual(upload.Parts.Select(p => (p.Key, EtagOf(p.Value)))), "InvalidPart");
-            byte[] whole = [.. upload.Parts.Values.SelectMany(p => p)];
-            Require(server.Objects.Put(whole) == upload.Oid, "BadDigest");
+            using var whole = new MemoryStream(upload.Parts.Values.Sum(p => p.Length));
+            upload.Parts.Values.ToList().ForEach(p => whole.Write(p));
+            Require(server.Objects.Put(whole.ToArray()) == upload.Oid, "BadDigest");
             server.Objects.Uploads.Remove(request["upload"]);
         }
 
