@@ -8,8 +8,8 @@ using UnslothMerge.Tests.PowerShell;
 namespace UnslothMerge.Tests.Hub;
 
 /// <summary>Random faults, stops and kills (SIGKILL): a model is visible whole or not at all and committed once, no byte is wrong, and
-/// what was taken is not sent again. By hand: <c>UNSLOTHMERGE_HUB_FAULTS=200</c> makes so many runs of each kind; <c>123:1</c> repeats the one of
-/// the seed 123.</summary>
+/// what was taken is not sent again. By hand: <c>UNSLOTHMERGE_HUB_FAULTS=200</c> makes so many runs of each kind; <c>123:1</c> repeats the
+/// one of the seed 123.</summary>
 public sealed class HubFaultTests : FetchTests
 {
     private const string Id = "org/out";
