@@ -30,8 +30,8 @@ internal static class HubCommand
             Directory.Delete(adapter, recursive: true);
             var megabytes = parsed.GetValue(rate);
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"Llama {size.Name}, {ByteSize.Text(bytes)} of BF16 in shards of {MaxShard}, rank 16; a line of {megabytes} MB/s, which takes "
-                + $"{bytes / megabytes / 1e6:F1} s each way; {Environment.ProcessorCount} processors, shared with the Hub\n"));
+                $"Llama {size.Name}, {ByteSize.Text(bytes)} of BF16 in shards of {MaxShard}, rank 16; a line of {megabytes} MB/s, which "
+                + $"takes {bytes / megabytes / 1e6:F1} s each way; {Environment.ProcessorCount} processors, shared with the Hub\n"));
             var steps = Measure("""
                 $null = Merge-LoraModel org/base org/adapter | Save-MergedModel $out -MaxShardSize 500MB
                 $null = Publish-MergedModel $out org/out

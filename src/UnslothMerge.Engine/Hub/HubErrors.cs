@@ -77,7 +77,8 @@ internal static partial class HubErrors
         switch ((int)status)
         {
             case 401 when said.Contains("Invalid credentials", StringComparison.OrdinalIgnoreCase):
-                return (MergeError.HubAccessDenied, $"The Hub does not accept the token{(token is null ? "" : $" from {token.Source}")} for {repository}.",
+                return (MergeError.HubAccessDenied,
+                    $"The Hub does not accept the token{(token is null ? "" : $" from {token.Source}")} for {repository}.",
                     "It may be revoked or have expired: log in again with 'hf auth login', or give another -Token.");
             case 401:
                 return NotFound();

@@ -56,7 +56,8 @@ public sealed class HubErrorTests : HubTests
         Assert.Matches("^HubAccessDenied: 'other/out' is not there, and the token of org may not create it", told["foreign"]);
         Assert.Matches(@"^HubAccessDenied: .*not accept the token from -Token for 'org/base'.*\(request .*hf auth login", told["wrong"]);
         Assert.Matches(@"^HubAccessDenied: .*not allowed for 'org/base'.*\(request .*came from HF_TOKEN", told["readOnly"]);
-        Assert.Matches($@"^HubAccessDenied: .*'org/gated' is gated.*\(request .*licence at {address}org/gated.*hf auth login", told["gated"]);
+        Assert.Matches(
+            $@"^HubAccessDenied: .*'org/gated' is gated.*\(request .*licence at {address}org/gated.*hf auth login", told["gated"]);
         Assert.Matches(@"^HubNotFound: .*'org/private' is not on the Hub .*, or may not.*\(request .*hf auth login", told["private"]);
         Assert.Matches("^HubAccessDenied: Publishing to 'org/base' needs a token.*hf auth login", told["nobody"]);
     }
