@@ -62,14 +62,14 @@ function Invoke-GpuTask {
     Get-Item "$PSScriptRoot/out/unslothmerge-gpu.tar.gz"
 }
 
-# Runs kernels and goldens on an emulated arm64. QEMU_LD_PREFIX is a folder with that processor's libc, libstdc++, libgcc and
-# OpenSSL; Debian's packages libc6-arm64-cross and libstdc++6-arm64-cross make /usr/aarch64-linux-gnu, which lacks OpenSSL.
+# Runs kernels and goldens on an emulated arm64.
 function Invoke-Arm64Task {
     $qemu = Get-Command qemu-aarch64, qemu-aarch64-static -ErrorAction Ignore | Select-Object -First 1
     if (-not $qemu) { return Write-Warning 'Arm64 is skipped: qemu-aarch64 is not installed (Debian: qemu-user).' }
-    $env:QEMU_LD_PREFIX ??= '/usr/aarch64-linux-gnu'
-    if (-not (Get-ChildItem $env:QEMU_LD_PREFIX -Recurse -Filter 'libssl.so*' -ErrorAction Ignore)) {
-        return Write-Warning "Arm64 is skipped: '$env:QEMU_LD_PREFIX' has no OpenSSL for arm64 (Debian: libssl3:arm64)."
+    try { $env:QEMU_LD_PREFIX ??= Get-Arm64Libraries }
+    catch {
+        return Write-Warning ('Arm64 is skipped: set QEMU_LD_PREFIX to a folder with libc, libstdc++ and OpenSSL for arm64; ' +
+            "Debian's could not be had: $_")
     }
 
     $folder = "$PSScriptRoot/artifacts/arm64"
@@ -78,8 +78,27 @@ function Invoke-Arm64Task {
     # What qemu cannot do: pages that are written and executed under two addresses, and code that changes while it runs.
     $env:DOTNET_EnableWriteXorExecute = $env:DOTNET_gcConcurrent = $env:DOTNET_TieredCompilation = '0'
     $env:DOTNET_SYSTEM_GLOBALIZATION_INVARIANT = '1'
-    & $qemu "$folder/UnslothMerge.Tests" --filter-namespace UnslothMerge.Tests.Simd
-    & $qemu "$folder/UnslothMerge.Tests" --filter-class '*.GoldenTests'
+    $passed = 0
+    foreach ($filter in @('--filter-namespace', 'UnslothMerge.Tests.Simd'), @('--filter-class', '*.GoldenTests')) {
+        & $qemu "$folder/UnslothMerge.Tests" @filter | Tee-Object -Variable lines
+        $passed += [int]($lines -match '^\s*succeeded: \d+' -replace '\D')[-1]
+    }
+    "$passed tests passed on arm64."
+}
+
+# Debian's libraries of an arm64, in a folder of their own with its own lists of packages: nothing is installed.
+function Get-Arm64Libraries {
+    $folder = "$PSScriptRoot/artifacts/arm64-libraries"
+    if (-not (Test-Path "$folder/root/lib/ld-linux-aarch64.so.1")) {
+        $null = New-Item "$folder/lists/partial", "$folder/archives/partial" -ItemType Directory -Force
+        $null = New-Item "$folder/status" -ItemType File -Force
+        $apt = "Dir::State=$folder", "Dir::State::status=$folder/status", "Dir::Cache=$folder", 'APT::Architecture=arm64',
+            'APT::Architectures=arm64', 'APT::Sandbox::User=root' | ForEach-Object { '-o', $_ }
+        $null = apt-get @apt -qq update
+        $null = apt-get @apt -qq -y --no-install-recommends --download-only install libstdc++6 '^libssl3(t64)?$'
+        Get-ChildItem "$folder/archives/*.deb" | ForEach-Object { dpkg-deb -x $_ "$folder/root" }
+    }
+    "$folder/root"
 }
 
 # Kills saves, fills their disk, and lets their system calls fail, from outside: some minutes. See tests/faults.

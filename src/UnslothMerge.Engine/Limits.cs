@@ -12,11 +12,17 @@ internal static class Limits
     /// <summary>The bytes of a file that is copied beside the weights.</summary>
     public const long CopiedBytes = 1L << 30;
 
-    /// <summary>The bytes of a config: a tree of JSON nodes takes up to fifty times its text.</summary>
+    /// <summary>The bytes of a config.</summary>
     public const int JsonBytes = 16 * 1024 * 1024;
+
+    /// <summary>The values of a config, of which each takes up to 300 bytes: enough for <see cref="ModuleKeys"/> twice.</summary>
+    public const int JsonValues = 1 << 19;
 
     /// <summary>The numbers of a config that JSON does not have (NaN, Infinity): each is kept as a text.</summary>
     public const int PythonNumbers = 1 << 16;
+
+    /// <summary>The bytes of bitsandbytes' quant_state, which has some 200.</summary>
+    public const int QuantStateBytes = 64 * 1024;
 
     /// <summary>The bytes of a model card.</summary>
     public const int CardBytes = 4 * 1024 * 1024;
@@ -29,6 +35,12 @@ internal static class Limits
 
     /// <summary>The bytes of a safetensors header: what the format allows.</summary>
     public const int HeaderBytes = 100_000_000;
+
+    /// <summary>The bytes of a header's __metadata__: trainers keep their settings there.</summary>
+    public const int MetadataBytes = 16 * 1024 * 1024;
+
+    /// <summary>The dimensions of a tensor: what PyTorch and NumPy allow.</summary>
+    public const int Dimensions = 64;
 
     /// <summary>The bytes of a pickle that describes tensors.</summary>
     public const int PickleBytes = HeaderBytes;

@@ -29,11 +29,50 @@ public sealed class LimitTests : FileTests
             "more than 65536 numbers that JSON does not have");
     }
 
+    [Theory]
+    [InlineData("\"k{0}\": {0}", '{', '}')]
+    [InlineData("[{0}]", '[', ']')]
+    public void A_config_has_a_number_of_values(string value, char open, char close)
+    {
+        var values = string.Join(", ", Enumerable.Range(0, (1 << 19) + 1).Select(i => string.Format(null, value, i)));
+        File.WriteAllText(Temp["config.json"], $$"""{"a": {{open}}{{values}}{{close}}}""");
+        Errors.Expect(MergeError.InvalidModel, () => JsonFile.Read(Temp["config.json"], MergeError.InvalidModel),
+            "more than 524288 values");
+    }
+
+    [Theory]
+    [InlineData("{{\"a\":{{\"dtype\":\"U8\",\"shape\":[{0}1],\"data_offsets\":[0,1]}}}}", "1,", 64, "a.shape has more than 64 numbers")]
+    [InlineData("{{\"__metadata__\":{{\"a\":\"{0}\",\"b\":\"c\"}}}}", "x", 1 << 24, "__metadata__ has more than 16777216 bytes")]
+    public void A_header_has_what_fits_into_memory(string header, string repeated, int times, string said)
+    {
+        var json = string.Format(null, header, string.Concat(Enumerable.Repeat(repeated, times)));
+        File.WriteAllBytes(Temp["x.safetensors"], [.. BitConverter.GetBytes((long)json.Length), .. Encoding.UTF8.GetBytes(json), 1]);
+        Errors.Expect(MergeError.InvalidSafetensors, () => SafetensorsFile.Open(Temp["x.safetensors"]), said);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("[]")]
+    [InlineData("""{"quant_type": "nf4", "quant_type": "fp4"}""")]
+    [InlineData("""{"quant_type": "\ud800"}""")]
+    [InlineData("""{"quant_type": "nf4", "blocksize": 1e400}""")]
+    public void Json_in_a_weight_file_is_read_or_refused(string json)
+    {
+        Errors.Expect(MergeError.InvalidModel, () => QuantState.Parse(Encoding.UTF8.GetBytes(json), "x"), "'x' cannot be read");
+        var header = new JsonObject
+        {
+            ["__metadata__"] = new JsonObject { ["lora_adapter_metadata"] = json[..^Math.Min(json.Length, 1)] },
+            ["text_encoder.q.lora_A.weight"] = JsonNode.Parse("""{"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}"""),
+        }.ToJsonString();
+        File.WriteAllBytes(Temp["x.safetensors"], [.. BitConverter.GetBytes((long)header.Length), .. Encoding.UTF8.GetBytes(header), 1]);
+        Errors.Expect(MergeError.InvalidAdapter, () => AdapterDirectory.Open(Temp.Path), "'lora_adapter_metadata' of");
+    }
+
     [Fact]
     public void A_base_whose_record_is_too_long_for_another_one_is_refused()
     {
         TinyModel.Base(Temp["base"], TinyTensor.Random("a.weight", [2, 2], 1));
-        File.WriteAllText(Temp["base/merge.json"], $$"""{"a": [{{string.Concat(Enumerable.Repeat("1,", 900_000))}}1]}""");
+        File.WriteAllText(Temp["base/merge.json"], $$"""{"a": [{{string.Concat(Enumerable.Repeat("1234567890,", 450_000))}}1]}""");
         Errors.Expect(MergeError.InvalidModel,
             () => TinyModel.Save(TinyModel.WritePlan(TinyModel.Plan(Temp["base"])), Temp["out"]), "merge.json", "at most 8388608");
         Assert.False(Directory.Exists(Temp["out"]));

@@ -26,6 +26,7 @@ param(
 $ErrorActionPreference = 'Stop'
 $root = Convert-Path "$PSScriptRoot/../.."
 $random = [Random]::new($Seed)
+$models = 0
 $work = Join-Path ([IO.Path]::GetTempPath()) "unslothmerge-faults-$([guid]::NewGuid().ToString('N'))"
 $null = New-Item $work -ItemType Directory
 $pwsh = (Get-Process -Id $PID).Path
@@ -73,25 +74,33 @@ function New-Merge {
     Set-Content "$work/adapter/adapter_config.json" '{"peft_type": "LORA", "r": 4, "lora_alpha": 4}'
 }
 
-function Get-SaveCommand([string] $Out, [int] $Weight = 1) {
-    "`$ErrorActionPreference = 'Stop'; Import-Module '$root/UnslothMerge.psd1'; Set-Content '$work/ready' 1; " +
-    "Merge-LoraModel '$work/base' '$work/adapter' -Weight $Weight | " +
-    "Save-MergedModel '$Out' -DType float32 -MaxShardSize $([long]($Size / 8 + 4096)) -Force | Out-Null"
+# The ways to save that are killed: what follows Save-MergedModel, and whether an old model is there.
+$ways = @(
+    @{ Name = 'force'; More = '' }
+    @{ Name = 'new'; More = '' }
+    @{ Name = 'nosync'; More = '-NoSync' }
+    @{ Name = '4bit'; More = '-Method merged_4bit' }
+    @{ Name = 'parts'; More = '-Part 1/2'; Parts = $true }
+)
+
+# Saves the merge with a weight for the adapter; in parts, saves both and completes them.
+function Get-SaveCommand([string] $Out, [int] $Weight = 1, [hashtable] $Way = $ways[0]) {
+    $save = "Merge-LoraModel '$work/base' '$work/adapter' -Weight $Weight -WarningAction Ignore | " +
+        "Save-MergedModel '$Out' $($Way.More) -MaxShardSize $([long]($Size / 8 + 4096)) -Force -WarningAction Ignore | Out-Null; "
+    if ($Way.More -notlike '*4bit*') { $save = $save.Replace('-MaxShardSize', '-DType float32 -MaxShardSize') }
+    $Way.Parts ? $save + $save.Replace('1/2', '2/2') + "Complete-MergedModel '$Out' -Force | Out-Null; " : $save
 }
 
-# Starts a command below another program, and gives the process.
-function Start-Command([string] $Command, [string[]] $Below = @()) {
-    $all = $Below + $host_ + @('-NoProfile', '-NonInteractive', '-Command', $Command)
+# Starts pwsh below another program, and gives the process once the module is imported.
+function Start-Save([string] $Command, [string[]] $Below = @()) {
+    $command = "`$ErrorActionPreference = 'Stop'; Import-Module '$root/UnslothMerge.psd1'; 'ready'; $Command"
+    $all = $Below + $host_ + @('-NoProfile', '-NonInteractive', '-Command', $command)
     $start = [Diagnostics.ProcessStartInfo]::new($all[0], [string[]]$all[1..($all.Count - 1)])
     $start.RedirectStandardOutput = $start.RedirectStandardError = $true
     $process = [Diagnostics.Process]::Start($start)
+    $null = $process.StandardOutput.ReadLine()
     $process | Add-Member Said ($process.StandardOutput.ReadToEndAsync(), $process.StandardError.ReadToEndAsync())
     $process
-}
-
-function Start-Save([string] $Out, [string[]] $Below = @(), [int] $Weight = 1) {
-    Remove-Item "$work/ready" -ErrorAction Ignore
-    Start-Command (Get-SaveCommand $Out $Weight) $Below
 }
 
 function Wait-Save($Process) {
@@ -114,49 +123,74 @@ function Assert-Whole([string] $Path, [string[]] $Allowed, [string] $When) {
     if ($model -and $model -notin $Allowed) { throw "$When, '$Path' holds neither model (seed $Seed):`n$model" }
 }
 
-# The same save once more, which nothing disturbs.
-function Assert-GoesOn([string] $Path, [string] $Expected, [string] $When) {
-    $end = Wait-Save (Start-Save $Path)
-    if ($end.ExitCode) { throw "$When, the next save failed (seed $Seed): $($end.Text)" }
+# The same save once more, which nothing disturbs, and a look at what it gave.
+function Assert-GoesOn([string] $Path, [string] $Expected, [string] $When, [int] $Weight = 1, [hashtable] $Way = $ways[0]) {
+    try { & ([scriptblock]::Create((Get-SaveCommand $Path $Weight $Way))) }
+    catch { throw "$When, the next save failed (seed $Seed): $_" }
     if ((Get-Model $Path) -ne $Expected) { throw "$When, the next save gave something else (seed $Seed)." }
     $left = Get-ChildItem (Split-Path $Path) -Force | Where-Object Name -NotIn (Split-Path $Path -Leaf), 'lost+found'
     if ($left) { throw "$When, the next save left '$left' (seed $Seed)." }
+    $failed = Merge-LoraModel "$work/base" "$work/adapter" -Weight $Weight | Test-MergedModel $Path | Where-Object -Not Passed
+    if ($failed) { throw "$When, the model is not what it should be (seed $Seed): $($failed | Out-String)" }
 }
 
 try {
+    Import-Module "$root/UnslothMerge.psd1"
     New-Merge
-    $place = (New-Item "$work/place" -ItemType Directory).FullName
-    $out = "$place/out"
-
-    # What both saves give: the old model with the weight 2, and the new one in its place.
-    $null = Wait-Save (Start-Save $out -Weight 2)
-    $old = Get-Model $out
-    $clock = [Diagnostics.Stopwatch]::StartNew()
-    $end = Wait-Save (Start-Save $out)
-    if ($end.ExitCode) { throw $end.Text }
-    $new = Get-Model $out
-    $milliseconds = $clock.ElapsedMilliseconds
-    Copy-Item $out "$work/new" -Recurse
-    if (-not $old -or $old -eq $new) { throw 'Both models are equal.' }
-
-    # Every model that is found below has the bytes of one of these.
-    $end = Wait-Save (Start-Command ("`$ErrorActionPreference = 'Stop'; Import-Module '$root/UnslothMerge.psd1'; " +
-        "exit [int](-not (Test-MergedModel '$out' '$work/base' '$work/adapter' -Full -Quiet))"))
-    if ($end.ExitCode) { throw "The model is not what it should be: $($end.Text)" }
+    $ways = @($ways) | Select-Object -First ([Math]::Max(1, $Kills))
+    foreach ($way in $ways) {
+        # What saves give that nobody disturbs: with the weights 1 and 2 for the adapter, in the place of each other.
+        $way.Out = (New-Item "$work/$($way.Name)" -ItemType Directory).FullName + '/out'
+        $way.Weight = 1
+        $way.Model = @{}
+        foreach ($weight in 2, 1, 2) {
+            if ($way.Name -eq 'new') { Remove-Item $way.Out -Recurse -ErrorAction Ignore }
+            & ([scriptblock]::Create((Get-SaveCommand $way.Out $weight $way)))
+            $way.Model[$weight] = Get-Model $way.Out
+        }
+        if (-not $way.Model[1] -or $way.Model[1] -eq $way.Model[2]) { throw "Both models of $($way.Name) are equal." }
+        $check = Merge-LoraModel "$work/base" "$work/adapter" -Weight 2 | Test-MergedModel $way.Out -Full -Quiet
+        if (-not $check) { throw "The model of $($way.Name) is not what it should be." }
+    }
 
     for ($i = 1; $i -le $Kills; $i++) {
-        $process = Start-Save $out -Weight ($i % 8 -eq 7 ? 2 : 1)
-        while (-not (Test-Path "$work/ready") -and -not $process.HasExited) { Start-Sleep -Milliseconds 5 }
-        Start-Sleep -Milliseconds $random.Next([Math]::Max(50, $milliseconds / 2))
+        $way = $ways[($i - 1) % $ways.Count]
+        if ($way.Name -eq 'new') { Remove-Item $way.Out -Recurse -ErrorAction Ignore }
+
+        # Several saves, of which the first is slow; parts of another weight would be refused.
+        $weights = $way.Parts -or $way.Name -eq 'new' ? @($way.Weight) : @($way.Weight, (3 - $way.Weight), $way.Weight)
+        $command = -join ($weights | ForEach-Object { Get-SaveCommand $way.Out $_ $way })
+        $process = Start-Save $command
+        if (-not $way.Time) {
+            # How long it takes, once.
+            $clock = [Diagnostics.Stopwatch]::StartNew()
+            $end = Wait-Save $process
+            if ($end.ExitCode) { throw $end.Text }
+            $way.Time = $clock.ElapsedMilliseconds
+            if ($way.Name -eq 'new') { Remove-Item $way.Out -Recurse }
+            $process = Start-Save $command
+        }
+
+        Start-Sleep -Milliseconds $random.Next($way.Time)
         $process.Kill()
         $process.WaitForExit()
-        Assert-Whole $out $old, $new "After kill $i"
-        if ($i % 4 -eq 0) { Assert-GoesOn $out $new "After kill $i" }
-        if ($i % 100 -eq 0) { Write-Host "$i kills" }
+        $when = "After kill $i ($($way.Name))"
+        Assert-Whole $way.Out $way.Model.Values $when
+        if ($way.Name -ne 'new' -and -not (Test-Path $way.Out)) { throw "$when, there is no model (seed $Seed)." }
+        if ($i % 2 -eq 0 -or $i -gt $Kills - $ways.Count) {
+            Assert-GoesOn $way.Out $way.Model[$way.Weight] $when $way.Weight $way
+            $way.Weight = 3 - $way.Weight
+            $models++
+        }
+        if ($i % 100 -eq 0) { Write-Host "$i kills, $models models" }
     }
-    Assert-GoesOn $out $new "After $Kills kills"
-    Write-Host "$Kills kills: the name always held a whole model, and the next save gave the same files."
+    if ($Kills) {
+        Write-Host "$Kills kills: the name always held a whole model, and the next save gave the same files ($models times)."
+    }
 
+    $place = Split-Path $ways[0].Out
+    $out = $ways[0].Out
+    $old, $new = $ways[0].Model[2], $ways[0].Model[1]
     $strace = Get-Command strace -CommandType Application -ErrorAction Ignore
     if (-not $strace) { Write-Host 'Skipped: injected errors, there is no strace.' }
     $write = 'EIO', 'ENOSPC', 'EDQUOT', 'EFBIG', 'EINTR'
@@ -182,7 +216,7 @@ try {
         # These name no file, and the runtime does not use them.
         if ($call -like 'io_*') { $below = $below[0..4] }
         $below += '-e', "trace=$call", '-e', "inject=${call}:error=${error_}:when=$when"
-        $end = Wait-Save (Start-Save $out $below)
+        $end = Wait-Save (Start-Save (Get-SaveCommand $out) $below)
         if ($end.Text -match 'ptrace') { Write-Host 'Skipped: injected errors, strace may not watch a process.'; break }
         Assert-Whole $out $old, $new "After $error_ from $call $when"
         if ($end.ExitCode -and $end.Text -match '   at UnslothMerge|Unexpected error|it is a fault') {
@@ -208,11 +242,11 @@ try {
             & fallocate -l ([long]($free - $Size * $random.NextDouble())) $ballast
             # Inside a mount point files are moved one by one; below it the directory is renamed.
             $target = "$work/disk/out"
-            $end = Wait-Save (Start-Save $target)
+            $end = Wait-Save (Start-Save (Get-SaveCommand $target))
             if (-not $end.ExitCode) { throw "A save fitted on a disk that is too small (seed $Seed)." }
             if (Test-Path $target) { throw "A save that did not fit left '$target' (seed $Seed)." }
             Remove-Item $ballast
-            $end = Wait-Save (Start-Save $target)
+            $end = Wait-Save (Start-Save (Get-SaveCommand $target))
             if ($end.ExitCode) { throw "After a full disk, the next save failed (seed $Seed): $($end.Text)" }
         }
         finally { & umount "$work/disk" }

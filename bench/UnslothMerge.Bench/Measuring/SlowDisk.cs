@@ -42,6 +42,8 @@ internal sealed class SlowDisk(double rate) : IDisk
         Thread.Sleep(wait > TimeSpan.Zero ? wait : TimeSpan.Zero);
     }
 
+    public void Close(SafeFileHandle file) => Disk.Close(file);
+
     public void BeginFlush(SafeFileHandle file)
     {
     }

@@ -33,7 +33,8 @@ internal static class MoeLayouts
         JsonObject[] places = [config.Json, mapping];
         var canBeGrouped = parameter is "gate_up_proj" or "down_proj";
         var stated = Stated(places.Select(p => ((p["unsloth_fused_expert_lora"] as JsonObject)?["parameters"] as JsonObject)?
-            .FirstOrDefault(d => d.Key == parameter || d.Key.EndsWith("." + parameter, StringComparison.Ordinal)).Value?["lora_B_layout"]));
+            .FirstOrDefault(d => d.Key == parameter || d.Key.EndsWith("." + parameter, StringComparison.Ordinal)).Value as JsonObject)
+            .Select(d => d?["lora_B_layout"]));
         stated = stated.Count == 0 && canBeGrouped ? Stated(places.Select(p => p["lora_B_layout"])) : stated;
         return stated switch
         {

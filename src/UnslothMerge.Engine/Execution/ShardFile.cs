@@ -89,6 +89,9 @@ internal sealed class ShardFile : IDisposable
         return new FinishedShard(Shard.Name, layout.FixedLength + tail.Length, Checksum?.With(tail), results) { Obstacle = Obstacle };
     }
 
+    /// <summary>Closes the file, which is whole.</summary>
+    public void Close() => _disk.Close(Handle);
+
     public void Dispose() => Handle.Dispose();
 }
 

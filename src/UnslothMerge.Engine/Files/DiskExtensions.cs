@@ -29,6 +29,7 @@ internal static class DiskExtensions
     {
         using var file = disk.Create(path);
         disk.Write(file, bytes, 0);
+        disk.Close(file);
     }
 
     /// <summary>Writes a new text in UTF-8.</summary>
@@ -43,6 +44,7 @@ internal static class DiskExtensions
     {
         using var file = disk.Create(path);
         PieceWriter.Write(write, (bytes, at) => disk.Write(file, bytes, at));
+        disk.Close(file);
     }
 
     /// <summary>Writes a file that is there whole or not at all, or as it was before; until then it has a temporary name.</summary>
@@ -81,6 +83,8 @@ internal static class DiskExtensions
             disk.Write(copy, buffer.AsSpan(0, read), at);
             at += read;
         }
+
+        disk.Close(copy);
     }
 
     // An error of the source must not blame the target.

@@ -65,6 +65,9 @@ internal static unsafe partial class SystemCalls
     [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
     public static partial int Open(string path, int flags);
 
+    [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
+    public static partial int Close(int descriptor);
+
     [LibraryImport("libc", EntryPoint = "sync_file_range")]
     public static partial int SyncFileRange(SafeFileHandle file, long offset, long length, uint flags);
 

@@ -18,7 +18,17 @@ internal sealed class SystemDisk : IDisk
 
     public SafeFileHandle Open(string path) => RegularFile.Open(path);
 
-    public int Read(SafeFileHandle file, Span<byte> bytes, long at) => RandomAccess.Read(file, bytes, at);
+    public int Read(SafeFileHandle file, Span<byte> bytes, long at)
+    {
+        try
+        {
+            return RandomAccess.Read(file, bytes, at);
+        }
+        catch (OperationCanceledException e)
+        {
+            throw Canceled(e);
+        }
+    }
 
     public SafeFileHandle Create(string path, long preallocated = 0) =>
         File.OpenHandle(path, FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, preallocated);
@@ -64,6 +74,10 @@ internal sealed class SystemDisk : IDisk
         {
             throw TooLarge(length);
         }
+        catch (OperationCanceledException e)
+        {
+            throw Canceled(e);
+        }
     }
 
     public void Write(SafeFileHandle file, ReadOnlySpan<byte> bytes, long at)
@@ -75,6 +89,27 @@ internal sealed class SystemDisk : IDisk
         catch (ArgumentOutOfRangeException)
         {
             throw TooLarge(at + bytes.Length);
+        }
+        catch (OperationCanceledException e)
+        {
+            throw Canceled(e);
+        }
+    }
+
+    // A SafeFileHandle keeps to itself what close(2) says. The descriptor is free after an error, too.
+    public void Close(SafeFileHandle file)
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            file.Dispose();
+            return;
+        }
+
+        var descriptor = (int)file.DangerousGetHandle();
+        file.SetHandleAsInvalid();
+        if (SystemCalls.Close(descriptor) != 0 && Marshal.GetLastPInvokeError() != ErrorNumber.Interrupted)
+        {
+            throw Failed("a file could not be closed");
         }
     }
 
@@ -198,6 +233,9 @@ internal sealed class SystemDisk : IDisk
     // With the number of the error, as the exceptions of .NET have it.
     private static IOException Failed(string what) =>
         new($"{what}: {Marshal.GetLastPInvokeErrorMessage()}.", Marshal.GetLastPInvokeError());
+
+    // .NET takes ECANCELED for the wish of the caller, who would end in silence.
+    private static IOException Canceled(OperationCanceledException e) => new($"the system has cancelled it: {e.Message}", e);
 
     // .NET takes EFBIG for a mistake of the caller.
     private static IOException TooLarge(long bytes) => new(

@@ -225,16 +225,17 @@ internal sealed class HubClient : IDisposable
                 .Select(l => l[(l.IndexOf('<', StringComparison.Ordinal) + 1)..l.IndexOf('>', StringComparison.Ordinal)]).FirstOrDefault()
             : null;
 
-    private static string ReadText(HttpResponseMessage answer, int limit = int.MaxValue)
+    // What is longer than anything that a Hub answers is cut off, and so no JSON.
+    private static string ReadText(HttpResponseMessage answer, int limit = Limits.TextBytes)
     {
         using var body = new StreamReader(answer.Content.ReadAsStream(), Encoding.UTF8);
-        if (limit == int.MaxValue)
+        var (text, piece) = (new StringBuilder(), new char[4096]);
+        while (text.Length < limit && body.Read(piece, 0, Math.Min(piece.Length, limit - text.Length)) is > 0 and var read)
         {
-            return body.ReadToEnd();
+            text.Append(piece, 0, read);
         }
 
-        var text = new char[limit];
-        return new string(text, 0, body.ReadBlock(text));
+        return text.ToString();
     }
 
     private static JsonNode? Parse(HubCall call, string text)

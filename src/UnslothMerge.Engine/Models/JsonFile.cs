@@ -26,7 +26,7 @@ internal static partial class JsonFile
     {
         try
         {
-            var node = Parse(HidePythonNumbers(FolderFile.ReadText(path, Limits.JsonBytes))) as T
+            var node = Parse(FolderFile.ReadText(path, Limits.JsonBytes)) as T
                 ?? throw new JsonException($"it is not a JSON {(typeof(T) == typeof(JsonArray) ? "array" : "object")}.");
             return node is JsonObject json && json.ContainsKey("error") && FailedDownload.Find(path, error) is { } failed
                 ? throw failed
@@ -40,10 +40,13 @@ internal static partial class JsonFile
     }
 
     /// <summary>Reads what <see cref="Text"/> gave.</summary>
-    public static JsonObject OfText(string text) => Parse(HidePythonNumbers(text))!.AsObject();
+    public static JsonObject OfText(string text) => Parse(text)!.AsObject();
 
-    private static JsonNode? Parse(string json)
+    /// <summary>Reads a text of other people.</summary>
+    /// <exception cref="JsonException">It is no JSON, nor what Python writes, or is too long.</exception>
+    public static JsonNode? Parse(string text)
     {
+        var json = HidePythonNumbers(text);
         RequireWholeSurrogates(json);
         try
         {
@@ -109,7 +112,7 @@ internal static partial class JsonFile
     // Python writes NaN, Infinity and -Infinity, which JSON does not have, and some configs hold them (time_step_limit of Mamba 2).
     private static string HidePythonNumbers(string json)
     {
-        var (hidden, done, count) = (new StringBuilder(), 0, 0);
+        var (hidden, done, count, values) = (new StringBuilder(), 0, 0, 0);
         for (var i = 0; i < json.Length; i++)
         {
             if (json[i] == '"')
@@ -117,6 +120,13 @@ internal static partial class JsonFile
                 for (i++; i < json.Length && json[i] != '"'; i++)
                 {
                     i += json[i] == '\\' ? 1 : 0;
+                }
+            }
+            else if (json[i] is ',' or '[' or '{')
+            {
+                if (++values > Limits.JsonValues)
+                {
+                    throw new JsonException($"it has more than {Limits.JsonValues} values.");
                 }
             }
             else if (json[i] is '-' or 'I' or 'N'

@@ -63,8 +63,14 @@ internal static class HeaderJson
         }
 
         Require(reader.TokenType == JsonTokenType.StartObject, JsonTokenType.StartObject, "__metadata__", "");
+        var start = reader.TokenStartIndex;
         while (Next(ref reader) != JsonTokenType.EndObject)
         {
+            if (reader.TokenStartIndex - start > Limits.MetadataBytes)
+            {
+                throw new JsonException($"__metadata__ has more than {Limits.MetadataBytes} bytes.");
+            }
+
             var key = reader.GetString()!;
             Expect(ref reader, JsonTokenType.String, "__metadata__.", key);
             if (!metadata.TryAdd(key, reader.GetString()!))
@@ -124,6 +130,10 @@ internal static class HeaderJson
             numbers.Add(reader.TokenType == JsonTokenType.Number && reader.TryGetUInt64(out var number)
                 ? number
                 : throw new JsonException($"{name}{part} holds something else than whole numbers from 0."));
+            if (numbers.Count > Limits.Dimensions)
+            {
+                throw new JsonException($"{name}{part} has more than {Limits.Dimensions} numbers.");
+            }
         }
 
         return CollectionsMarshal.AsSpan(numbers);

@@ -132,5 +132,7 @@ internal static class AdapterSaver
                 disk.Write(file, bytes, offset + start);
             }
         }
+
+        disk.Close(file);
     }
 }

@@ -137,7 +137,7 @@ internal static class ModelSaver
         void Finish(ShardFile file, IReadOnlyList<TensorResult> results, TimeSpan time)
         {
             var shard = shards[file.Shard.Name] = file.Finish(results) with { Time = time };
-            file.Dispose();
+            file.Close();
             if (written is not null && options.Sync)
             {
                 options.Disk.Flush(file.Path);

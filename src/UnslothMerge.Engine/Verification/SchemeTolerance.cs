@@ -40,7 +40,7 @@ internal sealed class SchemeTolerance : QuantizationTolerance
     /// <summary>For a tensor of a model with this quantization; null if it is none of a scheme.</summary>
     public static SchemeTolerance? OfScheme(TensorSource output, JsonObject? quantization, InputFiles files) =>
         quantization?.String("quant_method") == "compressed-tensors" && quantization["config_groups"] is JsonObject { Count: 1 } groups
-        && groups.First().Value?["weights"] is JsonObject weights && Companion(output, "weight_scale") is { } scales
+        && (groups.First().Value as JsonObject)?["weights"] is JsonObject weights && Companion(output, "weight_scale") is { } scales
         && output.Shape.Count == 2 && scales.Shape.Count == 2 && output.Shape[1] % scales.Shape[1] == 0
         && Companion(output, "weight_g_idx") is null
             ? new SchemeTolerance(output, scales, weights, files) : null;

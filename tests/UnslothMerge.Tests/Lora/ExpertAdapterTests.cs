@@ -21,6 +21,8 @@ public sealed class ExpertAdapterTests
     [InlineData("qwen3_moe", """{"peft_version": "0.21.2", "auto_mapping": {"unsloth_fixed": true}}""", false, "before PEFT 0.21")]
     [InlineData("qwen3_moe", """{"auto_mapping": {"unsloth_fixed": true, "lora_B_layout": "rank_major"}}""", false, null)]
     [InlineData("qwen2_moe", """{"lora_B_layout": "grouped_by_expert"}""", true, null)]
+    [InlineData("qwen2_moe", """{"unsloth_fused_expert_lora": 7}""", false, null)]
+    [InlineData("qwen2_moe", """{"unsloth_fused_expert_lora": {"parameters": {"mlp.experts.gate_up_proj": "x"}}}""", false, null)]
     [InlineData("qwen2_moe", """
         {"lora_B_layout": "rank_major",
             "unsloth_fused_expert_lora": {"parameters": {"mlp.experts.gate_up_proj": {"lora_B_layout": "grouped_by_expert"}}}}

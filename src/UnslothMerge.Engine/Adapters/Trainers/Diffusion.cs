@@ -89,7 +89,7 @@ internal sealed partial class Diffusion : AdapterLayout
     {
         const string Part = "text_encoder.";
         var config = new JsonObject { ["peft_type"] = "LORA" };
-        if (file.Metadata.TryGetValue("lora_adapter_metadata", out var text) && JsonNode.Parse(text) is JsonObject saved)
+        if (file.Metadata.TryGetValue("lora_adapter_metadata", out var text) && Parse(text, file.File.Path) is JsonObject saved)
         {
             foreach (var (key, value) in saved.Where(p => p.Key.StartsWith(Part, StringComparison.Ordinal)))
             {
@@ -98,6 +98,19 @@ internal sealed partial class Diffusion : AdapterLayout
         }
 
         return config;
+    }
+
+    private static JsonNode? Parse(string text, string path)
+    {
+        try
+        {
+            return JsonFile.Parse(text);
+        }
+        catch (JsonException e)
+        {
+            throw new MergeException(
+                MergeError.InvalidAdapter, $"'lora_adapter_metadata' of '{path}' cannot be read: {e.Message}", path, inner: e);
+        }
     }
 
     [GeneratedRegex(

@@ -25,7 +25,7 @@ internal sealed class FourBitFormat : IStoredFormat
 
     private static FoundTensor Weight(Checkpoint checkpoint, string name, StoredTensor stateJson)
     {
-        var state = QuantState.Parse(ReadSmall(stateJson), stateJson.Name);
+        var state = QuantState.Parse(ReadState(stateJson), stateJson.Name);
         var nested = state.NestedBlockSize is not null;
         var tensors = new FourBitTensors(
             Find(""),
@@ -72,8 +72,16 @@ internal sealed class FourBitFormat : IStoredFormat
                 "Download the model again, or use its 16-bit original.");
     }
 
-    private static byte[] ReadSmall(StoredTensor tensor)
+    private static byte[] ReadState(StoredTensor tensor)
     {
+        if (tensor.Length > Limits.QuantStateBytes)
+        {
+            throw new MergeException(
+                MergeError.InvalidModel,
+                $"The quantization state '{tensor.Name}' has {tensor.Length} bytes; at most {Limits.QuantStateBytes} are read.",
+                tensor.File.Path, "Quantize the model again, or use its 16-bit original.");
+        }
+
         using var files = new InputFiles();
         return files.ReadAll(tensor);
     }

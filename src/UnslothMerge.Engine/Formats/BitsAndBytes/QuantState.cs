@@ -1,3 +1,5 @@
+using UnslothMerge.Models;
+
 namespace UnslothMerge.Formats.BitsAndBytes;
 
 /// <summary>The JSON that bitsandbytes stores beside a 4-bit weight, under <c>P.weight.quant_state.bitsandbytes__nf4</c> (or <c>__fp4</c>).
@@ -11,7 +13,7 @@ internal sealed record QuantState(
     {
         try
         {
-            var node = JsonNode.Parse(json)!.AsObject();
+            var node = JsonFile.Parse(Encoding.UTF8.GetString(json))!.AsObject();
             var nested = node.ContainsKey("nested_blocksize");
             return new QuantState(
                 node["quant_type"]!.GetValue<string>(),

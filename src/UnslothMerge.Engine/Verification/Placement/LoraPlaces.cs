@@ -264,9 +264,9 @@ internal sealed class LoraPlaces(RunningModel model, AdapterFile adapter, Expert
     private bool? IsGrouped(string parameter)
     {
         var places = new[] { adapter.Config, adapter.Config["auto_mapping"] as JsonObject }.OfType<JsonObject>().ToList();
-        var own = places.Select(p => (p["unsloth_fused_expert_lora"]?["parameters"] as JsonObject)?
-            .FirstOrDefault(d => $".{d.Key}".EndsWith($".{parameter}", StringComparison.Ordinal)).Value?["lora_B_layout"])
-            .OfType<JsonNode>().ToList();
+        var own = places.Select(p => ((p["unsloth_fused_expert_lora"] as JsonObject)?["parameters"] as JsonObject)?
+            .FirstOrDefault(d => $".{d.Key}".EndsWith($".{parameter}", StringComparison.Ordinal)).Value as JsonObject)
+            .Select(d => d?["lora_B_layout"]).OfType<JsonNode>().ToList();
         var said = (own.Count > 0 ? own : [.. places.Select(p => p["lora_B_layout"]).OfType<JsonNode>()])
             .Select(n => Regex.Replace(n.ToString(), "[-_]", "").ToLowerInvariant()).Distinct().ToList();
         return choices.GroupsExperts ?? said switch

@@ -7,10 +7,12 @@ public sealed class CrashTests : FileTests
 {
     private const string Cloned = "model-00001-of-00002.safetensors";
 
-    // EIO, EFBIG, EACCES; ENOSPC, EROFS, EMFILE, EPERM; EDQUOT, ESTALE, ENODEV.
-    private static readonly int[] Singly = [5, 27, 13];
-    private static readonly int[] Further = [28, 30, 24, 1];
-    private static readonly int[] Always = [122, 116, 19];
+    // EIO, EFBIG, EACCES, ENOSPC, EROFS, EMFILE, EPERM, EINTR, ENOMEM, EDQUOT, ESTALE, ENODEV.
+    private static readonly int[] Numbers = [5, 27, 13, 28, 30, 24, 1, 4, 12, 122, 116, 19];
+
+    // Each call fails in three of these ways, once or with all that follow it; by hand (UNSLOTHMERGE_FAULTS=all) in every one.
+    private static readonly (int First, bool ForEver)[] Rounds = Environment.GetEnvironmentVariable("UNSLOTHMERGE_FAULTS") == "all"
+        ? [.. Enumerable.Range(0, 2 * Numbers.Length).Select(r => (r, r >= Numbers.Length))] : [(0, false), (4, false), (8, true)];
 
     // What the destination holds is all that changes: the base lies elsewhere.
     private readonly string _place;
@@ -141,13 +143,13 @@ public sealed class CrashTests : FileTests
     {
         Prepare(way);
         var start = LostPower.Tree.Of(_place);
-        foreach (var (errors, forEver) in new[] { (Singly, false), (Further, false), (Always, true) })
+        foreach (var (first, forEver) in Rounds)
         {
             FailingDisk disk;
             for (var call = 1; ; call++)
             {
                 start.WriteTo(_place);
-                var number = errors[call % errors.Length];
+                var number = Numbers[(call + first) % Numbers.Length];
                 disk = new FailingDisk(call, _ => Error(number), forEver)
                 {
                     Exchanges = way != Way.Steps, MountPoint = IsMount(way) ? _out : null, Clones = Cloned,

@@ -66,6 +66,12 @@ internal abstract class DelegatingDisk : IDisk
         SystemDisk.Instance.Write(file, bytes, at);
     }
 
+    public void Close(SafeFileHandle file)
+    {
+        Before(new DiskCall.Close(PathOf(file)));
+        SystemDisk.Instance.Close(file);
+    }
+
     public void BeginFlush(SafeFileHandle file)
     {
     }
@@ -162,7 +168,7 @@ internal sealed class RecordingDisk : DelegatingDisk
 
     protected override void Before(DiskCall call)
     {
-        if (call is not (DiskCall.Open or DiskCall.Read))
+        if (call is not (DiskCall.Open or DiskCall.Read or DiskCall.Close))
         {
             lock (_calls)
             {
@@ -186,6 +192,8 @@ internal abstract record DiskCall
     public sealed record SetLength(string Path, long Length) : DiskCall;
 
     public sealed record Write(string Path, byte[] Bytes, long At) : DiskCall;
+
+    public sealed record Close(string Path) : DiskCall;
 
     public sealed record Flush(string Path) : DiskCall;
 
