@@ -27,7 +27,8 @@ internal interface IDisk
 
     void Write(SafeFileHandle file, ReadOnlySpan<byte> bytes, long at);
 
-    /// <summary>Closes a file that is written. Network file systems and quotas may tell only then that they did not take all of it.</summary>
+    /// <summary>Closes a file that was written to. Network file systems and quotas may tell only then that they did not take all of
+    /// it.</summary>
     void Close(SafeFileHandle file);
 
     /// <summary>Starts writing a file's data to the disk, without waiting, so that the flush at the end is short. A hint.</summary>

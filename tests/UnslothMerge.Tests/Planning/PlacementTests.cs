@@ -77,4 +77,23 @@ public sealed class PlacementTests : FileTests
     ];
 
     private static Gen<T> Index<T>(T[] values) => Gen.Int[0, values.Length - 1].Select(i => values[i]);
+
+    /// <summary>Tensors that transformers makes several modules of, and names that leave open which module they mean.</summary>
+    [Fact]
+    public void Rows_of_what_is_no_matrix_are_refused() =>
+        new TinyModel("""{"model_type": "hrm_text", "architectures": ["HrmTextForCausalLM"]}""",
+                ("model.H_module.layers.0.mlp.gate_up_proj.weight", Numbers.Zeros(16)))
+            .With("{}", TinyTensor.Lora("model.H_module.layers.0.mlp.up_proj", Numbers.Zeros(2, 4), Numbers.Zeros(8, 2))).Refused();
+
+    [Theory]
+    [InlineData("text_encoder.a_b.lora_A.weight", 0)]
+    [InlineData("lora_te_a_b.lora_down.weight", 2)]
+    public void Factors_of_diffusers_that_no_module_can_have_are_refused(string name, int dimensions)
+    {
+        TinyModel.Base(Temp["base"], TinyTensor.Random("a_b.weight", [4, 4], 1), TinyTensor.Random("a.b.weight", [4, 4], 2));
+        Directory.CreateDirectory(Temp["adapter"]);
+        TinyModel.WriteFile(Temp["adapter/x.safetensors"], (name, Numbers.Zeros([.. new long[] { 4, 4 }.Take(dimensions)])),
+            (name.Replace("_down", "_up", StringComparison.Ordinal).Replace("_A", "_B", StringComparison.Ordinal), Numbers.Zeros(4, 4)));
+        Errors.Expect(MergeError.AdapterDoesNotFit, () => TinyModel.Plan(Temp["base"], Temp["adapter"]));
+    }
 }

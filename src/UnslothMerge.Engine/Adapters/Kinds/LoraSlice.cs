@@ -40,8 +40,9 @@ internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, Lo
         if (origins is [{ Origin.Conversion: { } rule }, ..])
         {
             var tensors = origins.OrderBy(o => o.Origin.Number).ThenBy(o => o.Origin.Source).Select(o => o.Tensor).ToList();
-            return RowOrder.Knows(rule, 0) && tensors.Count == 1 ? [Part(module, origins[0].Origin, tensors[0], a, rows)]
-                : rule is { Operations: [_], Targets: 1 } && rule.Has("Concatenate") ? Apart(module, tensors, a, rows)
+            var areMatrices = tensors.TrueForAll(t => t.Shape.Count == 2);
+            return areMatrices && RowOrder.Knows(rule, 0) && tensors.Count == 1 ? [Part(module, origins[0].Origin, tensors[0], a, rows)]
+                : areMatrices && rule is { Operations: [_], Targets: 1 } && rule.Has("Concatenate") ? Apart(module, tensors, a, rows)
                 : rule is { Operations: [_] } && rule.Has("Transpose") && tensors[0].Shape.SequenceEqual([a.Shape[1], rows.Count])
                     ? [new Place(tensors[0], 0, 0, rows, IsTransposed: true)]
                 : throw new MisfitException(

@@ -25,7 +25,7 @@ internal sealed class Peanut() : MatrixKind(
         var activation = Activations.Find(name) ?? throw new MisfitException(
             $"the act_fn '{name}' is not one of {string.Join(", ", Activations.Names)}");
         var depth = (int)module.Config.ValueOf(module.Name, "depth");
-        AdaptedModule.Require(depth <= MaxDepth, $"its depth is {depth}; at most {MaxDepth} can be merged");
+        AdaptedModule.Require(depth is >= 0 and <= MaxDepth, $"its depth is {depth}; at most {MaxDepth} can be merged");
         var encoders = Enumerable.Range(0, depth).Select(i => Square(module, Encoder(i), rank)).ToArray();
         var decoders = Enumerable.Range(0, depth).Select(i => Square(module, Decoder(i), rank)).ToArray();
         AdaptedModule.Require(

@@ -46,7 +46,7 @@ internal sealed partial class Diffusion : AdapterLayout
         foreach (var tensor in content.Weights.Tensors)
         {
             var name = Name().Match(tensor.Name);
-            var module = name.Groups["flat"] is { Success: true, Value: var flat } ? modules[flat].SingleOrDefault()
+            var module = name.Groups["flat"] is { Success: true, Value: var flat } ? OnlyOne(modules[flat])
                 : name.Groups["module"].Value;
             var part = Factors.GetValueOrDefault(name.Groups["part"].Value);
             if (module is null || part is null)
@@ -64,7 +64,7 @@ internal sealed partial class Diffusion : AdapterLayout
             }
 
             tensors.Add(tensor with { Name = $"base_model.model.{module}.{part}" });
-            if (part == "lora_A.weight")
+            if (part == "lora_A.weight" && tensor.Shape.Count > 0)
             {
                 ranks[Regex.Escape(module)] = (double)tensor.Shape[0];
             }
@@ -83,6 +83,9 @@ internal sealed partial class Diffusion : AdapterLayout
 
         return content with { Config = config, Weights = content.Weights with { Tensors = tensors } };
     }
+
+    // Two modules whose names differ in dots and underscores alone cannot be told apart.
+    private static string? OnlyOne(IEnumerable<string> modules) => modules.Take(2).ToList() is [var only] ? only : null;
 
     // diffusers keeps PEFT's config in the file's metadata, each key behind the part of the pipeline.
     private static JsonObject Config(SafetensorsFile file)

@@ -88,6 +88,11 @@ public sealed class KindRefusalTests
         .Refused(same == 0 ? "is zero" : "depends on");
 
     [Fact]
+    public void Peanut_of_a_depth_below_zero_is_refused() => new TinyModel(Weight)
+        .With("""{"peft_type": "PEANUT", "depth": -2}""", ("lin.peanut_A.weight", Numbers.Zeros(1, 2)),
+            ("lin.peanut_B.weight", Numbers.Zeros(2, 1))).Refused("its depth is -2");
+
+    [Fact]
     public void Frod_without_its_projections_is_refused() => new TinyModel(Weight)
         .With("""{"peft_type": "FROD", "save_projection": false}""", ("lin.frod_lambda_l", Numbers.Zeros(4))).Refused("save_projection");
 }
