@@ -19,6 +19,8 @@ public sealed class HubFaultTests : FetchTests
 
     private const int SegmentBytes = 64 * 1024;
 
+    private (int Unfinished, int Met) _sum;
+
     private static readonly string? Given = Environment.GetEnvironmentVariable("UNSLOTHMERGE_HUB_FAULTS");
 
     [Fact]
@@ -60,6 +62,7 @@ public sealed class HubFaultTests : FetchTests
 
         Assert.Equal(before + 1, server.Repositories[Id].Commits.Count);
         RequireSentOnce(server, unfinished);
+        Count(server, unfinished);
     });
 
     [Fact]
@@ -81,6 +84,7 @@ public sealed class HubFaultTests : FetchTests
         var kills = KillAndRepeat(server, Temp[$"home-{seed}"], random, command, "", () => RequireWholeOrNothing(server, sent, 1));
         Assert.Equal(2, server.Repositories[Id].Commits.Count);
         RequireSentOnce(server, kills);
+        Count(server, kills);
         Assert.Empty(Directory.EnumerateFileSystemEntries(temporary));
     });
 
@@ -113,6 +117,7 @@ public sealed class HubFaultTests : FetchTests
             }
 
             RequireNothingWrong(server, Temp[$"home-{seed}"], isDone);
+            Count(isDone ? server : null, isDone ? 0 : 1);
         }
     });
 
@@ -126,15 +131,16 @@ public sealed class HubFaultTests : FetchTests
         var (saved, home) = (Temp[$"saved-{seed}"], Temp[$"home-{seed}"]);
         var streams = random.Next(2) == 0 ? "-Stream" : "";
         var command = $"Merge-LoraModel {Base} {streams} | Save-MergedModel '{saved}' -DType float32 -MaxShardSize base 3>&1";
-        KillAndRepeat(server, home, random, command, $"if (Test-Path '{saved}') {{ exit 0 }}; ", () =>
+        var kills = KillAndRepeat(server, home, random, command, $"if (Test-Path '{saved}') {{ exit 0 }}; ", () =>
         {
             RequireNothingWrong(server, home, isWhole: false);
             Assert.True(!Path.Exists(saved) || TinyModel.Stored(model).SequenceEqual(TinyModel.Stored(saved)));
         });
         Assert.Equal(TinyModel.Stored(model), TinyModel.Stored(saved));
+        Count(server, kills);
     });
 
-    private static void Each(string usual, Action<int, Random> run)
+    private void Each(string usual, Action<int, Random> run)
     {
         var (first, count) = FuzzTests.ReadSeeds(Given ?? usual);
         for (var seed = first; seed < first + count; seed++)
@@ -148,7 +154,13 @@ public sealed class HubFaultTests : FetchTests
                 throw new InvalidOperationException($"seed {seed}: {e.Message}", e);
             }
         }
+
+        TestContext.Current.TestOutputHelper!.WriteLine(
+            $"{count} runs from seed {first} on met {_sum.Met} faults; they were stopped, killed or failed {_sum.Unfinished} times.");
     }
+
+    private void Count(HubServer? server, int unfinished) =>
+        _sum = (_sum.Unfinished + unfinished, _sum.Met + (server?.Met.Count ?? 0));
 
     // A Hub that up to four kinds of requests find in trouble.
     private static HubServer Disturbed(Random random, params string[] targets)

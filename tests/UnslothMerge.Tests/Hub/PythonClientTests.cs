@@ -70,7 +70,9 @@ public sealed class PythonClientTests : FetchTests
     // Where there is none, the test is skipped by name.
     private string Python(params string[] arguments)
     {
-        (string, string)[] environment = [.. Server.Environment(Temp["home"]), ("HF_HUB_DISABLE_XET", "1")];
+        // It takes an empty variable for a path.
+        (string, string)[] environment =
+            [.. Server.Environment(Temp["home"]), ("HF_HUB_CACHE", Cache), ("HF_TOKEN_PATH", Temp["home/token"]), ("HF_HUB_DISABLE_XET", "1")];
         try
         {
             Assert.SkipUnless(PowerShellProcess.Start(["python3", "-c", "import huggingface_hub"], environment).ExitCode == 0,
