@@ -36,6 +36,20 @@ internal sealed class Workers : IDisposable
         workers.WaitFor(workers._threads, report);
     }
 
+    /// <summary>Does something with each item, and throws what the first failure was.</summary>
+    public static void ForEach<T>(string name, int count, IReadOnlyList<T> items, Action<T, CancellationToken> work, Action report,
+        CancellationToken cancellation)
+    {
+        var next = -1;
+        Run(name, Math.Min(count, items.Count), (_, stop) =>
+        {
+            for (int i; (i = Interlocked.Increment(ref next)) < items.Count && !stop.IsCancellationRequested;)
+            {
+                work(items[i], stop);
+            }
+        }, report, cancellation);
+    }
+
     /// <summary>Waits for something that the threads bring about, or until all have ended.</summary>
     public void WaitUntil(Func<bool> isDone, Action report)
     {

@@ -72,7 +72,10 @@ public sealed class PythonClientTests : FetchTests
     {
         // It takes an empty variable for a path.
         (string, string)[] environment =
-            [.. Server.Environment(Temp["home"]), ("HF_HUB_CACHE", Cache), ("HF_TOKEN_PATH", Temp["home/token"]), ("HF_HUB_DISABLE_XET", "1")];
+        [
+            .. Server.Environment(Temp["home"]), ("HF_HUB_CACHE", Cache), ("HF_TOKEN_PATH", Temp["home/token"]),
+            ("HF_HUB_DISABLE_XET", "1"),
+        ];
         try
         {
             Assert.SkipUnless(PowerShellProcess.Start(["python3", "-c", "import huggingface_hub"], environment).ExitCode == 0,

@@ -79,10 +79,10 @@ internal static class HubFetch
         }
 
         Download(model, [.. weights.Where(f => model.Has(f) || !CanWait(f))], progress, cancellation);
-        var remote = weights.Where(f => !model.Has(f)).ToDictionary(model.RelativePath, f => (RemoteFile)new HubFile(model, f));
-        Parallel.ForEach(remote.Values.Cast<HubFile>(),
-            new ParallelOptions { MaxDegreeOfParallelism = Connections, CancellationToken = cancellation }, f => f.Prefetch());
-        return new FetchedModel(model.Directory, new RemoteFiles(remote));
+        HubFile[] remote = [.. weights.Where(f => !model.Has(f)).Select(f => new HubFile(model, f))];
+        Workers.ForEach("fetch", Connections, remote, (f, _) => f.Prefetch(), () => { }, cancellation);
+        return new FetchedModel(model.Directory,
+            new RemoteFiles(remote.ToDictionary(f => model.RelativePath(f.File), f => (RemoteFile)f)));
     }
 
     /// <summary>The files that a use needs, as far as names say it: those of the weights that an index lists are all that may be.</summary>

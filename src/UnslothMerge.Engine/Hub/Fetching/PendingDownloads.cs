@@ -44,8 +44,7 @@ internal static class PendingDownloads
             .Where(p => p.Offset < p.File.Length).Take(Connections)
             .Select(p => (p.File, p.Offset, Length: (int)Math.Min(ProbeBytes, p.File.Length - p.Offset))).ToList();
         var clock = Stopwatch.StartNew();
-        Parallel.ForEach(parts, new ParallelOptions { MaxDegreeOfParallelism = Connections, CancellationToken = cancellation },
-            p => p.File.Read(p.Offset, new byte[p.Length]));
+        Workers.ForEach("probe", Connections, parts, (p, _) => p.File.Read(p.Offset, new byte[p.Length]), () => { }, cancellation);
         return clock.Elapsed * ((double)files.Sum(f => f.Length) / parts.Sum(p => (long)p.Length));
     }
 }

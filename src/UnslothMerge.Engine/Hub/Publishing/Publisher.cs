@@ -151,14 +151,9 @@ internal sealed class Publisher
 
     private static void Hash(List<UploadFile> files, IProgress<UploadProgress>? progress, CancellationToken cancellation)
     {
-        var (next, done, total) = (-1, 0L, files.Sum(f => f.Size));
-        Workers.Run("hash", Math.Min(Environment.ProcessorCount, files.Count), (_, stop) =>
-        {
-            for (int i; (i = Interlocked.Increment(ref next)) < files.Count;)
-            {
-                files[i].Hash(bytes => Interlocked.Add(ref done, bytes), stop);
-            }
-        }, () => progress?.Report(new UploadProgress("Hashing", Interlocked.Read(ref done), total)), cancellation);
+        var (done, total) = (0L, files.Sum(f => f.Size));
+        Workers.ForEach("hash", Environment.ProcessorCount, files, (f, stop) => f.Hash(bytes => Interlocked.Add(ref done, bytes), stop),
+            () => progress?.Report(new UploadProgress("Hashing", Interlocked.Read(ref done), total)), cancellation);
     }
 
     private void Send(Publication publication, PublishPlan plan, List<UploadFile> files, IProgress<UploadProgress>? progress,
