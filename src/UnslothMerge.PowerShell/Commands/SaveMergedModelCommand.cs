@@ -411,7 +411,10 @@ public sealed partial class SaveMergedModelCommand : OutputCommand, IPublishing
             published = $"\n{hub.Summary(description.Files.Count, description.Files.Sum(f => f.Bytes ?? 0))}.{hub.Deleted()}";
         }
 
-        return ShouldProcess(description.Text(target) + published, description.Question(target) + published, "Save-MergedModel");
+        // Nobody asked for the scratch.
+        var place = Destination is null ? PushToHub! : target.Given;
+        return ShouldProcess(
+            description.Text(target, place) + published, description.Question(target, place) + published, "Save-MergedModel");
     }
 
     private void PlanPublication(SaveDescription description, MergePlan plan, ModelExtras extras, HubSession hub)

@@ -57,17 +57,17 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
     }
 
     /// <summary>The summary and one line per file.</summary>
-    public string Text(Destination destination)
+    public string Text(Destination destination, string place)
     {
         var width = Files.Max(f => f.Name.Length);
         var lines = Files.Select(f => $"\n  {f.Name.PadRight(width)}  {(f.Bytes is { } b ? ByteSize.Text(b) : ""),8}  {f.What}");
         var reasons = Reasons.Select(r => $"\n  in 16 bits: {r}");
-        return $"Performing the operation \"{Summary}\" on target \"{destination.Given}\"."
+        return $"Performing the operation \"{Summary}\" on target \"{place}\"."
             + $"{string.Concat(lines)}{string.Concat(reasons)}{Downloads}{Replaced(destination)}";
     }
 
     /// <summary>The question of -Confirm.</summary>
-    public string Question(Destination destination) => $"{Summary}, to '{destination.Given}'?{Downloads}{Replaced(destination)}";
+    public string Question(Destination destination, string place) => $"{Summary}, to '{place}'?{Downloads}{Replaced(destination)}";
 
     private static string Replaced(Destination destination) =>
         destination.Exists && Directory.EnumerateFileSystemEntries(destination.Path).Any()

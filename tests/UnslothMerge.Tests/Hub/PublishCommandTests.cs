@@ -14,6 +14,7 @@ public sealed class PublishCommandTests : HubTests
         var lines = Run($$"""
             $merge = { Merge-LoraModel '{{@base}}' '{{adapter}}' }
             & $merge | Save-MergedModel '{{@out}}' -PushToHub org/old -WhatIf
+            & $merge | Save-MergedModel -PushToHub org/none -WhatIf
             "nothing $(Test-Path '{{@out}}')"
             $saved = & $merge | Save-MergedModel '{{@out}}' -PushToHub org/new -Private -Tag chat -CommitMessage First -Verbose 4>&1 5>&1
             "saved $($saved.Where{ $_ -is [UnslothMerge.PowerShell.SavedModelShard] }.Name)"
@@ -36,6 +37,7 @@ public sealed class PublishCommandTests : HubTests
         var text = string.Join('\n', lines);
         Assert.Contains("nothing False", lines);
         Assert.Contains("'org/old' in one commit", text, StringComparison.Ordinal);
+        Assert.Contains("on target \"org/none\"", text, StringComparison.Ordinal);
         Assert.Contains("deletes there, as the new model replaces it: pytorch_model.bin", text, StringComparison.Ordinal);
         Assert.Contains("saved model.safetensors", lines);
         Assert.Contains("published org/new True 40", lines);
