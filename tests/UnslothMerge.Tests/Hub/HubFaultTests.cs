@@ -98,17 +98,11 @@ public sealed class HubFaultTests : FetchTests
         for (var (isDone, attempt) = (false, 0); !isDone; attempt++)
         {
             using var stop = CancellationTokenSource.CreateLinkedTokenSource(Stop);
-            var limit = random.Next(0, 12) * SegmentBytes;
+            StopAfter(server, attempt < 3 ? random.Next(30) : int.MaxValue, stop.Cancel);
             try
             {
                 var model = Find(client, Base);
-                Downloader.Run(client, model.Cache, model.Commit, model.All!, now =>
-                {
-                    if (attempt < 3 && now.Done > limit)
-                    {
-                        stop.Cancel();
-                    }
-                }, stop.Token, SegmentBytes);
+                Downloader.Run(client, model.Cache, model.Commit, model.All!, null, stop.Token, SegmentBytes);
                 isDone = true;
             }
             catch (Exception e) when (e is HubException or OperationCanceledException && attempt < 20)
