@@ -23,7 +23,9 @@ public sealed class SignalTests : FileTests
     [Fact]
     public void Ctrl_C_in_a_terminal_keeps_what_is_finished()
     {
-        var (_, output, _) = RunInTerminal(Save(Temp["out"]), UntilShard + "; printf '\\003'; sleep 10");
+        // Its keys are there as long as it is.
+        var (_, output, _) = RunInTerminal($"$PID > '{Temp["pid"]}'; {Save(Temp["out"])}",
+            $"{UntilShard}; printf '\\003'; while kill -0 $(cat '{Temp["pid"]}'); do sleep 0.1; done");
         AssertGoesOn(output);
     }
 
