@@ -124,8 +124,8 @@ internal class MergeException : Exception
     /// <summary>The path or name concerned.</summary>
     public string? Target { get; }
 
-    /// <summary>What the user can do about it.</summary>
-    public string? Advice { get; private set; }
+    /// <summary>What the user can do about it, as far as is known where it is thrown.</summary>
+    public string? Advice { get; set; }
 
     /// <summary>Says more of what the user can do.</summary>
     public void AddAdvice(string more) => Advice = Advice is null ? more : $"{Advice}\n{more}";

@@ -117,7 +117,7 @@ Describe 'Get-MergeMemoryPlan' {
         $plan.PeakDeviceBytes | Should -Be 0
         $plan.PieceBytes | Should -BeGreaterThan 0
         $plan.TileRows | Should -BeGreaterThan 0
-        $plan.EstimatedTime | Should -BeGreaterThan ([timespan]::Zero)
+        $plan.EstimatedSeconds | Should -BeGreaterThan 0
     }
 
     It 'refuses a temporary location that is none' {
@@ -128,7 +128,7 @@ Describe 'Get-MergeMemoryPlan' {
     }
 
     It 'never writes to the base, not even to measure the disk' {
-        (Get-MergeMemoryPlan $base $adapter -Destination "$base/below/it").EstimatedTime | Should -BeNullOrEmpty
+        (Get-MergeMemoryPlan $base $adapter -Destination "$base/below/it").EstimatedSeconds | Should -BeNullOrEmpty
     }
 
     It 'tells the size of the output to the byte' {

@@ -93,7 +93,7 @@ Describe 'The plan of parts' {
         $parts.Part | Should -Be '1/3', '2/3', '3/3'
         ($parts | Measure-Object OutputBytes -Sum).Sum | Should -Be $whole.OutputBytes
         ($parts | Measure-Object Shards -Sum).Sum | Should -Be 7
-        $parts[0].WallTime | Should -BeGreaterThan ($parts.EstimatedTime | Measure-Object -Maximum).Maximum
+        $parts[0].WallSeconds | Should -BeGreaterThan ($parts.EstimatedSeconds | Measure-Object -Maximum).Maximum
         $one = Get-MergeMemoryPlan $base $adapter -MaxShardSize 3kB -Part 2/3
         $one.OutputBytes | Should -Be $parts[1].OutputBytes
         $whole.Part | Should -BeNullOrEmpty

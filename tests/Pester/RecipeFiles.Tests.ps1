@@ -77,6 +77,16 @@ output:
         './none.yml' | Should -Not -Exist
     }
 
+    It 'replaces a model with -Force, or as it says itself' {
+        "base: ./base`nadapters: [./adapters/style]`noutput: ./twice" | Set-Content ./twice.yml
+        $null = Merge-LoraModel -Recipe ./twice.yml
+        { Merge-LoraModel -Recipe ./twice.yml } | Should -Throw -ErrorId 'DestinationExists,*' -ExpectedMessage '*output.force: true*'
+        Merge-LoraModel -Recipe ./twice.yml -Force | Should -HaveCount 1
+        "base: ./twice`nadapters: [./adapters/style]" | Set-Content ./again.yml
+        { Merge-LoraModel -Recipe ./again.yml } | Should -Throw -ExpectedMessage '*In the recipe: allow_merged_base: true.'
+        { Merge-LoraModel -Recipe ./again.yml -Force } | Should -Throw -ErrorId 'InvalidArgument,*'
+    }
+
     It 'names what is wrong' {
         "base: ./base`nadapters: [./adapters/style]`noutput: {path: ./x, shard: 5GB}" | Set-Content ./bad.yml
         { Merge-LoraModel -Recipe ./bad.yml } | Should -Throw -ErrorId 'InvalidRecipe,*' -ExpectedMessage "*'output.shard'*"

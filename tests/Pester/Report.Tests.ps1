@@ -20,6 +20,9 @@ AfterAll { Pop-Location }
 Describe 'A report' {
     It 'has the numbers of the objects, piped or measured' {
         $null = $shards | Export-MergeReport ./piped.html
+        foreach ($source in './base', './adapter') {
+            Get-Content ./piped.html -Raw | Should -Match ([regex]::Escape("<td>$(Convert-Path $source)</td>"))
+        }
         $null = Export-MergeReport ./out ./measured.html
         foreach ($file in './piped.html', './measured.html') {
             $map = Get-HeatMap $file

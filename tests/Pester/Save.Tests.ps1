@@ -181,7 +181,7 @@ Describe 'How a model is saved' {
         $lines = @($said | Where-Object { $_ -is [Management.Automation.VerboseRecord] -and "$_" -like 'model-*' })
         $lines | Should -HaveCount $shards.Count
         foreach ($shard in $shards) {
-            $shard.Time | Should -BeOfType ([timespan])
+            $shard.Seconds | Should -BeOfType ([double])
             $counts = "$($shard.Name): $($shard.Tensors.Count) tensor*, $($shard.Changed) changed"
             @($lines -like "$counts, * in * s, */s; written*.") | Should -HaveCount 1
         }

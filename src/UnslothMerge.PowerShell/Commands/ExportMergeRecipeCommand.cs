@@ -11,12 +11,12 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
     private readonly MergeInput _input = new();
 
     /// <summary>The file: JSON if its name ends in .json, else YAML.</summary>
-    [Parameter(Mandatory = true, Position = 0)]
+    [Parameter(Position = 0)]
     [ValidateNotNullOrEmpty]
-    public string Path { get; set; } = "";
+    public string? Path { get; set; }
 
     /// <summary>The tensors of Merge-LoraModel, with their strengths.</summary>
-    [Parameter(Mandatory = true, ValueFromPipeline = true)]
+    [Parameter(ValueFromPipeline = true)]
     [AllowNull]
     [AllowEmptyCollection]
     public PSObject?[]? InputObject { get; set; }
@@ -47,8 +47,16 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
     [Parameter]
     public SwitchParameter Force { get; set; }
 
+    // Mandatory parameters would be asked for, although there is no merge.
     private protected override void Begin()
     {
+        if (Path is null || (!MyInvocation.ExpectingInput && InputObject is null))
+        {
+            Refuse(
+                Path is null ? nameof(Path) : nameof(InputObject), $"There is no {(Path is null ? "file" : "merge")} given.",
+                "Write: Merge-LoraModel ./base ./adapter | Export-MergeRecipe ./recipe.yml");
+        }
+
         Engine(() => ExportMethods.Require(Method));
         if (Destination is null
             && new[] { nameof(Method), nameof(MaxShardSize) }.FirstOrDefault(MyInvocation.BoundParameters.ContainsKey) is { } parameter)
@@ -67,7 +75,7 @@ public sealed class ExportMergeRecipeCommand : EngineCommand
             return;
         }
 
-        var file = Unresolved(Path, nameof(Path));
+        var file = Unresolved(Path!, nameof(Path));
         var folder = System.IO.Path.GetDirectoryName(file)!;
         var text = Engine(() =>
         {

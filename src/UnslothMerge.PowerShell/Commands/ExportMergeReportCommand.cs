@@ -94,7 +94,7 @@ public sealed class ExportMergeReportCommand : EngineCommand
         return Report(model, [.. _shards.SelectMany(s => s.Tensors).Select(ReportTensor.Of)]) with
         {
             PeakBytes = process.PeakWorkingSet64,
-            Sources = _plan is null ? [] : [_plan.Base, .. _plan.Adapter],
+            Sources = _plan is null ? _shards[0].Sources : [_plan.Base, .. _plan.Adapter],
         };
     }
 

@@ -191,14 +191,14 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
                     obstacle)
                 {
                     Part = part?.ToString(),
-                    WallTime = PartCount > 0 ? times.Max() + speed?.Reading(write) : time,
+                    WallSeconds = (PartCount > 0 ? times.Max() + speed?.Reading(write) : time)?.TotalSeconds,
                     Method = Method,
                     MaxShardSize = MaxShardSize,
                     Tensors = [.. tensors.Select(t => merge.Tensors[t.Ordinal])],
                     Strengths = _input.Strengths,
                     Planned = Planned,
                     DownloadBytes = download.Sum(f => f.Length),
-                    DownloadTime = downloading,
+                    DownloadSeconds = downloading?.TotalSeconds,
                 });
             }
 

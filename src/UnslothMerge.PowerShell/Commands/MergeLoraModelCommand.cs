@@ -100,6 +100,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
     [Parameter(ParameterSetName = BaseSet)]
     [Parameter(ParameterSetName = PipelineSet)]
     [Parameter(ParameterSetName = PlanSet)]
+    [Parameter(ParameterSetName = RecipeSet)]
     public SwitchParameter Force { get; set; }
 
     /// <summary>The revision of the model on the Hub, if only one has none in its name: a branch, a tag, a commit, or refs/pr/1.</summary>
@@ -133,7 +134,7 @@ public sealed class MergeLoraModelCommand : DeltaCommand
                 "Give a base and its adapter: Merge-LoraModel ./base ./adapter. A third directory, ./out, saves the merged model there.");
         }
 
-        if (Force && Destination is null)
+        if (Force && Destination is null && ParameterSetName != RecipeSet)
         {
             Refuse(nameof(Force), "-Force would have no effect, as nothing is saved.", "Give -Destination, or -Force to Save-MergedModel.");
         }
@@ -236,10 +237,27 @@ public sealed class MergeLoraModelCommand : DeltaCommand
         var recipe = Engine(() => MergeRecipe.Read(file));
         var output = recipe.Output is null ? null
             : Engine(() => RecipeOutput.Parameters(recipe, this, p => BesideRecipe(file, p).Path));
+        if (Force && output is null)
+        {
+            Refuse(nameof(Force), "-Force would have no effect, as the recipe has no output.", "Leave it out, or write an output.");
+        }
+        else if (Force)
+        {
+            output![nameof(Force)] = true;
+        }
+
         if (Unless(() => Engine(() => recipe.Plan((path, use) => InRecipe(file, path, use)))) is { } planned)
         {
             Report(planned.Plan);
             Emit(planned.Plan, planned.Plan.Tensors, planned.Strengths, save: output);
+        }
+    }
+
+    private protected override void Advise(MergeException error)
+    {
+        if (ParameterSetName == RecipeSet)
+        {
+            error.Advice += RecipeOutput.Keys(error.Advice, DeltaParameters, this);
         }
     }
 

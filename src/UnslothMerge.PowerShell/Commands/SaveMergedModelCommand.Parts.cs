@@ -89,7 +89,7 @@ public sealed partial class SaveMergedModelCommand
                         return new PartOnHub(publisher, plan, target.Path, sending, extras, shared, Method, _part!, run)
                             .Save(progress, Stop);
                     }))
-                .Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
+                .Select(s => new SavedModelShard(s, memory.Write.Merge, clock.Elapsed)).ToList();
             WriteObject(saved, enumerateCollection: true);
             WarnOfQuantization(saved);
             WarnOfLostDeltas(saved);

@@ -26,7 +26,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand, IPublishing
 
     /// <summary>The directory of the saved model. With -PushToHub it may be left out: each shard is then sent and deleted while the next
     /// one is merged, and -TemporaryLocation needs room for two.</summary>
-    [Parameter(Mandatory = true, Position = 0, ParameterSetName = LocalSet)]
+    [Parameter(Position = 0, ParameterSetName = LocalSet)]
     [Parameter(Position = 0, ParameterSetName = HubSet)]
     [Alias("SaveDirectory", "OutputPath")]
     [ValidateNotNullOrEmpty]
@@ -123,8 +123,22 @@ public sealed partial class SaveMergedModelCommand : OutputCommand, IPublishing
     [Parameter]
     public SwitchParameter NoSync { get; set; }
 
+    // Mandatory parameters would be asked for, although there is nothing to save.
     private protected override void Begin()
     {
+        if (!MyInvocation.ExpectingInput && InputObject is null)
+        {
+            Refuse(
+                nameof(InputObject), "There are no tensors to save.", "Write: Merge-LoraModel ./base ./adapter | Save-MergedModel ./out");
+        }
+
+        if (Destination is null && PushToHub is null)
+        {
+            Refuse(
+                nameof(Destination), "There is no place to save the model to.",
+                "Give a directory: … | Save-MergedModel ./out. Or give -PushToHub, a repository on the Hub.");
+        }
+
         RequireEffect();
         BeginPart();
         base.Begin();
@@ -207,7 +221,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand, IPublishing
         {
             Engine(() => _scratch?.Open());
             var saved = Engine(() => new SavedModelShard(
-                Path.Combine(target.Path, Adapters.AdapterDirectory.WeightsName), AdapterSaver.Save(plan, extras, target, !NoSync)));
+                Path.Combine(target.Path, Adapters.AdapterDirectory.WeightsName), AdapterSaver.Save(plan, extras, target, !NoSync), plan));
             if (Destination is not null)
             {
                 WriteObject(saved);
@@ -252,7 +266,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand, IPublishing
             using var signals = new EndingSignals();
             var run = Run(memory, device, signals);
             var shards = Engine(() => ModelSaver.Save(extras, target, run, progress, Stop));
-            var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
+            var saved = shards.Select(s => new SavedModelShard(s, plan, clock.Elapsed)).ToList();
             WriteObject(saved, enumerateCollection: true);
             Summarize(saved, target, clock.Elapsed);
             WarnOfQuantization(saved);
@@ -321,7 +335,7 @@ public sealed partial class SaveMergedModelCommand : OutputCommand, IPublishing
                 return hub.Files(scratch, memory.Write.Merge.Base.HubId, PublishedFiles.InputsOf(memory.Write.Merge));
             }
         });
-        var saved = shards.Select(s => new SavedModelShard(s, clock.Elapsed)).ToList();
+        var saved = shards.Select(s => new SavedModelShard(s, memory.Write.Merge, clock.Elapsed)).ToList();
         WriteObject(saved, enumerateCollection: true);
         WarnOfQuantization(saved);
         WriteObject(new PublishedModel(result, clock.Elapsed));

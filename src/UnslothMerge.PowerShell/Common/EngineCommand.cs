@@ -42,6 +42,11 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
     {
     }
 
+    /// <summary>Adds to the advice of an error what only the command knows.</summary>
+    private protected virtual void Advise(MergeException error)
+    {
+    }
+
     /// <summary>Runs engine code; its errors end the command.</summary>
     private protected T Engine<T>(Func<T> work)
     {
@@ -53,7 +58,7 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
         {
             throw new PipelineStoppedException();
         }
-        catch (Exception e) when (ErrorRecords.From(e) is { } record)
+        catch (Exception e) when (Record(e) is { } record)
         {
             Fail(record);
             throw;
@@ -79,7 +84,7 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
         {
             throw new PipelineStoppedException();
         }
-        catch (Exception e) when (ErrorRecords.From(e) is { } record)
+        catch (Exception e) when (Record(e) is { } record)
         {
             WriteError(record);
             result = default!;
@@ -200,6 +205,16 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
     private protected static MergeException NoModel(string address) => new(
         MergeError.InvalidArgument, $"'{address}' is no address of a model on the Hub.", address,
         "Give the address of the model's page, its name, org/name, or a local directory.");
+
+    private ErrorRecord? Record(Exception exception)
+    {
+        if (exception is MergeException error)
+        {
+            Advise(error);
+        }
+
+        return ErrorRecords.From(exception);
+    }
 
     private void Run(Action step)
     {

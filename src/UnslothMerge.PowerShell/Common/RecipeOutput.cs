@@ -33,6 +33,26 @@ internal static class RecipeOutput
     public static string Snake(string name) => name == "DType" ? "dtype"
         : Regex.Replace(name, "(?<=[a-z0-9])(?=[A-Z])", "_").ToLowerInvariant();
 
+    /// <summary>How a recipe writes the parameters that an advice names; empty if it names none.</summary>
+    public static string Keys(string? advice, IEnumerable<string> merging, PSCmdlet command)
+    {
+        var known = SavePipeline.Parameters(command).ToDictionary(p => p.Name, p => $"output.{Snake(p.Name)}{Value(p)}");
+        known[nameof(SaveMergedModelCommand.Destination)] = $"output.{PathKey}";
+        foreach (var name in merging)
+        {
+            known[name] = Snake(name) + Value(command.MyInvocation.MyCommand.Parameters[name]);
+        }
+
+        string[] keys =
+        [
+            .. Regex.Matches(advice ?? "", "(?<=^| )-([A-Z][A-Za-z]+)").Select(m => m.Groups[1].Value).Distinct()
+                .Where(known.ContainsKey).Select(n => known[n]),
+        ];
+        return keys.Length == 0 ? "" : $" In the recipe: {string.Join(", ", keys)}.";
+
+        static string Value(ParameterMetadata parameter) => parameter.SwitchParameter ? ": true" : "";
+    }
+
     private static string Plain(string name) => name.Replace("_", "", StringComparison.Ordinal).ToLowerInvariant();
 
     private static object? Value(JsonNode? node) => node switch

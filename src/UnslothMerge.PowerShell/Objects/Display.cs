@@ -36,13 +36,13 @@ public static class Display
     }
 
     /// <summary>A duration: <c>1.0 s</c>; a dash for null.</summary>
-    public static string Time(TimeSpan? duration) => duration is not { } time ? "-"
-        : time.TotalSeconds < 60 ? $"{time.TotalSeconds.ToString("F1", CultureInfo.CurrentCulture)} s"
-        : time.ToString(time.TotalHours < 1 ? @"m\:ss" : @"h\:mm\:ss", CultureInfo.CurrentCulture);
+    public static string Time(double? seconds) => seconds is not { } time ? "-"
+        : time < 60 ? $"{time.ToString("F1", CultureInfo.CurrentCulture)} s"
+        : TimeSpan.FromSeconds(time).ToString(time < 3600 ? @"m\:ss" : @"h\:mm\:ss", CultureInfo.CurrentCulture);
 
     /// <summary>How much in which time, and how fast: <c>2.47 GB in 1.0 s, 2.47 GB/s</c>.</summary>
     internal static string Rate(long bytes, TimeSpan time) =>
-        $"{ByteSize.Text(bytes)} in {Time(time)}, {ByteSize.Text((long)(bytes / Math.Max(time.TotalSeconds, 1e-3)))}/s";
+        $"{ByteSize.Text(bytes)} in {Time(time.TotalSeconds)}, {ByteSize.Text((long)(bytes / Math.Max(time.TotalSeconds, 1e-3)))}/s";
 
     /// <summary>A text in lines that end at words, for the last column of a table, which PowerShell would break anywhere. The columns
     /// before it take <paramref name="left"/>.</summary>
@@ -52,6 +52,14 @@ public static class Display
         return text is null || width < 20 ? text ?? ""
             : Regex.Replace(text, $"(.{{1,{width}}})(?: +|$)", "$1\n").TrimEnd('\n');
     }
+
+    /// <summary>A name that leaves room for the columns after it, which take <paramref name="right"/>: PowerShell would cut those. What is
+    /// left out is in its middle.</summary>
+    public static string Short(string name, PSHost? host, int right) => Short(name, WidthOf(host) - right);
+
+    /// <summary>A name of at most <paramref name="width"/> characters, unless that is too few for any.</summary>
+    public static string Short(string name, int width) =>
+        width < 20 || name.Length <= width ? name : $"{name[..(width / 3)]}…{name[^(width - (width / 3) - 1)..]}";
 
     /// <summary>A ratio with three digits; empty for null.</summary>
     public static string Ratio(double? ratio) => ratio?.ToString("G3", CultureInfo.CurrentCulture) ?? "";

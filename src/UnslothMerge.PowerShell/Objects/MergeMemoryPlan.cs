@@ -54,7 +54,7 @@ public sealed class MergeMemoryPlan
         FreeDiskBytes = freeDisk;
         TemporaryBytes = Hub.Publishing.StreamedSave.ScratchBytes(memory.Write.Shards);
         FreeTemporaryBytes = freeTemporary;
-        EstimatedTime = time;
+        EstimatedSeconds = time?.TotalSeconds;
         var (missing, advice) = (new List<string>(), new List<string>());
         if (!memory.FitsMemory)
         {
@@ -178,19 +178,16 @@ public sealed class MergeMemoryPlan
 
     internal Common.PlannedOutput? Planned { get; init; }
 
-    /// <summary>The approximate duration of planning and saving, from a short measurement of the cores and the disk of the destination.
+    /// <summary>The approximate seconds of planning and saving, from a short measurement of the cores and the disk of the destination.
     /// Reading a base from a slow disk takes longer. Null if nothing can be written at the destination.</summary>
-    public TimeSpan? EstimatedTime { get; }
-
-    /// <summary>The same in seconds, for tables and sums.</summary>
-    public double? EstimatedSeconds => EstimatedTime?.TotalSeconds;
+    public double? EstimatedSeconds { get; }
 
     /// <summary>The part, such as 3/16; null for the whole merge.</summary>
     public string? Part { get; internal init; }
 
-    /// <summary>The approximate duration of the whole merge: with -PartCount that of the slowest part, if all workers are as fast as this
-    /// machine and the disk has room for all of them, and of verifying the shards at the end; else EstimatedTime.</summary>
-    public TimeSpan? WallTime { get; internal init; }
+    /// <summary>The approximate seconds of the whole merge: with -PartCount those of the slowest part, if all workers are as fast as this
+    /// machine and the disk has room for all of them, and of verifying the shards at the end; else EstimatedSeconds.</summary>
+    public double? WallSeconds { get; internal init; }
 
     /// <summary>True if the weights of the base are read from the Hub while they are merged, and not kept.</summary>
     public bool Stream { get; }
@@ -201,8 +198,8 @@ public sealed class MergeMemoryPlan
     /// <summary>The bytes that are downloaded from the Hub first.</summary>
     public long DownloadBytes { get; internal init; }
 
-    /// <summary>The approximate duration of the download, or of reading from the Hub, from a short measurement; null for neither.</summary>
-    public TimeSpan? DownloadTime { get; internal init; }
+    /// <summary>The approximate seconds of the download, or of reading from the Hub, from a short measurement; null for neither.</summary>
+    public double? DownloadSeconds { get; internal init; }
 
     public override string ToString() => Base;
 }

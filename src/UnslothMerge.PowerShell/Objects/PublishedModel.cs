@@ -15,7 +15,7 @@ public sealed class PublishedModel
         PullRequest = result.PullRequest;
         BytesSent = result.BytesSent;
         Files = [.. result.Files.Select(f => new PublishedModelFile(f))];
-        Time = time;
+        Seconds = time.TotalSeconds;
     }
 
     /// <summary>The repository.</summary>
@@ -45,11 +45,8 @@ public sealed class PublishedModel
     /// <summary>The bytes that the Hub copied from the base's repository.</summary>
     public long BytesCopied => Files.Where(f => f.Outcome == nameof(FileOutcome.Copied)).Sum(f => f.Bytes);
 
-    /// <summary>The duration.</summary>
-    public TimeSpan Time { get; }
-
-    /// <summary>The same in seconds, for tables and sums.</summary>
-    public double Seconds => Time.TotalSeconds;
+    /// <summary>The duration in seconds.</summary>
+    public double Seconds { get; }
 
     /// <summary>Its files, and those that it replaced.</summary>
 #pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export

@@ -3,13 +3,14 @@ namespace UnslothMerge.PowerShell;
 /// <summary>A saved shard.</summary>
 public sealed class SavedModelShard
 {
-    internal SavedModelShard(Saving.SavedShard shard, TimeSpan whole)
+    internal SavedModelShard(Saving.SavedShard shard, MergePlan merge, TimeSpan whole)
     {
+        Sources = SourcesOf(merge);
         Path = shard.Path;
         Bytes = shard.Bytes;
         ClonedBytes = shard.Cloned;
         Tensors = [.. shard.Tensors.Select(t => new SavedTensor(Saving.TensorRecord.Of(t), Name))];
-        Time = shard.Time;
+        Seconds = shard.Time?.TotalSeconds;
         WholeTime = whole;
     }
 
@@ -22,8 +23,9 @@ public sealed class SavedModelShard
         WholeTime = whole;
     }
 
-    internal SavedModelShard(string path, IEnumerable<Saving.TensorRecord> tensors)
+    internal SavedModelShard(string path, IEnumerable<Saving.TensorRecord> tensors, MergePlan merge)
     {
+        Sources = SourcesOf(merge);
         Path = path;
         Bytes = new FileInfo(path).Length;
         Tensors = [.. tensors.Select(t => new SavedTensor(t, Name))];
@@ -47,11 +49,8 @@ public sealed class SavedModelShard
     /// <summary>The number of tensors that an adapter changed.</summary>
     public int Changed => Tensors.Count(t => t.Action is "Merge" or "Replace" or "Add");
 
-    /// <summary>From its first piece to its last; shards overlap. Null if an interrupted save had finished it.</summary>
-    public TimeSpan? Time { get; }
-
-    /// <summary>The same in seconds, for tables and sums.</summary>
-    public double? Seconds => Time?.TotalSeconds;
+    /// <summary>The seconds from its first piece to its last; shards overlap. Null if an interrupted save had finished it.</summary>
+    public double? Seconds { get; }
 
     /// <summary>Its tensors.</summary>
 #pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
@@ -61,7 +60,12 @@ public sealed class SavedModelShard
     /// <summary>The duration of the save, all shards together.</summary>
     internal TimeSpan WholeTime { get; }
 
+    /// <summary>The directories of base and adapters; empty if the shard was saved by others.</summary>
+    internal IReadOnlyList<string> Sources { get; } = [];
+
     public override string ToString() => Path;
+
+    private static List<string> SourcesOf(MergePlan merge) => [merge.Base.Path, .. merge.Steps.Select(s => s.Adapter.Path)];
 }
 
 /// <summary>A saved tensor.</summary>

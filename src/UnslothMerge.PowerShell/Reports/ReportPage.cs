@@ -57,7 +57,7 @@ internal static class ReportPage
 
         IReadOnlyList<string?> Row(string what, JsonObject json, string hash, int index) =>
         [
-            what, json.String("id") ?? report.Sources.ElementAtOrDefault(index) ?? "not on the Hub", json.String("commit"),
+            what, json.String("id") ?? report.Sources.ElementAtOrDefault(index) ?? "a local directory", json.String("commit"),
             $"{json.String(hash)}{(what == "base" ? " (header)" : "")}", json["weight"]?.ToJsonString(), json["options"]?.ToJsonString(),
         ];
     }
@@ -102,13 +102,13 @@ internal static class ReportPage
         var rows = new List<IReadOnlyList<string?>>();
         if (report.Plan is { } plan)
         {
-            rows.Add(["planned", plan.EstimatedTime is { } time ? Seconds(time) : null, ByteSize.Text(plan.PeakHostBytes),
+            rows.Add(["planned", plan.EstimatedSeconds is { } time ? Seconds(time) : null, ByteSize.Text(plan.PeakHostBytes),
                 $"{plan.Workers} workers, {plan.Device}"]);
         }
 
         if (report.Shards.Count > 0)
         {
-            rows.Add(["used", Seconds(report.Shards.Max(s => s.WholeTime)), report.PeakBytes is { } peak ? ByteSize.Text(peak) : null,
+            rows.Add(["used", Seconds(report.Shards.Max(s => s.WholeTime).TotalSeconds), report.PeakBytes is { } peak ? ByteSize.Text(peak) : null,
                 "memory: the peak of the process, with all that it did before"]);
         }
 
@@ -117,7 +117,7 @@ internal static class ReportPage
                 [s.Name, $"{s.Tensors.Length}", $"{s.Changed}", ByteSize.Text(s.Bytes)]));
     }
 
-    private static string Seconds(TimeSpan time) => $"{time.TotalSeconds.ToString("F1", CultureInfo.InvariantCulture)} s";
+    private static string Seconds(double seconds) => $"{seconds.ToString("F1", CultureInfo.InvariantCulture)} s";
 
     private const string Style = """
         :root{color-scheme:light dark;--ink:#1b1b1b;--paper:#fff;--line:#ddd;--cold:#f4f4f4;--hot:#c2410c}

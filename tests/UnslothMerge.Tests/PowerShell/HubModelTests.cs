@@ -32,7 +32,7 @@ public sealed class HubModelTests : FileTests
             "cached: $(Test-Path '{{Temp["home/hub"]}}')"
             $tensors = Merge-LoraModel org/llama-bf16 org/adapter@v2 -Subfolder checkpoint-500
             $plan = Get-MergeMemoryPlan org/llama-bf16 org/adapter/checkpoint-500
-            "plan: $($plan.DownloadBytes) $($plan.DownloadTime -gt 0) $($plan.Base -match '^org/llama-bf16@[0-9a-f]{40}$')"
+            "plan: $($plan.DownloadBytes) $($plan.DownloadSeconds -gt 0) $($plan.Base -match '^org/llama-bf16@[0-9a-f]{40}$')"
             $tensors | Save-MergedModel '{{Temp["a"]}}' -WhatIf
             $streamed = Get-MergeMemoryPlan org/llama-bf16 org/adapter/checkpoint-500 -Stream
             "streamed: $($streamed.Stream) $($streamed.StreamBytes) $($streamed.DownloadBytes)"
