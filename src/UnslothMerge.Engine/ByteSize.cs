@@ -40,7 +40,7 @@ internal static class ByteSize
     }
 
     /// <summary>A size as people read it: <c>2.47 GB</c>.</summary>
-    public static string Text(long bytes) => Text(bytes, moreDigits: 0);
+    public static string Text(long bytes, CultureInfo? culture = null) => Text(bytes, moreDigits: 0, culture);
 
     /// <summary>Two sizes that are compared, with as many digits as it takes to tell them apart.</summary>
     public static (string One, string Other) Distinct(long one, long other)
@@ -54,7 +54,7 @@ internal static class ByteSize
         }
     }
 
-    private static string Text(long bytes, int moreDigits)
+    private static string Text(long bytes, int moreDigits, CultureInfo? culture = null)
     {
         var value = (decimal)bytes;
         var unit = 0;
@@ -65,6 +65,6 @@ internal static class ByteSize
         }
 
         var digits = unit == 0 ? 0 : moreDigits + (value >= 99.95m ? 0 : value >= 9.995m ? 1 : 2);
-        return $"{value.ToString($"F{digits}", CultureInfo.InvariantCulture)} {DecimalUnits[unit]}";
+        return $"{value.ToString($"F{digits}", culture ?? CultureInfo.InvariantCulture)} {DecimalUnits[unit]}";
     }
 }

@@ -130,7 +130,9 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
     {
         if (_piped.IsEmpty)
         {
-            Refuse(nameof(Adapter), "No adapter came through the pipeline.", "Check what stands before Get-MergeMemoryPlan.");
+            Refuse(
+                nameof(Adapter), "No adapter came through the pipeline.",
+                "Pipe what Get-LoraAdapter, Get-Item or Get-ChildItem emits, or give the paths as -Adapter.");
         }
 
         if (_piped.Adapters.Count > 0)

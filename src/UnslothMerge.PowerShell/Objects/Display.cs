@@ -15,7 +15,7 @@ public static class Display
             ? $"\n\n{note}" : "";
 
     /// <summary>A size: <c>2.47 GB</c>; a dash for 0 and null.</summary>
-    public static string Size(long? bytes) => bytes is null or 0 ? "-" : ByteSize.Text(bytes.Value);
+    public static string Size(long? bytes) => bytes is null or 0 ? "-" : ByteSize.Text(bytes.Value, CultureInfo.CurrentCulture);
 
     /// <summary>A number of parameters: <c>1.24 B</c>, <c>7.82 k</c>.</summary>
     public static string Count(long count)
@@ -42,7 +42,7 @@ public static class Display
 
     /// <summary>How much in which time, and how fast: <c>2.47 GB in 1.0 s, 2.47 GB/s</c>.</summary>
     internal static string Rate(long bytes, TimeSpan time) =>
-        $"{ByteSize.Text(bytes)} in {Time(time.TotalSeconds)}, {ByteSize.Text((long)(bytes / Math.Max(time.TotalSeconds, 1e-3)))}/s";
+        $"{Size(bytes)} in {Time(time.TotalSeconds)}, {Size((long)(bytes / Math.Max(time.TotalSeconds, 1e-3)))}/s";
 
     /// <summary>A text in lines that end at words, for the last column of a table, which PowerShell would break anywhere. The columns
     /// before it take <paramref name="left"/>.</summary>
