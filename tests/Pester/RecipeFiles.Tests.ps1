@@ -80,10 +80,12 @@ output:
     It 'replaces a model with -Force, or as it says itself' {
         "base: ./base`nadapters: [./adapters/style]`noutput: ./twice" | Set-Content ./twice.yml
         $null = Merge-LoraModel -Recipe ./twice.yml
-        { Merge-LoraModel -Recipe ./twice.yml } | Should -Throw -ErrorId 'DestinationExists,*' -ExpectedMessage '*output.force: true*'
+        $refused = { Merge-LoraModel -Recipe ./twice.yml } | Should -Throw -ErrorId 'DestinationExists,*' -PassThru
+        "$refused" | Should -BeLike '*Use -Force*In the recipe: output.force: true, output.path.'
         Merge-LoraModel -Recipe ./twice.yml -Force | Should -HaveCount 1
         "base: ./twice`nadapters: [./adapters/style]" | Set-Content ./again.yml
-        { Merge-LoraModel -Recipe ./again.yml } | Should -Throw -ExpectedMessage '*In the recipe: allow_merged_base: true.'
+        $refused = { Merge-LoraModel -Recipe ./again.yml } | Should -Throw -ErrorId 'MergedBase,*' -PassThru
+        "$refused" | Should -BeLike '*In the recipe: allow_merged_base: true.'
         { Merge-LoraModel -Recipe ./again.yml -Force } | Should -Throw -ErrorId 'InvalidArgument,*'
     }
 

@@ -69,7 +69,7 @@ Describe 'What is shown' {
         ($plan | Out-String -Width 80) -replace '\e\[\d+m' | Should -Match 'Fits: yes\.'
         Get-MergeMemoryPlan $base $adapter -Method lora | Out-String -Width 80 | Should -Not -Match "tiles"
         $shard | Out-String -Width 80 | Should -Match '17\.7 kB'
-        [UnslothMerge.PowerShell.Display]::Short('model.layers.0.mlp.down_proj.weight', 30) | Should -Be 'model.laye…p.down_proj.weight'
+        [UnslothMerge.PowerShell.Display]::Short('model.layers.0.mlp.down_proj.weight', 30) | Should -Be 'model.laye…lp.down_proj.weight'
     }
 }
 
