@@ -91,6 +91,7 @@ Describe 'The plan of parts' {
         $whole = Get-MergeMemoryPlan $base $adapter -MaxShardSize 3kB
         $parts = Get-MergeMemoryPlan $base $adapter -MaxShardSize 3kB -PartCount 3
         $parts.Part | Should -Be '1/3', '2/3', '3/3'
+        $parts[1] | Out-String -Width 80 | Should -Match 'part 2/3'
         ($parts | Measure-Object OutputBytes -Sum).Sum | Should -Be $whole.OutputBytes
         ($parts | Measure-Object Shards -Sum).Sum | Should -Be 7
         $parts[0].WallSeconds | Should -BeGreaterThan ($parts.EstimatedSeconds | Measure-Object -Maximum).Maximum

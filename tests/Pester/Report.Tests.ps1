@@ -72,7 +72,8 @@ Describe 'A report' {
         { Export-MergeReport ./out ./nowhere/x.html } | Should -Throw -ErrorId 'PathNotFound,*'
         { Export-MergeReport ./out } | Should -Throw -ErrorId 'InvalidArgument,*' -ExpectedMessage '*no file*'
         { Get-Date | Export-MergeReport ./out ./date.html } | Should -Throw -ErrorId 'InvalidArgument,*'
-        { Export-MergeReport ./base ./base.html } | Should -Throw -ErrorId 'SourceNotFound,*'
+        $refused = { Export-MergeReport ./base ./base.html } | Should -Throw -ErrorId 'SourceNotFound,*' -PassThru
+        "$refused" | Should -Not -BeLike '*-Adapter*' -Because 'it has no such parameter'
         Export-MergeReport ./out ./what.html -WhatIf | Should -BeNullOrEmpty
         './what.html' | Should -Not -Exist
     }

@@ -88,6 +88,14 @@ public sealed class ExportMergeReportCommand : EngineCommand
         }
     }
 
+    private protected override void Advise(MergeException error)
+    {
+        if (error.Error == MergeError.SourceNotFound)
+        {
+            error.Advice = "Pipe what Save-MergedModel emits here, or go to a folder that base and adapters are below.";
+        }
+    }
+
     private MergeReport FromShards(string model)
     {
         using var process = System.Diagnostics.Process.GetCurrentProcess();

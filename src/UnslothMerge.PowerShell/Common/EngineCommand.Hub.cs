@@ -89,7 +89,8 @@ public abstract partial class EngineCommand
         }
         catch (HubException e) when (!name.Contains("://", StringComparison.Ordinal))
         {
-            throw new HubException(e.Error, $"'{name}' is no directory here. {e.Message}", name, e.Advice, e);
+            throw new HubException(
+                e.Error, $"'{name}' is no directory here. {e.Message}", name, $"Check the path, if a directory is meant. {e.Advice}", e);
         }
 
         WriteVerbose($"'{name}' is {model} in the cache '{model.Directory}'.");

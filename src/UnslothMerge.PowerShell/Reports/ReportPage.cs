@@ -108,7 +108,9 @@ internal static class ReportPage
 
         if (report.Shards.Count > 0)
         {
-            rows.Add(["used", Seconds(report.Shards.Max(s => s.WholeTime).TotalSeconds), report.PeakBytes is { } peak ? ByteSize.Text(peak) : null,
+            rows.Add([
+                "used", Seconds(report.Shards.Max(s => s.WholeTime).TotalSeconds),
+                report.PeakBytes is { } peak ? ByteSize.Text(peak) : null,
                 "memory: the peak of the process, with all that it did before"]);
         }
 
