@@ -23,4 +23,8 @@ internal static class CmdletList
         return [.. runspace.SessionStateProxy.InvokeCommand.GetCommands("*", CommandTypes.Cmdlet, nameIsPattern: true).Cast<CmdletInfo>()
             .OrderBy(c => c.Name, StringComparer.Ordinal)];
     }
+
+    /// <summary>The parameter sets, first those that are typed without names.</summary>
+    public static IEnumerable<CommandParameterSetInfo> SetsOf(CmdletInfo cmdlet) =>
+        cmdlet.ParameterSets.OrderBy(s => s.Parameters.All(p => p.Position < 0));
 }

@@ -25,7 +25,7 @@ internal sealed class MamlWriter(XmlComments comments, IReadOnlyList<CmdletInfo>
     {
         var page = HelpPage.Load(pages, cmdlet.Name);
         var defaults = Activator.CreateInstance(cmdlet.ImplementingType)!;
-        var sets = cmdlet.ParameterSets.Select(s =>
+        var sets = CmdletList.SetsOf(cmdlet).Select(s =>
             s.Parameters.Where(p => !IsCommon(p)).OrderBy(p => p.Position < 0 ? int.MaxValue : p.Position)
             .ThenByDescending(p => p.IsMandatory).ToList()).ToList();
         var all = sets.SelectMany(s => s).GroupBy(p => p.Name)

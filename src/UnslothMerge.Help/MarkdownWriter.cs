@@ -16,12 +16,13 @@ internal sealed class MarkdownWriter(XmlComments comments, string pages)
         var page = File.ReadAllText(Path.Combine(pages, $"{cmdlet.Name}.md")).ReplaceLineEndings("\n");
         var (body, links) = (page.IndexOf('\n', StringComparison.Ordinal) + 2, page.IndexOf("## Links", StringComparison.Ordinal));
         var outputs = cmdlet.ImplementingType.GetCustomAttributes<OutputTypeAttribute>().SelectMany(a => a.Type);
+        var syntax = CmdletList.SetsOf(cmdlet).Select(s => Wrap($"{cmdlet.Name} {s}", "    ", @" (?=\[)"));
         IEnumerable<string> lines =
         [
             $"# {cmdlet.Name}",
             $"<!-- Written by ./build.ps1 Docs from {Source} and the comments of the cmdlet. -->",
             .. Description(Child(help, "details")),
-            $"```powershell\n{string.Join("\n\n", cmdlet.ParameterSets.Select(s => Wrap($"{cmdlet.Name} {s}", "    ", @" (?=\[)")))}\n```",
+            $"```powershell\n{string.Join("\n\n", syntax)}\n```",
             page[body..links].TrimEnd(),
             "## Parameters",
             .. Child(help, "parameters").Elements().SelectMany(Parameter),

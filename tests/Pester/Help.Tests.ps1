@@ -40,6 +40,7 @@ Describe 'The help of <cmdlet>' -ForEach $cmdlets {
     It 'says what it does' {
         $help.Synopsis.Trim() | Should -Match '^[A-Z].*\.$' -Because 'the <summary> of the cmdlet class is its synopsis'
         (Get-HelpText $help.description).Length | Should -BeGreaterThan 100 -Because "$page begins with a description"
+        @($help.syntax.syntaxItem)[0].parameter.position | Should -Contain '0' -Because 'what is typed without names comes first'
     }
 
     It 'says what each parameter does' {
