@@ -16,11 +16,23 @@ public sealed class EngineLoader : IModuleAssemblyInitializer, IModuleAssemblyCl
     {
         AssemblyLoadContext.Default.Resolving += Resolve;
 
-        // UnslothMerge.OneVersion.psm1 reads it.
-        AppDomain.CurrentDomain.SetData("UnslothMerge", typeof(EngineLoader).Assembly);
+        // UnslothMerge.OneVersion.psm1 calls it.
+        AppContext.SetData("UnslothMerge", (Func<string, ErrorRecord?>)RefuseOther);
     }
 
     public void OnRemove(PSModuleInfo psModuleInfo) => AssemblyLoadContext.Default.Resolving -= Resolve;
+
+    // The error for a module in another directory than this one; null for this one.
+    private static ErrorRecord? RefuseOther(string directory)
+    {
+        var assembly = typeof(EngineLoader).Assembly;
+        var loaded = Path.GetDirectoryName(Path.GetDirectoryName(assembly.Location))!;
+        return directory == loaded ? null : new ErrorRecord(
+            new InvalidOperationException(
+                $"UnslothMerge {assembly.GetName().Version?.ToString(3)} of '{loaded}' was loaded in this session, and so the one of "
+                + $"'{directory}' cannot be. Start a new session for it."),
+            "OtherVersionLoaded", ErrorCategory.ResourceExists, loaded);
+    }
 
     // The one name that crosses the border; everything behind it is resolved inside.
     private static Assembly? Resolve(AssemblyLoadContext context, AssemblyName name) =>
