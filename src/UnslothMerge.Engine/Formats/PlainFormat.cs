@@ -22,6 +22,11 @@ internal sealed class PlainSource(StoredTensor stored) : TensorSource
 
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(stored, files, view);
 
+    /// <summary>Those of one stored tensor are the same, however often they are made.</summary>
+    public override bool Equals(object? obj) => obj is PlainSource other && other.Verbatim == stored;
+
+    public override int GetHashCode() => stored.GetHashCode();
+
     private sealed class Reader(StoredTensor stored, InputFiles files, MatrixView view) : TensorReader
     {
         private readonly int _width = stored.Type.Bits() / 8;

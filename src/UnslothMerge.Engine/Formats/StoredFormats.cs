@@ -47,10 +47,11 @@ internal static class StoredFormats
             claimed.UnionWith(found.Source.Inputs.Select(t => t.Name));
         }
 
-        var tensors = model.Checkpoint.Tensors
-            .Where(t => byMainTensor.ContainsKey(t.Name) || !claimed.Contains(t.Name))
-            .Select(t => byMainTensor.GetValueOrDefault(t.Name) ?? new FoundTensor(t.Name, new PlainSource(t)))
-            .ToList();
+        IReadOnlyList<FoundTensor> tensors = byMainTensor.Count == 0
+            ? new MappedList<StoredTensor, FoundTensor>(model.Checkpoint.Tensors, (tensor, _) => Plain(tensor))
+            : [.. model.Checkpoint.Tensors
+                .Where(t => byMainTensor.ContainsKey(t.Name) || !claimed.Contains(t.Name))
+                .Select(t => byMainTensor.GetValueOrDefault(t.Name) ?? Plain(t))];
         foreach (var format in Table.OfType<QuantizedFormat>())
         {
             format.RefuseOrphans(model.Config, tensors.Where(t => t.Source is PlainSource).Select(t => t.Source.Inputs[0]));
@@ -59,6 +60,8 @@ internal static class StoredFormats
         RefuseLeftovers(model, tensors);
         return tensors;
     }
+
+    private static FoundTensor Plain(StoredTensor tensor) => new(tensor.Name, new PlainSource(tensor));
 
     /// <summary>The quantization method that a config names.</summary>
     internal static string MethodOf(JsonObject quantization) =>
@@ -98,7 +101,7 @@ internal static class StoredFormats
     }
 
     // A quantized weight without its companions would be copied as if its codes were numbers.
-    private static void RefuseLeftovers(ModelDirectory model, List<FoundTensor> tensors)
+    private static void RefuseLeftovers(ModelDirectory model, IReadOnlyList<FoundTensor> tensors)
     {
         var storage = model.Config.Quantization is { } quantization && quantization.Bool("load_in_4bit") == true
             ? TensorTypes.FromTorchName(quantization.String("bnb_4bit_quant_storage")) : null;

@@ -35,7 +35,8 @@ internal sealed partial class CheckpointNames
     private readonly ModelClass _class;
     private readonly NameForms _forms;
     private readonly Dictionary<string, TensorForm> _byForm = new(StringComparer.Ordinal);
-    private readonly List<string> _names;
+    private readonly IReadOnlyList<string> _names;
+    private readonly List<string> _added = [];
     private readonly NameIndex _places;
     private readonly Dictionary<(Regex, string), bool> _present = [];
     private readonly FormIndex<string> _origins;
@@ -46,12 +47,12 @@ internal sealed partial class CheckpointNames
     private Lazy<bool> _prefersStored = new(false);
 
     /// <summary>Indexes a checkpoint's tensors.</summary>
-    public CheckpointNames(IEnumerable<string> names, ModelConfig config)
+    public CheckpointNames(IReadOnlyList<string> names, ModelConfig config)
     {
         _class = ModelClass.Of(config);
         _forms = new NameForms(_class.Rules);
-        _names = [.. names];
-        _places = new NameIndex(i => _names[i], _names.Count + 1);
+        _names = names;
+        _places = new NameIndex(NameAt, names.Count + 1);
         (_origins, _parameters, _experts, _stacks) = (New<string>(), New<string>(), New<(int, string)>(), New<string>());
         for (var place = 0; place < _names.Count; place++)
         {
@@ -77,8 +78,8 @@ internal sealed partial class CheckpointNames
     /// <summary>Indexes a tensor that the checkpoint leaves out, before any name is looked for without its containers.</summary>
     public void Add(string name)
     {
-        _names.Add(name);
-        Index(_names.Count - 1);
+        _added.Add(name);
+        Index(_names.Count + _added.Count - 1);
     }
 
     /// <summary>The place of a tensor in the checkpoint; -1 if it has none of that name.</summary>
@@ -120,7 +121,7 @@ internal sealed partial class CheckpointNames
     /// <summary>The parameters that a module has itself, by their name in the module.</summary>
     public IReadOnlyList<ModuleTensor> Parameters(string module)
     {
-        var found = Below(module, _parameters, f => new ModuleTensor(f.Detail, _names[f.Place]));
+        var found = Below(module, _parameters, f => new ModuleTensor(f.Detail, NameAt(f.Place)));
         var twice = found.GroupBy(p => p.Parameter).FirstOrDefault(g => g.Count() > 1);
         return twice is null ? found : throw Ambiguous($"{module}.{twice.Key}", twice.Select(p => p.Name));
     }
@@ -128,7 +129,7 @@ internal sealed partial class CheckpointNames
     /// <summary>The tensors of a module's experts, where each has tensors of its own.</summary>
     public IReadOnlyList<ExpertTensor> Experts(string module) => Below(
         module, _experts,
-        f => new ExpertTensor(NameStep.Value(f.Detail.ExpertSlot, NumbersOf(f.Place)), f.Detail.Part, _names[f.Place]));
+        f => new ExpertTensor(NameStep.Value(f.Detail.ExpertSlot, NumbersOf(f.Place)), f.Detail.Part, NameAt(f.Place)));
 
     /// <summary>The tensors that a module's stacks of experts' matrices are made from.</summary>
     internal IReadOnlyList<StackedTensor> Stacks(string module) =>
@@ -143,7 +144,7 @@ internal sealed partial class CheckpointNames
     public IReadOnlyList<string> Nearest(string runtimeName, int count = 3)
     {
         var limit = runtimeName.Length / 3;
-        return [.. _names.SelectMany(n => Way(n).Select(w => (w.Alias, Name: n)))
+        return [.. All.SelectMany(n => Way(n).Select(w => (w.Alias, Name: n)))
             .Where(n => Math.Abs(n.Alias.Length - runtimeName.Length) <= limit)
             .Select(n => (n.Alias, n.Name, Distance: Distance(runtimeName, n.Alias)))
             .Where(n => n.Distance <= limit).DistinctBy(n => n.Alias).OrderBy(n => n.Distance).Select(n => n.Name).Distinct()
@@ -170,9 +171,13 @@ internal sealed partial class CheckpointNames
     ];
 
     private Origin OriginOf(FoundStep<string> found) =>
-        found.Form.Steps[found.Step].Origin(_names[found.Place], NumbersOf(found.Place));
+        found.Form.Steps[found.Step].Origin(NameAt(found.Place), NumbersOf(found.Place));
 
-    private ReadOnlySpan<int> NumbersOf(int place) => FormOf(_names[place]).Numbers;
+    private IEnumerable<string> All => _names.Concat(_added);
+
+    private string NameAt(int place) => place < _names.Count ? _names[place] : _added[place - _names.Count];
+
+    private ReadOnlySpan<int> NumbersOf(int place) => FormOf(NameAt(place)).Numbers;
 
     /// <summary>Every name that a tensor has on its way to the running model, the checkpoint's first; by its form.</summary>
     internal List<(string Alias, Origin Origin)> Way(string name)
@@ -275,7 +280,7 @@ internal sealed partial class CheckpointNames
     private void Index(int place)
     {
         _places.TryAdd();
-        var form = FormOf(_names[place]).Form;
+        var form = FormOf(NameAt(place)).Form;
         if (form.Places.Count == 0)
         {
             IndexForm(form);
@@ -351,7 +356,7 @@ internal sealed partial class CheckpointNames
         if (!_present.TryGetValue((pattern, prefix), out var present))
         {
             _present.Add((pattern, prefix),
-                present = _names.Any(n => n.StartsWith(prefix, StringComparison.Ordinal) && pattern.IsMatch(n[prefix.Length..])));
+                present = All.Any(n => n.StartsWith(prefix, StringComparison.Ordinal) && pattern.IsMatch(n[prefix.Length..])));
         }
 
         return present;

@@ -17,12 +17,12 @@ internal sealed class AdapterPlacement
     private readonly Dictionary<string, long> _outputs = new(StringComparer.Ordinal);
 
     // What earlier adapters replaced must not be changed again, and what this one replaces takes its own deltas on top.
-    private readonly ImmutableArray<LogicalTensor> _before;
+    private readonly TensorList _before;
 
     public AdapterPlacement(PlanDraft plan, AdapterStep step)
     {
         (_plan, _step, _claims) = (plan, step, new AdapterClaims(step.Adapter, plan));
-        _before = [.. plan.Tensors];
+        _before = new TensorList(plan.Tensors);
         _base = new BaseParameters(plan.Names, Target, plan.Config)
         {
             MoeOrientation = plan.Options.MoeOrientation,

@@ -34,7 +34,7 @@ internal static class AdapterWarnings
                 && a.Config.BaseModel is { } name && NamedBase.NamesQuantized(name),
             "was trained on a quantized falcon_h1, and Unsloth merges such adapters into the dequantized base. Pass that as the base."),
         ((a, p) => a.Config.TargetParameters.Count > 0
-                && p.Tensors.Exists(t => t.Source.Format == "FP8" && t.Shape.Count > 2 && t.Adapters.Contains(p.Steps[^1].Name)),
+                && p.Tensors.Any(t => t.Source.Format == "FP8" && t.Shape.Count > 2 && t.Adapters.Contains(p.Steps[^1].Name)),
             "has target_parameters on experts that the base stores in FP8. PEFT adds such deltas to the codes, before the scales are "
             + "applied, so what was trained is not what is merged."),
     ];

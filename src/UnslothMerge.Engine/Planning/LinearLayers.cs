@@ -77,7 +77,7 @@ internal sealed partial class LinearLayers
         (_merge, _rules) = (merge, rules);
         _include = request.Include.Count == 0 ? null : new ModuleList(request.Include, MergeError.InvalidOption, "-Include");
         _exclude = request.Exclude.Count == 0 ? null : new ModuleList(request.Exclude, MergeError.InvalidOption, "-Exclude");
-        var names = new CheckpointNames(merge.Tensors.Select(t => t.Name), merge.Config);
+        var names = new CheckpointNames(MergePlan.NamesOf(merge.Tensors), merge.Config);
         _class = names.Class;
         _linears = ClassLinears.Of(_class);
         var tied = _class.Tied.SelectMany(p => new[] { p.Key, p.Value }).Select(WithoutWeight);

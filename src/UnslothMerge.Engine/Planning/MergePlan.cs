@@ -67,7 +67,7 @@ internal sealed record AdapterTarget(
 internal sealed class MergePlan
 {
     internal MergePlan(
-        ModelDirectory @base, ImmutableArray<AdapterStep> steps, ImmutableArray<LogicalTensor> tensors,
+        ModelDirectory @base, ImmutableArray<AdapterStep> steps, IReadOnlyList<LogicalTensor> tensors,
         ImmutableArray<AdapterTarget> targets, ImmutableArray<MergeWarning> warnings, ModelConfig config)
     {
         Base = @base;
@@ -92,7 +92,7 @@ internal sealed class MergePlan
         Base.Checkpoint.Tensors.Concat(Steps.SelectMany(s => s.Adapter.Weights.Tensors)).Select(t => t.File).Distinct();
 
     /// <summary>The tensors of the merged model.</summary>
-    public ImmutableArray<LogicalTensor> Tensors { get; }
+    public IReadOnlyList<LogicalTensor> Tensors { get; }
 
     /// <summary>Where each module of each adapter lands.</summary>
     public ImmutableArray<AdapterTarget> Targets { get; }
@@ -102,6 +102,10 @@ internal sealed class MergePlan
 
     /// <summary>Where the rules come from that adapters' names were found by; empty before any was sought.</summary>
     public string NameRules { get; init; } = "";
+
+    /// <summary>The names of tensors, each made when it is asked for.</summary>
+    public static IReadOnlyList<string> NamesOf(IReadOnlyList<LogicalTensor> tensors) =>
+        new MappedList<LogicalTensor, string>(tensors, (tensor, _) => tensor.Name);
 
     /// <summary>The merged model's config, before it is known how the tensors are stored.</summary>
     public ModelConfig Config { get; }

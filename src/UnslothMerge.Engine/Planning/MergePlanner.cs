@@ -35,38 +35,38 @@ internal static partial class MergePlanner
         return Place(start, steps, options);
     }
 
-    private static ImmutableArray<LogicalTensor> FromBase(ModelDirectory @base)
-    {
-        var tensors = Tensors(@base);
-        if (tensors.FirstOrDefault(t => !MatrixView.CanBeOf(t.Shape)) is { } large)
-        {
-            throw new MergeException(
-                MergeError.UnsupportedFormat,
-                $"'{large.Name}' of '{@base.Path}' is {large.Shape.Text()}: rows of more than {int.MaxValue} values cannot be merged.",
-                large.Name, "Download the model again; no model has such a tensor.");
-        }
-
-        var names = new NameIndex(i => tensors[i].Name, tensors.Length);
-        return tensors.FirstOrDefault(_ => !names.TryAdd()) is not { } twice ? tensors : throw new MergeException(
-            MergeError.InvalidModel, $"'{@base.Path}' has the tensor '{twice.Name}' twice, under the names of two wrappers.", twice.Name,
-            "Save the model again without what wraps its modules.");
-    }
-
-    private static ImmutableArray<LogicalTensor> Tensors(ModelDirectory @base)
+    private static IReadOnlyList<LogicalTensor> FromBase(ModelDirectory @base)
     {
         var isQuantized = @base.Config.Quantization is not null;
-        return
-        [
-            .. StoredFormats.Read(@base).Select((found, ordinal) => new LogicalTensor
+        var tensors = new MappedList<FoundTensor, LogicalTensor>(StoredFormats.Read(@base), (found, ordinal) => new LogicalTensor
+        {
+            Ordinal = ordinal,
+            Name = CheckpointNames.Unwrapped(found.Name),
+            Source = found.Source,
+            Type = found.Source.Type,
+            Action = found.Source.Verbatim is null ? TensorAction.Decode : TensorAction.Copy,
+            IsCacheScale = isQuantized && CacheScale().IsMatch(found.Name),
+        });
+        var names = new NameIndex(i => tensors[i].Name, tensors.Count);
+        foreach (var tensor in tensors)
+        {
+            if (!MatrixView.CanBeOf(tensor.Shape))
             {
-                Ordinal = ordinal,
-                Name = CheckpointNames.Unwrapped(found.Name),
-                Source = found.Source,
-                Type = found.Source.Type,
-                Action = found.Source.Verbatim is null ? TensorAction.Decode : TensorAction.Copy,
-                IsCacheScale = isQuantized && CacheScale().IsMatch(found.Name),
-            }),
-        ];
+                throw new MergeException(
+                    MergeError.UnsupportedFormat,
+                    $"'{tensor.Name}' of '{@base.Path}' is {tensor.Shape.Text()}: rows of more than {int.MaxValue} values cannot be merged.",
+                    tensor.Name, "Download the model again; no model has such a tensor.");
+            }
+
+            if (!names.TryAdd())
+            {
+                throw new MergeException(
+                    MergeError.InvalidModel, $"'{@base.Path}' has the tensor '{tensor.Name}' twice, under the names of two wrappers.",
+                    tensor.Name, "Save the model again without what wraps its modules.");
+            }
+        }
+
+        return isQuantized ? tensors.ToArray() : tensors;
     }
 
     private static MergePlan Place(MergePlan start, IEnumerable<AdapterStep> steps, PlanOptions? options)
@@ -101,7 +101,7 @@ internal static partial class MergePlanner
         }
 
         var plan = draft.Finish();
-        Garbage.Release(plan.Tensors.Length);
+        Garbage.Release(plan.Tensors.Count);
         return plan;
     }
 

@@ -13,7 +13,7 @@ internal sealed class PlanDraft
     public PlanDraft(MergePlan start, PlanOptions? options)
     {
         Base = start.Base;
-        Tensors = [.. start.Tensors];
+        Tensors = new TensorList(start.Tensors);
         Steps = [.. start.Steps];
         Targets = [.. start.Targets];
         Warnings = [.. start.Warnings];
@@ -28,7 +28,7 @@ internal sealed class PlanDraft
     public ModelDirectory Base { get; }
 
     /// <summary>The tensors, each at its ordinal.</summary>
-    public List<LogicalTensor> Tensors { get; }
+    public TensorList Tensors { get; private set; }
 
     /// <summary>The adapters, the one that is being placed included.</summary>
     public List<AdapterStep> Steps { get; }
@@ -77,8 +77,7 @@ internal sealed class PlanDraft
         var deeper = LayerReplication.Apply(
             [.. Tensors.Where(t => _tiedHead is not { IsStored: false } head || t.Name != head.Name)], sources);
         Config = LayerReplication.Apply(Config, Tensors, sources);
-        Tensors.Clear();
-        Tensors.AddRange(deeper);
+        Tensors = new TensorList(deeper);
         Index();
     }
 
@@ -109,15 +108,14 @@ internal sealed class PlanDraft
                 t.Tensor is { } name && renamed.TryGetValue(name, out var now) ? t with { Tensor = now } : t);
             Targets.Clear();
             Targets.AddRange(targets);
-            Tensors.Clear();
-            Tensors.AddRange(kept);
+            Tensors = new TensorList(kept);
             Config = task.Apply(Config);
         }
         else if (_tiedHead?.Resolve(Tensors, Options.KeepTied, Warnings) == true)
         {
             Config = Config.Untied();
         }
-        else if (_tiedHead is null && Config.TiesWordEmbeddings && Tensors.Find(t => t.IsChanged && IsHead(t.Name)) is { } head)
+        else if (_tiedHead is null && Config.TiesWordEmbeddings && Tensors.FirstOrDefault(t => t.IsChanged && IsHead(t.Name)) is { } head)
         {
             Config = Config.Untied();
             Warnings.Add(new MergeWarning(
@@ -138,8 +136,15 @@ internal sealed class PlanDraft
         }
 
         FollowVocabulary();
-        var tensors = Tensors.Select((t, ordinal) => t.Ordinal == ordinal ? t : t with { Ordinal = ordinal });
-        return new MergePlan(Base, [.. Steps], [.. tensors], [.. Targets], [.. Warnings], Config)
+        for (var ordinal = 0; ordinal < Tensors.Count; ordinal++)
+        {
+            if (Tensors[ordinal] is var tensor && tensor.Ordinal != ordinal)
+            {
+                Tensors[ordinal] = tensor with { Ordinal = ordinal };
+            }
+        }
+
+        return new MergePlan(Base, [.. Steps], Tensors, [.. Targets], [.. Warnings], Config)
         {
             NameRules = Names.Rules,
             Earlier = Earlier,
@@ -154,7 +159,7 @@ internal sealed class PlanDraft
     [MemberNotNull(nameof(Names))]
     private void Index()
     {
-        Names = new CheckpointNames(Tensors.Select(t => t.Name), Config);
+        Names = new CheckpointNames(MergePlan.NamesOf(new TensorList(Tensors)), Config);
         _tiedHead = TiedHead.Find(Tensors, Config, Names);
         if (_tiedHead is { IsStored: false })
         {
@@ -166,13 +171,13 @@ internal sealed class PlanDraft
     // An embedding that came back with more rows or fewer means another vocabulary; the head must follow.
     private void FollowVocabulary()
     {
-        var embedding = Tensors.Find(t => TensorNames.IsInputEmbedding(t.Name) && t.Action == TensorAction.Replace);
+        var embedding = Tensors.FirstOrDefault(t => TensorNames.IsInputEmbedding(t.Name) && t.Action == TensorAction.Replace);
         if (embedding is null || Base.Checkpoint.Find(embedding.Name)?.Shape[0] == embedding.Shape[0])
         {
             return;
         }
 
-        var head = Tensors.Find(t => TensorNames.IsOutputHead(t.Name));
+        var head = Tensors.FirstOrDefault(t => TensorNames.IsOutputHead(t.Name));
         if (head is not null && head.Shape[0] != embedding.Shape[0])
         {
             throw new MergeException(

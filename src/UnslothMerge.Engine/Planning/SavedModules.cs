@@ -9,13 +9,13 @@ namespace UnslothMerge.Planning;
 /// unless it is a copy of it.
 /// </summary>
 internal sealed class SavedModules(
-    PlanDraft plan, AdapterStep step, AdapterClaims claims, ImmutableArray<LogicalTensor> before)
+    PlanDraft plan, AdapterStep step, AdapterClaims claims, TensorList before)
 {
     /// <summary>What users see as the kind.</summary>
     public const string Kind = "SavedModule";
 
     // As earlier adapters left the tensors; every tensor is still at its ordinal.
-    private readonly ImmutableArray<LogicalTensor> _before = before;
+    private readonly TensorList _before = before;
     private readonly HashSet<string> _replaced = new(StringComparer.Ordinal);
 
     /// <summary>Places what lies in a file beside the adapter. Only a head for multi-token prediction may be new to the base, and only as
@@ -118,7 +118,7 @@ internal sealed class SavedModules(
             return;
         }
 
-        if (plan.Tensors.Find(t => t.Name == name) is { } other)
+        if (plan.Tensors.FirstOrDefault(t => t.Name == name) is { } other)
         {
             claims.Problem(tensor, $"{string.Join(", ", other.Adapters)} brings {name} too, and a model has only one head");
             return;

@@ -102,10 +102,10 @@ internal sealed partial class TiedHead
 
     /// <summary>Decides, once all adapters are placed, what becomes of the tie; true if the two sides are no longer tied. The head is
     /// removed or kept as a tensor of its own; <paramref name="keepTied"/> folds a change of one side into the shared weight.</summary>
-    public bool Resolve(List<LogicalTensor> tensors, bool keepTied, ICollection<MergeWarning> warnings)
+    public bool Resolve(TensorList tensors, bool keepTied, ICollection<MergeWarning> warnings)
     {
         var embedding = tensors[_embedding.Ordinal];
-        var place = tensors.FindIndex(t => t.Name == _name);
+        var place = tensors.First(t => t.Name == _name).Ordinal;
         var head = WithTokenRows(tensors[place], embedding);
         if (AreSame(embedding, head))
         {
@@ -130,7 +130,11 @@ internal sealed partial class TiedHead
             $"'{embedding.Name}' and '{_name}' differ after the merge: both are written, and tie_word_embeddings becomes false. Use "
             + "-KeepTied to add both changes to the shared weight."));
         Put(head);
-        tensors.AddRange([.. Others.Select((name, i) => embedding with { Name = name, Ordinal = tensors.Count + i })]);
+        foreach (var name in Others)
+        {
+            tensors.Add(embedding with { Name = name, Ordinal = tensors.Count });
+        }
+
         return embedding.Shape.SequenceEqual(head.Shape)
             ? true
             : throw new MergeException(
@@ -144,7 +148,7 @@ internal sealed partial class TiedHead
         {
             if (result is null)
             {
-                tensors.RemoveAt(place);
+                tensors.Remove(place);
             }
             else
             {
@@ -184,7 +188,7 @@ internal sealed partial class TiedHead
     private static bool AreSame(LogicalTensor a, LogicalTensor b) =>
         SameSource(a.Source, b.Source) && a.Terms.Length == b.Terms.Length && a.Terms.Zip(b.Terms).All(p => SameTerm(p.First, p.Second));
 
-    private static bool SameSource(TensorSource a, TensorSource b) => ReferenceEquals(a, b)
+    private static bool SameSource(TensorSource a, TensorSource b) => a.Equals(b)
         || (a.Shape.SequenceEqual(b.Shape) && a.Verbatim is { } x && b.Verbatim is { } y && x.Type == y.Type && SameValues.Equal(x, y));
 
     // With ensure_weight_tying the head's A and B are the embedding's B and A, transposed: the same delta, seen from the other side.

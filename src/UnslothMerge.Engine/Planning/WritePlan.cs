@@ -108,7 +108,7 @@ internal sealed class WritePlan
         {
             throw new MergeException(
                 MergeError.InvalidOption,
-                $"None of the {merge.Tensors.Length} tensors would be {format}: the base '{merge.Base.Path}' has " +
+                $"None of the {merge.Tensors.Count} tensors would be {format}: the base '{merge.Base.Path}' has " +
                     (selection.Layers!.All.Count == 0 ? "no linear layers." : string.Join("; ", selection.Layers.Reasons) + "."),
                 "Method",
                 selection.Advice);

@@ -1,7 +1,10 @@
 namespace UnslothMerge.Safetensors;
 
 /// <summary>One tensor's entry in a header, before it is checked. Offsets count from the end of the header.</summary>
-internal readonly record struct HeaderEntry(string Name, TensorType Type, ulong[] Shape, ulong Begin, ulong End);
+internal readonly record struct HeaderEntry(TensorName StoredName, TensorType Type, ulong[] Shape, ulong Begin, ulong End)
+{
+    public string Name => StoredName.ToString();
+}
 
 /// <summary>Reads the JSON of a header. Duplicate keys, which JSON parsers resolve in different ways, are errors.</summary>
 internal static class HeaderJson
@@ -9,11 +12,15 @@ internal static class HeaderJson
     // A quantized model has some dozens of shapes.
     private const int MaxShared = 64;
 
-    public static (Dictionary<string, string> Metadata, List<HeaderEntry> Entries) Read(byte[] json, string path)
+    // An entry takes as many bytes at least, for all but the shortest names.
+    private const int UsualBytes = 96;
+
+    public static (Dictionary<string, string> Metadata, List<HeaderEntry> Entries) Read(ReadOnlySpan<byte> json, string path)
     {
         var metadata = new Dictionary<string, string>(StringComparer.Ordinal);
-        var entries = new List<HeaderEntry>();
-        var names = new NameIndex(i => entries[i].Name, 0);
+        var entries = new List<HeaderEntry>(json.Length / UsualBytes);
+        var names = new NameIndex(i => entries[i].Name, entries.Capacity);
+        var blocks = new NameBlocks(json.Length);
         var shapes = new ShapePool();
         var hasMetadata = false;
         try
@@ -41,7 +48,7 @@ internal static class HeaderJson
                 }
                 else
                 {
-                    entries.Add(ReadEntry(ref reader, name, shapes));
+                    entries.Add(ReadEntry(ref reader, name, shapes) with { StoredName = blocks.Add(name) });
                     names.TryAdd();
                 }
             }
@@ -118,7 +125,7 @@ internal static class HeaderJson
             $"{name} has the dtype '{type}', which the format does not know.")
             : shape is null ? throw new JsonException($"{name} has no shape.")
             : offsets is not { } range ? throw new JsonException($"{name} has no pair of data_offsets.")
-            : new HeaderEntry(name, parsed, shape, range.Begin, range.End);
+            : new HeaderEntry(default, parsed, shape, range.Begin, range.End);
     }
 
     private static ReadOnlySpan<ulong> ReadNumbers(ref Utf8JsonReader reader, string name, string part, List<ulong> numbers)

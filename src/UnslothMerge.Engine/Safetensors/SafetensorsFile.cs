@@ -41,7 +41,8 @@ internal sealed class SafetensorsFile
         return true;
     });
 
-    private static SafetensorsFile Read(StoredFile file, ReadBytes read)
+    // A header may take 100 MB, for a moment: they would stay on the heap.
+    private static unsafe SafetensorsFile Read(StoredFile file, ReadBytes read)
     {
         var path = file.Path;
         Span<byte> prefix = stackalloc byte[8];
@@ -65,16 +66,24 @@ internal sealed class SafetensorsFile
                 SafetensorsError.InvalidHeaderLength, path, $"its header claims {length} bytes, the file has {file.Length}.");
         }
 
-        var json = new byte[length];
-        return read(8, json)
-            ? Parse(json, file)
-            : throw new SafetensorsException(SafetensorsError.InvalidHeaderLength, path, "the file ends inside its header.");
+        var header = NativeMemory.Alloc((nuint)length);
+        try
+        {
+            var json = new Span<byte>(header, (int)length);
+            return read(8, json)
+                ? Parse(json, file)
+                : throw new SafetensorsException(SafetensorsError.InvalidHeaderLength, path, "the file ends inside its header.");
+        }
+        finally
+        {
+            NativeMemory.Free(header);
+        }
     }
 
     // False if the file ends before.
     private delegate bool ReadBytes(long offset, Span<byte> bytes);
 
-    private static SafetensorsFile Parse(byte[] json, StoredFile file)
+    private static SafetensorsFile Parse(ReadOnlySpan<byte> json, StoredFile file)
     {
         try
         {
@@ -115,7 +124,7 @@ internal sealed class SafetensorsFile
                 shapes.Add(entry.Shape, shape = Array.ConvertAll(entry.Shape, d => (long)d));
             }
 
-            tensors[i] = new StoredTensor(entry.Name, entry.Type, shape, file, dataStart + (long)entry.Begin, (long)bytes);
+            tensors[i] = new StoredTensor(entry.StoredName, entry.Type, shape, file, dataStart + (long)entry.Begin, (long)bytes);
 
             SafetensorsException Invalid(SafetensorsError kind, string detail) => new(kind, file.Path, detail, entry.Name);
         }

@@ -4,8 +4,22 @@ namespace UnslothMerge.Safetensors;
 
 /// <summary>A tensor in a file, as its header describes it: the dimensions (none for a scalar), the offset of its first element in the
 /// file, its bytes when they lie side by side.</summary>
-internal sealed record StoredTensor(string Name, TensorType Type, IReadOnlyList<long> Shape, StoredFile File, long Offset, long Length)
+internal sealed record StoredTensor(
+    TensorName StoredName, TensorType Type, IReadOnlyList<long> Shape, StoredFile File, long Offset, long Length)
 {
+    /// <summary>A tensor with a name of its own.</summary>
+    public StoredTensor(string name, TensorType type, IReadOnlyList<long> shape, StoredFile file, long offset, long length)
+        : this(new TensorName(name), type, shape, file, offset, length)
+    {
+    }
+
+    /// <summary>The name; each call makes a string.</summary>
+    public string Name
+    {
+        get => StoredName.ToString();
+        init => StoredName = new TensorName(value);
+    }
+
     /// <summary>Where the elements lie, if not side by side: dimensions, whose row-major order is the tensor's; steps are in
     /// elements.</summary>
     internal IReadOnlyList<(long Count, long Step)>? Strides { get; init; }

@@ -13,7 +13,7 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
     // TokenizerCheck compares these with the tokenizer.
     private static readonly string[] TokenKeys = [.. SpecialToken.Roles.Select(r => $"{r}_token_id")];
 
-    private readonly bool _isComplete = tensors.Count == plan.Tensors.Length;
+    private readonly bool _isComplete = tensors.Count == plan.Tensors.Count;
 
     private readonly bool _hasHalfWidth = plan.Tensors.Any(t => t.Type.IsHalfWidthFloat());
 
@@ -48,7 +48,7 @@ internal sealed class StructureChecks(MergePlan plan, IReadOnlyList<LogicalTenso
             .. unknown.Select(n => $"{n} does not belong to the model"),
             .. misshapen.Select(p => $"{p.Planned.Name} is {p.Saved.Shape.Text()} instead of {p.Planned.Shape.Text()}"),
         ];
-        var all = Amount.Text(plan.Tensors.Length, "tensor");
+        var all = Amount.Text(plan.Tensors.Count, "tensor");
         return Result("Names", problems, $"{(_isComplete ? all : $"{tensors.Count} of {all}")}, as planned") with
         {
             Tensors = [.. missing, .. unknown, .. misshapen.Select(p => p.Planned.Name)],

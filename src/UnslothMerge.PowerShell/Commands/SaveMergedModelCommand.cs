@@ -200,11 +200,11 @@ public sealed partial class SaveMergedModelCommand : OutputCommand, IPublishing
     {
         Engine(() =>
         {
-            if (_input.Tensors.Count() < plan.Tensors.Length)
+            if (_input.Tensors.Count() < plan.Tensors.Count)
             {
                 throw new MergeException(
                     MergeError.InvalidOption,
-                    $"The method lora saves an adapter as it is, but only {_input.Tensors.Count()} of the merge's {plan.Tensors.Length} "
+                    $"The method lora saves an adapter as it is, but only {_input.Tensors.Count()} of the merge's {plan.Tensors.Count} "
                     + "tensors are in the pipeline.",
                     nameof(Method), "Use merged_16bit with -AllowPartial, or pipe every tensor.");
             }

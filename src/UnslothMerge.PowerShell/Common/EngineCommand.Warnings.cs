@@ -35,7 +35,7 @@ public abstract partial class EngineCommand
         }
 
         WriteVerbose(
-            $"Base '{plan.Base.Path}' ({plan.Base.Title}), {Amount.Text(plan.Tensors.Length, "tensor")}, "
+            $"Base '{plan.Base.Path}' ({plan.Base.Title}), {Amount.Text(plan.Tensors.Count, "tensor")}, "
             + (plan.Steps.Length == 0 ? "without an adapter: a plain conversion."
                 : $"{plan.Tensors.Count(t => t.IsChanged)} of them changed by {Amount.Text(plan.Steps.Length, "adapter")}."));
         WriteVerbose($"Names: {plan.NameRules}.");

@@ -46,7 +46,7 @@ internal sealed class MergeInput
 
         if (Plan is null)
         {
-            (Plan, _given) = (tensor.Plan, new bool[tensor.Plan.Tensors.Length]);
+            (Plan, _given) = (tensor.Plan, new bool[tensor.Plan.Tensors.Count]);
         }
 
         Output ??= tensor.Output;
@@ -80,7 +80,7 @@ internal sealed class MergeInput
         {
             throw new MergeException(
                 MergeError.IncompleteModel,
-                $"{missing.Count} of {Plan.Tensors.Length} tensors are missing "
+                $"{missing.Count} of {Plan.Tensors.Count} tensors are missing "
                 + $"({string.Join(", ", missing.Take(2))}{(missing.Count > 2 ? ", …" : "")}), so '{destination}' would not load.",
                 destination,
                 "To keep layers of the base, set their Strength to 0; to write a part of a model use -AllowPartial.") { Details = missing };

@@ -56,7 +56,7 @@ public sealed class LoraTarget
         var (changing, idle) = (groups[true].ToArray(), groups[false].ToArray());
         var tensors = changing.Select(t => t.Tensor).Distinct().Count();
         Array.ForEach(changing, t => t.Heading =
-            $"{Amount.Text(changing.Length, "module")} of {plan.Targets[0].Adapter} change {tensors} of {plan.Tensors.Length} tensors:");
+            $"{Amount.Text(changing.Length, "module")} of {plan.Targets[0].Adapter} change {tensors} of {plan.Tensors.Count} tensors:");
         Array.ForEach(idle, t => t.Heading = $"{Amount.Text(idle.Length, "module")} {(idle.Length == 1 ? "changes" : "change")} nothing:");
         return [.. changing, .. idle];
     }

@@ -62,7 +62,7 @@ public sealed class WrongPlanTests : IDisposable
         var plan = Plan("new-score-head");
         var old = Plan("lora-all-linear").Tensors.Single(t => t.Name == "lm_head.weight");
         var wrong = new MergePlan(
-            plan.Base, plan.Steps, [.. plan.Tensors, old with { Ordinal = plan.Tensors.Length, Terms = [], Action = TensorAction.Copy }],
+            plan.Base, plan.Steps, [.. plan.Tensors, old with { Ordinal = plan.Tensors.Count, Terms = [], Action = TensorAction.Copy }],
             plan.Targets, plan.Warnings, plan.Config);
         Assert.Contains("lm_head.weight", Failure(wrong, "Architecture").Detail, StringComparison.Ordinal);
     }
