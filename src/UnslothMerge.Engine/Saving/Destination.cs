@@ -118,8 +118,8 @@ internal sealed class Destination
     internal MergeException NotWritten(Exception cause) => WriteFailure.At(Given, cause);
 
     /// <summary>Checks that what is at the destination may be replaced. A save takes long, so it asks again before it does. The staging
-    /// directory of the save itself may lie inside.</summary>
-    public void RequireReplaceable()
+    /// directory of the save itself, once it is <paramref name="underWay"/>, may lie inside.</summary>
+    public void RequireReplaceable(bool underWay = false)
     {
         if (!Exists || !ModelSwap.Entries(Path, System.IO.Path.Combine(Path, StagingName)).Any())
         {
@@ -130,7 +130,8 @@ internal sealed class Destination
         {
             throw new MergeException(MergeError.DestinationExists, $"The destination '{Given}' exists already.", Given,
                 "Use -Force to replace the model there, or choose another -Destination."
-                    + (Stagings.FirstOrDefault(Directory.Exists) is { } left ? $" '{left}' is left of an interrupted save." : ""));
+                    + (!underWay && Stagings.FirstOrDefault(Directory.Exists) is { } left
+                        ? $" '{left}' is left of an interrupted save." : ""));
         }
 
         var (kind, article) = _isAdapter ? ("adapter", "an") : ("model", "a");

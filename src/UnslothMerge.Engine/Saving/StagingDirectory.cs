@@ -54,7 +54,7 @@ internal sealed class StagingDirectory : IDisposable
             }
 
             _swap.DeleteOld();
-            destination.RequireReplaceable();
+            destination.RequireReplaceable(underWay: true);
             MakeModel();
         }
         catch
@@ -128,7 +128,7 @@ internal sealed class StagingDirectory : IDisposable
     /// <exception cref="MergeException">Something has appeared at the destination that may not be replaced.</exception>
     public void Land(bool sync)
     {
-        _destination.RequireReplaceable();
+        _destination.RequireReplaceable(underWay: true);
         RequireOwn();
         try
         {

@@ -41,6 +41,37 @@ public sealed class StreamedSaveTests : HubTests
         Assert.Equal(2, Server.Repositories[Id].Commits.Count);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void What_changes_while_it_is_read_or_sent_is_not_published(bool isBase)
+    {
+        var plan = Plan();
+        File.WriteAllBytes(Temp["other"], [1, 2, 3]);
+        var changed = 0;
+        Server.Hold = request =>
+        {
+            if (request.Method == "PUT" && Interlocked.Exchange(ref changed, 1) == 0)
+            {
+                if (isBase)
+                {
+                    File.SetLastWriteTimeUtc(Temp["base/model.safetensors"], DateTime.UtcNow.AddHours(1));
+                }
+                else
+                {
+                    var shard = Directory.EnumerateFiles(Temp["scratch/out"], "model-*.safetensors").Order(StringComparer.Ordinal).First();
+                    File.Delete(shard);
+                    File.CreateSymbolicLink(shard, Temp["other"]);
+                }
+            }
+
+            return Task.CompletedTask;
+        };
+        Errors.Expect(MergeError.FileChanged, () => Run(plan, Temp["scratch/out"]), isBase ? "base" : "scratch");
+        Assert.Equal([".gitattributes"], Server.Repositories[Id].Head.Files.Keys);
+        Assert.Equal([1, 2, 3], File.ReadAllBytes(Temp["other"]));
+    }
+
     /// <summary>Neither the base nor the model is ever whole on this disk.</summary>
     [Fact]
     public void A_base_that_is_read_from_the_Hub_is_verified_before_the_commit()
