@@ -54,7 +54,8 @@ internal static partial class MergePlanner
             {
                 throw new MergeException(
                     MergeError.UnsupportedFormat,
-                    $"'{tensor.Name}' of '{@base.Path}' is {tensor.Shape.Text()}: rows of more than {int.MaxValue} values cannot be merged.",
+                    $"'{tensor.Name}' of '{@base.Path}' is {tensor.Shape.Text()}: rows of more than {int.MaxValue} values cannot be "
+                    + "merged.",
                     tensor.Name, "Download the model again; no model has such a tensor.");
             }
 
