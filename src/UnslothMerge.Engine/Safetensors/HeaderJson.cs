@@ -48,7 +48,7 @@ internal static class HeaderJson
                 }
                 else
                 {
-                    entries.Add(ReadEntry(ref reader, name, shapes) with { StoredName = blocks.Add(name) });
+                    entries.Add(ReadEntry(ref reader, name, shapes, blocks));
                     names.TryAdd();
                 }
             }
@@ -87,7 +87,7 @@ internal static class HeaderJson
         }
     }
 
-    private static HeaderEntry ReadEntry(ref Utf8JsonReader reader, string name, ShapePool shapes)
+    private static HeaderEntry ReadEntry(ref Utf8JsonReader reader, string name, ShapePool shapes, NameBlocks blocks)
     {
         string? type = null;
         ulong[]? shape = null;
@@ -125,7 +125,7 @@ internal static class HeaderJson
             $"{name} has the dtype '{type}', which the format does not know.")
             : shape is null ? throw new JsonException($"{name} has no shape.")
             : offsets is not { } range ? throw new JsonException($"{name} has no pair of data_offsets.")
-            : new HeaderEntry(default, parsed, shape, range.Begin, range.End);
+            : new HeaderEntry(blocks.Add(name), parsed, shape, range.Begin, range.End);
     }
 
     private static ReadOnlySpan<ulong> ReadNumbers(ref Utf8JsonReader reader, string name, string part, List<ulong> numbers)

@@ -12,7 +12,12 @@ internal readonly struct TensorName : IEquatable<TensorName>
 
     /// <summary>A name by itself.</summary>
     public TensorName(string name)
-        : this(Encoding.UTF8.GetBytes(name), 0, Encoding.UTF8.GetByteCount(name))
+        : this(Encoding.UTF8.GetBytes(name))
+    {
+    }
+
+    private TensorName(byte[] name)
+        : this(name, 0, name.Length)
     {
     }
 
