@@ -68,6 +68,20 @@ internal sealed class TinyModel(string config, params TinyTensor[] tensors)
             t => Array.ConvertAll(files.ReadAll<float>(t), v => (double)v));
     }
 
+    /// <summary>Merges as F32, and fails unless the reference formulas of Test-MergedModel give every value. They are written apart from
+    /// the terms. All adapted tensors must show a change, unless nothing is said to.</summary>
+    public void Verify(PlanOptions? options = null, bool changes = true)
+    {
+        using var directory = new TemporaryDirectory();
+        var plan = Plan(directory, options);
+        Save(WritePlan(plan, TensorType.F32), directory["out"]);
+        var checks = ModelVerifier.Verify(plan, plan.Tensors, directory["out"], new VerificationOptions(Full: true, Workers: 1), null,
+            CancellationToken.None);
+        Assert.Contains(checks, c => c is { Check: "Merged", Passed: true });
+        Assert.Equal([], checks.Where(c => c.Passed == false || c.Check is "NotVerified" || (changes && c.Check is "Resolution"))
+            .Select(c => $"{c.Check}: {c.Detail}"));
+    }
+
     /// <summary>Merges, which must be refused with these words.</summary>
     public MergeException Refused(params string[] said) => Errors.Expect(() => Merge(), said);
 

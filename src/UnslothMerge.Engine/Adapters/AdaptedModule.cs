@@ -1,5 +1,4 @@
 using System.Diagnostics.CodeAnalysis;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
 

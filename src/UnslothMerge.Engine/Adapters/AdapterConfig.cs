@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
 

@@ -1,6 +1,4 @@
 using UnslothMerge.Hub.Cache;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters;
 

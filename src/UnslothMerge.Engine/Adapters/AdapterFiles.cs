@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Adapters;
 
 /// <summary>Which files of an adapter's folder a merge reads or takes over.</summary>

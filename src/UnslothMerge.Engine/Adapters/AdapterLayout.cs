@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Adapters;
 
 /// <summary>An adapter as PEFT would have saved it: its config, its weights, and whether that is what the folder holds.</summary>

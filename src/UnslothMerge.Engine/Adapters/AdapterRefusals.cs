@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Adapters;
 
 /// <summary>What makes an adapter one that this program cannot merge. A kind is refused by a row of the first table, a setting by a row of

@@ -1,6 +1,4 @@
 using System.Numerics;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters;

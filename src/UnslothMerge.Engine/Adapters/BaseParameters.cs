@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Adapters;
 
 /// <summary>A tensor that adapters may change: its name in the checkpoint, the shape that it will have, and its values before deltas are

@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Adapters;
 
 /// <summary>Applies one delta during a run; used by several workers at once.</summary>

@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Adapters;
 
 /// <summary>What a delta must have seen before it can be applied to a row.</summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Adapters;
 
 /// <summary>A part of a parameter: some rows of one expert's matrix, where they begin in a tensor of the model (null: they are all of it),

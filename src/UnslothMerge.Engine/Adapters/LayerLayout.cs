@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Adapters;
 
 /// <summary>How a layer's weight is stored: [inputs, outputs] as transformers' Conv1D does, else [outputs, inputs, …]. Inputs are times the

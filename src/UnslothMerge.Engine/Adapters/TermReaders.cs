@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Adapters;
 
 /// <summary>A term inside another one: the plane that it adds to, and what it finds when it is opened.</summary>

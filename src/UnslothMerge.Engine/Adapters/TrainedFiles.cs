@@ -1,5 +1,4 @@
 using System.IO.Enumeration;
-using UnslothMerge.Models;
 using UnslothMerge.Pickle;
 
 namespace UnslothMerge.Adapters;

@@ -1,5 +1,3 @@
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Devices;
 
 /// <summary>The tensors of a plan that a device merges, and the rows of their batches, within a memory limit.</summary>

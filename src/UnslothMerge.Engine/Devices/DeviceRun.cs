@@ -1,5 +1,3 @@
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Devices;
 
 /// <summary>An open device and its plan.</summary>

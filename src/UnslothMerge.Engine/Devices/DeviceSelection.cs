@@ -1,5 +1,3 @@
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Devices;
 
 /// <summary>Opens the requested device, or the faster one.</summary>

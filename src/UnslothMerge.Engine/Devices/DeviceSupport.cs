@@ -1,8 +1,6 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Formats;
 using UnslothMerge.Formats.BitsAndBytes;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Devices;
 

@@ -1,7 +1,4 @@
 using System.Runtime.ExceptionServices;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;

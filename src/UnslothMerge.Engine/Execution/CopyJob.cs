@@ -1,6 +1,3 @@
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Execution;
 
 /// <summary>A tensor whose bytes are copied, by reads and writes: copy_file_range holds the output's lock while it reads, and a tensor

@@ -1,5 +1,3 @@
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Execution;
 
 /// <summary>A tensor that the cores copy or merge.</summary>

@@ -1,7 +1,4 @@
 using UnslothMerge.Devices;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;

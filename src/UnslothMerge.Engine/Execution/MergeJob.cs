@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;

@@ -1,6 +1,4 @@
 using UnslothMerge.Devices;
-using UnslothMerge.Files;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 

@@ -1,7 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Execution;
 
 /// <summary>A shard that is being written: its file, and the checksum of what was written, if one was asked for. A clone of its origin has

@@ -1,6 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Execution;
 
 /// <summary>Opens the shards that a run writes.</summary>

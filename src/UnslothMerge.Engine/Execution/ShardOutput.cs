@@ -1,5 +1,3 @@
-using UnslothMerge.Formats;
-
 namespace UnslothMerge.Execution;
 
 /// <summary>Writes the outputs of one tensor to their offsets in a shard.</summary>

@@ -1,6 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Execution;
 
 /// <summary>Writes a shard. Linux serializes the writes to a file, and threads wait, often in a busy loop. Here a thread that finds another

@@ -1,7 +1,5 @@
 using System.Collections.Concurrent;
 using UnslothMerge.Devices;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Execution;
 

@@ -1,7 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Execution;
 
 /// <summary>A pass over a tensor that finds the range of its merged values, before it and those that it belongs to are written.</summary>

@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Execution;

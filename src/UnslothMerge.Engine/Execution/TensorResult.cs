@@ -1,5 +1,3 @@
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Execution;
 
 /// <summary>The result of a tensor.</summary>

@@ -1,6 +1,3 @@
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Execution;
 
 /// <summary>A worker's memory for the whole run: as much as the largest piece needs.</summary>

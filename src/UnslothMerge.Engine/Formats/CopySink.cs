@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Formats;
 
 /// <summary>The stored tensors of one that nothing changes: the weight and all its companions, whose bytes are copied.</summary>

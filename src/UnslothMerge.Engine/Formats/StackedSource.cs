@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Formats;
 
 /// <summary>A stack of matrices, [count, rows of all parts, columns] or each turned, whose parts are stored one by one: a saved model's

@@ -1,6 +1,5 @@
 using UnslothMerge.Formats.BitsAndBytes;
 using UnslothMerge.Formats.Quantized;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Formats;
 

@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Formats;
 
 /// <summary>Reads a rectangle of a stored matrix of bytes: as one piece where the rows lie side by side; of short rows the whole, from

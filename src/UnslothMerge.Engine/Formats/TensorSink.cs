@@ -1,5 +1,4 @@
 using System.Collections.Frozen;
-using UnslothMerge.IO;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats;

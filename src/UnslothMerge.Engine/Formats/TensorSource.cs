@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Formats;
 
 /// <summary>Where the values of a logical tensor come from: one stored tensor or several, in whatever number format. A source is part of a

@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Formats;
 
 /// <summary>A matrix [in, out] that is stored as its transpose: transformers' <c>Conv1D</c> as bitsandbytes writes it. It is read as a

@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-
 namespace UnslothMerge.Hub;
 
 /// <summary>An access token. It has no text but for the header of a request, so that no message can show it.</summary>

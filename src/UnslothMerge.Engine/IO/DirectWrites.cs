@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-
 namespace UnslothMerge.IO;
 
 /// <summary>Asynchronous writes that bypass the page cache, which needs a thread's time and memory for every byte. Both together are the

@@ -1,4 +1,3 @@
-using UnslothMerge.Files;
 using static UnslothMerge.Files.SystemCalls;
 
 namespace UnslothMerge.IO;

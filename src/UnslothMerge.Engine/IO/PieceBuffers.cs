@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using UnslothMerge.Files;
 
 namespace UnslothMerge.IO;
 

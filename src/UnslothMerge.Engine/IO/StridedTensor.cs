@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-
 namespace UnslothMerge.IO;
 
 /// <summary>Reads tensors whose elements do not lie side by side: transposed, every second row, some columns.</summary>

@@ -1,4 +1,3 @@
-using UnslothMerge.Files;
 using YamlDotNet.Core;
 
 namespace UnslothMerge.Models;

@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-
 namespace UnslothMerge.Pickle;
 
 /// <summary>A state dict as torch.save writes it: a zip archive of <c>NAME/data.pkl</c>, which describes the tensors, and

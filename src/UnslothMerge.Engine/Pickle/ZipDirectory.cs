@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-
 namespace UnslothMerge.Pickle;
 
 /// <summary>An entry of a zip archive: the offset of its local header, the length of its data in bytes, and why the data cannot be read in

@@ -2,8 +2,6 @@ using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Adapters.Kinds;
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 

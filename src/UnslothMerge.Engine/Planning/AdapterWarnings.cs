@@ -1,7 +1,5 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Kinds;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 

@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Planning;
 
 /// <summary>Every tensor in the base's format. If <see cref="Required"/> is given (<c>MXFP4</c>), some tensors of the base must have

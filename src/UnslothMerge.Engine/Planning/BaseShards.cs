@@ -1,5 +1,4 @@
 using System.Security.Cryptography;
-using UnslothMerge.Files;
 
 namespace UnslothMerge.Planning;
 

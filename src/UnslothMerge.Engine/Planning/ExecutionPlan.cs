@@ -1,5 +1,4 @@
 using UnslothMerge.Hub.Fetching;
-using UnslothMerge.IO;
 
 namespace UnslothMerge.Planning;
 

@@ -1,6 +1,4 @@
-using UnslothMerge.Formats;
 using UnslothMerge.Formats.BitsAndBytes;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 

@@ -1,6 +1,4 @@
-using UnslothMerge.Formats;
 using UnslothMerge.Formats.Quantized;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 

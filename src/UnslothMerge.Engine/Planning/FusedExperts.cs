@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Planning;
 
 /// <summary>The matrices of a layer's experts that lie in one tensor, [experts, rows of all parts, columns], or each turned. A checkpoint

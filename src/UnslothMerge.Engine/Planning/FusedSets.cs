@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Planning;
 
 /// <summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Planning;
 
 /// <summary>A matrix, or a stack of experts' matrices, that readers may swap for a quantized one.</summary>

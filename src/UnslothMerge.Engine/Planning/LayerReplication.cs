@@ -1,5 +1,4 @@
 using UnslothMerge.Adapters;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 

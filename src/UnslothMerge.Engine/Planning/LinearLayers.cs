@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Planning;
 
 /// <summary>What the readers of a format take, and what the caller wants beyond that.</summary>

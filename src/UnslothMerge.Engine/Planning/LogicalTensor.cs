@@ -1,5 +1,4 @@
 using UnslothMerge.Adapters;
-using UnslothMerge.Formats;
 
 namespace UnslothMerge.Planning;
 

@@ -1,6 +1,4 @@
 using UnslothMerge.Adapters;
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 

@@ -1,9 +1,6 @@
 using System.Security.Cryptography;
 using UnslothMerge.Adapters;
-using UnslothMerge.Files;
 using UnslothMerge.Hub.Cache;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 

@@ -1,6 +1,5 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Hub;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 

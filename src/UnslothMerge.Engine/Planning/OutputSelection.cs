@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Planning;
 
 /// <summary>In what number format the caller wants the output.</summary>

@@ -1,6 +1,5 @@
 using System.Diagnostics.CodeAnalysis;
 using UnslothMerge.Adapters;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 

@@ -1,7 +1,5 @@
 using System.Security.Cryptography;
-using UnslothMerge.Files;
 using UnslothMerge.Hub.Cache;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 

@@ -1,5 +1,4 @@
 using System.IO.Enumeration;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 

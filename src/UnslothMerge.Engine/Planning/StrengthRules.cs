@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Planning;
 
 /// <summary>Rules give each changed tensor its strength: the first that is about it, or 1. From strengths they are found again.</summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Planning;
 
 /// <summary>What a plan's tensors need, cut into pieces of one size.</summary>

@@ -1,7 +1,5 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Planning;
 

@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Planning;
 
 /// <summary>A tensor, with the caller's strength in its terms, and how it is stored and cut. <see cref="Verbatim"/>: the stored tensors

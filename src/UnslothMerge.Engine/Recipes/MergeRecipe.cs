@@ -1,7 +1,5 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Hub.Fetching;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Recipes;
 

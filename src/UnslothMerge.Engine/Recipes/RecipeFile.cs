@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.Models;
 using YamlDotNet.Core;
 using YamlDotNet.Core.Events;
 using YamlDotNet.RepresentationModel;

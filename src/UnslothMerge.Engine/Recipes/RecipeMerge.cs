@@ -1,6 +1,5 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Combining;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Recipes;
 

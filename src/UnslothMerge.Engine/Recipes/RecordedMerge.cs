@@ -1,8 +1,5 @@
 using UnslothMerge.Adapters;
-using UnslothMerge.Formats;
 using UnslothMerge.Hub.Fetching;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Recipes;
 

@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-
 namespace UnslothMerge.Safetensors;
 
 /// <summary>The header of a safetensors file: <c>u64 LE N | N bytes of UTF-8 JSON | data</c>. Reads no tensor data and keeps no file

@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-
 namespace UnslothMerge.Safetensors;
 
 /// <summary>A tensor in a file, as its header describes it: the dimensions (none for a scalar), the offset of its first element in the

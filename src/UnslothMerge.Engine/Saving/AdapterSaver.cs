@@ -1,10 +1,6 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Execution;
-using UnslothMerge.Files;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
 

@@ -1,6 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Saving;
 
 /// <summary>The files that a saved model takes over as they are: tokenizer, templates, processor, generation config, remote code,

@@ -1,6 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Saving;
 
 /// <summary>

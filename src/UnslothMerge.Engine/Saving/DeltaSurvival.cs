@@ -2,11 +2,6 @@ using System.Collections.Concurrent;
 using System.Numerics;
 using System.Runtime.ExceptionServices;
 using UnslothMerge.Execution;
-using UnslothMerge.Files;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
 

@@ -1,6 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Saving;
 
 /// <summary>The directory that a model is saved to, checked before anything is written.</summary>

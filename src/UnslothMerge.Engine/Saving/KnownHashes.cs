@@ -1,11 +1,7 @@
 using System.Security.Cryptography;
 using UnslothMerge.Adapters;
-using UnslothMerge.Files;
 using UnslothMerge.Hub.Cache;
 using UnslothMerge.Hub.Fetching;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 using UnslothMerge.Tokenizers;
 
 namespace UnslothMerge.Saving;

@@ -1,8 +1,6 @@
 using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Hub.Cache;
 using UnslothMerge.Hub;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
 

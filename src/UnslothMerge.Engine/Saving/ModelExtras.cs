@@ -1,7 +1,4 @@
 using System.Security.Cryptography;
-using UnslothMerge.Files;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 using UnslothMerge.Tokenizers;
 
 namespace UnslothMerge.Saving;

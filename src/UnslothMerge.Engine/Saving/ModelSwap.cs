@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-
 namespace UnslothMerge.Saving;
 
 /// <summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-
 namespace UnslothMerge.Saving;
 
 /// <summary>A folder of one process, which holds a lock in it. Disposed of, it is gone; what a process of this machine left that was killed

@@ -1,6 +1,4 @@
 using UnslothMerge.Execution;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
 

@@ -1,7 +1,4 @@
 using UnslothMerge.Execution;
-using UnslothMerge.Files;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
 

@@ -1,6 +1,5 @@
 using System.Buffers;
 using UnslothMerge.Execution;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
 

@@ -1,6 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Saving;
 
 /// <summary>The records of a staging directory's shards: a small file for each, beside the model.</summary>

@@ -1,6 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Saving;
 
 /// <summary>What a save will share with the base on the disk, found out by clones that are gone afterwards.</summary>

@@ -1,8 +1,5 @@
-using UnslothMerge.Files;
 using System.Collections.Concurrent;
 using UnslothMerge.Devices;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
 

@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-
 namespace UnslothMerge.Saving;
 
 /// <summary>Holds a staging directory for one process. The system releases it when the process ends, however it ends.</summary>

@@ -1,7 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Saving;
 
 /// <summary>

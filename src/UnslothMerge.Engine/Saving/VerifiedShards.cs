@@ -1,6 +1,5 @@
 using UnslothMerge.Execution;
 using UnslothMerge.Hub.Fetching;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving;
 

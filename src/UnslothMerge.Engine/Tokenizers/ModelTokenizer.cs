@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Tokenizers;
 
 /// <summary>A special token (<c>eos</c>, <c>bos</c> or <c>pad</c>) that a tokenizer names; the id is null if the vocabulary does not have

@@ -1,5 +1,4 @@
 using Microsoft.ML.Tokenizers;
-using UnslothMerge.Files;
 
 namespace UnslothMerge.Tokenizers;
 

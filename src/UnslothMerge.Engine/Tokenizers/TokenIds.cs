@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Tokenizers;
 
 /// <summary>What a tokenizer, a model's configs and its embedding say of the same tokens, and where they contradict each other.</summary>

@@ -1,6 +1,5 @@
 using System.IO.Enumeration;
 using Google.Protobuf;
-using UnslothMerge.Files;
 
 namespace UnslothMerge.Tokenizers;
 

@@ -1,6 +1,4 @@
 using System.Security.Cryptography;
-using UnslothMerge.Files;
-using UnslothMerge.Models;
 using UnslothMerge.Tokenizers;
 
 namespace UnslothMerge.Verification;

@@ -1,8 +1,6 @@
 using System.Collections.Concurrent;
 using System.Runtime.ExceptionServices;
 using UnslothMerge.Execution;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
 using UnslothMerge.Saving;
 using UnslothMerge.Verification.References;
 

@@ -1,5 +1,3 @@
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Verification;
 
 /// <summary>Summarizes the comparisons of all tensors.</summary>

@@ -1,7 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Verification;
 
 /// <summary>A saved model, as far as it can be opened, and the problems of what cannot.</summary>

@@ -1,8 +1,4 @@
 using UnslothMerge.Adapters;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 using UnslothMerge.Verification.Placement;
 using UnslothMerge.Verification.References;
 

@@ -1,7 +1,5 @@
 using System.Numerics;
-using UnslothMerge.Formats;
 using UnslothMerge.Formats.BitsAndBytes;
-using UnslothMerge.IO;
 using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification;

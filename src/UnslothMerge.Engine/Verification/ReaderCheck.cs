@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
 using UnslothMerge.Verification.Placement;
 
 namespace UnslothMerge.Verification;

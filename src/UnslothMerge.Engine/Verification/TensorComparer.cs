@@ -1,7 +1,4 @@
 using UnslothMerge.Adapters;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
 using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification;

@@ -1,4 +1,3 @@
-using UnslothMerge.Planning;
 using UnslothMerge.Verification.References;
 
 namespace UnslothMerge.Verification;

@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 using UnslothMerge.Tokenizers;
 
 namespace UnslothMerge.Verification;

@@ -74,17 +74,14 @@ public sealed class CompleteMergedModelCommand : PublishingCommand
             return;
         }
 
-        var progress = new UploadProgressRecord(WriteProgress, $"Completing {parts.Given}", () => { }, TimeProvider.System);
         var clock = Stopwatch.StartNew();
-        try
+        using (var progress = new UploadProgressRecord(WriteProgress, $"Completing {parts.Given}", () => { }, TimeProvider.System))
         {
             using var signals = new EndingSignals();
             using var stop = CancellationTokenSource.CreateLinkedTokenSource(Stop, signals.Ending);
             Emit(Engine(() => model.Complete(SystemDisk.Instance, !NoSync, ThrottleLimit, Report, stop.Token)), model.Path, clock);
-        }
-        finally
-        {
-            progress.Complete();
+
+            void Report(long done, long total) => progress.Report(new UploadProgress("Verifying", done, total));
         }
 
         if (hub is not null)
@@ -92,8 +89,6 @@ public sealed class CompleteMergedModelCommand : PublishingCommand
             WriteObject(Engine(() => hub.PublishSaved(
                 parts.Given, () => hub.Files(model.Path, baseId, []), isAdapter: false, Stop)));
         }
-
-        void Report(long done, long total) => progress.Report(new UploadProgress("Verifying", done, total));
     }
 
     private void Commit(SavedParts parts, HubSession hub)

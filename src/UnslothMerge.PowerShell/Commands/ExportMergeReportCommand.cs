@@ -1,5 +1,4 @@
 using UnslothMerge.Execution;
-using UnslothMerge.Hub.Fetching;
 using UnslothMerge.PowerShell.Reports;
 using UnslothMerge.Recipes;
 

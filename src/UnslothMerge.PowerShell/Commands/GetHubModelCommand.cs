@@ -1,5 +1,4 @@
 using UnslothMerge.Hub;
-using UnslothMerge.Hub.Fetching;
 
 namespace UnslothMerge.PowerShell.Commands;
 

@@ -1,6 +1,5 @@
 using System.Security;
 using UnslothMerge.Files;
-using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Saving;
 
 namespace UnslothMerge.PowerShell.Commands;
@@ -128,16 +127,9 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
 
     private protected override void End()
     {
-        if (_piped.IsEmpty)
+        if (Engine(_piped.All) is (var adapters, var weights))
         {
-            Refuse(
-                nameof(Adapter), "No adapter came through the pipeline.",
-                "Pipe what Get-LoraAdapter, Get-Item or Get-ChildItem emits, or give the paths as -Adapter.");
-        }
-
-        if (_piped.Adapters.Count > 0)
-        {
-            Plan(_piped.Adapters, _piped.Weights ?? Weight);
+            Plan(adapters, weights ?? Weight);
         }
 
         if (_input.Plan is { } merge)

@@ -1,5 +1,4 @@
 using UnslothMerge.Formats;
-using UnslothMerge.Hub.Fetching;
 
 namespace UnslothMerge.PowerShell.Commands;
 

@@ -1,5 +1,4 @@
 using System.Collections;
-using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Recipes;
 using UnslothMerge.Simd;
 
@@ -180,16 +179,9 @@ public sealed class MergeLoraModelCommand : DeltaCommand
 
     private protected override void End()
     {
-        if (_piped.IsEmpty)
+        if (Engine(_piped.All) is (var adapters, var weights))
         {
-            Refuse(
-                nameof(Adapter), "No adapter came through the pipeline.",
-                "Pipe what Get-LoraAdapter, Get-Item or Get-ChildItem emits, or give the paths as -Adapter.");
-        }
-
-        if (_piped.Adapters.Count > 0)
-        {
-            Merge(_piped.Adapters, _piped.Weights ?? Weight);
+            Merge(adapters, weights ?? Weight);
         }
 
         if (_input.Plan is { } plan && Unless(() => Steps(Named((LiteralPath ?? Adapter)!).Adapters, Weight)) is { } steps)

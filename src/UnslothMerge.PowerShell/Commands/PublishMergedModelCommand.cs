@@ -1,5 +1,4 @@
 using UnslothMerge.Hub;
-using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Hub.Publishing;
 
 namespace UnslothMerge.PowerShell.Commands;

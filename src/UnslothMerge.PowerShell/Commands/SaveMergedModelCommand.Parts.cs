@@ -75,28 +75,20 @@ public sealed partial class SaveMergedModelCommand
         }
 
         Prepare(memory);
-        var progress = new MergeProgressRecord(WriteProgress, $"Saving part {_part} of {shared.Given}", shards, TimeProvider.System);
+        using var progress = new MergeProgressRecord(WriteProgress, $"Saving part {_part} of {shared.Given}", shards, TimeProvider.System);
+        using var signals = new EndingSignals();
         var clock = Stopwatch.StartNew();
-        try
-        {
-            using var signals = new EndingSignals();
-            var run = Run(memory, device, signals);
-            var saved = Engine(() => hub is null
-                    ? new PartOnDisk(extras, shared, Method, _part!, run).Save(progress, Stop)
-                    : hub.Run((publisher, plan, sending) =>
-                    {
-                        OpenScratch(shards);
-                        return new PartOnHub(publisher, plan, target.Path, sending, extras, shared, Method, _part!, run)
-                            .Save(progress, Stop);
-                    }))
-                .Select(s => new SavedModelShard(s, memory.Write.Merge, clock.Elapsed)).ToList();
-            WriteObject(saved, enumerateCollection: true);
-            WarnOfQuantization(saved);
-            WarnOfLostDeltas(saved);
-        }
-        finally
-        {
-            progress.Complete();
-        }
+        var run = Run(memory, device, signals);
+        var saved = Engine(() => hub is null
+                ? new PartOnDisk(extras, shared, Method, _part!, run).Save(progress, Stop)
+                : hub.Run((publisher, plan, sending) =>
+                {
+                    OpenScratch(shards);
+                    return new PartOnHub(publisher, plan, target.Path, sending, extras, shared, Method, _part!, run).Save(progress, Stop);
+                }))
+            .Select(s => new SavedModelShard(s, memory.Write.Merge, clock.Elapsed)).ToList();
+        WriteObject(saved, enumerateCollection: true);
+        WarnOfQuantization(saved);
+        WarnOfLostDeltas(saved);
     }
 }

@@ -1,7 +1,6 @@
 using System.Security;
 using UnslothMerge.Execution;
 using UnslothMerge.Files;
-using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Hub.Publishing;
 using UnslothMerge.Saving;
 
@@ -259,9 +258,8 @@ public sealed partial class SaveMergedModelCommand : OutputCommand, IPublishing
             return;
         }
 
-        var progress = new MergeProgressRecord(WriteProgress, $"Saving {target.Given}", write.Shards, TimeProvider.System);
         var clock = Stopwatch.StartNew();
-        try
+        using (var progress = new MergeProgressRecord(WriteProgress, $"Saving {target.Given}", write.Shards, TimeProvider.System))
         {
             using var signals = new EndingSignals();
             var run = Run(memory, device, signals);
@@ -271,10 +269,6 @@ public sealed partial class SaveMergedModelCommand : OutputCommand, IPublishing
             Summarize(saved, target, clock.Elapsed);
             WarnOfQuantization(saved);
             WarnOfLostDeltas(saved);
-        }
-        finally
-        {
-            progress.Complete();
         }
 
         Publish(plan, target, hub);
@@ -342,15 +336,8 @@ public sealed partial class SaveMergedModelCommand : OutputCommand, IPublishing
 
         FinishedShard Merge(WriteShard shard, CancellationToken stop)
         {
-            var progress = new MergeProgressRecord(WriteProgress, $"Merging {shard.Name}", [shard], TimeProvider.System);
-            try
-            {
-                return StreamedSave.Merge(shard, scratch, run, progress, stop);
-            }
-            finally
-            {
-                progress.Complete();
-            }
+            using var progress = new MergeProgressRecord(WriteProgress, $"Merging {shard.Name}", [shard], TimeProvider.System);
+            return StreamedSave.Merge(shard, scratch, run, progress, stop);
         }
     }
 

@@ -1,4 +1,3 @@
-using UnslothMerge.Hub.Fetching;
 using UnslothMerge.Recipes;
 using UnslothMerge.Verification;
 
@@ -171,21 +170,14 @@ public sealed class TestMergedModelCommand : DeltaCommand
         WriteVerbose(
             $"Testing {(Full ? "every element" : "samples")} of {tensors.Count} tensors of '{model}' against '{plan.Base.Path}' and "
             + $"{Amount.Text(plan.Steps.Length, "adapter")}.");
-        var progress = new MergeProgressRecord(WriteProgress, $"Testing {model}", [], TimeProvider.System);
+        using var progress = new MergeProgressRecord(WriteProgress, $"Testing {model}", [], TimeProvider.System);
         var tokenizer = Tokenizer is null ? null : ResolveOne(Tokenizer, nameof(Tokenizer), HubUse.Tokenizer).Directory;
         var options = new VerificationOptions(Full, ThrottleLimit) { Tokenizer = tokenizer };
-        try
-        {
-            using var stream = HubStream.Open(plan.InputFiles, Stop);
-            var results = ModelVerifier.Verify(plan, tensors, model, options, progress, Stop);
-            List<ModelCheck> checks = [.. results.Select(r => new ModelCheck(r, model))];
-            stream?.Complete();
-            return checks;
-        }
-        finally
-        {
-            progress.Complete();
-        }
+        using var stream = HubStream.Open(plan.InputFiles, Stop);
+        var results = ModelVerifier.Verify(plan, tensors, model, options, progress, Stop);
+        List<ModelCheck> checks = [.. results.Select(r => new ModelCheck(r, model))];
+        stream?.Complete();
+        return checks;
     }
 
     private (MergePlan Plan, IReadOnlyList<LogicalTensor> Tensors) FromPipeline(MergePlan plan)

@@ -1,7 +1,6 @@
 using UnslothMerge.Execution;
 using UnslothMerge.Hub;
 using UnslothMerge.Hub.Cache;
-using UnslothMerge.Hub.Fetching;
 
 namespace UnslothMerge.PowerShell.Common;
 
@@ -108,7 +107,7 @@ public abstract partial class EngineCommand
     // What the Hub and retries say is written on this thread.
     private T WithHub<T>(HubClient client, string activity, Func<Action<DownloadProgress>, T> work)
     {
-        var record = new MergeProgressRecord(WriteProgress, activity, [], TimeProvider.System);
+        using var record = new MergeProgressRecord(WriteProgress, activity, [], TimeProvider.System);
         try
         {
             return work(now =>
@@ -123,11 +122,11 @@ public abstract partial class EngineCommand
         finally
         {
             WriteNotices(client);
-            record.Complete();
         }
     }
 
-    private void WriteNotices(HubClient client)
+    /// <summary>Writes what a client has to say: warnings, and verbose output.</summary>
+    internal void WriteNotices(HubClient client)
     {
         foreach (var notice in client.TakeNotices())
         {

@@ -1,6 +1,5 @@
 using Microsoft.PowerShell.Commands;
 using UnslothMerge.Files;
-using UnslothMerge.Hub.Fetching;
 
 namespace UnslothMerge.PowerShell.Common;
 
@@ -121,26 +120,24 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
     }
 
     /// <summary>Refuses a place of a file where something is that may not be replaced.</summary>
-    private protected void RequireFree(string file, bool force)
+    private protected void RequireFree(string file, bool force) => Engine(() =>
     {
         if (Directory.Exists(file))
         {
-            Engine(() => throw new MergeException(
-                MergeError.InvalidDestination, $"'{file}' is a directory.", file, "Give the name of a file."));
+            throw new MergeException(MergeError.InvalidDestination, $"'{file}' is a directory.", file, "Give the name of a file.");
         }
 
         if (!Directory.Exists(Path.GetDirectoryName(file)))
         {
-            Engine(() => throw new MergeException(
-                MergeError.PathNotFound, $"The folder of '{file}' is not there.", file, "Make it first, or give another place."));
+            throw new MergeException(
+                MergeError.PathNotFound, $"The folder of '{file}' is not there.", file, "Make it first, or give another place.");
         }
 
         if (File.Exists(file) && !force)
         {
-            Engine(() => throw new MergeException(
-                MergeError.DestinationExists, $"The file '{file}' is there already.", file, "Use -Force to replace it."));
+            throw new MergeException(MergeError.DestinationExists, $"The file '{file}' is there already.", file, "Use -Force to replace it.");
         }
-    }
+    });
 
     /// <summary>Resolves a path, or a name of the Hub, to exactly one directory.</summary>
     private protected FetchedModel ResolveOne(string path, string parameter, HubUse use)

@@ -11,12 +11,12 @@ namespace UnslothMerge.PowerShell.Common;
 internal sealed class HubSession : IDisposable
 {
     private readonly HubClient _client;
-    private readonly PSCmdlet _command;
+    private readonly EngineCommand _command;
     private readonly bool _hasOwnToken;
     private readonly Publisher _publisher;
     private PublishPlan? _plan;
 
-    public HubSession(PSCmdlet command, SecureString? token, PublishTarget target)
+    public HubSession(EngineCommand command, SecureString? token, PublishTarget target)
     {
         (_command, _hasOwnToken) = (command, token is not null);
         _client = new HubClient(HubSettings.Read(),
@@ -112,7 +112,7 @@ internal sealed class HubSession : IDisposable
     /// <summary>Does something of the publication, with progress.</summary>
     public T Run<T>(Func<Publisher, PublishPlan, IProgress<UploadProgress>, T> work)
     {
-        var progress = new UploadProgressRecord(_client.Settings.ShowsProgress ? _command.WriteProgress : _ => { },
+        using var progress = new UploadProgressRecord(_client.Settings.ShowsProgress ? _command.WriteProgress : _ => { },
             $"Publishing {_plan!.Target}", ShowNotices, TimeProvider.System);
         try
         {
@@ -121,7 +121,6 @@ internal sealed class HubSession : IDisposable
         finally
         {
             ShowNotices();
-            progress.Complete();
         }
     }
 
@@ -139,18 +138,5 @@ internal sealed class HubSession : IDisposable
         static string Quote(string text) => $"'{CodeGeneration.EscapeSingleQuotedStringContent(text)}'";
     }
 
-    private void ShowNotices()
-    {
-        foreach (var notice in _client.TakeNotices())
-        {
-            if (notice.IsWarning)
-            {
-                _command.WriteWarning(notice.Text);
-            }
-            else
-            {
-                _command.WriteVerbose(notice.Text);
-            }
-        }
-    }
+    private void ShowNotices() => _command.WriteNotices(_client);
 }

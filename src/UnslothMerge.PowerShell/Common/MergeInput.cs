@@ -1,5 +1,4 @@
 using UnslothMerge.Adapters;
-using UnslothMerge.Hub.Fetching;
 
 namespace UnslothMerge.PowerShell.Common;
 

@@ -7,7 +7,8 @@ namespace UnslothMerge.PowerShell.Common;
 /// <summary>Shows the progress of a save or a test on the pipeline's thread: silent for the first two seconds, then five times a second. A
 /// model of several shards has a second bar for the shard in work.</summary>
 internal sealed class MergeProgressRecord(
-    Action<ProgressRecord> write, string activity, IReadOnlyList<WriteShard> shards, TimeProvider time) : IProgress<MergeProgress>
+    Action<ProgressRecord> write, string activity, IReadOnlyList<WriteShard> shards, TimeProvider time)
+    : IProgress<MergeProgress>, IDisposable
 {
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(200);
@@ -65,7 +66,7 @@ internal sealed class MergeProgressRecord(
     }
 
     /// <summary>Removes the display.</summary>
-    public void Complete()
+    public void Dispose()
     {
         if (!_shown)
         {

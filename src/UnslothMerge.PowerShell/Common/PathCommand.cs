@@ -1,5 +1,3 @@
-using UnslothMerge.Hub.Fetching;
-
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>The base of commands that read several directories: an error in one does not stop the others.</summary>

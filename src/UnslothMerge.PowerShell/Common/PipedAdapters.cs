@@ -8,15 +8,6 @@ internal sealed class PipedAdapters
     private bool _collects;
     private bool _takesWeights;
 
-    /// <summary>The adapters so far.</summary>
-    public IReadOnlyList<string> Adapters => _adapters;
-
-    /// <summary>Their weights, where they came along; else null.</summary>
-    public double[]? Weights => _weights.Count == 0 ? null : [.. _weights];
-
-    /// <summary>True if some should have come, but none did.</summary>
-    public bool IsEmpty => _collects && _adapters.Count == 0;
-
     /// <summary>Looks at what the command line gives: with a base and no adapter there, adapters are expected from the pipeline.</summary>
     /// <exception cref="MergeException">Adapters are given in two ways.</exception>
     public void Begin(InvocationInfo invocation)
@@ -43,5 +34,19 @@ internal sealed class PipedAdapters
         }
 
         return _collects;
+    }
+
+    /// <summary>All adapters, and their weights where they came along; null if none were expected.</summary>
+    /// <exception cref="MergeException">None came.</exception>
+    public (IReadOnlyList<string> Adapters, double[]? Weights)? All()
+    {
+        if (_collects && _adapters.Count == 0)
+        {
+            throw new MergeException(
+                MergeError.InvalidArgument, "No adapter came through the pipeline.", "Adapter",
+                "Pipe what Get-LoraAdapter, Get-Item or Get-ChildItem emits, or give the paths as -Adapter.");
+        }
+
+        return _collects ? (_adapters, _weights.Count == 0 ? null : [.. _weights]) : null;
     }
 }

@@ -5,7 +5,7 @@ namespace UnslothMerge.PowerShell.Common;
 /// <summary>Shows the progress of a publication on the pipeline's thread, with rate and time left: silent for the first two seconds of it,
 /// then five times a second.</summary>
 internal sealed class UploadProgressRecord(Action<ProgressRecord> write, string activity, Action alsoDo, TimeProvider time)
-    : IProgress<UploadProgress>
+    : IProgress<UploadProgress>, IDisposable
 {
     private static readonly TimeSpan Silence = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan Interval = TimeSpan.FromMilliseconds(200);
@@ -46,7 +46,7 @@ internal sealed class UploadProgressRecord(Action<ProgressRecord> write, string 
     }
 
     /// <summary>Removes the display.</summary>
-    public void Complete()
+    public void Dispose()
     {
         if (_shown)
         {

@@ -1,5 +1,4 @@
 using UnslothMerge.Hub.Cache;
-using UnslothMerge.Hub.Fetching;
 
 namespace UnslothMerge.PowerShell;
 

@@ -1,5 +1,3 @@
-using UnslothMerge.Hub.Fetching;
-
 namespace UnslothMerge.PowerShell;
 
 /// <summary>The requirements of a merge. Merge-LoraModel runs the merge that is piped to it.</summary>

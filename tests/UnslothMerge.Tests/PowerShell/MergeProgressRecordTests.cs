@@ -14,7 +14,7 @@ public sealed class MergeProgressRecordTests : FileTests
         var (progress, plan) = Start(shard: 1_000_000);
         _clock.Seconds = 1.9;
         progress.Report(At(plan, 0, plan.Bytes / 2));
-        progress.Complete();
+        progress.Dispose();
         Assert.Empty(_shown);
     }
 
@@ -32,7 +32,7 @@ public sealed class MergeProgressRecordTests : FileTests
         Assert.Equal(expected, _shown[0].StatusDescription);
         Assert.Equal((50, 2, "w0"), (_shown[0].PercentComplete, _shown[0].SecondsRemaining, _shown[0].CurrentOperation));
 
-        progress.Complete();
+        progress.Dispose();
         Assert.Equal((ProgressRecordType.Completed, _shown[0].ActivityId), (_shown[^1].RecordType, _shown[^1].ActivityId));
     }
 
@@ -89,7 +89,7 @@ public sealed class MergeProgressRecordTests : FileTests
         Assert.Equal(plan.Shards[1].Name, _shown[1].Activity);
         Assert.Equal($"100 B of {ByteSize.Text(plan.Shards[1].Layout.Length)}", _shown[1].StatusDescription);
 
-        progress.Complete();
+        progress.Dispose();
         Assert.Equal([_shown[1].ActivityId, _shown[0].ActivityId], _shown[2..].Select(r => r.ActivityId));
         Assert.All(_shown[2..], r => Assert.Equal(ProgressRecordType.Completed, r.RecordType));
     }

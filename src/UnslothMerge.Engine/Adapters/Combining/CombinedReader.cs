@@ -1,6 +1,4 @@
 using System.Numerics;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Combining;
 

@@ -24,13 +24,8 @@ internal sealed class DeLora() : MatrixKind("DeLoRA", "DELORA", ["delora_A", "de
         {
             var (right, left) = (from.Read(a), from.Read(b));
             var columns = Matrices.Transpose(left, (int)b.Shape[0], rank);
-            var factors = new double[rank];
-            for (var i = 0; i < rank; i++)
-            {
-                var (rowNorm, columnNorm) = (Norm(right, i, rank), Norm(columns, i, rank));
-                factors[i] = from.Read(bound)[0] / rank / (rowNorm * columnNorm);
-            }
-
+            var strength = from.Read(bound)[0] / rank;
+            double[] factors = [.. Enumerable.Range(0, rank).Select(i => strength / (Norm(right, i, rank) * Norm(columns, i, rank)))];
             return new ProductMatrix(Matrices.ScaleColumns(left, factors), Matrices.ScaleColumns(right, from.Read(norms)), rank, inputs);
         })
         { Rank = rank };

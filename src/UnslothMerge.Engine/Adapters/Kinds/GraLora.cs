@@ -1,5 +1,4 @@
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters.Kinds;
 
@@ -35,7 +34,8 @@ internal sealed class GraLora() : MatrixKind("GraLoRA", "GRALORA", ["gralora_A",
                 TurnInner(from.Read(a), count, inputs / count, rank), from.Read(b), count, rank, outputs / count, inputs / count);
             return generalA is null
                 ? tiles
-                : new SumMatrix(tiles, new ProductMatrix(from.Read(generalB!), from.Read(generalA), hybrid, inputs));
+                : new CombinedMatrix(
+                    tiles, new ProductMatrix(from.Read(generalB!), from.Read(generalA), hybrid, inputs), isProduct: false);
         })
         {
             IsTransposed = module.IsTransposed(outputs, inputs),

@@ -1,6 +1,4 @@
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Formats;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters.Kinds;
 

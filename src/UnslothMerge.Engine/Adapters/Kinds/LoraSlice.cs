@@ -1,5 +1,4 @@
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters.Kinds;
 

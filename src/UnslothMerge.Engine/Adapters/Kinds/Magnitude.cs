@@ -1,5 +1,4 @@
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Formats;
 
 namespace UnslothMerge.Adapters.Kinds;
 

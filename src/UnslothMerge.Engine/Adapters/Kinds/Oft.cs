@@ -1,5 +1,4 @@
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters.Kinds;
 
@@ -38,26 +37,12 @@ internal sealed class Oft(string part, bool ofOutput) : WeightKind("OFT", "OFT",
             return null;
         }
 
-        var terms = (config.Whole("num_cayley_neumann_terms") ?? 5);
-        if (terms <= 2)
-        {
-            return terms == 2 ? [2] : [];
-        }
+        var terms = config.Whole("num_cayley_neumann_terms") ?? 5;
 
         // From 0.18 on, the last power counts once, and there are at least three.
-        var powers = IsBefore018(config) ? terms - 1 : Math.Max(3, terms - 1);
-        var coefficients = new double[powers];
-        Array.Fill(coefficients, 2);
-        if (!IsBefore018(config))
-        {
-            coefficients[^1] = 1;
-        }
-
-        return coefficients;
+        return terms <= 2 || config.PeftVersion < new Version(0, 18) ? [.. Enumerable.Repeat(2.0, Math.Max(0, terms - 1))]
+            : [.. Enumerable.Repeat(2.0, Math.Max(2, terms - 2)), 1];
     }
-
-    // The version is written since 0.18.
-    private static bool IsBefore018(AdapterConfig config) => config.PeftVersion < new Version(0, 18);
 
     private static double? MaxNorm(AdapterConfig config, long blocks) =>
         config.IsSet("coft") ? (config.Number("eps") ?? 6e-5) / Math.Sqrt(blocks) : null;

@@ -1,6 +1,5 @@
 using UnslothMerge.Adapters.Numerics;
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters.Kinds;
 
@@ -46,11 +45,7 @@ internal sealed class Peanut() : MatrixKind(
             foreach (var decoder in decoders)
             {
                 x = Apply(Matrices.Multiply(from.Read(decoder), x, rank, rank, inputs));
-                var before = kept.Pop();
-                for (var i = 0; i < x.Length; i++)
-                {
-                    x[i] += before[i];
-                }
+                TensorPrimitives.Add(x, kept.Pop(), x);
             }
 
             return new ProductMatrix(from.Read(b), x, rank, inputs);

@@ -37,7 +37,8 @@ internal sealed class SuperTuning() : MatrixKind("Super-Tuning", "SUPERTUNING", 
         return sparse with
         {
             Inputs = [indices, values, a, b],
-            Open = from => new SumMatrix(sparse.Open(from), new ProductMatrix(from.Read(b), Scaled(from.Read(a), scaling), rank, inputs)),
+            Open = from => new CombinedMatrix(
+                sparse.Open(from), new ProductMatrix(from.Read(b), Scaled(from.Read(a), scaling), rank, inputs), isProduct: false),
             Rank = rank,
         };
     }

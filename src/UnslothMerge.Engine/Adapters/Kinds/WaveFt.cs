@@ -1,6 +1,5 @@
 using UnslothMerge.Adapters.Numerics;
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Adapters.Kinds;
 

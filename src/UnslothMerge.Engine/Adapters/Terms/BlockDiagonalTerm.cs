@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Δ = scaling · left · right, where a factor may be block-diagonal: its rows are stored in equal blocks, and block i stands at

@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Each row w becomes s·(w·Oᵀ), with O = G_{N−1}…G₁G₀ a product of butterfly factors: block-diagonal rotations of permuted inputs.
@@ -83,10 +81,7 @@ internal sealed class BoftTerm(string kind, StoredTensor rotations, StoredTensor
                 }
             }
 
-            foreach (ref var value in row)
-            {
-                value *= scales[output];
-            }
+            TensorPrimitives.Multiply(row, scales[output], row);
         }
     }
 }

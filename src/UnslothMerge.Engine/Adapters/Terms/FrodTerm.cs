@@ -1,6 +1,5 @@
 using MathNet.Numerics.LinearAlgebra.Double;
 using MathNet.Numerics.LinearAlgebra.Factorization;
-using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Terms;
 

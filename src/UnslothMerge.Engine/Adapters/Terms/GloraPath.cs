@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>One of GLoRA's supports A … E: a product Xd [rows, r] · Xu [r, columns], or X alone (right is null): one value per row, or one

@@ -1,5 +1,3 @@
-using UnslothMerge.Formats;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Δ = W⊙A + B for a weight [out, in]; Δ = b⊙D + E for a bias [out], whose supports are no products. The factor is A or D, the

@@ -1,4 +1,3 @@
-using UnslothMerge.IO;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;
@@ -17,17 +16,11 @@ internal sealed class HraTerm(string kind, StoredTensor vectors, bool orthogonal
 
     protected override RowMap Load(InputFiles files, Action<RowVisitor> visitRows)
     {
-        var values = AdapterValues.Read(files, vectors);
         var (inputs, rank) = ((int)vectors.Shape[0], (int)vectors.Shape[1]);
-        var units = new double[rank][];
+        double[][] units = [.. Matrices.Transpose(AdapterValues.Read(files, vectors), inputs, rank).Chunk(inputs)];
         for (var k = 0; k < rank; k++)
         {
-            var unit = new double[inputs];
-            for (var i = 0; i < inputs; i++)
-            {
-                unit[i] = values[(i * rank) + k];
-            }
-
+            var unit = units[k];
             var length = FixedOrder.Norm(unit);
             for (var j = 0; orthogonal && j < k; j++)
             {

@@ -1,5 +1,4 @@
 using UnslothMerge.Adapters.Numerics;
-using UnslothMerge.Formats;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;

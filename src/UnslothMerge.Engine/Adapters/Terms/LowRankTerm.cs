@@ -1,5 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;

@@ -1,4 +1,3 @@
-using UnslothMerge.Formats;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Terms;

@@ -1,5 +1,3 @@
-using UnslothMerge.Formats;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>A delta's tensors, and how they make a matrix [out, in] (convolutions: [out, in · kernel]).</summary>

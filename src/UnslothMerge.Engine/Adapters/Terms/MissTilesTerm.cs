@@ -1,5 +1,3 @@
-using UnslothMerge.Formats;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>MiSS in its "bat" form: each tile X of r × r in tile row p becomes X + X·B_p + B_p, with B [out/r, r, r]. Row-local: X·B_p

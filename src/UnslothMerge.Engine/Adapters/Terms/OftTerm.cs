@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>How OFT makes rotations of its parameters: the size n of a block; the coefficients of the truncated series of Q's powers, or
@@ -49,11 +47,7 @@ internal sealed class OftTerm(string kind, StoredTensor triangles, OftOptions op
 
         if (options.MaxNorm is { } limit && Math.Sqrt(squares) > limit)
         {
-            var scale = limit / Math.Sqrt(squares);
-            for (var i = 0; i < skew.Length; i++)
-            {
-                skew[i] *= scale;
-            }
+            TensorPrimitives.Multiply(skew, limit / Math.Sqrt(squares), skew);
         }
 
         return options.NeumannCoefficients is { } coefficients ? Cayley.Neumann(skew, n, coefficients) : Cayley.Exact(skew, n);

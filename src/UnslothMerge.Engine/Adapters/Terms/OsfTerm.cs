@@ -1,7 +1,5 @@
 using MathNet.Numerics.LinearAlgebra;
 using MathNet.Numerics.LinearAlgebra.Double;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
 
 namespace UnslothMerge.Adapters.Terms;
 

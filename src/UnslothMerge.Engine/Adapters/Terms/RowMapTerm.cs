@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>A change of every row of a layer's weight [outputs, inputs] by itself, computed in double. Where the weight is stored [inputs,
@@ -66,7 +63,7 @@ internal abstract class RowMapTerm(string kind, IReadOnlyList<StoredTensor> inpu
         {
             for (var i = 0; i < tile.Rows; i++)
             {
-                Widen(tile.WeightRow(i), row);
+                TensorPrimitives.ConvertTruncating<float, double>(tile.WeightRow(i), row);
                 visitor(tile.Row + i, row);
             }
         });
@@ -77,7 +74,7 @@ internal abstract class RowMapTerm(string kind, IReadOnlyList<StoredTensor> inpu
         var row = new double[Width];
         for (var output = 0; output < Height; output++)
         {
-            Widen(weight.Floats.Slice(output * Width, Width), row);
+            TensorPrimitives.ConvertTruncating<float, double>(weight.Floats.Slice(output * Width, Width), row);
             visitor(output, row);
         }
     }
@@ -103,20 +100,9 @@ internal abstract class RowMapTerm(string kind, IReadOnlyList<StoredTensor> inpu
         for (var output = 0; output < Height; output++)
         {
             var values = weight.Floats.Slice(output * Width, Width);
-            Widen(values, row);
+            TensorPrimitives.ConvertTruncating<float, double>(values, row);
             map.Apply(output, row, scratch);
-            for (var i = 0; i < row.Length; i++)
-            {
-                values[i] = (float)row[i];
-            }
-        }
-    }
-
-    private static void Widen(ReadOnlySpan<float> values, Span<double> wide)
-    {
-        for (var i = 0; i < values.Length; i++)
-        {
-            wide[i] = values[i];
+            TensorPrimitives.ConvertTruncating<double, float>(row, values);
         }
     }
 

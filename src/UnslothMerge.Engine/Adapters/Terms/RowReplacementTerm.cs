@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Puts trained rows in the place of some rows of a matrix. Source: PEFT 0.21, <c>TrainableTokensLayer</c>.</summary>

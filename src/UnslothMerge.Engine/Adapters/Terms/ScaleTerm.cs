@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Which element of a vector scales the value at a row and column: row / RowSpan · RowStep + column / ColumnSpan · ColumnStep. A

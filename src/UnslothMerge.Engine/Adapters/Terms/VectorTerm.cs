@@ -1,5 +1,3 @@
-using UnslothMerge.Formats;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Δ = scaling · v for a vector [n] or [1, n], for example the bias that <c>lora_bias</c> trains.</summary>

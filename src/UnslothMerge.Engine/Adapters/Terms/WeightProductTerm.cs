@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Adapters.Terms;
 
 /// <summary>Δb = W·C for a bias [out], with the base's weight W [out, in] and C [in]. Source: GLoRA (arXiv 2306.07967).</summary>

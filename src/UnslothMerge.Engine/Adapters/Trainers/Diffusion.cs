@@ -1,6 +1,3 @@
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Adapters.Trainers;
 
 /// <summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Adapters.Trainers;
 
 /// <summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Adapters.Trainers;
 
 /// <summary>NeMo Automodel writes PEFT's files, and beside them what PEFT's config cannot say: experts may have a rank of their own, by

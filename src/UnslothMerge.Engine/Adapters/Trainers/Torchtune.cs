@@ -1,4 +1,3 @@
-using UnslothMerge.Models;
 using UnslothMerge.Pickle;
 
 namespace UnslothMerge.Adapters.Trainers;

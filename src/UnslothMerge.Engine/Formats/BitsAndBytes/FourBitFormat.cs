@@ -1,6 +1,3 @@
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Formats.BitsAndBytes;
 
 /// <summary>Finds the weights that bitsandbytes stored with 4 bits: those that have a quantization state beside them.</summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Formats.BitsAndBytes;
 
 /// <summary>The JSON that bitsandbytes stores beside a 4-bit weight, under <c>P.weight.quant_state.bitsandbytes__nf4</c> (or <c>__fp4</c>).

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>AWQ in the GEMM layout, 4 bits. Source: AutoAWQ.</summary>

@@ -1,4 +1,3 @@
-using UnslothMerge.IO;
 using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;

@@ -1,6 +1,3 @@
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>The formats of compressed-tensors: float-quantized and int-quantized (<c>P.weight</c> with <c>P.weight_scale</c>),

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>FP8 with one scale per tensor, row, column or block: <c>P.weight</c> F8 and <c>P.weight_scale_inv</c>, a multiplier, which has

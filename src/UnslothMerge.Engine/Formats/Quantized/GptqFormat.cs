@@ -1,5 +1,4 @@
 using System.Runtime.CompilerServices;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Formats.Quantized;
 

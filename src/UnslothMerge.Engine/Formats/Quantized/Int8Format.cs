@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>LLM.int8: <c>P.weight</c> I8 [out, in] and <c>P.SCB</c> F32 [out], the largest magnitude of each row; W = q · SCB · (1/127).

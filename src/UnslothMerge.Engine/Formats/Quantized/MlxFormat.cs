@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>MLX: <c>P.weight</c> U32, codes packed without gaps, the first lowest, with <c>P.scales</c> for each group of a row. The mode

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>NVIDIA ModelOpt: <c>P.weight</c> with <c>P.weight_scale</c>. Dtypes tell what it holds: F8 or I8, a code for each value; U8

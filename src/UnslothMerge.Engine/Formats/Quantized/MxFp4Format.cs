@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>gpt-oss's MXFP4 experts. Source: openai/gpt-oss, transformers' mxfp4 integration.</summary>

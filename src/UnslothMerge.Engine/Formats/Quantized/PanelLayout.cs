@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>The words of GPTQ and AWQ. Rows of the weight are columns of the file, so the words are gathered in memory and written at the

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>What the formats share: finding companion tensors, and errors about them.</summary>

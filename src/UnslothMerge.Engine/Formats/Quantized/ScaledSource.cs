@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Formats.Quantized;
 
 /// <summary>What a weight of row-major codes with scales is made of.</summary>

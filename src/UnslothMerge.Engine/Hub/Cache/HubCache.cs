@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-
 namespace UnslothMerge.Hub.Cache;
 
 /// <summary>The local cache of the Hugging Face Hub, as its own tools fill it, seen from the directories in it.</summary>

@@ -1,6 +1,5 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Hub.Cache;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Hub.Fetching;
 

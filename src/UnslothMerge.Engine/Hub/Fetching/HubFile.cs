@@ -1,5 +1,4 @@
 using System.Security.Cryptography;
-using UnslothMerge.Files;
 using UnslothMerge.Hub.Cache;
 
 namespace UnslothMerge.Hub.Fetching;

@@ -1,5 +1,3 @@
-using UnslothMerge.Files;
-
 namespace UnslothMerge.Hub.Fetching;
 
 /// <summary>A file while it is downloaded, in segments side by side. How far each has come is written beside it after its bytes, so that

@@ -1,8 +1,6 @@
 using System.Buffers;
 using System.Collections.Concurrent;
 using UnslothMerge.Execution;
-using UnslothMerge.Files;
-using UnslothMerge.Planning;
 using UnslothMerge.Saving;
 using UnslothMerge.Saving.Parts;
 

@@ -1,4 +1,3 @@
-using UnslothMerge.Files;
 using UnslothMerge.Saving;
 using UnslothMerge.Saving.Parts;
 

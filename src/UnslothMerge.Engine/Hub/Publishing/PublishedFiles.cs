@@ -1,7 +1,4 @@
-using UnslothMerge.Files;
 using UnslothMerge.Hub.Cache;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Hub.Publishing;
 

@@ -1,5 +1,4 @@
 using UnslothMerge.Hub.Cache;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Hub.Publishing;
 

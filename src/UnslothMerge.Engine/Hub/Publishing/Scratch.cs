@@ -1,4 +1,3 @@
-using UnslothMerge.Files;
 using UnslothMerge.Saving;
 
 namespace UnslothMerge.Hub.Publishing;

@@ -1,8 +1,5 @@
 using UnslothMerge.Execution;
-using UnslothMerge.Files;
 using UnslothMerge.Hub.Fetching;
-using UnslothMerge.IO;
-using UnslothMerge.Planning;
 using UnslothMerge.Saving;
 
 namespace UnslothMerge.Hub.Publishing;

@@ -1,6 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Saving.Parts;
 
 /// <summary>Makes a model of the parts that several workers have saved on the disk.</summary>

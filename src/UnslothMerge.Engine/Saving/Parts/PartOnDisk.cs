@@ -1,5 +1,4 @@
 using UnslothMerge.Execution;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving.Parts;
 

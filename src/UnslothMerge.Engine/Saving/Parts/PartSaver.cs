@@ -1,10 +1,6 @@
 using System.Collections.Concurrent;
 using UnslothMerge.Execution;
-using UnslothMerge.Files;
 using UnslothMerge.Hub.Fetching;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 
 namespace UnslothMerge.Saving.Parts;
 

@@ -1,6 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Saving.Parts;
 
 /// <summary>

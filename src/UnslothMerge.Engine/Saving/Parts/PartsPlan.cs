@@ -1,7 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Saving.Parts;
 
 /// <summary>A shard of a model that several workers save: the part that owes it, the length of its header, the names in it.</summary>

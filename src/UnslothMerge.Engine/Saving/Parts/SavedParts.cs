@@ -1,6 +1,3 @@
-using UnslothMerge.Files;
-using UnslothMerge.Planning;
-
 namespace UnslothMerge.Saving.Parts;
 
 /// <summary>What several workers have saved of a model: their plan, the records of the shards, the files beside the weights.</summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Verification.Placement;
 
 /// <summary>A tensor of an adapter.</summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Verification.Placement;
 
 /// <summary>An adapter as the expected model sees it.</summary>

@@ -1,6 +1,5 @@
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Verification.Placement;
 

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Verification.Placement;
 
 /// <summary>What a rule of transformers does to values, and which of its sources and results a tensor is.</summary>

@@ -1,5 +1,3 @@
-using UnslothMerge.Models;
-
 namespace UnslothMerge.Verification.Placement;
 
 /// <summary>Some rows of a parameter of the running model, and where a tensor of the checkpoint has them.</summary>

@@ -1,7 +1,5 @@
 using MathNet.Numerics.LinearAlgebra;
 using UnslothMerge.Adapters;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
 
 namespace UnslothMerge.Verification.References;
 

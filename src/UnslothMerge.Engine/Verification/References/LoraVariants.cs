@@ -1,5 +1,4 @@
 using MathNet.Numerics.LinearAlgebra;
-using UnslothMerge.Models;
 using UnslothMerge.Verification.Kinds;
 
 namespace UnslothMerge.Verification.References;

@@ -1,5 +1,3 @@
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Verification.References;
 
 /// <summary>Decodes stored numbers to float64 by the BCL's conversions.</summary>

@@ -2,10 +2,6 @@ using MathNet.Numerics.LinearAlgebra;
 using UnslothMerge.Adapters;
 using UnslothMerge.Adapters.Combining;
 using UnslothMerge.Adapters.Terms;
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-using UnslothMerge.Models;
-using UnslothMerge.Planning;
 using UnslothMerge.Verification.Placement;
 
 namespace UnslothMerge.Verification.References;

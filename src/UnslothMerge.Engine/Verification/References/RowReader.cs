@@ -1,6 +1,3 @@
-using UnslothMerge.Formats;
-using UnslothMerge.IO;
-
 namespace UnslothMerge.Verification.References;
 
 /// <summary>Reads rows of a tensor in float64: plain numbers by the BCL's conversions, quantized ones by the format's decoder.</summary>
