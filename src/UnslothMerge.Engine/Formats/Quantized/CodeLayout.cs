@@ -42,10 +42,6 @@ internal abstract class CodeLayout
 
                 output.Write(0, row / 2 * view.Columns, packed);
             }
-
-            public override void Dispose()
-            {
-            }
         }
     }
 
@@ -74,10 +70,6 @@ internal abstract class CodeLayout
 
                 output.Write(0, row * rowBytes, packed.AsSpan(0, rows * rowBytes));
                 ArrayPool<byte>.Shared.Return(packed);
-            }
-
-            public override void Dispose()
-            {
             }
 
             private void Pack(ReadOnlySpan<byte> codes, Span<byte> packed)
@@ -112,5 +104,7 @@ internal abstract class CodeWriter : IDisposable
     {
     }
 
-    public abstract void Dispose();
+    public virtual void Dispose()
+    {
+    }
 }
