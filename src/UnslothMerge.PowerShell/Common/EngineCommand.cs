@@ -135,7 +135,8 @@ public abstract partial class EngineCommand : PSCmdlet, IDisposable
 
         if (File.Exists(file) && !force)
         {
-            throw new MergeException(MergeError.DestinationExists, $"The file '{file}' is there already.", file, "Use -Force to replace it.");
+            throw new MergeException(
+                MergeError.DestinationExists, $"The file '{file}' is there already.", file, "Use -Force to replace it.");
         }
     });
 

@@ -19,10 +19,6 @@ internal sealed class ExportCase(string name)
 
     public string Outcome => Expect.GetProperty("outcome").GetString()!;
 
-    public double Relative => Expect.GetProperty("tolerance").GetProperty("relative").GetDouble();
-
-    public string? Truth => Expect.TryGetProperty("truth", out var truth) ? Path.Combine(Root, truth.GetString()!) : null;
-
     public IReadOnlyList<string> Names(string key) =>
         Expect.TryGetProperty(key, out var list) ? [.. list.EnumerateArray().Select(e => e.GetString()!)] : [];
 

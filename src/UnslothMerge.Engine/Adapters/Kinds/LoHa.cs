@@ -17,7 +17,8 @@ internal sealed class LoHa() : MatrixKind("LoHa", "LOHA", ["hada_w1_a", "hada_w1
             $"its two factors are [{first.Rows}, {first.Columns}] of rank {first.Rank} and [{second.Rows}, {second.Columns}] of rank "
             + $"{second.Rank}");
         module.RequireFit(first.Rows, first.Columns);
-        return new MatrixDelta([.. first.Inputs, .. second.Inputs], from => new CombinedMatrix(first.Open(from), second.Open(from), isProduct: true))
+        return new MatrixDelta(
+            [.. first.Inputs, .. second.Inputs], from => new CombinedMatrix(first.Open(from), second.Open(from), isProduct: true))
         {
             Rank = module.RequireRank(first.Rank),
             Scaling = module.Config.ValueOf(module.Name, "alpha", "alpha_pattern") / first.Rank,

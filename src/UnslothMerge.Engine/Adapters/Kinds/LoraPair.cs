@@ -37,8 +37,8 @@ internal sealed record LoraPair(StoredTensor A, StoredTensor B, int BlocksA, int
             var inGroups = a.Shape.Count > 2 && b.Shape.Count > 2 && b.Shape[1] > 0 && a.Shape[0] > b.Shape[1]
                 && a.Shape[0] % b.Shape[1] == 0;
             throw new MisfitException(inGroups
-                ? $"{module.Name} is a convolution with {a.Shape[0] / b.Shape[1]} groups: lora_A {a.Shape.Text()} reads all input channels, "
-                    + "the weight only those of its group, so it cannot hold the delta"
+                ? $"{module.Name} is a convolution with {a.Shape[0] / b.Shape[1]} groups: lora_A {a.Shape.Text()} reads all input "
+                    + "channels, the weight only those of its group, so it cannot hold the delta"
                 : $"lora_A {a.Shape.Text()} and lora_B {b.Shape.Text()} are not [rank, in] and [out, rank] of one rank");
         }
 

@@ -42,6 +42,10 @@ internal abstract class CodeLayout
 
                 output.Write(0, row / 2 * view.Columns, packed);
             }
+
+            public override void Dispose()
+            {
+            }
         }
     }
 
@@ -70,6 +74,10 @@ internal abstract class CodeLayout
 
                 output.Write(0, row * rowBytes, packed.AsSpan(0, rows * rowBytes));
                 ArrayPool<byte>.Shared.Return(packed);
+            }
+
+            public override void Dispose()
+            {
             }
 
             private void Pack(ReadOnlySpan<byte> codes, Span<byte> packed)
@@ -104,7 +112,5 @@ internal abstract class CodeWriter : IDisposable
     {
     }
 
-    public virtual void Dispose()
-    {
-    }
+    public abstract void Dispose();
 }

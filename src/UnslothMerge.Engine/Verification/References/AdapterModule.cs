@@ -85,7 +85,7 @@ internal sealed class AdapterModule(InputFiles files, AdapterTensors tensors, st
 
     private Matrix<double> AsMatrix(StoredTensor tensor)
     {
-        var (rows, values) = (tensor.Shape is [] ? 1 : checked((int)tensor.Shape[0]), PlainValues.ReadAll(files, tensor));
-        return Matrix<double>.Build.DenseOfRowMajor(rows, values.Length / Math.Max(rows, 1), values);
+        var (rows, columns) = (tensor.Shape is [var first, ..] ? first : 1, tensor.Shape.Skip(1).Aggregate(1L, (x, y) => x * y));
+        return Matrix<double>.Build.DenseOfRowMajor(checked((int)rows), checked((int)columns), PlainValues.ReadAll(files, tensor));
     }
 }

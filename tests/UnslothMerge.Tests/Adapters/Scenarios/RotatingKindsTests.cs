@@ -92,16 +92,17 @@ public sealed class RotatingKindsTests
         {
             var (v, lambda, sparse) = (_random.Numbers(n, n), _random.Scaled(3, n), _random.Scaled(3, 3));
             model.With("""{"peft_type": "FROD", "save_projection": true}""", weight,
-                [.. new[] { (Module: linear, Category: "attention_output"), (conv1D, "mlp") }.SelectMany(m => new TinyTensor[]
-                {
-                    ($"base_model.frod_V.{m.Category}", v),
+                [.. Part(linear, "attention_output"), .. Part(conv1D, "mlp")]);
 
-                    // (0, 1) is there twice: duplicates add.
-                    TinyTensor.Of<long>($"base_model.frod_s_indices.{m.Category}", TensorType.I64, [2, 3], 0, 2, 0, 1, 5, 1),
-                    TinyTensor.Of<long>($"base_model.frod_s_size.{m.Category}", TensorType.I64, [2], n, n),
-                    ($"{m.Module}.frod_lambda_l", lambda),
-                    ($"{m.Module}.frod_lambda_s_values", sparse),
-                })]);
+            // (0, 1) is there twice: duplicates add.
+            TinyTensor[] Part(string module, string category) =>
+            [
+                ($"base_model.frod_V.{category}", v),
+                TinyTensor.Of<long>($"base_model.frod_s_indices.{category}", TensorType.I64, [2, 3], 0, 2, 0, 1, 5, 1),
+                TinyTensor.Of<long>($"base_model.frod_s_size.{category}", TensorType.I64, [2], n, n),
+                ($"{module}.frod_lambda_l", lambda),
+                ($"{module}.frod_lambda_s_values", sparse),
+            ];
         }
 
         model.Verify();
