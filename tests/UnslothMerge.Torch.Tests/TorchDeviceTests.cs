@@ -23,7 +23,7 @@ public sealed class TorchDeviceTests : FileTests
             Assert.All(onCores.Zip(onDevice),
                 s =>
                 Assert.All(s.First.Tensors.Zip(s.Second.Tensors),
-                    t => Assert.Equal(t.First.RelativeChange ?? -1, t.Second.RelativeChange ?? -1, 1e-6)));
+                    t => Assert.Equal(t.First.Figures.RelativeChange ?? -1, t.Second.Figures.RelativeChange ?? -1, 1e-6)));
             AssertSame(Temp["cores"], Temp[name]);
         }
     }
@@ -37,7 +37,7 @@ public sealed class TorchDeviceTests : FileTests
         var cores = TinyModel.Save(plan, Temp["cores"]);
         var there = TinyModel.Save(plan, Temp["device"], device: device);
         Assert.All(cores[0].Tensors.Zip(there[0].Tensors),
-            t => Assert.Equal(t.First.RelativeError ?? -1, t.Second.RelativeError ?? -1, 1e-4));
+            t => Assert.Equal(t.First.Figures.RelativeError ?? -1, t.Second.Figures.RelativeError ?? -1, 1e-4));
 
         // A value at a rounding tie may find another neighbour, and with it another code.
         var (a, b) = (File.ReadAllBytes(Temp["cores/model.safetensors"]), File.ReadAllBytes(Temp["device/model.safetensors"]));
