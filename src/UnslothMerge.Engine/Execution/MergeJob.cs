@@ -54,7 +54,7 @@ internal sealed class MergeJob : CoreJob
         var encoded = Merge(row, rows, buffers, out var statistics);
         if (_write.MeasuresPiece(piece))
         {
-            _opened.Value.MeasureSurvival(row, rows, buffers, encoded, ref statistics);
+            _opened.Value.MeasureSurvival(row, Math.Min(rows, _write.Tiling.MeasuredRows), buffers, ref statistics);
         }
 
         _opened.Value.Writer.Write(row, rows, encoded, ref statistics);

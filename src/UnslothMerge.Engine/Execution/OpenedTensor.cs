@@ -11,6 +11,9 @@ internal sealed class OpenedTensor : IDisposable
 
     private readonly WriteTensor _write;
 
+    // Merges to F32; writes nothing.
+    private readonly TensorWriter _exact;
+
     public OpenedTensor(WriteTensor write, InputFiles files, IOutput output, int workers)
     {
         _write = write;
@@ -35,6 +38,7 @@ internal sealed class OpenedTensor : IDisposable
             }
 
             Writer = write.Sink.Open(files, write.Tensor.View, output);
+            _exact = new PlainSink(write.Tensor.Name, TensorType.F32, write.Tensor.Shape).Open(files, write.Tensor.View, output);
         }
         catch
         {
@@ -62,10 +66,17 @@ internal sealed class OpenedTensor : IDisposable
     /// <summary>The encoded rows of a piece, in the buffers.</summary>
     public Span<byte> Merge(long row, int rows, WorkerBuffers buffers, out TileStatistics statistics)
     {
+        var encoded = buffers.Take(_write.Tiling.Memory.Source, _write.Sink.BytesOf(_write.Tensor.View, rows));
+        Merge(Writer, row, rows, buffers, encoded, out statistics);
+        return encoded;
+    }
+
+    private void Merge(
+        TensorWriter writer, long row, int rows, WorkerBuffers buffers, Span<byte> encoded, out TileStatistics statistics)
+    {
         var (tensor, tiling, memory) = (_write.Tensor, _write.Tiling, _write.Tiling.Memory);
         var view = tensor.View;
         var stored = buffers.Take(0, tensor.Source.BytesOf(view, rows));
-        var encoded = buffers.Take(memory.Source, _write.Sink.BytesOf(view, rows));
         Reader.Read(row, rows, stored);
         var deltas = PieceDeltas.Read(Deltas, tensor, row, rows, buffers, memory.Source + memory.Sink);
         var piece = new Piece(Reader, tiling.IsFused ? tensor.Source.PlainType : null, stored, row, rows, deltas);
@@ -83,40 +94,33 @@ internal sealed class OpenedTensor : IDisposable
                     height,
                     column,
                     width);
-                Writer.Merge(piece, tile, encoded, ref statistics);
+                writer.Merge(piece, tile, encoded, ref statistics);
             }
         }
-
-        return encoded;
     }
 
-    /// <summary>Adds what is left of the deltas of a piece that has just been merged to fp32, when it is quantized.</summary>
-    public void MeasureSurvival(long row, int rows, WorkerBuffers buffers, ReadOnlySpan<byte> merged, ref TileStatistics statistics)
+    /// <summary>Adds what quantizing leaves of the deltas of a piece, in F32: ⟨Q(W+Δ) − Q(W), Δ⟩ and ‖Δ‖². Small deltas fall between two
+    /// codes. Uses the buffers.</summary>
+    public void MeasureSurvival(long row, int rows, WorkerBuffers buffers, ref TileStatistics statistics)
     {
-        var (source, view) = (_write.Tensor.Source, _write.Tensor.View);
+        var (source, view, memory) = (_write.Tensor.Source, _write.Tensor.View, _write.Tiling.Memory);
         var count = rows * view.Columns;
-        var arrays = ArrayPool<float>.Shared.Rent(3 * count);
-        var (weight, before, after) = (new Memory<float>(arrays, 0, count), new Memory<float>(arrays, count, count),
-            new Memory<float>(arrays, 2 * count, count));
-        Reader.Decode(buffers.Take(0, source.BytesOf(view, rows)), row, rows,
-            new Tile(weight.Span, default, row, rows, 0, view.Columns));
-        var values = MemoryMarshal.Cast<byte, float>(merged)[..count];
-        weight.Span.CopyTo(before.Span);
-        values.CopyTo(after.Span);
-        Writer.RoundTrip(row, rows, MemoryMarshal.AsBytes(before.Span));
-        Writer.RoundTrip(row, rows, MemoryMarshal.AsBytes(after.Span));
-
-        // Δ, and what is left of it.
-        TensorPrimitives.Subtract(values, weight.Span, weight.Span);
-        TensorPrimitives.Subtract(after.Span, before.Span, after.Span);
-        for (var r = 0; r < rows; r++)
+        var planes = buffers.TakeFloats(memory.Worker - memory.Measured, 3 * count);
+        var before = planes[..count];
+        var after = planes.Slice(count, count);
+        var delta = planes[(2 * count)..];
+        Merge(_exact, row, rows, buffers, MemoryMarshal.AsBytes(after), out _);
+        Reader.Decode(buffers.Take(0, source.BytesOf(view, rows)), row, rows, new Tile(before, default, row, rows, 0, view.Columns));
+        TensorPrimitives.Subtract(after, before, delta);
+        Writer.RoundTrip(row, rows, before);
+        Writer.RoundTrip(row, rows, after);
+        TensorPrimitives.Subtract(after, before, after);
+        for (var start = 0; start < count; start += view.Columns)
         {
-            var delta = weight.Span.Slice(r * view.Columns, view.Columns);
-            statistics.KeptDelta += TensorPrimitives.Dot(after.Span.Slice(r * view.Columns, view.Columns), delta);
-            statistics.MeasuredDelta += TensorPrimitives.SumOfSquares<float>(delta);
+            var changed = delta.Slice(start, view.Columns);
+            statistics.KeptDelta += TensorPrimitives.Dot(after.Slice(start, view.Columns), changed);
+            statistics.MeasuredDelta += TensorPrimitives.SumOfSquares<float>(changed);
         }
-
-        ArrayPool<float>.Shared.Return(arrays);
     }
 
     public void Dispose()

@@ -16,8 +16,6 @@ internal sealed class PartsSink(IReadOnlyList<TensorSink> parts, long rows) : Te
 
     public override TensorType? RoundedType => _type;
 
-    public override bool RoundsTrip => parts[0].RoundsTrip;
-
     public override string? SurveySet => parts[0].SurveySet;
 
     // Pieces of a part begin where its sink wants them to.
@@ -42,24 +40,24 @@ internal sealed class PartsSink(IReadOnlyList<TensorSink> parts, long rows) : Te
 
     private sealed class Writer(TensorType type, long partRows, TensorWriter[] parts, MatrixView view) : RoundingWriter(type, view)
     {
-        private delegate void Visit(TensorWriter part, long row, int rows, Span<byte> encoded);
+        private delegate void Visit<T>(TensorWriter part, long row, int rows, Span<T> values);
 
         public override IReadOnlyDictionary<string, SurveyedRange> Surveyed =>
             parts.SelectMany(p => p.Surveyed).GroupBy(r => r.Key, StringComparer.Ordinal)
                 .ToDictionary(g => g.Key, g => g.Select(r => r.Value).Aggregate((a, b) => a.With(b)), StringComparer.Ordinal);
 
         public override void Survey(long row, int rows, Span<byte> encoded) =>
-            Each(row, rows, encoded, (part, first, count, bytes) => part.Survey(first, count, bytes));
+            Each<byte>(row, rows, encoded, Width, (part, first, count, bytes) => part.Survey(first, count, bytes));
 
         public override void Begin(IReadOnlyDictionary<string, SurveyedRange> found) => Array.ForEach(parts, p => p.Begin(found));
 
-        public override void RoundTrip(long row, int rows, Span<byte> encoded) =>
-            Each(row, rows, encoded, (part, first, count, bytes) => part.RoundTrip(first, count, bytes));
+        public override void RoundTrip(long row, int rows, Span<float> values) =>
+            Each<float>(row, rows, values, 1, (part, first, count, some) => part.RoundTrip(first, count, some));
 
         public override void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics)
         {
             var sums = statistics;
-            Each(row, rows, encoded, (part, first, count, bytes) => part.Write(first, count, bytes, ref sums));
+            Each<byte>(row, rows, encoded, Width, (part, first, count, bytes) => part.Write(first, count, bytes, ref sums));
             statistics = sums;
         }
 
@@ -71,13 +69,14 @@ internal sealed class PartsSink(IReadOnlyList<TensorSink> parts, long rows) : Te
             base.Dispose();
         }
 
-        private void Each(long row, int rows, Span<byte> encoded, Visit visit)
+        // An element has so many of the numbers.
+        private void Each<T>(long row, int rows, Span<T> values, int width, Visit<T> visit)
         {
             for (var done = 0; done < rows;)
             {
                 var (part, first) = Math.DivRem(row + done, partRows);
                 var count = (int)Math.Min(rows - done, partRows - first);
-                visit(parts[part], first, count, encoded.Slice(done * View.Columns * Width, count * View.Columns * Width));
+                visit(parts[part], first, count, values.Slice(done * View.Columns * width, count * View.Columns * width));
                 done += count;
             }
         }

@@ -25,9 +25,6 @@ internal abstract class TensorSink
     /// <summary>True if the writer must have seen every row before it can write the first: each piece is then computed twice.</summary>
     public virtual bool NeedsSurvey => false;
 
-    /// <summary>True if its writer can tell what values become without writing them, after <see cref="RoundedType"/> F32.</summary>
-    public virtual bool RoundsTrip => false;
-
     /// <summary>The name of the tensors whose ranges must all be known before the first row of any of them is written: they are surveyed
     /// together, in a pass of their own. Null if it needs no such pass.</summary>
     public virtual string? SurveySet => null;
@@ -77,8 +74,10 @@ internal abstract class TensorWriter : IDisposable
     {
     }
 
-    /// <summary>Replaces encoded rows by what they would decode to, if <see cref="TensorSink.RoundsTrip"/>.</summary>
-    public virtual void RoundTrip(long row, int rows, Span<byte> encoded) => throw new InvalidOperationException("It does not round trip.");
+    /// <summary>Replaces values of whole rows by what they decode to once they are written, if <see cref="TensorSink.IsQuantized"/>. After
+    /// all surveys.</summary>
+    public virtual void RoundTrip(long row, int rows, Span<float> values) =>
+        throw new InvalidOperationException("It does not quantize.");
 
     /// <summary>Writes rows, as <see cref="Encode"/> made them, to their place.</summary>
     public abstract void Write(long row, int rows, Span<byte> encoded, ref TileStatistics statistics);

@@ -36,7 +36,9 @@ internal sealed class TransposedSink(TensorSink sink, int inputs) : TensorSink
     private sealed class Writer(TransposedSink all, TensorSink sink, TensorWriter writer, MatrixView stored, MatrixView view)
         : RoundingWriter(all._type, view)
     {
-        private delegate void Visit(long row, int rows, Span<byte> encoded);
+        private readonly int _panelRows = all._panelRows;
+
+        private delegate void Visit(long row, int rows, Span<byte> panel);
 
         public override IReadOnlyDictionary<string, SurveyedRange> Surveyed => writer.Surveyed;
 
@@ -51,6 +53,10 @@ internal sealed class TransposedSink(TensorSink sink, int inputs) : TensorSink
             statistics = sums;
         }
 
+        public override void RoundTrip(long row, int rows, Span<float> values) =>
+            EachPanel(row, rows, MemoryMarshal.AsBytes(values), (first, count, panel) =>
+                writer.RoundTrip(first, count, MemoryMarshal.Cast<byte, float>(panel)), areValues: true);
+
         public override IReadOnlyList<byte[]> Finish() => writer.Finish();
 
         public override void Dispose()
@@ -59,44 +65,53 @@ internal sealed class TransposedSink(TensorSink sink, int inputs) : TensorSink
             base.Dispose();
         }
 
-        private void EachPanel(long row, int rows, Span<byte> encoded, Visit visit)
+        // Panels are buffers of the other sink, or values, which come back.
+        private void EachPanel(long row, int rows, Span<byte> all, Visit visit, bool areValues = false)
         {
-            var inputs = stored.Columns;
-            var buffer = ArrayPool<byte>.Shared.Rent((int)sink.BytesOf(stored, all._panelRows));
+            var (inputs, width) = (stored.Columns, areValues ? sizeof(float) : Width);
+            var buffer = ArrayPool<byte>.Shared.Rent((int)BytesOf(_panelRows));
             for (var matrix = 0; matrix < rows / inputs; matrix++)
             {
-                var values = encoded.Slice(matrix * inputs * View.Columns * Width, inputs * View.Columns * Width);
-                for (var column = 0; column < View.Columns; column += all._panelRows)
+                var values = all.Slice(matrix * inputs * View.Columns * width, inputs * View.Columns * width);
+                for (var column = 0; column < View.Columns; column += _panelRows)
                 {
-                    var count = Math.Min(all._panelRows, View.Columns - column);
-                    if (Width == sizeof(float))
+                    var count = Math.Min(_panelRows, View.Columns - column);
+                    var panel = buffer.AsSpan(0, (int)BytesOf(count));
+                    Transpose(values, column, count, panel, width, back: false);
+                    visit(((row / inputs) + matrix) * View.Columns + column, count, panel);
+                    if (areValues)
                     {
-                        Transpose<float>(values, column, count, buffer);
+                        Transpose(values, column, count, panel, width, back: true);
                     }
-                    else
-                    {
-                        Transpose<ushort>(values, column, count, buffer);
-                    }
-
-                    visit(
-                        ((row / inputs) + matrix) * View.Columns + column, count, buffer.AsSpan(0, (int)sink.BytesOf(stored, count)));
                 }
             }
 
             ArrayPool<byte>.Shared.Return(buffer);
+
+            long BytesOf(int count) => areValues ? (long)count * inputs * sizeof(float) : sink.BytesOf(stored, count);
         }
 
-        private void Transpose<T>(ReadOnlySpan<byte> values, int column, int count, Span<byte> buffer)
-            where T : struct
+        private void Transpose(Span<byte> values, int column, int count, Span<byte> panel, int width, bool back)
         {
-            var matrix = MemoryMarshal.Cast<byte, T>(values);
-            var panel = MemoryMarshal.Cast<byte, T>(buffer);
+            if (width == sizeof(float))
+            {
+                Transpose(MemoryMarshal.Cast<byte, float>(values), column, count, MemoryMarshal.Cast<byte, float>(panel), back);
+            }
+            else
+            {
+                Transpose(MemoryMarshal.Cast<byte, ushort>(values), column, count, MemoryMarshal.Cast<byte, ushort>(panel), back);
+            }
+        }
+
+        private void Transpose<T>(Span<T> values, int column, int count, Span<T> panel, bool back)
+        {
             for (var i = 0; i < stored.Columns; i++)
             {
-                var row = matrix.Slice((i * View.Columns) + column, count);
+                var row = values.Slice((i * View.Columns) + column, count);
                 for (var k = 0; k < row.Length; k++)
                 {
-                    panel[(k * stored.Columns) + i] = row[k];
+                    ref var inPanel = ref panel[(k * stored.Columns) + i];
+                    (row[k], inPanel) = back ? (inPanel, inPanel) : (row[k], row[k]);
                 }
             }
         }

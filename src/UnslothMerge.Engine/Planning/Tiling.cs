@@ -14,6 +14,10 @@ internal sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQu
     /// <summary>The least bytes of a piece that are worth trying where memory is scarce.</summary>
     public const int MinPieceBytes = 16 * 1024;
 
+    // What is measured of a piece in fp32, and what is too much for one that cannot be divided.
+    private const int MeasuredElements = 1 << 17;
+    private const int MaxMeasuredElements = 1 << 20;
+
     // Two fp32 planes of 16 × 256 values take 32 KiB, which with the delta's factors still stays near the core. With a delta plane alone,
     // fewer than 64 rows would call the kernels too often. Where deltas need whole rows, tiles live in L2.
     private const int UsualColumns = 256;
@@ -23,6 +27,9 @@ internal sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQu
 
     /// <summary>That of a tensor whose bytes are copied as they are: in no pieces of its own.</summary>
     public static Tiling None { get; } = new(1, 1, 1, 1, false, new PieceMemory(0, 0, 0, 0, 0, 0));
+
+    /// <summary>The first rows of a piece, in which can be measured what quantizing leaves of the deltas; zero for none.</summary>
+    public int MeasuredRows { get; init; }
 
     /// <summary>A plane of a tile in fp32, in bytes.</summary>
     public long PlaneBytes => PlaneOf(TileRows, TileColumns);
@@ -36,7 +43,20 @@ internal sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQu
         var isFused = tensor.Source.PlainType is not null && sink.RoundedType is not null && !tensor.Terms.Any(t => t.Term.ReadsWeights);
         var (tileRows, tileColumns) = TileOf(tensor, rows, deltaQuantum, isFused);
         var memory = PieceMemory.Of(tensor, sink, rows, (isFused ? 1 : 2) * PlaneOf(tileRows, tileColumns));
-        return new Tiling(rows, tileRows, tileColumns, (int)Math.Min(quantum, rows), isFused, memory);
+        var measured = sink.IsQuantized && tensor.Action == TensorAction.Merge ? MeasuredOf(rows, tensor.View.Columns, quantum) : 0;
+        return new Tiling(rows, tileRows, tileColumns, (int)Math.Min(quantum, rows), isFused, memory with
+        {
+            Measured = 3 * PlaneOf(measured, tensor.View.Columns),
+        })
+        {
+            MeasuredRows = measured,
+        };
+    }
+
+    private static int MeasuredOf(int rows, int columns, long quantum)
+    {
+        var measured = Math.Min(rows, Math.Max(quantum, MeasuredElements / Math.Max(columns, 1) / quantum * quantum));
+        return measured * columns <= MaxMeasuredElements ? (int)measured : 0;
     }
 
     private static long PlaneOf(int rows, int columns) => (long)rows * columns * sizeof(float);
@@ -73,8 +93,11 @@ internal sealed record Tiling(int Rows, int TileRows, int TileColumns, int RowQu
 /// it.</summary>
 internal sealed record PieceMemory(long Source, long Sink, long Terms, long Planes, long Partial, long Scan)
 {
+    /// <summary>What measuring the rest of the deltas takes.</summary>
+    public long Measured { get; init; }
+
     /// <summary>A worker's buffers.</summary>
-    public long Worker => Source + Sink + Terms + Planes;
+    public long Worker => Source + Sink + Terms + Planes + Measured;
 
     public static PieceMemory Of(LogicalTensor tensor, TensorSink sink, int rows, long planes)
     {

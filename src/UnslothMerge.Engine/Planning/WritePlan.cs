@@ -14,8 +14,7 @@ internal sealed record WriteTensor(LogicalTensor Tensor, TensorSink Sink, IReadO
     public int MeasuredShare { get; init; } = 1;
 
     /// <summary>True if a piece is measured; those of all tensors spread over the model.</summary>
-    public bool MeasuresPiece(int piece) =>
-        Sink.RoundsTrip && Tensor.Action == TensorAction.Merge && (piece + Tensor.Ordinal) % MeasuredShare == 0;
+    public bool MeasuresPiece(int piece) => Tiling.MeasuredRows > 0 && (piece + Tensor.Ordinal) % MeasuredShare == 0;
 }
 
 /// <summary>A shard to be written: its file name, its header and offsets, its tensors in the order of their data.</summary>
@@ -111,7 +110,7 @@ internal sealed class WritePlan
                 selection.Advice);
         }
 
-        var measured = (int)(written.Where(t => t.Sink.RoundsTrip).Sum(t => t.Tensor.View.Count) / MeasuredElements) + 1;
+        var measured = (int)(written.Sum(t => t.Tensor.View.Count / t.Tiling.Rows * t.Tiling.MeasuredRows) / MeasuredElements) + 1;
         written = measured == 1 ? written : written.ConvertAll(t => t with { MeasuredShare = measured });
         RequireDistinctNames(written);
         var shards = Split(written, merge.Base.Checkpoint.Tensors, options);
@@ -135,13 +134,6 @@ internal sealed class WritePlan
 
     /// <summary>A plan of some of the shards.</summary>
     public WritePlan Of(ImmutableArray<WriteShard> shards) => new(Merge, shards, Config, Variant, Layers);
-
-    /// <summary>A plan of one file, of some of the tensors in other forms.</summary>
-    public WritePlan Of(IEnumerable<(LogicalTensor Tensor, TensorSink Sink)> tensors)
-    {
-        var written = tensors.Select(t => new WriteTensor(t.Tensor, t.Sink, null, Tiling.For(t.Tensor, t.Sink)));
-        return new WritePlan(Merge, [Shard(ShardSplitter.FileName(0, 1), written, [])], Config, null, null);
-    }
 
     // Tensors that are cut alike share their tiling.
     private static WriteTensor Store(LogicalTensor tensor, TensorType? type, OutputSelection selection, HashSet<Tiling> tilings)

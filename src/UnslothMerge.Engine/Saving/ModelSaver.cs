@@ -46,8 +46,7 @@ internal static class ModelSaver
                 PartSplit.FilesOf(plan, [.. plan.Shards.Where(s => !taken.Contains(s.Name))]), cancellation);
             var written = stream is not null && save.Finished is { } journal
                 ? new VerifiedShards(stream, plan, journal).Add : save.Finished;
-            var shards = WriteShards(staging.Path, options, finished, written, progress, cancellation,
-                bytes => destination.RequireRoom(bytes + DeltaSurvival.BytesFor(plan)));
+            var shards = WriteShards(staging.Path, options, finished, written, progress, cancellation, destination.RequireRoom);
             extras.Write(staging.Path, options.Disk);
             WriteIndex(plan, shards.Sum(s => s.Bytes), staging.Path, options.Disk);
             if (!options.Sync)
@@ -55,8 +54,6 @@ internal static class ModelSaver
                 UnsyncedFiles.Note(options.Disk, staging.Path);
             }
 
-            Garbage.Release(plan.Shards.Sum(s => s.Tensors.Length));
-            var survival = DeltaSurvival.Measure(plan, staging.Path, options, cancellation);
             if (options.Sync)
             {
                 options.Disk.FlushTree(staging.Path);
@@ -67,7 +64,7 @@ internal static class ModelSaver
             cancellation.ThrowIfCancellationRequested();
             InputFiles.RequireUnchanged(plan.Merge.InputFiles);
             staging.Land(options.Sync);
-            return shards.Select(s => With(survival, SavedShard.Of(s, Path.Combine(destination.Path, s.Name)))).ToList();
+            return shards.Select(s => SavedShard.Of(s, Path.Combine(destination.Path, s.Name))).ToList();
         });
     }
 
@@ -146,13 +143,6 @@ internal static class ModelSaver
             since = Garbage.Release(since + results.Count);
         }
     }
-
-    private static SavedShard With(IReadOnlyDictionary<string, (double Kept, double Whole)> survival, SavedShard shard) =>
-        survival.Count == 0 ? shard : shard with
-        {
-            Tensors = [.. shard.Tensors.Select(t => survival.TryGetValue(t.Tensor.Name, out var sums) 
-                ? t with { Figures = t.Figures with { Survival = sums } } : t)],
-        };
 
     /// <summary>Writes the index of a model of several shards, which have so many bytes together.</summary>
     public static void WriteIndex(WritePlan plan, long shardBytes, string directory, IDisk disk)

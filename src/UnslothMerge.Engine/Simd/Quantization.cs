@@ -22,6 +22,25 @@ internal static unsafe class Quantization
         }
     }
 
+    /// <summary>Replaces finite values by what their codes stand for. For samples: always at 128 bits.</summary>
+    public static void RoundTrip<TGrid>(in TGrid grid, Span<float> values, float scale)
+        where TGrid : struct, IGrid
+    {
+        Lanes128 divisor = Lanes128.Broadcast(scale);
+        Lanes128 factor = Lanes128.Broadcast(MathF.Abs(scale));
+        float* lanes = stackalloc float[ILanes<Lanes128>.Count];
+        for (; !values.IsEmpty; values = values[Math.Min(ILanes<Lanes128>.Count, values.Length)..])
+        {
+            Span<float> some = values[..Math.Min(ILanes<Lanes128>.Count, values.Length)];
+            some.CopyTo(new Span<float>(lanes, ILanes<Lanes128>.Count));
+            Lanes128 value = Lanes128.Load(lanes);
+            grid.Round(Lanes128.Divide(value, divisor), out Lanes128 magnitude);
+            Lanes128 sign = Lanes128.AndBits(value, Lanes128.BroadcastBits(0x8000_0000));
+            Lanes128.Store(Lanes128.OrBits(Lanes128.Multiply(magnitude, factor), sign), lanes);
+            new Span<float>(lanes, some.Length).CopyTo(some);
+        }
+    }
+
     public static float LargestMagnitude(ReadOnlySpan<float> values, SimdWidth? width = null)
     {
         fixed (float* v = values)

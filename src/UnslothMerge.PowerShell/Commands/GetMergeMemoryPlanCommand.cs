@@ -173,7 +173,7 @@ public sealed class GetMergeMemoryPlanCommand : OutputCommand
             planning += clock.Elapsed;
             var (speed, obstacle, beside) = Probe(destination, merge);
             var shared = beside is null ? [] : SharedBlocks.Find(write, beside);
-            var disk = write.Bytes + copied + DeltaSurvival.BytesFor(write) - shared.Sum(s => s.OriginBytes);
+            var disk = write.Bytes + copied - shared.Sum(s => s.OriginBytes);
             var times = parts.ConvertAll(p => speed?.Estimate(p.Memory, device?.Plan, Of(p.Memory).Sum(s => s.OriginBytes)) + planning);
             var download = PendingDownloads.Of(merge.InputFiles).SelectMany(d => d.Files).ToList();
             var remote = download.Concat(PendingDownloads.Of(merge.InputFiles, streamed: true).SelectMany(d => d.Files)).ToList();

@@ -33,10 +33,6 @@ public sealed class MergeMemoryPlan
                 s.Name == "Copy" ? s with { Read = CopiedBytes, Written = CopiedBytes, Disk = CopiedBytes }
                 : s.Name == "Plan" ? s with { Written = s.Written - headers, Disk = s.Disk - headers } : s)
             .ToList();
-        if (Saving.DeltaSurvival.BytesFor(memory.Write) is > 0 and var measured)
-        {
-            stages.Add(new MemoryStage("Measure", measured, measured, 0, 0, measured));
-        }
 
         // What the process holds anyway, so that the stages add up.
         stages.Add(new MemoryStage("Process", 0, 0, memory.PeakHostBytes - stages.Sum(s => s.Host), 0, 0));
@@ -215,8 +211,7 @@ public sealed class MergeMemoryStage
         Disk = stage.Disk;
     }
 
-    /// <summary>The stage: Plan, Adapter, Merge, Copy, Measure (for a while, what quantizing loses), Process (what
-    /// runs anyway) or Total.</summary>
+    /// <summary>The stage: Plan, Adapter, Merge, Copy, Process (what runs anyway) or Total.</summary>
     public string Stage { get; }
 
     /// <summary>Read from the base and the adapters.</summary>

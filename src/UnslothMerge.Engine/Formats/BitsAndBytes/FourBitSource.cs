@@ -25,6 +25,10 @@ internal readonly record struct FourBitExtent(long FirstByte, int Bytes, long Fi
         MemoryMarshal.Cast<byte, float>(stored.Slice((int)CacheLine.Align(Bytes), Blocks * sizeof(float)));
 }
 
+/// <summary>Decodes values from a given one of what is packed on; see <see cref="FourBit.Decode"/>.</summary>
+internal delegate void FourBitDecoder(
+    ReadOnlySpan<byte> packed, int first, ReadOnlySpan<float> map, ReadOnlySpan<float> absMax, int blockSize, Span<float> values);
+
 /// <summary>A weight that bitsandbytes quantized to NF4 or FP4. Decodes as bitsandbytes does: code · absmax in fp32, rounded once to the
 /// dtype that the weight had. Blocks are flat: they may begin and end within a row. Source: bitsandbytes 0.50, <c>dequantize_4bit</c>;
 /// QLoRA (arXiv 2305.14314).</summary>
@@ -71,6 +75,14 @@ internal sealed class FourBitSource(FourBitTensors tensors, QuantState state) : 
             firstByte, (int)(((end + 1) / 2) - firstByte), firstBlock, (int)(((end + state.BlockSize - 1) / state.BlockSize) - firstBlock));
     }
 
+    /// <summary>The kernel for weights of a dtype.</summary>
+    public static FourBitDecoder Decoder(TensorType type) => type switch
+    {
+        TensorType.BF16 => (p, f, m, a, b, v) => FourBit.Decode<BFloat16Format>(p, f, m, a, b, v),
+        TensorType.F16 => (p, f, m, a, b, v) => FourBit.Decode<HalfFormat>(p, f, m, a, b, v),
+        _ => (p, f, m, a, b, v) => FourBit.Decode<SingleFormat>(p, f, m, a, b, v),
+    };
+
     public override TensorReader Open(InputFiles files, MatrixView view) => new Reader(this, tensors, state, files, view);
 
     private sealed class Reader(
@@ -79,12 +91,7 @@ internal sealed class FourBitSource(FourBitTensors tensors, QuantState state) : 
         private readonly float[] _map = source.MapOf(files);
         private readonly float[]? _nestedMap = tensors.NestedQuantMap is null ? null : files.ReadAll<float>(tensors.NestedQuantMap);
         private readonly float[]? _nestedAbsMax = tensors.NestedAbsMax is null ? null : files.ReadAll<float>(tensors.NestedAbsMax);
-        private readonly Decoder _decode = state.Type switch
-        {
-            TensorType.BF16 => (p, f, m, a, b, v) => FourBit.Decode<BFloat16Format>(p, f, m, a, b, v),
-            TensorType.F16 => (p, f, m, a, b, v) => FourBit.Decode<HalfFormat>(p, f, m, a, b, v),
-            _ => (p, f, m, a, b, v) => FourBit.Decode<SingleFormat>(p, f, m, a, b, v),
-        };
+        private readonly FourBitDecoder _decode = Decoder(state.Type);
 
         public override void Read(long row, int rows, Span<byte> stored)
         {
@@ -113,8 +120,5 @@ internal sealed class FourBitSource(FourBitTensors tensors, QuantState state) : 
                 _decode(stored[..extent.Bytes], first, _map, extent.AbsMaxOf(stored), state.BlockSize, tile.WeightRow(i));
             }
         }
-
-        private delegate void Decoder(
-            ReadOnlySpan<byte> packed, int first, ReadOnlySpan<float> map, ReadOnlySpan<float> absMax, int blockSize, Span<float> values);
     }
 }

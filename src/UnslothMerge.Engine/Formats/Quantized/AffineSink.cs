@@ -38,8 +38,7 @@ internal sealed class AffineSink(string name, AffineWeight weight) : TensorSink
             var (scales, biases) = (Base(weight.Scales, row, rows), Base(weight.Biases, row, rows));
             for (var g = 0; g < rows * _groups; g++)
             {
-                var start = (g / _groups * view.Columns) + (g % _groups * weight.Group);
-                var length = Math.Min(weight.Group, view.Columns - (g % _groups * weight.Group));
+                var (start, length) = ExtentOf(g);
                 (scales[g], biases[g]) = Quantize(
                     values.Slice(start, length), scales[g], biases[g], codes.Slice(start, length), ref statistics);
             }
@@ -49,11 +48,33 @@ internal sealed class AffineSink(string name, AffineWeight weight) : TensorSink
             Put(2, weight.Biases, row, biases);
         }
 
+        public override void RoundTrip(long row, int rows, Span<float> values)
+        {
+            var codes = new byte[weight.Group];
+            var (scales, biases) = (Base(weight.Scales, row, rows), Base(weight.Biases, row, rows));
+            TileStatistics none = default;
+            for (var g = 0; g < rows * _groups; g++)
+            {
+                var (start, length) = ExtentOf(g);
+                var group = values.Slice(start, length);
+                var (scale, bias) = Quantize(group, scales[g], biases[g], codes.AsSpan(0, length), ref none);
+                for (var i = 0; i < length; i++)
+                {
+                    group[i] = (codes[i] * scale) + bias;
+                }
+            }
+        }
+
         public override void Dispose()
         {
             _codes.Dispose();
             base.Dispose();
         }
+
+        // The columns of a row's groups follow each other; the last one may be short.
+        private (int Start, int Length) ExtentOf(int group) =>
+            ((group / _groups * view.Columns) + (group % _groups * weight.Group),
+                Math.Min(weight.Group, view.Columns - (group % _groups * weight.Group)));
 
         private (float Scale, float Bias) Quantize(
             ReadOnlySpan<float> values, float scale, float bias, Span<byte> codes, ref TileStatistics statistics)

@@ -33,6 +33,9 @@ internal abstract class CodeBook
     /// <summary>Quantizes values that share a scale and <paramref name="zero"/>, the code of zero.</summary>
     public abstract void Encode(ReadOnlySpan<float> values, float scale, int zero, Span<byte> codes, ref TileStatistics statistics);
 
+    /// <summary>Replaces values by what their codes stand for.</summary>
+    public abstract void RoundTrip(Span<float> values, float scale, int zero);
+
     /// <summary>The smallest and largest of some values and zero, or a range around zero that contains them.</summary>
     public abstract (float Low, float High) RangeOf(ReadOnlySpan<float> values);
 
@@ -55,6 +58,8 @@ internal abstract class CodeBook
         public override void Encode(ReadOnlySpan<float> values, float scale, int zero, Span<byte> codes, ref TileStatistics statistics) =>
             Quantization.Encode(grid, values, scale, codes, ref statistics);
 
+        public override void RoundTrip(Span<float> values, float scale, int zero) => Quantization.RoundTrip(grid, values, scale);
+
         public override (float Low, float High) RangeOf(ReadOnlySpan<float> values) =>
             Quantization.LargestMagnitude(values) is var largest ? (-largest, largest) : default;
 
@@ -71,6 +76,9 @@ internal abstract class CodeBook
 
         public override void Encode(ReadOnlySpan<float> values, float scale, int zero, Span<byte> codes, ref TileStatistics statistics) =>
             Quantization.Encode(new IntegerGrid(lowest, highest, zero, offset), values, scale, codes, ref statistics);
+
+        public override void RoundTrip(Span<float> values, float scale, int zero) =>
+            Quantization.RoundTrip(new IntegerGrid(lowest, highest, zero, offset), values, scale);
 
         public override (float Low, float High) RangeOf(ReadOnlySpan<float> values) =>
             (MathF.Min(TensorPrimitives.Min(values), 0), MathF.Max(TensorPrimitives.Max(values), 0));

@@ -64,8 +64,6 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
     public override int RowQuantum =>
         (int)Math.Min(weight.Scheme.IsSymmetric ? weight.Scheme.BlockRows : ZerosInWord, Math.Max(weight.Rows, 1));
 
-    public override bool RoundsTrip => true;
-
     public override string? SurveySet => weight.Scheme.Scales == ScaleKind.Divided ? weight.SurveySet : null;
 
     public override long ResidentBytes => Outputs.Skip(1).Sum(o => o.Bytes);
@@ -158,10 +156,9 @@ internal sealed class CompressedSink(CompressedWeight weight) : TensorSink
             output.Write(0, row * weight.RowBytes, encoded[..(int)(rows * weight.RowBytes)]);
         }
 
-        public override void RoundTrip(long row, int rows, Span<byte> encoded)
+        public override void RoundTrip(long row, int rows, Span<float> values)
         {
             var cells = CellsOf(rows);
-            var values = ValuesOf(rows, encoded);
             var scales = new float[cells];
             var zeros = new float[_scheme.IsSymmetric ? 0 : cells];
             ChooseScales(values, scales, zeros, new byte[cells * weight.ScaleBytes]);

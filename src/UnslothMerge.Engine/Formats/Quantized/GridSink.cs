@@ -140,22 +140,43 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
             var codes = CodesOf(rows, encoded);
             foreach (var block in BlocksOf(row, rows))
             {
-                if (!_sink.NeedsSurvey)
+                if (NewScale(values, codes, block, factor) is { } scale)
                 {
-                    var range = RangeOf(values, block);
-                    var scale = StoredScale(block.Cell) * factor;
-                    if (!Fits(scale, range, block.Cell)
-                        || (!Suits(scale, range, block.Cell) && Encode(values, codes, block, scale).ErrorSquares > 0))
-                    {
-                        ReplaceScale(block.Cell, range, factor);
-                    }
+                    Store(scale, block.Cell);
                 }
 
                 statistics.Add(Encode(values, codes, block, StoredScale(block.Cell) * factor));
             }
 
-            Unordered(codes, rows);
+            Reorder(codes, rows, back: true);
             _codes.Write(row, rows, codes);
+        }
+
+        public override void RoundTrip(long row, int rows, Span<float> values)
+        {
+            var factor = _factor.Value;
+            var codes = new byte[values.Length];
+            for (var start = 0; start < values.Length && _columns is not null; start += _columns.Length)
+            {
+                TensorPrimitives.Divide(values.Slice(start, _columns.Length), _columns, values.Slice(start, _columns.Length));
+            }
+
+            Reorder(values, rows, back: false);
+            foreach (var block in BlocksOf(row, rows))
+            {
+                var scale = (NewScale(values, codes, block, factor) ?? StoredScale(block.Cell)) * factor;
+                for (var i = 0; i < block.Rows; i++)
+                {
+                    _weight.Book.RoundTrip(
+                        values.Slice(block.Start + (i * _view.Columns), block.Columns), scale == 0 ? 1 : scale, Zero(block.Cell));
+                }
+            }
+
+            Reorder(values, rows, back: true);
+            for (var start = 0; start < values.Length && _columns is not null; start += _columns.Length)
+            {
+                TensorPrimitives.Multiply(values.Slice(start, _columns.Length), _columns, values.Slice(start, _columns.Length));
+            }
         }
 
         public override IReadOnlyList<byte[]> Finish()
@@ -215,7 +236,7 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
                 var scale = StoredScale(cell) * factor;
                 if (factor != _scales.Factor || !Fits(scale, (low, high), cell) || (!Suits(scale, (low, high), cell) && error > 0))
                 {
-                    ReplaceScale(cell, (low, high), factor);
+                    Store(NewScale(cell, (low, high), factor), cell);
                 }
             }
 
@@ -230,13 +251,32 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
         private bool Suits(float scale, (float Low, float High) range, int cell) =>
             range is { Low: 0, High: 0 } || _weight.Book.Suits(scale, range.Low, range.High, Zero(cell));
 
-        private void ReplaceScale(int cell, (float Low, float High) range, float factor)
+        // Null if a block keeps its scale, as it does after a survey.
+        private float? NewScale(ReadOnlySpan<float> values, Span<byte> codes, Block block, float factor)
+        {
+            if (_sink.NeedsSurvey)
+            {
+                return null;
+            }
+
+            var range = RangeOf(values, block);
+            var scale = StoredScale(block.Cell) * factor;
+            return Fits(scale, range, block.Cell)
+                && (Suits(scale, range, block.Cell) || Encode(values, codes, block, scale).ErrorSquares == 0)
+                ? null : NewScale(block.Cell, range, factor);
+        }
+
+        // As it is stored.
+        private float NewScale(int cell, (float Low, float High) range, float factor)
         {
             var needed = _weight.Book.Needed(range.Low, range.High, Zero(cell));
             var scale = needed > 0 ? needed / factor : _weight.EmptyScale;
-            scale = _weight.HasPowersOfTwo ? ScaleType.PowerOfTwo(scale) : scale;
-            ScaleType.Write(scale, _weight.ScaleType, _scales.Scales, IndexOf(cell));
+            Span<byte> stored = stackalloc byte[sizeof(double)];
+            ScaleType.Write(_weight.HasPowersOfTwo ? ScaleType.PowerOfTwo(scale) : scale, _weight.ScaleType, stored, 0);
+            return ScaleType.Read(stored, _weight.ScaleType, 0);
         }
+
+        private void Store(float scale, int cell) => ScaleType.Write(scale, _weight.ScaleType, _scales.Scales, IndexOf(cell));
 
         private TileStatistics Encode(ReadOnlySpan<float> values, Span<byte> codes, Block block, float scale)
         {
@@ -282,42 +322,29 @@ internal sealed class GridSink(GridWeight weight, MatrixView view) : TensorSink
         private Span<byte> CodesOf(int rows, Span<byte> encoded) =>
             encoded.Slice(rows * _view.Columns * sizeof(float), rows * _view.Columns);
 
-        // Columns in the order of their groups.
         private Span<float> Ordered(int rows, Span<byte> encoded)
         {
             var values = MemoryMarshal.Cast<byte, float>(encoded)[..(rows * _view.Columns)];
-            if (_order is not null)
-            {
-                var old = new float[_view.Columns];
-                for (var r = 0; r < rows; r++)
-                {
-                    var row = values.Slice(r * _view.Columns, _view.Columns);
-                    row.CopyTo(old);
-                    for (var c = 0; c < _order.Length; c++)
-                    {
-                        row[c] = old[_order[c]];
-                    }
-                }
-            }
-
+            Reorder(values, rows, back: false);
             return values;
         }
 
-        private void Unordered(Span<byte> codes, int rows)
+        // Puts columns in the order of their groups, or back.
+        private void Reorder<T>(Span<T> values, int rows, bool back)
         {
             if (_order is null)
             {
                 return;
             }
 
-            var old = new byte[_view.Columns];
+            var old = new T[_view.Columns];
             for (var r = 0; r < rows; r++)
             {
-                var row = codes.Slice(r * _view.Columns, _view.Columns);
+                var row = values.Slice(r * _view.Columns, _view.Columns);
                 row.CopyTo(old);
                 for (var c = 0; c < _order.Length; c++)
                 {
-                    row[_order[c]] = old[c];
+                    row[back ? _order[c] : c] = old[back ? c : _order[c]];
                 }
             }
         }
