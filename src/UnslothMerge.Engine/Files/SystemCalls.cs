@@ -1,6 +1,6 @@
 namespace UnslothMerge.Files;
 
-/// <summary>All calls to the C library, with their numbers and structures: those of Linux on x64 and arm64, and fsync(2) of every Unix.
+/// <summary>All calls to the system, with their numbers and structures: those of Linux on x64 and arm64, some of macOS and Windows.
 /// Linux's asynchronous I/O has no functions in the C library, so it goes by the numbers of its system calls.</summary>
 internal static unsafe partial class SystemCalls
 {
@@ -27,6 +27,9 @@ internal static unsafe partial class SystemCalls
 
     /// <summary>CLONE_NOOWNERCOPY of clonefile(2).</summary>
     public const uint CloneNoOwner = 2;
+
+    /// <summary>FSCTL_DUPLICATE_EXTENTS_TO_FILE of Windows.</summary>
+    public const uint DuplicateExtentsToFile = 0x98344;
 
     /// <summary>F_FULLFSYNC of macOS.</summary>
     public const int FullSync = 51;
@@ -84,6 +87,19 @@ internal static unsafe partial class SystemCalls
     [LibraryImport("libc", EntryPoint = "clonefile", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
     public static partial int CloneFile(string source, string path, uint flags);
 
+    /// <summary>DeviceIoControl of Windows.</summary>
+    [LibraryImport("kernel32", EntryPoint = "DeviceIoControl", SetLastError = true)]
+    [return: MarshalAs(UnmanagedType.Bool)]
+    public static partial bool Control(
+        SafeFileHandle file, uint request, DuplicateExtents* input, int inputBytes, nint output, int outputBytes, out int returned,
+        nint overlapped);
+
+    /// <summary>GetDiskFreeSpaceW of Windows; a cluster has bytesPerSector · sectorsPerCluster bytes.</summary>
+    [LibraryImport("kernel32", EntryPoint = "GetDiskFreeSpaceW", StringMarshalling = StringMarshalling.Utf16, SetLastError = true)]
+    [return: MarshalAs(UnmanagedType.Bool)]
+    public static partial bool GetClusters(
+        string root, out uint sectorsPerCluster, out uint bytesPerSector, out uint free, out uint all);
+
     /// <summary>statx(2).</summary>
     [LibraryImport("libc", EntryPoint = "statx", StringMarshalling = StringMarshalling.Utf8)]
     public static partial int GetStatus(int directory, string path, int flags, uint mask, Status* status);
@@ -137,6 +153,16 @@ internal static unsafe partial class SystemCalls
         public ulong SourceOffset;
         public ulong Length;
         public ulong Offset;
+    }
+
+    /// <summary>DUPLICATE_EXTENTS_DATA of Windows' winioctl.h.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct DuplicateExtents
+    {
+        public nint Source;
+        public long SourceOffset;
+        public long Offset;
+        public long Length;
     }
 
     /// <summary>struct iocb of linux/aio_abi.h, as little-endian machines have it.</summary>

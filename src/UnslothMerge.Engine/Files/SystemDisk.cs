@@ -50,7 +50,8 @@ internal sealed class SystemDisk : IDisk
         {
             var clone = Create(path);
             var error = OperatingSystem.IsLinux() ? FileClone.Share(original, clone)
-                : OperatingSystem.IsMacOS() ? FileClone.Replace(source, path, ref clone) : ErrorNumber.NotSupported;
+                : OperatingSystem.IsMacOS() ? FileClone.Replace(source, path, ref clone)
+                : OperatingSystem.IsWindows() ? FileClone.Duplicate(original, path, clone) : ErrorNumber.NotSupported;
             if (error == 0)
             {
                 obstacle = null;

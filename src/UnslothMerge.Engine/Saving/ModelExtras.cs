@@ -34,6 +34,11 @@ internal sealed class ModelExtras
     /// <summary>The files that are copied: relative path → file.</summary>
     public IReadOnlyDictionary<string, string> Copied => _copied;
 
+    /// <summary>The files that will be written: name → text; null for the record, which names the hashes of the adapters.</summary>
+    public IEnumerable<(string Name, string? Text)> Planned() =>
+        [.. _written.Where(f => f.Key != MergeRecord.FileName).Select(f => (f.Key, f.Value)),
+            .. _record is null ? Array.Empty<(string, string?)>() : [(MergeRecord.FileName, null)]];
+
     /// <summary>The files that are written: name → text. Waits until the adapters have been hashed.</summary>
     public IReadOnlyDictionary<string, string> Written()
     {

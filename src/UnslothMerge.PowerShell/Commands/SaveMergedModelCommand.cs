@@ -420,9 +420,9 @@ public sealed partial class SaveMergedModelCommand : OutputCommand, IPublishing
 
     private void PlanPublication(SaveDescription description, MergePlan plan, ModelExtras extras, HubSession hub)
     {
-        var card = extras.Written().Where(f => f.Key == CardText.FileName).Select(f => UploadFile.Of(
+        var card = extras.Planned().Where(f => f.Name == CardText.FileName).Select(f => UploadFile.Of(
             System.Text.Encoding.UTF8.GetBytes(
-                PublishedFiles.Clean(f.Value, f.Key, plan.Base.HubId, PublishedFiles.InputsOf(plan), [])), f.Key));
+                PublishedFiles.Clean(f.Text!, f.Name, plan.Base.HubId, PublishedFiles.InputsOf(plan), [])), f.Name));
         Engine(() => hub.Plan([.. description.Files.Select(f => f.Name)], [.. card], plan.Base.HubId, Stop));
     }
 

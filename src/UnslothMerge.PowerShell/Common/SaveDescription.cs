@@ -76,9 +76,9 @@ internal sealed record SaveDescription(string Summary, IReadOnlyList<DescribedFi
 
     private static IEnumerable<DescribedFile> Extras(ModelExtras extras) =>
     [
-        .. extras.Written().Select(f =>
-            new DescribedFile(f.Key, System.Text.Encoding.UTF8.GetByteCount(f.Value),
-                f.Key == ModelCard.FileName ? "model card" : "of the merged model")),
+        .. extras.Planned().Select(f =>
+            new DescribedFile(f.Name, f.Text is null ? null : System.Text.Encoding.UTF8.GetByteCount(f.Text),
+                f.Name == ModelCard.FileName ? "model card" : "of the merged model")),
         .. extras.Copied.Select(f => Copied(f.Key, f.Value)),
     ];
 
