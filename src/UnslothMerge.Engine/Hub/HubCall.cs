@@ -73,6 +73,9 @@ internal sealed record HubCall(HttpMethod Method, string Path, string What)
     public static string EscapePath(string path) => string.Join('/', path.Split('/').Select(Uri.EscapeDataString));
 
     /// <summary>The whole address.</summary>
-    public Uri Address(HubSettings settings) =>
-        Path.StartsWith('/') ? new Uri(settings.Endpoint.ToString().TrimEnd('/') + Path) : new Uri(Path);
+    /// <exception cref="HubException">The Hub gave one that is none.</exception>
+    public Uri Address(HubSettings settings) => Uri.TryCreate(
+        Path.StartsWith('/') ? settings.Endpoint.ToString().TrimEnd('/') + Path : Path, UriKind.Absolute, out var address)
+            && address.Scheme is "http" or "https"
+        ? address : throw HubErrors.NoHub(this, new UriFormatException($"it gave the address '{Path}'."));
 }

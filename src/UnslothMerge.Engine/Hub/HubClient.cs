@@ -5,7 +5,7 @@ using Polly.Retry;
 namespace UnslothMerge.Hub;
 
 /// <summary>Talks to the Hub. Several threads may use it at once; each waits for its own answer.</summary>
-internal sealed class HubClient : IDisposable
+internal sealed partial class HubClient : IDisposable
 {
     private const int Tries = 5;
     private const int MaxErrorBytes = 64 * 1024;
@@ -66,16 +66,16 @@ internal sealed class HubClient : IDisposable
     public T Retry<T>(HubRetry retry, Func<CancellationToken, T> attempt, CancellationToken cancellation) =>
         retry == HubRetry.Never ? attempt(cancellation) : _retry.Execute(attempt, cancellation);
 
-    /// <summary>Makes a request and reads its JSON; null if there is none.</summary>
-    public JsonNode? Json(HubCall call, CancellationToken cancellation) => Page(call, cancellation).Json;
+    /// <summary>Makes a request and reads its JSON, which may be missing.</summary>
+    public HubAnswer Json(HubCall call, CancellationToken cancellation) => Page(call, cancellation).Answer;
 
     /// <summary>Makes a request and reads its JSON, and the address of the next page if there is one. Redirects within the Hub are followed
     /// where something is only read.</summary>
-    public (JsonNode? Json, string? Next) Page(HubCall call, CancellationToken cancellation)
+    public (HubAnswer Answer, string? Next) Page(HubCall call, CancellationToken cancellation)
     {
         for (var i = 0; ; i++)
         {
-            var (text, next, redirect) = Send(call, (answer, _) => (ReadText(answer), NextPage(answer), Redirect(call, answer)),
+            var (text, next, redirect) = Send(call, (answer, _) => (ReadText(answer), NextPage(answer), RedirectOf(call, answer)),
                 cancellation);
             if (redirect is null)
             {
@@ -120,6 +120,10 @@ internal sealed class HubClient : IDisposable
     public bool IsHub(Uri address) =>
         (address.Scheme == Settings.Endpoint.Scheme && address.Authority == Settings.Endpoint.Authority)
         || (address.Scheme == "https" && address.IsDefaultPort && KnownHubs.Contains(address.Host));
+
+    /// <summary>Where an answer leads; null if it does not.</summary>
+    public Uri? RedirectOf(HubCall call, HttpResponseMessage answer) => (int)answer.StatusCode / 100 == 3
+        && answer.Headers.Location is { } to && Uri.TryCreate(call.Address(Settings), to, out var address) ? address : null;
 
     /// <summary>What the Hub and the retries had to say since the last time.</summary>
     public IEnumerable<HubNotice> TakeNotices()
@@ -215,15 +219,13 @@ internal sealed class HubClient : IDisposable
         _ => false,
     };
 
-    private Uri? Redirect(HubCall call, HttpResponseMessage answer) =>
-        (int)answer.StatusCode / 100 == 3 && answer.Headers.Location is { } to ? new Uri(call.Address(Settings), to) : null;
-
-    // Link: <https://…>; rel="next"
     private static string? NextPage(HttpResponseMessage answer) =>
         answer.Headers.TryGetValues("Link", out var links)
-            ? links.SelectMany(l => l.Split(',')).Where(l => l.Contains("rel=\"next\"", StringComparison.Ordinal))
-                .Select(l => l[(l.IndexOf('<', StringComparison.Ordinal) + 1)..l.IndexOf('>', StringComparison.Ordinal)]).FirstOrDefault()
-            : null;
+            ? links.Select(l => NextLink().Match(l)).FirstOrDefault(m => m.Success)?.Groups["to"].Value : null;
+
+    // <https://…>; rel="next"
+    [GeneratedRegex("<(?<to>[^>]*)>[^,<]*rel=\"next\"")]
+    private static partial Regex NextLink();
 
     // What is longer than anything that a Hub answers is cut off, and so no JSON.
     private static string ReadText(HttpResponseMessage answer, int limit = Limits.TextBytes)
@@ -238,11 +240,12 @@ internal sealed class HubClient : IDisposable
         return text.ToString();
     }
 
-    private static JsonNode? Parse(HubCall call, string text)
+    private static HubAnswer Parse(HubCall call, string text)
     {
         try
         {
-            return string.IsNullOrWhiteSpace(text) ? null : JsonNode.Parse(text);
+            JsonSurrogates.RequireWhole(text);
+            return new HubAnswer(call, string.IsNullOrWhiteSpace(text) ? default : JsonElement.Parse(text), "it");
         }
         catch (JsonException e)
         {

@@ -123,7 +123,7 @@ internal static partial class HubErrors
                 text = string.Join("; ", errors.Prepend(json?["error"]?.ToString() ?? json?["message"]?.ToString())
                     .Where(t => !string.IsNullOrWhiteSpace(t)).Distinct());
             }
-            catch (JsonException)
+            catch (Exception e) when (e is JsonException or ArgumentException or InvalidOperationException)
             {
                 // The status says enough.
             }

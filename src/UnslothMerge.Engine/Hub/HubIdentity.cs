@@ -34,7 +34,7 @@ internal sealed class HubIdentity : IDisposable
             {
                 var answer = _client.Json(Exchange(Subject(cancellation)), cancellation);
                 _token = new HubToken(Text(answer, "access_token"), "HF_OIDC_RESOURCE");
-                _expires = now + TimeSpan.FromSeconds((double?)answer?["expires_in"] ?? 3600);
+                _expires = now + TimeSpan.FromSeconds(Math.Clamp(answer["expires_in"].Number ?? 3600, 0, 86400));
             }
 
             return _token;
@@ -84,7 +84,7 @@ internal sealed class HubIdentity : IDisposable
             cancellation), "value");
     }
 
-    private static string Text(JsonNode? answer, string key) => (string?)answer?[key] ?? throw new MergeException(
+    private static string Text(HubAnswer answer, string key) => answer[key].Text ?? throw new MergeException(
         MergeError.HubAccessDenied, $"The answer to the exchange of the job's identity has no '{key}'.", "HF_OIDC_RESOURCE",
         "Check the trusted publishers in the settings of the repository.");
 }

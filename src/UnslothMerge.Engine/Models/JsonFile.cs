@@ -47,7 +47,7 @@ internal static partial class JsonFile
     public static JsonNode? Parse(string text)
     {
         var json = HidePythonNumbers(text);
-        RequireWholeSurrogates(json);
+        JsonSurrogates.RequireWhole(json);
         try
         {
             return JsonNode.Parse(json, documentOptions: Reading);
@@ -86,28 +86,6 @@ internal static partial class JsonFile
 
     /// <summary>The text of a JSON file as the Hugging Face libraries write it: indented by two, with a final newline.</summary>
     public static string Text(JsonObject json) => ShowPythonNumbers(json.ToJsonString(Indented).ReplaceLineEndings("\n")) + "\n";
-
-    // JSON allows an escaped half of a surrogate pair, which no text of .NET or UTF-8 can hold.
-    private static void RequireWholeSurrogates(string json)
-    {
-        if (!json.Contains(@"\ud", StringComparison.OrdinalIgnoreCase))
-        {
-            return;
-        }
-
-        var reader = new Utf8JsonReader(Encoding.UTF8.GetBytes(json));
-        while (reader.Read())
-        {
-            try
-            {
-                _ = reader.TokenType is JsonTokenType.String or JsonTokenType.PropertyName ? reader.GetString() : null;
-            }
-            catch (InvalidOperationException e)
-            {
-                throw new JsonException($"it has half of a surrogate pair at byte {reader.TokenStartIndex}.", e);
-            }
-        }
-    }
 
     // Python writes NaN, Infinity and -Infinity, which JSON does not have, and some configs hold them (time_step_limit of Mamba 2).
     private static string HidePythonNumbers(string json)

@@ -34,17 +34,29 @@ internal static class RepositoryListing
     /// <summary>Asks the Hub for the files of a revision.</summary>
     public static IReadOnlyList<RepositoryFile> Ask(HubClient client, string repository, string revision, CancellationToken cancellation)
     {
-        var files = new List<RepositoryFile>();
+        var files = new Dictionary<string, RepositoryFile>(StringComparer.Ordinal);
         var call = new HubCall(HttpMethod.Get, $"/api/models/{repository}/tree/{HubCall.Escape(revision)}?recursive=true&expand=false",
             $"Listing the files of '{repository}'") { Repository = repository, Revision = revision };
         for (string? next = call.Path; next is not null;)
         {
             (var page, next) = client.Page(call with { Path = next }, cancellation);
-            files.AddRange((page as JsonArray ?? throw HubErrors.NoHub(call)).OfType<JsonObject>()
-                .Where(e => (string?)e["type"] == "file").Select(e => Entry(e, call)));
+            if (!page.IsThere || (next is not null && page.Items.Count == 0))
+            {
+                throw page.Odd("is an empty page");
+            }
+
+            foreach (var entry in page.Items.Where(e => e["type"].Text == "file"))
+            {
+                var path = entry["path"];
+                if (!files.TryAdd(path.RequiredText, new RepositoryFile(path.RequiredText, entry["size"].RequiredNumber,
+                    entry["oid"].RequiredText, entry["lfs"]["oid"].Text, entry["xetHash"].Text)))
+                {
+                    throw path.Odd($"is '{path.Text}' twice");
+                }
+            }
         }
 
-        return files;
+        return [.. files.Values];
     }
 
     /// <summary>The text of a listing.</summary>
@@ -69,18 +81,5 @@ internal static class RepositoryListing
         }
 
         return new JsonObject { ["format_version"] = Version, ["files"] = entries }.ToJsonString(Indented);
-    }
-
-    private static RepositoryFile Entry(JsonObject entry, HubCall call)
-    {
-        try
-        {
-            return new RepositoryFile((string)entry["path"]!, (long)entry["size"]!, (string)entry["oid"]!,
-                (string?)entry["lfs"]?["oid"], (string?)entry["xetHash"]);
-        }
-        catch (Exception e) when (e is InvalidOperationException or ArgumentNullException or FormatException)
-        {
-            throw HubErrors.NoHub(call, e);
-        }
     }
 }

@@ -140,7 +140,7 @@ internal sealed class HubContent(HubClient client, string id, string commit, Rep
                 throw Refused($"is another one on the Hub now ({hash}) than its listing says ({file.Sha256})");
             }
 
-            if ((int)answer.StatusCode / 100 != 3 || answer.Headers.Location is not { } location)
+            if (client.RedirectOf(call, answer) is not { } address)
             {
                 _address = call.Address(client.Settings);
                 return Checked(answer, call);
@@ -152,7 +152,7 @@ internal sealed class HubContent(HubClient client, string id, string commit, Rep
                 throw Refused("is redirected without end");
             }
 
-            call = call with { Path = new Uri(call.Address(client.Settings), location).AbsoluteUri };
+            call = call with { Path = address.AbsoluteUri };
         }
     }
 

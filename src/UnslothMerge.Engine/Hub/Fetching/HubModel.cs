@@ -188,7 +188,7 @@ internal sealed class HubModel
             Retry = HubRetry.Never,
             Timeout = client.Settings.MetadataTimeout,
         };
-        JsonNode? answer;
+        HubAnswer answer;
         try
         {
             answer = client.Json(call, cancellation);
@@ -198,7 +198,8 @@ internal sealed class HubModel
             answer = client.Json(call with { Retry = HubRetry.Standard }, cancellation);
         }
 
-        return answer?["sha"]?.ToString() is { } sha && HubReference.IsCommit(sha) ? sha : throw HubErrors.NoHub(call);
+        var sha = answer["sha"];
+        return HubReference.IsCommit(sha.RequiredText) ? sha.RequiredText : throw sha.Odd("is no commit");
     }
 
     // What is no directory here may be a slip, which should not take half a minute to say.

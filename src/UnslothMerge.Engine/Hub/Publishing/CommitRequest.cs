@@ -83,7 +83,7 @@ internal sealed class CommitRequest(HubClient client, RemoteRepository remote, P
     {
         if (journal.Read(Entry(body))?["known"] is JsonArray before)
         {
-            return [.. before.Select(r => (string)r!)];
+            return [.. before.Select(r => $"{r}")];
         }
 
         var known = remote.PullRequests(cancellation).Keys.ToHashSet();

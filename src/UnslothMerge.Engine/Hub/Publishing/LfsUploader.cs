@@ -52,20 +52,30 @@ internal sealed class LfsUploader(HubClient client, string repository, string? r
                 Repository = repository, Headers = [("Accept", MediaType)],
             };
             var sizes = some.ToDictionary(f => f.Sha256!, f => f.Size);
-            foreach (var answer in (client.Json(call, cancellation)?["objects"] as JsonArray ?? []).OfType<JsonObject>())
+            var answer = client.Json(call, cancellation);
+            foreach (var each in answer["objects"].Items)
             {
-                var oid = (string?)answer["oid"] ?? "";
-                if (answer["error"] is JsonObject error)
+                if (!sizes.Remove(each["oid"].RequiredText, out var size))
                 {
-                    var name = some.First(f => f.Sha256 == oid).Name;
-                    throw new HubException(MergeError.HubRefused, $"'{repository}' does not take '{name}': {error["message"]}", repository,
-                        "Check the size of the file, and the storage of the account.");
+                    continue;
                 }
 
-                if (answer["actions"] is JsonObject actions && sizes.TryGetValue(oid, out var size))
+                if (each["error"] is { IsThere: true } error)
                 {
-                    tickets[oid] = UploadTicket.Read(actions, size, client.Settings, repository);
+                    var name = some.First(f => f.Sha256 == each["oid"].Text).Name;
+                    throw new HubException(MergeError.HubRefused, $"'{repository}' does not take '{name}': {error["message"].Text}",
+                        repository, "Check the size of the file, and the storage of the account.");
                 }
+
+                if (each["actions"] is { IsThere: true } actions)
+                {
+                    tickets[each["oid"].RequiredText] = UploadTicket.Read(actions, size, client.Settings, repository);
+                }
+            }
+
+            if (sizes.Count > 0)
+            {
+                throw answer.Odd($"says nothing of {sizes.First().Key}");
             }
         }
 

@@ -19,7 +19,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
     /// <summary>Looks at the target; nothing is changed.</summary>
     public RemoteState Look(CancellationToken cancellation)
     {
-        JsonNode? info;
+        HubAnswer info;
         try
         {
             info = client.Json(Get("", "Looking at the repository"), cancellation);
@@ -30,7 +30,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
             return RemoteState.Missing;
         }
 
-        if ((string?)info?["id"] is { } id && id != target.Repository)
+        if (info["id"].Text is { } id && id != target.Repository)
         {
             throw new HubException(MergeError.HubRefused, $"'{target.Repository}' is called '{id}' now.", target.Repository,
                 $"Publish to '{id}'.");
@@ -45,11 +45,11 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
                     target.Repository, "Give -Revision a branch, or a pull request that exists, such as refs/pr/7.");
             }
 
-            (commit, hasBranch) = ((string?)info?["sha"], false);
+            (commit, hasBranch) = (info["sha"].RequiredText, false);
         }
 
-        return new RemoteState(commit, hasBranch, (bool?)info?["private"] == true,
-            RepositoryListing.Ask(client, target.Repository, commit!, cancellation).ToDictionary(f => f.Path));
+        return new RemoteState(commit, hasBranch, info["private"].IsTrue,
+            RepositoryListing.Ask(client, target.Repository, commit, cancellation).ToDictionary(f => f.Path));
     }
 
     /// <summary>The commit of a revision; null if the repository has no such revision.</summary>
@@ -57,7 +57,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
     {
         try
         {
-            return (string?)client.Json(Get($"/revision/{HubCall.Escape(revision)}", "Looking at the branch"), cancellation)?["sha"];
+            return client.Json(Get($"/revision/{HubCall.Escape(revision)}", "Looking at the branch"), cancellation)["sha"].RequiredText;
         }
         catch (HubException e) when (e.Code == "RevisionNotFound")
         {
@@ -89,7 +89,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
     {
         var call = HubCall.Post("/api/validate-yaml", "Checking the model card",
             new JsonObject { ["content"] = card, ["repoType"] = "model" });
-        JsonNode? answer;
+        HubAnswer answer;
         try
         {
             answer = client.Json(call with { Repository = target.Repository, Retry = HubRetry.Never }, cancellation);
@@ -100,7 +100,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
                 "Correct the YAML at its top. A base_model is the name of a model on the Hub, never a path.", e);
         }
 
-        foreach (var warning in (answer?["warnings"] as JsonArray ?? []).Select(w => (string?)w?["message"]).OfType<string>())
+        foreach (var warning in answer["warnings"].Items.Select(w => w["message"].Text).OfType<string>())
         {
             client.Say($"The Hub says of the model card: {warning}", isWarning: true);
         }
@@ -134,10 +134,10 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
                 {
                     Repository = target.Repository, Revision = target.Revision,
                 }, cancellation);
-            foreach (var file in (answer?["files"] as JsonArray ?? []).OfType<JsonObject>())
+            foreach (var file in answer["files"].Items)
             {
-                found[(string)file["path"]!] = new Preupload((string?)file["uploadMode"] == "lfs", (bool?)file["shouldIgnore"] == true,
-                    (string?)file["oid"]);
+                found[file["path"].RequiredText] =
+                    new Preupload(file["uploadMode"].Text == "lfs", file["shouldIgnore"].IsTrue, file["oid"].Text);
             }
         }
 
@@ -162,8 +162,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
             {
                 Repository = source,
             }, cancellation);
-            var failed = (answer?["failed"] as JsonArray ?? []).Select(f => f is JsonObject o ? (string?)o["sha256"] : (string?)f)
-                .ToHashSet();
+            var failed = answer["failed"].Items.Select(f => f.IsObject ? f["sha256"].Text : f.Text).ToHashSet();
             copied.UnionWith(some.Select(f => f.Sha256!).Where(oid => !failed.Contains(oid)));
         }
 
@@ -180,13 +179,13 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
             Revision = target.Revision,
             Retry = HubRetry.Never,
         }, cancellation);
-        return ((string?)answer?["commitOid"] ?? "", (string?)answer?["commitUrl"], (string?)answer?["pullRequestUrl"]);
+        return (answer["commitOid"].RequiredText, answer["commitUrl"].Text, answer["pullRequestUrl"].Text);
     }
 
     /// <summary>The pull requests: their refs and commits.</summary>
     public Dictionary<string, string> PullRequests(CancellationToken cancellation) =>
-        (client.Json(Get("/refs?include_prs=1", "Listing the pull requests"), cancellation)?["pullRequests"] as JsonArray ?? [])
-            .OfType<JsonObject>().ToDictionary(r => (string)r["ref"]!, r => (string?)r["targetCommit"] ?? "", StringComparer.Ordinal);
+        client.Json(Get("/refs?include_prs=1", "Listing the pull requests"), cancellation)["pullRequests"].Items
+            .DistinctBy(r => r["ref"].RequiredText).ToDictionary(r => r["ref"].RequiredText, r => r["targetCommit"].RequiredText);
 
     private HubCall Get(string path, string what) =>
         new(HttpMethod.Get, Api + path, what) { Repository = target.Repository, Revision = target.Revision };
@@ -211,7 +210,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
             return;
         }
 
-        JsonNode? me;
+        HubAnswer me;
         try
         {
             me = client.Json(new HubCall(HttpMethod.Get, "/api/whoami-v2", "Asking whose token it is") { Retry = HubRetry.Never },
@@ -224,7 +223,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
         }
 
         var owner = target.Repository.Split('/')[0];
-        var mine = (me?["orgs"] as JsonArray ?? []).Select(o => (string?)o?["name"]).Prepend((string?)me?["name"]).ToList();
+        var mine = me["orgs"].Items.Prepend(me).Select(o => o["name"].RequiredText).ToList();
         if (!mine.Contains(owner, StringComparer.OrdinalIgnoreCase))
         {
             throw new HubException(MergeError.HubAccessDenied,

@@ -6,6 +6,8 @@ namespace UnslothMerge.Hub.Publishing;
 /// large files, and pull requests whose creation was not answered.</summary>
 internal sealed class UploadJournal
 {
+    private static readonly JsonDocumentOptions Reading = new() { AllowDuplicateProperties = false };
+
     private readonly string _directory;
     private readonly HubClient _client;
     private bool _failed;
@@ -53,7 +55,7 @@ internal sealed class UploadJournal
         try
         {
             var path = PathOf(name);
-            return File.Exists(path) ? JsonNode.Parse(File.ReadAllBytes(path)) as JsonObject : null;
+            return File.Exists(path) ? JsonNode.Parse(File.ReadAllBytes(path), documentOptions: Reading) as JsonObject : null;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException)
         {

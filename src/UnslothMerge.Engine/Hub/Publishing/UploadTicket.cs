@@ -11,11 +11,11 @@ internal sealed record UploadTicket(string Href, IReadOnlyDictionary<string, str
     public int Count => Math.Max(1, Parts.Count);
 
     /// <summary>Reads the actions of a batch's answer; an address at the Hub's usual place is one at this endpoint.</summary>
-    public static UploadTicket Read(JsonObject actions, long size, HubSettings settings, string repository)
+    public static UploadTicket Read(HubAnswer actions, long size, HubSettings settings, string repository)
     {
-        var upload = actions["upload"] as JsonObject ?? throw Unknown("there is no address");
-        var header = (upload["header"] as JsonObject ?? []).ToDictionary(h => h.Key, h => h.Value?.ToString() ?? "");
-        var parts = header.Where(h => h.Key.All(char.IsAsciiDigit)).OrderBy(h => int.Parse(h.Key, CultureInfo.InvariantCulture))
+        var upload = actions["upload"];
+        var header = upload["header"].Members.ToDictionary(h => h.Key, h => h.Value.Value.ToString());
+        var parts = header.Where(h => h.Key.All(char.IsAsciiDigit)).OrderBy(h => h.Key.TrimStart('0').Length).ThenBy(h => h.Key.TrimStart('0'), StringComparer.Ordinal)
             .Select(h => Own(h.Value, settings)).ToList();
         var partSize = 0L;
         if (header.TryGetValue("chunk_size", out var text) && (!long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture,
@@ -24,9 +24,9 @@ internal sealed record UploadTicket(string Href, IReadOnlyDictionary<string, str
             throw Unknown($"there are {parts.Count} parts of '{text}' bytes for {size}");
         }
 
-        return new UploadTicket(Own((string)upload["href"]!, settings),
+        return new UploadTicket(Own(upload["href"].RequiredText, settings),
             header.Where(h => h.Key != "chunk_size" && !h.Key.All(char.IsAsciiDigit)).ToDictionary(h => h.Key, h => h.Value),
-            partSize, partSize == 0 ? [] : parts, actions["verify"]?["href"] is { } verify ? Own((string)verify!, settings) : null);
+            partSize, partSize == 0 ? [] : parts, actions["verify"]["href"].Text is { } verify ? Own(verify, settings) : null);
 
         MergeException Unknown(string what) => new HubException(MergeError.HubRefused,
             $"The answer to an upload to '{repository}' cannot be followed: {what}.", repository, "Check HF_ENDPOINT.");
