@@ -123,6 +123,11 @@ function Assert-Whole([string] $Path, [string[]] $Allowed, [string] $When) {
     if ($model -and $model -notin $Allowed) { throw "$When, '$Path' holds neither model (seed $Seed):`n$model" }
 }
 
+function Assert-Right([string] $Path, [int] $Weight, [string] $When) {
+    $failed = Merge-LoraModel "$work/base" "$work/adapter" -Weight $Weight | Test-MergedModel $Path | Where-Object -Not Passed
+    if ($failed) { throw "$When, the model is not what it should be (seed $Seed): $($failed | Out-String)" }
+}
+
 # The same save once more, which nothing disturbs, and a look at what it gave.
 function Assert-GoesOn([string] $Path, [string] $Expected, [string] $When, [int] $Weight = 1, [hashtable] $Way = $ways[0]) {
     try { & ([scriptblock]::Create((Get-SaveCommand $Path $Weight $Way))) }
@@ -130,8 +135,7 @@ function Assert-GoesOn([string] $Path, [string] $Expected, [string] $When, [int]
     if ((Get-Model $Path) -ne $Expected) { throw "$When, the next save gave something else (seed $Seed)." }
     $left = Get-ChildItem (Split-Path $Path) -Force | Where-Object Name -NotIn (Split-Path $Path -Leaf), 'lost+found'
     if ($left) { throw "$When, the next save left '$left' (seed $Seed)." }
-    $failed = Merge-LoraModel "$work/base" "$work/adapter" -Weight $Weight | Test-MergedModel $Path | Where-Object -Not Passed
-    if ($failed) { throw "$When, the model is not what it should be (seed $Seed): $($failed | Out-String)" }
+    Assert-Right $Path $Weight $When
 }
 
 try {
@@ -182,10 +186,13 @@ try {
             $way.Weight = 3 - $way.Weight
             $models++
         }
+        elseif ($model = Get-Model $way.Out) {
+            Assert-Right $way.Out $way.Model.Keys.Where({ $way.Model[$_] -eq $model })[0] $when
+        }
         if ($i % 100 -eq 0) { Write-Host "$i kills, $models models" }
     }
     if ($Kills) {
-        Write-Host "$Kills kills: the name always held a whole model, and the next save gave the same files ($models times)."
+        Write-Host "$Kills kills: the name always held a whole model, tested, and the next save gave the same files ($models times)."
     }
 
     $place = Split-Path $ways[0].Out

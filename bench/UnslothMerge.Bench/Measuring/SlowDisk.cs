@@ -21,6 +21,8 @@ internal sealed class SlowDisk(double rate) : IDisk
 
     public SafeFileHandle Create(string path, long preallocated = 0) => Disk.Create(path, preallocated);
 
+    public SafeFileHandle OpenOrCreate(string path) => Disk.OpenOrCreate(path);
+
     public SafeFileHandle? TryClone(string source, string path, out string? obstacle)
     {
         obstacle = "a slow disk has no clones";

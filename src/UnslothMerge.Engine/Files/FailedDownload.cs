@@ -39,7 +39,7 @@ internal static class FailedDownload
         {
             return text.StartsWith('{') ? (JsonNode.Parse(text) as JsonObject)?["error"]?.ToString() : null;
         }
-        catch (Exception e) when (e is JsonException or ArgumentException)
+        catch (Exception e) when (e is JsonException or ArgumentException or InvalidOperationException)
         {
             return null;
         }

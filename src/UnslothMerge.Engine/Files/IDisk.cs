@@ -1,6 +1,6 @@
 namespace UnslothMerge.Files;
 
-/// <summary>All that a save changes on a disk, and the bytes that it reads, call by call: tests let each call fail, and replay what a loss
+/// <summary>All that a save, a download or a publication changes on a disk, and the bytes that it reads, call by call: tests let each call fail, and replay what a loss
 /// of power leaves. An error of the disk is an <see cref="IOException"/> or an <see cref="UnauthorizedAccessException"/>.</summary>
 internal interface IDisk
 {
@@ -18,6 +18,9 @@ internal interface IDisk
 
     /// <summary>Makes a file that must not exist yet, with space for so many bytes.</summary>
     SafeFileHandle Create(string path, long preallocated = 0);
+
+    /// <summary>Opens a file for reading and writing, or makes it.</summary>
+    SafeFileHandle OpenOrCreate(string path);
 
     /// <summary>Makes a file that must not exist yet as a clone of another one: both have the same blocks, and each gets blocks of its
     /// own where it is written to. Null, and why, if the system cannot; then there is no file.</summary>

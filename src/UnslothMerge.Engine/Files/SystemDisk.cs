@@ -33,6 +33,9 @@ internal sealed class SystemDisk : IDisk
     public SafeFileHandle Create(string path, long preallocated = 0) =>
         File.OpenHandle(path, FileMode.CreateNew, FileAccess.Write, FileShare.Read, FileOptions.None, preallocated);
 
+    public SafeFileHandle OpenOrCreate(string path) =>
+        File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);
+
     public SafeFileHandle? TryClone(string source, string path, out string? obstacle)
     {
         SafeFileHandle original;

@@ -32,6 +32,9 @@ internal sealed partial class CheckpointNames
         "model", "language_model", "text_model", "thinker", "transformer", "backbone", "vlm", "module",
     }.ToFrozenSet().GetAlternateLookup<ReadOnlySpan<char>>();
 
+    // How many names the nearest ones are looked for among.
+    private const int MaxCompared = 10_000;
+
     private readonly ModelClass _class;
     private readonly NameForms _forms;
     private readonly Dictionary<string, TensorForm> _byForm = new(StringComparer.Ordinal);
@@ -140,11 +143,14 @@ internal sealed partial class CheckpointNames
         [.. Way(origin.Name).Where(w => w.Origin.Conversion == origin.Conversion).GroupBy(w => w.Origin.Target).OrderBy(g => g.Key)
             .Select(g => g.Last().Alias)];
 
-    /// <summary>The names of the checkpoint that are most like a name that it has not; best first.</summary>
+    /// <summary>The names of the checkpoint that are most like a name that it has not; best first. Of a model of many tensors those of
+    /// each form that come first are looked at.</summary>
     public IReadOnlyList<string> Nearest(string runtimeName, int count = 3)
     {
         var limit = runtimeName.Length / 3;
-        return [.. All.SelectMany(n => Way(n).Select(w => (w.Alias, Name: n)))
+        var ofEach = Math.Max(1, MaxCompared / Math.Max(1, _byForm.Count));
+        var names = _byForm.Values.SelectMany(f => f.Places.Take(ofEach)).Take(MaxCompared).Order().Select(NameAt);
+        return [.. names.SelectMany(n => Way(n).Select(w => (w.Alias, Name: n)))
             .Where(n => Math.Abs(n.Alias.Length - runtimeName.Length) <= limit)
             .Select(n => (n.Alias, n.Name, Distance: Distance(runtimeName, n.Alias)))
             .Where(n => n.Distance <= limit).DistinctBy(n => n.Alias).OrderBy(n => n.Distance).Select(n => n.Name).Distinct()

@@ -13,7 +13,7 @@ public sealed class HubClientTests : HubTests
     {
         var sha = Server.Add("org/name", ("config.json", "{}"u8.ToArray())).Head.Id;
         using var client = Client();
-        Assert.Equal(sha, (string?)client.Json(Info, Stop)!["sha"]);
+        Assert.Equal(sha, client.Json(Info, Stop)["sha"].Text);
         Assert.Empty(Clock.Waits);
     }
 
@@ -25,7 +25,7 @@ public sealed class HubClientTests : HubTests
         Server.Fail(new HubFault(FaultKind.Reset, "GET", "/api/models", Skip: 2));
         Server.Fail(new HubFault(FaultKind.Truncated, "GET", "/api/models", Skip: 3) { At = 7 });
         using var client = Client();
-        Assert.NotNull(client.Json(Info, Stop));
+        Assert.True(client.Json(Info, Stop).IsThere);
         Assert.Equal([1, 2, 4, 8], Clock.Waits.Select(w => (int)w.TotalSeconds));
         Assert.Equal(4, client.TakeNotices().Count());
         Assert.Empty(client.TakeNotices());
@@ -49,7 +49,7 @@ public sealed class HubClientTests : HubTests
         Server.Fail(new HubFault(FaultKind.Reset, "GET", "/api/models"));
         using var client = Client();
         Errors.Expect(MergeError.HubUnavailable, () => client.Json(Info with { Retry = HubRetry.Never }, Stop), "cannot be reached");
-        Assert.NotNull(client.Json(Info, Stop));
+        Assert.True(client.Json(Info, Stop).IsThere);
     }
 
     [Theory]
@@ -61,7 +61,7 @@ public sealed class HubClientTests : HubTests
         Server.Add("org/name");
         Server.Fail(new HubFault(FaultKind.Status, "GET", "/api/models") { Status = 429, Headers = [(header, value)] });
         using var client = Client();
-        Assert.NotNull(client.Json(Info, Stop));
+        Assert.True(client.Json(Info, Stop).IsThere);
         Assert.Equal([seconds], Clock.Waits.Select(w => (int)w.TotalSeconds));
     }
 
@@ -131,8 +131,8 @@ public sealed class HubClientTests : HubTests
             .Append(("HF_OIDC_ID_TOKEN", "standin.identity")).GroupBy(v => v.Item1).ToDictionary(g => g.Key, g => g.Last().Item2);
         using (var client = new HubClient(HubSettings.Read(variables.GetValueOrDefault), clock: Clock))
         {
-            Assert.NotNull(client.Json(Info, Stop));
-            Assert.NotNull(client.Json(Info, Stop));
+            Assert.True(client.Json(Info, Stop).IsThere);
+            Assert.True(client.Json(Info, Stop).IsThere);
         }
 
         Assert.Single(Server.Log, l => l.StartsWith("POST /oauth/token", StringComparison.Ordinal));

@@ -2,6 +2,18 @@ namespace UnslothMerge.Tests.Models;
 
 public sealed class CheckpointNamesTests
 {
+    /// <summary>However many tensors a model has, few of them are compared.</summary>
+    [Fact]
+    public void Names_of_every_form_are_among_the_nearest()
+    {
+        var config = new ModelConfig(new JsonObject { ["model_type"] = "llama" });
+        string[] parts = ["mlp.up_proj", "mlp.down_proj", "self_attn.q_proj"];
+        var names = Enumerable.Range(0, 20_000).SelectMany(i => parts.Select(p => $"model.layers.{i}.{p}.weight"));
+        var nearest = new CheckpointNames([.. names], config).Nearest("model.layers.0.self_attn.qproj.weight");
+        Assert.Equal("model.layers.0.self_attn.q_proj.weight", nearest[0]);
+        Assert.Equal(3, nearest.Count);
+    }
+
     [Theory]
     [InlineData("llava", "language_model.model.layers.0.q.weight", "model.language_model.layers.0.q.weight")]
     [InlineData("llava", "language_model.model.layers.0.q.weight", "language_model.model.layers.0.q.weight")]

@@ -1,3 +1,5 @@
+using System.Buffers;
+
 namespace UnslothMerge.Hub.Cache;
 
 /// <summary>A repository in the cache: <c>models--org--name</c> with refs, blobs, snapshots, listings, and what is known to be missing. As
@@ -12,6 +14,9 @@ internal sealed record CachedRepository(string Root, string Id, bool Links = tru
 
     private const string PartialName = "partial";
     private const int MaxRefLength = 1024;
+
+    /// <summary>What writes the cache.</summary>
+    public IDisk Disk { get; init; } = SystemDisk.Instance;
 
     private string FolderName => HubCache.FolderOf(Id);
 
@@ -32,7 +37,12 @@ internal sealed record CachedRepository(string Root, string Id, bool Links = tru
 
     /// <summary>Where a content lies while it is downloaded. Not among the blobs, where a download of huggingface_hub cleans up.</summary>
     public string Partial(string etag) =>
-        Path.Combine(Directory.CreateDirectory(Path.Combine(Folder, PartialName)).FullName, etag);
+        Path.Combine(Made(Path.Combine(Folder, PartialName)), etag);
+
+    /// <summary>The error of a file that this disk does not take.</summary>
+    public MergeException Failed(string file, Exception cause) => new(
+        MergeError.DoesNotFit, $"'{file}' of '{Id}' cannot be written to the cache '{Root}': {cause.Message}", Root,
+        "Free some space there, choose another cache with HF_HUB_CACHE, or use -Stream.", cause);
 
     /// <summary>Waits for the lock of a content.</summary>
     public IDisposable Lock(string etag, CancellationToken cancellation) =>
@@ -73,8 +83,8 @@ internal sealed record CachedRepository(string Root, string Id, bool Links = tru
     public void WriteMissing(string commit, string path)
     {
         var missing = Path.Combine(Folder, ".no_exist", commit, Local(path));
-        Directory.CreateDirectory(Path.GetDirectoryName(missing)!);
-        File.Create(missing).Dispose();
+        Made(Path.GetDirectoryName(missing)!);
+        using var file = Disk.OpenOrCreate(missing);
     }
 
     /// <summary>Lets a commit have a file whose content is in the cache already; false if it is not.</summary>
@@ -97,8 +107,8 @@ internal sealed record CachedRepository(string Root, string Id, bool Links = tru
     /// <summary>Takes a verified content from where it was downloaded to, and lets a commit have it.</summary>
     public void Take(string commit, RepositoryFile file)
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(Blob(file.ETag))!);
-        File.Move(Partial(file.ETag), Blob(file.ETag), overwrite: true);
+        Made(Path.GetDirectoryName(Blob(file.ETag))!);
+        Disk.Move(Partial(file.ETag), Blob(file.ETag));
         Link(commit, file, isNew: true);
     }
 
@@ -125,8 +135,8 @@ internal sealed record CachedRepository(string Root, string Id, bool Links = tru
     private void Link(string commit, RepositoryFile file, bool isNew)
     {
         var (pointer, blob) = (Pointer(commit, file.Path), Blob(file.ETag));
-        var folder = Directory.CreateDirectory(Path.GetDirectoryName(pointer)!).FullName;
-        File.Delete(pointer);
+        var folder = Made(Path.GetDirectoryName(pointer)!);
+        Disk.DeleteFile(pointer);
         if (Links && TryLink(pointer, Path.GetRelativePath(folder, blob)))
         {
             return;
@@ -134,13 +144,13 @@ internal sealed record CachedRepository(string Root, string Id, bool Links = tru
 
         if (isNew)
         {
-            File.Move(blob, pointer, overwrite: true);
+            Disk.Move(blob, pointer);
         }
         else
         {
             var temporary = Temporary();
-            SystemDisk.Instance.Copy(blob, temporary);
-            File.Move(temporary, pointer, overwrite: true);
+            Disk.Copy(blob, temporary);
+            Disk.Move(temporary, pointer);
         }
     }
 
@@ -160,13 +170,16 @@ internal sealed record CachedRepository(string Root, string Id, bool Links = tru
 
     private void Replace(string path, string text)
     {
-        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
-        var temporary = Temporary();
-        File.WriteAllText(temporary, text);
-        File.Move(temporary, path, overwrite: true);
+        Made(Path.GetDirectoryName(path)!);
+        Disk.Replace(path, output => output.Write(Encoding.UTF8.GetBytes(text)), sync: false, Temporary());
+    }
+
+    private string Made(string directory)
+    {
+        Disk.CreateTree(directory);
+        return directory;
     }
 
     // On the same file system, so that it can be renamed, and where nobody looks for what is finished.
-    private string Temporary() =>
-        Path.Combine(Directory.CreateDirectory(Path.Combine(Folder, PartialName)).FullName, $"{Guid.NewGuid():N}.tmp");
+    private string Temporary() => Partial($"{Guid.NewGuid():N}.tmp");
 }

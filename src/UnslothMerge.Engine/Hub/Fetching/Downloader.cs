@@ -45,11 +45,20 @@ internal sealed class Downloader
         HubClient client, CachedRepository cache, string commit, IReadOnlyList<RepositoryFile> files, Action<DownloadProgress>? progress,
         CancellationToken cancellation, int segmentBytes = PartialFile.UsualSegmentBytes)
     {
-        var missing = files.Where(f => !cache.TryLink(commit, f)).OrderByDescending(f => f.Size).ToList();
-        if (missing.Count > 0)
+        Downloader? downloader = null;
+        try
         {
-            cache.Tag();
-            new Downloader(client, cache, commit, missing, segmentBytes).Run(progress, cancellation);
+            var missing = files.Where(f => !cache.TryLink(commit, f)).OrderByDescending(f => f.Size).ToList();
+            if (missing.Count > 0)
+            {
+                cache.Tag();
+                downloader = new Downloader(client, cache, commit, missing, segmentBytes);
+                downloader.Run(progress, cancellation);
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw cache.Failed(downloader?._current ?? files[0].Path, e);
         }
     }
 

@@ -31,7 +31,7 @@ internal sealed class FileDownload : IDisposable
         try
         {
             // Another process may have been faster.
-            _partial = cache.TryLink(commit, file) ? null : PartialFile.Open(cache.Partial(file.ETag), file.Size, segmentBytes);
+            _partial = cache.TryLink(commit, file) ? null : PartialFile.Open(cache.Disk, cache.Partial(file.ETag), file.Size, segmentBytes);
         }
         catch
         {
@@ -111,9 +111,7 @@ internal sealed class FileDownload : IDisposable
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new MergeException(
-                MergeError.DoesNotFit, $"'{File.Path}' of '{_cache.Id}' cannot be written to the cache '{_cache.Root}': {e.Message}",
-                _cache.Root, "Free some space there, choose another cache with HF_HUB_CACHE, or use -Stream.", e);
+            throw _cache.Failed(File.Path, e);
         }
 
         Interlocked.Add(ref _done, bytes.Length);

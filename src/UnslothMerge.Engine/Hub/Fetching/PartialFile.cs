@@ -7,27 +7,28 @@ internal sealed class PartialFile : IDisposable
     /// <summary>The bytes of a segment: long enough for a connection to reach its speed.</summary>
     public const int UsualSegmentBytes = 32 * 1024 * 1024;
 
+    private readonly IDisk _disk;
     private readonly string _path;
     private readonly long _length;
     private readonly SafeFileHandle _data;
     private readonly SafeFileHandle _progress;
     private readonly int[] _done;
 
-    private PartialFile(string path, long length, int segmentBytes)
+    private PartialFile(IDisk disk, string path, long length, int segmentBytes)
     {
-        (_path, _length, SegmentBytes) = (path, length, segmentBytes);
-        _data = File.OpenHandle(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);
-        _progress = File.OpenHandle(ProgressOf(path), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);
+        (_disk, _path, _length, SegmentBytes) = (disk, path, length, segmentBytes);
+        _data = disk.OpenOrCreate(path);
+        _progress = disk.OpenOrCreate(ProgressOf(path));
         _done = new int[(length + SegmentBytes - 1) / SegmentBytes];
     }
 
     /// <summary>Opens a file that is not whole yet, or begins one. The caller holds the lock of its content.</summary>
-    public static PartialFile Open(string path, long length, int segmentBytes = UsualSegmentBytes)
+    public static PartialFile Open(IDisk disk, string path, long length, int segmentBytes)
     {
-        var file = new PartialFile(path, length, segmentBytes);
+        var file = new PartialFile(disk, path, length, segmentBytes);
         var bytes = MemoryMarshal.AsBytes(file._done.AsSpan());
         if (RandomAccess.GetLength(file._data) != length || RandomAccess.GetLength(file._progress) != bytes.Length
-            || !file._progress.ReadFully(bytes, 0) || !Enumerable.Range(0, file.Segments).All(s => file._done[s] >= 0 && file.Left(s) >= 0))
+            || !file._progress.ReadFully(bytes, 0, disk) || !Enumerable.Range(0, file.Segments).All(s => file._done[s] >= 0 && file.Left(s) >= 0))
         {
             file.Restart();
         }
@@ -53,17 +54,17 @@ internal sealed class PartialFile : IDisposable
     /// <summary>Appends to a segment. A segment has one writer at a time.</summary>
     public void Write(int segment, ReadOnlySpan<byte> bytes)
     {
-        SystemDisk.Instance.Write(_data, bytes, Offset(segment));
+        _disk.Write(_data, bytes, Offset(segment));
         _done[segment] += bytes.Length;
         Span<byte> number = stackalloc byte[sizeof(int)];
         MemoryMarshal.Write(number, _done[segment]);
-        SystemDisk.Instance.Write(_progress, number, (long)segment * sizeof(int));
+        _disk.Write(_progress, number, (long)segment * sizeof(int));
     }
 
     /// <summary>Reads what is there.</summary>
     public void Read(long offset, Span<byte> bytes)
     {
-        if (!_data.ReadFully(bytes, offset))
+        if (!_data.ReadFully(bytes, offset, _disk))
         {
             throw new IOException($"'{_path}' became shorter while it was downloaded.");
         }
@@ -73,20 +74,20 @@ internal sealed class PartialFile : IDisposable
     public void Restart()
     {
         Array.Clear(_done);
-        SystemDisk.Instance.SetLength(_progress, 0);
-        SystemDisk.Instance.Write(_progress, MemoryMarshal.AsBytes(_done.AsSpan()), 0);
-        SystemDisk.Instance.SetLength(_data, _length);
+        _disk.SetLength(_progress, 0);
+        _disk.Write(_progress, MemoryMarshal.AsBytes(_done.AsSpan()), 0);
+        _disk.SetLength(_data, _length);
     }
 
     /// <summary>Closes the file, whose bytes are on the disk then: a name in the cache is trusted.</summary>
     public void Close()
     {
         Dispose();
-        SystemDisk.Instance.Flush(_path);
+        _disk.Flush(_path);
     }
 
     /// <summary>Removes what is written beside the file, which has been taken away.</summary>
-    public void Forget() => File.Delete(ProgressOf(_path));
+    public void Forget() => _disk.DeleteFile(ProgressOf(_path));
 
     public void Dispose()
     {

@@ -11,8 +11,9 @@ internal static partial class PublishedFiles
 
     /// <summary>The files of a saved model as they are published. The inputs are directories that no text may name, beside the model's
     /// own.</summary>
-    public static List<UploadFile> Open(string directory, string? baseId, IEnumerable<string> inputs, ICollection<string> warnings) =>
-        [.. List(directory).Select(f => Open(f.Value, f.Key, baseId, inputs.Append(Path.GetFullPath(directory)), warnings))];
+    public static List<UploadFile> Open(string directory, string? baseId, IEnumerable<string> inputs, ICollection<string> warnings,
+        IDisk? disk = null) =>
+        [.. List(directory).Select(f => Open(f.Value, f.Key, baseId, inputs.Append(Path.GetFullPath(directory)), warnings, disk))];
 
     /// <summary>The base that a model's card names, if that is a model on the Hub.</summary>
     public static string? BaseOf(string directory) => CardText.Read(directory)?.Facts.Values("base_model").FirstOrDefault(HubName.IsOne);
@@ -44,17 +45,18 @@ internal static partial class PublishedFiles
 
     /// <summary>A file of the disk as it is published. The name of a local directory in a config is replaced by the base's name on the Hub,
     /// or left out; a token or a path of this user in another text is refused.</summary>
-    private static UploadFile Open(string path, string name, string? baseId, IEnumerable<string> inputs, ICollection<string> warnings)
+    private static UploadFile Open(
+        string path, string name, string? baseId, IEnumerable<string> inputs, ICollection<string> warnings, IDisk? disk)
     {
         var length = new FileInfo(path).Length;
         if (length > MaxTextLength || !Texts.Contains(Path.GetExtension(name)) || Vocabulary().IsMatch(name))
         {
-            return UploadFile.At(path, name);
+            return UploadFile.At(path, name, disk);
         }
 
         var text = Encoding.UTF8.GetString(RegularFile.ReadAllBytes(path)).TrimStart('\uFEFF');
         var clean = Clean(text, name, baseId, inputs, warnings);
-        return ReferenceEquals(text, clean) ? UploadFile.At(path, name) : UploadFile.Of(Encoding.UTF8.GetBytes(clean), name);
+        return ReferenceEquals(text, clean) ? UploadFile.At(path, name, disk) : UploadFile.Of(Encoding.UTF8.GetBytes(clean), name);
     }
 
     /// <summary>A text as it is published. The inputs are directories that it must not name.</summary>
@@ -89,7 +91,18 @@ internal static partial class PublishedFiles
 
     private static string WithoutPaths(string text, string name, string? baseId, ICollection<string> warnings)
     {
-        if (JsonNode.Parse(text) is not JsonObject json)
+        JsonObject? json;
+        try
+        {
+            json = JsonFile.Parse(text) as JsonObject;
+        }
+        catch (JsonException e)
+        {
+            throw new MergeException(MergeError.InvalidModel, $"'{name}' cannot be read: {e.Message}", name,
+                "Correct the file, and repeat the command.", e);
+        }
+
+        if (json is null)
         {
             return text;
         }

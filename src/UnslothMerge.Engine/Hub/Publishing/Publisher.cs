@@ -1,3 +1,4 @@
+using UnslothMerge.Files;
 using UnslothMerge.Hub.Cache;
 
 namespace UnslothMerge.Hub.Publishing;
@@ -17,12 +18,12 @@ internal sealed class Publisher
     private readonly UploadJournal _journal;
 
     /// <summary>A publisher to a target.</summary>
-    public Publisher(HubClient client, PublishTarget target)
+    public Publisher(HubClient client, PublishTarget target, IDisk? disk = null)
     {
         _client = client;
         _target = target;
         _remote = new RemoteRepository(client, target);
-        _journal = new UploadJournal(client, target.Repository);
+        _journal = new UploadJournal(client, target.Repository, disk ?? SystemDisk.Instance);
     }
 
     /// <summary>Tells the user of something.</summary>

@@ -8,11 +8,13 @@ internal sealed class UploadFile
     private const int BufferBytes = 1024 * 1024;
 
     private readonly byte[]? _content;
+    private readonly IDisk _disk = SystemDisk.Instance;
     private readonly string? _path;
     private readonly FileStatus? _status;
 
-    private UploadFile(string name, byte[]? content, string? path)
+    private UploadFile(string name, byte[]? content, string? path, IDisk? disk = null)
     {
+        _disk = disk ?? _disk;
         Name = name;
         _content = content;
         _path = path;
@@ -36,7 +38,7 @@ internal sealed class UploadFile
     public string? Sha256 { get; private set; }
 
     /// <summary>A file on the disk.</summary>
-    public static UploadFile At(string path, string name) => new(name, null, path);
+    public static UploadFile At(string path, string name, IDisk? disk = null) => new(name, null, path, disk);
 
     /// <summary>A file that was sent by another worker: only its commit is missing.</summary>
     public static UploadFile There(string name, long size, string sha256) => new(name, size, sha256);
@@ -137,7 +139,7 @@ internal sealed class UploadFile
     {
         try
         {
-            return RegularFile.Open(_path!);
+            return _disk.Open(_path!);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -150,12 +152,12 @@ internal sealed class UploadFile
     {
         try
         {
-            if (!file.ReadFully(bytes, offset))
+            if (!file.ReadFully(bytes, offset, _disk))
             {
                 throw Changed("became shorter while it was published", null);
             }
         }
-        catch (IOException e)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw Changed($"cannot be read: {e.Message}", e);
         }

@@ -1,4 +1,6 @@
+using System.Buffers;
 using System.Security.Cryptography;
+using UnslothMerge.Files;
 
 namespace UnslothMerge.Hub.Publishing;
 
@@ -10,12 +12,13 @@ internal sealed class UploadJournal
 
     private readonly string _directory;
     private readonly HubClient _client;
+    private readonly IDisk _disk;
     private bool _failed;
 
     /// <summary>The journal of a repository.</summary>
-    public UploadJournal(HubClient client, string repository)
+    public UploadJournal(HubClient client, string repository, IDisk disk)
     {
-        _client = client;
+        (_client, _disk) = (client, disk);
         _directory = Path.Combine(client.Settings.Home, "unslothmerge", "uploads",
             Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes($"{client.Settings.Endpoint} {repository}")))[..16]);
     }
@@ -68,6 +71,7 @@ internal sealed class UploadJournal
     {
         try
         {
+            // The signed addresses are as good as a password while they last.
             if (OperatingSystem.IsWindows())
             {
                 Directory.CreateDirectory(_directory);
@@ -77,20 +81,7 @@ internal sealed class UploadJournal
                 Directory.CreateDirectory(_directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
             }
 
-            // The signed addresses are as good as a password while they last.
-            var temporary = PathOf($"{name}.{Guid.NewGuid():N}");
-            var options = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
-            if (!OperatingSystem.IsWindows())
-            {
-                options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-            }
-
-            using (var file = new FileStream(temporary, options))
-            {
-                JsonSerializer.Serialize(file, json);
-            }
-
-            File.Move(temporary, PathOf(name), overwrite: true);
+            _disk.Replace(PathOf(name), output => output.Write(JsonSerializer.SerializeToUtf8Bytes(json)), sync: false);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -106,7 +97,7 @@ internal sealed class UploadJournal
     {
         try
         {
-            File.Delete(PathOf(name));
+            _disk.DeleteFile(PathOf(name));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

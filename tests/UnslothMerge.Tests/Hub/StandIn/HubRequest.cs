@@ -38,6 +38,9 @@ internal sealed class HubRequest(HttpContext context, byte[] body, bool isStorag
     /// <summary>What the path's pattern found.</summary>
     public Match Match { get; set; } = Match.Empty;
 
+    /// <summary>Makes another text of an answer's JSON.</summary>
+    public Func<JsonNode, string> Text { get; set; } = json => json.ToJsonString();
+
     public JsonNode Json => JsonNode.Parse(body)!;
 
     public string this[string group] => Uri.UnescapeDataString(Match.Groups[group].Value);
@@ -48,7 +51,7 @@ internal sealed class HubRequest(HttpContext context, byte[] body, bool isStorag
     {
         Response.StatusCode = status;
         Response.ContentType = "application/json; charset=utf-8";
-        var bytes = Encoding.UTF8.GetBytes(json.ToJsonString());
+        var bytes = Encoding.UTF8.GetBytes(Text(json));
         Response.ContentLength = bytes.Length;
         return Method == "HEAD" ? Task.CompletedTask : Response.Body.WriteAsync(bytes).AsTask();
     }

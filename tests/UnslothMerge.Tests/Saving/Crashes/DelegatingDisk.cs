@@ -39,6 +39,14 @@ internal abstract class DelegatingDisk : IDisk
         return handle;
     }
 
+    public SafeFileHandle OpenOrCreate(string path)
+    {
+        Before(new DiskCall.Create(path));
+        var handle = SystemDisk.Instance.OpenOrCreate(path);
+        Opened(handle, path);
+        return handle;
+    }
+
     public SafeFileHandle? TryClone(string source, string path, out string? obstacle)
     {
         if (Clones is null || !path.EndsWith(Clones, StringComparison.Ordinal))
