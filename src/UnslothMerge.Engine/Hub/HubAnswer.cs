@@ -14,6 +14,9 @@ internal readonly record struct HubAnswer(HubCall Call, JsonElement Value, strin
     /// <summary>A text that must be there.</summary>
     public string RequiredText => Text ?? throw Odd("is missing");
 
+    /// <summary>The id of a commit, which must be there.</summary>
+    public string RequiredCommit => HubReference.IsCommit(RequiredText) ? RequiredText : throw Odd($"is '{Text}', which is no commit");
+
     /// <summary>A whole number; null if there is none.</summary>
     public long? Number => !Is(JsonValueKind.Number) ? null
         : Value.TryGetInt64(out var number) ? number : throw Odd($"is {Value.GetRawText()}, which is no whole number");

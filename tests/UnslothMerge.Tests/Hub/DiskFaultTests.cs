@@ -80,10 +80,11 @@ public sealed class DiskFaultTests : FetchTests
     // Each call fails once, or with all that follow it; then nothing fails any more.
     private static void Each(Action<IDisk, bool> work, Action<bool> check)
     {
-        foreach (var (error, forEver) in Faults.SelectMany(e => new[] { (e, false), (e, true) }))
+        foreach (var forEver in new[] { false, true })
         {
             for (var call = 1; ; call++)
             {
+                var error = Faults[call % Faults.Length];
                 var disk = new FailingDisk(call, _ => error(), forEver);
                 var failure = Record.Exception(() => work(disk, true));
                 if (disk.Failed.Count == 0)

@@ -45,7 +45,7 @@ internal static class RepositoryListing
                 throw page.Odd("is an empty page");
             }
 
-            foreach (var entry in page.Items.Where(e => e["type"].Text == "file"))
+            foreach (var entry in page.Items.Where(e => e["type"].RequiredText == "file"))
             {
                 var path = entry["path"];
                 if (!files.TryAdd(path.RequiredText, new RepositoryFile(path.RequiredText, entry["size"].RequiredNumber,

@@ -198,8 +198,7 @@ internal sealed class HubModel
             answer = client.Json(call with { Retry = HubRetry.Standard }, cancellation);
         }
 
-        var sha = answer["sha"];
-        return HubReference.IsCommit(sha.RequiredText) ? sha.RequiredText : throw sha.Odd("is no commit");
+        return answer["sha"].RequiredCommit;
     }
 
     // What is no directory here may be a slip, which should not take half a minute to say.

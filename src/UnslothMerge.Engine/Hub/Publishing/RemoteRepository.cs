@@ -45,7 +45,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
                     target.Repository, "Give -Revision a branch, or a pull request that exists, such as refs/pr/7.");
             }
 
-            (commit, hasBranch) = (info["sha"].RequiredText, false);
+            (commit, hasBranch) = (info["sha"].RequiredCommit, false);
         }
 
         return new RemoteState(commit, hasBranch, info["private"].IsTrue,
@@ -57,7 +57,7 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
     {
         try
         {
-            return client.Json(Get($"/revision/{HubCall.Escape(revision)}", "Looking at the branch"), cancellation)["sha"].RequiredText;
+            return client.Json(Get($"/revision/{HubCall.Escape(revision)}", "Looking at the branch"), cancellation)["sha"].RequiredCommit;
         }
         catch (HubException e) when (e.Code == "RevisionNotFound")
         {
@@ -179,13 +179,13 @@ internal sealed class RemoteRepository(HubClient client, PublishTarget target)
             Revision = target.Revision,
             Retry = HubRetry.Never,
         }, cancellation);
-        return (answer["commitOid"].RequiredText, answer["commitUrl"].Text, answer["pullRequestUrl"].Text);
+        return (answer["commitOid"].RequiredCommit, answer["commitUrl"].Text, answer["pullRequestUrl"].Text);
     }
 
     /// <summary>The pull requests: their refs and commits.</summary>
     public Dictionary<string, string> PullRequests(CancellationToken cancellation) =>
         client.Json(Get("/refs?include_prs=1", "Listing the pull requests"), cancellation)["pullRequests"].Items
-            .DistinctBy(r => r["ref"].RequiredText).ToDictionary(r => r["ref"].RequiredText, r => r["targetCommit"].RequiredText);
+            .DistinctBy(r => r["ref"].RequiredText).ToDictionary(r => r["ref"].RequiredText, r => r["targetCommit"].RequiredCommit);
 
     private HubCall Get(string path, string what) =>
         new(HttpMethod.Get, Api + path, what) { Repository = target.Repository, Revision = target.Revision };

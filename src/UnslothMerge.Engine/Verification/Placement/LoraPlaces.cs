@@ -271,7 +271,7 @@ internal sealed class LoraPlaces(RunningModel model, AdapterFile adapter, Expert
         return choices.GroupsExperts ?? said switch
         {
             [] or [""] => places.Exists(p => p.Bool("unsloth_fixed") == true) && adapter.Config.Strings("target_parameters").Count > 0
-                && _types.Overlaps(GroupedByUnsloth) ? null : false,
+                && Array.Exists(GroupedByUnsloth, g => _types.Contains(g) || _types.Contains($"{g}_text")) ? null : false,
             ["rankmajor"] or ["peft"] => false,
             ["grouped"] or ["groupedbyexpert"] or ["expertmajor"] => true,
             _ => null,
