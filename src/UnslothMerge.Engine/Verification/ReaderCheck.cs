@@ -31,7 +31,8 @@ internal sealed partial class ReaderCheck
     {
         (_tensors, _model, _class) = (tensors, model, @class);
         _isFourBit = quantization.String("quant_method") == "bitsandbytes";
-        _block = (long?)(quantization["weight_block_size"] as JsonArray)?[0];
+        _block = quantization["weight_block_size"] is JsonArray and [JsonValue rows, ..] && rows.TryGetValue(out long number)
+            && number > 0 ? number : null;
         _isCompressed = quantization.String("quant_method") == "compressed-tensors";
         var key = _isFourBit ? "llm_int8_skip_modules" : _isCompressed ? "ignore" : "modules_to_not_convert";
         var tied = (model.Class?["tied"] as JsonObject ?? []).SelectMany(p => new[] { p.Key, (string)p.Value! }).Select(ModuleOf);

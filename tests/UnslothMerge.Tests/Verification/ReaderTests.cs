@@ -46,6 +46,17 @@ public sealed partial class ReaderTests : IDisposable
         Assert.Contains("down_proj.weight has codes, but the skip list names", Failure(plan), StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("[]")]
+    [InlineData("[\"x\"]")]
+    [InlineData("[0]")]
+    public void Sizes_of_blocks_that_are_none(string sizes)
+    {
+        var plan = Save("lora-all-linear", "channel");
+        Damage.Json(Output, "config.json", json => json["quantization_config"]!["weight_block_size"] = JsonNode.Parse(sizes));
+        Assert.True(Verify(plan).Passed);
+    }
+
     [Fact]
     public void Empty_entry()
     {
