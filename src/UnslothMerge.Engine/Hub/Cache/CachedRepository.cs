@@ -1,5 +1,3 @@
-using System.Buffers;
-
 namespace UnslothMerge.Hub.Cache;
 
 /// <summary>A repository in the cache: <c>models--org--name</c> with refs, blobs, snapshots, listings, and what is known to be missing. As

@@ -1,4 +1,3 @@
-using UnslothMerge.Files;
 using UnslothMerge.Hub.Cache;
 
 namespace UnslothMerge.Hub.Publishing;

@@ -1,6 +1,4 @@
-using System.Buffers;
 using System.Security.Cryptography;
-using UnslothMerge.Files;
 
 namespace UnslothMerge.Hub.Publishing;
 
