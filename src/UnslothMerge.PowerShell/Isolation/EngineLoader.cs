@@ -17,21 +17,34 @@ public sealed class EngineLoader : IModuleAssemblyInitializer, IModuleAssemblyCl
         AssemblyLoadContext.Default.Resolving += Resolve;
 
         // UnslothMerge.OneVersion.psm1 calls it.
-        AppContext.SetData("UnslothMerge", (Func<string, ErrorRecord?>)RefuseOther);
+        AppContext.SetData("UnslothMerge", (Action<string>)RefuseOther);
     }
 
     public void OnRemove(PSModuleInfo psModuleInfo) => AssemblyLoadContext.Default.Resolving -= Resolve;
 
-    // The error for a module in another directory than this one; null for this one.
-    private static ErrorRecord? RefuseOther(string directory)
+    // Throws for a module in another directory than this one.
+    private static void RefuseOther(string directory)
     {
         var assembly = typeof(EngineLoader).Assembly;
         var loaded = Path.GetDirectoryName(Path.GetDirectoryName(assembly.Location))!;
-        return directory == loaded ? null : new ErrorRecord(
-            new InvalidOperationException(
+        if (directory != loaded)
+        {
+            throw new OtherVersionException(
                 $"UnslothMerge {assembly.GetName().Version?.ToString(3)} of '{loaded}' was loaded in this session, and so the one of "
-                + $"'{directory}' cannot be. Start a new session for it."),
-            "OtherVersionLoaded", ErrorCategory.ResourceExists, loaded);
+                + $"'{directory}' cannot be. Start a new session for it.", loaded);
+        }
+    }
+
+    // A script that calls a method gets any exception but this kind wrapped; as one that was thrown by `throw` it ends the import.
+    private sealed class OtherVersionException : MethodException
+    {
+        public OtherVersionException(string message, string loaded) : base(message)
+        {
+            ErrorRecord = new(new InvalidOperationException(message), "OtherVersionLoaded", ErrorCategory.ResourceExists, loaded);
+            WasThrownFromThrowStatement = true;
+        }
+
+        public override ErrorRecord ErrorRecord { get; }
     }
 
     // The one name that crosses the border; everything behind it is resolved inside.
