@@ -2,10 +2,8 @@ using System.Buffers;
 
 namespace UnslothMerge;
 
-/// <summary>
-/// The keys of rank_pattern and alpha_pattern, in the file's order. PEFT takes the first that matches a module's name, or what follows a
-/// dot in it, to the end. Trainers write a key for each module: names are compared without a regular expression.
-/// </summary>
+/// <summary>The keys of rank_pattern and alpha_pattern, in the file's order. PEFT takes the first that matches a module's name, or what
+/// follows a dot in it, to the end. Trainers write a key for each module: names are compared without a regular expression.</summary>
 internal sealed class ModuleKeys
 {
     private static readonly SearchValues<char> Names =

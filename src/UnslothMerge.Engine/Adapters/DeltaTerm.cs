@@ -40,6 +40,9 @@ internal readonly record struct RowRange(long First, long Count)
     public bool Overlaps(long first, long count) => First < first + count && first < First + Count;
 }
 
+/// <summary>A place in a target's matrix.</summary>
+internal readonly record struct MatrixPlace(long Row, int Column);
+
 /// <summary>A change that an adapter makes to a tensor. A term is part of a plan: immutable, with handles of the adapter's tensors instead
 /// of their values. <see cref="Open"/> loads what a run needs of them, target by target.</summary>
 internal abstract class DeltaTerm(string kind, IReadOnlyList<StoredTensor> inputs)

@@ -19,11 +19,9 @@ internal sealed record ModuleParameter(string Name, int? Experts, long Rows, lon
 /// many.</summary>
 internal sealed record FusedPlace(string Module, string Parameter, int Expert, int Index, int Count);
 
-/// <summary>
-/// How matrices that belong together are kept, above all those of a layer's experts: each in a tensor of its own, or all in one per
-/// projection. Which of them a checkpoint or an adapter has is independent of each other. Source: transformers 5,
-/// <c>conversion_mapping.py</c>; Unsloth for gpt-oss.
-/// </summary>
+/// <summary>How matrices that belong together are kept, above all those of a layer's experts: each in a tensor of its own, or all in one
+/// per projection. Which of them a checkpoint or an adapter has is independent of each other. Source: transformers 5,
+/// <c>conversion_mapping.py</c>; Unsloth for gpt-oss.</summary>
 internal static partial class ExpertLayout
 {
     // The fused parameter, and the experts' own modules whose rows it holds, in order. One row per naming.
@@ -99,10 +97,8 @@ internal static partial class ExpertLayout
         Projections.Where(r => module.EndsWith("." + r.Fused, StringComparison.Ordinal))
             .Select(r => (IReadOnlyList<string>)[.. r.Parts.Select(p => module[..^r.Fused.Length] + p)]);
 
-    /// <summary>
-    /// True if a module's experts are stored [in, out], false if [out, in], null if that is not known. gate_up_proj has twice the outputs
-    /// of what down_proj takes, and down_proj's outputs are what gate_up_proj takes.
-    /// </summary>
+    /// <summary>True if a module's experts are stored [in, out], false if [out, in], null if that is not known. gate_up_proj has twice the
+    /// outputs of what down_proj takes, and down_proj's outputs are what gate_up_proj takes.</summary>
     public static bool? IsStoredTransposed(BaseParameters model, string module)
     {
         var parameters = Parameters(model, module);

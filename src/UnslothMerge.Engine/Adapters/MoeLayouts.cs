@@ -1,11 +1,8 @@
 namespace UnslothMerge.Adapters;
 
-/// <summary>
-/// How the columns of a fused expert adapter's B are arranged: as the caller says, or the adapter, or by Unsloth's own rule for its
-/// adapters that do not say it. What Unsloth writes of a parameter counts before what it writes of the adapter; either may stand in
-/// auto_mapping.
-/// Source: Unsloth 2026.10.
-/// </summary>
+/// <summary>How the columns of a fused expert adapter's B are arranged: as the caller says, or the adapter, or by Unsloth's own rule for
+/// its adapters that do not say it. What Unsloth writes of a parameter counts before what it writes of the adapter; either may stand in
+/// auto_mapping. Source: Unsloth 2026.10.</summary>
 internal static class MoeLayouts
 {
     // The model types whose experts Unsloth groups where nothing is written.

@@ -1,10 +1,8 @@
 namespace UnslothMerge.Adapters;
 
-/// <summary>
-/// Along which dimension of an expert parameter [experts, …, …] PEFT lays A, where the shape does not say it: it changed with its releases,
-/// and depends on whether the module keeps its experts [in, out] (<c>is_transposed</c> in transformers 5). Source: PEFT,
-/// <c>lora.ParamWrapper</c>.
-/// </summary>
+/// <summary>Along which dimension of an expert parameter [experts, …, …] PEFT lays A, where the shape does not say it: it changed with its
+/// releases, and depends on whether the module keeps its experts [in, out] (<c>is_transposed</c> in transformers 5). Source: PEFT,
+/// <c>lora.ParamWrapper</c>.</summary>
 internal static class MoeOrientations
 {
     private static readonly Version SwappedAll = new(0, 19, 0);

@@ -7,11 +7,9 @@ namespace UnslothMerge.Adapters;
 /// <param name="MtpLayers">The layers of the multi-token prediction head that it holds; null if it holds none.</param>
 internal sealed record TrainedFile(string Path, IReadOnlyList<StoredTensor> Tensors, int? MtpLayers);
 
-/// <summary>
-/// What trainers save beside an adapter because they trained it whole: <c>non_lora_state_dict.bin</c> (Qwen-VL),
+/// <summary>What trainers save beside an adapter because they trained it whole: <c>non_lora_state_dict.bin</c> (Qwen-VL),
 /// <c>non_lora_trainables.bin</c> (LLaVA), <c>vit.safetensors</c> (ms-swift), <c>mtp_head.safetensors</c> (Unsloth). Every file that can
-/// hold tensors and is none of the table's is one of them, whatever its name: it is merged, or the adapter is refused.
-/// </summary>
+/// hold tensors and is none of the table's is one of them, whatever its name: it is merged, or the adapter is refused.</summary>
 internal static class TrainedFiles
 {
     private const string MtpHead = "mtp_head";

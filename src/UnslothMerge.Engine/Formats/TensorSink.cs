@@ -58,9 +58,8 @@ internal abstract class TensorWriter : IDisposable
     /// <summary>Adds weight and delta, rounds once, and encodes into a buffer of whole rows from <paramref name="row"/> on.</summary>
     public abstract void Encode(Tile tile, long row, Span<byte> encoded, ref TileStatistics statistics);
 
-    /// <summary>Looks at encoded rows, if <see cref="TensorSink.NeedsSurvey"/> or there is a <see
-    /// cref="TensorSink.SurveySet"/>; all of them come before the first <see
-    /// cref="Write"/>.</summary>
+    /// <summary>Looks at encoded rows, if <see cref="TensorSink.NeedsSurvey"/> or there is a <see cref="TensorSink.SurveySet"/>; all of
+    /// them come before the first <see cref="Write"/>.</summary>
     public virtual void Survey(long row, int rows, Span<byte> encoded)
     {
     }

@@ -1,9 +1,7 @@
 namespace UnslothMerge.Saving;
 
-/// <summary>
-/// A model has one chat template, from the first directory that brings one: files of others, and what their configs hold inline, would
-/// win over it in some loaders. Processors read a file only, tokenizers also <c>tokenizer_config.json</c>.
-/// </summary>
+/// <summary>A model has one chat template, from the first directory that brings one: files of others, and what their configs hold inline,
+/// would win over it in some loaders. Processors read a file only, tokenizers also <c>tokenizer_config.json</c>.</summary>
 internal static class ChatTemplates
 {
     private const string Key = "chat_template", TokenizerConfig = "tokenizer_config.json", FileName = "chat_template.jinja";

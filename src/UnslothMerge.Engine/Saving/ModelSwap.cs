@@ -1,10 +1,8 @@
 namespace UnslothMerge.Saving;
 
-/// <summary>
-/// Gives a complete model the destination's name, in place of what is there. On Linux both names are exchanged in one step. Elsewhere, and
-/// where the destination is a mount point, it takes several: what is to be moved is noted before, so that the next save can undo moves that
-/// a killed process left half done.
-/// </summary>
+/// <summary>Gives a complete model the destination's name, in place of what is there. On Linux both names are exchanged in one step.
+/// Elsewhere, and where the destination is a mount point, it takes several: what is to be moved is noted before, so that the next save can
+/// undo moves that a killed process left half done.</summary>
 internal sealed class ModelSwap(IDisk disk, string staging, string destination, bool inside)
 {
     public const string ModelName = "model";

@@ -2,11 +2,9 @@ using UnslothMerge.Execution;
 
 namespace UnslothMerge.Saving;
 
-/// <summary>
-/// The shards of a staging directory that are finished: the fingerprint of the save, and beside it one small file for each shard (length,
-/// checksum of what was written, the fingerprint again, its tensors), written once the shard is on the disk. A later save with the same
-/// fingerprint takes over every shard that is as its record says.
-/// </summary>
+/// <summary>The shards of a staging directory that are finished: the fingerprint of the save, and beside it one small file for each shard
+/// (length, checksum of what was written, the fingerprint again, its tensors), written once the shard is on the disk. A later save with the
+/// same fingerprint takes over every shard that is as its record says.</summary>
 internal sealed class ShardJournal(IDisk disk, string staging, Lazy<SaveFingerprint> fingerprint, bool sync)
 {
     public const string FingerprintName = "fingerprint.json";

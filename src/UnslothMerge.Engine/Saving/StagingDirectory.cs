@@ -1,11 +1,9 @@
 namespace UnslothMerge.Saving;
 
-/// <summary>
-/// Where a model is written until it is complete: a hidden directory beside the destination, which then takes its name in one step. Where
-/// the destination is a mount point, or its parent may not be written, the directory is inside and its files are moved one by one. It
-/// belongs to one live process; what a killed process left in it is found under the same name. Disposed without <see cref="Land"/> or
-/// <see cref="Keep"/>, it leaves nothing behind.
-/// </summary>
+/// <summary>Where a model is written until it is complete: a hidden directory beside the destination, which then takes its name in one
+/// step. Where the destination is a mount point, or its parent may not be written, the directory is inside and its files are moved one by
+/// one. It belongs to one live process; what a killed process left in it is found under the same name. Disposed without <see cref="Land"/>
+/// or <see cref="Keep"/>, it leaves nothing behind.</summary>
 internal sealed class StagingDirectory : IDisposable
 {
     /// <summary>The folder by which a staging directory is known that several workers write to.</summary>

@@ -1,9 +1,7 @@
 namespace UnslothMerge.Saving;
 
-/// <summary>
-/// What a save that does not wait for the disk notes in merge.json: the length of each other file. A loss of power soon after may leave
-/// those under their names, but empty, short, or full of zeros, and merge.json as well.
-/// </summary>
+/// <summary>What a save that does not wait for the disk notes in merge.json: the length of each other file. A loss of power soon after may
+/// leave those under their names, but empty, short, or full of zeros, and merge.json as well.</summary>
 internal static class UnsyncedFiles
 {
     // Their last tensors may be zeros.

@@ -13,10 +13,8 @@ internal sealed record VerificationOptions(bool Full, int Workers)
     public string? Tokenizer { get; init; }
 }
 
-/// <summary>
-/// Opens a saved model and checks that its structure and numbers are those of base and adapters: in float64, by formulas of its own
-/// (see <see cref="Reference"/>), without the executor, the kernels and the terms that made it.
-/// </summary>
+/// <summary>Opens a saved model and checks that its structure and numbers are those of base and adapters: in float64, by formulas of its
+/// own (see <see cref="Reference"/>), without the executor, the kernels and the terms that made it.</summary>
 internal static class ModelVerifier
 {
     private const int Seed = 0x5eed;

@@ -2,11 +2,10 @@ using UnslothMerge.Verification.Placement;
 
 namespace UnslothMerge.Verification;
 
-/// <summary>
-/// Opens a quantized model as its readers do: transformers swaps the linear layers of the class, but for those that the skip list names,
-/// and then loads; codes must be where it swaps, and nowhere else. vLLM joins some matrices, which have codes together or not at all.
-/// Sources: transformers 5.24, <c>should_convert_module</c>; compressed-tensors 0.20; vLLM 0.32; the data of <c>linears.json</c>.
-/// </summary>
+/// <summary>Opens a quantized model as its readers do: transformers swaps the linear layers of the class, but for those that the skip list
+/// names, and then loads; codes must be where it swaps, and nowhere else. vLLM joins some matrices, which have codes together or not at
+/// all. Sources: transformers 5.24, <c>should_convert_module</c>; compressed-tensors 0.20; vLLM 0.32; the data of
+/// <c>linears.json</c>.</summary>
 internal sealed partial class ReaderCheck
 {
     // What vLLM joins, in the order of the joined rows.

@@ -6,11 +6,8 @@ namespace UnslothMerge.Verification;
 /// <summary>Which elements are compared: all, or samples of a seed.</summary>
 internal sealed record Sampling(bool Full, int Seed);
 
-/// <summary>
-/// Compares one tensor of an output with base and adapters: byte by byte where nothing changes, element by element against float64
-/// references
-/// elsewhere; all of it, or samples from everywhere. Workers may take its pieces in any order.
-/// </summary>
+/// <summary>Compares one tensor of an output with base and adapters: byte by byte where nothing changes, element by element against float64
+/// references elsewhere; all of it, or samples from everywhere. Workers may take its pieces in any order.</summary>
 internal sealed class TensorComparer : IDisposable
 {
     private const int PieceValues = 1 << 19;

@@ -25,10 +25,8 @@ internal sealed class TensorComparison(LogicalTensor tensor, TensorType type)
     /// <summary>True if the change is large enough to be seen in at least one element.</summary>
     public bool HasVisibleChange { get; private set; }
 
-    /// <summary>
-    /// The largest distance to the reference, in units of the last place of result or base, whichever is larger: where they cancel, the
-    /// result has fewer digits.
-    /// </summary>
+    /// <summary>The largest distance to the reference, in units of the last place of result or base, whichever is larger: where they
+    /// cancel, the result has fewer digits.</summary>
     public double WorstUlps { get; private set; }
 
     public bool IsCorrect => _mismatches == 0 && !IsOffScale;

@@ -12,8 +12,7 @@ public sealed partial class SaveMergedModelCommand
     /// <summary>Saves one part of the model, of several that workers save at any time, on any machine that sees the destination: 3/16; or
     /// env, in a job of an array of Slurm, Kubernetes, AWS Batch or PBS (env/16 where the engine does not say how many there are).
     /// Complete-MergedModel makes the model of them. With -PushToHub the part's shards are sent and not committed, and beside the
-    /// destination lie only records of them. The default of -Device is then cpu, so that all machines write the same
-    /// bytes.</summary>
+    /// destination lie only records of them. The default of -Device is then cpu, so that all machines write the same bytes.</summary>
     [Parameter]
     [ValidateNotNullOrEmpty]
     public string? Part { get; set; }

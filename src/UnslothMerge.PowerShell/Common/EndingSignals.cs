@@ -3,8 +3,7 @@ using UnslothMerge.Files;
 namespace UnslothMerge.PowerShell.Common;
 
 /// <summary>Stops a command when the system ends the process (SIGTERM, SIGHUP; on Windows a window that is closed, a shutdown), and lets
-/// the process end only once the command has tidied up. A file that may not grow is an error of the write, not the process's
-/// end.</summary>
+/// the process end only once the command has tidied up. A file that may not grow is an error of the write, not the process's end.</summary>
 internal sealed class EndingSignals : IDisposable
 {
     // SIGXFSZ, on Linux and macOS.

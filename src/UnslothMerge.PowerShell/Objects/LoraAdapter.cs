@@ -60,9 +60,7 @@ public sealed class LoraAdapter
     public string Path { get; }
 
     /// <summary>The modules; with a base, the tensors that they change.</summary>
-#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     public LoraTarget[] Targets { get; }
-#pragma warning restore CA1819
 
     public override string ToString() => Path;
 }

@@ -28,10 +28,8 @@ public sealed class LoraTarget
     /// <summary>The outcome: Merged, Replaced …; null without a base.</summary>
     public string? Outcome { get; private init; }
 
-#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     /// <summary>The tensors of the adapter.</summary>
     public string[] Inputs { get; }
-#pragma warning restore CA1819
 
     /// <summary>True if it changes a tensor.</summary>
     internal bool Changes => Outcome is not (null or nameof(AdapterOutcome.BaseCopy) or nameof(AdapterOutcome.NotNeeded));

@@ -77,7 +77,6 @@ public sealed class MergeMemoryPlan
     /// <summary>The directory of the base, or its name on the Hub while it is not in the cache.</summary>
     public string Base { get; }
 
-#pragma warning disable CA1819 // arrays are what binds to Merge-LoraModel's parameters
     /// <summary>The directories of the adapters.</summary>
     public string[] Adapter { get; }
 
@@ -86,7 +85,6 @@ public sealed class MergeMemoryPlan
 
     /// <summary>The requirements per stage; the last one is the total.</summary>
     public MergeMemoryStage[] Stages { get; }
-#pragma warning restore CA1819
 
     /// <summary>The class of the base.</summary>
     public string Architecture { get; }

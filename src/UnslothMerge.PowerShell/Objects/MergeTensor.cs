@@ -22,10 +22,8 @@ public sealed class MergeTensor
     /// <summary>The shape.</summary>
     public TensorShape Shape => field ??= new TensorShape(_tensor.Shape);
 
-#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     /// <summary>The dimensions of the shape as numbers.</summary>
     public long[] Dimensions => [.. Shape.Dimensions];
-#pragma warning restore CA1819
 
     /// <summary>The dtype in the base: BF16, F16, F32 …</summary>
     public string DType => _tensor.Type.ToString();
@@ -46,13 +44,10 @@ public sealed class MergeTensor
     public int? Rank => _tensor.Rank;
 
     /// <summary>The names of the adapters that change it.</summary>
-#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     public string[] Adapters => [.. _tensor.Adapters];
-#pragma warning restore CA1819
 
-    /// <summary>The factor of the deltas: 1 merges as trained, 0 keeps the base, any finite number is allowed. Null for a tensor that
-    /// does not change. Save-MergedModel refuses values other than 0 and 1 for changes that are not additive, such as replacements.
-    /// </summary>
+    /// <summary>The factor of the deltas: 1 merges as trained, 0 keeps the base, any finite number is allowed. Null for a tensor that does
+    /// not change. Save-MergedModel refuses values other than 0 and 1 for changes that are not additive, such as replacements.</summary>
     public double? Strength
     {
         get => _strength;

@@ -25,10 +25,8 @@ public sealed class ModelCheck
     /// <summary>The result in words.</summary>
     public string Detail { get; }
 
-#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     /// <summary>The tensors that failed, have no reference, or have a change below their resolution.</summary>
     public string[] Tensors { get; }
-#pragma warning restore CA1819
 
     /// <summary>The largest error against float64, in ulps of result or base, whichever is larger; null for checks without
     /// values.</summary>

@@ -28,10 +28,8 @@ public sealed class ModelTensor
     /// <summary>The shape.</summary>
     public TensorShape Shape { get; }
 
-#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     /// <summary>The dimensions of the shape as numbers.</summary>
     public long[] Dimensions => [.. Shape.Dimensions];
-#pragma warning restore CA1819
 
     /// <summary>The elements.</summary>
     public long Parameters => Shape.Count;

@@ -49,9 +49,7 @@ public sealed class PublishedModel
     public double Seconds { get; }
 
     /// <summary>Its files, and those that it replaced.</summary>
-#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     public PublishedModelFile[] Files { get; }
-#pragma warning restore CA1819
 
     public override string ToString() => Url;
 }

@@ -53,9 +53,7 @@ public sealed class SavedModelShard
     public double? Seconds { get; }
 
     /// <summary>Its tensors.</summary>
-#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     public SavedTensor[] Tensors { get; }
-#pragma warning restore CA1819
 
     /// <summary>The duration of the save, all shards together.</summary>
     internal TimeSpan WholeTime { get; }
@@ -84,10 +82,8 @@ public sealed class SavedTensor
     /// <summary>The shape.</summary>
     public TensorShape Shape => field ??= new TensorShape(_tensor.Shape);
 
-#pragma warning disable CA1819 // arrays are what PowerShell users index, filter and export
     /// <summary>The dimensions of the shape as numbers.</summary>
     public long[] Dimensions => [.. Shape.Dimensions];
-#pragma warning restore CA1819
 
     /// <summary>The dtype in the output; of a quantized tensor, that of its codes.</summary>
     public string DType => _tensor.Type;

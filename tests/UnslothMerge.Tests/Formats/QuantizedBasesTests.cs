@@ -1,9 +1,7 @@
 namespace UnslothMerge.Tests.Formats;
 
-/// <summary>
-/// Bases in every quantized format, made of random codes, become plain models: each value as the format's definition gives it, taken bit
-/// by bit, and nothing is left of the companions.
-/// </summary>
+/// <summary>Bases in every quantized format, made of random codes, become plain models: each value as the format's definition gives it,
+/// taken bit by bit, and nothing is left of the companions.</summary>
 public sealed class QuantizedBasesTests : FileTests
 {
     private static readonly TinyTensor[] Nothing = [];

@@ -72,7 +72,7 @@ public sealed class PublishedPartsTests : HubTests
             {
                 try
                 {
-                    Send(plan, 1, 3, disk: new DyingDisk(left));
+                    Send(plan, 1, 3, disk: FailingDisk.After(left));
                     break;
                 }
                 catch (MergeException e) when (e.IsTransient)
@@ -127,7 +127,7 @@ public sealed class PublishedPartsTests : HubTests
         TinyModel.Save(plan, Temp["whole/out"]);
         SendAll(plan);
         Server.Fail(new HubFault(FaultKind.LostAnswer, "POST", "/commit/"));
-        var first = Complete(disk: new DyingDisk(0));
+        var first = Complete(disk: FailingDisk.After(0));
         Assert.True(first.IsNew);
         Assert.True(Directory.Exists(Home));
         var second = Complete();
@@ -294,7 +294,7 @@ public sealed class PublishedPartsTests : HubTests
                     try
                     {
                         using var client = new HubClient(server.Settings(Temp[name]), clock: Clock);
-                        IDisk disk = i == 0 ? new DyingDisk(calls) : SystemDisk.Instance;
+                        IDisk disk = i == 0 ? FailingDisk.After(calls) : SystemDisk.Instance;
                         _ = part == 0 ? (object)Complete(client, place, disk) : Send(client, plan, part, 3, place, disk);
                         break;
                     }
@@ -405,19 +405,5 @@ public sealed class PublishedPartsTests : HubTests
     {
         var files = Directory.EnumerateFiles(Temp["whole/out"]).ToList();
         Assert.All(files, f => Assert.Equal(File.ReadAllBytes(f), server.Read(Id, Path.GetFileName(f), revision)));
-    }
-
-    /// <summary>A disk on which so many calls succeed, and no other.</summary>
-    private sealed class DyingDisk(int calls) : DelegatingDisk
-    {
-        private int _left = calls;
-
-        protected override void Before(DiskCall call)
-        {
-            if (Interlocked.Decrement(ref _left) < 0)
-            {
-                throw new IOException("The disk is gone.");
-            }
-        }
     }
 }

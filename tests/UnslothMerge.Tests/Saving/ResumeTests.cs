@@ -80,8 +80,7 @@ public sealed class ResumeTests : FileTests
         TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/out"], note: _notes.Add);
         Assert.Contains(part, Assert.Single(_notes), StringComparison.Ordinal);
         Assert.DoesNotContain("taken over", _notes[0], StringComparison.Ordinal);
-        TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/whole/out"]);
-        Assert.Equal(TinyModel.Fingerprint(Temp["place/whole/out"]), TinyModel.Fingerprint(Temp["place/out"]));
+        AssertWhole();
     }
 
     [Theory]
@@ -101,8 +100,7 @@ public sealed class ResumeTests : FileTests
 
         TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/out"], note: _notes.Add);
         Assert.Contains("1 of 4 shards are taken over", Assert.Single(_notes), StringComparison.Ordinal);
-        TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/whole/out"]);
-        Assert.Equal(TinyModel.Fingerprint(Temp["place/whole/out"]), TinyModel.Fingerprint(Temp["place/out"]));
+        AssertWhole();
     }
 
     [Theory]
@@ -122,8 +120,7 @@ public sealed class ResumeTests : FileTests
         Interrupt();
         File.WriteAllText(Path.Combine(_home, file), text, Encoding.Latin1);
         TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/out"]);
-        TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/whole/out"]);
-        Assert.Equal(TinyModel.Fingerprint(Temp["place/whole/out"]), TinyModel.Fingerprint(Temp["place/out"]));
+        AssertWhole();
     }
 
     [Theory]
@@ -157,8 +154,7 @@ public sealed class ResumeTests : FileTests
         File.WriteAllText(path, record.ToJsonString().Replace("\"here\"", value, StringComparison.Ordinal));
         TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/out"], note: _notes.Add);
         Assert.Contains("1 of 4 shards are taken over", Assert.Single(_notes), StringComparison.Ordinal);
-        TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/whole/out"]);
-        Assert.Equal(TinyModel.Fingerprint(Temp["place/whole/out"]), TinyModel.Fingerprint(Temp["place/out"]));
+        AssertWhole();
     }
 
     [Fact]
@@ -205,8 +201,7 @@ public sealed class ResumeTests : FileTests
         Directory.CreateDirectory(Temp["place/out"]);
         File.WriteAllText(Path.Combine(_home, "swap.json"), """{"old": ["x"], "new": ["y"]}""");
         TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/out"], force: true);
-        TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/whole/out"]);
-        Assert.Equal(TinyModel.Fingerprint(Temp["place/whole/out"]), TinyModel.Fingerprint(Temp["place/out"]));
+        AssertWhole();
     }
 
     [Fact]
@@ -229,6 +224,13 @@ public sealed class ResumeTests : FileTests
         Directory.CreateSymbolicLink(_home, Temp["elsewhere"]);
         Errors.Expect(MergeError.WriteFailed, () => TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/out"]), "is a link");
         Assert.Empty(Directory.EnumerateFileSystemEntries(Temp["elsewhere"]));
+    }
+
+    // The same as if nothing had come between.
+    private void AssertWhole()
+    {
+        TinyModel.SaveOn(SystemDisk.Instance, _plan, Temp["place/whole/out"]);
+        Assert.Equal(TinyModel.Fingerprint(Temp["place/whole/out"]), TinyModel.Fingerprint(Temp["place/out"]));
     }
 
     // Two shards are finished, and the disk is full.

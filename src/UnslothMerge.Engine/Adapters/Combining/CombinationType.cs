@@ -1,19 +1,15 @@
 namespace UnslothMerge.Adapters.Combining;
 
-/// <summary>
-/// How the deltas of several adapters on one tensor become one. δᵢ is an adapter's whole delta of that tensor with its own scaling, wᵢ the
-/// caller's weight, n the number of elements.
-/// </summary>
+/// <summary>How the deltas of several adapters on one tensor become one. δᵢ is an adapter's whole delta of that tensor with its own
+/// scaling, wᵢ the caller's weight, n the number of elements.</summary>
 internal enum CombinationType
 {
     /// <summary>Σ wᵢδᵢ: exact, nothing is dropped.</summary>
     Sum,
 
-    /// <summary>
-    /// Of each δᵢ the ⌊density·n⌋ elements of largest magnitude stay. An element's sign is that of the sum of all wᵢδᵢ (plus if it is
-    /// zero), and only those wᵢδᵢ that have it are summed and divided by the sum of their weights: the mean of the agreeing ones, where all
-    /// weights are 1. Source: TIES (arXiv 2306.01708), with weights as in mergekit's <c>ties</c>.
-    /// </summary>
+    /// <summary>Of each δᵢ the ⌊density·n⌋ elements of largest magnitude stay. An element's sign is that of the sum of all wᵢδᵢ (plus if it
+    /// is zero), and only those wᵢδᵢ that have it are summed and divided by the sum of their weights: the mean of the agreeing ones, where
+    /// all weights are 1. Source: TIES (arXiv 2306.01708), with weights as in mergekit's <c>ties</c>.</summary>
     Ties,
 
     /// <summary>Each element of δᵢ stays with the probability density and is divided by it; then Σ wᵢδᵢ. Source: DARE (arXiv

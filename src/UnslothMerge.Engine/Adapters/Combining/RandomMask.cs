@@ -1,10 +1,8 @@
 namespace UnslothMerge.Adapters.Combining;
 
-/// <summary>
-/// Decides for each element whether it stays, with a given probability. The decision is a hash of seed, tensor, adapter and the element's
-/// index, so that it does not depend on the order in which elements are visited, nor by whom. Source of the hash: SplitMix64 (Steele, Lea,
-/// Flood 2014).
-/// </summary>
+/// <summary>Decides for each element whether it stays, with a given probability. The decision is a hash of seed, tensor, adapter and the
+/// element's index, so that it does not depend on the order in which elements are visited, nor by whom. Source of the hash: SplitMix64
+/// (Steele, Lea, Flood 2014).</summary>
 internal readonly struct RandomMask
 {
     private const ulong Golden = 0x9e3779b97f4a7c15;

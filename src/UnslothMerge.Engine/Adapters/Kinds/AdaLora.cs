@@ -2,10 +2,9 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// AdaLoRA: W + B(A⊙E)·a/(init_r + 1e-5), with A [r, in], E [r, 1], B [out, r], also for Conv2d with A [r, in·k·k]. The divisor is the rank
-/// that training began with: what pruning left of it (even nothing) does not count. Source: arXiv 2303.10512; PEFT 0.21, <c>adalora</c>.
-/// </summary>
+/// <summary>AdaLoRA: W + B(A⊙E)·a/(init_r + 1e-5), with A [r, in], E [r, 1], B [out, r], also for Conv2d with A [r, in·k·k]. The divisor is
+/// the rank that training began with: what pruning left of it (even nothing) does not count. Source: arXiv 2303.10512; PEFT 0.21,
+/// <c>adalora</c>.</summary>
 internal sealed class AdaLora() : MatrixKind("AdaLoRA", "ADALORA", ["lora_A", "lora_B", "lora_E", "ranknum"])
 {
     protected override MatrixDelta Build(AdaptedModule module)

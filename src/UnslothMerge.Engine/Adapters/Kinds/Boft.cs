@@ -2,11 +2,8 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// BOFT: a product of butterfly rotations of the input [N, blocks, n, n] and a scale per output. Source: BOFT (arXiv 2311.06243); PEFT
-/// 0.21,
-/// <c>boft.Linear</c>, <c>boft.Conv2d</c>.
-/// </summary>
+/// <summary>BOFT: a product of butterfly rotations of the input [N, blocks, n, n] and a scale per output. Source: BOFT (arXiv 2311.06243);
+/// PEFT 0.21, <c>boft.Linear</c>, <c>boft.Conv2d</c>.</summary>
 internal sealed class Boft() : WeightKind("BOFT", "BOFT", [Rotations, Scales])
 {
     private const string Rotations = "boft_R";

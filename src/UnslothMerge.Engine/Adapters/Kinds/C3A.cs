@@ -2,10 +2,8 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// C3A: W + tiles / in, where tile (p, q) of n × n is circulant: [i, j] = kernel[p, q, (j − i) mod n]. Source: arXiv 2407.19342; PEFT 0.21,
-/// <c>c3a</c>.
-/// </summary>
+/// <summary>C3A: W + tiles / in, where tile (p, q) of n × n is circulant: [i, j] = kernel[p, q, (j − i) mod n]. Source: arXiv 2407.19342;
+/// PEFT 0.21, <c>c3a</c>.</summary>
 internal sealed class C3A() : MatrixKind("C3A", "C3A", [Kernel])
 {
     private const string Kernel = "c3a_kernel";

@@ -2,10 +2,8 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// DeLoRA: W + B·diag(λ/(r·max(‖Aᵢ‖, 1e-4)·max(‖Bⁱ‖, 1e-4)))·A·diag(w_norm), with A [r, in], B [out, r]; w_norm [in] is the file's, not the
-/// base's. Source: arXiv 2503.18225; PEFT 0.21, <c>delora</c>.
-/// </summary>
+/// <summary>DeLoRA: W + B·diag(λ/(r·max(‖Aᵢ‖, 1e-4)·max(‖Bⁱ‖, 1e-4)))·A·diag(w_norm), with A [r, in], B [out, r]; w_norm [in] is the
+/// file's, not the base's. Source: arXiv 2503.18225; PEFT 0.21, <c>delora</c>.</summary>
 internal sealed class DeLora() : MatrixKind("DeLoRA", "DELORA", ["delora_A", "delora_B", "delora_lambda", "delora_w_norm"])
 {
     private const double LeastNorm = 1e-4;

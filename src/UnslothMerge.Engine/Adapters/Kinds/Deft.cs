@@ -3,11 +3,9 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// DEFT: W + Q(s·R − TᵀW), with P [out, r], R [r, in]. By <c>decomposition_method</c>, relu: Q = P, T = relu(P); qr: Q = T is the
+/// <summary>DEFT: W + Q(s·R − TᵀW), with P [out, r], R [r, in]. By <c>decomposition_method</c>, relu: Q = P, T = relu(P); qr: Q = T is the
 /// orthogonal factor of P, with LAPACK's signs. s = alpha/r, or 1 without alpha. With <c>para</c> there is no R. Source: PEFT 0.21,
-/// <c>deft</c>.
-/// </summary>
+/// <c>deft</c>.</summary>
 internal sealed class Deft() : MatrixKind("DEFT", "DEFT", [P, R])
 {
     private const string P = "deft_P";

@@ -4,11 +4,8 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// FourierFT: W + scaling·Re(ifft2(S)), where S [out, in] holds the spectrum [n] at random places and zero elsewhere. The places follow
-/// from
-/// <c>random_loc_seed</c>. Source: arXiv 2405.03003; PEFT 0.21, <c>fourierft</c>.
-/// </summary>
+/// <summary>FourierFT: W + scaling·Re(ifft2(S)), where S [out, in] holds the spectrum [n] at random places and zero elsewhere. The places
+/// follow from <c>random_loc_seed</c>. Source: arXiv 2405.03003; PEFT 0.21, <c>fourierft</c>.</summary>
 internal sealed class FourierFt() : MatrixKind("FourierFT", "FOURIERFT", [Spectrum])
 {
     private const string Spectrum = "fourierft_spectrum";

@@ -2,10 +2,8 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// FRoD: the weight is written as U(S + diag(λ))Vᵀ with a V that modules of one category share, and S and λ are trained.
-/// Source: PEFT 0.21, <c>FrodLayer</c>, <c>FrodModel</c>.
-/// </summary>
+/// <summary>FRoD: the weight is written as U(S + diag(λ))Vᵀ with a V that modules of one category share, and S and λ are trained. Source:
+/// PEFT 0.21, <c>FrodLayer</c>, <c>FrodModel</c>.</summary>
 internal sealed class Frod() : WeightKind("FRoD", "FROD", [Diagonal, Sparse], [V, Indices, Size])
 {
     private const string Diagonal = "frod_lambda_l";

@@ -2,10 +2,8 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// GLoRA: W + W⊙A + B and b + b⊙D + E + W·C, each support a product of two factors, a vector or a number, or absent.
-/// Source: GLoRA (arXiv 2306.07967); PEFT 0.21, <c>GloraLinear</c>.
-/// </summary>
+/// <summary>GLoRA: W + W⊙A + B and b + b⊙D + E + W·C, each support a product of two factors, a vector or a number, or absent. Source: GLoRA
+/// (arXiv 2306.07967); PEFT 0.21, <c>GloraLinear</c>.</summary>
 internal sealed class Glora() : WeightKind(
     "GLoRA", "GLORA", [.. "ABCDE".SelectMany(support => new[] { $"glora_{support}.Xd", $"glora_{support}.Xu", $"glora_{support}.X" })])
 {

@@ -2,11 +2,9 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// GraLoRA: k × k tiles, each of rank g = r/k, with A [k, in/k, r] and B [k, r, out/k]: tile (output b, input a) =
-/// (A[a][:, b·g:(b+1)·g] · B[b][a·g:(a+1)·g, :])ᵀ. The hybrid form adds B_general·A_general of rank h. All times alpha/(r + h).
-/// Source: arXiv 2505.20355; PEFT 0.21, <c>gralora</c>.
-/// </summary>
+/// <summary>GraLoRA: k × k tiles, each of rank g = r/k, with A [k, in/k, r] and B [k, r, out/k]: tile (output b, input a) = (A[a][:,
+/// b·g:(b+1)·g] · B[b][a·g:(a+1)·g, :])ᵀ. The hybrid form adds B_general·A_general of rank h. All times alpha/(r + h). Source: arXiv
+/// 2505.20355; PEFT 0.21, <c>gralora</c>.</summary>
 internal sealed class GraLora() : MatrixKind("GraLoRA", "GRALORA", ["gralora_A", "gralora_B", GeneralA, GeneralB])
 {
     private const string GeneralA = "gralora_A_general.weight";

@@ -2,11 +2,8 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// HiRA on Linear layers and convolutions: W + W⊙(BA) with A [r, in, k…] and B [out, r, 1…], without a scale. Source: "HiRA" (ICLR 2025);
-/// PEFT 0.21,
-/// <c>hira</c>.
-/// </summary>
+/// <summary>HiRA on Linear layers and convolutions: W + W⊙(BA) with A [r, in, k…] and B [out, r, 1…], without a scale. Source: "HiRA" (ICLR
+/// 2025); PEFT 0.21, <c>hira</c>.</summary>
 internal sealed class Hira() : MatrixKind("HiRA", "HIRA", ["hira_A", "hira_B"])
 {
     protected override MatrixDelta Build(AdaptedModule module)

@@ -2,11 +2,9 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// IA3: one vector scales a layer's outputs, its bias among them, or, in feed-forward modules, its inputs. The shape shows which for a
-/// Linear ([out, 1] or [1, in]); for a convolution ([1, n, 1 …]) only the config does. Source: IA3 (arXiv 2205.05638); PEFT 0.21,
-/// <c>IA3Layer</c>.
-/// </summary>
+/// <summary>IA3: one vector scales a layer's outputs, its bias among them, or, in feed-forward modules, its inputs. The shape shows which
+/// for a Linear ([out, 1] or [1, in]); for a convolution ([1, n, 1 …]) only the config does. Source: IA3 (arXiv 2205.05638); PEFT 0.21,
+/// <c>IA3Layer</c>.</summary>
 internal sealed class Ia3() : WeightKind("IA3", "IA3", [Vector])
 {
     private const string Vector = "ia3_l";

@@ -2,10 +2,8 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// LoHa: W + (w1_a·w1_b)⊙(w2_a·w2_b)·alpha/r, convolutions flattened to [out, in·k…]; with <c>use_effective_conv2d</c> each factor is a
-/// Tucker decomposition (see <see cref="TuckerMatrix"/>). Source: FedPara (arXiv 2108.06098); PEFT 0.21, <c>loha</c>.
-/// </summary>
+/// <summary>LoHa: W + (w1_a·w1_b)⊙(w2_a·w2_b)·alpha/r, convolutions flattened to [out, in·k…]; with <c>use_effective_conv2d</c> each factor
+/// is a Tucker decomposition (see <see cref="TuckerMatrix"/>). Source: FedPara (arXiv 2108.06098); PEFT 0.21, <c>loha</c>.</summary>
 internal sealed class LoHa() : MatrixKind("LoHa", "LOHA", ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "hada_t1", "hada_t2"])
 {
     protected override MatrixDelta Build(AdaptedModule module)

@@ -2,10 +2,8 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// LoKr: W + kron(w1, w2)·alpha/r. w1 is stored whole or as a product, w2 whole, as a product, or as a Tucker decomposition; whole factors
-/// do not show the rank, so it is the config's. Source: LyCORIS (arXiv 2309.14859); PEFT 0.21, <c>lokr</c>.
-/// </summary>
+/// <summary>LoKr: W + kron(w1, w2)·alpha/r. w1 is stored whole or as a product, w2 whole, as a product, or as a Tucker decomposition; whole
+/// factors do not show the rank, so it is the config's. Source: LyCORIS (arXiv 2309.14859); PEFT 0.21, <c>lokr</c>.</summary>
 internal sealed class LoKr() : MatrixKind(
     "LoKr", "LOKR", ["lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"])
 {

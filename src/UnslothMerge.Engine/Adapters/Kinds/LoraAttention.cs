@@ -1,9 +1,7 @@
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// LoRA on torch's MultiheadAttention: its own factors change <c>in_proj_weight</c>; those of <c>out_proj</c> are an ordinary layer's.
-/// Source: PEFT 0.21, <c>lora.MultiheadAttention</c>.
-/// </summary>
+/// <summary>LoRA on torch's MultiheadAttention: its own factors change <c>in_proj_weight</c>; those of <c>out_proj</c> are an ordinary
+/// layer's. Source: PEFT 0.21, <c>lora.MultiheadAttention</c>.</summary>
 internal sealed class LoraAttention() : AdapterKind("LoRA", "LORA", [LoraLayer.A, LoraLayer.B, LoraLayer.Bias])
 {
     private const string InProjection = "in_proj_weight";

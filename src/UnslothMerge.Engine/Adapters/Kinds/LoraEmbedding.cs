@@ -1,9 +1,7 @@
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// LoRA on an embedding: W + s·(BA)ᵀ with A [r, V] and B [D, r], for W [V, D]; with a magnitude vector [D] DoRA.
-/// Source: PEFT 0.21, <c>lora.Embedding</c>.
-/// </summary>
+/// <summary>LoRA on an embedding: W + s·(BA)ᵀ with A [r, V] and B [D, r], for W [V, D]; with a magnitude vector [D] DoRA. Source: PEFT
+/// 0.21, <c>lora.Embedding</c>.</summary>
 internal sealed class LoraEmbedding() : WeightKind("LoRA", "LORA", [A, B, .. Magnitude.Parts])
 {
     private const string A = "lora_embedding_A";

@@ -2,11 +2,9 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// LoRA on a Linear layer, on transformers' Conv1D, or on a convolution: W + s·BA with A [r, in, …] and B [out, r, …]; with
+/// <summary>LoRA on a Linear layer, on transformers' Conv1D, or on a convolution: W + s·BA with A [r, in, …] and B [out, r, …]; with
 /// <c>lora_bias</c> also b + s·bias; with a magnitude vector DoRA, with a diagonal KaSA. Source: LoRA (arXiv 2106.09685); PEFT 0.21,
-/// <c>lora.Linear</c>, <c>lora.Conv1d</c> … <c>Conv3d</c>.
-/// </summary>
+/// <c>lora.Linear</c>, <c>lora.Conv1d</c> … <c>Conv3d</c>.</summary>
 internal sealed class LoraLayer() : WeightKind("LoRA", "LORA", [A, B, Bias, Diagonal, .. Magnitude.Parts])
 {
     public const string A = "lora_A.weight";

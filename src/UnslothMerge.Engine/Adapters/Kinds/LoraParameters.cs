@@ -2,11 +2,9 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// LoRA on parameters themselves (<c>target_parameters</c>): a matrix W + s·BA, or a stack of one matrix per expert with A [experts·r, in]
-/// and B [out, r·experts], Δₑ = s·Σₖ B[:, column(k, e)] ⊗ A[e·r + k, :]. PEFT nests one wrapper per parameter of a module, the first that
-/// the module registers innermost. Source: PEFT 0.21, <c>lora.ParamWrapper</c>.
-/// </summary>
+/// <summary>LoRA on parameters themselves (<c>target_parameters</c>): a matrix W + s·BA, or a stack of one matrix per expert with A
+/// [experts·r, in] and B [out, r·experts], Δₑ = s·Σₖ B[:, column(k, e)] ⊗ A[e·r + k, :]. PEFT nests one wrapper per parameter of a module,
+/// the first that the module registers innermost. Source: PEFT 0.21, <c>lora.ParamWrapper</c>.</summary>
 internal sealed class LoraParameters() : AdapterKind("LoRA", "LORA", [A, B])
 {
     private const string A = "lora_A.weight";

@@ -2,10 +2,9 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// LoRA on a Linear layer whose weight the base keeps otherwise: in one tensor with others (one expert of many, one projection of three),
-/// or in several, or transposed. The delta s·BA goes where its rows are. Source: transformers 5, <c>conversion_mapping.py</c>.
-/// </summary>
+/// <summary>LoRA on a Linear layer whose weight the base keeps otherwise: in one tensor with others (one expert of many, one projection of
+/// three), or in several, or transposed. The delta s·BA goes where its rows are. Source: transformers 5,
+/// <c>conversion_mapping.py</c>.</summary>
 internal sealed class LoraSlice() : AdapterKind("LoRA", "LORA", [LoraLayer.A, LoraLayer.B])
 {
     protected override ModuleChanges? Changes(AdaptedModule module)

@@ -1,9 +1,7 @@
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// What the variants MonteCLoRA and VeLoRA store beside the factors: it shapes the training, not the trained model.
-/// Source: PEFT 0.21, <c>lora.monteclora</c>, <c>lora.velora</c>.
-/// </summary>
+/// <summary>What the variants MonteCLoRA and VeLoRA store beside the factors: it shapes the training, not the trained model. Source: PEFT
+/// 0.21, <c>lora.monteclora</c>, <c>lora.velora</c>.</summary>
 internal sealed class LoraTrainingState() : AdapterKind("LoRA", "LORA",
 [
     "lora_velora_embed",

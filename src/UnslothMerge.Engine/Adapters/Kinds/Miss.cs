@@ -2,10 +2,9 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// MiSS: W[o, c] + B[c mod r, o] with B [r, out]; with <c>init_weights</c> "mini" B [r, mini_r] is repeated over the outputs; with "bat", B
-/// [out/r, r, r], each tile X of r × r in tile row p becomes X + X·B_p + B_p. Source: arXiv 2409.15371; PEFT 0.21, <c>miss</c>.
-/// </summary>
+/// <summary>MiSS: W[o, c] + B[c mod r, o] with B [r, out]; with <c>init_weights</c> "mini" B [r, mini_r] is repeated over the outputs; with
+/// "bat", B [out/r, r, r], each tile X of r × r in tile row p becomes X + X·B_p + B_p. Source: arXiv 2409.15371; PEFT 0.21,
+/// <c>miss</c>.</summary>
 internal sealed class Miss() : MatrixKind("MiSS", "MISS", [Blocks])
 {
     private const string Blocks = "miss_block";

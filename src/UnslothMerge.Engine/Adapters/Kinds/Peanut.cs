@@ -3,11 +3,9 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// PEANuT: a small network makes the delta out of the weight. With f = <c>act_fn</c>, A [r, out], B [out, r] and square encoders and
-/// decoders: x = f(WᵀAᵀ); per encoder, x is kept and becomes f(x·Eᵀ); per decoder, x becomes f(x·Dᵀ) + what was kept last; W +
-/// (x·Bᵀ)ᵀ·scaling. Source: arXiv 2410.01870; PEFT 0.21, <c>peanut</c>.
-/// </summary>
+/// <summary>PEANuT: a small network makes the delta out of the weight. With f = <c>act_fn</c>, A [r, out], B [out, r] and square encoders
+/// and decoders: x = f(WᵀAᵀ); per encoder, x is kept and becomes f(x·Eᵀ); per decoder, x becomes f(x·Dᵀ) + what was kept last; W +
+/// (x·Bᵀ)ᵀ·scaling. Source: arXiv 2410.01870; PEFT 0.21, <c>peanut</c>.</summary>
 internal sealed class Peanut() : MatrixKind(
     "PEANuT", "PEANUT", [A, B, .. Enumerable.Range(0, MaxDepth).SelectMany(i => new[] { Encoder(i), Decoder(i) })])
 {

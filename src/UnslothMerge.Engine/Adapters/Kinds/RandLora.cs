@@ -2,12 +2,10 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// RandLoRA: n random bases of rank r, weighted. With max and min of (out, in), all modules share A [r, 1, ≥ min] and B [≥ max, ≥ n, r]; a
-/// module has λ [r, n] and γ [n, min]. L = B[:max, :n, :] flattened to [max, n·r]; M[k, j, i] = λ[k, j]·γ[j, i]·A[k, 0, i] flattened to
-/// [r·n, min]: the inner orders differ. D = L·M; W + (alpha/r)·D, or Dᵀ if out &lt; in. Source: arXiv 2502.00987; PEFT 0.21,
-/// <c>randlora</c>.
-/// </summary>
+/// <summary>RandLoRA: n random bases of rank r, weighted. With max and min of (out, in), all modules share A [r, 1, ≥ min] and B [≥ max, ≥
+/// n, r]; a module has λ [r, n] and γ [n, min]. L = B[:max, :n, :] flattened to [max, n·r]; M[k, j, i] = λ[k, j]·γ[j, i]·A[k, 0, i]
+/// flattened to [r·n, min]: the inner orders differ. D = L·M; W + (alpha/r)·D, or Dᵀ if out &lt; in. Source: arXiv 2502.00987; PEFT 0.21,
+/// <c>randlora</c>.</summary>
 internal sealed class RandLora() : MatrixKind(
     "RandLoRA", "RANDLORA", ["randlora_lambda", "randlora_gamma", "randlora_A", "randlora_B"], ["randlora_A", "randlora_B"])
 {

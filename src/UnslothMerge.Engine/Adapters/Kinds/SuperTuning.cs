@@ -2,10 +2,8 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// Super-Tuning: W.flat[i] + v at the places [n] that the file lists; with <c>r</c> (Supra) also + BA·lora_alpha/r. Source: PEFT 0.21,
-/// <c>supertuning</c>.
-/// </summary>
+/// <summary>Super-Tuning: W.flat[i] + v at the places [n] that the file lists; with <c>r</c> (Supra) also + BA·lora_alpha/r. Source: PEFT
+/// 0.21, <c>supertuning</c>.</summary>
 internal sealed class SuperTuning() : MatrixKind("Super-Tuning", "SUPERTUNING", ["supertuning_indices", "supertuning_values", A, B])
 {
     private const string A = "supertuning_lora_A.weight";

@@ -3,14 +3,10 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// TinyLoRA: W + B(Σ vᵢ·Pᵢ)A with A [r, in], P [u, r, r], B [out, r] and one or several v [u] that modules share. Source: PEFT 0.21,
-/// <c>tinylora</c>.
-/// </summary>
-/// <remarks>
-/// Of several v, a module takes number min(i / (modules / groups), groups − 1), where i counts the modules as the model defines them. That
-/// order is not in the file; but P was drawn with the seed <c>projection_seed</c> + i, so its first values show i.
-/// </remarks>
+/// <summary>TinyLoRA: W + B(Σ vᵢ·Pᵢ)A with A [r, in], P [u, r, r], B [out, r] and one or several v [u] that modules share. Source: PEFT
+/// 0.21, <c>tinylora</c>.</summary>
+/// <remarks>Of several v, a module takes number min(i / (modules / groups), groups − 1), where i counts the modules as the model defines
+/// them. That order is not in the file; but P was drawn with the seed <c>projection_seed</c> + i, so its first values show i.</remarks>
 internal sealed class TinyLora() : MatrixKind("TinyLoRA", "TINYLORA", ["tinylora_A", "tinylora_B", Projection], [Vectors])
 {
     private const string Vectors = "tinylora_v";

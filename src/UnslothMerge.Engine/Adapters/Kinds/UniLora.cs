@@ -2,10 +2,8 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// UniLoRA with saved indices: W + BA, where A [r, in] and B [out, r] are entries of one vector θ that all modules share, times their
-/// scales. Source: arXiv 2506.00799; PEFT 0.21, <c>unilora</c>.
-/// </summary>
+/// <summary>UniLoRA with saved indices: W + BA, where A [r, in] and B [out, r] are entries of one vector θ that all modules share, times
+/// their scales. Source: arXiv 2506.00799; PEFT 0.21, <c>unilora</c>.</summary>
 internal sealed class UniLora() : MatrixKind(
     "UniLoRA", "UNILORA", ["unilora_indices_A", "unilora_indices_B", "unilora_scales_A", "unilora_scales_B"], [Theta])
 {

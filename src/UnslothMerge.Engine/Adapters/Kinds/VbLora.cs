@@ -2,11 +2,9 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// VB-LoRA: W + BA, whose pieces of v values are mixtures of the rows of one bank [n, v] that all modules share: softmax over the k largest
-/// logits, A from logits [r, in/v, n], B from [out/v, r, n]. The file may hold the k places and the first k − 1 weights instead of the
-/// logits. Source: arXiv 2405.15179; PEFT 0.21, <c>vblora</c>.
-/// </summary>
+/// <summary>VB-LoRA: W + BA, whose pieces of v values are mixtures of the rows of one bank [n, v] that all modules share: softmax over the
+/// k largest logits, A from logits [r, in/v, n], B from [out/v, r, n]. The file may hold the k places and the first k − 1 weights instead
+/// of the logits. Source: arXiv 2405.15179; PEFT 0.21, <c>vblora</c>.</summary>
 internal sealed class VbLora() : MatrixKind(
     "VB-LoRA", "VBLORA",
     [Logits + "A", Logits + "A" + Places, Logits + "A" + Weights, Logits + "B", Logits + "B" + Places, Logits + "B" + Weights], [Bank])

@@ -3,10 +3,8 @@ using UnslothMerge.Adapters.Terms;
 
 namespace UnslothMerge.Adapters.Kinds;
 
-/// <summary>
-/// WaveFT: W + scaling·S, or the inverse wavelet transform of S, where S holds the spectrum [n] at random places and zero elsewhere. The
-/// places follow from <c>random_loc_seed</c>. Source: arXiv 2505.12532; PEFT 0.21, <c>waveft</c>.
-/// </summary>
+/// <summary>WaveFT: W + scaling·S, or the inverse wavelet transform of S, where S holds the spectrum [n] at random places and zero
+/// elsewhere. The places follow from <c>random_loc_seed</c>. Source: arXiv 2505.12532; PEFT 0.21, <c>waveft</c>.</summary>
 internal sealed class WaveFt() : MatrixKind("WaveFT", "WAVEFT", [Spectrum])
 {
     private const string Spectrum = "waveft_spectrum";

@@ -2,10 +2,8 @@ using System.Numerics;
 
 namespace UnslothMerge.Adapters.Numerics;
 
-/// <summary>
-/// The inverse discrete Fourier transform of any length in double, without the factor 1/n: x[j] = Σ X[k]·e^(2πi·jk/n). Powers of two by
-/// Cooley and Tukey (1965), other lengths as a convolution by Bluestein (1970). Immutable once made.
-/// </summary>
+/// <summary>The inverse discrete Fourier transform of any length in double, without the factor 1/n: x[j] = Σ X[k]·e^(2πi·jk/n). Powers of
+/// two by Cooley and Tukey (1965), other lengths as a convolution by Bluestein (1970). Immutable once made.</summary>
 internal sealed class FourierTransform
 {
     private readonly int _length;

@@ -1,9 +1,7 @@
 namespace UnslothMerge.Adapters.Numerics;
 
-/// <summary>
-/// The random generator behind torch.Generator on the CPU: MT19937 (Matsumoto and Nishimura, 1998), seeded with a 32-bit number.
-/// Source: ATen, <c>MT19937RNGEngine</c> and <c>CPUGeneratorImpl</c>.
-/// </summary>
+/// <summary>The random generator behind torch.Generator on the CPU: MT19937 (Matsumoto and Nishimura, 1998), seeded with a 32-bit number.
+/// Source: ATen, <c>MT19937RNGEngine</c> and <c>CPUGeneratorImpl</c>.</summary>
 internal sealed class MersenneTwister
 {
     private const int Length = 624;

@@ -1,9 +1,7 @@
 namespace UnslothMerge.Adapters.Numerics;
 
-/// <summary>
-/// The beginning of <c>torch.normal(0, 1, size)</c> on the CPU, near enough to be recognised: torch's own vector code differs in the
-/// last bits. Source: ATen, <c>normal_fill</c> and <c>normal_distribution</c>.
-/// </summary>
+/// <summary>The beginning of <c>torch.normal(0, 1, size)</c> on the CPU, near enough to be recognised: torch's own vector code differs in
+/// the last bits. Source: ATen, <c>normal_fill</c> and <c>normal_distribution</c>.</summary>
 internal static class RandomNormals
 {
     private const int Group = 16;

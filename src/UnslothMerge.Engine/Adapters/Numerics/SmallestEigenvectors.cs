@@ -2,12 +2,10 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Adapters.Numerics;
 
-/// <summary>
-/// The eigenvectors of the smallest eigenvalues of a large symmetric matrix: Householder's reduction to a tridiagonal matrix, bisection for
-/// the eigenvalues, inverse iteration for the vectors. A general eigensolver would compute all of them, which takes minutes where this
-/// takes seconds. Rows are worked on in parallel, each by one thread, so the result does not depend on the number of threads.
-/// Source: Golub, Van Loan: Matrix Computations, 8.3 and 8.4; LAPACK's dstein.
-/// </summary>
+/// <summary>The eigenvectors of the smallest eigenvalues of a large symmetric matrix: Householder's reduction to a tridiagonal matrix,
+/// bisection for the eigenvalues, inverse iteration for the vectors. A general eigensolver would compute all of them, which takes minutes
+/// where this takes seconds. Rows are worked on in parallel, each by one thread, so the result does not depend on the number of threads.
+/// Source: Golub, Van Loan: Matrix Computations, 8.3 and 8.4; LAPACK's dstein.</summary>
 internal static class SmallestEigenvectors
 {
     private const double Epsilon = 2.220446049250313e-16;

@@ -1,10 +1,8 @@
 namespace UnslothMerge.Adapters.Numerics;
 
-/// <summary>
-/// The low-pass reconstruction filters of orthogonal wavelets, as PEFT has them: Daubechies, least asymmetric (symlets) and coiflets.
-/// Its coif4 is not quite orthogonal and its coif5 has the wrong length, so that no forward pass works; the former is taken as it is.
-/// Source: Daubechies, Ten Lectures on Wavelets (1992); PEFT 0.21, <c>waveft/wavelet.py</c>.
-/// </summary>
+/// <summary>The low-pass reconstruction filters of orthogonal wavelets, as PEFT has them: Daubechies, least asymmetric (symlets) and
+/// coiflets. Its coif4 is not quite orthogonal and its coif5 has the wrong length, so that no forward pass works; the former is taken as it
+/// is. Source: Daubechies, Ten Lectures on Wavelets (1992); PEFT 0.21, <c>waveft/wavelet.py</c>.</summary>
 internal static class Wavelets
 {
     private static readonly Dictionary<string, double[]> LowPass = new(StringComparer.Ordinal)

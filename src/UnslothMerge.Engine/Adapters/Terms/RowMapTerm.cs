@@ -1,5 +1,13 @@
 namespace UnslothMerge.Adapters.Terms;
 
+/// <summary>What a change makes of one row of a layer's weight [outputs, inputs], independent of all other rows; used by several workers at
+/// once.</summary>
+internal abstract class RowMap
+{
+    /// <summary>Maps the row of an output in place: [inputs]. The scratch is as long.</summary>
+    public abstract void Apply(long output, Span<double> row, Span<double> scratch);
+}
+
 /// <summary>A change of every row of a layer's weight [outputs, inputs] by itself, computed in double. Where the weight is stored [inputs,
 /// outputs], as transformers' Conv1D does, rows are columns, and the whole tensor is mapped in memory before any of it is
 /// written.</summary>

@@ -1,11 +1,9 @@
 namespace UnslothMerge.Adapters.Trainers;
 
-/// <summary>
-/// LoRA of text encoders as kohya's sd-scripts and diffusers write it: one safetensors file without a config. kohya's names have
+/// <summary>LoRA of text encoders as kohya's sd-scripts and diffusers write it: one safetensors file without a config. kohya's names have
 /// underscores for dots (<c>lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight</c>) and an alpha per module, which is
 /// the rank where it is absent; diffusers' begin with the part of the pipeline. Sources: kohya-ss/sd-scripts, <c>networks/lora.py</c>;
-/// diffusers 0.42, <c>loaders/lora_base.py</c>.
-/// </summary>
+/// diffusers 0.42, <c>loaders/lora_base.py</c>.</summary>
 internal sealed partial class Diffusion : AdapterLayout
 {
     private static readonly Dictionary<string, string> Factors = new()

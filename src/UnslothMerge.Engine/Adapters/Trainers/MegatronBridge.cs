@@ -1,10 +1,8 @@
 namespace UnslothMerge.Adapters.Trainers;
 
-/// <summary>
-/// Megatron-Bridge's expert LoRA: stacks <c>lora_A</c> [experts, r, in] and <c>lora_B</c> [out, r, experts], which PEFT stores with two
-/// dimensions; or one factor [1, …] that all experts share, under the name without an expert. Source: Megatron-Bridge,
-/// <c>peft/conversion</c>.
-/// </summary>
+/// <summary>Megatron-Bridge's expert LoRA: stacks <c>lora_A</c> [experts, r, in] and <c>lora_B</c> [out, r, experts], which PEFT stores
+/// with two dimensions; or one factor [1, …] that all experts share, under the name without an expert. Source: Megatron-Bridge,
+/// <c>peft/conversion</c>.</summary>
 internal static partial class MegatronBridge
 {
     /// <summary>The tensors as PEFT names and shapes them; null if they are.</summary>

@@ -1,10 +1,8 @@
 namespace UnslothMerge.Adapters.Trainers;
 
-/// <summary>
-/// mlx-lm's adapters: W + scale · (a · b)ᵀ with <c>lora_a</c> [in, r] and <c>lora_b</c> [r, out]; stacked experts scale · b · a with
-/// [experts, r, in] and [experts, out, r]; DoRA's magnitude <c>m</c>; after a full fine-tuning whole tensors. Source: mlx-lm 0.32,
-/// <c>tuner/lora.py</c>, <c>tuner/dora.py</c>.
-/// </summary>
+/// <summary>mlx-lm's adapters: W + scale · (a · b)ᵀ with <c>lora_a</c> [in, r] and <c>lora_b</c> [r, out]; stacked experts scale · b · a
+/// with [experts, r, in] and [experts, out, r]; DoRA's magnitude <c>m</c>; after a full fine-tuning whole tensors. Source: mlx-lm 0.32,
+/// <c>tuner/lora.py</c>, <c>tuner/dora.py</c>.</summary>
 internal sealed partial class Mlx : AdapterLayout
 {
     private static readonly Dictionary<string, string> Mixtral = new() { ["gate_proj"] = "w1", ["down_proj"] = "w2", ["up_proj"] = "w3" };

@@ -2,12 +2,10 @@ using UnslothMerge.Pickle;
 
 namespace UnslothMerge.Adapters.Trainers;
 
-/// <summary>
-/// torchtune's epoch folders. It keeps the rows of q and k in an order of its own (pairs of a rotation side by side), except for the
-/// families in <see cref="Families"/>. Its PEFT file is converted from that order: lora_B for every family, DoRA's magnitude for none.
+/// <summary>torchtune's epoch folders. It keeps the rows of q and k in an order of its own (pairs of a rotation side by side), except for
+/// the families in <see cref="Families"/>. Its PEFT file is converted from that order: lora_B for every family, DoRA's magnitude for none.
 /// <c>adapter_model.pt</c>, its own names and rows, is read where there is no PEFT file. Source: torchtune 0.6.1,
-/// <c>models/convert_weights.py</c>.
-/// </summary>
+/// <c>models/convert_weights.py</c>.</summary>
 internal sealed class Torchtune : AdapterLayout
 {
     // Those whose weights torchtune keeps in transformers' order.

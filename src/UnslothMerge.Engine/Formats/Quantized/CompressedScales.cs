@@ -2,10 +2,9 @@ using UnslothMerge.Simd;
 
 namespace UnslothMerge.Formats.Quantized;
 
-/// <summary>
-/// The scales that llm-compressor gives groups of values. Every operation is fp32 and rounded to the dtype of the values; a scale is
-/// rounded to the model's 16-bit dtype once, and codes are taken against the rounded scale. Source: compressed-tensors 0.19,
-/// <c>calculate_qparams</c> and <c>generate_gparam</c>. </summary>
+/// <summary>The scales that llm-compressor gives groups of values. Every operation is fp32 and rounded to the dtype of the values; a scale
+/// is rounded to the model's 16-bit dtype once, and codes are taken against the rounded scale. Source: compressed-tensors 0.19,
+/// <c>calculate_qparams</c> and <c>generate_gparam</c>.</summary>
 internal static class CompressedScales
 {
     private const float LargestE4M3 = 448;

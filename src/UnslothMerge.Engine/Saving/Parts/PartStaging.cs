@@ -1,10 +1,8 @@
 namespace UnslothMerge.Saving.Parts;
 
-/// <summary>
-/// The staging directory of a model that several workers save, perhaps on several machines. It belongs to none of them and has no lock:
-/// each worker writes in a folder of its own, and what is complete gets its final name in one step. What two workers give the same name
-/// has the same bytes.
-/// </summary>
+/// <summary>The staging directory of a model that several workers save, perhaps on several machines. It belongs to none of them and has no
+/// lock: each worker writes in a folder of its own, and what is complete gets its final name in one step. What two workers give the same
+/// name has the same bytes.</summary>
 internal sealed class PartStaging : IDisposable
 {
     private const string WorkName = "work";

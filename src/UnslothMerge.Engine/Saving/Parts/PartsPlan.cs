@@ -3,11 +3,9 @@ namespace UnslothMerge.Saving.Parts;
 /// <summary>A shard of a model that several workers save: the part that owes it, the length of its header, the names in it.</summary>
 internal sealed record PartsShard(string Name, int Part, long HeaderBytes, ImmutableArray<string> Tensors);
 
-/// <summary>
-/// What completing a model needs of its plan: the shards, and who owes them. The first worker writes it, with the files beside the weights,
-/// into a folder of its own that then gets its name in one step; so the folder is there whole or not at all, and neither the base nor the
-/// adapters are needed any more.
-/// </summary>
+/// <summary>What completing a model needs of its plan: the shards, and who owes them. The first worker writes it, with the files beside the
+/// weights, into a folder of its own that then gets its name in one step; so the folder is there whole or not at all, and neither the base
+/// nor the adapters are needed any more.</summary>
 internal sealed record PartsPlan(string Method, int Parts, string? Variant, long Parameters, ImmutableArray<PartsShard> Shards)
 {
     public const string FileName = "plan.json";

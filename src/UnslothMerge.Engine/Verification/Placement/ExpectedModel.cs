@@ -7,10 +7,8 @@ namespace UnslothMerge.Verification.Placement;
 /// <param name="Choices">What the caller said of it.</param>
 internal sealed record GivenAdapter(string Path, JsonObject Config, IReadOnlyList<StoredTensor> Tensors, ExpertChoices Choices);
 
-/// <summary>
-/// What a model must be that base and adapters make: its tensors, its class and its ties, and where each part of an adapter lies. Worked
-/// out from their files alone, without a plan.
-/// </summary>
+/// <summary>What a model must be that base and adapters make: its tensors, its class and its ties, and where each part of an adapter lies.
+/// Worked out from their files alone, without a plan.</summary>
 internal sealed partial class ExpectedModel
 {
     private static readonly Dictionary<string, (string Task, string Ending)> Tasks = new(StringComparer.Ordinal)

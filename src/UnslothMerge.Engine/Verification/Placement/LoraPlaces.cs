@@ -16,10 +16,8 @@ internal sealed record LoraPiece(string Tensor, FactorMatrix Left, FactorMatrix 
 /// <param name="LiesLast">True if A lies along the last dimension of a stack.</param>
 internal sealed record ExpertChoices(bool? GroupsExperts, bool? LiesLast);
 
-/// <summary>
-/// Where each LoRA of an adapter lies in the tensors of a model, expert by expert and row by row. Sources: PEFT 0.21, <c>lora.layer</c>
-/// and <c>lora.ParamWrapper</c>; transformers 5, <c>conversion_mapping.py</c>; Unsloth for its markers.
-/// </summary>
+/// <summary>Where each LoRA of an adapter lies in the tensors of a model, expert by expert and row by row. Sources: PEFT 0.21,
+/// <c>lora.layer</c> and <c>lora.ParamWrapper</c>; transformers 5, <c>conversion_mapping.py</c>; Unsloth for its markers.</summary>
 internal sealed class LoraPlaces(RunningModel model, AdapterFile adapter, ExpertChoices choices)
 {
     // Unsloth has grouped B by expert for these; without a marker nothing tells whether it did.

@@ -15,10 +15,8 @@ internal sealed record Conversion(JsonObject Rule, int Source, int Result, int? 
 /// <summary>A name that a tensor of a checkpoint has on its way to the running model.</summary>
 internal sealed record Alias(string Name, Conversion? Conversion);
 
-/// <summary>
-/// Transformers' rules from a checkpoint's names to the running model's, applied as the library documents them and not as the planner
-/// does. Source: transformers 5, <c>core_model_loading.py</c>; the data of <c>transformers.json</c>.
-/// </summary>
+/// <summary>Transformers' rules from a checkpoint's names to the running model's, applied as the library documents them and not as the
+/// planner does. Source: transformers 5, <c>core_model_loading.py</c>; the data of <c>transformers.json</c>.</summary>
 internal sealed partial class NameRules
 {
     private readonly List<Rule> _rules = [];

@@ -25,11 +25,9 @@ internal sealed record Parameter(string Name, IReadOnlyList<long> Shape, IReadOn
     public IEnumerable<string> Tensors => Blocks.Select(b => b.Tensor).Distinct();
 }
 
-/// <summary>
-/// The parameters of the running model and the tensors of the checkpoint that they are made of, worked out from transformers' data by code
-/// that no planner uses. Adapters name parameters as the running model does, as the checkpoint does, or as an older release did; a name
-/// that is none of these is compared without the containers around the model.
-/// </summary>
+/// <summary>The parameters of the running model and the tensors of the checkpoint that they are made of, worked out from transformers' data
+/// by code that no planner uses. Adapters name parameters as the running model does, as the checkpoint does, or as an older release did; a
+/// name that is none of these is compared without the containers around the model.</summary>
 internal sealed class RunningModel
 {
     private static readonly string[] Tasks = ["causal", "multimodal", "seq2seq", "speech", "masked", "pretraining", "base"];

@@ -2,10 +2,8 @@ using UnslothMerge.Adapters.Combining;
 
 namespace UnslothMerge.Verification.References;
 
-/// <summary>
-/// Several deltas combined by another rule than their sum: TIES (arXiv 2306.01708), DARE (arXiv 2311.03099), magnitude pruning.
-/// On whole tensors, as the papers write it.
-/// </summary>
+/// <summary>Several deltas combined by another rule than their sum: TIES (arXiv 2306.01708), DARE (arXiv 2311.03099), magnitude pruning. On
+/// whole tensors, as the papers write it.</summary>
 internal sealed class CombinedReference(CombinedTerm term, IReadOnlyList<IReadOnlyList<Reference>> deltas, double factor) : Reference
 {
     public override bool NeedsAllRows => true;

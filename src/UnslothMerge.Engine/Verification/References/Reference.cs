@@ -2,10 +2,8 @@ using MathNet.Numerics.LinearAlgebra;
 
 namespace UnslothMerge.Verification.References;
 
-/// <summary>
-/// What an adapter makes of a weight, as the papers write it: plain float64 over some rows or all of them, without any of the merge's code.
-/// A weight is [outputs, inputs]; the kernel of a convolution belongs to its inputs; a bias is [outputs, 1].
-/// </summary>
+/// <summary>What an adapter makes of a weight, as the papers write it: plain float64 over some rows or all of them, without any of the
+/// merge's code. A weight is [outputs, inputs]; the kernel of a convolution belongs to its inputs; a bias is [outputs, 1].</summary>
 internal abstract class Reference
 {
     /// <summary>True if it must be given all rows at once.</summary>

@@ -6,10 +6,8 @@ using UnslothMerge.Verification.Placement;
 
 namespace UnslothMerge.Verification.References;
 
-/// <summary>
-/// Finds the references of a tensor's changes. From the plan it takes which adapters change the tensor; where a LoRA lies in it says
-/// <see cref="ExpectedModel"/>, and factors, scalings and formulas it reads and computes itself.
-/// </summary>
+/// <summary>Finds the references of a tensor's changes. From the plan it takes which adapters change the tensor; where a LoRA lies in it
+/// says <see cref="ExpectedModel"/>, and factors, scalings and formulas it reads and computes itself.</summary>
 internal sealed class ReferenceBuilder(MergePlan plan, ExpectedModel expected, InputFiles files)
 {
     private readonly LayerTypes _layers = new(plan.Config);

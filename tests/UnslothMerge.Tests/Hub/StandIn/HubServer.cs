@@ -11,10 +11,8 @@ using Microsoft.Extensions.Logging;
 
 namespace UnslothMerge.Tests.Hub.StandIn;
 
-/// <summary>
-/// A Hub of its own, with state: repositories, commits, large files on a second host, signed addresses, tokens, and faults on demand. The
-/// official clients of the Hub accept it.
-/// </summary>
+/// <summary>A Hub of its own, with state: repositories, commits, large files on a second host, signed addresses, tokens, and faults on
+/// demand. The official clients of the Hub accept it.</summary>
 internal sealed class HubServer : IDisposable
 {
     /// <summary>Tokens that may write and read every repository, and only read.</summary>

@@ -156,6 +156,9 @@ internal sealed class FailingDisk(int call, Func<DiskCall, Exception> error, boo
     /// <summary>The calls that failed, if the save came so far. Threads that fail together may report any of them.</summary>
     public IReadOnlyCollection<DiskCall> Failed => _failed;
 
+    /// <summary>A disk that is gone after so many calls.</summary>
+    public static FailingDisk After(int calls) => new(calls + 1, _ => new IOException("The disk is gone."), forEver: true);
+
     protected override void Before(DiskCall made)
     {
         var number = Interlocked.Increment(ref _calls);

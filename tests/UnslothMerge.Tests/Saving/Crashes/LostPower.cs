@@ -18,10 +18,9 @@ public enum Unflushed
     Half,
 }
 
-/// <summary>
-/// The states in which a recorded save can leave a directory. File systems keep changes of names in their order: of those, any prefix is
-/// there that includes what directories were flushed for. A file's data is there if it was flushed, else it may be lost.
-/// </summary>
+/// <summary>The states in which a recorded save can leave a directory. File systems keep changes of names in their order: of those, any
+/// prefix is there that includes what directories were flushed for. A file's data is there if it was flushed, else it may be
+/// lost.</summary>
 internal sealed class LostPower
 {
     private readonly string _root;

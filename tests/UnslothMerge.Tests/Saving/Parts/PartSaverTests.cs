@@ -84,7 +84,7 @@ public sealed class PartSaverTests : FileTests
         {
             for (var left = 0; ; left = left * 3 / 2 + 1)
             {
-                var disk = new DyingDisk(left);
+                var disk = Crashes.FailingDisk.After(left);
                 try
                 {
                     Save(plan, part, 3, disk);
@@ -102,7 +102,7 @@ public sealed class PartSaverTests : FileTests
         {
             try
             {
-                Complete(new DyingDisk(left));
+                Complete(Crashes.FailingDisk.After(left));
                 break;
             }
             catch (MergeException e) when (e.IsTransient)
@@ -127,7 +127,7 @@ public sealed class PartSaverTests : FileTests
         TinyModel.SaveOn(SystemDisk.Instance, TinyModel.WritePlan(TinyModel.Plan(Temp["base"]), TensorType.F32, shard: 1100), Temp["many"]);
         var plan = TinyModel.WritePlan(TinyModel.Plan(Temp["many"], Temp["adapter"]), TensorType.F32, shard: 1100);
         TinyModel.SaveOn(SystemDisk.Instance, plan, Temp["whole/out"]);
-        Assert.Contains(Save(plan, 1, 2, new DyingDisk(int.MaxValue) { Clones = "" }), s => s.Cloned > 0 && s.Cloned < s.Bytes);
+        Assert.Contains(Save(plan, 1, 2, new Crashes.QuickDisk { Clones = "" }), s => s.Cloned > 0 && s.Cloned < s.Bytes);
         Save(plan, 2, 2);
         Save(plan, 1, 2);
         Assert.Contains("are there already", Assert.Single(_notes), StringComparison.Ordinal);
@@ -251,7 +251,7 @@ public sealed class PartSaverTests : FileTests
         TinyModel.SaveOn(SystemDisk.Instance, plan, Temp["place/out"], restart: true);
         Assert.False(Directory.Exists(_home));
 
-        Assert.Throws<MergeException>(() => TinyModel.SaveOn(new DyingDisk(150), plan, Temp["place/out"], force: true));
+        Assert.Throws<MergeException>(() => TinyModel.SaveOn(Crashes.FailingDisk.After(150), plan, Temp["place/out"], force: true));
         Assert.True(File.Exists(Path.Combine(_home, "fingerprint.json")));
         Errors.Expect(MergeError.InvalidDestination, () => Save(plan, 1, 4, force: true), "without -Part");
         Save(plan, 1, 4, restart: true, force: true);
@@ -370,20 +370,6 @@ public sealed class PartSaverTests : FileTests
             }
 
             _isThere = call is Crashes.DiskCall.Move move && move.To == path || call is Crashes.DiskCall.Exchange;
-        }
-    }
-
-    /// <summary>A disk on which so many calls succeed, and no other.</summary>
-    private sealed class DyingDisk(int calls) : Crashes.DelegatingDisk
-    {
-        private int _left = calls;
-
-        protected override void Before(Crashes.DiskCall call)
-        {
-            if (Interlocked.Decrement(ref _left) < 0)
-            {
-                throw new IOException("The disk is gone.");
-            }
         }
     }
 }
