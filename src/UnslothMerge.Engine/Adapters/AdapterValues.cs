@@ -107,9 +107,7 @@ internal static class AdapterValues
         if (!values.IsEmpty && !TensorPrimitives.IsFiniteAll(values))
         {
             throw new MergeException(
-                MergeError.InvalidAdapter,
-                $"The adapter tensor '{tensor.Name}' holds NaN or Inf: it cannot be merged.",
-                tensor.File.Path,
+                MergeError.InvalidAdapter, $"The adapter tensor '{tensor.Name}' holds NaN or Inf: it cannot be merged.", tensor.File.Path,
                 "The training diverged. Use an earlier checkpoint of the adapter.");
         }
     }

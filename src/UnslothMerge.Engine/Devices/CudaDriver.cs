@@ -109,9 +109,7 @@ internal sealed unsafe class CudaDriver
             var message = ((delegate* unmanaged<int, byte**, int>)Export("cuGetErrorString"))(result, &text) == 0
                 ? Marshal.PtrToStringUTF8((nint)text) : null;
             throw result == outOfMemory ? new DeviceMemoryException(message ?? "out of memory") : new MergeException(
-                MergeError.DeviceUnavailable,
-                $"The GPU failed: {message ?? "error"} (CUDA error {result}).",
-                "Device",
+                MergeError.DeviceUnavailable, $"The GPU failed: {message ?? "error"} (CUDA error {result}).", "Device",
                 "Check the GPU with nvidia-smi, or use -Device cpu.");
         }
     }

@@ -121,8 +121,7 @@ internal sealed record MergeRecipe(string File, string Base, IReadOnlyList<Recip
         {
             throw new MergeException(
                 MergeError.InvalidRecipe, $"'{File}': the strength {idle.ToJson().ToJsonString()} is about no tensor that is changed.",
-                File,
-                "Compare it with Name, Layer and Module of the tensors of Merge-LoraModel.");
+                File, "Compare it with Name, Layer and Module of the tensors of Merge-LoraModel.");
         }
     }
 }

@@ -106,8 +106,7 @@ internal static class AdapterSaver
             ? throw new MergeException(
                 MergeError.InvalidAdapter,
                 $"'{adapter.Weights.Path}' holds {same.Count()} tensors that would be '{same.Key}': {string.Join(", ", same)}.",
-                adapter.Path,
-                "Save one adapter at a time, with PEFT's save_pretrained.")
+                adapter.Path, "Save one adapter at a time, with PEFT's save_pretrained.")
             : names;
     }
 

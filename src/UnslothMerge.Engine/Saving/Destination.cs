@@ -92,9 +92,7 @@ internal sealed class Destination
         {
             var (needed, left) = ByteSize.Distinct(bytes, free);
             throw new MergeException(
-                MergeError.DiskFull,
-                $"The model needs {needed}, but only {left} are free at '{Given}'.",
-                Given,
+                MergeError.DiskFull, $"The model needs {needed}, but only {left} are free at '{Given}'.", Given,
                 "Free some space, or choose a -Destination on another disk.");
         }
     }

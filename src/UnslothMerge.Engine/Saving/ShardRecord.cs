@@ -23,8 +23,7 @@ internal sealed record ShardRecord(string Name, string Fingerprint, long Bytes, 
     public string? Sha256 { get; init; }
 
     public static ShardRecord Of(FinishedShard shard, string fingerprint) => new(
-        shard.Name, fingerprint, shard.Bytes, shard.Checksum!.Value,
-        [.. shard.Tensors.Select(TensorRecord.Of)])
+        shard.Name, fingerprint, shard.Bytes, shard.Checksum!.Value, [.. shard.Tensors.Select(TensorRecord.Of)])
     {
         Cloned = shard.Cloned,
     };

@@ -14,17 +14,14 @@ internal sealed class OutputModel
         {
             throw new MergeException(
                 File.Exists(Path) ? MergeError.InvalidModel : MergeError.PathNotFound,
-                $"The model directory '{path}' {(File.Exists(Path) ? "is a file" : "does not exist")}.",
-                path,
+                $"The model directory '{path}' {(File.Exists(Path) ? "is a file" : "does not exist")}.", path,
                 "Pass the directory that Save-MergedModel wrote.");
         }
 
         if (File.Exists(System.IO.Path.Combine(Path, "adapter_config.json")) && !File.Exists(System.IO.Path.Combine(Path, "config.json")))
         {
             throw new MergeException(
-                MergeError.InvalidModel,
-                $"'{path}' is an adapter, not a model: there is no merge to test.",
-                path,
+                MergeError.InvalidModel, $"'{path}' is an adapter, not a model: there is no merge to test.", path,
                 "Pass the directory of a merged model. Get-LoraAdapter -Base shows whether an adapter fits a base.");
         }
 

@@ -1,5 +1,4 @@
 using System.Management.Automation.Language;
-using System.Net;
 using System.Security;
 using UnslothMerge.Hub;
 using UnslothMerge.Hub.Publishing;
@@ -19,8 +18,7 @@ internal sealed class HubSession : IDisposable
     public HubSession(EngineCommand command, SecureString? token, PublishTarget target)
     {
         (_command, _hasOwnToken) = (command, token is not null);
-        _client = new HubClient(HubSettings.Read(),
-            token is null ? null : new HubToken(new NetworkCredential("", token).Password, "-Token"));
+        _client = new HubOptions { Token = token }.Open();
         _publisher = new Publisher(_client, target);
     }
 

@@ -39,8 +39,7 @@ internal sealed class MergeInput
                 : new MergeException(
                     MergeError.InvalidOption,
                     $"The input is {(value is null ? "null" : $"a {value.GetType().FullName}")}, not a tensor from Merge-LoraModel.",
-                    "InputObject",
-                    "Pipe the output of Merge-LoraModel here, filtered or changed but without converting the objects.");
+                    "InputObject", "Pipe the output of Merge-LoraModel here, filtered or changed but without converting the objects.");
         }
 
         if (Plan is null)
@@ -52,9 +51,7 @@ internal sealed class MergeInput
         if (Plan != tensor.Plan)
         {
             throw new MergeException(
-                MergeError.InvalidOption,
-                $"'{tensor.Name}' belongs to another merge than the tensors before it.",
-                tensor.Name,
+                MergeError.InvalidOption, $"'{tensor.Name}' belongs to another merge than the tensors before it.", tensor.Name,
                 "Save one merge at a time; to combine adapters use Merge-LoraModel … | Merge-LoraModel -Adapter ….");
         }
 

@@ -36,10 +36,8 @@ internal sealed record OutputOptions(WriteOptions Write, MemoryAmount Memory, De
         if (!Directory.Exists(temporary))
         {
             throw new MergeException(
-                MergeError.PathNotFound,
-                $"The temporary location '{command.TemporaryLocation}' is not a directory.",
-                nameof(command.TemporaryLocation),
-                "Choose a -TemporaryLocation that exists.");
+                MergeError.PathNotFound, $"The temporary location '{command.TemporaryLocation}' is not a directory.",
+                nameof(command.TemporaryLocation), "Choose a -TemporaryLocation that exists.");
         }
 
         var write = new WriteOptions(type, keepsShards ? null : shard) { Quantization = Format(command, type, doubleQuantization) };

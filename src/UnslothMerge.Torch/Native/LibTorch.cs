@@ -43,9 +43,7 @@ internal sealed partial record LibTorch(string Directory, string? Version)
 
     public MergeException Unsupported(string version) => new(
         MergeError.DeviceUnavailable,
-        $"The libtorch in '{Directory}' is version {version}, but TorchSharp's binding works with {Supported} only.",
-        Directory,
-        Advice);
+        $"The libtorch in '{Directory}' is version {version}, but TorchSharp's binding works with {Supported} only.", Directory, Advice);
 
     /// <summary>True for a version that passes the goldens.</summary>
     public static bool IsSupported(string version) => SupportedVersion().IsMatch(version);

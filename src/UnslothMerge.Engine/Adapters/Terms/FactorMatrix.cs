@@ -158,7 +158,6 @@ internal sealed record FactorMatrix(StoredTensor Tensor, bool Transposed)
         ? tensor
         : throw new MergeException(
             MergeError.InvalidAdapter,
-            $"The adapter tensor '{tensor.Name}' is stored as {tensor.Type}; only F16, BF16, F32 and F64 can be merged.",
-            tensor.File.Path,
+            $"The adapter tensor '{tensor.Name}' is stored as {tensor.Type}; only F16, BF16, F32 and F64 can be merged.", tensor.File.Path,
             "Save the adapter again in one of those dtypes.");
 }

@@ -281,8 +281,7 @@ internal sealed class LoraPlaces(RunningModel model, AdapterFile adapter, Expert
         // B·A, or the rows of it that a block has.
         public LoraPiece Straight(Block block) => new(
             block.Tensor, new FactorMatrix(B, false) { StoredRows = new Slice(block.First, block.Rows) },
-            new FactorMatrix(A, false) { Repeat = Group }, Scale,
-            new MatrixPlace(block.Row, 0));
+            new FactorMatrix(A, false) { Repeat = Group }, Scale, new MatrixPlace(block.Row, 0));
 
         // (B·A)ᵀ.
         public LoraPiece Across(Block block, int column = 0) =>
