@@ -51,22 +51,11 @@ public sealed class GoldenTests : FileTests
         var changed = @case.Names("changed").ToHashSet();
         var same = @case.Names("same");
 
-        Assert.Equal(truth.Tensors.Select(t => t.Name).Concat(same).Order(StringComparer.Ordinal),
-            actual.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal));
+        PassRule.Check(@case, output);
         Assert.All(same, name => Assert.Equal(files.ReadAll(@base.Find(name)!), files.ReadAll(actual.Find(name)!)));
         Assert.All(@case.Names("absent"), name => Assert.Null(actual.Find(name)));
-        foreach (var expected in truth.Tensors)
-        {
-            var tensor = actual.Find(expected.Name)!;
-            Assert.Equal(@case.TypeOf(tensor.Name) ?? tensor.Type, tensor.Type);
-            Assert.Equal(expected.Shape, tensor.Shape);
-            PassRule.Check(tensor.Name, tensor.Type, files.ReadAll(tensor), files.ReadAll(expected));
-            if (@case.Expect.TryGetProperty("changed", out _) && !changed.Contains(tensor.Name))
-            {
-                Assert.Equal(files.ReadAll(@base.Find(tensor.Name)!), files.ReadAll(tensor));
-            }
-        }
-
+        var unchanged = truth.Tensors.Where(t => @case.Expect.TryGetProperty("changed", out _) && !changed.Contains(t.Name));
+        Assert.All(unchanged, t => Assert.Equal(files.ReadAll(@base.Find(t.Name)!), files.ReadAll(actual.Find(t.Name)!)));
         CompareConfig(@case, output);
     }
 

@@ -4,7 +4,24 @@ namespace UnslothMerge.Tests.Goldens;
 /// tensor|.</summary>
 internal static class PassRule
 {
-    public static void Check(string name, TensorType type, byte[] actual, byte[] truth)
+    /// <summary>Compares a saved model with the truth of its case: names, dtypes, shapes and values.</summary>
+    public static void Check(GoldenCase @case, string output)
+    {
+        using var files = new InputFiles();
+        var actual = Checkpoint.Open(output);
+        var truth = SafetensorsFile.Open(Path.Combine(@case.Folder, "truth.safetensors"));
+        Assert.Equal(truth.Tensors.Select(t => t.Name).Concat(@case.Names("same")).Order(StringComparer.Ordinal),
+            actual.Tensors.Select(t => t.Name).Order(StringComparer.Ordinal));
+        foreach (var expected in truth.Tensors)
+        {
+            var tensor = actual.Find(expected.Name)!;
+            Assert.Equal(@case.TypeOf(tensor.Name) ?? tensor.Type, tensor.Type);
+            Assert.Equal(expected.Shape, tensor.Shape);
+            Check(tensor.Name, tensor.Type, files.ReadAll(tensor), files.ReadAll(expected));
+        }
+    }
+
+    private static void Check(string name, TensorType type, byte[] actual, byte[] truth)
     {
         var expected = MemoryMarshal.Cast<byte, float>(truth);
         var values = Decode(type, actual);
