@@ -1,7 +1,8 @@
 namespace UnslothMerge.Files;
 
-/// <summary>All that a save, a download or a publication changes on a disk, and the bytes that it reads, call by call: tests let each call fail, and replay what a loss
-/// of power leaves. An error of the disk is an <see cref="IOException"/> or an <see cref="UnauthorizedAccessException"/>.</summary>
+/// <summary>All that a save, a download or a publication changes on a disk, and the bytes that it reads, call by call: tests let each call
+/// fail, and replay what a loss of power leaves. An error of the disk is an <see cref="IOException"/> or an <see
+/// cref="UnauthorizedAccessException"/>.</summary>
 internal interface IDisk
 {
     /// <summary>True if shards may be written past the page cache as well, without <see cref="Write"/>.</summary>

@@ -14,7 +14,9 @@ public sealed class DiskFaultTests : FetchTests
 
     // EACCES is no IOException.
     private static readonly Func<Exception>[] Faults =
-        [() => new IOException("no space", 28), () => new IOException("input/output error", 5), () => new UnauthorizedAccessException("no")];
+    [
+        () => new IOException("no space", 28), () => new IOException("input/output error", 5), () => new UnauthorizedAccessException("no"),
+    ];
 
     [Theory]
     [InlineData(true)]

@@ -28,7 +28,8 @@ internal sealed class PartialFile : IDisposable
         var file = new PartialFile(disk, path, length, segmentBytes);
         var bytes = MemoryMarshal.AsBytes(file._done.AsSpan());
         if (RandomAccess.GetLength(file._data) != length || RandomAccess.GetLength(file._progress) != bytes.Length
-            || !file._progress.ReadFully(bytes, 0, disk) || !Enumerable.Range(0, file.Segments).All(s => file._done[s] >= 0 && file.Left(s) >= 0))
+            || !file._progress.ReadFully(bytes, 0, disk)
+            || !Enumerable.Range(0, file.Segments).All(s => file._done[s] >= 0 && file.Left(s) >= 0))
         {
             file.Restart();
         }

@@ -15,7 +15,8 @@ internal sealed record UploadTicket(string Href, IReadOnlyDictionary<string, str
     {
         var upload = actions["upload"];
         var header = upload["header"].Members.ToDictionary(h => h.Key, h => h.Value.Value.ToString());
-        var parts = header.Where(h => h.Key.All(char.IsAsciiDigit)).OrderBy(h => h.Key.TrimStart('0').Length).ThenBy(h => h.Key.TrimStart('0'), StringComparer.Ordinal)
+        var parts = header.Where(h => h.Key.All(char.IsAsciiDigit))
+            .OrderBy(h => h.Key.TrimStart('0').Length).ThenBy(h => h.Key.TrimStart('0'), StringComparer.Ordinal)
             .Select(h => Own(h.Value, settings)).ToList();
         var partSize = 0L;
         if (header.TryGetValue("chunk_size", out var text) && (!long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture,
