@@ -69,6 +69,10 @@ internal static class Limits
     /// <summary>The characters of a tensor's name: it is matched against many patterns.</summary>
     public const int NameLength = 2048;
 
+    /// <summary>The names of tensors and modules, numbers apart: a model has some dozens, but for the few classes whose layers have names.
+    /// </summary>
+    public const int NameForms = 1 << 18;
+
     /// <summary>The ids of a vocabulary: some sixty times the largest.</summary>
     public const int Tokens = 1 << 24;
 

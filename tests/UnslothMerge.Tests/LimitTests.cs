@@ -15,6 +15,23 @@ public sealed class LimitTests : FileTests
     }
 
     [Fact]
+    public void Names_of_tensors_are_of_so_many_forms()
+    {
+        var names = Enumerable.Range(0, Limits.NameForms + 1).Select(i => string.Concat($"{i}".Select(d => (char)(d + 'a' - '0'))));
+        Errors.Expect(MergeError.InvalidModel, () => _ = new CheckpointNames([.. names], new ModelConfig([])), "262144 kinds", "'cgcbee'");
+    }
+
+    /// <summary>A million of them at one offset must not be one place of a hash table.</summary>
+    [Fact]
+    public void Empty_tensors_have_hashes_of_their_own()
+    {
+        TinyModel.WriteFile(Temp["x.safetensors"],
+            [.. Enumerable.Range(0, 100).Select(i => new TinyTensor($"t{i}", TensorType.F32, [0, 4], []))]);
+        var hashes = SafetensorsFile.Open(Temp["x.safetensors"]).Tensors.Select(t => t.GetHashCode());
+        Assert.InRange(hashes.Distinct().Count(), 90, 100);
+    }
+
+    [Fact]
     public void The_yaml_of_a_card_has_a_length()
     {
         File.WriteAllText(Temp["README.md"], $"---\n{string.Concat(Enumerable.Range(0, 120_000).Select(i => $"k{i}: v\n"))}---\n");

@@ -206,8 +206,7 @@ internal sealed partial class CheckpointNames
         if (!byText.TryGetValue(read.Text, out var form))
         {
             var (text, count) = (read.Text.ToString(), read.Numbers.Length);
-            form = new TensorForm(text, count, StepsOf(NameForms.Fill(text, _forms.Samples.AsSpan(0, count)), count) ?? []);
-            _byForm.Add(text, form);
+            form = Added(new TensorForm(text, count, StepsOf(NameForms.Fill(text, _forms.Samples.AsSpan(0, count)), count) ?? []), name);
             read = _forms.Read(name);
         }
 
@@ -220,10 +219,19 @@ internal sealed partial class CheckpointNames
         var whole = NameForms.Whole(name);
         if (!_byForm.TryGetValue(whole, out form))
         {
-            _byForm.Add(whole, form = new TensorForm(whole, 0, StepsOf(name, 0)!));
+            form = Added(new TensorForm(whole, 0, StepsOf(name, 0)!), name);
         }
 
         return new FormOfName(form, default);
+    }
+
+    private TensorForm Added(TensorForm form, string name)
+    {
+        _byForm.Add(form.Text, form);
+        return _byForm.Count <= Limits.NameForms ? form : throw new MergeException(
+            MergeError.InvalidModel,
+            $"Names of tensors differ by more than numbers: {Limits.NameForms} kinds of them are read, and '{name}' is one more.", name,
+            "Look at the names of the base's and the adapter's tensors: no model that transformers loads has so many.");
     }
 
     // The names of a tensor on its way, with a slot for each number; null if one of the samples that stand for numbers is not whole in

@@ -17,6 +17,7 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
 
     // The rule that claimed each tensor, by its number. A rule may use a tensor in several deltas, two rules may not.
     private readonly Dictionary<string, int> _claimed = new(StringComparer.Ordinal);
+    private readonly Lazy<int?> _layers = new(() => plan.Tensors.Max(t => TensorNames.Layer(t.Name)));
     private int _rule;
 
     /// <summary>The tensors that all modules share, by name: every rule may claim them.</summary>
@@ -50,7 +51,7 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
     /// <summary>Says that the base has no parameter of a tensor's name.</summary>
     public void Unplaced(StoredTensor tensor, string module, string parameter)
     {
-        var layers = plan.Tensors.Max(t => TensorNames.Layer(t.Name));
+        var layers = _layers.Value;
         var layer = TensorNames.Layer($"{module}.{parameter}");
         Problem(tensor, layer > layers ? $"the base has {layers + 1} layers" : $"the base has no {module}.{parameter}");
     }

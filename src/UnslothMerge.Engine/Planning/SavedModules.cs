@@ -15,6 +15,9 @@ internal sealed class SavedModules(
     // As earlier adapters left the tensors; every tensor is still at its ordinal.
     private readonly TensorList _before = before;
     private readonly HashSet<string> _replaced = new(StringComparer.Ordinal);
+    private readonly Lazy<ILookup<string, StoredTensor>> _weights = new(() => step.Adapter.Weights.Tensors.ToLookup(t => t.Name));
+    private readonly Lazy<TensorType> _type =
+        new(() => plan.Tensors.Where(t => t.Type.IsPlainFloat()).CountBy(t => t.Type).MaxBy(t => t.Value).Key);
 
     /// <summary>Places what lies in a file beside the adapter. Only a head for multi-token prediction may be new to the base, and only as
     /// a whole.</summary>
@@ -141,8 +144,8 @@ internal sealed class SavedModules(
     }
 
     // Some trainers save a module both in the adapter and beside it.
-    private bool IsRepeated(StoredTensor tensor) => step.Adapter.Weights.Tensors.Any(t =>
-        t.Name == tensor.Name && t.Type == tensor.Type && t.Shape.SequenceEqual(tensor.Shape) && SameValues.Equal(t, tensor));
+    private bool IsRepeated(StoredTensor tensor) => _weights.Value[tensor.Name].Any(t =>
+        t.Type == tensor.Type && t.Shape.SequenceEqual(tensor.Shape) && SameValues.Equal(t, tensor));
 
     private void Add(StoredTensor tensor, string module, string name)
     {
@@ -151,7 +154,7 @@ internal sealed class SavedModules(
             Ordinal = plan.Tensors.Count,
             Name = name,
             Source = new PlainSource(tensor),
-            Type = plan.Tensors.Where(t => t.Type.IsPlainFloat()).CountBy(t => t.Type).MaxBy(t => t.Value).Key,
+            Type = _type.Value,
             Action = TensorAction.Add,
             Adapters = [step.Name],
         });

@@ -22,8 +22,9 @@ internal sealed record StoredTensor(
     /// elements.</summary>
     internal IReadOnlyList<(long Count, long Step)>? Strides { get; init; }
 
-    /// <summary>Offsets tell tensors apart; hashing names and paths would be slow for large checkpoints.</summary>
-    public override int GetHashCode() => HashCode.Combine(Offset, Length);
+    /// <summary>Offsets tell tensors apart, but for empty ones, which may all lie at one; hashing names and paths would be slow for large
+    /// checkpoints.</summary>
+    public override int GetHashCode() => Length == 0 ? StoredName.GetHashCode() : HashCode.Combine(Offset, Length);
 }
 
 /// <summary>A file at the time its header was read; it must not have changed when its tensors are read.</summary>
