@@ -71,7 +71,7 @@ internal static class Limits
 
     /// <summary>The names of tensors and modules, numbers apart: a model has some dozens, but for the few classes whose layers have names.
     /// </summary>
-    public const int NameForms = 1 << 18;
+    public const int NameForms = 1 << 17;
 
     /// <summary>The ids of a vocabulary: some sixty times the largest.</summary>
     public const int Tokens = 1 << 24;

@@ -18,7 +18,7 @@ public sealed class LimitTests : FileTests
     public void Names_of_tensors_are_of_so_many_forms()
     {
         var names = Enumerable.Range(0, Limits.NameForms + 1).Select(i => string.Concat($"{i}".Select(d => (char)(d + 'a' - '0'))));
-        Errors.Expect(MergeError.InvalidModel, () => _ = new CheckpointNames([.. names], new ModelConfig([])), "262144 kinds", "'cgcbee'");
+        Errors.Expect(MergeError.InvalidModel, () => _ = new CheckpointNames([.. names], new ModelConfig([])), "131072 kinds", "'bdbahc'");
     }
 
     /// <summary>A million of them at one offset must not be one place of a hash table.</summary>
