@@ -5,7 +5,7 @@ using System.Reflection;
 namespace UnslothMerge.PowerShell.Completion;
 
 /// <summary>Offers the values of an enum, with their descriptions.</summary>
-public sealed class ChoiceCompleter<T> : ValueCompleter
+internal sealed class ChoiceCompleter<T> : ValueCompleter
     where T : struct, Enum
 {
     private protected override IEnumerable<(string Text, string Tip)> Values(IDictionary parameters) => Enum.GetNames<T>()

@@ -6,7 +6,7 @@ namespace UnslothMerge.PowerShell.Completion;
 
 /// <summary>Offers directories of one kind: those below the current location or below what has been typed, then those in the local Hugging
 /// Face cache; then every directory, so that one can go on from there. It looks a few levels deep and for a moment only.</summary>
-public abstract class DirectoryCompleter : IArgumentCompleter
+internal abstract class DirectoryCompleter : IArgumentCompleter
 {
     private const int Depth = 4;
     private static readonly TimeSpan Patience = TimeSpan.FromMilliseconds(300);
@@ -87,7 +87,7 @@ public abstract class DirectoryCompleter : IArgumentCompleter
 }
 
 /// <summary>Offers directories alone, for what is written and for what lies anywhere.</summary>
-public sealed class FolderCompleter : IArgumentCompleter
+internal sealed class FolderCompleter : IArgumentCompleter
 {
     public IEnumerable<CompletionResult> CompleteArgument(
         string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters)
@@ -102,19 +102,19 @@ public sealed class FolderCompleter : IArgumentCompleter
 }
 
 /// <summary>Offers adapters: directories with an adapter_config.json.</summary>
-public sealed class AdapterCompleter : DirectoryCompleter
+internal sealed class AdapterCompleter : DirectoryCompleter
 {
     private protected override bool Is(string directory, string commandName) => IsAdapter(directory);
 }
 
 /// <summary>Offers models: directories with a config.json and safetensors files.</summary>
-public sealed class ModelCompleter : DirectoryCompleter
+internal sealed class ModelCompleter : DirectoryCompleter
 {
     private protected override bool Is(string directory, string commandName) => IsModel(directory);
 }
 
 /// <summary>Offers what a command looks at: adapters for Get-LoraAdapter, else models.</summary>
-public sealed class PathCompleter : DirectoryCompleter
+internal sealed class PathCompleter : DirectoryCompleter
 {
     private protected override bool Is(string directory, string commandName) =>
         commandName.EndsWith("LoraAdapter", StringComparison.OrdinalIgnoreCase) ? IsAdapter(directory) : IsModel(directory);

@@ -5,7 +5,7 @@ using UnslothMerge.Hub.Cache;
 namespace UnslothMerge.PowerShell.Completion;
 
 /// <summary>Offers the models and adapters of the local Hugging Face cache, by the beginning or a part of their names.</summary>
-public sealed class HubNameCompleter : IArgumentCompleter
+internal sealed class HubNameCompleter : IArgumentCompleter
 {
     public IEnumerable<CompletionResult> CompleteArgument(
         string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters)

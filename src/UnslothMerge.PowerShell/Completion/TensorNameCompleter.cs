@@ -4,7 +4,7 @@ using System.Management.Automation.Language;
 namespace UnslothMerge.PowerShell.Completion;
 
 /// <summary>Offers the names of a model's tensors, and a pattern for each of its modules.</summary>
-public sealed class TensorNameCompleter : IArgumentCompleter
+internal sealed class TensorNameCompleter : IArgumentCompleter
 {
     public IEnumerable<CompletionResult> CompleteArgument(
         string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters)

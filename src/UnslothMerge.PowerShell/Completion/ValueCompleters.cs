@@ -4,7 +4,7 @@ using System.Management.Automation.Language;
 namespace UnslothMerge.PowerShell.Completion;
 
 /// <summary>Offers the usual values of a parameter that takes others as well.</summary>
-public abstract class ValueCompleter : IArgumentCompleter
+internal abstract class ValueCompleter : IArgumentCompleter
 {
     public IEnumerable<CompletionResult> CompleteArgument(
         string commandName, string parameterName, string wordToComplete, CommandAst commandAst, IDictionary fakeBoundParameters)
@@ -18,7 +18,7 @@ public abstract class ValueCompleter : IArgumentCompleter
 }
 
 /// <summary>Completes -MaxShardSize.</summary>
-public sealed class ShardSizeCompleter : ValueCompleter
+internal sealed class ShardSizeCompleter : ValueCompleter
 {
     private protected override IEnumerable<(string Text, string Tip)> Values(IDictionary parameters) =>
     [
@@ -29,7 +29,7 @@ public sealed class ShardSizeCompleter : ValueCompleter
 }
 
 /// <summary>Completes -MaximumMemoryUsage.</summary>
-public sealed class MemoryCompleter : ValueCompleter
+internal sealed class MemoryCompleter : ValueCompleter
 {
     private protected override IEnumerable<(string Text, string Tip)> Values(IDictionary parameters) =>
     [
@@ -40,7 +40,7 @@ public sealed class MemoryCompleter : ValueCompleter
 }
 
 /// <summary>Completes -Weight.</summary>
-public sealed class WeightCompleter : ValueCompleter
+internal sealed class WeightCompleter : ValueCompleter
 {
     private protected override IEnumerable<(string Text, string Tip)> Values(IDictionary parameters) =>
     [
@@ -49,7 +49,7 @@ public sealed class WeightCompleter : ValueCompleter
 }
 
 /// <summary>Completes -Density.</summary>
-public sealed class DensityCompleter : ValueCompleter
+internal sealed class DensityCompleter : ValueCompleter
 {
     private protected override IEnumerable<(string Text, string Tip)> Values(IDictionary parameters) =>
     [
@@ -59,7 +59,7 @@ public sealed class DensityCompleter : ValueCompleter
 }
 
 /// <summary>Completes -BlockSize.</summary>
-public sealed class BlockSizeCompleter : ValueCompleter
+internal sealed class BlockSizeCompleter : ValueCompleter
 {
     private protected override IEnumerable<(string Text, string Tip)> Values(IDictionary parameters) =>
     [
@@ -68,14 +68,14 @@ public sealed class BlockSizeCompleter : ValueCompleter
 }
 
 /// <summary>Completes -GroupSize.</summary>
-public sealed class GroupSizeCompleter : ValueCompleter
+internal sealed class GroupSizeCompleter : ValueCompleter
 {
     private protected override IEnumerable<(string Text, string Tip)> Values(IDictionary parameters) =>
         [("128", "The default: a scale for 128 columns"), ("64", "Twice as many scales"), ("32", "The finest that vLLM reads")];
 }
 
 /// <summary>Completes -ThrottleLimit.</summary>
-public sealed class ThreadsCompleter : ValueCompleter
+internal sealed class ThreadsCompleter : ValueCompleter
 {
     private protected override IEnumerable<(string Text, string Tip)> Values(IDictionary parameters)
     {
