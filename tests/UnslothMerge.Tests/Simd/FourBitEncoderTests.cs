@@ -71,6 +71,14 @@ public sealed class FourBitEncoderTests
             iter: 100);
 
     [Fact]
+    public void The_dynamic_map_has_256_ascending_values_around_zero()
+    {
+        Assert.Equal(256, DynamicMap.Values.Length);
+        Assert.Equal((0f, 1f), (DynamicMap.Values[127], DynamicMap.Values[255]));
+        Assert.Equal(DynamicMap.Values.ToArray().Order(), DynamicMap.Values.ToArray());
+    }
+
+    [Fact]
     public void The_nearest_of_the_dynamic_map_is_found_for_any_number() =>
         Gen.OneOf(Gen.Float[-1.01f, 1.01f], Gen.Float[-1e-3f, 1e-3f], Gen.Int[0, 255].Select(i => DynamicMap.Values[i])).Sample(
             number =>

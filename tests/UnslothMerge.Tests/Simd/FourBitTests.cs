@@ -6,14 +6,7 @@ namespace UnslothMerge.Tests.Simd;
 
 public sealed class FourBitTests
 {
-    private static readonly float[] Nf4 =
-    [
-        .. ((uint[])
-        [
-            0xbf800000, 0xbf3239b1, 0xbf066b30, 0xbeca32a0, 0xbe91a24d, 0xbe3d353f, 0xbdba7871, 0x00000000,
-            0x3da2faff, 0x3e24cae3, 0x3e7c04dd, 0x3ead033a, 0x3ee1a4b8, 0x3f1007ab, 0x3f3913b3, 0x3f800000,
-        ]).Select(Single),
-    ];
+    private static readonly float[] Nf4 = FourBitCodes.NF4.Values.ToArray();
 
     [Theory, ClassData(typeof(Widths))]
     public void Any_part_of_a_tensor_decodes_as_element_by_element(int width) =>
