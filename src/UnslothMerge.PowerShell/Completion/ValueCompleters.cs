@@ -86,7 +86,7 @@ internal sealed class ThreadsCompleter : ValueCompleter
 }
 
 /// <summary>Completes -Device.</summary>
-public sealed class DeviceCompleter : ValueCompleter
+internal sealed class DeviceCompleter : ValueCompleter
 {
     private protected override IEnumerable<(string Text, string Tip)> Values(IDictionary parameters) =>
     [

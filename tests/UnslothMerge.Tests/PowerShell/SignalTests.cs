@@ -109,7 +109,8 @@ public sealed class SignalTests : FileTests
         // Whoever started the tests may ignore Ctrl+C, which their processes would inherit.
         string[] program =
         [
-            "env", "--default-signal=INT", .. Slowly(200), "dotnet", PowerShellProcess.BuildPath("PowerShell"), "-NoProfile", Temp["save.ps1"],
+            "env", "--default-signal=INT", .. Slowly(200),
+            "dotnet", PowerShellProcess.BuildPath("PowerShell"), "-NoProfile", Temp["save.ps1"],
         ];
         var line = string.Join(' ', program.Select(a => $"'{a}'"));
         var result = PowerShellProcess.Start(["bash", "-c", $"({keys} 2>/dev/null) | script -qec \"{line}\" /dev/null"],
