@@ -30,7 +30,7 @@ internal sealed unsafe class PieceBuffers : IDisposable
     public int Length { get; }
 
     /// <summary>The bytes that buffers take together.</summary>
-    public static long MemoryFor(int count, int bytes) => (((long)count * bytes) + LargePage - 1) & -LargePage;
+    public static long MemoryFor(int count, int bytes) => ((count * CacheLine.Align(bytes)) + LargePage - 1) & -LargePage;
 
     /// <summary>Copies bytes to the beginning of a free buffer and gives its number; null if none is free or so long.</summary>
     public int? TryCopy(ReadOnlySpan<byte> bytes)
@@ -45,7 +45,7 @@ internal sealed unsafe class PieceBuffers : IDisposable
     }
 
     /// <summary>The first bytes of a buffer.</summary>
-    public Span<byte> Bytes(int number, int length) => _memory.Bytes.Slice(number * Length, length);
+    public Span<byte> Bytes(int number, int length) => _memory.Bytes.Slice((int)(number * CacheLine.Align(Length)), length);
 
     public void Return(int number) => _free.Add(number);
 
