@@ -174,7 +174,7 @@ internal sealed partial class HubClient : IDisposable
         }
 
         var address = call.Address(Settings);
-        using var request = new HttpRequestMessage(call.Method, address) 
+        using var request = new HttpRequestMessage(call.Method, address)
         {
             Content = call.LongContent?.Invoke(() => limit.CancelAfter(call.Timeout)) ?? call.Content?.Invoke(),
         };
@@ -191,7 +191,7 @@ internal sealed partial class HubClient : IDisposable
             request.Headers.TryAddWithoutValidation(name, value);
         }
 
-        var answer = _http.Send(request, HttpCompletionOption.ResponseHeadersRead, limit.Token);
+        var answer = Send(request, limit.Token);
         if (answer.Headers.TryGetValues("X-HF-Warning", out var warnings))
         {
             foreach (var warning in warnings.Where(w => _warned.TryAdd(w, true)))
@@ -209,6 +209,19 @@ internal sealed partial class HubClient : IDisposable
         {
             using var abort = limit.Token.Register(answer.Dispose);
             throw HubErrors.Of(answer, call.Method == HttpMethod.Head ? "" : ReadText(answer, MaxErrorBytes), call, Settings, token);
+        }
+    }
+
+    private HttpResponseMessage Send(HttpRequestMessage request, CancellationToken cancellation)
+    {
+        try
+        {
+            return _http.Send(request, HttpCompletionOption.ResponseHeadersRead, cancellation);
+        }
+        catch (ArgumentOutOfRangeException e)
+        {
+            // .NET's own words for a damaged version in the first line of an answer.
+            throw new HttpRequestException(HttpRequestError.InvalidResponse, "The answer does not begin as HTTP does.", e);
         }
     }
 

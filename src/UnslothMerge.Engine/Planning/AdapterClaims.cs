@@ -89,7 +89,10 @@ internal sealed class AdapterClaims(AdapterDirectory adapter, PlanDraft plan)
             $"The adapter '{adapter.Path}' does not fit the base '{plan.Base.Path}' ({plan.Base.Title}): {_problems.Count} of its {total} "
             + $"tensors do not match.\n{string.Join('\n', lines)}{more}",
             adapter.Path,
-            advice ?? trainedOn) { Details = [.. _problems.Select(p => $"{p.Key}: {p.Value}")] };
+            advice ?? trainedOn)
+        {
+            Details = new MappedList<KeyValuePair<string, string>, string>([.. _problems], (p, _) => $"{p.Key}: {p.Value}"),
+        };
     }
 
     // Searching the nearest names takes time, so only those that are shown are searched.
