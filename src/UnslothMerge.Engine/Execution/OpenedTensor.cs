@@ -114,13 +114,17 @@ internal sealed class OpenedTensor : IDisposable
         TensorPrimitives.Subtract(after, before, delta);
         Writer.RoundTrip(row, rows, before);
         Writer.RoundTrip(row, rows, after);
-        TensorPrimitives.Subtract(after, before, after);
-        for (var start = 0; start < count; start += view.Columns)
+
+        // In one order and in double, whatever the width of vectors.
+        var (kept, whole) = (0.0, 0.0);
+        for (var i = 0; i < count; i++)
         {
-            var changed = delta.Slice(start, view.Columns);
-            statistics.KeptDelta += TensorPrimitives.Dot(after.Slice(start, view.Columns), changed);
-            statistics.MeasuredDelta += TensorPrimitives.SumOfSquares<float>(changed);
+            kept += ((double)after[i] - before[i]) * delta[i];
+            whole += (double)delta[i] * delta[i];
         }
+
+        statistics.KeptDelta += kept;
+        statistics.MeasuredDelta += whole;
     }
 
     public void Dispose()
