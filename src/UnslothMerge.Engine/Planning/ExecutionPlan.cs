@@ -28,15 +28,15 @@ internal sealed class ExecutionPlan
     private const int MaxQueued = 8;
 
     private readonly TensorNeeds _needs;
-    private readonly Limits _limits;
+    private readonly Bounds _bounds;
 
-    private ExecutionPlan(TensorNeeds needs, int workers, long residentBytes, long sharedBytes, Limits limits)
+    private ExecutionPlan(TensorNeeds needs, int workers, long residentBytes, long sharedBytes, Bounds bounds)
     {
         _needs = needs;
-        _limits = limits;
+        _bounds = bounds;
         (Workers, ResidentBytes, SharedBytes) = (workers, residentBytes, sharedBytes);
-        PeakHostBytes = limits.Baseline + RuntimeBytes + needs.PlanBytes + residentBytes + sharedBytes + StreamBytes
-            + (workers * ThreadBytes) + BufferBytes + (limits.Device?.HostBytes ?? 0);
+        PeakHostBytes = bounds.Baseline + RuntimeBytes + needs.PlanBytes + residentBytes + sharedBytes + StreamBytes
+            + (workers * ThreadBytes) + BufferBytes + (bounds.Device?.HostBytes ?? 0);
     }
 
     /// <summary>What is written, cut into pieces that the limit allows.</summary>
@@ -46,7 +46,7 @@ internal sealed class ExecutionPlan
     public int Workers { get; }
 
     /// <summary>Where the arithmetic is done.</summary>
-    public string Device => _limits.Device?.Name ?? "cpu";
+    public string Device => _bounds.Device?.Name ?? "cpu";
 
     /// <summary>The bytes of a piece, about; more where a single row has more.</summary>
     public int PieceBytes => _needs.PieceBytes;
@@ -77,7 +77,7 @@ internal sealed class ExecutionPlan
     public long PeakHostBytes { get; }
 
     /// <summary>The most memory that the process may take.</summary>
-    public long LimitBytes => _limits.Bytes;
+    public long LimitBytes => _bounds.Bytes;
 
     /// <summary>True if the merge keeps within the limit.</summary>
     public bool FitsMemory => PeakHostBytes <= LimitBytes;
@@ -113,7 +113,7 @@ internal sealed class ExecutionPlan
     private ExecutionPlan WithFewerWorkers()
     {
         var plan = this;
-        while ((!plan.FitsMemory || plan.PeakHostBytes > _limits.Baseline + UsualGrowthBytes) && plan.Workers > 1)
+        while ((!plan.FitsMemory || plan.PeakHostBytes > _bounds.Baseline + UsualGrowthBytes) && plan.Workers > 1)
         {
             var hasRoom = plan.ResidentBytes > _needs.Resident(0, plan.Workers);
             plan = plan.With(_needs, plan.Workers - (hasRoom ? 0 : 1), SharedBytes);
@@ -138,7 +138,7 @@ internal sealed class ExecutionPlan
     private ExecutionPlan WithoutShared() => FitsMemory || SharedBytes == 0 ? this : With(_needs, Workers, 0);
 
     private ExecutionPlan With(TensorNeeds needs, int workers, long sharedBytes) =>
-        new(needs, workers, needs.Resident(0, workers), sharedBytes, _limits);
+        new(needs, workers, needs.Resident(0, workers), sharedBytes, _bounds);
 
     /// <summary>Refuses a merge that does not fit.</summary>
     public void RequireFit()
@@ -172,7 +172,7 @@ internal sealed class ExecutionPlan
             yield return new MemoryStage("Survey", surveyed.Sum(t => t.Tensor.Source.Inputs.Sum(i => i.Length)), 0, BufferBytes, 0, 0);
         }
 
-        var (host, device) = (_limits.Device?.HostBytes ?? 0, _limits.Device?.DeviceBytes ?? 0);
+        var (host, device) = (_bounds.Device?.HostBytes ?? 0, _bounds.Device?.DeviceBytes ?? 0);
         yield return new MemoryStage("Merge", read, written, BufferBytes + host, device, written);
         yield return new MemoryStage("Copy", copied, copied, 0, 0, copied);
         if (StreamBytes > 0)
@@ -182,5 +182,5 @@ internal sealed class ExecutionPlan
     }
 
     /// <summary>What the plan must keep to.</summary>
-    private sealed record Limits(long Bytes, long Baseline, DeviceNeed? Device);
+    private sealed record Bounds(long Bytes, long Baseline, DeviceNeed? Device);
 }

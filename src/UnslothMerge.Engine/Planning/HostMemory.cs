@@ -28,6 +28,3 @@ internal static class HostMemory
             : null;
     }
 }
-
-/// <summary>The most memory that this process may take.</summary>
-internal readonly record struct MemoryLimit(long Bytes);

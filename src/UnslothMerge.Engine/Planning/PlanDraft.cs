@@ -29,6 +29,9 @@ internal sealed class PlanDraft
     /// <summary>The tensors, each at its ordinal.</summary>
     public TensorList Tensors { get; private set; }
 
+    /// <summary>The tensors that adapters brought and the base has not, by name.</summary>
+    public Dictionary<string, LogicalTensor> Added { get; } = new(StringComparer.Ordinal);
+
     /// <summary>The adapters, the one that is being placed included.</summary>
     public List<AdapterStep> Steps { get; }
 

@@ -119,13 +119,13 @@ internal sealed class SavedModules(
             return;
         }
 
-        if (plan.Tensors.FirstOrDefault(t => t.Name == name) is { } other)
+        var place = plan.Names.PlaceOf(name);
+        if ((place >= 0 ? plan.Tensors[place] : plan.Added.GetValueOrDefault(name)) is { } other)
         {
-            claims.Problem(tensor, $"{string.Join(", ", other.Adapters)} brings {name} too, and a model has only one head");
-            return;
+            claims.Problem(
+                tensor, $"{string.Join(", ", other.Adapters.DefaultIfEmpty("the base"))} has {name} too, and a model has only one head");
         }
-
-        if (claims.Claim(tensor))
+        else if (claims.Claim(tensor))
         {
             Add(tensor, module, name);
             head.Bring(name, tensor);
@@ -149,7 +149,7 @@ internal sealed class SavedModules(
 
     private void Add(StoredTensor tensor, string module, string name)
     {
-        plan.Tensors.Add(new LogicalTensor
+        var added = new LogicalTensor
         {
             Ordinal = plan.Tensors.Count,
             Name = name,
@@ -157,7 +157,9 @@ internal sealed class SavedModules(
             Type = _type.Value,
             Action = TensorAction.Add,
             Adapters = [step.Name],
-        });
+        };
+        plan.Tensors.Add(added);
+        plan.Added[name] = added;
         plan.Report(tensor, module, Kind, AdapterOutcome.Added, name);
     }
 

@@ -85,7 +85,8 @@ public sealed class TestMergedModelCommand : DeltaCommand
         _hasModels = given.ContainsKey(nameof(Path)) || given.ContainsKey(nameof(LiteralPath));
         if (given.ContainsKey(nameof(Path)) && given.ContainsKey(nameof(LiteralPath)))
         {
-            Refuse(nameof(LiteralPath), "-Path and -LiteralPath are two ways to say the same.", "Give one of them.");
+            Engine(() => throw new MergeException(
+                MergeError.InvalidOption, "-Path and -LiteralPath are two ways to say the same.", nameof(LiteralPath), "Give one of them."));
         }
     }
 
