@@ -75,7 +75,7 @@ internal sealed partial class HubClient : IDisposable
     {
         for (var i = 0; ; i++)
         {
-            var (text, next, redirect) = Send(call, (answer, _) => (ReadText(answer), NextPage(answer), RedirectOf(call, answer)),
+            var (text, next, redirect) = Send(call, (answer, stop) => (ReadText(answer, stop), NextPage(answer), RedirectOf(call, answer)),
                 cancellation);
             if (redirect is null)
             {
@@ -98,14 +98,11 @@ internal sealed partial class HubClient : IDisposable
         Retry(call.Retry, stop => Limited(call, limit =>
         {
             using var answer = Ask(call, limit);
-
-            // A read that waits for the network ends when its connection does.
-            using var abort = limit.Token.Register(answer.Dispose);
             return read(answer, limit.Token);
         }, stop), cancellation);
 
     /// <summary>Makes a request, and gives the answer as soon as its headers are there: a success or a redirect. The caller reads the body
-    /// in time, and disposes of the answer, which is also how to stop reading.</summary>
+    /// in time, with the token, and disposes of the answer.</summary>
     public HttpResponseMessage Open(HubCall call, CancellationToken cancellation) =>
         Retry(call.Retry, stop => Limited(call, limit => Ask(call, limit), stop), cancellation);
 
@@ -191,7 +188,7 @@ internal sealed partial class HubClient : IDisposable
             request.Headers.TryAddWithoutValidation(name, value);
         }
 
-        var answer = Send(request, limit.Token);
+        var answer = _http.Send(request, HttpCompletionOption.ResponseHeadersRead, limit.Token);
         if (answer.Headers.TryGetValues("X-HF-Warning", out var warnings))
         {
             foreach (var warning in warnings.Where(w => _warned.TryAdd(w, true)))
@@ -207,21 +204,8 @@ internal sealed partial class HubClient : IDisposable
 
         using (answer)
         {
-            using var abort = limit.Token.Register(answer.Dispose);
-            throw HubErrors.Of(answer, call.Method == HttpMethod.Head ? "" : ReadText(answer, MaxErrorBytes), call, Settings, token);
-        }
-    }
-
-    private HttpResponseMessage Send(HttpRequestMessage request, CancellationToken cancellation)
-    {
-        try
-        {
-            return _http.Send(request, HttpCompletionOption.ResponseHeadersRead, cancellation);
-        }
-        catch (ArgumentOutOfRangeException e)
-        {
-            // .NET's own words for a damaged version in the first line of an answer.
-            throw new HttpRequestException(HttpRequestError.InvalidResponse, "The answer does not begin as HTTP does.", e);
+            var text = call.Method == HttpMethod.Head ? "" : ReadText(answer, limit.Token, MaxErrorBytes);
+            throw HubErrors.Of(answer, text, call, Settings, token);
         }
     }
 
@@ -241,16 +225,21 @@ internal sealed partial class HubClient : IDisposable
     private static partial Regex NextLink();
 
     // What is longer than anything that a Hub answers is cut off, and so no JSON.
-    private static string ReadText(HttpResponseMessage answer, int limit = Limits.TextBytes)
+    // A body is read with the token: to dispose of an answer while another thread reads its end would close the connection under the
+    // request that has it next.
+    private static string ReadText(HttpResponseMessage answer, CancellationToken stop, int limit = Limits.TextBytes)
     {
-        using var body = new StreamReader(answer.Content.ReadAsStream(), Encoding.UTF8);
+        using var body = new StreamReader(answer.Content.ReadAsStream(stop), Encoding.UTF8);
         var (text, piece) = (new StringBuilder(), new char[4096]);
-        while (text.Length < limit && body.Read(piece, 0, Math.Min(piece.Length, limit - text.Length)) is > 0 and var read)
+        int read;
+        while (text.Length < limit && (read = Read(Math.Min(piece.Length, limit - text.Length))) > 0)
         {
             text.Append(piece, 0, read);
         }
 
         return text.ToString();
+
+        int Read(int count) => body.ReadAsync(piece.AsMemory(0, count), stop).AsTask().GetAwaiter().GetResult();
     }
 
     private static HubAnswer Parse(HubCall call, string text)

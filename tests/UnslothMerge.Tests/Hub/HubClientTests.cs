@@ -1,5 +1,3 @@
-using System.Net;
-using System.Net.Sockets;
 using UnslothMerge.Tests.Hub.StandIn;
 
 namespace UnslothMerge.Tests.Hub;
@@ -52,20 +50,6 @@ public sealed class HubClientTests : HubTests
         using var client = Client();
         Errors.Expect(MergeError.HubUnavailable, () => client.Json(Info with { Retry = HubRetry.Never }, Stop), "cannot be reached");
         Assert.True(client.Json(Info, Stop).IsThere);
-    }
-
-    [Fact]
-    public async Task An_answer_that_does_not_begin_as_HTTP_does_is_a_broken_connection()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        using var client = Client();
-        var call = Info with { Path = $"http://{listener.LocalEndpoint}/", Retry = HubRetry.Never };
-        var asked = Task.Run(() => Errors.Expect(
-            MergeError.HubUnavailable, () => client.Json(call, Stop), "cannot be reached", "does not begin as HTTP"), Stop);
-        using var line = await listener.AcceptTcpClientAsync(Stop);
-        await line.GetStream().WriteAsync("HTTP/1.! 200 OK\r\n\r\n"u8.ToArray(), Stop);
-        await asked;
     }
 
     [Theory]

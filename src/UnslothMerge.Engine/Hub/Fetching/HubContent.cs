@@ -69,18 +69,18 @@ internal sealed class HubContent(HubClient client, string id, string commit, Rep
     private bool ReadBody(HttpResponseMessage answer, Range range, RateBoard.Member? rate, ReadBytes take, CancellationToken cancellation)
     {
         using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        using var abort = patience.Token.Register(answer.Dispose);
         var buffer = ArrayPool<byte>.Shared.Rent(BufferBytes);
         try
         {
-            using var body = answer.Content.ReadAsStream(CancellationToken.None);
+            using var body = answer.Content.ReadAsStream(patience.Token);
 
             // A server without ranges sends everything.
             var skip = answer.StatusCode == HttpStatusCode.PartialContent ? 0 : range.Position;
             while (!range.IsRead)
             {
                 patience.CancelAfter(client.Settings.DownloadTimeout);
-                var read = body.Read(buffer, 0, (int)Math.Min(buffer.Length, skip > 0 ? skip : range.Left));
+                var wanted = (int)Math.Min(buffer.Length, skip > 0 ? skip : range.Left);
+                var read = body.ReadAsync(buffer.AsMemory(0, wanted), patience.Token).AsTask().GetAwaiter().GetResult();
                 if (read == 0)
                 {
                     throw new HttpIOException(HttpRequestError.ResponseEnded, $"the answer ended {range.Left} bytes too early.");
