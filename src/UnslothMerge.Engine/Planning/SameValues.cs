@@ -50,12 +50,12 @@ internal static class SameValues
     /// <summary>True if all bytes of a tensor are zero.</summary>
     public static bool IsZero(InputFiles files, StoredTensor tensor)
     {
-        var bytes = new byte[(int)Math.Min(PieceBytes, tensor.Length)];
-        for (int at = 0, count = Math.Min(4096, bytes.Length); at < tensor.Length; at += count, count = bytes.Length)
+        Span<byte> bytes = stackalloc byte[4096];
+        for (var at = 0L; at < tensor.Length; at += bytes.Length)
         {
-            count = (int)Math.Min(count, tensor.Length - at);
-            files.Read(tensor, at, bytes.AsSpan(0, count));
-            if (bytes.AsSpan(0, count).ContainsAnyExcept((byte)0))
+            bytes = bytes[..(int)Math.Min(bytes.Length, tensor.Length - at)];
+            files.Read(tensor, at, bytes);
+            if (bytes.ContainsAnyExcept((byte)0))
             {
                 return false;
             }
