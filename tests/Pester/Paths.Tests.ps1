@@ -72,7 +72,7 @@ Describe 'Paths' {
         { Merge-LoraModel "$folder/base" -LiteralPath "$folder/run[1]" } | Should -Throw '*run?1?*' -ErrorId 'PathNotFound,*'
         { Test-MergedModel -LiteralPath "$folder/out?1?" -ErrorAction Stop } | Should -Throw -ErrorId 'PathNotFound,*'
         { Merge-LoraModel "$folder/base" "$folder/run1" -LiteralPath x } | Should -Throw -ErrorId 'InvalidOption,*'
-        { Test-MergedModel "$folder/out" -LiteralPath x } | Should -Throw -ErrorId 'InvalidArgument,*'
+        { Test-MergedModel "$folder/out" -LiteralPath x } | Should -Throw -ErrorId 'InvalidOption,*'
 
         # What Get-Item emits has both a name and a path.
         @(Get-Item -LiteralPath "$folder/run[2]" | Merge-LoraModel "$folder/base") | Should -HaveCount 21

@@ -48,8 +48,16 @@ internal readonly record struct MatrixView(long Rows, int Columns)
 
     /// <summary>True if a tensor can be seen so: no dimension but that of rows is beyond what a buffer has, not even of an empty tensor.
     /// </summary>
-    public static bool CanBeOf(IReadOnlyList<long> shape) =>
-        shape.Count == 0 || (shape[^1] <= int.MaxValue && shape.SkipLast(1).Aggregate(1.0, (a, b) => a * b) < long.MaxValue / 2);
+    public static bool CanBeOf(IReadOnlyList<long> shape)
+    {
+        var rows = 1.0;
+        for (var i = 0; i < shape.Count - 1; i++)
+        {
+            rows *= shape[i];
+        }
+
+        return shape.Count == 0 || (shape[^1] <= int.MaxValue && rows < long.MaxValue / 2);
+    }
 
     /// <summary>The number of elements.</summary>
     public long Count => Rows * Columns;

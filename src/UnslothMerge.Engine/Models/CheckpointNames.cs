@@ -1,5 +1,3 @@
-using System.Collections.Frozen;
-
 namespace UnslothMerge.Models;
 
 /// <summary>A tensor of one expert that a checkpoint stores apart: <c>experts.3.gate_proj.weight</c> is the part <c>gate_proj</c> of expert
@@ -26,12 +24,6 @@ internal sealed record StackedTensor(string Parameter, Origin Origin);
 /// </summary>
 internal sealed partial class CheckpointNames
 {
-    // Modules that hold a model and are missing, or one too many, where it was saved or adapted inside another.
-    private static readonly FrozenSet<string>.AlternateLookup<ReadOnlySpan<char>> Containers = new[]
-    {
-        "model", "language_model", "text_model", "thinker", "transformer", "backbone", "vlm", "module",
-    }.ToFrozenSet().GetAlternateLookup<ReadOnlySpan<char>>();
-
     // How many names the nearest ones are looked for among.
     private const int MaxCompared = 10_000;
 
@@ -381,13 +373,17 @@ internal sealed partial class CheckpointNames
     {
         var start = 0;
         for (int dot; (dot = name.IndexOf('.', start)) > 0
-            && (Containers.Contains(name.AsSpan(start, dot - start))
-                || name.AsSpan(start, dot - start).SequenceEqual(_class.Prefix)); start = dot + 1)
+            && (IsContainer(name.AsSpan(start, dot - start)) || name.AsSpan(start, dot - start).SequenceEqual(_class.Prefix));
+            start = dot + 1)
         {
         }
 
         return name[start..];
     }
+
+    // Modules that hold a model and are missing, or one too many, where it was saved or adapted inside another.
+    private static bool IsContainer(ReadOnlySpan<char> module) =>
+        module is "model" or "language_model" or "text_model" or "thinker" or "transformer" or "backbone" or "vlm" or "module";
 
     private static MergeException Ambiguous(string name, IEnumerable<string> found) => new(
         MergeError.AdapterDoesNotFit,

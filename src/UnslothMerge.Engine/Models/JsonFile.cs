@@ -8,13 +8,14 @@ namespace UnslothMerge.Models;
 /// </summary>
 internal static partial class JsonFile
 {
-    private static readonly JsonSerializerOptions Indented =
-        new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
     private static readonly JsonDocumentOptions Reading = new() { AllowDuplicateProperties = false };
     private static readonly string[] PythonNumbers = ["-Infinity", "Infinity", "NaN"];
 
     // Stands before a number that JSON does not have, while it is kept as a text.
     private const string NumberMark = "unslothmerge:number:";
+
+    private static JsonSerializerOptions Indented =>
+        field ??= new() { WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
     /// <summary>Reads a file that must hold a JSON object.</summary>
     public static JsonObject Read(string path, MergeError error) => Read<JsonObject>(path, error);

@@ -62,25 +62,27 @@ internal sealed class ModelClass
     public static ModelClass Of(string? name, ModelConfig config)
     {
         var entry = name is null ? null : TransformersData.Find("classes", name) as JsonObject;
-        var scopes = (entry?["scopes"] as JsonArray ?? []).Select(s => (Where: (string?)s![0], List: (string)s[1]!)).ToList();
+        var scopes = (entry?["scopes"] as JsonArray ?? []).Select(s => new Scope((string?)s![0], (string)s[1]!)).ToList();
 
         // A class may run several model types, each with a list of its own; and sub-models may be of other types than usual.
         if ((string?)entry?["type"] != config.ModelType)
         {
             scopes.RemoveAll(s => s.Where is null);
-            scopes.InsertRange(0, ListOf(name, config.ModelType).Select(l => ((string?)null, l)));
+            scopes.InsertRange(0, ListOf(name, config.ModelType).Select(l => new Scope(null, l)));
         }
 
         foreach (var (part, type) in config.SubModels.Where(m => m.Type != (string?)entry?["type"]))
         {
             var where = Towers.Where(t => part.Contains(t.Part, StringComparison.Ordinal)).SelectMany(t => t.Paths).DefaultIfEmpty(null);
             scopes.AddRange(ListOf(OfTask("base", type), type).Where(l => !scopes.Exists(s => s.List == l))
-                .SelectMany(l => where.Select(w => (w, l))).ToList());
+                .SelectMany(l => where.Select(w => new Scope(w, l))).ToList());
         }
 
         var prefix = (string?)entry?["prefix"] ?? "";
-        return new ModelClass(name,
-            entry) { Rules = [.. scopes.SelectMany(s => NameRule.Of(s.List, s.Where, prefix)), .. NameRule.Of("legacy", null, "")] };
+        return new ModelClass(name, entry)
+        {
+            Rules = [.. scopes.SelectMany(s => NameRule.Of(s.List, s.Where, prefix)), .. NameRule.Of("legacy", null, "")],
+        };
     }
 
     /// <summary>The class of a model type for a task: <c>sequence</c>, <c>token</c>, <c>question</c> …; null if there is none.</summary>
@@ -89,4 +91,7 @@ internal sealed class ModelClass
     // Rules are a class's, or else a model type's.
     private static IEnumerable<string> ListOf(params IEnumerable<string?> keys) =>
         keys.OfType<string>().Where(k => TransformersData.Find("rules", k) is not null).Take(1);
+
+    // The part of the model that a list of rules holds for; null for all of it.
+    private sealed record Scope(string? Where, string List);
 }

@@ -268,9 +268,19 @@ internal sealed class ModelConfig
             ?? (config["thinker_config"] is JsonObject thinker ? TextOf(thinker) : null);
 
     // The config and those of the models inside it; how weights are quantized is none.
-    private static IEnumerable<JsonObject> Parts(JsonObject config) =>
-        config.Where(p => !QuantizationKeys.Contains(p.Key)).Select(p => p.Value).OfType<JsonObject>().ToList().SelectMany(Parts)
-            .Prepend(config);
+    private static List<JsonObject> Parts(JsonObject config)
+    {
+        List<JsonObject> parts = [config];
+        foreach (var (key, value) in config)
+        {
+            if (value is JsonObject part && !QuantizationKeys.Contains(key))
+            {
+                parts.AddRange(Parts(part));
+            }
+        }
+
+        return parts;
+    }
 
     private ModelConfig Edit(Action<JsonObject> edit)
     {

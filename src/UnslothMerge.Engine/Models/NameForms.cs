@@ -30,7 +30,11 @@ internal sealed class NameForms
     {
         _takesNumbers = rules.All(r => r.TakesAnyNumber);
         _fixed = rules.SelectMany(r => r.Numbers).ToHashSet(StringComparer.Ordinal).GetAlternateLookup<ReadOnlySpan<char>>();
-        Samples = [.. Enumerable.Range(1, 100_000 - 1).Select(i => 1_000_000 - i).Where(n => !IsFixed(n)).Take(MaxNumbers)];
+        Samples = new int[MaxNumbers];
+        for (var (i, number) = (0, 1_000_000); i < MaxNumbers; i += IsFixed(number) ? 0 : 1)
+        {
+            Samples[i] = --number;
+        }
     }
 
     /// <summary>Numbers that stand for others, in the name that rules are applied to.</summary>

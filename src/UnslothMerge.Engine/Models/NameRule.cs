@@ -14,7 +14,7 @@ internal sealed partial class NameRule
     private readonly string _prefix;
     private readonly string _kind;
     private readonly long _offset;
-    private readonly (Regex Pattern, int Source)[] _patterns;
+    private readonly Lazy<(Regex Pattern, int Source)[]> _patterns;
     private readonly string[] _targets;
 
     // What a name must have for each pattern, so that most rules are done with most names quickly.
@@ -38,9 +38,11 @@ internal sealed partial class NameRule
         }
 
         _targets = [.. to.Select(t => t.TrimStart('^').Replace(@"\.", ".", StringComparison.Ordinal))];
-        _patterns = [.. from.Select((f, i) => (Text: Pattern(f, from.Length == to.Length && to[i].StartsWith('^')), Source: i))
-            .OrderByDescending(p => p.Text.Length)
-            .Select(p => (new Regex(p.Text, RegexOptions.CultureInvariant), p.Source))];
+        // Most rules have no word in common with any name of a model.
+        _patterns = new(() =>
+            [.. from.Select((f, i) => (Text: Pattern(f, from.Length == to.Length && to[i].StartsWith('^')), Source: i))
+                .OrderByDescending(p => p.Text.Length)
+                .Select(p => (new Regex(p.Text, RegexOptions.CultureInvariant), p.Source))]);
         _words = [.. from.Select(Word)];
         Sources = from.Length;
         TakesAnyNumber = _kind != "LayerPairCollapse" && _offset == 0
@@ -111,7 +113,7 @@ internal sealed partial class NameRule
         var rest = start == 0 ? name : name[start..];
         Match? match = null;
         var source = 0;
-        foreach (var (pattern, index) in _patterns)
+        foreach (var (pattern, index) in _patterns.Value)
         {
             if (pattern.Match(rest) is { Success: true } found && (match is null || found.Index < match.Index))
             {
@@ -121,7 +123,7 @@ internal sealed partial class NameRule
 
         // Two names that are both old and new: the pairs count only if the checkpoint has the older one of the first pair.
         var isGroup = _kind == "GroupWeightRename";
-        if (match is null || (isGroup && source > 0 && !isPresent(_patterns.First(p => p.Source == 0).Pattern, name[..start])))
+        if (match is null || (isGroup && source > 0 && !isPresent(_patterns.Value.First(p => p.Source == 0).Pattern, name[..start])))
         {
             return null;
         }

@@ -86,7 +86,8 @@ public sealed class TestMergedModelCommand : DeltaCommand
         if (given.ContainsKey(nameof(Path)) && given.ContainsKey(nameof(LiteralPath)))
         {
             Engine(() => throw new MergeException(
-                MergeError.InvalidOption, "-Path and -LiteralPath are two ways to say the same.", nameof(LiteralPath), "Give one of them."));
+                MergeError.InvalidOption, "-Path and -LiteralPath are two ways to say the same.", nameof(LiteralPath),
+                "Give one of them."));
         }
     }
 
