@@ -118,12 +118,15 @@ internal sealed class FourBitSink(string name, IReadOnlyList<long> shape, FourBi
         // With absmax as it is: nesting changes it by less than a percent, alike for two values of one block.
         public override void RoundTrip(long row, int rows, Span<float> values)
         {
-            var (rounded, packed) = (new byte[values.Length * Width], new byte[(values.Length + 1) / 2]);
+            var buffer = ArrayPool<byte>.Shared.Rent((values.Length * Width) + ((values.Length + 1) / 2));
+            var rounded = buffer.AsSpan(0, values.Length * Width);
+            var packed = buffer.AsSpan(rounded.Length, (values.Length + 1) / 2);
             var absMax = new float[(values.Length + options.BlockSize - 1) / options.BlockSize];
             TileStatistics none = default;
             PlainFormat.Round(options.Type, values, rounded);
             options.Codes.Encode(options.Type, rounded, options.BlockSize, packed, absMax, ref none);
             FourBitSource.Decoder(options.Type)(packed, 0, options.Codes.Values.Span, absMax, options.BlockSize, values);
+            ArrayPool<byte>.Shared.Return(buffer);
         }
 
         public override IReadOnlyList<byte[]> Finish()
