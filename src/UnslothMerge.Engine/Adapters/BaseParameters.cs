@@ -23,6 +23,9 @@ internal sealed class BaseParameters(CheckpointNames names, Func<string, TargetT
     /// <summary>What the caller said of the arrangement of B of fused experts.</summary>
     public MoeLoraLayout? MoeLoraLayout { get; init; }
 
+    /// <summary>True if a module may have <see cref="Experts"/> or <see cref="Stacks"/>.</summary>
+    public bool HasExperts => names.HasExperts;
+
     /// <summary>Finds a parameter of a module; null if the base has none.</summary>
     public TargetTensor? Find(string module, string parameter) => names.Find($"{module}.{parameter}") is { } name ? tensor(name) : null;
 

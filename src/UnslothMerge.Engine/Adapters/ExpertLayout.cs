@@ -60,6 +60,11 @@ internal static partial class ExpertLayout
     public static IReadOnlyList<ModuleParameter> Parameters(BaseParameters model, string module)
     {
         var own = model.Of(module).Where(p => p.Value.Shape.Count is 2 or 3).Select(p => Stored(p.Key, p.Value));
+        if (!model.HasExperts)
+        {
+            return [.. own];
+        }
+
         var experts = model.Experts(module).GroupBy(e => e.Part).ToDictionary(g => g.Key, g => g.OrderBy(e => e.Expert).ToList());
         var stacks = model.Stacks(module);
         var general = Table.Where(r => !stacks.Contains(r.Parameter) && !(r.Parameter == "up_proj" && experts.ContainsKey("gate_proj")))

@@ -113,6 +113,9 @@ internal sealed partial class CheckpointNames
             ? found : throw Ambiguous(runtimeName, found.Select(o => o.Name));
     }
 
+    /// <summary>True if experts have tensors of their own, or stacks are made from several.</summary>
+    public bool HasExperts => !_experts.IsEmpty || !_stacks.IsEmpty;
+
     /// <summary>The parameters that a module has itself, by their name in the module.</summary>
     public IReadOnlyList<ModuleTensor> Parameters(string module)
     {

@@ -20,6 +20,9 @@ internal sealed class FormIndex<T>(
     /// <summary>The numbers in the name at a place.</summary>
     public delegate ReadOnlySpan<int> NumbersOf(int place);
 
+    /// <summary>True if no tensor has such a key.</summary>
+    public bool IsEmpty => _entries.Count == 0;
+
     /// <summary>Adds a step of all tensors of a form, by the form of its key.</summary>
     public void Add(string key, TensorForm form, int step, T detail)
     {
