@@ -76,6 +76,9 @@ internal static class Limits
     /// <summary>The ids of a vocabulary: some sixty times the largest.</summary>
     public const int Tokens = 1 << 24;
 
+    /// <summary>The labels of a classifier: a config has each of them twice.</summary>
+    public const int Labels = JsonValues / 4;
+
     /// <summary>The characters of a regular expression.</summary>
     public const int PatternLength = 16 * 1024;
 

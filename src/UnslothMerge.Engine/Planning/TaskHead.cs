@@ -73,8 +73,14 @@ internal sealed partial class TaskHead
     /// <summary>The result's config: as many labels as the head has outputs.</summary>
     public ModelConfig Apply(ModelConfig model)
     {
-        var last = _parameters.Last(p => _brought.TryGetValue(p, out var t) && (t.Shape.Count > 1 || _brought.Count == 1));
-        return model.ForTask(Class, _brought[last].Shape[0]);
+        var shapes = _parameters.Where(_brought.ContainsKey).Select(p => _brought[p].Shape).ToList();
+        var labels = shapes.LastOrDefault(s => s.Count > 1 || (s.Count == 1 && shapes.Count == 1))?[0];
+        return labels is > 0 and <= Limits.Labels ? model.ForTask(Class, labels.Value) : throw new MergeException(
+            MergeError.AdapterDoesNotFit,
+            $"The adapter brings the head of a {Class}, but the last of its matrices ({string.Join(", ", shapes.Select(s => s.Text()))}) "
+            + $"does not have a row for each of 1 to {Limits.Labels} labels.",
+            _brought.Keys.First(),
+            "Train the adapter with the whole head in modules_to_save.");
     }
 
     private LogicalTensor? OfBody(LogicalTensor tensor, string name, ModelClass old)

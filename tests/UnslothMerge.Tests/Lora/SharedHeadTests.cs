@@ -110,6 +110,18 @@ public sealed class SharedHeadTests
         new TinyModel(Tied, embedding).With(Config, 0.5, score).Refused("must be 1, not 0.5");
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData("0, 5")]
+    [InlineData("3000000000, 0")]
+    public void ATaskHeadHasARowForEachLabel(string shape)
+    {
+        var dimensions = shape.Split(", ", StringSplitOptions.RemoveEmptyEntries).Select(long.Parse).ToArray();
+        new TinyModel(Tied, (Embedding, _random.Numbers(9, 5)))
+            .With("""{ "r": 2, "task_type": "SEQ_CLS" }""", TinyTensor.F32("score.weight", dimensions, new float[dimensions.Count()]))
+            .Refused("LlamaForSequenceClassification", $"([{shape}])", "a row for each");
+    }
+
     [Fact]
     public void ChangesOfTheHeadThatATaskHeadReplacesAreReportedAsNotNeeded()
     {
