@@ -42,6 +42,12 @@ internal static class Limits
     /// <summary>The dimensions of a tensor: what PyTorch and NumPy allow.</summary>
     public const int Dimensions = 64;
 
+    /// <summary>The experts of a layer.</summary>
+    public const int Experts = 1 << 16;
+
+    /// <summary>The layers of a model whose layers are repeated.</summary>
+    public const int Layers = 1 << 14;
+
     /// <summary>The bytes of a pickle that describes tensors.</summary>
     public const int PickleBytes = HeaderBytes;
 

@@ -59,7 +59,7 @@ internal static partial class ExpertLayout
     /// time.</summary>
     public static IReadOnlyList<ModuleParameter> Parameters(BaseParameters model, string module)
     {
-        var own = model.Of(module).Where(p => p.Value.Shape.Count is 2 or 3).Select(p => Stored(p.Key, p.Value));
+        var own = model.Of(module).Where(p => p.Value.Shape is [_, _] or [<= Limits.Experts, _, _]).Select(p => Stored(p.Key, p.Value));
         if (!model.HasExperts)
         {
             return [.. own];

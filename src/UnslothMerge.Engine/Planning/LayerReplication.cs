@@ -36,6 +36,12 @@ internal static class LayerReplication
             }
 
             sources.AddRange(Enumerable.Range(start, end - start));
+            if (sources.Count > Limits.Layers)
+            {
+                throw new MergeException(
+                    MergeError.InvalidAdapter, $"The adapter '{adapter.Path}' replicates more than {Limits.Layers} layers.", adapter.Path,
+                    $"Correct {Option} in its adapter_config.json.");
+            }
         }
 
         return sources;

@@ -6,7 +6,7 @@ internal static class SafetensorsMutations
 {
     private const int MaxBytes = 1 << 20;
 
-    private static readonly long[] Dimensions = [0, 1, 2, 3, 16, 1L << 31, 1L << 40, long.MaxValue];
+    private static readonly long[] Dimensions = [0, 1, 2, 3, 16, int.MaxValue, 1L << 31, 1L << 40, long.MaxValue];
 
     private static readonly TensorType[] Types = Enum.GetValues<TensorType>();
 

@@ -16,7 +16,13 @@ public sealed class OddInputTests : FileTests
     [InlineData("5", "layer_replication is 5, which is no list")]
     [InlineData("[[0, \"1\"]]", "replicates the layers [0,\"1\"]")]
     [InlineData("[5]", "replicates the layers 5")]
-    public void Layers_are_repeated_by_ranges(string ranges, string said)
+    public void Layers_are_repeated_by_ranges(string ranges, string said) => Repeat(ranges, said);
+
+    [Fact]
+    public void Layers_are_not_repeated_without_end() =>
+        Repeat($"[{string.Join(", ", Enumerable.Repeat("[0, 1]", 20_000))}]", "replicates more than 16384 layers");
+
+    private void Repeat(string ranges, string said)
     {
         var tensor = TinyTensor.Random("model.layers.0.m.weight", [4, 4], 0);
         var model = new TinyModel(tensor).With($$"""{"r": 1, "layer_replication": {{ranges}}}""",

@@ -58,7 +58,8 @@ internal sealed partial class Mlx : AdapterLayout
             "m" => "lora_magnitude_vector",
             _ => part,
         };
-        return part is not ("lora_a" or "lora_b") || tensor.Shape.Count is not (2 or 3) ? [tensor with { Name = $"{module}.{name}" }]
+        return part is not ("lora_a" or "lora_b") || tensor.Shape is not ([_, _] or [<= Limits.Experts, _, _])
+            ? [tensor with { Name = $"{module}.{name}" }]
             : tensor.Shape.Count == 2 ? [tensor.Transposed() with { Name = $"{module}.{name}" }]
             : Enumerable.Range(0, (int)tensor.Shape[0]).Select(
                 e => tensor.Slice(e) with { Name = $"{ExpertPattern().Replace(module, $".experts.{e}.")}.{name}" });
