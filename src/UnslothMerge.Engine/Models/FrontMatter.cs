@@ -80,9 +80,7 @@ internal sealed partial class FrontMatter
     private static IEnumerable<Part> Parse(string yaml)
     {
         var lines = yaml.Length == 0 ? [] : yaml.Split('\n');
-        var stream = new YamlStream();
-        stream.Load(new ShallowParser(yaml));
-        var root = stream.Documents switch
+        var root = ShallowParser.Read(yaml) switch
         {
             [] => new YamlMappingNode(),
             [{ RootNode: YamlMappingNode { Style: not MappingStyle.Flow } mapping }] => mapping,

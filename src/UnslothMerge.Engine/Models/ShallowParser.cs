@@ -1,5 +1,6 @@
 using YamlDotNet.Core;
 using YamlDotNet.Core.Events;
+using YamlDotNet.RepresentationModel;
 
 namespace UnslothMerge.Models;
 
@@ -10,21 +11,30 @@ internal sealed class ShallowParser(string yaml) : IParser
     private readonly Parser _parser = new(new StringReader(yaml));
     private int _depth;
 
+    /// <summary>The documents of a text.</summary>
+    /// <exception cref="YamlException">It is no YAML, or nested too deep.</exception>
+    public static IList<YamlDocument> Read(string yaml)
+    {
+        var stream = new YamlStream();
+        try
+        {
+            stream.Load(new ShallowParser(yaml));
+            return stream.Documents;
+        }
+        catch (Exception e) when (e is InvalidOperationException or ArgumentException)
+        {
+            // What the library throws for some texts that are no YAML.
+            throw new YamlException(Mark.Empty, Mark.Empty, e.Message, e);
+        }
+    }
+
     public ParsingEvent? Current => _parser.Current;
 
     public bool MoveNext()
     {
-        try
+        if (!_parser.MoveNext())
         {
-            if (!_parser.MoveNext())
-            {
-                return false;
-            }
-        }
-        catch (InvalidOperationException e)
-        {
-            // What the parser throws for some texts that are no YAML.
-            throw new YamlException(Mark.Empty, Mark.Empty, e.Message, e);
+            return false;
         }
 
         _depth += Current is MappingStart or SequenceStart ? 1 : Current is MappingEnd or SequenceEnd ? -1 : 0;

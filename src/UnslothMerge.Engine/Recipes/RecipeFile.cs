@@ -46,10 +46,8 @@ internal static partial class RecipeFile
     {
         try
         {
-            var stream = new YamlStream();
-            stream.Load(new StringReader(RegularFile.ReadText(path, MaxLength)));
             var nodes = 0;
-            return stream.Documents switch
+            return ShallowParser.Read(RegularFile.ReadText(path, MaxLength)) switch
             {
                 [{ RootNode: YamlMappingNode root }] => (JsonObject)ToJson(root, 0, ref nodes)!,
                 [] => [],

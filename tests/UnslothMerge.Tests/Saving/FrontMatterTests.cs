@@ -94,5 +94,6 @@ public sealed class FrontMatterTests
     [InlineData("{a: 1}")]
     [InlineData("text")]
     [InlineData("a: [")]
+    [InlineData("a: 1\n<<: *x<<: *x")]
     public void What_is_no_mapping_is_refused(string yaml) => Assert.ThrowsAny<YamlException>(() => new FrontMatter(yaml));
 }
