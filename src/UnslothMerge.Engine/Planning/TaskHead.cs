@@ -77,8 +77,8 @@ internal sealed partial class TaskHead
         var labels = shapes.LastOrDefault(s => s.Count > 1 || (s.Count == 1 && shapes.Count == 1))?[0];
         return labels is > 0 and <= Limits.Labels ? model.ForTask(Class, labels.Value) : throw new MergeException(
             MergeError.AdapterDoesNotFit,
-            $"The adapter brings the head of a {Class}, but the last of its matrices ({string.Join(", ", shapes.Select(s => s.Text()))}) "
-            + $"does not have a row for each of 1 to {Limits.Labels} labels.",
+            $"The adapter brings the head of a {Class}, but its tensors ({string.Join(", ", shapes.Select(s => s.Text()))}) have no matrix "
+            + $"with a row for each label; a model may have 1 to {Limits.Labels} labels.",
             _brought.Keys.First(),
             "Train the adapter with the whole head in modules_to_save.");
     }
